@@ -1,0 +1,220 @@
+"""Every error that kourou raises on purpose, as one tree.
+
+::
+
+    Exception
+     └ KourouError
+        ├ GraphError (ValueError)            a program was built in a way that has no meaning
+        ├ PlanError (ValueError)             compile found mistakes; nothing was started
+        ├ HandleNotResolved (AttributeError) a handle was used where only a client can be
+        ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
+        ├ ProgramFailed (RuntimeError)       a node of a running program failed
+        ├ LaunchError (RuntimeError)         a process could not be started
+        ├ UnsupportedPlatform (RuntimeError)
+        ├ MissingExtra (ImportError)         an optional package is needed; names the extra
+        ├ RemoteError                        a handler raised; also an instance of its own class
+        └ RpcError                           the call itself went wrong
+           ├ DeadlineExceeded (TimeoutError)
+           ├ CallCancelled
+           ├ ServerUnavailable (ConnectionError)  never connected: the call was not sent
+           ├ ConnectionLost (ConnectionError)     the call may have run
+           │  ├ NodeExited                        … and will never be answered: the node ended
+           │  └ NodeRestarted                     … the node is back, the call was not repeated
+           ├ Unauthenticated (PermissionError)    wrong or missing token
+           ├ ServerOverloaded                     the server's queue is full
+           ├ SerializationError (TypeError)       a value cannot be pickled or unpickled
+           ├ UnknownMethod (AttributeError)       the server has no such method
+           └ ProtocolError                        a malformed or oversized frame
+
+    BaseException
+     └ SystemExit
+        ├ StopRequested                      raised in a node's main thread when the program stops
+        └ Interrupted (KeyboardInterrupt)    raised by ``Run.wait`` after Ctrl-C; exit code 130
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "CallCancelled",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "GraphError",
+    "HandleNotResolved",
+    "Interrupted",
+    "KourouError",
+    "LaunchError",
+    "MissingExtra",
+    "NodeExited",
+    "NodeRestarted",
+    "NotInProgram",
+    "PlanError",
+    "ProgramFailed",
+    "ProtocolError",
+    "RemoteError",
+    "RpcError",
+    "SerializationError",
+    "ServerOverloaded",
+    "ServerUnavailable",
+    "StopRequested",
+    "Unauthenticated",
+    "UnknownMethod",
+    "UnsupportedPlatform",
+]
+
+
+class KourouError(Exception):
+    """The root of all errors that kourou raises on purpose."""
+
+
+class GraphError(KourouError, ValueError):
+    """A program was built in a way that has no meaning (labels, groups, handles)."""
+
+
+class PlanError(KourouError, ValueError):
+    """Compiling found mistakes; nothing was started.
+
+    ``problems`` holds one line for each mistake, so that all can be mended at once.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems: tuple[str, ...] = problems
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"{len(self.problems)} mistakes in the program:\n{listed}"
+
+
+class HandleNotResolved(KourouError, AttributeError):
+    """A handle was used as if it were the client that it stands for."""
+
+
+class NotInProgram(KourouError, RuntimeError):
+    """The caller asked for its node or its program, but belongs to none."""
+
+
+class LaunchError(KourouError, RuntimeError):
+    """A process could not be started."""
+
+
+class UnsupportedPlatform(KourouError, RuntimeError):
+    """This operating system or Python lacks what kourou needs."""
+
+
+class MissingExtra(KourouError, ImportError):
+    """An optional package is needed.
+
+    Args:
+        package: what could not be imported.
+        extra: the extra of kourou that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; get it with: pip install 'kourou[{extra}]'", name=package)
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.package, self.extra)
+
+
+class ProgramFailed(KourouError, RuntimeError):
+    """A node failed and its policy ended the program.
+
+    ``records`` are the exit records of the nodes that failed, the first failure first.
+    """
+
+    def __init__(self, message: str, records: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.records = records
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.records)
+
+
+class RemoteError(KourouError):
+    """A remote method raised.
+
+    What a caller catches is an instance of this class *and* of the original one, so both
+    ``except ValueError`` and ``except RemoteError`` work.
+
+    Attributes:
+        remote_type: qualified name of the original class.
+        remote_traceback: the server's traceback as text.
+        node: the node (or address) that ran the method.
+        host: its host name.
+        method: the method called.
+    """
+
+    remote_type: str = ""
+    remote_traceback: str = ""
+    node: str = ""
+    host: str = ""
+    method: str = ""
+
+
+class RpcError(KourouError):
+    """A call could not be made, or could not be finished."""
+
+
+class DeadlineExceeded(RpcError, TimeoutError):
+    """The time-out of a call, a wait or a connection passed."""
+
+
+class CallCancelled(RpcError):
+    """The call was cancelled, by its caller or because its server stopped."""
+
+
+class ServerUnavailable(RpcError, ConnectionError):
+    """No connection could be made; the call was not sent."""
+
+
+class ConnectionLost(RpcError, ConnectionError):
+    """The connection broke while the call was under way; it may or may not have run."""
+
+
+class NodeExited(ConnectionLost):
+    """The node that was called has ended, so no answer will ever come."""
+
+
+class NodeRestarted(ConnectionLost):
+    """The node was restarted while the call was under way; the call was not repeated."""
+
+
+class Unauthenticated(RpcError, PermissionError):
+    """The peer did not show the token of this program."""
+
+
+class ServerOverloaded(RpcError):
+    """The server's queue is full; the call did not run."""
+
+
+class SerializationError(RpcError, TypeError):
+    """A value cannot cross a process boundary."""
+
+
+class UnknownMethod(RpcError, AttributeError):
+    """The server has no method of that name; the message lists what it has."""
+
+
+class ProtocolError(RpcError):
+    """A frame was malformed or passed a limit; the connection was closed."""
+
+
+class StopRequested(SystemExit):
+    """Raised in the main thread of a node that does not poll, once the program stops.
+
+    It derives from SystemExit, so ``finally`` blocks and context managers run, ``except Exception`` does not
+    swallow it, and a node that lets it pass ends without a traceback.
+    """
+
+
+class Interrupted(SystemExit, KeyboardInterrupt):
+    """The user pressed Ctrl-C (or sent SIGTERM) and the program has been stopped.
+
+    ``except KeyboardInterrupt`` catches it; when nobody does, the interpreter exits with ``code`` and no traceback.
+    """
