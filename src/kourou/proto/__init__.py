@@ -1,0 +1,1 @@
+"""Messages and services, generated from the files under ``proto/`` by ``make proto``."""
