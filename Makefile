@@ -1,0 +1,90 @@
+# Each target sets up what it needs, on a machine with nothing but Python 3.10-3.14, and does so once.
+# All environments live in .venv; `rm -rf .venv` starts afresh.
+
+PYTHON ?= python3
+DEMO   ?= examples/dqn/main.py
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+
+# A stamp's name carries a checksum of the files that say what to install: an edit brings a new stamp, a checkout does not.
+REQUIREMENTS := pyproject.toml requirements/constraints.txt
+CHECKSUM     := $(shell cat $(REQUIREMENTS) | cksum | cut -d ' ' -f 1)
+DEMO_STAMP   := $(VENV)/.demo-$(CHECKSUM)
+DEV_STAMP    := $(VENV)/.dev-$(CHECKSUM)
+PROTO_STAMP  := $(VENV)/.proto-$(shell cksum < requirements/proto.txt | cut -d ' ' -f 1)
+
+# -qq leaves errors only. Compiling every file of torch takes half a minute and most are never imported, so pip does not, and what
+# is imported is compiled by the import below, once, before several nodes would do so side by side.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --prefer-binary
+CONSTRAINED := $(PIP_INSTALL) -c requirements/constraints.txt
+WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v1.health, grpc_reflection.v1alpha.reflection, typer, rich.console
+
+# Some container images set it; then every node process would compile every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test soak lint format proto proto-check bench clean
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+venv: $(DEV_STAMP) ## Make .venv with everything that tests and checks need
+
+demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evaluator and a replay buffer
+	$(BIN)/python $(DEMO) $(ARGS)
+
+test: $(DEV_STAMP) ## Run the tests, ARGS="-k name" for some of them
+	$(BIN)/pytest $(ARGS)
+
+soak: $(DEV_STAMP) ## Run the tests that take minutes
+	$(BIN)/pytest -m soak $(ARGS)
+
+lint: $(DEV_STAMP) proto-check ## Check style, types, layers and generated code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## Mend what the style checker can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+proto: $(PROTO_STAMP) ## Generate src/kourou/proto from the files in proto/
+	$(VENV)/proto/bin/python proto/generate.py
+
+proto-check: $(PROTO_STAMP)
+	$(VENV)/proto/bin/python proto/generate.py --check
+
+bench: $(DEV_STAMP) ## Measure; results are JSON lines
+	$(BIN)/python benchmarks/launch.py $(ARGS)
+
+clean: ## Remove the environments and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "kourou needs Python 3.10 or newer: set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_STAMP): | $(BIN)/python
+	@echo 'Installing what the demo needs into $(VENV) (about a minute)'
+	@$(CONSTRAINED) -e '.[demo]'
+	@$(BIN)/python -W ignore -c '$(WARM_UP)'
+	@rm -f $(VENV)/.demo-* && touch $@
+
+$(DEV_STAMP): | $(BIN)/python
+	@echo 'Installing what tests and checks need into $(VENV) (about a minute)'
+	@$(CONSTRAINED) -e '.[dev]'
+	@$(BIN)/python -W ignore -c '$(WARM_UP), pytest, hypothesis'
+	@rm -f $(VENV)/.demo-* $(VENV)/.dev-* && touch $@ $(DEMO_STAMP)
+
+# The pinned generator has wheels up to Python 3.12, hence the search.
+$(PROTO_STAMP):
+	@mkdir -p $(VENV); for python in $(PYTHON) python3.12 python3.11 python3.10; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' 2>/dev/null; then \
+	    $$python -m venv $(VENV)/proto && \
+	    $(VENV)/proto/bin/python -m pip install -qq --disable-pip-version-check --prefer-binary -r requirements/proto.txt && \
+	    rm -f $(VENV)/.proto-* && touch $@ && exit 0 || exit 1; \
+	  fi; \
+	done; echo 'the generator of proto/ needs a Python from 3.10 to 3.12: set PYTHON' >&2; exit 1
