@@ -36,7 +36,7 @@ def main() -> None:
     """Write or check, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail when a file is missing, stale or left over"
+        "--check", action="store_true", help="write nothing; fail on a missing, stale or left-over file"
     )
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as folder:
@@ -45,9 +45,8 @@ def main() -> None:
     there = generated(PACKAGE_ROOT)
     differing = sorted(path for path in wanted.keys() | there.keys() if wanted.get(path) != there.get(path))
     if check and differing:
-        sys.exit(
-            "not what proto/ gives, run `make proto` and commit:\n" + "\n".join(f"  src/{path}" for path in differing)
-        )
+        names = "\n".join(f"  src/{path}" for path in differing)
+        sys.exit(f"not what proto/ gives, run `make proto` and commit:\n{names}")
     for path in differing:
         target = PACKAGE_ROOT / path
         if path in wanted:

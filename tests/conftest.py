@@ -1,0 +1,42 @@
+"""Fixtures that every test has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leaks import Snapshot
+
+# Above the longest timeline of a stop that a test waits out (ask, SIGTERM, SIGKILL), far below a test's time-out.
+LEAVE_TIMEOUT_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the folders of runs out of the user's home, and mark every process that the test starts."""
+    path = tmp_path / "runs"
+    monkeypatch.setenv("KOUROU_RUNS_DIR", str(path))
+    return path
+
+
+@pytest.fixture
+def no_leaks(runs_dir: Path) -> Iterator[Snapshot]:
+    """Fail the test when it leaves a process, thread, file descriptor or shared memory segment behind.
+
+    Use it as ``pytestmark = pytest.mark.usefixtures("no_leaks")``, or first among a test's arguments: a fixture that
+    is set up after it is torn down before it looks.
+    """
+    before = Snapshot.take(runs_dir)
+    yield before
+    left = before.leftovers_after(LEAVE_TIMEOUT_S)
+    assert not left, "left behind by this test:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leaks_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    before = Snapshot.take(tmp_path_factory.getbasetemp())
+    yield
+    left = before.leftovers_after(LEAVE_TIMEOUT_S)
+    assert not left, "left behind by the session (use the fixture no_leaks to find the test):\n" + "\n".join(left)

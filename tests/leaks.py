@@ -1,0 +1,117 @@
+"""What a test, or the whole session, leaves behind: processes, threads, file descriptors, shared memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+SHARED_MEMORY = Path("/dev/shm")
+DESCRIPTORS = Path("/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd")
+POLL_S = 0.02
+
+# Started by the standard library once per process, on purpose, and ended with it.
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What there is at one moment.
+
+    Attributes:
+        mark: Start of the value that KOUROU_RUNS_DIR has in every process to watch. It finds those that are no
+            descendants any more because their parent died.
+    """
+
+    mark: str
+    processes: frozenset[psutil.Process]
+    threads: frozenset[threading.Thread]
+    descriptors: frozenset[tuple[int, str]]
+    shared_memory: frozenset[Path]
+
+    @classmethod
+    def take(cls, mark: str | Path) -> Snapshot:
+        return cls(
+            mark=str(mark),
+            processes=frozenset(_processes(str(mark))),
+            threads=frozenset(threading.enumerate()),
+            descriptors=frozenset(_descriptors()),
+            shared_memory=frozenset(_shared_memory()),
+        )
+
+    def leftovers(self) -> list[str]:
+        """One line for each thing that is here now and was not then."""
+        now = Snapshot.take(self.mark)
+        lines = [f"process {_describe(process)}" for process in now.processes - self.processes]
+        lines += [f"thread {thread.name}" for thread in now.threads - self.threads if thread.is_alive()]
+        lines += [f"file descriptor {number} -> {target}" for number, target in now.descriptors - self.descriptors]
+        segments = now.shared_memory - self.shared_memory
+        lines += [f"shared memory {path}" for path in segments if not _used_by_others(path, now.processes)]
+        return sorted(lines)
+
+    def leftovers_after(self, timeout_s: float) -> list[str]:
+        """What is still left after at most ``timeout_s`` seconds: an end takes a moment, so it is polled for."""
+        deadline = time.monotonic() + timeout_s
+        while (lines := self.leftovers()) and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(POLL_S)
+        return lines
+
+
+def _processes(mark: str) -> Iterator[psutil.Process]:
+    own = psutil.Process()
+    children = set(own.children(recursive=True))
+    for process in psutil.process_iter():
+        try:
+            if process == own or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            ours = process in children or process.environ().get("KOUROU_RUNS_DIR", "").startswith(mark)
+            if ours and not any(helper in " ".join(process.cmdline()) for helper in HELPERS):
+                yield process
+        except psutil.Error:
+            continue  # it ended while we looked, or belongs to somebody else
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} (parent {process.ppid()}, {process.status()}): {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return f"{process.pid}, which ended just now"
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    for path in DESCRIPTORS.iterdir():
+        number = int(path.name)
+        try:
+            if DESCRIPTORS.is_relative_to("/proc"):
+                yield number, str(path.readlink())
+            else:
+                status = os.fstat(number)
+                yield number, f"{stat.filemode(status.st_mode)[0]} {status.st_dev}:{status.st_ino}"
+        except OSError:
+            continue  # the one that listed the folder
+
+
+def _shared_memory() -> list[Path]:
+    return list(SHARED_MEMORY.iterdir()) if SHARED_MEMORY.is_dir() else []
+
+
+def _used_by_others(segment: Path, ours: frozenset[psutil.Process]) -> bool:
+    """Whether a process outside this session has the segment mapped: other programs run on this machine too."""
+    watched = {process.pid for process in ours} | {os.getpid()}
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in watched and str(segment) in Path(f"/proc/{process.pid}/maps").read_text(
+                encoding="utf-8"
+            ):
+                return True
+        except OSError:
+            continue  # it ended while we looked, or belongs to somebody else
+    return False

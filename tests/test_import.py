@@ -1,0 +1,38 @@
+"""``import kourou`` is cheap: every node process pays for it, and so does every script that only looks at a plan."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["IPython", "gymnasium", "jax", "matplotlib", "numpy", "pandas", "ray", "scipy", "tensorflow", "torch"]
+ROUNDS = 5
+TIMES_GRPC = 1.5
+
+
+def in_a_fresh_interpreter(code: str) -> str:
+    # Without its compiled files a module takes as long to compile as to import, and a user's interpreter has them.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+
+
+def seconds_to_import(module: str) -> float:
+    code = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+    return float(in_a_fresh_interpreter(code))
+
+
+@pytest.mark.parametrize("module", ["kourou", "kourou.courier", "kourou.runtime", "kourou.cli"])
+def test_no_heavy_package_comes_along(module: str) -> None:
+    loaded = in_a_fresh_interpreter(f"import sys, {module}; print(*sys.modules)").split()
+    assert module in loaded
+    assert not {name.partition(".")[0] for name in loaded}.intersection(HEAVY)
+
+
+def test_it_takes_about_as_long_as_grpc() -> None:
+    # The fastest of some rounds taken in turn: what slows one down on a busy machine slows the other down as well.
+    pairs = [(seconds_to_import("kourou"), seconds_to_import("grpc")) for _ in range(ROUNDS)]
+    kourou_s, grpc_s = (min(column) for column in zip(*pairs, strict=True))
+    assert kourou_s <= TIMES_GRPC * grpc_s
