@@ -6,6 +6,7 @@
      └ KourouError
         ├ GraphError (ValueError)            a program was built in a way that has no meaning
         ├ PlanError (ValueError)             compile found mistakes; nothing was started
+        ├ DeferredError (RuntimeError)       the constructor of a Deferred raised
         ├ HandleNotResolved (AttributeError) a handle was used where only a client can be
         ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
         ├ ProgramFailed (RuntimeError)       a node of a running program failed
@@ -40,6 +41,7 @@ __all__ = [
     "CallCancelled",
     "ConnectionLost",
     "DeadlineExceeded",
+    "DeferredError",
     "GraphError",
     "HandleNotResolved",
     "Interrupted",
@@ -87,6 +89,10 @@ class PlanError(KourouError, ValueError):
             return self.problems[0]
         listed = "\n".join(f"  - {problem}" for problem in self.problems)
         return f"{len(self.problems)} mistakes in the program:\n{listed}"
+
+
+class DeferredError(KourouError, RuntimeError):
+    """The constructor of a Deferred raised; the message says where the Deferred was written."""
 
 
 class HandleNotResolved(KourouError, AttributeError):

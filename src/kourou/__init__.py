@@ -1,0 +1,145 @@
+"""kourou: a program runtime for distributed machine learning.
+
+Write a topology once, as a graph of nodes; run it as threads or as processes::
+
+    import kourou as lp
+
+    program = lp.Program("hello")
+    server = program.add_node(lp.CourierNode(Server), label="server")
+    program.add_node(lp.PyNode(client, server), label="client")
+    lp.launch(program, launch_type="local_mp").wait()
+
+Names are imported when they are first used, so that ``import kourou`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kourou import courier, errors
+    from kourou.courier import Client as CourierClient
+    from kourou.nodes.courier import CourierHandle, CourierNode
+    from kourou.nodes.python import PyClassNode, PyNode
+    from kourou.runtime.compile import compile_program
+    from kourou.runtime.context import NodeContext, get_context
+    from kourou.runtime.handles import Deferred, Handle, maybe_dereference
+    from kourou.runtime.launch import launch
+    from kourou.runtime.node import Node
+    from kourou.runtime.plan import (
+        LaunchPlan,
+        LaunchType,
+        NodePlan,
+        ProcessSpec,
+        is_local_launch,
+        is_local_launch_or_test,
+    )
+    from kourou.runtime.program import Program
+    from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
+    from kourou.runtime.resources import PythonProcess
+    from kourou.runtime.run import Run
+    from kourou.runtime.serving import node_server, serve
+    from kourou.runtime.termination import (
+        StopTimeline,
+        make_program_stopper,
+        register_stop_handler,
+        stop,
+        stop_event,
+        unregister_stop_handler,
+        wait_for_stop,
+    )
+
+__version__ = "0.1.0"
+
+_SOURCES = {
+    "kourou": ("courier", "errors"),
+    "kourou.courier": ("Client",),
+    "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
+    "kourou.nodes.python": ("PyClassNode", "PyNode"),
+    "kourou.runtime.compile": ("compile_program",),
+    "kourou.runtime.context": ("NodeContext", "get_context"),
+    "kourou.runtime.handles": ("Deferred", "Handle", "maybe_dereference"),
+    "kourou.runtime.launch": ("launch",),
+    "kourou.runtime.node": ("Node",),
+    "kourou.runtime.plan": (
+        "LaunchPlan",
+        "LaunchType",
+        "NodePlan",
+        "ProcessSpec",
+        "is_local_launch",
+        "is_local_launch_or_test",
+    ),
+    "kourou.runtime.program": ("Program",),
+    "kourou.runtime.records": ("ExitRecord", "NodeRecord", "NodeState"),
+    "kourou.runtime.resources": ("PythonProcess",),
+    "kourou.runtime.run": ("Run",),
+    "kourou.runtime.serving": ("node_server", "serve"),
+    "kourou.runtime.termination": (
+        "StopTimeline",
+        "make_program_stopper",
+        "register_stop_handler",
+        "stop",
+        "stop_event",
+        "unregister_stop_handler",
+        "wait_for_stop",
+    ),
+}
+_SOURCE_OF = {name: module for module, names in _SOURCES.items() for name in names}
+_SOURCE_OF["CourierClient"] = _SOURCE_OF.pop("Client")
+
+__all__ = [
+    "CourierClient",
+    "CourierHandle",
+    "CourierNode",
+    "Deferred",
+    "ExitRecord",
+    "Handle",
+    "LaunchPlan",
+    "LaunchType",
+    "Node",
+    "NodeContext",
+    "NodePlan",
+    "NodeRecord",
+    "NodeState",
+    "ProcessSpec",
+    "Program",
+    "PyClassNode",
+    "PyNode",
+    "PythonProcess",
+    "Run",
+    "StopTimeline",
+    "compile_program",
+    "courier",
+    "errors",
+    "get_context",
+    "is_local_launch",
+    "is_local_launch_or_test",
+    "launch",
+    "make_program_stopper",
+    "maybe_dereference",
+    "node_server",
+    "register_stop_handler",
+    "serve",
+    "stop",
+    "stop_event",
+    "unregister_stop_handler",
+    "wait_for_stop",
+]
+
+
+def __getattr__(name: str) -> Any:
+    source = _SOURCE_OF.get(name)
+    if source is None:
+        msg = f"module 'kourou' has no attribute {name!r}"
+        raise AttributeError(msg)
+    if source == "kourou":
+        value = importlib.import_module(f"kourou.{name}")
+    else:
+        value = getattr(importlib.import_module(source), "Client" if name == "CourierClient" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,6 @@
+"""Node types."""
+
+from kourou.nodes.courier import CourierHandle, CourierNode
+from kourou.nodes.python import PyClassNode, PyNode
+
+__all__ = ["CourierHandle", "CourierNode", "PyClassNode", "PyNode"]

@@ -1,0 +1,83 @@
+"""Nodes whose objects are called from other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kourou.courier import Client
+from kourou.nodes.python import Constructed
+from kourou.runtime.context import Binding, NodeContext
+from kourou.runtime.handles import Handle
+from kourou.runtime.serving import node_server, serve
+from kourou.runtime.target import NodeTarget
+
+__all__ = ["CourierHandle", "CourierNode"]
+
+
+class CourierHandle(Handle[Client]):
+    """A promise of a :class:`kourou.courier.Client` of a CourierNode."""
+
+    def __init__(self, node: CourierNode, client_kwargs: Mapping[str, Any]) -> None:
+        super().__init__(node)
+        self._client_kwargs = dict(client_kwargs)
+
+    def set_client_kwargs(self, **kwargs: Any) -> None:
+        """Replace the arguments with which this handle makes its client (``call_timeout=5``, ``lane="grpc"``, …)."""
+        self._client_kwargs = kwargs
+
+    def _make_client(self, binding: Binding, name: str) -> Client:
+        return Client(NodeTarget(name=name, binding=binding), **self._client_kwargs)
+
+    def _travelling_state(self) -> dict[str, Any]:
+        return {"_client_kwargs": self._client_kwargs}
+
+
+class CourierNode(Constructed):
+    """An object whose public methods other nodes can call.
+
+    An object without ``run`` serves until the program stops. One with ``run`` serves while it runs. One with
+    ``set_courier_server(server)`` gets its server, and starts it itself.
+
+    Args:
+        constructor: a class, or anything that returns the object.
+        args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
+        courier_kwargs: arguments of its :class:`kourou.courier.Server`, such as ``thread_pool_size``.
+        courier_client_kwargs: arguments of the clients made from its handles, such as ``call_timeout``.
+    """
+
+    def __init__(
+        self,
+        constructor: Callable[..., Any],
+        *args: Any,
+        courier_kwargs: Mapping[str, Any] | None = None,
+        courier_client_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(constructor, *args, **kwargs)
+        self._courier_kwargs = dict(courier_kwargs or {})
+        self._courier_client_kwargs = dict(courier_client_kwargs or {})
+
+    @property
+    def serves_only(self) -> bool:
+        """True when the object will have no ``run``, as far as its class tells."""
+        return not (self._should_run and hasattr(self._constructor, "run"))
+
+    def create_handle(self) -> CourierHandle:
+        """A promise of a client of this node."""
+        return CourierHandle(self, self._courier_client_kwargs)
+
+    def run(self, context: NodeContext) -> None:
+        """Construct the object, serve its methods, and run it if it has ``run``."""
+        instance = self._construct()
+        server = node_server(context, **self._courier_kwargs)
+        server.bind_object(instance)
+        if hasattr(instance, "set_courier_server"):
+            instance.set_courier_server(server)
+        run = getattr(instance, "run", None) if self._should_run else None
+        with serve(context, server):
+            if run is not None:
+                run()
+            else:
+                context.publish(serves_only=True)
+                context.stop.released.wait()

@@ -1,0 +1,113 @@
+"""Nodes that run Python code and answer no calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kourou.runtime.context import NodeContext
+from kourou.runtime.handles import maybe_dereference
+from kourou.runtime.node import Node
+from kourou.runtime.serving import serve
+
+__all__ = ["Constructed", "PyClassNode", "PyNode"]
+
+_log = logging.getLogger("kourou")
+
+
+class PyNode(Node):
+    """A function that runs as a node.
+
+    Args:
+        function: called once, in the node; the node ends when it returns.
+        args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        _check_callable(type(self).__name__, function)
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+
+    def run(self, context: NodeContext) -> None:
+        """Call the function."""
+        args, kwargs = maybe_dereference((self._args, self._kwargs))
+        function = maybe_dereference(self._function)
+        with serve(context):
+            function(*args, **kwargs)
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The function and its arguments."""
+        return {"function": self._function, "args": self._args, "kwargs": self._kwargs}
+
+    def describe(self) -> str:
+        """``PyNode(function)``."""
+        return f"{type(self).__name__}({_name_of(self._function)})"
+
+
+class Constructed(Node):
+    """A node around an object: constructs it in the node, then runs or serves it. The base of the class nodes."""
+
+    def __init__(self, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        _check_callable(type(self).__name__, constructor)
+        self._constructor = constructor
+        self._args = args
+        self._kwargs = kwargs
+        self._should_run = True
+
+    def configure(self, *args: Any, **kwargs: Any) -> None:
+        """Replace the constructor's arguments; for nodes that need handles of nodes that are made after them."""
+        self._args = args
+        self._kwargs = kwargs
+
+    def disable_run(self) -> None:
+        """Construct the object but do not call its ``run``; tests drive it from outside then."""
+        self._should_run = False
+
+    def enable_run(self) -> None:
+        """Undo :meth:`disable_run`."""
+        self._should_run = True
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The constructor and its arguments."""
+        return {"constructor": self._constructor, "args": self._args, "kwargs": self._kwargs}
+
+    def describe(self) -> str:
+        """``PyClassNode(Class)``."""
+        return f"{type(self).__name__}({_name_of(self._constructor)})"
+
+    def _construct(self) -> Any:
+        args, kwargs = maybe_dereference((self._args, self._kwargs))
+        return maybe_dereference(self._constructor)(*args, **kwargs)
+
+
+class PyClassNode(Constructed):
+    """An object whose ``run()`` is the node's life.
+
+    Args:
+        constructor: a class, or anything that returns the object.
+        args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
+    """
+
+    def run(self, context: NodeContext) -> None:
+        """Construct the object and call its ``run()``, if it has one."""
+        instance = self._construct()
+        run = getattr(instance, "run", None)
+        if not self._should_run or run is None:
+            if run is None:
+                _log.warning("%s has no run(): %s was constructed and ends", _name_of(self._constructor), context.name)
+            return
+        with serve(context):
+            run()
+
+
+def _check_callable(kind: str, value: object) -> None:
+    if not callable(value):
+        msg = f"{kind} takes a function or a class first, got {value!r}"
+        raise TypeError(msg)
+
+
+def _name_of(value: object) -> str:
+    inner = getattr(value, "func", value)  # the function of a partial
+    return str(getattr(inner, "__qualname__", type(inner).__qualname__))

@@ -1,0 +1,1 @@
+"""The runtime: a program graph is compiled to a plan, and one supervisor brings the plan to life."""

@@ -1,0 +1,168 @@
+"""Compiling: a program, a launch type and resources become a launch plan. Pure; every mistake is found here."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.node import Node
+from kourou.runtime.payload import Payloads, find_unpicklable
+from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, ProcessSpec
+from kourou.runtime.program import Program
+from kourou.runtime.resources import PythonProcess
+from kourou.runtime.termination import StopTimeline
+
+__all__ = ["TERMINALS", "compile_program", "launch_type_from"]
+
+TERMINALS = ("current_terminal", "output_to_files")
+
+
+def compile_program(
+    program: Program,
+    launch_type: LaunchType | str | None = None,
+    *,
+    local_resources: Mapping[str, PythonProcess] | None = None,
+    terminal: str | None = None,
+    stop: StopTimeline | None = None,
+    serialize_py_nodes: bool | None = None,
+) -> LaunchPlan:
+    """Make the plan of a program; start nothing.
+
+    Args:
+        program: the graph.
+        launch_type: ``local_mt``, ``local_mp``, ``test_mt`` or ``test_mp``; None: KOUROU_LAUNCH_TYPE, else local_mt.
+        local_resources: what the processes of each label get.
+        terminal: ``current_terminal`` (default) or ``output_to_files``.
+        stop: the seconds of the stop timeline.
+        serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
+
+    Raises:
+        PlanError: with all mistakes found at once.
+    """
+    kind = launch_type_from(launch_type)
+    problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
+    problems += _check_terminal(terminal)
+    for node in program.get_all_nodes():
+        problems += _check_handles(program, node)
+    pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
+    payloads = Payloads()
+    plans: list[NodePlan] = []
+    for node in program.get_all_nodes() if not problems else []:
+        try:
+            plans.append(_plan_node(node, payloads if pickled else None, kind, local_resources or {}))
+        except errors.PlanError as error:
+            problems += error.problems
+    if problems:
+        raise errors.PlanError(*problems)
+    return LaunchPlan(
+        program=program.name,
+        launch_type=kind,
+        nodes=tuple(plans),
+        terminal=terminal or TERMINALS[0],
+        stop=stop or StopTimeline(),
+        blobs={} if kind.threads else payloads.blobs,
+    )
+
+
+def launch_type_from(value: LaunchType | str | None) -> LaunchType:
+    """The launch type meant by an argument, KOUROU_LAUNCH_TYPE, or the default.
+
+    Raises:
+        PlanError: there is no such launch type.
+    """
+    source = "launch_type"
+    if value is None:
+        value, source = os.environ.get("KOUROU_LAUNCH_TYPE") or LaunchType.LOCAL_MULTI_THREADING, "KOUROU_LAUNCH_TYPE"
+    try:
+        return LaunchType(value)
+    except ValueError:
+        known = ", ".join(kind.value for kind in LaunchType)
+        msg = f"{source}={value!r} is not a launch type; known are {known}"
+        raise errors.PlanError(msg) from None
+
+
+def _check_program(program: Program) -> list[str]:
+    if not isinstance(program, Program):
+        return [f"lp.launch takes an lp.Program, got {program!r}"]
+    if not program.get_all_nodes():
+        return [f"program {program.name!r} is empty: add nodes with program.add_node(node, label=...)"]
+    return []
+
+
+def _check_resources(program: Program, resources: Mapping[str, Any]) -> list[str]:
+    problems = []
+    labels = list(program.groups) if isinstance(program, Program) else []
+    for label, resource in resources.items():
+        if label not in labels:
+            close = difflib.get_close_matches(str(label), labels, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the labels are: {', '.join(labels)}"
+            problems.append(f"local_resources[{label!r}]: the program has no such label; {hint}")
+        if not isinstance(resource, PythonProcess):
+            problems.append(f"local_resources[{label!r}]: Launch config for {label} must be a PythonProcess.")
+    return problems
+
+
+def _check_terminal(terminal: str | None) -> list[str]:
+    if terminal is None or terminal in TERMINALS:
+        return []
+    return [f"terminal={terminal!r} is unknown; known are {', '.join(TERMINALS)}"]
+
+
+def _check_handles(program: Program, node: Node) -> list[str]:
+    members = program.get_all_nodes()
+    problems = []
+    for path, handle in node.iterate_handles():
+        target = handle.node
+        if target is None or not any(target is member for member in members):
+            named = handle.node_name or repr(target)
+            problems.append(f"{node.name} {path} is a handle of {named}, which is not in program {program.name!r}")
+        elif not handle.serves:
+            problems.append(
+                f"{node.name} {path} is a handle of {target.name}, a {type(target).__name__}, which serves no methods: "
+                "make it a CourierNode if others shall call it"
+            )
+    return problems
+
+
+def _plan_node(
+    node: Node, payloads: Payloads | None, kind: LaunchType, resources: Mapping[str, PythonProcess]
+) -> NodePlan:
+    assert node.name is not None  # noqa: S101 - members of a program have names
+    payload = None
+    if payloads is not None:
+        try:
+            payload = payloads.add(node)
+        except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+            raise errors.PlanError(find_unpicklable(node, error)) from error
+    process = None
+    if not kind.threads:
+        label, _, index = node.name.rpartition("/")
+        process = _process_spec(node.name, int(index), payload, resources.get(label) or PythonProcess())
+    return NodePlan(
+        name=node.name,
+        kind=node.describe(),
+        inputs=tuple(dict.fromkeys(str(handle.node_name) for handle in node.input_handles)),
+        serves_only=node.serves_only,
+        process=process,
+    )
+
+
+def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) -> ProcessSpec:
+    try:
+        env = resource.environment(index)
+    except Exception as error:  # noqa: BLE001 - the user's function of the index may raise anything
+        msg = f"{name} local_resources env: {error}"
+        raise errors.PlanError(msg) from error
+    return ProcessSpec(
+        name=name,
+        argv=(sys.argv[0] if sys.argv else "", *resource.arguments()),
+        payload=payload,
+        interpreter=sys.executable,
+        interpreter_args=resource.interpreter_options(),
+        env=tuple(sorted(env.items())),
+        cwd=os.getcwd(),
+    )

@@ -1,0 +1,150 @@
+"""The coordinator, as a node in another process sees it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from kourou import errors
+from kourou.proto.v1 import coordinator_pb2 as pb
+from kourou.runtime import messages
+from kourou.runtime.coordinator import Release, Stop
+from kourou.runtime.coordinator_service import SERVICE, TOKEN_KEY
+from kourou.runtime.directory import Directory
+from kourou.runtime.records import NodeRecord, Outcome
+
+__all__ = ["CoordinatorClient"]
+
+_CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone
+_ATTACH_S = 30.0  # under a start of hundreds of nodes it may have a lot to do
+
+
+class CoordinatorClient:
+    """The :class:`~kourou.runtime.context.ControlPlane` of a node process.
+
+    Args:
+        address: the coordinator's ``host:port``.
+        token: the run's token.
+        name, attempt: who this is.
+        on_stop: called when the program stops.
+        on_release: called when nodes that only serve may go.
+        on_lost: called when the coordinator is gone.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str,
+        name: str,
+        attempt: int,
+        on_stop: Callable[[], None],
+        on_release: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._attempt = attempt
+        self._metadata = [(TOKEN_KEY, token)]
+        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)])
+        self._directory = Directory()
+        self._following: set[str] = set()
+        self._on_stop = on_stop
+        self._on_release = on_release
+        self._on_lost = on_lost
+        self._closed = False
+        self._attached = threading.Event()
+        self._stream: Any = None
+
+    def attach(self) -> None:
+        """Say that this node is there, and listen from now on.
+
+        Raises:
+            ServerUnavailable: the coordinator does not answer.
+        """
+        call = self._channel.unary_stream(
+            f"/{SERVICE}/Attach",
+            request_serializer=pb.AttachRequest.SerializeToString,
+            response_deserializer=pb.Event.FromString,
+        )
+        request = pb.AttachRequest(name=self._name, attempt=self._attempt)
+        self._stream = call(request, metadata=self._metadata, wait_for_ready=True)
+        threading.Thread(target=self._listen, name="kourou-events", daemon=True).start()
+        if not self._attached.wait(_ATTACH_S):
+            msg = f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s"
+            raise errors.ServerUnavailable(msg)
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Publish changes of a node's record."""
+        request = pb.UpdateRequest(name=name, attempt=self._attempt)
+        if "state" in changes:
+            request.state = str(changes["state"])
+        if "endpoint" in changes:
+            request.endpoint = changes["endpoint"]
+        if "serves_only" in changes:
+            request.serves_only = changes["serves_only"]
+        self._call("Update", request)
+
+    def wait(
+        self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None
+    ) -> NodeRecord | None:
+        """Block until a node's record fulfils ``holds``; None when the time passed first."""
+        if name not in self._following:
+            self._call("Follow", pb.FollowRequest(follower=self._name, name=name))
+            self._following.add(name)
+        return self._directory.wait(name, holds, timeout_s)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the end of the program."""
+        self._call("Stop", pb.StopRequest(reason=reason, origin=self._name))
+
+    def report(self, outcome: Outcome) -> None:
+        """This node's last words."""
+        request = pb.ReportRequest(
+            name=self._name,
+            attempt=self._attempt,
+            kind=outcome.kind,
+            code=outcome.code,
+            exception=outcome.exception,
+            traceback=outcome.traceback,
+        )
+        self._call("Report", request)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.cancel()
+        self._channel.close()
+
+    def _call(self, method: str, request: Any) -> None:
+        call = self._channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=pb.Ack.FromString,
+        )
+        try:
+            call(request, metadata=self._metadata, timeout=_CALL_S, wait_for_ready=True)
+        except grpc.RpcError as error:
+            if not self._closed:
+                msg = f"{self._name}: the coordinator did not take {method}: {error.details()}"
+                raise errors.ServerUnavailable(msg) from None
+
+    def _listen(self) -> None:
+        try:
+            for message in self._stream:
+                event = messages.event_from_proto(message)
+                if isinstance(event, NodeRecord):
+                    self._directory.put(event)
+                elif isinstance(event, Stop):
+                    self._on_stop()
+                elif isinstance(event, Release):
+                    self._on_release()
+                else:
+                    self._attached.set()
+        except grpc.RpcError:
+            pass  # the stream's end says the same
+        if not self._closed:
+            self._on_lost()

@@ -1,0 +1,131 @@
+"""The coordinator's gRPC side: nodes in other processes reach it here."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from kourou.courier.executor import DaemonPool
+from kourou.proto.v1 import coordinator_pb2 as pb
+from kourou.runtime import messages
+from kourou.runtime.coordinator import Closed, Coordinator
+from kourou.runtime.records import NodeState, Outcome
+
+__all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer", "ProgramInfo"]
+
+SERVICE = "kourou.v1.Coordinator"
+TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
+
+# Every attached node keeps one thread of the pool for its stream; these are for all other calls.
+_SPARE_THREADS = 16
+
+ProgramInfo = Callable[[], pb.StatusReply]
+
+
+class CoordinatorServer:
+    """Serves a coordinator on a port of the loopback interface.
+
+    Args:
+        coordinator: what is served.
+        token: every call must show it.
+        status: makes the reply of Status.
+        nodes: how many nodes may be attached at once.
+        host: the address to listen on.
+    """
+
+    def __init__(
+        self, coordinator: Coordinator, *, token: str, status: ProgramInfo, nodes: int, host: str = "127.0.0.1"
+    ) -> None:
+        self._coordinator = coordinator
+        self._status = status
+        self._pool = DaemonPool(2 * nodes + _SPARE_THREADS, name="kourou-coordinator")
+        self._server = grpc.server(
+            self._pool, interceptors=[_TokenCheck(token)], options=[("grpc.so_reuseport", 0)]
+        )
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
+        port = self._server.add_insecure_port(f"{host}:0")
+        self.address = f"{host}:{port}"
+        self._server.start()
+
+    def close(self) -> None:
+        """Stop listening; streams end."""
+        self._coordinator.close()
+        self._server.stop(grace=None).wait()
+        self._pool.shutdown(wait=False)
+
+    def _handlers(self) -> dict[str, Any]:
+        unary = {
+            "Update": (self._update, pb.UpdateRequest),
+            "Follow": (self._follow, pb.FollowRequest),
+            "Report": (self._report, pb.ReportRequest),
+            "Stop": (self._stop, pb.StopRequest),
+            "Status": (lambda _request, _context: self._status(), pb.StatusRequest),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                method, request_deserializer=request.FromString, response_serializer=_to_bytes
+            )
+            for name, (method, request) in unary.items()
+        }
+        handlers["Attach"] = grpc.unary_stream_rpc_method_handler(
+            self._attach, request_deserializer=pb.AttachRequest.FromString, response_serializer=_to_bytes
+        )
+        return handlers
+
+    def _attach(self, request: pb.AttachRequest, context: grpc.ServicerContext) -> Iterator[pb.Event]:
+        watcher = self._coordinator.attach(request.name, request.attempt)
+        if not context.add_callback(lambda: self._coordinator.detach(watcher)):
+            self._coordinator.detach(watcher)
+        while not isinstance(event := watcher.events.get(), Closed):
+            yield messages.event_to_proto(event)
+
+    def _update(self, request: pb.UpdateRequest, _context: grpc.ServicerContext) -> pb.Ack:
+        changes: dict[str, Any] = {}
+        if request.HasField("state"):
+            changes["state"] = NodeState(request.state)
+        if request.HasField("endpoint"):
+            changes["endpoint"] = request.endpoint
+        if request.HasField("serves_only"):
+            changes["serves_only"] = request.serves_only
+        self._coordinator.change(request.name, request.attempt, **changes)
+        return pb.Ack()
+
+    def _follow(self, request: pb.FollowRequest, _context: grpc.ServicerContext) -> pb.Ack:
+        self._coordinator.follow(request.follower, request.name)
+        return pb.Ack()
+
+    def _report(self, request: pb.ReportRequest, _context: grpc.ServicerContext) -> pb.Ack:
+        outcome = Outcome(
+            kind=request.kind, code=request.code, exception=request.exception, traceback=request.traceback
+        )
+        self._coordinator.report(request.name, request.attempt, outcome)
+        return pb.Ack()
+
+    def _stop(self, request: pb.StopRequest, _context: grpc.ServicerContext) -> pb.Ack:
+        self._coordinator.request_stop(request.reason, request.origin)
+        return pb.Ack()
+
+
+class _TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Refuses a call without the token before its request is parsed."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        shown = dict(details.invocation_metadata).get(TOKEN_KEY, "")
+        if hmac.compare_digest(str(shown).encode(), self._token):
+            return continuation(details)
+        return self._refusal
+
+
+def _refuse(_request: bytes, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "the call did not show this program's token")
+
+
+def _to_bytes(message: Any) -> bytes:
+    return bytes(message.SerializeToString())

@@ -1,0 +1,50 @@
+"""The directory: every node's present record, and waiting for one to change."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from kourou.runtime.records import NodeRecord
+
+__all__ = ["Directory"]
+
+
+class Directory:
+    """A thread-safe table of node records; readers can wait for a change."""
+
+    def __init__(self, records: Iterable[NodeRecord] = ()) -> None:
+        self._records = {record.name: record for record in records}
+        self._changed = threading.Condition()
+
+    def put(self, record: NodeRecord) -> None:
+        """Replace a node's record and wake who waits for it."""
+        with self._changed:
+            self._records[record.name] = record
+            self._changed.notify_all()
+
+    def get(self, name: str) -> NodeRecord | None:
+        """A node's record, or None when nothing is known of it."""
+        with self._changed:
+            return self._records.get(name)
+
+    def all(self) -> list[NodeRecord]:
+        """All records, in the order of the program."""
+        with self._changed:
+            return list(self._records.values())
+
+    def wait(
+        self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None
+    ) -> NodeRecord | None:
+        """Block until ``holds(record)``; the record, or None when ``timeout_s`` seconds passed first."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                record = self._records.get(name)
+                if record is not None and holds(record):
+                    return record
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._changed.wait(left)

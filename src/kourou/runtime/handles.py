@@ -1,0 +1,152 @@
+"""Handles: promises of clients. A node's constructor gets the client where its creator wrote the handle."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from kourou import errors
+from kourou.runtime import context, structure
+
+if TYPE_CHECKING:
+    from kourou.runtime.node import Node
+
+__all__ = ["Deferred", "Handle", "maybe_dereference"]
+
+C = TypeVar("C", covariant=True)
+T = TypeVar("T")
+
+
+class Handle(Generic[C]):
+    """A promise of a client of one node.
+
+    Written anywhere into another node's arguments it is an edge of the graph; when that node starts, it finds the
+    client there. In the launcher, and wherever a handle arrives by other ways, call :meth:`dereference`.
+
+    A node type defines its own subclass with :meth:`_make_client`.
+    """
+
+    serves = True
+    """False for nodes that answer no calls; such a handle in a node's arguments is a mistake that compile reports."""
+
+    def __init__(self, node: Node) -> None:
+        self._node: Node | None = node
+        self._address: tuple[str | None, str] | None = None  # (run id, node name) of a handle that travelled
+
+    @property
+    def node(self) -> Node | None:
+        """The node it stands for; None in another process than the one that built the program."""
+        return self._node
+
+    @property
+    def node_name(self) -> str | None:
+        """``label/index`` of its node; None until the node is in a program."""
+        if self._node is not None:
+            return self._node.name
+        return self._address[1] if self._address else None
+
+    def dereference(self) -> C:
+        """A new client of the node.
+
+        It returns at once; the client's first call waits until the node is ready.
+
+        Raises:
+            HandleNotResolved: the node's program is not running in reach of this process.
+        """
+        run_id, name = self._locate()
+        return self._make_client(context.binding_of(run_id, name), name)
+
+    def _make_client(self, binding: context.Binding, name: str) -> C:
+        raise NotImplementedError
+
+    def _locate(self) -> tuple[str | None, str]:
+        """(run id, node name); the run is None for a handle in a payload: it belongs to whichever run unpickles it."""
+        if self._address is not None:
+            return self._address
+        node = self._node
+        if node is None or node.name is None:
+            msg = f"this handle's node {node!r} was never added to a program: use program.add_node(node, label=...)"
+            raise errors.HandleNotResolved(msg)
+        if context.compiling.get():
+            return None, node.name
+        if node.run_id is None:
+            msg = f"the handle of {node.name} can be dereferenced only while its program runs: call lp.launch first"
+            raise errors.HandleNotResolved(msg)
+        return node.run_id, node.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _handle_from_address, (type(self), self._locate(), self._travelling_state())
+
+    def _travelling_state(self) -> dict[str, Any]:
+        """What a subclass needs besides the address."""
+        return {}
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__") or name in {"_node", "_address"}:
+            raise AttributeError(name)
+        owner = self.node_name or repr(self._node)
+        msg = (
+            f"this is a handle of node {owner}, which stands for a client and has no attribute {name!r}; "
+            "pass the handle to a node's constructor, which gets the client, or call handle.dereference() "
+            "(lp.maybe_dereference where it may be either)"
+        )
+        raise errors.HandleNotResolved(msg)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.node_name or self._node!r}>"
+
+
+def _handle_from_address(cls: type[Handle[Any]], address: tuple[str | None, str], state: dict[str, Any]) -> Handle[Any]:
+    handle = cls.__new__(cls)
+    handle._node = None
+    handle._address = address
+    vars(handle).update(state)
+    return handle
+
+
+class Deferred(Generic[T]):
+    """An object that is constructed where it is used: in the node's own process.
+
+    Args:
+        constructor: called in the node, once; its result stands where the Deferred stood.
+        args, kwargs: its arguments; handles and other Deferred objects in them are resolved first.
+
+    Raises:
+        DeferredError: in the node, when the constructor raised; it says where the Deferred was written.
+    """
+
+    def __init__(self, constructor: Callable[..., T], *args: Any, **kwargs: Any) -> None:
+        self._constructor = constructor
+        self._args = args
+        self._kwargs = kwargs
+        self._results: list[T] = []
+        # The last frame is this line; three above it are enough to find the place.
+        self._defined_at = "".join(traceback.format_list(traceback.extract_stack(limit=4)[:-1]))
+
+    def dereference(self) -> T:
+        """Construct the object, or return the one constructed before."""
+        if not self._results:
+            try:
+                args, kwargs = maybe_dereference((self._args, self._kwargs))
+                self._results.append(self._constructor(*args, **kwargs))
+            except Exception as error:
+                msg = f"{type(error).__name__}: {error} — while constructing the Deferred written at:\n{self._defined_at}"
+                raise errors.DeferredError(msg) from error
+        return self._results[0]
+
+    def nested_children(self) -> list[tuple[str, Any]]:
+        """Its arguments are part of the structure, so handles in them are edges of the graph."""
+        return [(".constructor", self._constructor), (".args", self._args), (".kwargs", self._kwargs)]
+
+    def __repr__(self) -> str:
+        return f"<Deferred {getattr(self._constructor, '__qualname__', self._constructor)}>"
+
+
+def maybe_dereference(value: Any) -> Any:
+    """``value`` with every handle replaced by its client and every Deferred by its object, however deep they are."""
+    return structure.map_leaves(_dereference_leaf, value)
+
+
+def _dereference_leaf(leaf: Any) -> Any:
+    return leaf.dereference() if isinstance(leaf, (Handle, Deferred)) else leaf

@@ -1,0 +1,223 @@
+"""lp.launch: compile a program and bring its plan to life."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.runtime import context, interrupts
+from kourou.runtime.compile import compile_program
+from kourou.runtime.coordinator import Coordinator, NodeControl
+from kourou.runtime.director import Director
+from kourou.runtime.launchers.base import Launcher
+from kourou.runtime.logs import NodeLogs, Terminal, redirect_threads
+from kourou.runtime.payload import store_blobs
+from kourou.runtime.plan import LaunchPlan, LaunchType
+from kourou.runtime.program import Program
+from kourou.runtime.records import NodeRecord
+from kourou.runtime.resources import PythonProcess
+from kourou.runtime.run import Run
+from kourou.runtime.rundir import RunFolder, new_run_id
+from kourou.runtime.termination import StopState, StopTimeline
+
+__all__ = ["launch"]
+
+_TOKEN_BYTES = 32
+
+
+def launch(
+    programs: Program | Sequence[Program],
+    launch_type: LaunchType | str | None = None,
+    xm_resources: None = None,
+    local_resources: Mapping[str, PythonProcess] | None = None,
+    test_case: Any = None,
+    terminal: str | None = None,
+    *,
+    serialize_py_nodes: bool | None = None,
+    stop_timeline: StopTimeline | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+) -> Run:
+    """Start a program and return at once.
+
+    Args:
+        programs: the program (of a sequence, as in Launchpad, the first).
+        launch_type: ``local_mt`` (threads), ``local_mp`` (processes), ``test_mt``, ``test_mp``; None: the environment
+            variable KOUROU_LAUNCH_TYPE, else ``local_mt``.
+        xm_resources: accepted for Launchpad's sake, if None.
+        local_resources: label → what its processes get.
+        test_case: a ``unittest.TestCase`` whose clean-up stops the program.
+        terminal: ``current_terminal`` prints nodes' lines here, ``output_to_files`` only writes their logs.
+        serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under ``test_mt``.
+        stop_timeline: the seconds that a stopping program waits before it insists.
+        run_dir: where the run's folder is made; None: KOUROU_RUNS_DIR, else below the user's state directory.
+
+    Raises:
+        PlanError: the program has mistakes; nothing was started.
+        LaunchError: the run's folder cannot be made.
+    """
+    program = _the_program(programs)
+    if xm_resources is not None:
+        msg = "xm_resources belongs to XManager, which kourou does not use: leave it out"
+        raise errors.PlanError(msg)
+    plan = compile_program(
+        program,
+        launch_type,
+        local_resources=local_resources,
+        terminal=terminal,
+        stop=stop_timeline,
+        serialize_py_nodes=serialize_py_nodes,
+    )
+    folder = RunFolder(new_run_id(program.name), run_dir)
+    run = _Ignition(plan, program, folder).fire()
+    if test_case is not None:
+        test_case.addCleanup(run.stop)
+    return run
+
+
+class _Ignition:
+    """Puts the parts of a run together, in the order that gets nodes started soonest."""
+
+    def __init__(self, plan: LaunchPlan, program: Program, folder: RunFolder) -> None:
+        self._plan = plan
+        self._program = program
+        self._folder = folder
+        self._token = secrets.token_hex(_TOKEN_BYTES)
+        self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
+        self._logs = NodeLogs(
+            folder.log_file, Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
+        )
+        self._coordinator = Coordinator(
+            [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
+            on_change=lambda record: folder.event("node", name=record.name, state=str(record.state), pid=record.pid),
+            on_stop_request=lambda reason, origin: self._director.request_stop(reason, origin),
+        )
+        self._director = Director(
+            plan, self._coordinator, folder=folder, logs=self._logs, on_end=self._resources.close
+        )
+
+    def fire(self) -> Run:
+        """Start everything; on an error, give back what was taken."""
+        self._resources.callback(self._folder.close)
+        self._resources.callback(self._logs.close)
+        try:
+            launcher = self._launcher()
+        except BaseException:
+            self._resources.close()
+            raise
+        run = Run(self._plan, self._coordinator, self._director, self._folder)
+        for node in self._program.get_all_nodes():
+            node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
+        self._bind_this_process()
+        interrupts.watch(run)
+        self._director.start(launcher)
+        return run
+
+    def _launcher(self) -> Launcher:
+        if self._plan.launch_type.threads:
+            return self._thread_launcher()
+        return self._process_launcher()
+
+    def _process_launcher(self) -> Launcher:
+        from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - threads need none of it
+
+        folder = self._folder
+        launcher = ProcessLauncher(self._plan, self._director, run_id=folder.run_id, folder=folder.path)
+        self._resources.callback(launcher.close)  # while its zygote starts, the rest is prepared
+        folder.write_token(self._token)
+        store_blobs(self._plan.blobs, folder.payloads)
+        address = self._serve()
+        launcher.configure(
+            run_id=folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+            coordinator=address,
+            token_file=str(folder.token_file),
+            payloads=str(folder.payloads),
+            socket_dir=str(self._socket_dir()),
+        )
+        return launcher
+
+    def _thread_launcher(self) -> Launcher:
+        from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
+
+        self._serve()
+        self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
+        launcher = ThreadLauncher(
+            {str(node.name): node.run for node in self._program.get_all_nodes()},
+            self._node_context,
+            self._director,
+            self._coordinator.report,
+        )
+        self._resources.callback(launcher.close)
+        return launcher
+
+    def _node_context(self, name: str, attempt: int) -> context.NodeContext:
+        control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
+        stop = StopState(control.request_stop)
+        self._coordinator.add_stop_state(stop)
+        return context.NodeContext(
+            name=name,
+            program=self._plan.program,
+            run_id=self._folder.run_id,
+            launch_type=str(self._plan.launch_type),
+            attempt=attempt,
+            binding=context.Binding(run_id=self._folder.run_id, control=control, token=self._token),
+            stop=stop,
+            server_options={"token": self._token, "socket_dir": str(self._socket_dir())},
+        )
+
+    def _serve(self) -> str:
+        """Open the coordinator's port and write run.json, by which other shells find it."""
+        from kourou.runtime.coordinator_service import CoordinatorServer  # noqa: PLC0415 - imports grpc
+        from kourou.runtime.status import status_reply  # noqa: PLC0415 - imports protobuf
+
+        server = CoordinatorServer(
+            self._coordinator,
+            token=self._token,
+            status=lambda: status_reply(self._plan, self._folder.run_id, self._coordinator),
+            nodes=len(self._plan.nodes),
+        )
+        self._resources.callback(server.close)
+        self._folder.write_json("plan.json", self._plan.to_dict())
+        self._folder.write_json(
+            "run.json",
+            {
+                "run_id": self._folder.run_id,
+                "program": self._plan.program,
+                "launch_type": str(self._plan.launch_type),
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "coordinator": server.address,
+                "started_at": time.time(),
+                "argv": sys.argv,
+                "cwd": str(Path.cwd()),
+            },
+        )
+        return server.address
+
+    def _socket_dir(self) -> Path:
+        return self._folder.path
+
+    def _bind_this_process(self) -> None:
+        control = NodeControl(coordinator=self._coordinator, origin="launcher")
+        stop = StopState(control.request_stop)
+        self._coordinator.add_stop_state(stop)
+        binding = context.Binding(run_id=self._folder.run_id, control=control, token=self._token)
+        self._resources.enter_context(context.live_run(binding, stop))
+
+
+def _the_program(programs: Any) -> Program:
+    if isinstance(programs, Program):
+        return programs
+    if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
+        return programs[0]
+    msg = f"lp.launch takes an lp.Program, got {programs!r}"
+    raise errors.PlanError(msg)

@@ -1,0 +1,41 @@
+"""What every launcher does, and what it tells."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kourou.runtime.records import ProcessExit
+
+__all__ = ["Launcher", "LauncherEvents"]
+
+
+class LauncherEvents(Protocol):
+    """Told by a launcher from threads of its own; each call must return quickly."""
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """The node's process or thread exists."""
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """The node printed a line; ``stream`` is "stdout" or "stderr"."""
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        """The node's process or thread, and all that it started, is gone."""
+
+
+class Launcher(Protocol):
+    """Starts nodes and ends them; :class:`LauncherEvents` says what became of that."""
+
+    def start(self, name: str, attempt: int) -> None:
+        """Start a node of the plan; returns at once."""
+
+    def interrupt(self, name: str) -> None:
+        """Raise StopRequested in the node's main thread."""
+
+    def terminate(self, name: str) -> None:
+        """Ask the node's process to end (SIGTERM to its session)."""
+
+    def kill(self, name: str) -> None:
+        """End the node's process and all that it started, now."""
+
+    def close(self) -> None:
+        """Kill what is left and give everything back. Idempotent."""

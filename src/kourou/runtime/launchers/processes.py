@@ -1,0 +1,58 @@
+"""Nodes as processes of this host."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.plan import LaunchPlan
+from kourou.runtime.records import INTERRUPT
+from kourou.runtime.supervisor import Supervisor
+
+__all__ = ["ProcessLauncher"]
+
+
+class ProcessLauncher:
+    """Runs each node of a plan as a process of its own, under a :class:`Supervisor`.
+
+    Args:
+        plan: what to run.
+        events: told of everything that happens.
+        run_id: marks every process.
+        folder: the run's folder.
+    """
+
+    def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, folder: Path) -> None:
+        self._specs = {node.name: node.process for node in plan.nodes if node.process is not None}
+        self._boot: dict[str, Any] = {}
+        self._supervisor = Supervisor(events, run_id=run_id, log_file=folder / "zygote.log")
+        self._supervisor.prepare()
+
+    def configure(self, **boot: Any) -> None:
+        """What every worker needs to know; set once, before the first start."""
+        # The working folder last: a module there is found, but never in place of another one.
+        path = [*sys.path, *{spec.cwd for spec in self._specs.values() if spec.cwd}]
+        self._boot = {**boot, "path": path}
+
+    def start(self, name: str, attempt: int) -> None:
+        """Start a node's process; returns at once."""
+        self._supervisor.start(self._specs[name], attempt, self._boot)
+
+    def interrupt(self, name: str) -> None:
+        """Let StopRequested be raised in the node's main thread."""
+        self._supervisor.signal(name, INTERRUPT, alone=True)
+
+    def terminate(self, name: str) -> None:
+        """SIGTERM to the node's session."""
+        self._supervisor.signal(name, signal.SIGTERM)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the node's session and to all that ran away from it."""
+        self._supervisor.signal(name, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill what is left and end the helpers."""
+        self._supervisor.close()

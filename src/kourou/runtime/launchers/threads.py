@@ -1,0 +1,96 @@
+"""Nodes as threads of this process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+from kourou import errors
+from kourou.runtime import context
+from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.life import live
+from kourou.runtime.records import Outcome, ProcessExit
+
+__all__ = ["Entry", "ThreadLauncher"]
+
+Entry = Callable[[context.NodeContext], None]
+
+
+class ThreadLauncher:
+    """Runs each node in a daemon thread.
+
+    A thread cannot be killed. One that still runs when it should have been is left behind, reported as killed, and
+    ends with the process.
+
+    Args:
+        entries: node name → what its thread runs.
+        contexts: makes the context of a node's attempt.
+        events: told of everything that happens.
+        report: takes a node's last words.
+    """
+
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        contexts: Callable[[str, int], context.NodeContext],
+        events: LauncherEvents,
+        report: Callable[[str, int, Outcome], None],
+    ) -> None:
+        self._entries = entries
+        self._contexts = contexts
+        self._events = events
+        self._report = report
+        self._threads: dict[str, tuple[threading.Thread, int]] = {}
+        self._abandoned: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+        self._inheritance = context.inherit_in_threads()
+        self._inheritance.__enter__()
+
+    def start(self, name: str, attempt: int) -> None:
+        """Start a node's thread."""
+        thread = threading.Thread(target=self._live, args=(name, attempt), name=f"kourou:{name}", daemon=True)
+        with self._lock:
+            self._threads[name] = thread, attempt
+        self._events.on_started(name, attempt, os.getpid())
+        thread.start()
+
+    def interrupt(self, name: str) -> None:
+        """Raise StopRequested in the node's thread, as soon as it runs Python code again."""
+        with self._lock:
+            thread, _ = self._threads.get(name, (None, 0))
+        if thread is not None and thread.ident is not None and thread.is_alive():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested)
+            )
+
+    def terminate(self, name: str) -> None:
+        """The same once more: a thread has no other signal."""
+        self.interrupt(name)
+
+    def kill(self, name: str) -> None:
+        """Give the node's thread up."""
+        with self._lock:
+            thread, attempt = self._threads.get(name, (None, 0))
+            if thread is None or (name, attempt) in self._abandoned:
+                return
+            self._abandoned.add((name, attempt))
+        self._events.on_exited(name, attempt, ProcessExit(code=None, signal=9))
+
+    def close(self) -> None:
+        """Forget the threads; those given up end with the process."""
+        if self._inheritance is not None:
+            self._inheritance.__exit__(None, None, None)
+            self._inheritance = None  # type: ignore[assignment]
+
+    def _live(self, name: str, attempt: int) -> None:
+        node_context = self._contexts(name, attempt)
+        with context.enter_node(node_context):
+            outcome = live(self._entries[name], node_context)
+        self._report(name, attempt, outcome)
+        with self._lock:
+            if (name, attempt) in self._abandoned:
+                return
+            self._threads.pop(name, None)
+        self._events.on_exited(name, attempt, ProcessExit(code=outcome.code))

@@ -1,0 +1,39 @@
+"""Running a node's code and putting its end into words; the same for a thread and for a process."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from kourou import errors
+from kourou.runtime.context import NodeContext
+from kourou.runtime.records import Outcome
+
+__all__ = ["live"]
+
+
+def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
+    """Run ``entry(context)``; whatever it raises becomes an :class:`Outcome` and, if it is a failure, is printed."""
+    try:
+        entry(context)
+    except errors.StopRequested:
+        return Outcome(kind="stopped")
+    except SystemExit as error:
+        return _exited(error)
+    except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
+        if context.stop.event.is_set() and isinstance(error, (errors.ConnectionLost, errors.CallCancelled)):
+            return Outcome(kind="stopped")  # the program stops, and whom the node called was gone first
+        text = "".join(traceback.format_exception(error))
+        print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
+        return Outcome(kind="raised", code=1, exception=f"{type(error).__name__}: {error}", traceback=text)
+    return Outcome(kind="finished")
+
+
+def _exited(error: SystemExit) -> Outcome:
+    if error.code is None or error.code == 0:
+        return Outcome(kind="finished")
+    if isinstance(error.code, int):
+        return Outcome(kind="exited", code=error.code & 0xFF)
+    print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself would
+    return Outcome(kind="exited", code=1)

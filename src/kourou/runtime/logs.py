@@ -1,0 +1,155 @@
+"""What nodes print: whole lines, to one file for each node and, prefixed with its name, to the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from kourou.runtime import context
+
+__all__ = ["NodeLogs", "Terminal", "redirect_threads"]
+
+_COLOURS = (36, 33, 32, 34, 35)  # cyan, yellow, green, blue, magenta: readable on dark and on light
+
+
+class Terminal:
+    """Prints nodes' lines with their names in front; in colour on a terminal, unless NO_COLOR is set.
+
+    Args:
+        stream: where to; lines are lost, not raised, once it is closed.
+        enabled: False prints nothing.
+    """
+
+    def __init__(self, stream: IO[str] | None, *, enabled: bool = True) -> None:
+        self._stream = stream if enabled else None
+        self._colours: dict[str, int] = {}
+        self._coloured = stream is not None and _is_terminal(stream) and not os.environ.get("NO_COLOR")
+        self._lock = threading.Lock()
+
+    def line(self, name: str, text: str) -> None:
+        """Print one line of a node, at once and whole."""
+        prefix = f"[{name}]"
+        if self._coloured:
+            label = name.rpartition("/")[0]
+            colour = self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+        self.write(f"{prefix} {text}\n")
+
+    def write(self, text: str) -> None:
+        """Print text as it is."""
+        if self._stream is None:
+            return
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                self._stream.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+            self._stream.flush()
+
+
+class NodeLogs:
+    """One log file for each node, and the terminal."""
+
+    def __init__(self, file_of: Callable[[str], Path], terminal: Terminal) -> None:
+        self._file_of = file_of
+        self._files: dict[str, IO[str]] = {}
+        self._lock = threading.Lock()
+        self.terminal = terminal
+
+    def line(self, name: str, text: str) -> None:
+        """Record one line of a node. A full disk loses lines of the file, not the node."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            file = self._files.get(name) or self._open(name)
+            file.write(text + "\n")
+            file.flush()
+        self.terminal.line(name, text)
+
+    def _open(self, name: str) -> IO[str]:
+        path = self._file_of(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # surrogateescape: a line may quote a file name that is no UTF-8
+        file = self._files[name] = path.open("a", encoding="utf-8", errors="surrogateescape")
+        return file
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+
+
+class _ThreadStream:
+    """Stands in for sys.stdout under local_mt: what this run's node threads print is logged, all else passes through."""
+
+    def __init__(self, original: IO[str], run_id: str, logs: NodeLogs) -> None:
+        self._original = original
+        self._run_id = run_id
+        self._logs = logs
+        self._partial: dict[str, str] = {}
+        self._lock = threading.RLock()  # a signal handler may print in the middle of a print
+
+    def write(self, text: str) -> int:
+        node = context.current_node()
+        if node is None or node.run_id != self._run_id:
+            return self._original.write(text)
+        with self._lock:
+            *lines, rest = (self._partial.get(node.name, "") + text).split("\n")
+            self._partial[node.name] = rest
+        for line in lines:
+            self._logs.line(node.name, line.rstrip("\r").rsplit("\r", 1)[-1])
+        return len(text)
+
+    def flush(self) -> None:
+        node = context.current_node()
+        if node is not None and sys.gettrace() is not None:  # a debugger's prompt ends in no newline: show it
+            with self._lock:
+                rest = self._partial.pop(node.name, "")
+            self._logs.terminal.write(rest)
+        with contextlib.suppress(ValueError):
+            self._original.flush()
+
+    def finish(self) -> None:
+        """Log what no newline ended."""
+        with self._lock:
+            partial, self._partial = self._partial, {}
+        for name, rest in partial.items():
+            if rest:
+                self._logs.line(name, rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as contextlib.redirect_stdout
+    """While entered, what node threads print goes to their logs."""
+
+    def __init__(self, run_id: str, logs: NodeLogs) -> None:
+        self._run_id = run_id
+        self._logs = logs
+        self._installed: list[tuple[str, Any, _ThreadStream]] = []
+
+    def __enter__(self) -> None:
+        for name in ("stdout", "stderr"):
+            original = getattr(sys, name)
+            if original is not None:
+                stream = _ThreadStream(original, self._run_id, self._logs)
+                setattr(sys, name, stream)
+                self._installed.append((name, original, stream))
+
+    def __exit__(self, *exc_info: object) -> None:
+        for name, original, stream in self._installed:
+            if getattr(sys, name) is stream:  # somebody else may have replaced it since, and restores it later
+                setattr(sys, name, original)
+            stream.finish()
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False

@@ -1,0 +1,90 @@
+"""The base class of every node type."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kourou.runtime import structure
+from kourou.runtime.context import NodeContext
+from kourou.runtime.handles import Handle
+
+__all__ = ["Node"]
+
+
+class Node(abc.ABC):
+    """One vertex of a program's graph: what will run as one process, or as one thread.
+
+    A node type of your own derives from this class and defines
+
+    - :meth:`run`, which is the node's whole life, in its own process or thread;
+    - :meth:`create_handle`, which returns a :class:`Handle` subclass of yours, or the default if it serves nothing;
+    - :meth:`arguments`, if what the user passed is not simply its attributes.
+
+    The object is pickled as it is and unpickled in the node's process, so what :meth:`run` needs are its attributes.
+    """
+
+    # Class attributes, so that a subclass need not call __init__.
+    _name: str | None = None
+    _run_id: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """``label/index``; None until the node is in a program."""
+        return self._name
+
+    @property
+    def run_id(self) -> str | None:
+        """The latest run of its program; None until it was launched."""
+        return self._run_id
+
+    @property
+    def serves_only(self) -> bool:
+        """True for a node without work of its own: it answers calls until all others have ended."""
+        return False
+
+    @abc.abstractmethod
+    def run(self, context: NodeContext) -> None:
+        """Live. Returning ends the node; raising fails it.
+
+        ``context.publish(state=NodeState.READY, ...)`` tells the others that it is ready.
+        """
+
+    def create_handle(self) -> Handle[Any]:
+        """A promise of a client of this node, to be passed to other nodes."""
+        return NoClientHandle(self)
+
+    def arguments(self) -> Mapping[str, Any]:
+        """What the user passed, by name. Handles found in it are edges; a value that cannot be pickled is named by it."""
+        return {k: v for k, v in vars(self).items() if k not in {"_name", "_run_id"}}
+
+    @property
+    def input_handles(self) -> tuple[Handle[Any], ...]:
+        """The handles in this node's arguments: its edges, in order."""
+        return tuple(handle for _, handle in self.iterate_handles())
+
+    def iterate_handles(self) -> Iterator[tuple[str, Handle[Any]]]:
+        """``(path, handle)`` of every handle in the arguments, for example ``("args[0]", <handle of learner/0>)``."""
+        for key, value in self.arguments().items():
+            for path, leaf in structure.iterate_leaves(value, key):
+                if isinstance(leaf, Handle):
+                    yield path, leaf
+
+    def describe(self) -> str:
+        """The node in a word or two, for tables: its type and what it constructs."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}{f' {self._name}' if self._name else ''}>"
+
+
+class NoClientHandle(Handle[Any]):
+    """The handle of a node that answers no calls."""
+
+    serves = False
+
+    def _make_client(self, binding: Any, name: str) -> Any:
+        del binding
+        msg = f"{name} serves no methods, so its handle has no client: make it a CourierNode if others shall call it"
+        raise NotImplementedError(msg)

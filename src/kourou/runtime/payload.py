@@ -1,0 +1,133 @@
+"""Payloads: what a node's process unpickles and runs. One for each node, stored once by content.
+
+A payload is a pickle stream and the large buffers (NumPy arrays) that it refers to. Each part is a blob named by its
+SHA-256, so nodes that share an array of 10 MB share the file as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from kourou import errors
+from kourou.runtime import context, structure
+from kourou.runtime.node import Node
+
+__all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload"]
+
+Blobs = Mapping[str, "bytes | memoryview"]
+
+_SHARED_FROM_BYTES = 64 * 1024  # smaller buffers stay in the stream: a file of their own would cost more than it saves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Payload:
+    """The names of a payload's blobs."""
+
+    stream: str
+    """SHA-256 of the pickle stream."""
+    buffers: tuple[str, ...] = ()
+    """SHA-256 of each buffer, in the stream's order."""
+    size_bytes: int = 0
+    """All parts together."""
+
+
+class Payloads:
+    """Pickles nodes and collects the blobs, each only once."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes | memoryview] = {}
+        self._hashes: dict[int, str] = {}  # by the identity of a buffer's owner: 500 nodes, one array, one hash
+
+    def add(self, node: Node) -> Payload:
+        """Pickle a node.
+
+        Raises:
+            Exception: whatever pickling raised; :func:`find_unpicklable` tells which argument it was.
+        """
+        raw: list[memoryview] = []
+
+        def take(buffer: pickle.PickleBuffer) -> bool:
+            view = buffer.raw()
+            if view.nbytes < _SHARED_FROM_BYTES:
+                return True
+            raw.append(view)
+            return False
+
+        stream = io.BytesIO()
+        token = context.compiling.set(True)
+        try:
+            cloudpickle.Pickler(stream, protocol=5, buffer_callback=take).dump(node)
+        finally:
+            context.compiling.reset(token)
+        data = stream.getvalue()
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs.setdefault(digest, data)
+        names = tuple(self._add_buffer(view) for view in raw)
+        return Payload(stream=digest, buffers=names, size_bytes=len(data) + sum(view.nbytes for view in raw))
+
+    def _add_buffer(self, view: memoryview) -> str:
+        key = id(view.obj)
+        digest = self._hashes.get(key)
+        if digest is None:
+            digest = self._hashes[key] = hashlib.sha256(view).hexdigest()
+            self.blobs.setdefault(digest, view)
+        return digest
+
+
+def store_blobs(blobs: Blobs, folder: Path) -> None:
+    """Write every blob to ``folder`` under its name."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, data in blobs.items():
+        (folder / name).write_bytes(data)
+
+
+def load_payload(payload: Payload, folder: Path) -> Any:
+    """Unpickle a payload; arrays come back writable."""
+    buffers = [bytearray((folder / name).read_bytes()) for name in payload.buffers]
+    return pickle.loads((folder / payload.stream).read_bytes(), buffers=buffers)  # noqa: S301 - the launcher wrote it
+
+
+def find_unpicklable(node: Node, error: Exception) -> str:
+    """Say in one line which of a node's arguments cannot be pickled, by its path."""
+    for key, value in node.arguments().items():
+        if (reason := _why_not(value)) is None:
+            continue
+        path, leaf, reason = _innermost(key, value, reason)
+        return (
+            f"{node.name} {path} cannot be pickled: {reason} (it is {_short(leaf)}). Construct it in the node instead, "
+            "for example with lp.Deferred(constructor, ...), or launch with local_mt"
+        )
+    return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"
+
+
+def _innermost(key: str, value: Any, reason: str) -> tuple[str, Any, str]:
+    for path, leaf in structure.iterate_leaves(value, key):
+        if (why := _why_not(leaf)) is not None:
+            return path, leaf, why
+    return key, value, reason
+
+
+def _why_not(value: Any) -> str | None:
+    token = context.compiling.set(True)
+    try:
+        cloudpickle.dumps(value)
+    except errors.HandleNotResolved:
+        return None  # compile reports handles on their own
+    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        return f"{type(error).__name__}: {error}"
+    finally:
+        context.compiling.reset(token)
+    return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - one line

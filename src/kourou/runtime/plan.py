@@ -1,0 +1,116 @@
+"""The launch plan: everything that will be started, as frozen data that can be printed, diffed and written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from typing import Any
+
+from kourou.runtime.payload import Blobs, Payload
+from kourou.runtime.termination import StopTimeline
+
+__all__ = ["LaunchPlan", "LaunchType", "NodePlan", "ProcessSpec", "is_local_launch", "is_local_launch_or_test"]
+
+
+class LaunchType(str, enum.Enum):
+    """Where a program runs."""
+
+    LOCAL_MULTI_THREADING = "local_mt"
+    """Every node is a thread of this process; the default, and the one for a debugger."""
+    LOCAL_MULTI_PROCESSING = "local_mp"
+    """Every node is a process of this host."""
+    TEST_MULTI_THREADING = "test_mt"
+    """As local_mt, and checks that every node could be pickled."""
+    TEST_MULTI_PROCESSING = "test_mp"
+    """As local_mp, for tests."""
+
+    @property
+    def threads(self) -> bool:
+        """True where nodes are threads of the launcher."""
+        return self in {LaunchType.LOCAL_MULTI_THREADING, LaunchType.TEST_MULTI_THREADING}
+
+    @property
+    def test(self) -> bool:
+        """True for the two that tests use."""
+        return self in {LaunchType.TEST_MULTI_THREADING, LaunchType.TEST_MULTI_PROCESSING}
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def is_local_launch(launch_type: LaunchType | str) -> bool:
+    """True for local_mt and local_mp."""
+    return str(launch_type) in {"local_mt", "local_mp"}
+
+
+def is_local_launch_or_test(launch_type: LaunchType | str) -> bool:
+    """True for local_mt, local_mp, test_mt and test_mp."""
+    return str(launch_type) in {kind.value for kind in LaunchType}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessSpec:
+    """One operating-system process: a node's payload in a Python process, or a command.
+
+    ``payload`` given: ``argv`` is the node's ``sys.argv``. Not given: ``argv`` is the command.
+    """
+
+    name: str
+    """``label/index``."""
+    argv: tuple[str, ...]
+    payload: Payload | None = None
+    interpreter: str = ""
+    """Path of the Python that runs the payload."""
+    interpreter_args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    """What differs from the launcher's environment."""
+    cwd: str = ""
+    """Working folder; empty: the launcher's."""
+    merge_stderr: bool = True
+    """Standard error goes where standard output goes, in the order in which it was written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodePlan:
+    """One node of the program."""
+
+    name: str
+    kind: str
+    """Its type and what it constructs, for people."""
+    inputs: tuple[str, ...] = ()
+    """The nodes that it has handles of."""
+    serves_only: bool = False
+    process: ProcessSpec | None = None
+    """None where nodes are threads."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchPlan:
+    """What ``lp.launch`` will start."""
+
+    program: str
+    launch_type: LaunchType
+    nodes: tuple[NodePlan, ...]
+    terminal: str = "current_terminal"
+    stop: StopTimeline = dataclasses.field(default_factory=StopTimeline)
+    blobs: Blobs = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    """The payloads' bytes by SHA-256; not part of the JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy without the payloads' bytes."""
+        nodes = [dataclasses.asdict(node) for node in self.nodes]
+        for node in nodes:
+            if node["process"]:
+                node["process"]["env"] = dict(node["process"]["env"])
+        return {
+            "program": self.program,
+            "launch_type": str(self.launch_type),
+            "terminal": self.terminal,
+            "stop": dataclasses.asdict(self.stop),
+            "nodes": nodes,
+        }
+
+    def to_json(self) -> str:
+        """The plan as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)

@@ -1,0 +1,174 @@
+"""The program: a graph of nodes in labelled groups. Only data; nothing here starts anything."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.handles import Handle
+from kourou.runtime.node import Node
+
+__all__ = ["Program"]
+
+
+class Program:
+    """A program graph.
+
+    Args:
+        name: names the program in run folders and messages.
+
+    Example::
+
+        program = lp.Program("train")
+        with program.group("actor"):
+            for _ in range(4):
+                program.add_node(lp.CourierNode(Actor, learner))
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            msg = f"a program's name is a non-empty string, got {name!r}"
+            raise errors.GraphError(msg)
+        self._name = name
+        self._groups: dict[str, list[Node]] = {}
+        self._current_group: str | None = None
+        self._forward: list[ForwardHandle] = []
+
+    @property
+    def name(self) -> str:
+        """The program's name."""
+        return self._name
+
+    @property
+    def groups(self) -> dict[str, list[Node]]:
+        """Label → nodes, in the order in which they were added."""
+        return self._groups
+
+    @property
+    def current_group(self) -> str:
+        """The label of the group being filled.
+
+        Raises:
+            GraphError: outside of ``with program.group(...)``.
+        """
+        if self._current_group is None:
+            msg = "Current group is only available in group context."
+            raise errors.GraphError(msg)
+        return self._current_group
+
+    def add_node(self, node: Node, label: str | None = None) -> Handle[Any]:
+        """Add a node and return a handle of it.
+
+        Args:
+            node: the node; it belongs to one program, once.
+            label: its group. Inside ``with program.group(...)`` it may be left out.
+
+        Raises:
+            GraphError: no label, another label than the open group's, or a node that was added before.
+        """
+        if not isinstance(node, Node):
+            msg = f"add_node takes a node such as lp.CourierNode(...), got {node!r}"
+            raise errors.GraphError(msg)
+        if self._current_group is not None:
+            if label and label != self._current_group:
+                msg = f"The given label does not match the current group: {label} vs {self._current_group}."
+                raise errors.GraphError(msg)
+            label = self._current_group
+        _check_label(label)
+        assert label is not None  # noqa: S101 - narrowed by _check_label
+        if node.name is not None:
+            msg = f"this node was added before, as {node.name}; add_node needs a new node each time"
+            raise errors.GraphError(msg)
+        nodes = self._groups.setdefault(label, [])
+        node._name = f"{label}/{len(nodes)}"  # noqa: SLF001 - the program names its nodes
+        nodes.append(node)
+        return node.create_handle()
+
+    @contextlib.contextmanager
+    def group(self, label: str) -> Iterator[None]:
+        """Nodes added in the body belong to the group ``label``; a group may be opened again later.
+
+        Raises:
+            GraphError: an empty label, or a group inside of a group.
+        """
+        _check_label(label)
+        if self._current_group is not None:
+            msg = "group() cannot be nested."
+            raise errors.GraphError(msg)
+        self._current_group = label
+        try:
+            yield
+        finally:
+            self._current_group = None
+
+    def handle_to(self, label: str, index: int = 0) -> Handle[Any]:
+        """A handle of a node that is added later: the plain way to nodes that know each other.
+
+        Example::
+
+            first = program.add_node(lp.CourierNode(First, program.handle_to("second")), label="first")
+            program.add_node(lp.CourierNode(Second, first), label="second")
+
+        Compile reports a handle whose node never came.
+        """
+        _check_label(label)
+        return ForwardHandle(self, label, index)
+
+    def get_all_nodes(self) -> list[Node]:
+        """All nodes, group by group."""
+        return [node for nodes in self._groups.values() for node in nodes]
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{label}×{len(nodes)}" for label, nodes in self._groups.items())
+        return f"<Program {self._name!r}: {sizes or 'empty'}>"
+
+
+class ForwardHandle(Handle[Any]):
+    """A handle of a node by its place in the program; it becomes the node's own handle when it is used."""
+
+    def __init__(self, program: Program, label: str, index: int) -> None:
+        self._program = program
+        self._label = label
+        self._index = index
+        self._address = None
+
+    @property
+    def _node(self) -> Node | None:  # type: ignore[override]
+        nodes = self._program.groups.get(self._label, [])
+        return nodes[self._index] if -len(nodes) <= self._index < len(nodes) else None
+
+    @property
+    def node_name(self) -> str:
+        """``label/index``, whether or not the node exists yet."""
+        return f"{self._label}/{self._index}"
+
+    @property
+    def serves(self) -> bool:  # type: ignore[override]
+        """Whether the node, once added, answers calls."""
+        node = self._node
+        return node is None or node.create_handle().serves
+
+    def dereference(self) -> Any:
+        """A new client of the node."""
+        return self._own_handle().dereference()
+
+    def __reduce__(self) -> Any:
+        return self._own_handle().__reduce__()
+
+    def _own_handle(self) -> Handle[Any]:
+        node = self._node
+        if node is None:
+            msg = f"the program has no node {self.node_name}: handle_to({self._label!r}, {self._index}) was never filled"
+            raise errors.HandleNotResolved(msg)
+        return node.create_handle()
+
+
+def _check_label(label: str | None) -> None:
+    if not label:
+        msg = "Label should not be empty."
+        raise errors.GraphError(msg)
+    if not isinstance(label, str) or "/" in label or "\0" in label:
+        msg = f"a label is a string without '/' and NUL (the name of a node is label/index), got {label!r}"
+        raise errors.GraphError(msg)

@@ -1,0 +1,169 @@
+"""What is known of a node: its state, where it listens, how it ended. Plain frozen data, shared by all parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import signal as signals
+from typing import Any
+
+__all__ = ["INTERRUPT", "ExitRecord", "NodeRecord", "NodeState", "Outcome", "ProcessExit", "describe_signal"]
+
+
+INTERRUPT = signals.SIGURG
+"""Carries "raise StopRequested now" into a node's main thread. Its default action is to be ignored, so one that comes
+late is harmless, and unlike an asynchronous exception it interrupts sleeps, locks and blocking reads."""
+
+
+class NodeState(str, enum.Enum):
+    """PENDING → STARTING → READY → STOPPING → FINISHED | FAILED | KILLED."""
+
+    PENDING = "PENDING"
+    """Not started yet."""
+    STARTING = "STARTING"
+    """Its process or thread exists; its object is being constructed."""
+    READY = "READY"
+    """It runs, and answers calls if it serves any."""
+    STOPPING = "STOPPING"
+    """The program stops and the node has not ended yet."""
+    FINISHED = "FINISHED"
+    """It ended as it should."""
+    FAILED = "FAILED"
+    """It raised, exited with a code other than 0, or died."""
+    KILLED = "KILLED"
+    """It did not end in the time that the stop gave it, and was killed."""
+
+    @property
+    def ended(self) -> bool:
+        """True for FINISHED, FAILED and KILLED."""
+        return self in _ENDED
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_ENDED = frozenset({NodeState.FINISHED, NodeState.FAILED, NodeState.KILLED})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A node's own words about its end, told before its process exits.
+
+    ``kind`` is "finished", "stopped" (StopRequested was raised in it), "exited" (sys.exit with another code than 0) or
+    "raised".
+    """
+
+    kind: str
+    code: int = 0
+    """What the process exits with."""
+    exception: str = ""
+    """``TypeName: message`` where it raised."""
+    traceback: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """True when the node ended as it should."""
+        return self.kind in {"finished", "stopped"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessExit:
+    """How the operating system saw a process (or kourou a thread) end."""
+
+    code: int | None
+    """Exit code; None when a signal ended it."""
+    signal: int | None = None
+    last_lines: tuple[str, ...] = ()
+    """The end of its output."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExitRecord:
+    """How one attempt of one node ended."""
+
+    node: str
+    attempt: int
+    state: NodeState
+    cause: str
+    """In words, for example ``raised ValueError: no such env`` or ``killed by SIGSEGV``."""
+    code: int | None = None
+    signal: str | None = None
+    traceback: str = ""
+    last_lines: tuple[str, ...] = ()
+    log_file: str | None = None
+    host: str = ""
+    pid: int | None = None
+    uptime_s: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        return {**dataclasses.asdict(self), "state": str(self.state)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ExitRecord:
+        """The inverse of :meth:`to_dict`."""
+        changed = {"state": NodeState(data["state"]), "last_lines": tuple(data["last_lines"])}
+        return cls(**{**data, **changed})
+
+    def describe(self) -> str:
+        """Everything a person needs to find the fault."""
+        where = f"pid {self.pid} on {self.host}" if self.pid else f"on {self.host}"
+        parts = [f"{self.node} {self.cause} ({where}, attempt {self.attempt}, after {self.uptime_s:.1f} s)"]
+        if self.traceback:
+            parts.append(_indent(self.traceback))
+        elif self.last_lines:
+            parts.append("  its last lines:")
+            parts.append(_indent("\n".join(self.last_lines)))
+        if self.log_file:
+            parts.append(f"  log: {self.log_file}")
+        return "\n".join(parts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeRecord:
+    """One row of the directory: the present state of one node."""
+
+    name: str
+    """``label/index``."""
+    state: NodeState = NodeState.PENDING
+    attempt: int = 0
+    pid: int | None = None
+    host: str = ""
+    endpoint: str | None = None
+    """JSON of a :class:`kourou.courier.Endpoint`, once it serves."""
+    serves_only: bool = False
+    """It has no work of its own: it serves calls until the program stops."""
+    will_restart: bool = False
+    """The node has ended, but its policy starts it again."""
+    started_at: float | None = None
+    """Unix time of this attempt's start."""
+    exit: ExitRecord | None = None
+    """How the latest ended attempt ended."""
+
+    @property
+    def gone(self) -> bool:
+        """True when the node has ended and will not be back."""
+        return self.state.ended and not self.will_restart
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**data, "state": str(self.state), "exit": self.exit.to_dict() if self.exit else None}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> NodeRecord:
+        """The inverse of :meth:`to_dict`."""
+        exit_record = ExitRecord.from_dict(data["exit"]) if data["exit"] else None
+        return cls(**{**data, "state": NodeState(data["state"]), "exit": exit_record})
+
+
+def describe_signal(number: int) -> str:
+    """``SIGKILL`` for 9; ``signal 64`` for one without a name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.rstrip("\n").split("\n"))

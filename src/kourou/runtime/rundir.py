@@ -1,0 +1,106 @@
+"""A run's folder: plan.json, run.json, one log a node, events.jsonl; and, while it runs, payloads and the token."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from kourou import errors
+
+__all__ = ["RunFolder", "new_run_id", "runs_dir"]
+
+
+def runs_dir() -> Path:
+    """Where runs keep their folders: KOUROU_RUNS_DIR, else below the user's state directory."""
+    given = os.environ.get("KOUROU_RUNS_DIR")
+    return Path(given) if given else Path(platformdirs.user_state_dir("kourou")) / "runs"
+
+
+def new_run_id(program: str) -> str:
+    """A name for a run that sorts by time and can be typed: ``train-20261120-153012-1a2b3c``."""
+    now = datetime.datetime.now(tz=datetime.timezone.utc).astimezone()
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", program).strip("-.")[:40] or "program"
+    return f"{readable}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class RunFolder:
+    """The folder of one run; only its owner may enter it.
+
+    Args:
+        run_id: the folder's name.
+        parent: where it is made; None: :func:`runs_dir`.
+
+    Raises:
+        LaunchError: it cannot be made.
+    """
+
+    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None) -> None:
+        self.run_id = run_id
+        self.path = (Path(parent) if parent is not None else runs_dir()).absolute() / run_id
+        try:
+            self.logs.mkdir(parents=True, mode=0o700)
+            self.path.chmod(0o700)
+        except OSError as error:
+            msg = f"cannot make the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
+            raise errors.LaunchError(msg) from error
+        self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    @property
+    def logs(self) -> Path:
+        """One file for each node, ``logs/label/index.log``."""
+        return self.path / "logs"
+
+    @property
+    def payloads(self) -> Path:
+        """What nodes unpickle; gone once the run has ended."""
+        return self.path / "payloads"
+
+    @property
+    def token_file(self) -> Path:
+        """The run's token, readable by its owner only; gone once the run has ended."""
+        return self.path / "token"
+
+    def log_file(self, node: str) -> Path:
+        """The log of a node; a label with odd characters is percent-encoded."""
+        label, _, index = node.rpartition("/")
+        quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
+        return self.logs / (quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")) / f"{index}.log"
+
+    def write_token(self, token: str) -> None:
+        """Store the token, created with mode 0600."""
+        descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token)
+
+    def write_json(self, name: str, data: dict[str, Any]) -> None:
+        """Write a JSON file aside and rename it, so that a reader never sees half of it."""
+        draft = self.path / f".{name}.{os.getpid()}"
+        draft.write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+        draft.replace(self.path / name)
+
+    def event(self, kind: str, **data: Any) -> None:
+        """Append a line to events.jsonl. A full disk loses the line, not the run."""
+        line = json.dumps({"time": time.time(), "event": kind, **data}, ensure_ascii=False, default=str)
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._events.write(line + "\n")
+            self._events.flush()
+
+    def close(self) -> None:
+        """Remove what only a live run needs."""
+        with self._lock:
+            self._events.close()
+        self.token_file.unlink(missing_ok=True)
+        shutil.rmtree(self.payloads, ignore_errors=True)

@@ -1,0 +1,313 @@
+"""The supervisor: starts the processes of one host, reads what they print, and knows how each of them ended.
+
+It runs one thread, which owns the zygotes, the pipes and the table of processes; other threads hand it commands. The
+same class serves a launcher and an agent on another host. There is no second way to start a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from kourou import errors
+from kourou.runtime import sessions
+from kourou.runtime.channel import Channel
+from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.records import ProcessExit
+
+__all__ = ["ProcessEvents", "Supervisor"]
+
+_LAST_LINES = 50  # kept of each process's output, for the report of a failure
+_READ_BYTES = 1 << 16
+_LONGEST_LINE = 1 << 16  # longer ones are cut in pieces, so that a process that prints no newline costs no memory
+_CLOSE_S = 5.0  # a zygote that does not end this long after its socket closed is killed
+
+
+class ProcessEvents(Protocol):
+    """What the supervisor tells; called from its own thread, so each must return quickly."""
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """The process exists."""
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """It printed a line; ``stream`` is "stdout" or "stderr"."""
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        """It ended, all its lines were told, and nothing that it started is left."""
+
+
+@dataclasses.dataclass
+class _Process:
+    name: str
+    attempt: int
+    zygote: _Zygote
+    last_lines: deque[str]
+    pipes: dict[int, str] = dataclasses.field(default_factory=dict)  # descriptor → stream
+    partial: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    pid: int | None = None
+    exit: tuple[int | None, int | None] | None = None
+
+
+@dataclasses.dataclass
+class _Zygote:
+    channel: Channel
+    popen: subprocess.Popen[bytes]
+
+
+class Supervisor:
+    """Owner of the processes of one host. Use it in a ``with``, or call :meth:`close`.
+
+    Args:
+        events: told of everything that happens.
+        run_id: marks the environment of every process, so that even a runaway grandchild can be found.
+        log_file: where zygotes write, should they ever have something to say.
+        preload: import what Python nodes need before forking them; False where only commands are run.
+    """
+
+    def __init__(self, events: ProcessEvents, *, run_id: str, log_file: Path, preload: bool = True) -> None:
+        if not sys.platform.startswith(("linux", "darwin")):
+            msg = f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
+            raise errors.UnsupportedPlatform(msg)
+        self._events = events
+        self._run_id = run_id
+        self._log_file = log_file
+        self._preload = preload
+        self._processes: dict[str, _Process] = {}  # by the id of the spawn request: name@attempt
+        self._zygotes: dict[tuple[Any, ...], _Zygote] = {}
+        self._commands: deque[Callable[[], None]] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_r.setblocking(False)  # noqa: FBT003 - the call takes it by position only
+        self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def prepare(self, interpreter: str = sys.executable) -> None:
+        """Start the zygote that plain nodes will need, while the caller prepares other things."""
+        self._post(lambda: self._zygote_for(interpreter, (), {}))
+
+    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
+        """Start a process; ``on_started`` or ``on_exited`` follows.
+
+        Args:
+            spec: what to start.
+            attempt: 1 for the first start.
+            boot: what the worker needs beside it (addresses, folders); JSON-able.
+        """
+        self._post(lambda: self._start(spec, attempt, dict(boot)))
+
+    def signal(self, name: str, number: int, *, alone: bool = False) -> None:
+        """Send a signal to a process and, unless ``alone``, to all that it started."""
+        self._post(lambda: self._signal(name, number, alone=alone))
+
+    def close(self) -> None:
+        """Kill what still runs and end the zygotes. Idempotent."""
+        if not self._closing:
+            self._post(self._stop)
+        self._thread.join()
+
+    def _post(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        with contextlib.suppress(OSError):
+            self._wake_w.send(b"\0")
+
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_r.recv(4096)
+        while self._commands:
+            self._commands.popleft()()
+
+    def _loop(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select():
+                key.data()
+        self._selector.close()
+        self._wake_r.close()
+        self._wake_w.close()
+
+    def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any]) -> None:
+        env = {**os.environ, **dict(spec.env), sessions.COOKIE: f"{self._run_id}:{spec.name}:{attempt}"}
+        try:
+            zygote = self._zygote_for(spec.interpreter or sys.executable, spec.interpreter_args, dict(spec.env))
+        except OSError as error:
+            self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter}: {error}")
+            return
+        process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES))
+        request = f"{spec.name}@{attempt}"
+        self._processes[request] = process
+        write_ends = self._open_pipes(process, merge=spec.merge_stderr)
+        boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or os.getcwd(), attempt=attempt)
+        boot["payload"] = dataclasses.asdict(spec.payload) if spec.payload else None
+        with contextlib.suppress(OSError):  # a dead zygote is reported by its socket
+            zygote.channel.send({"op": "spawn", "id": request, "boot": boot}, write_ends)
+        for fd in write_ends:
+            os.close(fd)
+
+    def _open_pipes(self, process: _Process, *, merge: bool) -> tuple[int, ...]:
+        write_ends = []
+        for stream in ("stdout",) if merge else ("stdout", "stderr"):
+            read_end, write_end = os.pipe()
+            os.set_blocking(read_end, False)  # noqa: FBT003 - the call takes it by position only
+            process.pipes[read_end] = stream
+            process.partial[read_end] = b""
+            self._selector.register(
+                read_end, selectors.EVENT_READ, lambda fd=read_end: self._on_output(process, fd)
+            )
+            write_ends.append(write_end)
+        return tuple(write_ends)
+
+    def _fail_start(self, name: str, attempt: int, reason: str) -> None:
+        self._events.on_line(name, f"kourou: {reason}", "stderr")
+        self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
+
+    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
+        """The zygote for an interpreter, its options, and the variables that only a starting interpreter reads."""
+        early = {k: v for k, v in env.items() if k.startswith(_READ_AT_START)}
+        key = (interpreter, options, tuple(sorted(early.items())))
+        zygote = self._zygotes.get(key)
+        if zygote is None:
+            zygote = self._zygotes[key] = self._start_zygote(interpreter, options, early)
+            self._selector.register(zygote.channel, selectors.EVENT_READ, lambda: self._on_zygote(key, zygote))
+        return zygote
+
+    def _start_zygote(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
+        ours, theirs = socket.socketpair()
+        paths = [os.path.abspath(path) for path in sys.path]  # "" means the launcher's folder, wherever it is run
+        code = _BOOT.format(path=json.dumps(paths), fd=theirs.fileno(), preload=self._preload)
+        with theirs, self._log_file.open("ab") as log:
+            popen = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [interpreter, *options, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **env, sessions.COOKIE: f"{self._run_id}:zygote:0"},
+                start_new_session=True,  # a signal to the launcher's group must not hit the one that cleans up
+            )
+        return _Zygote(Channel(ours), popen)
+
+    def _on_zygote(self, key: tuple[Any, ...], zygote: _Zygote) -> None:
+        received = zygote.channel.receive()
+        if received is None:
+            self._bury_zygote(key, zygote)
+            return
+        message, _ = received
+        process = self._processes.get(message.get("id", ""))
+        if process is None:
+            return
+        if message["event"] == "spawned":
+            process.pid = message["pid"]
+            self._events.on_started(process.name, process.attempt, message["pid"])
+        elif message["event"] == "exited":
+            self._end(process, message["code"], message["signal"])
+        elif message["event"] == "failed":
+            self._events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
+            self._end(process, 127, None)
+
+    def _bury_zygote(self, key: tuple[Any, ...], zygote: _Zygote) -> None:
+        """A zygote died, which nothing of ours does to it: its nodes died with it, their children are swept here."""
+        self._selector.unregister(zygote.channel)
+        zygote.channel.close()
+        self._zygotes.pop(key, None)
+        code = zygote.popen.wait()
+        for process in [p for p in self._processes.values() if p.zygote is zygote]:
+            sessions.signal_all(sessions.escaped_from(f"{self._run_id}:{process.name}:{process.attempt}"))
+            self._events.on_line(process.name, f"kourou: the zygote ended with {code}; see {self._log_file}", "stderr")
+            self._end(process, None, 9)
+
+    def _on_output(self, process: _Process, fd: int) -> None:
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close_pipe(process, fd)
+            return
+        *lines, rest = (process.partial[fd] + data).split(b"\n")
+        while len(rest) > _LONGEST_LINE:
+            lines.append(rest[:_LONGEST_LINE])
+            rest = rest[_LONGEST_LINE:]
+        process.partial[fd] = rest
+        for line in lines:
+            self._tell_line(process, line, process.pipes[fd])
+
+    def _tell_line(self, process: _Process, line: bytes, stream: str) -> None:
+        # A progress bar redraws its line after a carriage return; the last drawing is the line.
+        text = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
+        process.last_lines.append(text)
+        self._events.on_line(process.name, text, stream)
+
+    def _close_pipe(self, process: _Process, fd: int) -> None:
+        if process.partial[fd]:
+            self._tell_line(process, process.partial[fd], process.pipes[fd])
+        self._selector.unregister(fd)
+        os.close(fd)
+        del process.pipes[fd], process.partial[fd]
+
+    def _end(self, process: _Process, code: int | None, number: int | None) -> None:
+        """The process and all below it are dead: take what its pipes still hold, then tell."""
+        for fd in list(process.pipes):
+            while fd in process.pipes and _has_data(fd):
+                self._on_output(process, fd)
+            if fd in process.pipes:
+                self._close_pipe(process, fd)
+        del self._processes[f"{process.name}@{process.attempt}"]
+        record = ProcessExit(code=code, signal=number, last_lines=tuple(process.last_lines))
+        self._events.on_exited(process.name, process.attempt, record)
+
+    def _signal(self, name: str, number: int, *, alone: bool) -> None:
+        for request, process in self._processes.items():
+            if process.name == name:
+                with contextlib.suppress(OSError):
+                    process.zygote.channel.send({"op": "signal", "id": request, "number": number, "alone": alone})
+
+    def _stop(self) -> None:
+        self._closing = True
+        for process in list(self._processes.values()):
+            for fd in list(process.pipes):
+                self._close_pipe(process, fd)
+        for zygote in self._zygotes.values():
+            zygote.channel.close()  # it ends all that is below it, then itself
+        deadline = time.monotonic() + _CLOSE_S
+        for zygote in self._zygotes.values():
+            try:
+                zygote.popen.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                sessions.signal_all([zygote.popen.pid, *sessions.descendants(zygote.popen.pid)])
+                zygote.popen.wait()
+
+
+def _has_data(fd: int) -> bool:
+    poller = selectors.DefaultSelector()
+    with poller:
+        poller.register(fd, selectors.EVENT_READ)
+        return bool(poller.select(0))
+
+
+# Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
+_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GRPC_", "GLIBC_TUNABLES")
+
+# -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
+# stand in for one of the standard library's.
+_BOOT = (
+    "import sys; sys.path[:] = {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload})"
+)

@@ -1,0 +1,80 @@
+"""A node as the target of a client: where it listens comes from the directory, and so does why it no longer does."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+
+from kourou import errors
+from kourou.courier import Endpoint
+from kourou.runtime.context import Binding
+from kourou.runtime.records import NodeRecord, NodeState
+
+__all__ = ["NodeTarget"]
+
+_log = logging.getLogger("kourou")
+
+_WARN_AFTER_S = 10.0
+_REASON_WITHIN_S = 1.0  # an exit is known within milliseconds of the broken connection, unless a machine is overloaded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeTarget:
+    """Implements :class:`kourou.courier.Target` for a node of a program."""
+
+    name: str
+    binding: Binding
+
+    @property
+    def token(self) -> str:
+        """The program's token."""
+        return self.binding.token
+
+    def endpoint(self, timeout_s: float | None) -> Endpoint:
+        """Where the node listens; blocks until it is ready, and says so every ten seconds.
+
+        Raises:
+            DeadlineExceeded: it was not ready in time.
+            NodeExited: it has ended and will not be back.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        waited_since = time.monotonic()
+        while True:
+            left = _WARN_AFTER_S if deadline is None else min(_WARN_AFTER_S, max(0.0, deadline - time.monotonic()))
+            record = self.binding.control.wait(self.name, _known, left)
+            if record is not None and record.gone:
+                raise errors.NodeExited(self._epitaph(record))
+            if record is not None and record.endpoint is not None:
+                return Endpoint.from_json(record.endpoint)
+            present = self.binding.control.wait(self.name, lambda _: True, 0)
+            state = present.state if present else "unknown"
+            waited = time.monotonic() - waited_since
+            if deadline is not None and time.monotonic() >= deadline:
+                msg = f"{self.name} was not ready within {waited:.1f} s (its state is {state})"
+                raise errors.DeadlineExceeded(msg)
+            _log.warning("waiting for %s since %.0f s (its state is %s)", self.name, waited, state)
+
+    def lost(self, endpoint: Endpoint) -> errors.RpcError:
+        """Why calls in flight to ``endpoint`` will not be answered."""
+        text = endpoint.to_json()
+        record = self.binding.control.wait(
+            self.name, lambda r: r.state.ended or r.endpoint != text, _REASON_WITHIN_S
+        )
+        if record is None:
+            msg = f"the connection to {self.name} broke while it was still running; the call may or may not have run"
+            return errors.ConnectionLost(msg)
+        if record.gone:
+            return errors.NodeExited(self._epitaph(record))
+        msg = f"{self.name} was restarted while a call was under way; the call may or may not have run, it is not repeated"
+        return errors.NodeRestarted(msg)
+
+    def _epitaph(self, record: NodeRecord) -> str:
+        if record.exit is None:
+            return f"{self.name} has ended ({record.state})"
+        log = f"; log: {record.exit.log_file}" if record.exit.log_file else ""
+        return f"{self.name} has ended: {record.exit.cause}{log}"
+
+
+def _known(record: NodeRecord) -> bool:
+    return record.gone or (record.state in {NodeState.READY, NodeState.STOPPING} and record.endpoint is not None)

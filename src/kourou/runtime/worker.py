@@ -1,0 +1,136 @@
+"""A node's life in a process of its own: attach to the coordinator, unpickle the node, run it, tell how it ended."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
+from kourou.courier import server as _server  # noqa: F401 - likewise
+from kourou.runtime import context
+from kourou.runtime.coordinator_client import CoordinatorClient
+from kourou.runtime.life import live
+from kourou.runtime.payload import Payload, load_payload
+from kourou.runtime.records import INTERRUPT, Outcome
+from kourou.runtime.termination import StopState
+
+__all__ = ["run"]
+
+_ORPHAN_S = 2.0  # the coordinator is gone: time for the node's own clean-up before the process ends itself
+
+
+def run(boot: dict[str, Any]) -> int:
+    """Be the node that ``boot`` describes, in the main thread of this process; its exit code."""
+    _prepare_interpreter(boot)
+    worker = _Worker(boot)
+    outcome = worker.live()
+    return _finish(worker, outcome)
+
+
+class _Worker:
+    def __init__(self, boot: dict[str, Any]) -> None:
+        self._boot = boot
+        self._name = boot["name"]
+        token = Path(boot["token_file"]).read_text(encoding="ascii")
+        self.control = CoordinatorClient(
+            boot["coordinator"],
+            token=token,
+            name=self._name,
+            attempt=boot["attempt"],
+            on_stop=lambda: self._stop.set(),
+            on_release=lambda: self._stop.release(),
+            on_lost=self._on_lost,
+        )
+        self._stop = StopState(self.control.request_stop)
+        self._interrupted = False
+        self._done = False
+        binding = context.Binding(run_id=boot["run_id"], control=self.control, token=token)
+        self._context = context.NodeContext(
+            name=self._name,
+            program=boot["program"],
+            run_id=boot["run_id"],
+            launch_type=boot["launch_type"],
+            attempt=boot["attempt"],
+            binding=binding,
+            stop=self._stop,
+            server_options={"token": token, "socket_dir": boot["socket_dir"]},
+        )
+
+    def live(self) -> Outcome:
+        """Run the node; how it ended, in its own words."""
+        signal.signal(INTERRUPT, self._on_interrupt)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to hear; it stops the nodes
+        context.set_process_node(self._context)
+        try:
+            return live(self._run, self._context)
+        finally:
+            self._done = True
+            signal.signal(INTERRUPT, signal.SIG_IGN)
+
+    def _run(self, node_context: context.NodeContext) -> None:
+        self.control.attach()
+        node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
+        node.run(node_context)
+
+    def report(self, outcome: Outcome) -> None:
+        """Tell the coordinator; the process exits next."""
+        with contextlib.suppress(errors.RpcError):
+            self.control.report(outcome)
+        self.control.close()
+
+    def _on_lost(self) -> None:
+        """The coordinator is gone, and with it the program: this process must not outlive it."""
+        if self._done:
+            return
+        print(f"kourou: {self._name} lost its coordinator and ends", file=sys.stderr)  # noqa: T201
+        self._stop.release()
+        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+        time.sleep(_ORPHAN_S)
+        os._exit(1)
+
+    def _on_interrupt(self, *_: object) -> None:
+        if self._stop.event.is_set() and not self._interrupted:
+            self._interrupted = True
+            raise errors.StopRequested
+
+    def _on_terminate(self, *_: object) -> None:
+        if self._stop.event.is_set():
+            raise errors.StopRequested
+        raise SystemExit(128 + signal.SIGTERM)
+
+
+def _prepare_interpreter(boot: dict[str, Any]) -> None:
+    sys.argv = list(boot["argv"])
+    for path in boot["path"]:
+        if path not in sys.path:
+            sys.path.append(path)
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            # Lines leave at once; and a node must not fail because a log cannot hold a character.
+            reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _finish(worker: _Worker, outcome: Outcome) -> int:
+    """End as an interpreter does (threads, atexit, buffers), but without the slow tearing down of modules."""
+    worker.report(outcome)
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins the threads that are not daemons
+        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
+    except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the node is ending anyway
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return outcome.code

@@ -1,0 +1,241 @@
+"""The zygote: a small single-threaded process that forks every process of a host, and buries them.
+
+Why it exists: a node that is forked from a process which has imported grpc but never used it is up in a few
+milliseconds, where a fresh interpreter needs 150; a fork is safe only from a process without threads, which a launcher
+is not; and whoever forks is the parent, so it alone learns each exit code and cannot mistake a reused pid.
+
+It talks to the supervisor over a socket pair. When that closes, the launcher is gone (kill -9 included): the zygote
+ends every process below it and then itself. Processes whose parents died become its children (it is a subreaper), so
+"no children left" means that nothing is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from kourou.runtime import sessions
+from kourou.runtime.channel import Channel
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Child:
+    """What a forked child has to become."""
+
+    boot: dict[str, Any]
+    pipes: tuple[int, ...]
+
+
+def main(fd: int, *, preload: bool) -> None:
+    """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _set_name("kourou-zygote")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
+    if preload:
+        import kourou.runtime.worker  # noqa: F401, PLC0415 - forked nodes find it imported
+    gc.collect()
+    gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
+    zygote = Zygote(Channel(socket.socket(fileno=fd)))
+    child = zygote.serve()
+    if child is not None:
+        _become(child)
+
+
+class Zygote:
+    """The loop: requests from the supervisor, exits from the kernel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._names: dict[int, str] = {}  # pid → id of the spawn request
+        self._cookies: dict[int, str] = {}
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)  # noqa: FBT003 - the call takes it by position only
+        os.set_blocking(self._wake_w, False)  # noqa: FBT003
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> Child | None:
+        """Serve until the launcher is gone (None), or until this is a forked child."""
+        self._channel.send({"event": "ready", "pid": os.getpid(), "python": list(sys.version_info[:2])})
+        while True:
+            ready, _, _ = select.select([self._channel, self._wake_r], [], [])
+            if self._wake_r in ready:
+                self._drain_wakeups()
+                self._reap()
+            if self._channel in ready:
+                received = self._channel.receive()
+                if received is None:
+                    self._end_everything()
+                    return None
+                request, fds = received
+                if request["op"] == "spawn":
+                    if (child := self._spawn(request, tuple(fds))) is not None:
+                        return child
+                elif request["op"] == "signal":
+                    self._signal(request)
+
+    def _spawn(self, request: dict[str, Any], pipes: tuple[int, ...]) -> Child | None:
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell({"event": "failed", "id": request["id"], "error": str(error)})
+            for pipe in pipes:
+                os.close(pipe)
+            return None
+        if pid == 0:
+            self._leave(parent)
+            return Child(boot=request["boot"], pipes=pipes)
+        for pipe in pipes:
+            os.close(pipe)
+        self._names[pid] = request["id"]
+        self._cookies[pid] = request["boot"]["env"].get(sessions.COOKIE, "")
+        self._tell({"event": "spawned", "id": request["id"], "pid": pid})
+        return None
+
+    def _leave(self, parent: int) -> None:
+        """In the child: let go of all that is the zygote's."""
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # the zygote died before the line above
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        self._channel.close()
+        os.close(self._wake_r)
+        os.close(self._wake_w)
+
+    def _signal(self, request: dict[str, Any]) -> None:
+        pid = next((p for p, name in self._names.items() if name == request["id"]), None)
+        if pid is not None:  # it is not reaped yet, so its pid cannot be another's
+            sessions.signal_all([pid] if request["alone"] else sessions.members(pid), request["number"])
+            if request["number"] == signal.SIGKILL and self._cookies[pid]:
+                sessions.signal_all(sessions.escaped_from(self._cookies[pid], _own_children()), signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            name = self._names.pop(pid, None)
+            cookie = self._cookies.pop(pid, "")
+            if name is None:
+                continue  # an orphan that a node left behind
+            self._end_leftovers(pid, cookie)
+            code = os.waitstatus_to_exitcode(status)
+            exit_code, number = (code, None) if code >= 0 else (None, -code)
+            self._tell({"event": "exited", "id": name, "code": exit_code, "signal": number})
+
+    def _end_leftovers(self, leader: int, cookie: str) -> None:
+        """The node is dead; its children are now this process's, unless their parents still live below it."""
+        strangers = [pid for pid in _own_children() if pid not in self._names]
+        if not strangers and _PROC_CHILDREN:
+            return
+        left = [pid for pid in sessions.members(leader) if pid != leader]
+        if cookie:
+            left += sessions.escaped_from(cookie, strangers)
+        for pid in left:
+            sessions.signal_all([pid, *sessions.descendants(pid)])
+
+    def _end_everything(self) -> None:
+        """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
+        for pid in list(self._names):
+            sessions.signal_all(sessions.members(pid), signal.SIGTERM)
+        deadline = time.monotonic() + _ORPHAN_GRACE_S
+        while self._bury() and time.monotonic() < deadline:
+            select.select([self._wake_r], [], [], 0.02)
+            self._drain_wakeups()
+        while self._bury():
+            for pid in sessions.descendants(os.getpid()):
+                sessions.signal_all([pid])
+            select.select([self._wake_r], [], [], 0.02)
+            self._drain_wakeups()
+
+    def _bury(self) -> bool:
+        """Reap what is dead; True while children are left."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            return True
+        return False
+
+    def _drain_wakeups(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_r, 4096):
+                pass
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the launcher is gone; the loop finds out by itself
+            self._channel.send(message)
+
+
+def _own_children() -> list[int]:
+    if _PROC_CHILDREN:
+        with open(_CHILDREN_FILE, encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    return sessions.descendants(os.getpid())
+
+
+def _become(child: Child) -> NoReturn:
+    """Turn this forked process into the node or the command of its boot message; never returns."""
+    boot = child.boot
+    code = 127  # as shells say: it could not be started
+    try:
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(child.pipes[0], 1)
+        os.dup2(child.pipes[-1], 2)
+        for fd in {null, *child.pipes} - {0, 1, 2}:
+            os.close(fd)
+        os.environ.clear()
+        os.environ.update(boot["env"])
+        os.chdir(boot["cwd"])
+        _set_name(boot["name"])
+        if boot["payload"] is None:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
+            os.execvpe(boot["argv"][0], boot["argv"], boot["env"])  # noqa: S606 - that is its purpose
+        from kourou.runtime import worker  # noqa: PLC0415 - a zygote for commands never imports it
+
+        code = worker.run(boot)
+    except OSError as error:
+        os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def _set_name(name: str) -> None:
+    """What ``ps`` and ``top`` show; the kernel keeps 15 bytes."""
+    _prctl(_PR_SET_NAME, name.encode(errors="replace")[:15])
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(option, value, 0, 0, 0)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_CHILDREN_FILE = f"/proc/self/task/{os.getpid()}/children"
+_PROC_CHILDREN = os.path.exists(_CHILDREN_FILE)
