@@ -1,8 +1,7 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -62,7 +61,7 @@ class NodeRecord(_message.Message):
     will_restart: bool
     started_at: float
     exit: ExitRecord
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: _Optional[bool] = ..., will_restart: _Optional[bool] = ..., started_at: _Optional[float] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: bool = ..., will_restart: bool = ..., started_at: _Optional[float] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ...) -> None: ...
 
 class ExitRecord(_message.Message):
     __slots__ = ("node", "attempt", "state", "cause", "code", "signal", "traceback", "last_lines", "log_file", "host", "pid", "uptime_s")
@@ -104,7 +103,7 @@ class UpdateRequest(_message.Message):
     state: str
     endpoint: str
     serves_only: bool
-    def __init__(self, name: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: bool = ...) -> None: ...
 
 class FollowRequest(_message.Message):
     __slots__ = ("follower", "name")
@@ -156,7 +155,7 @@ class StatusReply(_message.Message):
     stopping: bool
     stop_reason: str
     nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
-    def __init__(self, run_id: _Optional[str] = ..., program: _Optional[str] = ..., launch_type: _Optional[str] = ..., stopping: _Optional[bool] = ..., stop_reason: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., program: _Optional[str] = ..., launch_type: _Optional[str] = ..., stopping: bool = ..., stop_reason: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ()
