@@ -1,0 +1,32 @@
+"""Remote calls: public methods of an object in one process, called from another as if it were here.
+
+``Server`` binds functions, ``Client`` calls them. Read ``session`` for the server's half, ``connection`` for the
+client's, ``frames`` and ``codec`` for what goes between, and ``lanes`` for how it gets there.
+"""
+
+from __future__ import annotations
+
+from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
+from kourou.courier.client import Client, list_methods
+from kourou.courier.endpoint import Endpoint, host_id
+from kourou.courier.methods import MethodMetrics
+from kourou.courier.server import Server
+from kourou.courier.target import AddressTarget, Target
+from kourou.courier.token import new_token, user_token
+
+__all__ = [
+    "AddressTarget",
+    "CallInfo",
+    "Cancellation",
+    "Client",
+    "Endpoint",
+    "MethodMetrics",
+    "Peer",
+    "Server",
+    "Target",
+    "current_call",
+    "host_id",
+    "list_methods",
+    "new_token",
+    "user_token",
+]

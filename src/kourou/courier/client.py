@@ -1,0 +1,176 @@
+"""The client: an object whose attributes are the methods of a node."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeAlias
+
+from kourou.courier import codec
+from kourou.courier.link import Link
+from kourou.courier.reply import Reply
+from kourou.courier.target import AddressTarget, Target
+
+__all__ = ["LIST_METHODS", "Client", "list_methods"]
+
+Timeout: TypeAlias = float | datetime.timedelta | None
+LIST_METHODS = "__list_methods__"  # answered by every server
+_KEEP: Any = object()  # the default of an option that stays as it is
+
+
+class Client:
+    """Calls the methods of a server.
+
+    ``client.step(1)`` calls and waits. ``client.futures.step(1)`` gives a ``concurrent.futures.Future`` at once;
+    cancelling it tells the handler. ``client(1)`` calls the object itself. A method that is a generator gives an
+    iterator. Every public attribute is a method, except ``futures``, ``address``, ``lane``, ``with_options`` and
+    ``close``; a remote method of such a name is called as ``client.futures.close().result()``.
+
+    It connects when first used, may be used by any number of threads, can be pickled, and survives fork.
+
+    Args:
+        target: ``host:port``, or something that knows where its server is.
+        call_timeout: seconds or timedelta until a call raises ``DeadlineExceeded``; None and 0 mean never. For a
+            stream, the time to its start and then to each of its items.
+        wait_for_ready: wait for a server that is not up yet; False raises ``ServerUnavailable`` at once.
+        lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share.
+        token: the server's secret, when ``target`` is an address; by default the user's own.
+        idempotent: calls may run twice, so they are repeated when a connection breaks under them.
+        compress, chunk_tensors, load_balancing_policy, propagate_deadline: accepted from Launchpad and ignored.
+    """
+
+    def __init__(
+        self,
+        target: str | Target,
+        compress: bool = False,
+        call_timeout: Timeout = None,
+        wait_for_ready: bool = True,
+        chunk_tensors: bool = False,
+        *,
+        lane: str | None = None,
+        token: str | None = None,
+        idempotent: bool = False,
+        load_balancing_policy: str | None = None,
+        propagate_deadline: bool = True,
+    ) -> None:
+        del compress, chunk_tensors, load_balancing_policy, propagate_deadline
+        resolved = AddressTarget(target, token) if isinstance(target, str) else target
+        self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane)
+        self._timeout_s = _seconds(call_timeout)
+        self._idempotent = idempotent
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):  # Python's own probes (copy, pickle, IPython …) must not become calls
+            raise AttributeError(f"a client has no attribute {name!r}; private methods cannot be called remotely")
+        stub = self._stub(name)
+        self.__dict__[name] = stub
+        return stub
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Call the remote object itself."""
+        return self._call("__call__", args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<client of {self._link.target.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        link = self._link
+        return _restore, (link.target, self._timeout_s, link.wait_for_ready, link.forced_lane, self._idempotent)
+
+    def __dir__(self) -> list[str]:
+        return ["address", "close", "futures", "lane", "with_options"]
+
+    @property
+    def futures(self) -> Futures:
+        """The same methods, returning futures."""
+        futures = self.__dict__.get("_futures")
+        if futures is None:
+            futures = self.__dict__.setdefault("_futures", Futures(self))
+        return futures  # type: ignore[no-any-return]
+
+    @property
+    def address(self) -> str:
+        """What is called: the node's name or the server's address."""
+        return self._link.target.name
+
+    @property
+    def lane(self) -> str | None:
+        """The lane in use; None before the first call and after the connection broke."""
+        connection = self._link.connection
+        return connection.wire.lane if connection is not None else None
+
+    def with_options(self, *, timeout_s: Timeout = _KEEP, idempotent: bool = _KEEP) -> Client:
+        """The same client over the same connection, with other options for the calls made through it.
+
+        Args:
+            timeout_s: as ``call_timeout``.
+            idempotent: calls may run twice, so they are repeated when the connection breaks under them.
+        """
+        view = object.__new__(type(self))
+        view._link = self._link
+        view._timeout_s = self._timeout_s if timeout_s is _KEEP else _seconds(timeout_s)
+        view._idempotent = self._idempotent if idempotent is _KEEP else idempotent
+        return view
+
+    def close(self) -> None:
+        """Close the connection. Calls in flight end with ``CallCancelled``, and so do later ones."""
+        self._link.close()
+
+    def _stub(self, name: str) -> Callable[..., Any]:
+        def stub(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            return self._call(name, args, kwargs)
+
+        stub.__name__ = stub.__qualname__ = name
+        return stub
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        payload = codec.encode_call(args, kwargs, name)
+        return self._link.call(Reply(name, self._timeout_s), payload, idempotent=self._idempotent)
+
+    def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        payload = codec.encode_call(args, kwargs, name)
+        reply = Reply(name, self._timeout_s)
+        self._link.submit(reply, payload, idempotent=self._idempotent)
+        return reply
+
+
+class Futures:
+    """The methods of a client's server, each returning a future at once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Future[Any]]:
+        if name.startswith("_"):
+            raise AttributeError(f"no attribute {name!r}; private methods cannot be called remotely")
+        submit = self._client._submit  # noqa: SLF001 - the other half of the same class
+
+        def stub(*args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+            return submit(name, args, kwargs)
+
+        stub.__name__ = stub.__qualname__ = name
+        self.__dict__[name] = stub
+        return stub
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        """Call the remote object itself."""
+        return self._client._submit("__call__", args, kwargs)  # noqa: SLF001
+
+
+def list_methods(client: Client, timeout_s: Timeout = 10.0) -> list[str]:
+    """The methods that the client's server offers, sorted."""
+    names: list[str] = client.with_options(timeout_s=timeout_s)._call(LIST_METHODS, (), {})  # noqa: SLF001
+    return names
+
+
+def _seconds(timeout: Timeout) -> float | None:
+    """A time-out in seconds; None when there is none."""
+    seconds = timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise ValueError(f"a time-out is a number of seconds, not negative; not {timeout!r}")
+    return seconds or None
+
+
+def _restore(target: Target, timeout_s: float | None, wait_for_ready: bool, lane: str | None, idempotent: bool) -> Client:
+    return Client(target, call_timeout=timeout_s, wait_for_ready=wait_for_ready, lane=lane, idempotent=idempotent)

@@ -1,0 +1,220 @@
+"""Python values as a pickle stream and the buffers that stay outside of it.
+
+What goes in is a snapshot in name only: buffers alias the sender's arrays until a lane has copied them, once,
+to where the receiver reads them. What comes out is the receiver's own: arrays are writable even when the
+sender's were not.
+
+Values are pickled by reference to importable code where that works (pickle), and by value where it cannot
+(cloudpickle): functions without a name, local classes, and whatever lives in ``__main__``, which is a different
+module in every process.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kourou.courier.frames import INLINE_BODY_BYTES, Body, Buffer
+from kourou.errors import SerializationError
+
+__all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call"]
+
+_PROTOCOL = 5
+_IN_BAND_BYTES = 8 << 10  # a buffer below this size is cheaper inside the pickle stream than beside it
+_DEEPEST_PATH = 6  # levels of containers searched for the one object that cannot be pickled
+
+_PLAIN = frozenset({type(None), bool, int, float, str})
+_Reducer = Callable[[Any], Any]
+
+
+class Payload(NamedTuple):
+    """An encoded value."""
+
+    body: Body
+    buffers: Sequence[Buffer] = ()
+
+
+EMPTY_CALL = pickle.dumps(((), {}), _PROTOCOL)
+_EMPTY = Payload(EMPTY_CALL)
+_MAIN = b"__main__"
+
+
+def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> Payload:
+    """The arguments of a call.
+
+    Raises:
+        SerializationError: an argument cannot be pickled; names it by its path, like ``step args[0]['env']``.
+    """
+    if not kwargs:
+        if not args:
+            return _EMPTY
+        if len(args) == 1 and type(args[0]) in _PLAIN and len(str(args[0])) < _IN_BAND_BYTES:
+            return Payload(pickle.dumps((args, kwargs), _PROTOCOL))
+    try:
+        return _encode((args, kwargs))
+    except Exception as error:
+        path, culprit = _culprit({"args": args, **{f"args[{key!r}]": value for key, value in kwargs.items()}})
+        raise SerializationError(
+            f"{method} {path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
+        ) from error
+
+
+def encode(value: object, what: str) -> Payload:
+    """Any value; ``what`` names it in errors, like ``the result of step``.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    if type(value) in _PLAIN and (type(value) is not str or len(value) < _IN_BAND_BYTES):  # type: ignore[arg-type]
+        return Payload(pickle.dumps(value, _PROTOCOL))
+    try:
+        return _encode(value)
+    except Exception as error:
+        path, culprit = _culprit({"": value})
+        raise SerializationError(
+            f"{what}{path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
+        ) from error
+
+
+def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:  # noqa: ANN401 - any value may come
+    """The value that was encoded. It may use the memory of ``buffers`` for as long as it lives.
+
+    Raises:
+        SerializationError: the value cannot be rebuilt here, for example because a module is missing.
+    """
+    stream = b"".join(body) if isinstance(body, tuple) else body
+    try:
+        return pickle.loads(stream, buffers=buffers)  # noqa: S301 - only after the peer has shown the token
+    except Exception as error:
+        raise SerializationError(f"what arrived cannot be unpickled here: {type(error).__name__}: {error}") from error
+
+
+def decode_call(body: Body, buffers: Sequence[Buffer]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that ``encode_call`` encoded.
+
+    Raises:
+        SerializationError: they cannot be rebuilt here, or are not arguments.
+    """
+    if body == EMPTY_CALL:
+        return (), {}
+    call = decode(body, buffers)
+    if not (isinstance(call, tuple) and len(call) == 2 and isinstance(call[0], tuple) and isinstance(call[1], dict)):
+        raise SerializationError("what arrived are not the arguments of a call")
+    return call
+
+
+def _encode(value: object) -> Payload:
+    buffers: list[Buffer] = []
+    body = _dump(pickle.Pickler, {}, value, buffers)
+    if any(_MAIN in piece for piece in body):  # a class of ``__main__``, or the mere word: by value is right for both
+        import cloudpickle  # noqa: PLC0415 - slow to import, and most values need no more than pickle
+
+        buffers.clear()
+        body = _dump(cloudpickle.Pickler, cloudpickle.Pickler.dispatch_table, value, buffers)
+    return _payload(body, buffers)
+
+
+def _payload(body: list[Buffer], buffers: list[Buffer]) -> Payload:
+    if len(body) == 1:
+        return Payload(body[0], buffers)
+    if sum(map(len, body)) <= INLINE_BODY_BYTES:
+        return Payload(b"".join(body), buffers)
+    return Payload(tuple(body), buffers)
+
+
+class _Pieces:
+    """A file that keeps what is written. The pickler hands it large ``bytes`` objects as they are, without a copy."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, pieces: list[Buffer]) -> None:
+        self.write = pieces.append
+
+
+def _dump(
+    make: Callable[..., pickle.Pickler], table: Mapping[type, _Reducer], value: object, buffers: list[Buffer]
+) -> list[Buffer]:
+    pieces: list[Buffer] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if len(raw) < _IN_BAND_BYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    pickler = make(_Pieces(pieces), _PROTOCOL, buffer_callback=keep)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **table, **_reducers()}
+    try:
+        pickler.dump(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        if make is not pickle.Pickler:
+            raise
+        import cloudpickle  # noqa: PLC0415
+
+        buffers.clear()
+        return _dump(cloudpickle.Pickler, cloudpickle.Pickler.dispatch_table, value, buffers)
+    return pieces
+
+
+def _reducers() -> Mapping[type, _Reducer]:
+    """Our own reducers for the libraries that are loaded; a library that is not loaded made none of the values."""
+    reducers: dict[type, _Reducer] = {memoryview: _reduce_memoryview}
+    if "numpy" in sys.modules:
+        from kourou.courier import codec_numpy  # noqa: PLC0415 - imports NumPy
+
+        reducers.update(codec_numpy.REDUCERS)
+    if "torch" in sys.modules:
+        from kourou.courier import codec_torch  # noqa: PLC0415 - imports torch
+
+        reducers.update(codec_torch.REDUCERS)
+    return reducers
+
+
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    flat = view if view.c_contiguous else memoryview(view.tobytes()).cast("B").cast(view.format, view.shape)
+    return _rebuild_memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
+
+
+def _rebuild_memoryview(buffer: Buffer, form: str, shape: tuple[int, ...]) -> memoryview:
+    owned = buffer if isinstance(buffer, bytearray) else bytearray(buffer)
+    return memoryview(owned).cast(form, shape) if 0 not in shape else memoryview(owned)
+
+
+def _culprit(named: Mapping[str, object]) -> tuple[str, object]:
+    """The innermost part that cannot be pickled by itself, and the path to it."""
+    for path, value in named.items():
+        found = _search(path, value, 0)
+        if found is not None:
+            return found
+    path, value = next(iter(named.items()))
+    return path, value
+
+
+def _search(path: str, value: object, depth: int) -> tuple[str, object] | None:
+    try:
+        _encode(value)
+    except Exception:  # noqa: BLE001 - whatever it raised, it is what we look for
+        if depth < _DEEPEST_PATH:
+            for step, child in _children(value):
+                found = _search(path + step, child, depth + 1)
+                if found is not None:
+                    return found
+        return path, value
+    return None
+
+
+def _children(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", child) for key, child in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{index}]", child) for index, child in enumerate(value))
+    elif not isinstance(value, type):
+        yield from ((f".{key}", child) for key, child in getattr(value, "__dict__", {}).items())
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")

@@ -1,0 +1,276 @@
+"""The client's end of one connection: numbers calls, matches answers, and decides which thread reads.
+
+On lanes that pull there is no reader thread between a caller and its answer. Whoever waits reads (the leader),
+and hands the answers that belong to others to them; when it has its own, it wakes one of those who still wait to go
+on reading. A background thread attends to what nobody waits for: callbacks, streams, futures that were let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from kourou.courier.attendant import ROUND_S, Attendant
+from kourou.courier.codec import Payload
+from kourou.courier.endpoint import Endpoint
+from kourou.courier.frames import Frame, Kind
+from kourou.courier.inflow import Inflow
+from kourou.courier.reply import Reply
+from kourou.courier.wire import Wire
+from kourou.errors import ProtocolError, RpcError
+
+__all__ = ["Connection"]
+
+_LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
+
+
+class Connection:
+    """A live connection.
+
+    Args:
+        endpoint: the server it leads to.
+        wire: the lane's part.
+        explain: called once when the connection breaks; the error for calls in flight. May take a second.
+    """
+
+    def __init__(self, endpoint: Endpoint, wire: Wire, explain: Callable[[], RpcError]) -> None:
+        self.endpoint = endpoint
+        self.wire = wire
+        self.alive = True
+        self._explain = explain
+        self._ids = itertools.count(1)
+        self._pending: dict[int, Reply] = {}
+        self._streams: dict[int, Inflow] = {}
+        self._reading = threading.Lock()
+        self._followers: dict[Reply, None] = {}  # those who wait while another thread reads, in order
+        self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
+        self._ending = threading.Lock()
+        self._attendant = Attendant(self._attend)
+        self._reads = self._reads_seen = 0
+        self._watched = 0  # how often somebody asked to be told; see ``watch``
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait for an answer."""
+        return len(self._pending)
+
+    # -- calling ----------------------------------------------------------------------------------------------
+
+    def submit(self, reply: Reply, payload: Payload, *, caller_waits: bool = False) -> bool:
+        """Send a call. False when the connection was gone before anything was sent."""
+        reply.call_id = call_id = next(self._ids)
+        reply.connection = self
+        timeout_s = 0.0
+        if reply.deadline is not None:
+            timeout_s = max(1e-6, reply.deadline - time.monotonic())
+        self._pending[call_id] = reply
+        if not self.alive:  # looked at after the entry was made: whoever ends the connection looks the other way round
+            if self._pending.pop(call_id, None) is not None:
+                reply.connection = None
+                return False
+            return True
+        body, buffers = payload
+        frame = Frame(Kind.CALL, call_id, timeout_s, reply.method, body, buffers)
+        try:
+            self.wire.send(frame, caller_waits=caller_waits)
+        except (OSError, ProtocolError) as error:
+            self.end(error)
+        except BaseException:
+            self.forget(reply)
+            raise
+        if not caller_waits or reply.watched:
+            self._attendant.patrol(urgent=reply.watched)
+        return True
+
+    def forget(self, reply: Reply) -> bool:
+        """Cancel a call: no answer is wanted. False when the answer is here."""
+        if self._pending.pop(reply.call_id, None) is None:
+            return False
+        self.send_quietly(Frame(Kind.CANCEL, reply.call_id))
+        return True
+
+    def send_quietly(self, frame: Frame) -> None:
+        """Send something that needs no answer; a connection that is gone needs none of it."""
+        try:
+            self.wire.send(frame)
+        except (OSError, ProtocolError) as error:
+            self.end(error)
+
+    def end_stream(self, call_id: int) -> None:
+        """The items of a stream are not wanted any more. Takes no locks."""
+        if self._streams.pop(call_id, None) is not None and self.alive:
+            self._later.append(Frame(Kind.CANCEL, call_id))
+            self._attendant.patrol(urgent=True)
+
+    # -- waiting ----------------------------------------------------------------------------------------------
+
+    def wait(self, reply: Reply, until: float | None) -> None:
+        """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
+        if not self.wire.pulls:
+            reply.sleep(until)
+            return
+        if not self._reading.acquire(blocking=False):
+            self._followers[reply] = None
+            if self._reading.acquire(blocking=False):  # the leader left before it could see the new follower
+                self._followers.pop(reply, None)
+            else:
+                try:
+                    reply.sleep(until)
+                finally:
+                    self._followers.pop(reply, None)
+                return
+        try:
+            while not reply.finished and (until is None or time.monotonic() < until):
+                self._receive(until)
+        finally:
+            self._reading.release()
+            self._promote()
+
+    def glance(self) -> None:
+        """Take in the answers that are here already, without waiting."""
+        if self.wire.pulls and self._reading.acquire(blocking=False):
+            try:
+                self._receive(0.0)
+            finally:
+                self._reading.release()
+                self._promote()
+
+    def watch(self) -> None:
+        """Somebody relies on being told: let the background thread read when nobody else does."""
+        self._watched += 1
+        self._attendant.patrol(urgent=True)
+
+    def _receive(self, until: float | None) -> None:
+        """With the reading lock held: take in what comes next."""
+        timeout_s = None if until is None else max(0.0, until - time.monotonic())
+        try:
+            frames = self.wire.receive(timeout_s)
+        except (OSError, ProtocolError) as error:
+            self.end(error)
+            return
+        self._reads += 1
+        self.deliver(frames)
+
+    def _promote(self) -> None:
+        """Wake one of those who wait, to read from now on; or the background thread, if it has reasons to."""
+        for follower in list(self._followers):
+            if not follower.finished:
+                follower.wake()
+                return
+        if self._pending or self._streams:
+            self._attendant.patrol(urgent=bool(self._watched or self._streams))
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def deliver(self, frames: Sequence[Frame]) -> None:
+        """Give answers to those who wait for them."""
+        for frame in frames:
+            kind = frame.kind
+            if kind == Kind.RESULT or kind == Kind.FAILURE:  # noqa: PLR1714 - a set would be built for every frame
+                reply = self._pending.pop(frame.call_id, None)
+                if reply is not None:
+                    reply.deliver(frame)
+                    if reply.watched:
+                        self._attendant.notify(reply)
+                elif kind == Kind.FAILURE:
+                    self._stream_frame(frame)
+            elif kind == Kind.STREAM:
+                self._open_stream(frame)
+            else:
+                self._stream_frame(frame)
+
+    def _open_stream(self, frame: Frame) -> None:
+        reply = self._pending.pop(frame.call_id, None)
+        if reply is None:
+            return
+        stream = Inflow(self, frame.call_id, reply.method, reply.timeout_s)
+        self._streams[frame.call_id] = stream
+        reply.complete(stream)
+        self._attendant.patrol(urgent=True)
+        if reply.watched:
+            self._attendant.notify(reply)
+
+    def _stream_frame(self, frame: Frame) -> None:
+        stream = self._streams.get(frame.call_id)
+        if stream is None:
+            return  # its reader let go
+        if frame.kind in {Kind.END, Kind.FAILURE}:
+            self._streams.pop(frame.call_id, None)
+        stream.deliver(frame)
+
+    # -- the background thread --------------------------------------------------------------------------------
+
+    def _attend(self) -> float | None:
+        """One round of the background thread. Seconds until the next at the latest; None when it may sleep."""
+        while self._later:
+            with contextlib.suppress(IndexError):
+                self.send_quietly(self._later.popleft())
+        if not self.alive:
+            return None
+        self._expire()
+        urgent = bool(self._watched or self._streams)
+        if not (self._pending or self._streams):
+            self._watched = 0
+            return None
+        if not self.wire.pulls:
+            return self._next_deadline() if self._watched else None
+        unread = self._reads == self._reads_seen  # nobody else has read since the last round
+        self._reads_seen = self._reads
+        if not (urgent or unread):
+            return ROUND_S
+        if not self._reading.acquire(blocking=False):
+            return None  # whoever reads calls the attendant when it stops
+        try:
+            self._receive(time.monotonic() + min(_LONGEST_READ_S, self._next_deadline() or _LONGEST_READ_S))
+            self._reads_seen = self._reads
+        finally:
+            self._reading.release()
+            self._promote()
+        return 0.0
+
+    def _expire(self) -> None:
+        """End the calls whose deadline passed, as far as somebody wants to be told."""
+        if self._watched:
+            now = time.monotonic()
+            for reply in list(self._pending.values()):
+                if reply.deadline is not None and reply.deadline <= now:
+                    reply.expire()
+
+    def _next_deadline(self) -> float | None:
+        """Seconds until the first call expires."""
+        deadlines = [reply.deadline for reply in list(self._pending.values()) if reply.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def end(self, cause: Exception | None = None) -> None:
+        """Close, and fail what is in flight: with ``cause`` if it says what went wrong, else with the explanation."""
+        with self._ending:
+            if not self.alive:
+                return
+            self.alive = False
+        self.wire.close()
+        if self._pending or self._streams:
+            error = cause if isinstance(cause, RpcError) else self._explain()
+            while self._pending:
+                with contextlib.suppress(KeyError):
+                    _, reply = self._pending.popitem()
+                    self._lose(reply, error)
+            for stream in list(self._streams.values()):
+                stream.broken(_copy(error))
+        self._attendant.stop()
+
+    def _lose(self, reply: Reply, error: RpcError) -> None:
+        if reply.on_lost is not None and reply.on_lost(reply, error):
+            return
+        if reply.fail(_copy(error)) and reply.watched:
+            self._attendant.notify(reply)
+
+
+def _copy(error: RpcError) -> RpcError:
+    """An error of its own for each call: raising one object in several threads would tangle their tracebacks."""
+    return type(error)(*error.args)

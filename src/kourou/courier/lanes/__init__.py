@@ -1,0 +1,1 @@
+"""The ways for frames to travel: within a process, within a host, between hosts."""

@@ -1,0 +1,184 @@
+"""The lane between hosts, server side: the Courier service, health checking and reflection on one port."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from kourou.courier.calls import Peer
+from kourou.courier.endpoint import Endpoint
+from kourou.courier.frames import Frame, FrameParser, pack
+from kourou.courier.lanes.grpc import SERVICE, TOKEN_KEY
+from kourou.courier.lanes.packets import Outbox, unpack_packet
+from kourou.courier.methods import MethodMetrics
+from kourou.courier.session import Dispatcher, Session
+from kourou.courier.workers import ThreadPerTask
+from kourou.errors import LaunchError, ProtocolError
+from kourou.proto.v1 import courier_pb2
+
+__all__ = ["GrpcListener"]
+
+_SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the calls
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+)
+_FLUSH_S = 0.5  # how long the last answers may take to leave when the server stops
+
+
+class GrpcListener:
+    """A gRPC server.
+
+    Args:
+        dispatcher: runs the calls.
+        host: the address to listen on.
+        port: 0 lets the system choose.
+        token: what clients have to show.
+        credentials: for TLS; None for plain connections.
+        describe: what the server is; asked when a client wants to know.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        host: str,
+        port: int,
+        token: str,
+        credentials: grpc.ServerCredentials | None,
+        describe: Callable[[], Endpoint],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._token = token.encode()
+        self._describe = describe
+        self._streams: set[Outbox] = set()
+        self._lock = threading.Lock()
+        self._health = health.HealthServicer(experimental_non_blocking=False)
+        self._server = grpc.server(ThreadPerTask(), options=_SERVER_OPTIONS)  # type: ignore[arg-type]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        self.port = self._listen(f"{host}:{port}", credentials)
+        self.set_healthy(healthy=True)
+        self._server.start()
+
+    def set_healthy(self, *, healthy: bool) -> None:
+        """What the health service answers, for the server and for its service."""
+        states = health_pb2.HealthCheckResponse
+        for service in ("", SERVICE):
+            self._health.set(service, states.SERVING if healthy else states.NOT_SERVING)
+
+    def stop(self) -> None:
+        """Send what is queued, then close all connections."""
+        self._health.enter_graceful_shutdown()
+        with self._lock:
+            streams = list(self._streams)
+        for outbox in streams:
+            outbox.close()
+        self._server.stop(_FLUSH_S).wait(2 * _FLUSH_S)
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise LaunchError(f"cannot listen on {address}: {error}") from error
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Connect": grpc.stream_stream_rpc_method_handler(self._connect),
+                "Describe": grpc.unary_unary_rpc_method_handler(
+                    self._answer_describe, response_serializer=courier_pb2.Description.SerializeToString
+                ),
+                "Metrics": grpc.unary_unary_rpc_method_handler(
+                    self._answer_metrics, response_serializer=courier_pb2.MetricsReply.SerializeToString
+                ),
+            },
+        )
+
+    def _authenticate(self, context: grpc.ServicerContext) -> None:
+        shown = dict(context.invocation_metadata()).get(TOKEN_KEY, "")
+        given = shown.encode() if isinstance(shown, str) else shown
+        if not hmac.compare_digest(given, self._token):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "missing or wrong token")
+
+    def _connect(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        self._authenticate(context)
+        context.send_initial_metadata(())  # tells the client that it was accepted
+        outbox = Outbox()
+        with self._lock:
+            self._streams.add(outbox)
+        session = Session(
+            self._dispatcher, Peer(lane="grpc", address=context.peer()), lambda frame: _post(outbox, frame)
+        )
+        context.add_callback(outbox.close)
+        threading.Thread(
+            target=self._read, args=(requests, session, outbox, context), name="kourou-grpc-read", daemon=True
+        ).start()
+        try:
+            yield from outbox.packets()
+        finally:
+            outbox.close()
+            session.closed()
+            with self._lock:
+                self._streams.discard(outbox)
+
+    def _read(
+        self, requests: Iterable[bytes], session: Session, outbox: Outbox, context: grpc.ServicerContext
+    ) -> None:
+        """The reader thread of one stream."""
+        parser = FrameParser()
+        try:
+            for message in requests:
+                for frame in parser.feed(unpack_packet(message)):
+                    session.handle(frame)
+        except ProtocolError as error:
+            context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
+            context.set_details(str(error))
+        except Exception:  # noqa: BLE001, S110 - grpcio raises a bare Exception when the client goes away
+            pass
+        finally:
+            outbox.close()
+            session.closed()
+
+    def _answer_describe(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.Description:
+        self._authenticate(context)
+        here = self._describe()
+        return courier_pb2.Description(
+            server_id=here.server_id, pid=here.pid, host_id=here.host_id, grpc=here.grpc, local=here.local or ""
+        )
+
+    def _answer_metrics(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.MetricsReply:
+        self._authenticate(context)
+        methods = [_metrics(method.name, method.metrics()) for method in self._dispatcher.methods.all()]
+        return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.pool.queued)
+
+
+def _post(outbox: Outbox, frame: Frame) -> None:
+    with contextlib.suppress(ConnectionResetError):  # the client is gone and misses nothing
+        outbox.put(pack(frame))
+
+
+def _metrics(name: str, metrics: MethodMetrics) -> courier_pb2.MethodMetrics:
+    fields: dict[str, Any] = {
+        "calls": metrics.calls,
+        "errors": metrics.errors,
+        "in_flight": metrics.in_flight,
+        "seconds": metrics.seconds,
+        "bytes_in": metrics.bytes_in,
+        "bytes_out": metrics.bytes_out,
+        "latency_us_log2": metrics.latency_us_log2,
+    }
+    return courier_pb2.MethodMetrics(name=name, **fields)

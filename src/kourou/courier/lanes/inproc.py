@@ -1,0 +1,152 @@
+"""The lane within one process: frames are handed over as they are, and bulk is copied once.
+
+Nothing is shared between caller and handler, just as on the other lanes: a handler that changes its argument does
+not change the caller's. A handler that was always fast runs in the thread of a caller that would only wait for it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import threading
+from collections.abc import Sequence
+
+from kourou.courier.calls import Peer
+from kourou.courier.endpoint import Endpoint
+from kourou.courier.frames import Buffer, Frame, own_memory
+from kourou.courier.session import Dispatcher, Session
+from kourou.courier.wire import Deliver, End
+from kourou.errors import ServerUnavailable, Unauthenticated
+
+__all__ = ["InprocListener", "dial", "endpoint_at"]
+
+
+class InprocListener:
+    """Makes a server known to the clients of its own process.
+
+    Args:
+        dispatcher: the server.
+        endpoint: where it listens.
+        token: what clients have to show.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, endpoint: Endpoint, token: str) -> None:
+        self.dispatcher = dispatcher
+        self.endpoint = endpoint
+        self.token = token
+        self._wires: set[InprocWire] = set()
+        self._lock = threading.Lock()
+        _listeners[endpoint.server_id] = self
+
+    def stop(self) -> None:
+        """Take no more connections, and end those that are."""
+        _listeners.pop(self.endpoint.server_id, None)
+        with self._lock:
+            wires, self._wires = self._wires, set()
+        for wire in wires:
+            wire.broken(ConnectionResetError("the server stopped"))
+
+    def connected(self, wire: InprocWire) -> None:
+        """A client came."""
+        with self._lock:
+            self._wires.add(wire)
+
+    def disconnected(self, wire: InprocWire) -> None:
+        """A client left."""
+        with self._lock:
+            self._wires.discard(wire)
+
+
+class InprocWire:
+    """See ``kourou.courier.wire.Wire``."""
+
+    lane = "inproc"
+    pulls = False
+
+    def __init__(self, listener: InprocListener) -> None:
+        self._listener = listener
+        self._session = Session(listener.dispatcher, Peer(lane=self.lane, address=f"pid:{os.getpid()}"), self._answer)
+        self._deliver: Deliver = _nobody
+        self._end: End | None = None
+        self._closed = False
+
+    def start(self, deliver: Deliver, end: End) -> None:
+        self._deliver, self._end = deliver, end
+        self._listener.connected(self)
+
+    def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+        if self._closed:
+            raise ConnectionResetError("the connection is closed")
+        call = self._session.accept(_owned(frame))
+        if call is None:
+            return
+        pool = self._session.dispatcher.pool
+        if caller_waits and not frame.number and call.method.trusted and pool.try_enter():
+            try:
+                call.run(borrowed=True)
+            finally:
+                pool.leave()
+        else:
+            call.enqueue()
+
+    def receive(self, timeout_s: float | None) -> Sequence[Frame]:
+        raise NotImplementedError("answers are delivered by the threads that made them")
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._listener.disconnected(self)
+            self._session.closed()
+
+    def broken(self, error: Exception) -> None:
+        """The server stopped."""
+        if self._end is not None:
+            self._end(error)
+
+    def _answer(self, frame: Frame) -> None:
+        self._deliver((_owned(frame),))
+
+
+def dial(endpoint: Endpoint, token: str) -> InprocWire:
+    """Connect to a server of this process.
+
+    Raises:
+        ServerUnavailable: it is not (or not any more) in this process.
+        Unauthenticated: the token is wrong.
+    """
+    listener = _listeners.get(endpoint.server_id)
+    if listener is None:
+        raise ServerUnavailable(f"there is no server at {endpoint.grpc} in this process")
+    if not hmac.compare_digest(listener.token.encode(), token.encode()):
+        raise Unauthenticated(f"the server at {endpoint.grpc} expects another token")
+    return InprocWire(listener)
+
+
+def endpoint_at(address: str) -> Endpoint | None:
+    """The endpoint of the server of this process that listens at an address, if there is one."""
+    wanted = address.replace("localhost:", "127.0.0.1:")
+    return next((one.endpoint for one in list(_listeners.values()) if one.endpoint.grpc == wanted), None)
+
+
+def _owned(frame: Frame) -> Frame:
+    """The frame with memory of its own, so that both sides may change what they have."""
+    body, buffers = frame.body, frame.buffers
+    if type(body) is bytes and not buffers:
+        return frame
+    joined = b"".join(body) if isinstance(body, tuple) else bytes(body)
+    return frame._replace(body=joined, buffers=[_copied(buffer) for buffer in buffers])
+
+
+def _copied(buffer: Buffer) -> memoryview:
+    copy = own_memory(len(buffer))
+    copy[:] = buffer
+    return copy
+
+
+def _nobody(_frames: Sequence[Frame]) -> None:
+    """Where answers go before the connection has started."""
+
+
+_listeners: dict[str, InprocListener] = {}  # by server_id
+
+os.register_at_fork(after_in_child=_listeners.clear)  # a server's threads stay behind in the parent

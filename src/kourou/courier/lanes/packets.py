@@ -1,0 +1,118 @@
+"""Packets of the gRPC lane: pieces of the byte stream of frames, gathered under load and cut when large.
+
+A packet is the protobuf message ``Packet { bytes frames = 1; }``. Its few bytes of header are written here by hand,
+because protobuf's own classes would copy the contents twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from kourou.courier.frames import Buffer
+from kourou.errors import ProtocolError
+
+__all__ = ["Outbox", "unpack_packet"]
+
+_FIELD = 0x0A  # field 1, length-delimited
+_PACKET_BYTES = 1 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
+_MAX_QUEUED_BYTES = 32 << 20  # what may wait for a slow peer before its senders have to wait, too
+
+
+def _packet(contents: Sequence[Buffer], size: int) -> bytes:
+    head = bytearray((_FIELD,))
+    while size > 0x7F:
+        head.append(0x80 | (size & 0x7F))
+        size >>= 7
+    head.append(size)
+    return b"".join((head, *contents))
+
+
+def unpack_packet(message: bytes) -> bytes:
+    """The contents of a packet.
+
+    Raises:
+        ProtocolError: it is not one.
+    """
+    size, shift, position = 0, 0, 1
+    if not message:
+        return b""  # an empty message is an empty packet
+    while position < len(message) and shift < 64:
+        byte = message[position]
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        position += 1
+        if byte < 0x80:
+            break
+    if message[0] != _FIELD or position + size != len(message):
+        raise ProtocolError("a message that is not a packet of frames")
+    return message[position:]
+
+
+class Outbox:
+    """What is to be sent, between the threads that call and the one that feeds gRPC."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Buffer] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._bulk = threading.Lock()  # keeps the pieces of one large frame together
+
+    def put(self, frame: Sequence[Buffer]) -> None:
+        """Queue a frame, given in pieces; waits while the peer is too slow for more. The pieces are copied.
+
+        Raises:
+            ConnectionResetError: the stream is closed.
+        """
+        with self._bulk:
+            if len(frame) == 1 and len(frame[0]) <= _PACKET_BYTES:
+                self._append(frame[0] if isinstance(frame[0], bytes) else bytes(frame[0]))
+                return
+            for piece in _cut(frame):
+                self._append(piece)
+
+    def _append(self, piece: bytes) -> None:
+        with self._lock:
+            while self._bytes >= _MAX_QUEUED_BYTES and not self._closed:
+                self._room.wait()
+            if self._closed:
+                raise ConnectionResetError("the connection is closed")
+            self._queue.append(piece)
+            self._bytes += len(piece)
+            self._news.notify()
+
+    def packets(self) -> Iterator[bytes]:
+        """Everything that is put, as packets, until the outbox is closed and empty."""
+        while True:
+            with self._lock:
+                while not self._queue and not self._closed:
+                    self._news.wait()
+                if not self._queue:
+                    return
+                contents = [self._queue.popleft()]
+                size = len(contents[0])
+                while self._queue and size + len(self._queue[0]) <= _PACKET_BYTES:
+                    contents.append(self._queue.popleft())
+                    size += len(contents[-1])
+                self._bytes -= size
+                self._room.notify_all()
+            yield _packet(contents, size)
+
+    def close(self) -> None:
+        """Take no more; what is queued is still sent."""
+        with self._lock:
+            self._closed = True
+            self._news.notify_all()
+            self._room.notify_all()
+
+
+def _cut(frame: Sequence[Buffer]) -> Iterator[bytes]:
+    """A large frame in pieces that fit into packets."""
+    for part in frame:
+        view = memoryview(part)
+        for start in range(0, len(view), _PACKET_BYTES):
+            yield bytes(view[start : start + _PACKET_BYTES])

@@ -1,0 +1,291 @@
+"""A client's way to its server: connects when it is first needed, and again after the connection broke.
+
+A call that may have been sent is never sent again, unless its caller said that this does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import Any
+
+from kourou.courier.codec import Payload
+from kourou.courier.connection import Connection
+from kourou.courier.endpoint import Endpoint, host_id
+from kourou.courier.frames import own_memory
+from kourou.courier.reply import Reply
+from kourou.courier.target import Target
+from kourou.courier.wire import Wire
+from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, RpcError, ServerUnavailable
+
+__all__ = ["LANES", "Link"]
+
+_log = logging.getLogger("kourou.courier")
+
+LANES = ("inproc", "local", "grpc")
+_WARN_AFTER_S = 10.0
+_FAIL_FAST_S = 5.0  # how long a client that does not wait gives a server to answer at all
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 1.0
+
+
+class Link:
+    """The connection of one client, shared by all of its threads.
+
+    Args:
+        target: what to call.
+        wait_for_ready: wait for a server that is not there yet, instead of failing.
+        lane: the only lane to use; None takes the fastest that both ends share.
+    """
+
+    def __init__(self, target: Target, *, wait_for_ready: bool, lane: str | None) -> None:
+        if lane is not None and lane not in LANES:
+            raise ValueError(f"there is no lane {lane!r}; lanes are {', '.join(LANES)}")
+        self.target = target
+        self.wait_for_ready = wait_for_ready
+        self.forced_lane = lane
+        self._connection: Connection | None = None
+        self._closed = False
+        self._deferred: deque[tuple[Reply, Payload]] = deque()
+        self._make_locks()
+        _links.add(self)
+
+    @property
+    def connection(self) -> Connection | None:
+        """The live connection, if there is one."""
+        connection = self._connection
+        return connection if connection is not None and connection.alive else None
+
+    def call(self, reply: Reply, payload: Payload, *, idempotent: bool) -> Any:  # noqa: ANN401
+        """Make a call and wait for its answer."""
+        while True:
+            connection = self._connection
+            if connection is None or not connection.alive:
+                connection = self.connect(reply.deadline, reply.method)
+            try:
+                if connection.submit(reply, payload, caller_waits=True):
+                    return reply.result()
+            except NodeExited:
+                raise
+            except ConnectionLost:
+                if not idempotent:
+                    raise
+                reply = reply.again()
+            except BaseException:  # Ctrl-C, most likely: the answer is not wanted any more
+                reply.cancel()
+                raise
+
+    def submit(self, reply: Reply, payload: Payload, *, idempotent: bool) -> None:
+        """Make a call and do not wait, not even for a connection."""
+        if idempotent:
+            reply.on_lost = lambda lost, error: self._repeat(lost, payload, error)
+        connection = self._connection
+        if connection is None or not connection.alive or not connection.submit(reply, payload):
+            self._defer(reply, Payload(payload.body, [_snapshot(buffer) for buffer in payload.buffers]))
+
+    def connect(self, deadline: float | None, what: str) -> Connection:
+        """The live connection; made if there is none.
+
+        Raises:
+            ServerUnavailable: nothing answers, and this client does not wait.
+            DeadlineExceeded: nothing answered before the deadline.
+        """
+        timeout_s = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._connecting.acquire(timeout=timeout_s):
+            raise DeadlineExceeded(f"{what}: no connection to {self.target.name} before the deadline")
+        try:
+            if self._closed:
+                raise CallCancelled(f"{what}: this client of {self.target.name} is closed")
+            if self.connection is None:
+                self._connection = self._connect(deadline, what)
+            connection = self._connection
+            assert connection is not None  # noqa: S101 - made in the line above; for the type checker
+            return connection
+        finally:
+            self._connecting.release()
+
+    def close(self) -> None:
+        """Let go; calls in flight end with ``CallCancelled``."""
+        self._closed = True
+        connection = self._connection
+        if connection is not None:
+            connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
+
+    # -- connecting -------------------------------------------------------------------------------------------
+
+    def _connect(self, deadline: float | None, what: str) -> Connection:
+        patience = _Patience(self.target.name, deadline)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return self._open(self._endpoint(patience), patience.left_s())
+            except ServerUnavailable as error:
+                if not self.wait_for_ready:
+                    raise
+                left_s = patience.left_s()
+                if left_s is not None and left_s <= pause_s:
+                    name = self.target.name
+                    raise DeadlineExceeded(f"{what}: {name} did not answer before the deadline: {error}") from error
+            patience.warn_when_due()
+            time.sleep(pause_s)  # not to wait for something, but to spare a server that is just starting
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _endpoint(self, patience: _Patience) -> Endpoint:
+        """Where the server is; asks twice when that takes long, to give a warning in between."""
+        if not self.wait_for_ready:
+            return self.target.endpoint(patience.left_s() or _FAIL_FAST_S)
+        first_s = patience.until_warning_s()
+        if first_s is not None:
+            try:
+                return self.target.endpoint(first_s)
+            except DeadlineExceeded:
+                patience.warn_when_due()
+        return self.target.endpoint(patience.left_s())
+
+    def _open(self, endpoint: Endpoint, timeout_s: float | None) -> Connection:
+        lanes = [self.forced_lane] if self.forced_lane else _shared_lanes(endpoint)
+        wire: Wire | None = None
+        for lane in lanes:
+            try:
+                wire = _dial(lane, endpoint, self.target.token, timeout_s)
+                break
+            except ServerUnavailable:
+                if lane == lanes[-1]:
+                    raise
+        assert wire is not None  # noqa: S101 - the loop ends with a wire or an error; for the type checker
+        return _connected(endpoint, wire, self.target)
+
+    # -- calls without a connection ---------------------------------------------------------------------------
+
+    def _defer(self, reply: Reply, payload: Payload) -> None:
+        self._deferred.append((reply, payload))
+        if self._sending.acquire(blocking=False):
+            threading.Thread(target=self._send_deferred, name="kourou-connect", daemon=True).start()
+
+    def _send_deferred(self) -> None:
+        """Connect for the calls that wait for it, then send them in their order."""
+        while True:
+            while self._deferred:
+                reply, payload = self._deferred[0]
+                self._send_one(reply, payload)
+                self._deferred.popleft()
+            self._sending.release()
+            if not self._deferred or not self._sending.acquire(blocking=False):
+                return
+
+    def _send_one(self, reply: Reply, payload: Payload) -> None:
+        while not reply.finished:
+            try:
+                connection = self.connect(reply.deadline, reply.method)
+            except Exception as error:  # noqa: BLE001 - whatever the target raises belongs to the call
+                if reply.fail(error):
+                    reply.notify()
+                return
+            if connection.submit(reply, payload):
+                reply.wake()
+                if reply.watched:
+                    connection.watch()
+                return
+
+    def _repeat(self, reply: Reply, payload: Payload, error: Exception) -> bool:
+        """Take over a call whose connection broke; False when it can only fail."""
+        if self._closed or isinstance(error, NodeExited) or not isinstance(error, ConnectionLost):
+            return False
+        reply.connection = None
+        self._defer(reply, payload)
+        return True
+
+    def _make_locks(self) -> None:
+        self._connecting = threading.Lock()
+        self._sending = threading.Lock()
+
+    def forked(self) -> None:
+        """In a child of fork: the connection belongs to the parent. It is left alone, and not even closed."""
+        _inherited.append(self._connection)
+        self._connection = None
+        self._deferred.clear()
+        self._make_locks()
+
+
+class _Patience:
+    """How long one attempt to connect may take, and when to complain about it."""
+
+    def __init__(self, name: str, deadline: float | None) -> None:
+        self._name = name
+        self._deadline = deadline
+        self._warn_at: float | None = time.monotonic() + _WARN_AFTER_S
+
+    def left_s(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def until_warning_s(self) -> float | None:
+        """Seconds until the warning is due; None when it was given, or the deadline comes first."""
+        if self._warn_at is None or (self._deadline is not None and self._deadline <= self._warn_at):
+            return None
+        return max(0.0, self._warn_at - time.monotonic())
+
+    def warn_when_due(self) -> None:
+        """Log the warning once."""
+        if self._warn_at is not None and time.monotonic() >= self._warn_at:
+            self._warn_at = None
+            _log.warning(
+                "still waiting for %s after %.0f s; set call_timeout, or wait_for_ready=False, not to wait for ever",
+                self._name,
+                _WARN_AFTER_S,
+            )
+
+
+def _connected(endpoint: Endpoint, wire: Wire, target: Target) -> Connection:
+    """A connection whose wire, if it pushes, already knows where to deliver."""
+    connection = Connection(endpoint, wire, lambda: target.lost(endpoint))
+    wire.start(connection.deliver, connection.end)
+    return connection
+
+
+def _shared_lanes(endpoint: Endpoint) -> list[str]:
+    """The lanes that lead to the endpoint from here, the fastest first."""
+    lanes = ["grpc"]
+    if endpoint.host_id == host_id():
+        if endpoint.local is not None:
+            lanes.insert(0, "local")
+        if endpoint.pid == os.getpid():
+            lanes.insert(0, "inproc")
+    return lanes
+
+
+def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None) -> Wire:
+    # Imported when first used: a program that stays in one process never pays for gRPC.
+    if lane == "inproc":
+        from kourou.courier.lanes import inproc  # noqa: PLC0415
+
+        return inproc.dial(endpoint, token)
+    if lane == "local":
+        from kourou.courier.lanes import local  # noqa: PLC0415
+
+        return local.dial(endpoint, token, timeout_s)
+    from kourou.courier.lanes import grpc  # noqa: PLC0415
+
+    return grpc.dial(endpoint, token, timeout_s)
+
+
+def _snapshot(buffer: Any) -> memoryview:  # noqa: ANN401 - bytes, bytearray or memoryview
+    copy = own_memory(len(buffer))
+    copy[:] = buffer
+    return copy
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+_inherited: list[Connection | None] = []  # kept for ever: to finalise them would close what the parent uses
+
+
+def _forget_after_fork() -> None:
+    for link in list(_links):
+        link.forked()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,188 @@
+"""The methods that a server offers, and what is known about each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kourou.errors import UnknownMethod
+
+__all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable"]
+
+ANY_METHOD = "*"  # a function bound to it answers calls of every method that is not bound
+_NEVER_BOUND = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
+
+_FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
+_SLOW_S = 1e-3  # a handler above this must not run where others wait for it
+_TRUSTED_AFTER = 8  # fast runs in a row before a caller's own thread runs a handler
+_DISTRUST = -64  # fast runs in a row that a slow method needs to be believed again
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodMetrics:
+    """What happened to one method since its server started.
+
+    Attributes:
+        calls: answered calls, errors included.
+        errors: answers that were exceptions.
+        in_flight: calls that run now.
+        seconds: time spent in the handler, summed.
+        bytes_in, bytes_out: arguments and results as they were encoded.
+        latency_us_log2: how many calls took less than 2**i microseconds (and not less than 2**(i-1)).
+    """
+
+    calls: int
+    errors: int
+    in_flight: int
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    latency_us_log2: tuple[int, ...]
+
+
+class Method:
+    """One bound function with its record."""
+
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        self.calls = self.errors = self.running = self.bytes_in = self.bytes_out = 0
+        self.seconds = 0.0
+        self.histogram = [0] * 40
+        self.trust = 0
+        self._lock = threading.Lock()
+
+    @property
+    def trusted(self) -> bool:
+        """It was fast so often that a caller may wait for it in its own thread."""
+        return self.trust >= _TRUSTED_AFTER
+
+    @property
+    def suspect(self) -> bool:
+        """It was slow lately: run it where nobody waits behind it."""
+        return self.trust < 0
+
+    def distrust(self) -> None:
+        """It held others up."""
+        self.trust = _DISTRUST
+
+    def record(self, seconds: float, *, failed: bool, bytes_in: int, bytes_out: int) -> None:
+        """One call was answered after ``seconds`` in the handler."""
+        if seconds < _FAST_S:
+            self.trust += 1
+        elif seconds > _SLOW_S:
+            self.trust = _DISTRUST
+        with self._lock:
+            self.calls += 1
+            self.errors += failed
+            self.seconds += seconds
+            self.bytes_in += bytes_in
+            self.bytes_out += bytes_out
+            self.histogram[int(seconds * 1e6).bit_length()] += 1
+
+    def metrics(self) -> MethodMetrics:
+        """The record so far."""
+        with self._lock:
+            last = max((index for index, count in enumerate(self.histogram) if count), default=-1)
+            return MethodMetrics(
+                calls=self.calls,
+                errors=self.errors,
+                in_flight=self.running,
+                seconds=self.seconds,
+                bytes_in=self.bytes_in,
+                bytes_out=self.bytes_out,
+                latency_us_log2=tuple(self.histogram[: last + 1]),
+            )
+
+
+class MethodTable:
+    """Names and the functions they stand for. May be changed while the server runs."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, Method] = {}
+
+    def bind(self, name: str, function: Callable[..., Any]) -> None:
+        """Let ``function`` answer calls of ``name``; replaces an earlier one at once."""
+        if not isinstance(name, str) or not name:
+            raise ValueError("Bind method name must be non-empty")
+        if not callable(function):
+            raise TypeError(f"method {name!r}: a {type(function).__name__} cannot be called")
+        self._methods[name] = Method(name, function)
+
+    def unbind(self, name: str) -> None:
+        """Forget a method; calls that run go on.
+
+        Raises:
+            UnknownMethod: it is not bound.
+        """
+        if self._methods.pop(name, None) is None:
+            raise self._unknown(name)
+
+    def bind_object(self, instance: object) -> None:
+        """Bind every public callable of an object, and the object itself as ``__call__`` where it can be called.
+
+        Properties are not evaluated: they may be costly, or fail before the object is ready.
+        """
+        for name in _public_names(instance):
+            function = _callable_attribute(instance, name)
+            if function is not None:
+                self.bind(name, function)
+        if callable(instance):
+            self.bind("__call__", instance)
+
+    def names(self) -> list[str]:
+        """All methods, sorted."""
+        return sorted(self._methods)
+
+    def get(self, name: str) -> Method:
+        """The method of that name.
+
+        Raises:
+            UnknownMethod: there is none; lists what there is, the likely ones first.
+        """
+        method = self._methods.get(name) or self._methods.get(ANY_METHOD)
+        if method is None:
+            raise self._unknown(name)
+        return method
+
+    def all(self) -> Iterable[Method]:
+        """The methods with their records."""
+        return list(self._methods.values())
+
+    def _unknown(self, name: str) -> UnknownMethod:
+        names = self.names()
+        close = difflib.get_close_matches(name, names, n=3)
+        listed = ", ".join([*close, *(other for other in names if other not in close)]) or "none at all"
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return UnknownMethod(f"method {name} not found{hint} (methods: {listed})")
+
+
+def _public_names(instance: object) -> list[str]:
+    return [name for name in dir(instance) if not name.startswith("_") and name not in _NEVER_BOUND]
+
+
+def _callable_attribute(instance: object, name: str) -> Callable[..., Any] | None:
+    """The attribute if it can be called, found without running any code of the object's class."""
+    try:
+        static = inspect.getattr_static(instance, name)
+    except AttributeError:  # dir() lists it, but only __getattr__ makes it
+        return None
+    runs_code = hasattr(type(static), "__get__") and not (
+        inspect.isroutine(static)
+        or inspect.ismemberdescriptor(static)
+        or isinstance(static, staticmethod | classmethod)
+        or hasattr(static, "__partialmethod__")
+        or type(static).__name__ in {"partialmethod", "singledispatchmethod"}
+    )
+    if runs_code:
+        return None
+    try:
+        value = getattr(instance, name)
+    except AttributeError:  # a slot that was never filled
+        return None
+    return value if callable(value) else None

@@ -1,0 +1,110 @@
+"""The server's side of a stream: a generator that is advanced only as fast as its reader takes the items."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from kourou.courier import codec
+from kourou.courier.calls import call_scope
+from kourou.courier.frames import Frame, Kind, body_size
+from kourou.errors import SerializationError, ServerOverloaded
+
+if TYPE_CHECKING:
+    from kourou.courier.session import RunningCall
+
+__all__ = ["WINDOW_ITEMS", "Outflow"]
+
+WINDOW_ITEMS = 16  # items on their way: enough to hide the round trip of a credit
+_WINDOW_BYTES = 16 << 20  # … and their size; one item larger than this travels alone
+
+
+class Outflow:
+    """Sends the items of a generator. Holds a thread of the pool only while the generator works, never to wait.
+
+    Args:
+        call: the call that returned the generator.
+        generator: what it returned.
+    """
+
+    def __init__(self, call: RunningCall, generator: Generator[Any, Any, Any]) -> None:
+        self._call = call
+        self._generator = generator
+        self._lock = threading.Lock()
+        self._unacknowledged: deque[int] = deque()  # sizes of the items that the reader has not taken
+        self._bytes = 0
+        self._parked = False
+        self._cancelled = False
+        self._unsendable = False  # the last item could not be pickled
+
+    def start(self) -> None:
+        """Begin, in a thread of the pool."""
+        self._advance()
+
+    def credit(self, items: int) -> None:
+        """The reader took items."""
+        with self._lock:
+            for _ in range(min(items, len(self._unacknowledged))):
+                self._bytes -= self._unacknowledged.popleft()
+        self._resume()
+
+    def cancel(self) -> None:
+        """The reader wants no more: close the generator, so that its ``finally`` blocks run."""
+        self._cancelled = True
+        self._resume()
+
+    def _resume(self) -> None:
+        with self._lock:
+            if not self._parked:
+                return
+            self._parked = False
+        if not self._call.session.dispatcher.pool.submit(self._advance):
+            self._call.fail(ServerOverloaded(f"{self._call.name}: no room to go on with the stream"))
+
+    def _may_send(self) -> bool:
+        """Whether the window is open; parks the stream when it is not."""
+        with self._lock:
+            full = len(self._unacknowledged) >= WINDOW_ITEMS or self._bytes >= _WINDOW_BYTES
+            self._parked = full and not self._cancelled
+            return not self._parked
+
+    def _advance(self) -> None:
+        call = self._call
+        start = time.perf_counter()
+        scope = call_scope.set((call.name, call.cancelled, call.session.peer))
+        try:
+            with call.session.dispatcher.call_context():
+                while self._may_send():
+                    if self._cancelled:
+                        self._generator.close()
+                        return
+                    self._send(next(self._generator))
+        except StopIteration:
+            self._end()
+        except BaseException as error:  # SystemExit, too: a handler must not end the server
+            self._generator.close()
+            call.fail(error, by_handler=not self._unsendable, seconds=time.perf_counter() - start)
+        finally:
+            call_scope.reset(scope)
+
+    def _send(self, item: object) -> None:
+        call = self._call
+        try:
+            body, buffers = codec.encode(item, f"an item of {call.name}")
+        except SerializationError:
+            self._unsendable = True
+            raise
+        size = body_size(body) + sum(map(len, buffers))
+        with self._lock:
+            self._unacknowledged.append(size)
+            self._bytes += size
+        call.session.send(Frame(Kind.ITEM, call.call_id, 0.0, "", body, buffers))
+
+    def _end(self) -> None:
+        call = self._call
+        if call.session.calls.pop(call.call_id, None) is call:
+            call.session.send(Frame(Kind.END, call.call_id))
+            call.method.record(0.0, failed=False, bytes_in=call.received, bytes_out=0)

@@ -1,0 +1,245 @@
+"""The server: functions under names, on every lane that a client may come by."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from kourou.courier.client import LIST_METHODS
+from kourou.courier.endpoint import Endpoint, host_id
+from kourou.courier.methods import MethodMetrics, MethodTable
+from kourou.courier.session import Dispatcher
+from kourou.courier.token import user_token
+from kourou.courier.workers import WorkerPool
+from kourou.errors import ServerUnavailable
+
+if TYPE_CHECKING:
+    import grpc
+
+    from kourou.courier.lanes.grpc_server import GrpcListener
+    from kourou.courier.lanes.inproc import InprocListener
+
+__all__ = ["Server"]
+
+_GRACE_S = 1.0  # handlers that are nearly done may finish; longer, and stopping a program becomes noticeable
+_POLL_S = 0.005
+_WILDCARDS = {"0.0.0.0", "::", "[::]"}  # noqa: S104 - recognised, not bound
+
+
+class Server:
+    """Answers remote calls.
+
+    Args:
+        name: what error messages call it; its address by default.
+        port: of the gRPC lane; None and 0 let the system choose one that is free.
+        thread_pool_size: handlers that run at the same time.
+        host: the address to listen on. Anything but loopback lets other hosts connect.
+        token: the secret that clients have to show; by default the user's own.
+        max_queue: calls that may wait for a thread before further ones fail with ``ServerOverloaded``.
+        socket_dir: a private folder for the local lane's socket; None makes one.
+        call_context: entered around every handler.
+        tls: credentials for the gRPC lane, from ``grpc.ssl_server_credentials``.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        port: int | None = None,
+        thread_pool_size: int = 16,
+        *,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        max_queue: int = 100_000,
+        socket_dir: str | None = None,
+        call_context: Callable[[], AbstractContextManager[object]] | None = None,
+        tls: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self._name = name
+        self._host = host
+        self._asked_port = port or 0
+        self._given_token = token
+        self._socket_dir = socket_dir
+        self._tls = tls
+        self._methods = MethodTable()
+        self._pool = WorkerPool(thread_pool_size, max_queue, f"kourou-{name or 'server'}")
+        self._dispatcher = Dispatcher(name or "the server", self._methods, self._pool, call_context)
+        self._server_id = secrets.token_hex(16)
+        self._endpoint: Endpoint | None = None
+        self._grpc: GrpcListener | None = None
+        self._inproc: InprocListener | None = None
+        self._healthy = True
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._methods.bind(LIST_METHODS, self.list_methods)
+
+    def __enter__(self) -> Server:
+        if not self.has_started:
+            self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        where = self._endpoint.grpc if self._endpoint is not None else "not started"
+        return f"<server {self._name or ''} at {where}>".replace("  ", " ")
+
+    # -- methods ----------------------------------------------------------------------------------------------
+
+    def bind(self, method: str, function: Callable[..., Any], is_priority: bool = False) -> None:
+        """Answer calls of ``method`` with ``function``; replaces an earlier one at once.
+
+        A function bound to ``*`` answers whatever is not bound. ``is_priority`` is Launchpad's, and ignored.
+        """
+        del is_priority
+        self._methods.bind(method, function)
+
+    def bind_object(self, instance: object) -> None:
+        """Bind all public methods of an object, and the object itself if it can be called. Evaluates no properties."""
+        self._methods.bind_object(instance)
+
+    def unbind(self, method: str) -> None:
+        """Answer calls of ``method`` no more.
+
+        Raises:
+            UnknownMethod: it is not bound.
+        """
+        self._methods.unbind(method)
+
+    def list_methods(self) -> list[str]:
+        """The names that can be called, sorted."""
+        return [name for name in self._methods.names() if name != LIST_METHODS]
+
+    def metrics(self) -> Mapping[str, MethodMetrics]:
+        """What happened to each method so far."""
+        return {method.name: method.metrics() for method in self._methods.all() if method.name != LIST_METHODS}
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen on every lane. When it returns, clients may come.
+
+        Raises:
+            ValueError: it was started before.
+            LaunchError: the port is taken.
+        """
+        from kourou.courier.lanes.grpc_server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
+        from kourou.courier.lanes.inproc import InprocListener  # noqa: PLC0415 - goes with it
+
+        with self._lock:
+            if self._grpc is not None:
+                raise ValueError("Server already started")
+            token = self.token
+            self._grpc = GrpcListener(
+                self._dispatcher,
+                host=self._host,
+                port=self._asked_port,
+                token=token,
+                credentials=self._tls,
+                describe=lambda: self.endpoint,
+            )
+            self._grpc.set_healthy(healthy=self._healthy)
+            self._endpoint = Endpoint(
+                server_id=self._server_id,
+                pid=os.getpid(),
+                host_id=host_id(),
+                grpc=f"{self._advertised_host()}:{self._grpc.port}",
+            )
+            if self._name is None:
+                self._dispatcher.name = self._endpoint.grpc
+            self._inproc = InprocListener(self._dispatcher, self._endpoint, token)
+
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Refuse new calls, give those that run ``grace_s`` seconds, fail the rest with ``CallCancelled``, and close.
+
+        A handler that never returns does not hold this up: its thread is left behind and ends with the process.
+
+        Raises:
+            ValueError: it was never started.
+        """
+        with self._lock:
+            if self._grpc is None or self._inproc is None:
+                raise ValueError("Server not started yet")
+            if self._stopped.is_set():
+                return
+            self._dispatcher.stopping = True
+            deadline = time.monotonic() + grace_s
+            while self._dispatcher.running() and time.monotonic() < deadline:
+                time.sleep(_POLL_S)  # calls of all lanes and threads: there is no one thing to wait on
+            self._dispatcher.fail_all("the server stopped")
+            self._pool.stop()
+            self._inproc.stop()
+            self._grpc.stop()
+            self._stopped.set()
+
+    def join(self) -> None:
+        """Wait until the server has stopped.
+
+        Raises:
+            ValueError: it was never started.
+        """
+        if not self.has_started:
+            raise ValueError("Server not started")
+        self._stopped.wait()
+
+    def set_is_healthy(self, is_healthy: bool) -> None:
+        """What the standard health service answers; True at first."""
+        self._healthy = is_healthy
+        if self._grpc is not None:
+            self._grpc.set_healthy(healthy=is_healthy)
+
+    # -- facts ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_started(self) -> bool:
+        """Whether ``start`` was called."""
+        return self._grpc is not None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens.
+
+        Raises:
+            ServerUnavailable: it was not started; only then does it have a port.
+        """
+        if self._endpoint is None:
+            raise ServerUnavailable("the server was not started, so it listens nowhere yet")
+        return self._endpoint
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of the gRPC lane."""
+        return self.endpoint.grpc
+
+    @property
+    def port(self) -> int:
+        """The port of the gRPC lane."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def token(self) -> str:
+        """What clients have to show."""
+        if self._given_token is None:
+            self._given_token = user_token()
+        return self._given_token
+
+    def _advertised_host(self) -> str:
+        if self._host in _WILDCARDS:
+            import socket  # noqa: PLC0415 - only for servers that listen everywhere
+
+            return socket.gethostname()
+        return self._host
+
+    # Launchpad's names for the same things.
+    Bind = bind
+    Unbind = unbind
+    Start = start
+    Stop = stop
+    Join = join
+    SetIsHealthy = set_is_healthy

@@ -1,0 +1,84 @@
+"""What a client calls: something that has a name and, once it is up, an endpoint."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kourou.courier.endpoint import Endpoint
+from kourou.courier.token import user_token
+from kourou.errors import ConnectionLost, RpcError
+
+__all__ = ["AddressTarget", "Target"]
+
+
+class Target(Protocol):
+    """A node to call. The runtime implements it by asking the coordinator; see ``AddressTarget`` for the plain one."""
+
+    @property
+    def name(self) -> str:
+        """What error messages call it: ``learner/0`` or ``127.0.0.1:4711``."""
+
+    @property
+    def token(self) -> str:
+        """The secret that its server expects."""
+
+    def endpoint(self, timeout_s: float | None) -> Endpoint:
+        """Where it listens now; waits until it does. None waits for ever.
+
+        Raises:
+            DeadlineExceeded: it was not ready in time.
+            NodeExited: it ended and will not come back.
+            ServerUnavailable: nothing answers there at present.
+        """
+
+    def lost(self, endpoint: Endpoint) -> RpcError:
+        """The error for calls that were in flight when the connection to ``endpoint`` broke.
+
+        May wait about a second for the reason to become known.
+        """
+
+
+class AddressTarget:
+    """A server known by nothing but its ``host:port``.
+
+    Args:
+        address: where its gRPC server listens; ``localhost:4711`` and ``[::1]:4711`` are fine too.
+        token: the secret that it expects; by default the user's own token.
+    """
+
+    def __init__(self, address: str, token: str | None = None) -> None:
+        host, colon, port = address.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError(f"an address looks like host:port, not {address!r}")
+        self._address = address
+        self._token = token
+
+    def __reduce__(self) -> tuple[type[AddressTarget], tuple[str, str | None]]:
+        return type(self), (self._address, self._token)
+
+    def __repr__(self) -> str:
+        return f"AddressTarget({self._address!r})"
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return self._address
+
+    @property
+    def token(self) -> str:
+        """The token given, or else the user's."""
+        if self._token is None:
+            self._token = user_token()
+        return self._token
+
+    def endpoint(self, timeout_s: float | None) -> Endpoint:
+        """Ask the server at the address what it is, unless it lives in this very process."""
+        from kourou.courier.lanes import grpc, inproc  # noqa: PLC0415 - gRPC is slow to import; clients may need none
+
+        return inproc.endpoint_at(self._address) or grpc.describe(self._address, self.token, timeout_s)
+
+    def lost(self, endpoint: Endpoint) -> RpcError:
+        """A connection that broke is all that can be known."""
+        return ConnectionLost(
+            f"the connection to {self._address} (process {endpoint.pid}) broke; the call may or may not have run"
+        )
