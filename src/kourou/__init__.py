@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         is_local_launch,
         is_local_launch_or_test,
     )
+    from kourou.runtime.policies import Restart
     from kourou.runtime.program import Program
     from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
     from kourou.runtime.resources import PythonProcess
@@ -70,6 +71,7 @@ _SOURCES = {
         "is_local_launch",
         "is_local_launch_or_test",
     ),
+    "kourou.runtime.policies": ("Restart",),
     "kourou.runtime.program": ("Program",),
     "kourou.runtime.records": ("ExitRecord", "NodeRecord", "NodeState"),
     "kourou.runtime.resources": ("PythonProcess",),
@@ -107,6 +109,7 @@ __all__ = [
     "PyClassNode",
     "PyNode",
     "PythonProcess",
+    "Restart",
     "Run",
     "StopTimeline",
     "compile_program",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import sys
@@ -53,7 +54,9 @@ def compile_program(
     plans: list[NodePlan] = []
     for node in program.get_all_nodes() if not problems else []:
         try:
-            plans.append(_plan_node(node, payloads if pickled else None, kind, local_resources or {}))
+            plan = _plan_node(node, payloads if pickled else None, kind, local_resources or {})
+            policy = program.on_failure(plan.name.rpartition("/")[0])
+            plans.append(dataclasses.replace(plan, on_failure=policy))
         except errors.PlanError as error:
             problems += error.problems
     if problems:

@@ -85,17 +85,17 @@ class Coordinator:
         """Why the program stops; None while it does not."""
         return self._stop.reason if self._stop else None
 
-    def change(self, name: str, attempt: int | None = None, **changes: Any) -> NodeRecord | None:
+    def change(self, name: str, of_attempt: int | None = None, /, **changes: Any) -> NodeRecord | None:
         """Change a node's record and tell who follows it.
 
         Args:
             name: the node.
-            attempt: given, the change is dropped unless this attempt is the present one and has not ended.
+            of_attempt: given, the change is dropped unless this attempt is the present one and has not ended.
             changes: fields of :class:`NodeRecord`.
         """
         with self._lock:
             old = self.directory.get(name)
-            if old is None or (attempt is not None and (attempt != old.attempt or old.state.ended)):
+            if old is None or (of_attempt is not None and (of_attempt != old.attempt or old.state.ended)):
                 return None
             new = dataclasses.replace(old, **changes)
             self.directory.put(new)

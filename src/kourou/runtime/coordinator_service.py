@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from kourou.courier.executor import DaemonPool
+from kourou.courier.workers import ThreadPerTask
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
 from kourou.runtime.coordinator import Closed, Coordinator
@@ -18,9 +18,6 @@ __all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer", "ProgramInfo"]
 
 SERVICE = "kourou.v1.Coordinator"
 TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
-
-# Every attached node keeps one thread of the pool for its stream; these are for all other calls.
-_SPARE_THREADS = 16
 
 ProgramInfo = Callable[[], pb.StatusReply]
 
@@ -32,18 +29,17 @@ class CoordinatorServer:
         coordinator: what is served.
         token: every call must show it.
         status: makes the reply of Status.
-        nodes: how many nodes may be attached at once.
         host: the address to listen on.
     """
 
     def __init__(
-        self, coordinator: Coordinator, *, token: str, status: ProgramInfo, nodes: int, host: str = "127.0.0.1"
+        self, coordinator: Coordinator, *, token: str, status: ProgramInfo, host: str = "127.0.0.1"
     ) -> None:
         self._coordinator = coordinator
         self._status = status
-        self._pool = DaemonPool(2 * nodes + _SPARE_THREADS, name="kourou-coordinator")
+        # An attached node occupies a thread for as long as it lives, so a pool of any size could be too small.
         self._server = grpc.server(
-            self._pool, interceptors=[_TokenCheck(token)], options=[("grpc.so_reuseport", 0)]
+            ThreadPerTask(), interceptors=[_TokenCheck(token)], options=[("grpc.so_reuseport", 0)]
         )
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
         port = self._server.add_insecure_port(f"{host}:0")
@@ -54,7 +50,6 @@ class CoordinatorServer:
         """Stop listening; streams end."""
         self._coordinator.close()
         self._server.stop(grace=None).wait()
-        self._pool.shutdown(wait=False)
 
     def _handlers(self) -> dict[str, Any]:
         unary = {

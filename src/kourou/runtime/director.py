@@ -6,6 +6,7 @@ Launchers, the coordinator and the user's threads only put events into its queue
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import queue
 import socket
 import threading
@@ -17,6 +18,7 @@ from kourou.runtime.coordinator import Coordinator
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import NodeLogs
 from kourou.runtime.plan import LaunchPlan
+from kourou.runtime.policies import Restart
 from kourou.runtime.records import ExitRecord, NodeState, Outcome, ProcessExit, describe_signal
 from kourou.runtime.rundir import RunFolder
 
@@ -79,7 +81,10 @@ class Director:
         self._launcher: Launcher | None = None
         self._alive = {node.name for node in plan.nodes}
         self._killed: set[str] = set()
-        self._timeline: list[tuple[float, Callable[[], None]]] = []
+        self._policies = {node.name: node.on_failure for node in plan.nodes}
+        self._restarts: dict[str, list[float]] = {}  # when each node was restarted, monotonic
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_count = 0  # breaks ties, so that actions are never compared
         self._stopping = False
         self._host = socket.gethostname()
         self.failures: list[ExitRecord] = []
@@ -115,7 +120,7 @@ class Director:
         try:
             for node in self._plan.nodes:
                 self._start_node(node.name, 1)
-            while self._alive:
+            while self._alive or (self._timers and not self._stopping):
                 self._step()
         finally:
             self._on_end()
@@ -124,12 +129,12 @@ class Director:
                 self.changed.notify_all()
 
     def _step(self) -> None:
-        """Handle one event, or the next point of the stop timeline."""
-        wait_s = max(0.0, self._timeline[0][0] - time.monotonic()) if self._timeline else None
+        """Handle one event, or the timer that is due next."""
+        wait_s = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         try:
             event = self._events.get(timeout=wait_s)
         except queue.Empty:
-            self._timeline.pop(0)[1]()
+            heapq.heappop(self._timers)[2]()
             return
         if isinstance(event, _Started):
             self._coordinator.change(event.name, event.attempt, pid=event.pid)
@@ -137,14 +142,25 @@ class Director:
             self._node_exited(event)
         elif event.at_once:
             self._begin_stop(event)
-            self._timeline = []
+            self._timers = []
             self._kill()
         else:
             self._begin_stop(event)
 
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, action))
+
     def _start_node(self, name: str, attempt: int) -> None:
         self._coordinator.change(
-            name, state=NodeState.STARTING, attempt=attempt, host=self._host, started_at=time.time(), endpoint=None
+            name,
+            state=NodeState.STARTING,
+            attempt=attempt,
+            host=self._host,
+            started_at=time.time(),
+            endpoint=None,
+            pid=None,
+            will_restart=False,
         )
         self._assured_launcher.start(name, attempt)
 
@@ -158,16 +174,39 @@ class Director:
             return
         self._alive.discard(event.name)
         record = self._judge(event)
-        if record.state is NodeState.FAILED:
+        restart_in = self._react(record) if record.state is NodeState.FAILED and not self._stopping else None
+        if record.state is NodeState.FAILED and self._stopping and self._policies[record.node] != "ignore":
             self.failures.append(record)
-            # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
-            self._begin_stop(_StopAsked(reason=f"{event.name} {record.cause}", origin=event.name))
         self._folder.event("exit", **record.to_dict())
-        self._coordinator.change(event.name, event.attempt, state=record.state, exit=record)
+        self._coordinator.change(
+            event.name, event.attempt, state=record.state, exit=record, will_restart=restart_in is not None
+        )
+        if restart_in is not None:
+            self._after(restart_in, lambda: self._restart(event.name, event.attempt + 1))
         if self._stopping:
             self._release_if_idle()
         with self.changed:
             self.changed.notify_all()
+
+    def _react(self, record: ExitRecord) -> float | None:
+        """Apply the group's policy to a failure: seconds until the restart, or None."""
+        policy = self._policies[record.node]
+        if policy == "ignore":
+            return None
+        if isinstance(policy, Restart):
+            now = time.monotonic()
+            recent = [at for at in self._restarts.get(record.node, []) if now - at < policy.window_s]
+            if len(recent) < policy.max_times:
+                self._restarts[record.node] = [*recent, now]
+                return policy.delay_s(len(recent))
+        # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
+        self._begin_stop(_StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
+        return None
+
+    def _restart(self, name: str, attempt: int) -> None:
+        self._folder.event("restart", node=name, attempt=attempt)
+        self._alive.add(name)
+        self._start_node(name, attempt)
 
     def _judge(self, event: _Exited) -> ExitRecord:
         node = self._coordinator.directory.get(event.name)
@@ -213,15 +252,14 @@ class Director:
             record = self._coordinator.directory.get(name)
             if record is not None and record.state is not NodeState.STOPPING:
                 self._coordinator.change(name, record.attempt, state=NodeState.STOPPING)
+        self._timers = []  # no restarts any more
+        for record in self._coordinator.directory.all():
+            if record.will_restart:
+                self._coordinator.change(record.name, will_restart=False)
         timeline = self._plan.stop
-        interrupt_at = time.monotonic() + timeline.ask_s
-        terminate_at = interrupt_at + timeline.interrupt_s
-        kill_at = terminate_at + timeline.terminate_s
-        self._timeline = [
-            (interrupt_at, self._interrupt),
-            (terminate_at, self._terminate),
-            (kill_at, self._kill),
-        ]
+        self._after(timeline.ask_s, self._interrupt)
+        self._after(timeline.ask_s + timeline.interrupt_s, self._terminate)
+        self._after(timeline.ask_s + timeline.interrupt_s + timeline.terminate_s, self._kill)
         self._release_if_idle()
 
     def _release_if_idle(self) -> None:
@@ -245,7 +283,7 @@ class Director:
             self._folder.event("kill", node=name)
             self._killed.add(name)
             self._assured_launcher.kill(name)
-        self._timeline = [(time.monotonic() + _KILLED_WITHIN_S, self._give_up)]
+        self._after(_KILLED_WITHIN_S, self._give_up)
 
     def _give_up(self) -> None:
         for name in list(self._alive):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,6 +92,7 @@ class _Ignition:
         self._program = program
         self._folder = folder
         self._token = secrets.token_hex(_TOKEN_BYTES)
+        self._sockets: Path | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
         self._logs = NodeLogs(
             folder.log_file, Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
@@ -183,7 +186,6 @@ class _Ignition:
             self._coordinator,
             token=self._token,
             status=lambda: status_reply(self._plan, self._folder.run_id, self._coordinator),
-            nodes=len(self._plan.nodes),
         )
         self._resources.callback(server.close)
         self._folder.write_json("plan.json", self._plan.to_dict())
@@ -204,7 +206,11 @@ class _Ignition:
         return server.address
 
     def _socket_dir(self) -> Path:
-        return self._folder.path
+        """A private folder for UNIX sockets: their paths may have 107 bytes only, and a run's folder can be longer."""
+        if self._sockets is None:
+            self._sockets = Path(tempfile.mkdtemp(prefix="kourou-"))
+            self._resources.callback(shutil.rmtree, self._sockets, ignore_errors=True)
+        return self._sockets
 
     def _bind_this_process(self) -> None:
         control = NodeControl(coordinator=self._coordinator, origin="launcher")

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from kourou.runtime.payload import Blobs, Payload
+from kourou.runtime.policies import OnFailure
 from kourou.runtime.termination import StopTimeline
 
 __all__ = ["LaunchPlan", "LaunchType", "NodePlan", "ProcessSpec", "is_local_launch", "is_local_launch_or_test"]
@@ -81,6 +82,7 @@ class NodePlan:
     inputs: tuple[str, ...] = ()
     """The nodes that it has handles of."""
     serves_only: bool = False
+    on_failure: OnFailure = "fail"
     process: ProcessSpec | None = None
     """None where nodes are threads."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from kourou import errors
 from kourou.runtime.handles import Handle
 from kourou.runtime.node import Node
+from kourou.runtime.policies import OnFailure, check_policy
 
 __all__ = ["Program"]
 
@@ -34,7 +35,7 @@ class Program:
         self._name = name
         self._groups: dict[str, list[Node]] = {}
         self._current_group: str | None = None
-        self._forward: list[ForwardHandle] = []
+        self._policies: dict[str, OnFailure] = {}
 
     @property
     def name(self) -> str:
@@ -45,6 +46,10 @@ class Program:
     def groups(self) -> dict[str, list[Node]]:
         """Label → nodes, in the order in which they were added."""
         return self._groups
+
+    def on_failure(self, label: str) -> OnFailure:
+        """What the failure of a node of this group leads to."""
+        return self._policies.get(label, "fail")
 
     @property
     def current_group(self) -> str:
@@ -87,13 +92,20 @@ class Program:
         return node.create_handle()
 
     @contextlib.contextmanager
-    def group(self, label: str) -> Iterator[None]:
+    def group(self, label: str, *, on_failure: OnFailure | None = None) -> Iterator[None]:
         """Nodes added in the body belong to the group ``label``; a group may be opened again later.
 
+        Args:
+            label: the group's name.
+            on_failure: what the failure of one of its nodes leads to: ``"fail"`` ends the program (as for every group
+                that says nothing), ``lp.Restart(...)`` starts the node again, ``"ignore"`` lets the others run on.
+
         Raises:
-            GraphError: an empty label, or a group inside of a group.
+            GraphError: an empty label, a group inside of a group, or no such policy.
         """
         _check_label(label)
+        if on_failure is not None:
+            self._policies[label] = check_policy(on_failure)
         if self._current_group is not None:
             msg = "group() cannot be nested."
             raise errors.GraphError(msg)

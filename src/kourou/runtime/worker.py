@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
 from kourou.courier import server as _server  # noqa: F401 - likewise
@@ -114,12 +114,16 @@ def _prepare_interpreter(boot: dict[str, Any]) -> None:
     for path in boot["path"]:
         if path not in sys.path:
             sys.path.append(path)
-    faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            # Lines leave at once; and a node must not fail because a log cannot hold a character.
-            reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    faulthandler.enable(2)
+    # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
+    # because a log cannot hold a character.
+    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: PTH123, SIM115
+    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc]
+
+
+def _line_stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
 
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:

@@ -1,0 +1,5 @@
+"""``python -m kourou.cli``."""
+
+from kourou.cli import main
+
+main()

@@ -1,0 +1,67 @@
+"""A launch plan for people: as a table, and as a Mermaid picture of the topology."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from kourou.runtime.plan import LaunchPlan, NodePlan
+
+__all__ = ["plan_as_mermaid", "plan_as_table"]
+
+
+def plan_as_table(plan: LaunchPlan) -> Table:
+    """One row a node."""
+    table = Table(title=f"{plan.program} · {plan.launch_type} · {len(plan.nodes)} nodes", title_justify="left")
+    for heading in ("node", "kind", "calls", "started with"):
+        table.add_column(heading, overflow="fold")
+    for node in plan.nodes:
+        table.add_row(node.name, node.kind, ", ".join(node.inputs) or "–", _how(node))
+    return table
+
+
+def _how(node: NodePlan) -> str:
+    if node.process is None:
+        return "thread"
+    spec = node.process
+    parts = [f"process, payload {_size(spec.payload.size_bytes)}" if spec.payload else f"command {spec.argv[0]}"]
+    parts += spec.interpreter_args
+    parts += [f"{name}={value}" for name, value in spec.env]
+    parts += spec.argv[1:]
+    return " ".join(parts)
+
+
+def _size(size_bytes: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:  # noqa: PLR2004 - what the units mean
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1024  # type: ignore[assignment]
+    return f"{size_bytes:.1f} GiB"
+
+
+def plan_as_mermaid(plan: LaunchPlan) -> str:
+    """A flowchart with one box a group; an arrow points from the caller to whom it calls."""
+    groups: dict[str, list[NodePlan]] = {}
+    for node in plan.nodes:
+        groups.setdefault(node.name.rpartition("/")[0], []).append(node)
+    ids = {label: f"n{i}" for i, label in enumerate(groups)}
+    lines = ["flowchart LR"]
+    for label, members in groups.items():
+        count = f" ×{len(members)}" if len(members) > 1 else ""
+        kinds = " / ".join(dict.fromkeys(member.kind for member in members))
+        lines.append(f'    {ids[label]}["<b>{_escape(label)}</b>{count}<br/>{_escape(kinds)}"]')
+    for source, target in dict.fromkeys(_edges(groups)):
+        lines.append(f"    {ids[source]} --> {ids[target]}")
+    return "\n".join(lines)
+
+
+def _edges(groups: dict[str, list[NodePlan]]) -> Iterable[tuple[str, str]]:
+    for label, members in groups.items():
+        for member in members:
+            for name in member.inputs:
+                yield label, name.rpartition("/")[0]
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

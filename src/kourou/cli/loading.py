@@ -1,0 +1,89 @@
+"""Finding the program that a command line names: ``MODULE:FUNCTION`` or ``path/to/file.py:FUNCTION``."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.program import Program
+
+__all__ = ["Loaded", "load_program"]
+
+
+class Loaded:
+    """A program and the arguments of ``lp.launch`` that its function asks for."""
+
+    def __init__(self, program: Program, launch_kwargs: dict[str, Any]) -> None:
+        self.program = program
+        self.launch_kwargs = launch_kwargs
+
+
+def load_program(target: str, words: Sequence[str] = ()) -> Loaded:
+    """Import the module, call the function, and take what it returns.
+
+    Args:
+        target: ``package.module:function`` or ``path/file.py:function``.
+        words: the function's arguments as typed: ``value`` or ``--name=value``; Python literals are understood.
+
+    Raises:
+        PlanError: it cannot be found, or does not return an ``lp.Program`` (or one with a dict of launch arguments).
+    """
+    module_name, colon, function_name = target.rpartition(":")
+    if not colon or not module_name or not function_name:
+        raise errors.PlanError(f"{target!r} names no function: write MODULE:FUNCTION or path/to/file.py:FUNCTION")
+    module = _import(module_name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise errors.PlanError(f"{module_name} has no function {function_name!r}")
+    args, kwargs = _parse_words(words)
+    return _unpack(function(*args, **kwargs), target)
+
+
+def _import(name: str) -> Any:
+    """Import by name, or a file by its stem with its folder on sys.path, so that nodes can import it as well."""
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise errors.PlanError(f"there is no file {name}")
+        sys.path.insert(0, str(path.parent.absolute()))
+        name = path.stem
+    elif (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise errors.PlanError(f"there is no module {name!r} (looked in the working folder too)") from None
+        raise
+
+
+def _parse_words(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            kwargs[name.replace("-", "_")] = _literal(value) if equals else True
+        else:
+            args.append(_literal(word))
+    return args, kwargs
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _unpack(result: Any, target: str) -> Loaded:
+    if isinstance(result, Program):
+        return Loaded(result, {})
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Program):  # noqa: PLR2004 - a pair
+        return Loaded(result[0], dict(result[1]))
+    raise errors.PlanError(f"{target} returned {result!r}; it has to return an lp.Program")
