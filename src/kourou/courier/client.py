@@ -172,5 +172,7 @@ def _seconds(timeout: Timeout) -> float | None:
     return seconds or None
 
 
-def _restore(target: Target, timeout_s: float | None, wait_for_ready: bool, lane: str | None, idempotent: bool) -> Client:
+def _restore(
+    target: Target, timeout_s: float | None, wait_for_ready: bool, lane: str | None, idempotent: bool
+) -> Client:
     return Client(target, call_timeout=timeout_s, wait_for_ready=wait_for_ready, lane=lane, idempotent=idempotent)

@@ -18,7 +18,7 @@ from kourou.courier.attendant import ROUND_S, Attendant
 from kourou.courier.codec import Payload
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, Kind
-from kourou.courier.inflow import Inflow
+from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.reply import Reply
 from kourou.courier.wire import Wire
 from kourou.errors import ProtocolError, RpcError
@@ -187,9 +187,8 @@ class Connection:
         reply = self._pending.pop(frame.call_id, None)
         if reply is None:
             return
-        stream = Inflow(self, frame.call_id, reply.method, reply.timeout_s)
-        self._streams[frame.call_id] = stream
-        reply.complete(stream)
+        inflow = self._streams[frame.call_id] = Inflow()
+        reply.complete(RemoteIterator(inflow, self, frame.call_id, reply.method, reply.timeout_s))
         self._attendant.patrol(urgent=True)
         if reply.watched:
             self._attendant.notify(reply)

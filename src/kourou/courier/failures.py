@@ -86,6 +86,7 @@ def rebuild(failure: Failure) -> Exception:
     return error
 
 
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: set for classes made in Python, not for those built in
 _OWN_ATTRIBUTES = frozenset(
     {"remote_type", "remote_traceback", "node", "host", "method", "_kourou_failure", "__notes__"}
 )
@@ -94,7 +95,7 @@ _OWN_ATTRIBUTES = frozenset(
 def _instance(kind: type[Exception], failure: Failure) -> Exception:
     """An instance made without ``kind.__init__``, but with what the built-in class below it keeps (errno, code, …)."""
     args = _unpickled(failure.args_pickle, (failure.message,))
-    base: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    base: Any = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
     try:
         error: Exception = base.__new__(kind, *args)
         base.__init__(error, *args)

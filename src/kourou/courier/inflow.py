@@ -15,47 +15,68 @@ from kourou.errors import DeadlineExceeded
 if TYPE_CHECKING:
     from kourou.courier.connection import Connection
 
-__all__ = ["Inflow"]
+__all__ = ["Inflow", "RemoteIterator"]
 
 
-class Inflow(Iterator[Any]):
+class Inflow:
+    """The items of one stream between the reader of the connection and the thread that takes them."""
+
+    def __init__(self) -> None:
+        self.frames: deque[Frame] = deque()
+        self.news = threading.Semaphore(0)
+        self.lost: Exception | None = None
+
+    def deliver(self, frame: Frame) -> None:
+        """An item, or the end. Called by the reader of the connection."""
+        self.frames.append(frame)
+        self.news.release()
+
+    def broken(self, error: Exception) -> None:
+        """The connection is gone; items that came before are still given out."""
+        self.lost = error
+        self.news.release()
+
+
+class RemoteIterator(Iterator[Any]):
     """Items of a remote generator. The generator runs ahead by a bounded number of items and bytes, then waits.
 
     Close it (or let go of it) before its end and the generator is closed, too.
 
     Args:
-        connection: where the items come from.
+        inflow: where the items are collected.
+        connection: where they come from.
         call_id: the call that opened the stream.
         method: for messages.
         timeout_s: how long to wait for each item; None for ever.
     """
 
-    def __init__(self, connection: Connection, call_id: int, method: str, timeout_s: float | None) -> None:
+    def __init__(
+        self, inflow: Inflow, connection: Connection, call_id: int, method: str, timeout_s: float | None
+    ) -> None:
+        self._inflow = inflow
         self._connection = connection
         self._call_id = call_id
         self._method = method
         self._timeout_s = timeout_s
-        self._frames: deque[Frame] = deque()
-        self._news = threading.Semaphore(0)
         self._taken = 0
         self._ended = False
-        self._lost: Exception | None = None
 
-    def __iter__(self) -> Inflow:
+    def __iter__(self) -> RemoteIterator:
         return self
 
-    def __next__(self) -> Any:  # noqa: ANN401
+    def __next__(self) -> Any:
         if self._ended:
             raise StopIteration
-        if not self._news.acquire(timeout=self._timeout_s):
+        inflow = self._inflow
+        if not inflow.news.acquire(timeout=self._timeout_s):
             self.close()
             raise DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")
-        if not self._frames:
+        if not inflow.frames:
             self._ended = True
-            if self._lost is None:
+            if inflow.lost is None:
                 raise StopIteration
-            raise self._lost
-        frame = self._frames.popleft()
+            raise inflow.lost
+        frame = inflow.frames.popleft()
         if frame.kind == Kind.ITEM:
             self._acknowledge()
             return codec.decode(frame.body, frame.buffers)
@@ -64,7 +85,7 @@ class Inflow(Iterator[Any]):
             raise StopIteration
         raise failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
 
-    def __enter__(self) -> Inflow:
+    def __enter__(self) -> RemoteIterator:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,23 +98,13 @@ class Inflow(Iterator[Any]):
     def close(self) -> None:
         """Take no more items; the remote generator is closed."""
         self._ended = True
-        self._frames.clear()
         self._connection.end_stream(self._call_id)
-        self._news.release()  # another thread may be waiting for an item
-
-    def deliver(self, frame: Frame) -> None:
-        """Called by the reader of the connection."""
-        self._frames.append(frame)
-        self._news.release()
-
-    def broken(self, error: Exception) -> None:
-        """The connection is gone; items that came before are still given out."""
-        self._lost = error
-        self._news.release()
+        self._inflow.frames.clear()
+        self._inflow.news.release()  # another thread may be waiting for an item
 
     def _acknowledge(self) -> None:
         """Grant credit for half a window at a time: fewer frames, and the sender never runs dry."""
         self._taken += 1
-        if self._taken >= WINDOW_ITEMS // 2 or not self._frames:
+        if self._taken >= WINDOW_ITEMS // 2 or not self._inflow.frames:
             self._connection.send_quietly(Frame(Kind.CREDIT, self._call_id, float(self._taken)))
             self._taken = 0

@@ -47,7 +47,6 @@ class MethodMetrics:
 class Method:
     """One bound function with its record."""
 
-
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.function = function

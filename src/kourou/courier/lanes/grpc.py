@@ -85,9 +85,7 @@ class GrpcWire:
         """The reader thread: from the first sign of the server to the end of the stream."""
         error: Exception = ConnectionResetError(f"{self._address} ended the stream")
         try:
-            self._call.initial_metadata()
-            if not self._call.is_active():
-                self._refusal = _status(self._call, self._address)
+            next(self._call)  # the server greets, with an empty packet, those whose token is right
             self._accepted.set()
             self._started.wait()
             if self._deliver is None:
@@ -100,8 +98,11 @@ class GrpcWire:
             error = _status(failure, self._address)
         except ProtocolError as failure:
             error = failure
+        except StopIteration:
+            pass
         finally:
-            self._refusal = self._refusal or error
+            if not self._accepted.is_set():
+                self._refusal = error if isinstance(error, RpcError) else ServerUnavailable(str(error))
             self._accepted.set()
             if self._end is not None:
                 # Only what the server said on purpose is passed on; all else is for the target to explain.

@@ -64,9 +64,7 @@ class GrpcListener:
         self._server = grpc.server(ThreadPerTask(), options=_SERVER_OPTIONS)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((self._handlers(),))
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self.port = self._listen(f"{host}:{port}", credentials)
         self.set_healthy(healthy=True)
         self._server.start()
@@ -116,7 +114,6 @@ class GrpcListener:
 
     def _connect(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         self._authenticate(context)
-        context.send_initial_metadata(())  # tells the client that it was accepted
         outbox = Outbox()
         with self._lock:
             self._streams.add(outbox)
@@ -128,6 +125,7 @@ class GrpcListener:
             target=self._read, args=(requests, session, outbox, context), name="kourou-grpc-read", daemon=True
         ).start()
         try:
+            yield b""  # tells the client that it was accepted
             yield from outbox.packets()
         finally:
             outbox.close()
@@ -135,9 +133,7 @@ class GrpcListener:
             with self._lock:
                 self._streams.discard(outbox)
 
-    def _read(
-        self, requests: Iterable[bytes], session: Session, outbox: Outbox, context: grpc.ServicerContext
-    ) -> None:
+    def _read(self, requests: Iterable[bytes], session: Session, outbox: Outbox, context: grpc.ServicerContext) -> None:
         """The reader thread of one stream."""
         parser = FrameParser()
         try:
