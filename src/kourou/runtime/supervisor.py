@@ -139,7 +139,9 @@ class Supervisor:
     def _loop(self) -> None:
         while not self._closing:
             for key, _ in self._selector.select():
-                key.data()
+                # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
+                if not self._closing and self._selector.get_map().get(key.fd) is key:
+                    key.data()
         self._selector.close()
         self._wake_r.close()
         self._wake_w.close()
