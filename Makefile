@@ -2,7 +2,7 @@
 # All environments live in .venv; `rm -rf .venv` starts afresh.
 
 PYTHON ?= python3
-DEMO   ?= examples/dqn/main.py
+DEMO   ?= -m examples.dqn.main
 ARGS   ?=
 
 VENV := .venv

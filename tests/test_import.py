@@ -31,6 +31,11 @@ def test_no_heavy_package_comes_along(module: str) -> None:
     assert not {name.partition(".")[0] for name in loaded}.intersection(HEAVY)
 
 
+def test_kourou_alone_does_not_load_grpc() -> None:
+    loaded = in_a_fresh_interpreter("import sys, kourou; print(*sys.modules)").split()
+    assert "grpc" not in loaded
+
+
 def test_it_takes_about_as_long_as_grpc() -> None:
     # The fastest of some rounds taken in turn: what slows one down on a busy machine slows the other down as well.
     pairs = [(seconds_to_import("kourou"), seconds_to_import("grpc")) for _ in range(ROUNDS)]
