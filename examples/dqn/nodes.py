@@ -1,0 +1,149 @@
+"""The nodes that have work of their own: actors, learner and evaluator."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+
+import kourou as lp
+from examples.dqn.policy import Floats, Weights, choose_actions, make_environments, play_episodes
+from examples.dqn.transitions import Step, Transitions, fold
+
+GAMMA = 0.99
+N_STEPS = 3
+
+
+class Actor:
+    """Plays with the latest weights and sends what it sees to the replay buffer.
+
+    Args:
+        replay: client of the replay buffer.
+        learner: client of the learner.
+        epsilons: how often each of its environments takes a random action. They differ, so that some explore far from
+            what the others do well, and no schedule is needed.
+        seed: of its environments and of its random actions.
+    """
+
+    STEPS_PER_ROUND = 16
+
+    def __init__(self, replay: lp.CourierClient, learner: lp.CourierClient, epsilons: Floats, seed: int) -> None:
+        self._replay = replay
+        self._learner = learner
+        self._epsilons = epsilons
+        self._rng = np.random.default_rng(seed)
+        self._environments = make_environments(len(epsilons))
+        self._observation, _ = self._environments.reset(seed=seed)
+        self._ended = np.zeros(len(epsilons), bool)
+        self._steps: list[Step] = []
+
+    def run(self) -> None:
+        """Act until the program stops. Sending and fetching happen while the next steps are taken."""
+        weights = self._learner.weights()
+        sent = None
+        while not lp.wait_for_stop(0):
+            fetched = self._learner.futures.weights()
+            episodes = self._act(weights)
+            if sent is not None:
+                sent.result()  # the buffer answers late when actors are ahead of the learner: so this is the brake
+            sent = self._replay.futures.add(fold(self._steps, N_STEPS, GAMMA), episodes)
+            del self._steps[:-N_STEPS]
+            weights = fetched.result()
+
+    def _act(self, weights: Weights) -> int:
+        """Take some steps; how many episodes ended with them."""
+        episodes = 0
+        for _ in range(self.STEPS_PER_ROUND):
+            action = choose_actions(weights, self._observation, self._epsilons, self._rng)
+            observation, reward, fell, time_up, _ = self._environments.step(action)
+            ended = fell | time_up
+            self._steps.append(Step(self._observation, action, reward, fell, ended, restarted=self._ended))
+            self._observation, self._ended = observation, ended
+            episodes += int(ended.sum())
+        return episodes
+
+
+class Learner:
+    """Draws batches, takes gradient steps, and hands out its weights.
+
+    Args:
+        replay: client of the replay buffer.
+        seed: of the network's first weights.
+    """
+
+    BATCHES_PER_CALL = 8
+    CALLS_AHEAD = 2
+
+    def __init__(self, replay: lp.CourierClient, seed: int) -> None:
+        import torch  # noqa: PLC0415 - two seconds and 200 MB, which only this node's process has to pay
+
+        from examples.dqn.agent import Agent  # noqa: PLC0415 - imports torch
+
+        torch.set_num_threads(1)
+        self._replay = replay
+        self._agent = Agent(seed)
+        self._weights = self._agent.weights()
+
+    def run(self) -> None:
+        """Learn until the program stops. The next batches are under way while these are learnt from."""
+        calls = deque(self._draw() for _ in range(self.CALLS_AHEAD))
+        while (batches := calls.popleft().result()) is not None:
+            calls.append(self._draw())
+            for batch in batches:
+                self._agent.update(batch)
+            self._weights = self._agent.weights()
+
+    def weights(self) -> list[Floats]:
+        """The latest weights."""
+        return self._weights
+
+    def _draw(self) -> Future[list[Transitions] | None]:
+        return self._replay.futures.sample(self.BATCHES_PER_CALL)
+
+
+class Evaluation(NamedTuple):
+    """One point of the learning curve."""
+
+    unix_time: float
+    steps: int
+    """Steps that the actors had taken by then."""
+    returns: Floats
+    """Of each episode that was played."""
+
+    @property
+    def mean(self) -> float:
+        """The mean return."""
+        return float(self.returns.mean())
+
+
+class Evaluator:
+    """Measures, again and again, how well the learner's latest weights do without exploration.
+
+    Args:
+        learner: client of the learner.
+        replay: client of the replay buffer, which knows how many steps have been taken.
+        seed: of the episodes.
+    """
+
+    EPISODES = 20
+    PAUSE_S = 0.5
+
+    def __init__(self, learner: lp.CourierClient, replay: lp.CourierClient, seed: int) -> None:
+        self._learner = learner
+        self._replay = replay
+        self._rng = np.random.default_rng(seed)
+        self._curve: list[Evaluation] = []
+
+    def run(self) -> None:
+        """Evaluate until the program stops."""
+        while not lp.wait_for_stop(self.PAUSE_S):
+            weights, steps = self._learner.weights(), self._replay.stats().steps
+            returns = play_episodes(weights, self.EPISODES, seed=int(self._rng.integers(2**31)))
+            self._curve.append(Evaluation(time.time(), steps, returns))
+
+    def curve(self, since: int = 0) -> list[Evaluation]:
+        """The evaluations so far, without the first ``since`` of them."""
+        return self._curve[since:]
