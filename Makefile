@@ -64,8 +64,8 @@ clean: ## Remove the environments and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "kourou needs Python 3.10 or newer: set PYTHON")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "kourou needs Python 3.10 or newer: set PYTHON")'
+	@$(PYTHON) -m venv $(VENV)
 
 $(DEMO_STAMP): | $(BIN)/python
 	@echo 'Installing what the demo needs into $(VENV) (about a minute)'
