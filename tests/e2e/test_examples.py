@@ -1,0 +1,132 @@
+"""Every example runs from the repository's root, as threads and as processes, and says what it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 40.0
+LAUNCH_TYPES = ["local_mt", "local_mp"]
+
+
+def run_script(*arguments: str) -> str:
+    """What the example prints; it has to end by itself, with exit code 0 and nothing to complain about."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.stderr == ""
+    return finished.stdout
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_hello_world_greets_whom_it_was_told_to(launch_type: str) -> None:
+    output = run_script("examples/hello_world/main.py", "--launch-type", launch_type)
+
+    assert output.splitlines() == ["[visitor/0] Hello, world!", "[visitor/0] Hello, Kourou!"]
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_consumer_adds_up_what_the_producers_found(launch_type: str) -> None:
+    output = run_script("examples/consumer_producers/main.py", "--launch-type", launch_type)
+
+    assert output.splitlines() == ["[consumer/0] There are 6,057 primes below 60,000."]
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_launcher_waits_for_the_workers_only(launch_type: str) -> None:
+    output = run_script("examples/program_wait/main.py", "--launch-type", launch_type)
+
+    assert output.splitlines() == [
+        "The workers have finished, and the balance is 1,060.",
+        "Has the idler ended? False",
+        "Now the idler is FINISHED.",
+    ]
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_nodes_that_know_each_other_can_be_wired_in_two_ways(launch_type: str) -> None:
+    output = run_script("examples/mutual_nodes/main.py", "--launch-type", launch_type)
+
+    assert output.splitlines() == [
+        "[asker/0] With handle_to: 4 is even, 7 is odd.",
+        "[asker/0] With configure: 4 is even, 7 is odd.",
+    ]
+
+
+def test_dqn_learns_and_leaves_its_learning_curve(tmp_path: Path) -> None:
+    output = run_script(
+        "-m", "examples.dqn.main", "--target", "30", "--max-seconds", "30", "--out", str(tmp_path / "curve")
+    )
+
+    picture = tmp_path / "curve" / "learning_curve.png"
+    assert f"The learning curve is in {picture}" in output
+    assert re.search(r"\d s \| [\d,]+ steps \| [\d,]+ episodes \| .* \| mean return [\d.]+\n", output)
+    width, height = png_size(picture)
+    assert width >= 1_000
+    assert height >= 600
+    assert picture.stat().st_size > 20_000  # an empty drawing is smaller
+    curve = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))["curve"]
+    assert curve[-1]["mean_return"] >= 30
+    assert curve[-1]["mean_return"] == pytest.approx(sum(curve[-1]["returns"]) / 20)
+    assert [point["steps"] for point in curve] == sorted(point["steps"] for point in curve)
+
+
+def test_dqn_says_so_when_its_target_is_out_of_reach(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "examples.dqn.main", "--max-seconds", "1", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert finished.returncode == 1
+    assert "error: the mean return did not reach 195 within 1 s" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_dqn_ends_at_ctrl_c() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "examples.dqn.main"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        assert any(" steps | " in line for line in process.stdout)  # it is under way
+
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=DEADLINE_S)
+
+    assert process.returncode == 130
+    assert complaints == ""
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the header of a PNG."""
+    header = path.read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    assert header[12:16] == b"IHDR"
+    width, height = struct.unpack(">II", header[16:24])
+    return width, height
