@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kourou.runtime.compile import compile_program
     from kourou.runtime.context import NodeContext, get_context
     from kourou.runtime.handles import Deferred, Handle, maybe_dereference
+    from kourou.runtime.inventory import Inventory
     from kourou.runtime.launch import launch
     from kourou.runtime.node import Node
     from kourou.runtime.plan import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from kourou.runtime.policies import Restart
     from kourou.runtime.program import Program
     from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
-    from kourou.runtime.resources import PythonProcess
+    from kourou.runtime.resources import PythonProcess, Resources
     from kourou.runtime.run import Run
     from kourou.runtime.serving import node_server, serve
     from kourou.runtime.termination import (
@@ -61,6 +62,7 @@ _SOURCES = {
     "kourou.runtime.compile": ("compile_program",),
     "kourou.runtime.context": ("NodeContext", "get_context"),
     "kourou.runtime.handles": ("Deferred", "Handle", "maybe_dereference"),
+    "kourou.runtime.inventory": ("Inventory",),
     "kourou.runtime.launch": ("launch",),
     "kourou.runtime.node": ("Node",),
     "kourou.runtime.plan": (
@@ -74,7 +76,7 @@ _SOURCES = {
     "kourou.runtime.policies": ("Restart",),
     "kourou.runtime.program": ("Program",),
     "kourou.runtime.records": ("ExitRecord", "NodeRecord", "NodeState"),
-    "kourou.runtime.resources": ("PythonProcess",),
+    "kourou.runtime.resources": ("PythonProcess", "Resources"),
     "kourou.runtime.run": ("Run",),
     "kourou.runtime.serving": ("node_server", "serve"),
     "kourou.runtime.termination": (
@@ -97,6 +99,7 @@ __all__ = [
     "Deferred",
     "ExitRecord",
     "Handle",
+    "Inventory",
     "LaunchPlan",
     "LaunchType",
     "Node",
@@ -109,6 +112,7 @@ __all__ = [
     "PyClassNode",
     "PyNode",
     "PythonProcess",
+    "Resources",
     "Restart",
     "Run",
     "StopTimeline",
@@ -134,8 +138,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     source = _SOURCE_OF.get(name)
     if source is None:
-        msg = f"module 'kourou' has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module 'kourou' has no attribute {name!r}")
     if source == "kourou":
         value = importlib.import_module(f"kourou.{name}")
     else:

@@ -104,8 +104,7 @@ class PyClassNode(Constructed):
 
 def _check_callable(kind: str, value: object) -> None:
     if not callable(value):
-        msg = f"{kind} takes a function or a class first, got {value!r}"
-        raise TypeError(msg)
+        raise TypeError(f"{kind} takes a function or a class first, got {value!r}")
 
 
 def _name_of(value: object) -> str:

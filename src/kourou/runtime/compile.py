@@ -6,15 +6,17 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.runtime.inventory import Allotment, Inventory, Request, allocate
 from kourou.runtime.node import Node
 from kourou.runtime.payload import Payloads, find_unpicklable
 from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, ProcessSpec
 from kourou.runtime.program import Program
-from kourou.runtime.resources import PythonProcess
+from kourou.runtime.resources import PythonProcess, Resources
 from kourou.runtime.termination import StopTimeline
 
 __all__ = ["TERMINALS", "compile_program", "launch_type_from"]
@@ -30,6 +32,7 @@ def compile_program(
     terminal: str | None = None,
     stop: StopTimeline | None = None,
     serialize_py_nodes: bool | None = None,
+    inventory: Inventory | None = None,
 ) -> LaunchPlan:
     """Make the plan of a program; start nothing.
 
@@ -40,6 +43,7 @@ def compile_program(
         terminal: ``current_terminal`` (default) or ``output_to_files``.
         stop: the seconds of the stop timeline.
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
+        inventory: the CPUs and GPUs to hand out; None: those that this process may use.
 
     Raises:
         PlanError: with all mistakes found at once.
@@ -57,6 +61,11 @@ def compile_program(
             plan = _plan_node(node, payloads if pickled else None, kind, local_resources or {})
             policy = program.on_failure(plan.name.rpartition("/")[0])
             plans.append(dataclasses.replace(plan, on_failure=policy))
+        except errors.PlanError as error:
+            problems += error.problems
+    if not problems:
+        try:
+            plans = _hand_out_devices(plans, local_resources or {}, inventory)
         except errors.PlanError as error:
             problems += error.problems
     if problems:
@@ -84,8 +93,7 @@ def launch_type_from(value: LaunchType | str | None) -> LaunchType:
         return LaunchType(value)
     except ValueError:
         known = ", ".join(kind.value for kind in LaunchType)
-        msg = f"{source}={value!r} is not a launch type; known are {known}"
-        raise errors.PlanError(msg) from None
+        raise errors.PlanError(f"{source}={value!r} is not a launch type; known are {known}") from None
 
 
 def _check_program(program: Program) -> list[str]:
@@ -139,7 +147,7 @@ def _plan_node(
     if payloads is not None:
         try:
             payload = payloads.add(node)
-        except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        except Exception as error:
             raise errors.PlanError(find_unpicklable(node, error)) from error
     process = None
     if not kind.threads:
@@ -155,17 +163,68 @@ def _plan_node(
 
 
 def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) -> ProcessSpec:
+    hardware = resource if isinstance(resource, Resources) else Resources()
     try:
         env = resource.environment(index)
-    except Exception as error:  # noqa: BLE001 - the user's function of the index may raise anything
-        msg = f"{name} local_resources env: {error}"
-        raise errors.PlanError(msg) from error
+        cwd = hardware.folder(index)
+        interpreter = hardware.python(index)
+        memory_bytes = hardware.memory_limit(index)
+    except Exception as error:
+        raise errors.PlanError(f"local_resources of {name}: {error}") from error
     return ProcessSpec(
         name=name,
         argv=(sys.argv[0] if sys.argv else "", *resource.arguments()),
         payload=payload,
-        interpreter=sys.executable,
+        interpreter=interpreter or sys.executable,
         interpreter_args=resource.interpreter_options(),
         env=tuple(sorted(env.items())),
-        cwd=os.getcwd(),
+        cwd=cwd or str(Path.cwd()),
+        memory_bytes=memory_bytes,
     )
+
+
+def _hand_out_devices(
+    plans: list[NodePlan], resources: Mapping[str, PythonProcess], inventory: Inventory | None
+) -> list[NodePlan]:
+    specs = [plan.process for plan in plans if plan.process is not None]
+    if not any(isinstance(resource, Resources) for resource in resources.values()):
+        return plans
+    equipped = {s.name: s for s in _equip(specs, resources, inventory or Inventory.of_this_process())}
+    return [dataclasses.replace(plan, process=equipped.get(plan.name)) for plan in plans]
+
+
+def _equip(
+    specs: Sequence[ProcessSpec], resources: Mapping[str, PythonProcess], inventory: Inventory
+) -> list[ProcessSpec]:
+    """Hand out CPUs and GPUs to the processes that ask for some."""
+    requests = []
+    for spec in specs:
+        label, _, index = spec.name.rpartition("/")
+        resource = resources.get(label)
+        if isinstance(resource, Resources):
+            try:
+                cpus, gpus = (resource.amount(field, int(index)) for field in ("cpus", "gpus"))
+            except Exception as error:
+                raise errors.PlanError(f"local_resources of {spec.name}: {error}") from error
+            requests.append(Request(name=spec.name, cpus=cpus, gpus=gpus))
+    allotments = allocate(requests, inventory)
+    return [_with_devices(spec, allotments.get(spec.name, Allotment())) for spec in specs]
+
+
+def _with_devices(spec: ProcessSpec, allotment: Allotment) -> ProcessSpec:
+    env = dict(spec.env)
+    if allotment.gpus is not None:
+        if "CUDA_VISIBLE_DEVICES" in env:
+            raise errors.PlanError(
+                f"local_resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both"
+            )
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(allotment.gpus)
+    if allotment.cpus is not None:
+        for variable in _THREAD_COUNTS:
+            if variable not in os.environ:
+                env.setdefault(variable, str(max(1, len(allotment.cpus))))
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allotment.cpus)
+
+
+# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -139,7 +139,7 @@ def inherit_in_threads() -> Iterator[None]:
     with _lock:
         _inheriting += 1
         if _inheriting == 1:
-            threading.Thread.start = _start_as_node  # type: ignore[method-assign]
+            threading.Thread.start = _start_as_node  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -179,8 +179,9 @@ def get_context() -> NodeContext:
     """
     node = current_node()
     if node is None:
-        msg = "this code does not run inside a node of a program, so there is no context; in the launcher use the run"
-        raise errors.NotInProgram(msg)
+        raise errors.NotInProgram(
+            "this code does not run inside a node of a program, so there is no context; in the launcher use the run"
+        )
     return node
 
 
@@ -198,10 +199,12 @@ def current_stop_state() -> StopState:
     if len(stops) == 1:
         return stops[0]
     if not stops:
-        msg = "no program is running here: lp.stop and its like work in nodes, and in a launcher while a program runs"
-        raise errors.NotInProgram(msg)
-    msg = f"{len(stops)} programs are running in this process: use the stop() of the run that lp.launch returned"
-    raise errors.NotInProgram(msg)
+        raise errors.NotInProgram(
+            "no program is running here: lp.stop and its like work in nodes, and in a launcher while a program runs"
+        )
+    raise errors.NotInProgram(
+        f"{len(stops)} programs are running in this process: use the stop() of the run that lp.launch returned"
+    )
 
 
 def binding_of(run_id: str | None, node_name: str) -> Binding:
@@ -214,6 +217,7 @@ def binding_of(run_id: str | None, node_name: str) -> Binding:
         return get_context().binding
     binding = _bindings.get(run_id)
     if binding is None:
-        msg = f"the handle of {node_name} belongs to run {run_id}, which is not running in reach of this process"
-        raise errors.HandleNotResolved(msg)
+        raise errors.HandleNotResolved(
+            f"the handle of {node_name} belongs to run {run_id}, which is not running in reach of this process"
+        )
     return binding

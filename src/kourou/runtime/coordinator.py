@@ -10,10 +10,10 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from kourou.runtime.directory import Directory
-from kourou.runtime.records import NodeRecord, NodeState, Outcome
+from kourou.runtime.records import NodeRecord, Outcome
 from kourou.runtime.termination import StopState
 
 __all__ = ["Closed", "Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
@@ -41,7 +41,7 @@ class Closed:
     """The last event: the watcher's node, or the coordinator, is gone."""
 
 
-Event = Union[Welcome, NodeRecord, Stop, Release, Closed]
+Event: TypeAlias = Welcome | NodeRecord | Stop | Release | Closed
 
 
 class Watcher:
@@ -202,14 +202,10 @@ class NodeControl:
         """Publish changes of a node's record."""
         self.coordinator.change(name, self.attempt, **changes)
 
-    def wait(
-        self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None
-    ) -> NodeRecord | None:
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
         return self.coordinator.directory.wait(name, holds, timeout_s)
 
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program."""
         self.coordinator.request_stop(reason, self.origin)
-
-

@@ -47,7 +47,7 @@ class CoordinatorClient:
     ) -> None:
         self._name = name
         self._attempt = attempt
-        self._metadata = [(TOKEN_KEY, token)]
+        self._metadata = ((TOKEN_KEY, token),)
         self._channel = grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)])
         self._directory = Directory()
         self._following: set[str] = set()
@@ -73,8 +73,7 @@ class CoordinatorClient:
         self._stream = call(request, metadata=self._metadata, wait_for_ready=True)
         threading.Thread(target=self._listen, name="kourou-events", daemon=True).start()
         if not self._attached.wait(_ATTACH_S):
-            msg = f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s"
-            raise errors.ServerUnavailable(msg)
+            raise errors.ServerUnavailable(f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s")
 
     def update(self, name: str, **changes: Any) -> None:
         """Publish changes of a node's record."""
@@ -87,9 +86,7 @@ class CoordinatorClient:
             request.serves_only = changes["serves_only"]
         self._call("Update", request)
 
-    def wait(
-        self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None
-    ) -> NodeRecord | None:
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
         if name not in self._following:
             self._call("Follow", pb.FollowRequest(follower=self._name, name=name))
@@ -129,8 +126,9 @@ class CoordinatorClient:
             call(request, metadata=self._metadata, timeout=_CALL_S, wait_for_ready=True)
         except grpc.RpcError as error:
             if not self._closed:
-                msg = f"{self._name}: the coordinator did not take {method}: {error.details()}"
-                raise errors.ServerUnavailable(msg) from None
+                raise errors.ServerUnavailable(
+                    f"{self._name}: the coordinator did not take {method}: {error.details()}"
+                ) from None
 
     def _listen(self) -> None:
         try:

@@ -32,14 +32,14 @@ class CoordinatorServer:
         host: the address to listen on.
     """
 
-    def __init__(
-        self, coordinator: Coordinator, *, token: str, status: ProgramInfo, host: str = "127.0.0.1"
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, *, token: str, status: ProgramInfo, host: str = "127.0.0.1") -> None:
         self._coordinator = coordinator
         self._status = status
         # An attached node occupies a thread for as long as it lives, so a pool of any size could be too small.
         self._server = grpc.server(
-            ThreadPerTask(), interceptors=[_TokenCheck(token)], options=[("grpc.so_reuseport", 0)]
+            ThreadPerTask(),  # type: ignore[arg-type]  # grpcio calls nothing but submit()
+            interceptors=[_TokenCheck(token)],
+            options=[("grpc.so_reuseport", 0)],
         )
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
         port = self._server.add_insecure_port(f"{host}:0")
@@ -52,7 +52,7 @@ class CoordinatorServer:
         self._server.stop(grace=None).wait()
 
     def _handlers(self) -> dict[str, Any]:
-        unary = {
+        unary: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {
             "Update": (self._update, pb.UpdateRequest),
             "Follow": (self._follow, pb.FollowRequest),
             "Report": (self._report, pb.ReportRequest),
@@ -104,12 +104,12 @@ class CoordinatorServer:
         return pb.Ack()
 
 
-class _TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]
+class _TokenCheck(grpc.ServerInterceptor):
     """Refuses a call without the token before its request is parsed."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
-        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
+        self._refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         shown = dict(details.invocation_metadata).get(TOKEN_KEY, "")

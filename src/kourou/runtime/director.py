@@ -12,8 +12,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Union
+from typing import TypeAlias
 
+from kourou.runtime.callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.coordinator import Coordinator
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import NodeLogs
@@ -49,7 +50,7 @@ class _StopAsked:
     at_once: bool = False
 
 
-_Event = Union[_Started, _Exited, _StopAsked]
+_Event: TypeAlias = _Started | _Exited | _StopAsked
 
 
 class Director:
@@ -60,6 +61,7 @@ class Director:
         coordinator: told of every change.
         folder: events and logs go there.
         logs: nodes' lines go there.
+        on_node_exit: called, in a thread of its own, with the exit record of every attempt that ended.
         on_end: called in the director's thread when all nodes have ended; gives everything back.
     """
 
@@ -70,12 +72,14 @@ class Director:
         *,
         folder: RunFolder,
         logs: NodeLogs,
+        on_node_exit: ExitCallback | None = None,
         on_end: Callable[[], None],
     ) -> None:
         self._plan = plan
         self._coordinator = coordinator
         self._folder = folder
         self._logs = logs
+        self._callbacks = ExitCallbacks(on_node_exit)
         self._on_end = on_end
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._launcher: Launcher | None = None
@@ -123,6 +127,7 @@ class Director:
             while self._alive or (self._timers and not self._stopping):
                 self._step()
         finally:
+            self._callbacks.close()
             self._on_end()
             self.ended.set()
             with self.changed:
@@ -178,6 +183,7 @@ class Director:
         if record.state is NodeState.FAILED and self._stopping and self._policies[record.node] != "ignore":
             self.failures.append(record)
         self._folder.event("exit", **record.to_dict())
+        self._callbacks.put(record)
         self._coordinator.change(
             event.name, event.attempt, state=record.state, exit=record, will_restart=restart_in is not None
         )
@@ -229,18 +235,24 @@ class Director:
         )
 
     def _verdict(self, event: _Exited, outcome: Outcome | None) -> tuple[NodeState, str]:
+        fault = self._fault(event, outcome)
+        if fault is None:
+            return NodeState.FINISHED, "finished"
+        if event.exit.signal is not None and event.name in self._killed:
+            return NodeState.KILLED, "did not end in the time that the stop gave it, and was killed"
+        return NodeState.FAILED, fault
+
+    def _fault(self, event: _Exited, outcome: Outcome | None) -> str | None:
+        """What was wrong with a node's end, the most telling first; None when nothing was."""
         code, number = event.exit.code, event.exit.signal
-        if number is not None:
-            if event.name in self._killed:
-                return NodeState.KILLED, "did not end in the time that the stop gave it, and was killed"
-            return NodeState.FAILED, f"was killed by {describe_signal(number)}"
-        if outcome is not None and outcome.kind == "raised":
-            return NodeState.FAILED, f"raised {outcome.exception}"
-        if code != 0:
-            return NodeState.FAILED, f"exited with code {code}"
-        if outcome is None and not self._stopping:
-            return NodeState.FAILED, "exited with code 0 before it had finished (os._exit?)"
-        return NodeState.FINISHED, "finished"
+        faults = (
+            (bool(event.exit.verdict), event.exit.verdict),
+            (number is not None, f"was killed by {describe_signal(number or 0)}"),
+            (outcome is not None and outcome.kind == "raised", f"raised {outcome.exception if outcome else ''}"),
+            (code != 0, f"exited with code {code}"),
+            (outcome is None and not self._stopping, "exited with code 0 before it had finished (os._exit?)"),
+        )
+        return next((fault for holds, fault in faults if holds), None)
 
     def _begin_stop(self, ask: _StopAsked) -> None:
         if self._stopping:

@@ -34,9 +34,7 @@ class Directory:
         with self._changed:
             return list(self._records.values())
 
-    def wait(
-        self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None
-    ) -> NodeRecord | None:
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
         """Block until ``holds(record)``; the record, or None when ``timeout_s`` seconds passed first."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Deferred", "Handle", "maybe_dereference"]
 
-C = TypeVar("C", covariant=True)
+C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 
 
-class Handle(Generic[C]):
+class Handle(Generic[C_co]):
     """A promise of a client of one node.
 
     Written anywhere into another node's arguments it is an edge of the graph; when that node starts, it finds the
@@ -46,7 +46,7 @@ class Handle(Generic[C]):
             return self._node.name
         return self._address[1] if self._address else None
 
-    def dereference(self) -> C:
+    def dereference(self) -> C_co:
         """A new client of the node.
 
         It returns at once; the client's first call waits until the node is ready.
@@ -57,7 +57,7 @@ class Handle(Generic[C]):
         run_id, name = self._locate()
         return self._make_client(context.binding_of(run_id, name), name)
 
-    def _make_client(self, binding: context.Binding, name: str) -> C:
+    def _make_client(self, binding: context.Binding, name: str) -> C_co:
         raise NotImplementedError
 
     def _locate(self) -> tuple[str | None, str]:
@@ -66,13 +66,15 @@ class Handle(Generic[C]):
             return self._address
         node = self._node
         if node is None or node.name is None:
-            msg = f"this handle's node {node!r} was never added to a program: use program.add_node(node, label=...)"
-            raise errors.HandleNotResolved(msg)
+            raise errors.HandleNotResolved(
+                f"this handle's node {node!r} was never added to a program: use program.add_node(node, label=...)"
+            )
         if context.compiling.get():
             return None, node.name
         if node.run_id is None:
-            msg = f"the handle of {node.name} can be dereferenced only while its program runs: call lp.launch first"
-            raise errors.HandleNotResolved(msg)
+            raise errors.HandleNotResolved(
+                f"the handle of {node.name} can be dereferenced only while its program runs: call lp.launch first"
+            )
         return node.run_id, node.name
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,12 +88,11 @@ class Handle(Generic[C]):
         if name.startswith("__") or name in {"_node", "_address"}:
             raise AttributeError(name)
         owner = self.node_name or repr(self._node)
-        msg = (
+        raise errors.HandleNotResolved(
             f"this is a handle of node {owner}, which stands for a client and has no attribute {name!r}; "
             "pass the handle to a node's constructor, which gets the client, or call handle.dereference() "
             "(lp.maybe_dereference where it may be either)"
         )
-        raise errors.HandleNotResolved(msg)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.node_name or self._node!r}>"
@@ -99,9 +100,7 @@ class Handle(Generic[C]):
 
 def _handle_from_address(cls: type[Handle[Any]], address: tuple[str | None, str], state: dict[str, Any]) -> Handle[Any]:
     handle = cls.__new__(cls)
-    handle._node = None
-    handle._address = address
-    vars(handle).update(state)
+    vars(handle).update(state, _node=None, _address=address)
     return handle
 
 
@@ -131,8 +130,9 @@ class Deferred(Generic[T]):
                 args, kwargs = maybe_dereference((self._args, self._kwargs))
                 self._results.append(self._constructor(*args, **kwargs))
             except Exception as error:
-                msg = f"{type(error).__name__}: {error} — while constructing the Deferred written at:\n{self._defined_at}"
-                raise errors.DeferredError(msg) from error
+                raise errors.DeferredError(
+                    f"{type(error).__name__}: {error} — while constructing the Deferred written at:\n{self._defined_at}"
+                ) from error
         return self._results[0]
 
     def nested_children(self) -> list[tuple[str, Any]]:

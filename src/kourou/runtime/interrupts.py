@@ -114,7 +114,7 @@ def _at_exit() -> None:
     """Wait for what still runs; exit with code 1 if a failure would otherwise go unheard."""
     crashed = getattr(sys, "last_value", None) is not None
     failures = []
-    for run in list(_runs):
+    for run in _runs:
         if crashed and not run.ended:
             run.stop("the launcher ended with an error")
         _waiting.append(run)

@@ -12,13 +12,15 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kourou import errors
 from kourou.runtime import context, interrupts
+from kourou.runtime.callbacks import ExitCallback
 from kourou.runtime.compile import compile_program
 from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.director import Director
+from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import NodeLogs, Terminal, redirect_threads
 from kourou.runtime.payload import store_blobs
@@ -35,7 +37,7 @@ __all__ = ["launch"]
 _TOKEN_BYTES = 32
 
 
-def launch(
+def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     programs: Program | Sequence[Program],
     launch_type: LaunchType | str | None = None,
     xm_resources: None = None,
@@ -46,6 +48,8 @@ def launch(
     serialize_py_nodes: bool | None = None,
     stop_timeline: StopTimeline | None = None,
     run_dir: str | os.PathLike[str] | None = None,
+    inventory: Inventory | None = None,
+    on_node_exit: ExitCallback | None = None,
 ) -> Run:
     """Start a program and return at once.
 
@@ -60,6 +64,8 @@ def launch(
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under ``test_mt``.
         stop_timeline: the seconds that a stopping program waits before it insists.
         run_dir: where the run's folder is made; None: KOUROU_RUNS_DIR, else below the user's state directory.
+        inventory: the CPUs and GPUs to hand out; None: those that this process may use. Tests pass their own.
+        on_node_exit: called with the :class:`ExitRecord` of every attempt of a node that ended, in a thread of its own.
 
     Raises:
         PlanError: the program has mistakes; nothing was started.
@@ -67,8 +73,7 @@ def launch(
     """
     program = _the_program(programs)
     if xm_resources is not None:
-        msg = "xm_resources belongs to XManager, which kourou does not use: leave it out"
-        raise errors.PlanError(msg)
+        raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
     plan = compile_program(
         program,
         launch_type,
@@ -76,9 +81,10 @@ def launch(
         terminal=terminal,
         stop=stop_timeline,
         serialize_py_nodes=serialize_py_nodes,
+        inventory=inventory,
     )
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = _Ignition(plan, program, folder).fire()
+    run = _Ignition(plan, program, folder, on_node_exit).fire()
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
@@ -87,23 +93,28 @@ def launch(
 class _Ignition:
     """Puts the parts of a run together, in the order that gets nodes started soonest."""
 
-    def __init__(self, plan: LaunchPlan, program: Program, folder: RunFolder) -> None:
+    def __init__(
+        self, plan: LaunchPlan, program: Program, folder: RunFolder, on_node_exit: ExitCallback | None
+    ) -> None:
         self._plan = plan
         self._program = program
         self._folder = folder
         self._token = secrets.token_hex(_TOKEN_BYTES)
         self._sockets: Path | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        self._logs = NodeLogs(
-            folder.log_file, Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
-        )
+        self._logs = NodeLogs(folder.log_file, Terminal(sys.stdout, enabled=plan.terminal == "current_terminal"))
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
             on_change=lambda record: folder.event("node", name=record.name, state=str(record.state), pid=record.pid),
-            on_stop_request=lambda reason, origin: self._director.request_stop(reason, origin),
+            on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
         )
         self._director = Director(
-            plan, self._coordinator, folder=folder, logs=self._logs, on_end=self._resources.close
+            plan,
+            self._coordinator,
+            folder=folder,
+            logs=self._logs,
+            on_node_exit=on_node_exit,
+            on_end=self._resources.close,
         )
 
     def fire(self) -> Run:
@@ -224,6 +235,5 @@ def _the_program(programs: Any) -> Program:
     if isinstance(programs, Program):
         return programs
     if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
-        return programs[0]
-    msg = f"lp.launch takes an lp.Program, got {programs!r}"
-    raise errors.PlanError(msg)
+        return cast("Program", programs[0])
+    raise errors.PlanError(f"lp.launch takes an lp.Program, got {programs!r}")

@@ -84,7 +84,7 @@ class NodeLogs:
 
 
 class _ThreadStream:
-    """Stands in for sys.stdout under local_mt: what this run's node threads print is logged, all else passes through."""
+    """Stands in for sys.stdout under local_mt: what this run's node threads print is logged, all else passes on."""
 
     def __init__(self, original: IO[str], run_id: str, logs: NodeLogs) -> None:
         self._original = original

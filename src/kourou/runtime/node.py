@@ -56,7 +56,7 @@ class Node(abc.ABC):
         return NoClientHandle(self)
 
     def arguments(self) -> Mapping[str, Any]:
-        """What the user passed, by name. Handles found in it are edges; a value that cannot be pickled is named by it."""
+        """What the user passed, by name: handles in it are edges, and what cannot be pickled is named by it."""
         return {k: v for k, v in vars(self).items() if k not in {"_name", "_run_id"}}
 
     @property
@@ -86,5 +86,6 @@ class NoClientHandle(Handle[Any]):
 
     def _make_client(self, binding: Any, name: str) -> Any:
         del binding
-        msg = f"{name} serves no methods, so its handle has no client: make it a CourierNode if others shall call it"
-        raise NotImplementedError(msg)
+        raise NotImplementedError(
+            f"{name} serves no methods, so its handle has no client: make it a CourierNode if others shall call it"
+        )

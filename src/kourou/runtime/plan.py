@@ -68,6 +68,10 @@ class ProcessSpec:
     """What differs from the launcher's environment."""
     cwd: str = ""
     """Working folder; empty: the launcher's."""
+    cpus: tuple[int, ...] | None = None
+    """The CPUs that it may run on; None: the launcher's."""
+    memory_bytes: int | None = None
+    """Resident memory of its own that it and all that it starts may take; None: no limit."""
     merge_stderr: bool = True
     """Standard error goes where standard output goes, in the order in which it was written."""
 

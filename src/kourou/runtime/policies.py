@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, Union
+from typing import Literal, TypeAlias
 
 from kourou import errors
 
@@ -40,7 +40,7 @@ class Restart:
 
 _LONGEST_BACKOFF_S = 30.0
 
-OnFailure = Union[Literal["fail", "ignore"], Restart]
+OnFailure: TypeAlias = Literal["fail", "ignore"] | Restart
 
 
 def check_policy(policy: object) -> OnFailure:
@@ -50,5 +50,5 @@ def check_policy(policy: object) -> OnFailure:
         GraphError: it is not.
     """
     if isinstance(policy, Restart) or policy in ("fail", "ignore"):
-        return policy  # type: ignore[return-value]
+        return policy
     raise errors.GraphError(f"on_failure is 'fail', 'ignore' or lp.Restart(...), got {policy!r}")

@@ -30,8 +30,7 @@ class Program:
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            msg = f"a program's name is a non-empty string, got {name!r}"
-            raise errors.GraphError(msg)
+            raise errors.GraphError(f"a program's name is a non-empty string, got {name!r}")
         self._name = name
         self._groups: dict[str, list[Node]] = {}
         self._current_group: str | None = None
@@ -59,8 +58,7 @@ class Program:
             GraphError: outside of ``with program.group(...)``.
         """
         if self._current_group is None:
-            msg = "Current group is only available in group context."
-            raise errors.GraphError(msg)
+            raise errors.GraphError("Current group is only available in group context.")
         return self._current_group
 
     def add_node(self, node: Node, label: str | None = None) -> Handle[Any]:
@@ -74,18 +72,17 @@ class Program:
             GraphError: no label, another label than the open group's, or a node that was added before.
         """
         if not isinstance(node, Node):
-            msg = f"add_node takes a node such as lp.CourierNode(...), got {node!r}"
-            raise errors.GraphError(msg)
+            raise errors.GraphError(f"add_node takes a node such as lp.CourierNode(...), got {node!r}")
         if self._current_group is not None:
             if label and label != self._current_group:
-                msg = f"The given label does not match the current group: {label} vs {self._current_group}."
-                raise errors.GraphError(msg)
+                raise errors.GraphError(
+                    f"The given label does not match the current group: {label} vs {self._current_group}."
+                )
             label = self._current_group
         _check_label(label)
         assert label is not None  # noqa: S101 - narrowed by _check_label
         if node.name is not None:
-            msg = f"this node was added before, as {node.name}; add_node needs a new node each time"
-            raise errors.GraphError(msg)
+            raise errors.GraphError(f"this node was added before, as {node.name}; add_node needs a new node each time")
         nodes = self._groups.setdefault(label, [])
         node._name = f"{label}/{len(nodes)}"  # noqa: SLF001 - the program names its nodes
         nodes.append(node)
@@ -107,8 +104,7 @@ class Program:
         if on_failure is not None:
             self._policies[label] = check_policy(on_failure)
         if self._current_group is not None:
-            msg = "group() cannot be nested."
-            raise errors.GraphError(msg)
+            raise errors.GraphError("group() cannot be nested.")
         self._current_group = label
         try:
             yield
@@ -172,15 +168,16 @@ class ForwardHandle(Handle[Any]):
     def _own_handle(self) -> Handle[Any]:
         node = self._node
         if node is None:
-            msg = f"the program has no node {self.node_name}: handle_to({self._label!r}, {self._index}) was never filled"
-            raise errors.HandleNotResolved(msg)
+            raise errors.HandleNotResolved(
+                f"the program has no node {self.node_name}: handle_to({self._label!r}, {self._index}) was never filled"
+            )
         return node.create_handle()
 
 
 def _check_label(label: str | None) -> None:
     if not label:
-        msg = "Label should not be empty."
-        raise errors.GraphError(msg)
+        raise errors.GraphError("Label should not be empty.")
     if not isinstance(label, str) or "/" in label or "\0" in label:
-        msg = f"a label is a string without '/' and NUL (the name of a node is label/index), got {label!r}"
-        raise errors.GraphError(msg)
+        raise errors.GraphError(
+            f"a label is a string without '/' and NUL (the name of a node is label/index), got {label!r}"
+        )

@@ -75,6 +75,8 @@ class ProcessExit:
     signal: int | None = None
     last_lines: tuple[str, ...] = ()
     """The end of its output."""
+    verdict: str = ""
+    """Why its supervisor killed it, if it did so of its own accord."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

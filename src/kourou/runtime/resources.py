@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 from kourou import errors
 
-__all__ = ["PythonProcess"]
+__all__ = ["PythonProcess", "Resources"]
 
-EnvSource = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+T = TypeVar("T")
+EnvSource: TypeAlias = "Mapping[str, Any] | Callable[[int], Mapping[str, Any]]"
+PerReplica: TypeAlias = "T | Callable[[int], T]"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,8 @@ class PythonProcess:
         """The node's command-line arguments."""
         listed: list[str] = []
         for name, value in self.args.items():
-            for item in value if isinstance(value, (list, tuple)) else [value]:
-                listed.append(_argument(str(name), item))
+            items = value if isinstance(value, (list, tuple)) else [value]
+            listed += [_argument(str(name), item) for item in items]
         return tuple(listed)
 
     def interpreter_options(self) -> tuple[str, ...]:
@@ -59,8 +63,9 @@ class PythonProcess:
             words = _joined([str(word) for word in self.interpreter_args])
         for word in words:
             if word[:1] != "-" or word[1:2] not in _OPTIONS:
-                msg = f"interpreter_args: {word!r} is none of the interpreter's options -{', -'.join(_OPTIONS)}"
-                raise errors.GraphError(msg)
+                raise errors.GraphError(
+                    f"interpreter_args: {word!r} is none of the interpreter's options -{', -'.join(_OPTIONS)}"
+                )
         return tuple(words)
 
     def environment(self, index: int) -> dict[str, str]:
@@ -75,9 +80,86 @@ class PythonProcess:
         environment = {str(name): os.fspath(v) if isinstance(v, os.PathLike) else str(v) for name, v in given.items()}
         for name, value in environment.items():
             if not name or "=" in name or "\0" in name + value:
-                msg = f"env: {name!r}={value!r} cannot be an environment variable"
-                raise errors.GraphError(msg)
+                raise errors.GraphError(f"env: {name!r}={value!r} cannot be an environment variable")
         return environment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resources(PythonProcess):
+    """A :class:`PythonProcess` with a share of the machine.
+
+    Every field may be a value, or a function of the replica's index that returns one. Nodes that ask for nothing are
+    not limited. Asking for more than the launcher may use is an error of the plan.
+    """
+
+    cpus: PerReplica[float | None] = None
+    """CPUs for the process alone: 1, 2, …, as its real affinity, within the launcher's own. A fraction shares one CPU
+    with others. OMP_NUM_THREADS and its like are set to match, unless they are set already."""
+    gpus: PerReplica[float | None] = None
+    """GPUs for the process alone: 1, 2, …, as its CUDA_VISIBLE_DEVICES. A fraction shares one GPU with others (nothing
+    limits the memory that each takes of it); 0 hides all."""
+    memory_bytes: PerReplica[int | None] = None
+    """Bytes of memory of its own (resident, not shared) that the node and all that it starts may take; a node that
+    takes more is killed, and its exit record says so."""
+    cwd: PerReplica[str | os.PathLike[str] | None] = None
+    """Its working folder; None: the launcher's."""
+    interpreter: PerReplica[str | os.PathLike[str] | None] = None
+    """Path of its Python, of the launcher's version and with kourou installed; None: the launcher's own."""
+
+    def amount(self, field: str, index: int) -> float | None:
+        """What replica ``index`` asks of ``cpus`` or ``gpus``.
+
+        Raises:
+            GraphError: neither a fraction of one nor a whole number.
+        """
+        value = _of_replica(getattr(self, field), index)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise errors.GraphError(f"{field} is a number >= 0, got {value!r}")
+        if value > 1 and value != int(value):
+            raise errors.GraphError(f"{field} above 1 are whole, since only one can be shared; got {value!r}")
+        return float(value)
+
+    def memory_limit(self, index: int) -> int | None:
+        """The memory limit of a replica, in bytes.
+
+        Raises:
+            GraphError: not a positive whole number.
+        """
+        value = _of_replica(self.memory_bytes, index)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value <= 0):
+            raise errors.GraphError(f"memory_bytes is a whole number of bytes > 0, got {value!r}")
+        return value
+
+    def folder(self, index: int) -> str | None:
+        """The working folder of a replica.
+
+        Raises:
+            GraphError: there is no such folder.
+        """
+        value = _of_replica(self.cwd, index)
+        if value is not None and not Path(value).is_dir():
+            raise errors.GraphError(f"cwd: there is no folder {os.fspath(value)!r}")
+        return None if value is None else str(Path(value).absolute())
+
+    def python(self, index: int) -> str | None:
+        """The interpreter of a replica.
+
+        Raises:
+            GraphError: it is no file that can be executed.
+        """
+        value = _of_replica(self.interpreter, index)
+        if value is None:
+            return None
+        found = shutil.which(value)
+        if found is None:
+            raise errors.GraphError(f"interpreter: {os.fspath(value)!r} is nothing that can be executed")
+        return str(Path(found).absolute())
+
+
+def _of_replica(value: PerReplica[T], index: int) -> T:
+    return value(index) if callable(value) else value
 
 
 # Those that change what the interpreter runs (-c, -m), or ask instead of running (-h, -V), have no meaning here.
@@ -118,5 +200,4 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def _refuse(field: str, wanted: str, got: object) -> None:
-    msg = f"PythonProcess.{field} is {wanted}, got {got!r}"
-    raise errors.GraphError(msg)
+    raise errors.GraphError(f"PythonProcess.{field} is {wanted}, got {got!r}")

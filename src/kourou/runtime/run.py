@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kourou import errors
 from kourou.runtime import interrupts
@@ -14,6 +15,9 @@ from kourou.runtime.director import Director
 from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.records import ExitRecord, NodeRecord
 from kourou.runtime.rundir import RunFolder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Run"]
 
@@ -123,7 +127,7 @@ class Run:
         self._interrupted = self._interrupted or code
         self._director.request_stop("interrupted by the user", "launcher", at_once=again)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
@@ -138,8 +142,7 @@ class Run:
         wanted = {labels} if isinstance(labels, str) else set(labels)
         known = {name.rpartition("/")[0] for name in names}
         if unknown := wanted - known:
-            msg = f"wait: no label {', '.join(sorted(unknown))} in program {self._plan.program!r}"
-            raise errors.GraphError(msg)
+            raise errors.GraphError(f"wait: no label {', '.join(sorted(unknown))} in program {self._plan.program!r}")
         return {name for name in names if name.rpartition("/")[0] in wanted}
 
     def _completed(self, names: set[str], *, first: bool = False) -> bool:
@@ -153,8 +156,7 @@ class Run:
             while not holds():
                 left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
                 if left <= 0:
-                    msg = f"run {self.run_id} had not ended in the time given; it runs on"
-                    raise errors.DeadlineExceeded(msg)
+                    raise errors.DeadlineExceeded(f"run {self.run_id} had not ended in the time given; it runs on")
                 self._director.changed.wait(left)
 
     def _after_end(self, *, raise_error: bool) -> None:

@@ -53,8 +53,9 @@ class RunFolder:
             self.logs.mkdir(parents=True, mode=0o700)
             self.path.chmod(0o700)
         except OSError as error:
-            msg = f"cannot make the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
-            raise errors.LaunchError(msg) from error
+            raise errors.LaunchError(
+                f"cannot make the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
+            ) from error
         self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
         self._lock = threading.Lock()
 

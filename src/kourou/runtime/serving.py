@@ -15,9 +15,7 @@ __all__ = ["node_server", "serve"]
 
 def node_server(context: NodeContext, **options: Any) -> Server:
     """The node's server, not started: it knows the run's token, and its handlers run as this node."""
-    return Server(
-        name=context.name, call_context=lambda: enter_node(context), **{**context.server_options, **options}
-    )
+    return Server(name=context.name, call_context=lambda: enter_node(context), **{**context.server_options, **options})
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import psutil
 
-__all__ = ["COOKIE", "alive", "descendants", "escaped_from", "members", "signal_all"]
+__all__ = ["COOKIE", "alive", "descendants", "escaped_from", "members", "memory_bytes", "signal_all"]
 
 COOKIE = "KOUROU_COOKIE"
 """Environment variable that every process of a node inherits: ``run id:node:attempt``."""
@@ -34,9 +34,19 @@ def members(leader: int) -> list[int]:
         with contextlib.suppress(OSError):
             if os.getsid(pid) == leader:
                 found.add(pid)
-    for pid in list(found):
+    for pid in found:
         found.update(descendants(pid))
     return sorted(found)
+
+
+def memory_bytes(leader: int) -> int:
+    """Resident memory, less what is shared (libraries, shared segments), of a process and all below it."""
+    total = 0
+    for pid in (leader, *descendants(leader)):
+        with contextlib.suppress(psutil.Error):
+            info = psutil.Process(pid).memory_info()
+            total += info.rss - getattr(info, "shared", 0)
+    return total
 
 
 def descendants(pid: int) -> list[int]:

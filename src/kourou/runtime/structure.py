@@ -1,8 +1,8 @@
 """Walking nested values: where a handle may hide in a node's arguments, and what its place is called.
 
 Containers that are looked into: ``dict`` (and subclasses), ``list``, ``tuple`` and named tuples, ``set`` and
-``frozenset``, dataclass instances and ``functools.partial``. Objects that implement :class:`Nested` are looked into when
-leaves are listed, and are leaves when leaves are replaced. Anything else is a leaf.
+``frozenset``, dataclass instances and ``functools.partial``. Objects that implement :class:`Nested` are looked into
+when leaves are listed, and are leaves when leaves are replaced. Anything else is a leaf.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _map(function: Callable[[Any], Any], value: Any, entered: set[int]) -> Any:
 _Parts = tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]
 
 
-def _take_apart(value: Any) -> _Parts | None:
+def _take_apart(value: Any) -> _Parts | None:  # noqa: PLR0911 - one for each kind of container
     """The children of a container with their path suffixes, and how to put it together again; None for a leaf."""
     if isinstance(value, dict):
         keys = list(value)
@@ -84,11 +84,11 @@ def _take_apart(value: Any) -> _Parts | None:
         if hasattr(value, "_fields"):
             names = value._fields
             return [(f".{n}", v) for n, v in zip(names, value, strict=True)], lambda new: type(value)(*new)
-        return [(f"[{i}]", v) for i, v in enumerate(value)], lambda new: tuple(new)
+        return [(f"[{i}]", v) for i, v in enumerate(value)], tuple
     if isinstance(value, list):
-        return [(f"[{i}]", v) for i, v in enumerate(value)], lambda new: list(new)
+        return [(f"[{i}]", v) for i, v in enumerate(value)], list
     if isinstance(value, (set, frozenset)):
-        return [(f"{{{v!r}}}", v) for v in value], lambda new: type(value)(new)
+        return [(f"{{{v!r}}}", v) for v in value], type(value)
     if isinstance(value, functools.partial):
         return _take_partial_apart(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
 from kourou.runtime import sessions
@@ -27,11 +28,15 @@ from kourou.runtime.channel import Channel
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.records import ProcessExit
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["ProcessEvents", "Supervisor"]
 
 _LAST_LINES = 50  # kept of each process's output, for the report of a failure
 _READ_BYTES = 1 << 16
 _LONGEST_LINE = 1 << 16  # longer ones are cut in pieces, so that a process that prints no newline costs no memory
+_MEMORY_CHECK_S = 0.1  # between looks at the memory of nodes that have a limit
 _CLOSE_S = 5.0  # a zygote that does not end this long after its socket closed is killed
 
 
@@ -57,13 +62,17 @@ class _Process:
     pipes: dict[int, str] = dataclasses.field(default_factory=dict)  # descriptor → stream
     partial: dict[int, bytes] = dataclasses.field(default_factory=dict)
     pid: int | None = None
-    exit: tuple[int | None, int | None] | None = None
+    memory_bytes: int | None = None
+    verdict: str = ""  # why it was killed by the supervisor itself
 
 
 @dataclasses.dataclass
 class _Zygote:
     channel: Channel
     popen: subprocess.Popen[bytes]
+    interpreter: str
+    log_file: Path
+    ready: bool = False
 
 
 class Supervisor:
@@ -72,30 +81,32 @@ class Supervisor:
     Args:
         events: told of everything that happens.
         run_id: marks the environment of every process, so that even a runaway grandchild can be found.
-        log_file: where zygotes write, should they ever have something to say.
+        folder: where zygotes write their logs, should they ever have something to say.
         preload: import what Python nodes need before forking them; False where only commands are run.
     """
 
-    def __init__(self, events: ProcessEvents, *, run_id: str, log_file: Path, preload: bool = True) -> None:
+    def __init__(self, events: ProcessEvents, *, run_id: str, folder: Path, preload: bool = True) -> None:
         if not sys.platform.startswith(("linux", "darwin")):
-            msg = f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
-            raise errors.UnsupportedPlatform(msg)
+            raise errors.UnsupportedPlatform(
+                f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
+            )
         self._events = events
         self._run_id = run_id
-        self._log_file = log_file
+        self._folder = folder
         self._preload = preload
         self._processes: dict[str, _Process] = {}  # by the id of the spawn request: name@attempt
         self._zygotes: dict[tuple[Any, ...], _Zygote] = {}
         self._commands: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = socket.socketpair()
-        self._wake_r.setblocking(False)  # noqa: FBT003 - the call takes it by position only
+        self._wake_r.setblocking(False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
+        self._next_memory_check = 0.0
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Supervisor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -103,7 +114,11 @@ class Supervisor:
 
     def prepare(self, interpreter: str = sys.executable) -> None:
         """Start the zygote that plain nodes will need, while the caller prepares other things."""
-        self._post(lambda: self._zygote_for(interpreter, (), {}))
+        self._post(lambda: self._prepare(interpreter))
+
+    def _prepare(self, interpreter: str) -> None:
+        with contextlib.suppress(OSError):  # the first start of a node says what is wrong
+            self._zygote_for(interpreter, (), {})
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.
@@ -138,13 +153,26 @@ class Supervisor:
 
     def _loop(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select():
+            limited = any(process.memory_bytes for process in self._processes.values())
+            for key, _ in self._selector.select(_MEMORY_CHECK_S if limited else None):
                 # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
                 if not self._closing and self._selector.get_map().get(key.fd) is key:
                     key.data()
+            if limited and time.monotonic() >= self._next_memory_check:
+                self._check_memory()
         self._selector.close()
         self._wake_r.close()
         self._wake_w.close()
+
+    def _check_memory(self) -> None:
+        self._next_memory_check = time.monotonic() + _MEMORY_CHECK_S
+        for process in self._processes.values():
+            if process.memory_bytes and process.pid and not process.verdict:
+                used = sessions.memory_bytes(process.pid)
+                if used > process.memory_bytes:
+                    limit = f"its limit of {process.memory_bytes / 2**20:.0f} MiB"
+                    process.verdict = f"took {used / 2**20:.0f} MiB of memory, past {limit}, and was killed"
+                    self._signal(process.name, signal.SIGKILL, alone=False)
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any]) -> None:
         env = {**os.environ, **dict(spec.env), sessions.COOKIE: f"{self._run_id}:{spec.name}:{attempt}"}
@@ -153,11 +181,12 @@ class Supervisor:
         except OSError as error:
             self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter}: {error}")
             return
-        process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES))
+        process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES), memory_bytes=spec.memory_bytes)
         request = f"{spec.name}@{attempt}"
         self._processes[request] = process
         write_ends = self._open_pipes(process, merge=spec.merge_stderr)
-        boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or os.getcwd(), attempt=attempt)
+        boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or str(Path.cwd()), attempt=attempt)
+        boot["cpus"] = spec.cpus
         boot["payload"] = dataclasses.asdict(spec.payload) if spec.payload else None
         with contextlib.suppress(OSError):  # a dead zygote is reported by its socket
             zygote.channel.send({"op": "spawn", "id": request, "boot": boot}, write_ends)
@@ -168,12 +197,10 @@ class Supervisor:
         write_ends = []
         for stream in ("stdout",) if merge else ("stdout", "stderr"):
             read_end, write_end = os.pipe()
-            os.set_blocking(read_end, False)  # noqa: FBT003 - the call takes it by position only
+            os.set_blocking(read_end, False)
             process.pipes[read_end] = stream
             process.partial[read_end] = b""
-            self._selector.register(
-                read_end, selectors.EVENT_READ, lambda fd=read_end: self._on_output(process, fd)
-            )
+            self._selector.register(read_end, selectors.EVENT_READ, lambda fd=read_end: self._on_output(process, fd))
             write_ends.append(write_end)
         return tuple(write_ends)
 
@@ -193,10 +220,15 @@ class Supervisor:
 
     def _start_zygote(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
         ours, theirs = socket.socketpair()
-        paths = [os.path.abspath(path) for path in sys.path]  # "" means the launcher's folder, wherever it is run
-        code = _BOOT.format(path=json.dumps(paths), fd=theirs.fileno(), preload=self._preload)
-        with theirs, self._log_file.open("ab") as log:
-            popen = subprocess.Popen(  # noqa: S603 - our own interpreter
+        log_file = self._folder / f"zygote-{len(self._zygotes)}.log"
+        code = _BOOT.format(
+            path=_path_statement(interpreter),
+            fd=theirs.fileno(),
+            preload=self._preload,
+            version=tuple(sys.version_info[:2]),
+        )
+        with theirs, log_file.open("ab") as log:
+            popen = subprocess.Popen(
                 [interpreter, *options, "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -205,7 +237,7 @@ class Supervisor:
                 env={**os.environ, **env, sessions.COOKIE: f"{self._run_id}:zygote:0"},
                 start_new_session=True,  # a signal to the launcher's group must not hit the one that cleans up
             )
-        return _Zygote(Channel(ours), popen)
+        return _Zygote(Channel(ours), popen, interpreter, log_file)
 
     def _on_zygote(self, key: tuple[Any, ...], zygote: _Zygote) -> None:
         received = zygote.channel.receive()
@@ -213,6 +245,9 @@ class Supervisor:
             self._bury_zygote(key, zygote)
             return
         message, _ = received
+        if message["event"] == "ready":
+            zygote.ready = True
+            return
         process = self._processes.get(message.get("id", ""))
         if process is None:
             return
@@ -233,8 +268,12 @@ class Supervisor:
         code = zygote.popen.wait()
         for process in [p for p in self._processes.values() if p.zygote is zygote]:
             sessions.signal_all(sessions.escaped_from(f"{self._run_id}:{process.name}:{process.attempt}"))
-            self._events.on_line(process.name, f"kourou: the zygote ended with {code}; see {self._log_file}", "stderr")
-            self._end(process, None, 9)
+            words = _last_line(zygote.log_file)
+            if zygote.ready:
+                process.verdict = f"was lost, because the zygote that it came from ended with {code}: {words}"
+            else:
+                process.verdict = f"could not start: {zygote.interpreter} ended with {code}: {words}"
+            self._end(process, None, signal.SIGKILL)
 
     def _on_output(self, process: _Process, fd: int) -> None:
         try:
@@ -273,7 +312,7 @@ class Supervisor:
             if fd in process.pipes:
                 self._close_pipe(process, fd)
         del self._processes[f"{process.name}@{process.attempt}"]
-        record = ProcessExit(code=code, signal=number, last_lines=tuple(process.last_lines))
+        record = ProcessExit(code=code, signal=number, last_lines=tuple(process.last_lines), verdict=process.verdict)
         self._events.on_exited(process.name, process.attempt, record)
 
     def _signal(self, name: str, number: int, *, alone: bool) -> None:
@@ -308,8 +347,27 @@ def _has_data(fd: int) -> bool:
 # Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
 _READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GRPC_", "GLIBC_TUNABLES")
 
+
+def _path_statement(interpreter: str) -> str:
+    """The statement that gives a zygote the launcher's ``sys.path``.
+
+    Another interpreter keeps its own library and packages, and gets in front what is the user's.
+    """
+    paths = [str(Path(path).absolute()) for path in sys.path]  # "" means the launcher's folder, wherever it is run
+    if interpreter == sys.executable:
+        return f"sys.path[:] = {json.dumps(paths)}"
+    own = tuple(str(Path(prefix).absolute()) + os.sep for prefix in (sys.prefix, sys.base_prefix))
+    return f"sys.path[:0] = {json.dumps([path for path in paths if not (path + os.sep).startswith(own)])}"
+
+
+def _last_line(log_file: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1]
+    return "it printed nothing"
+
+
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
-_BOOT = (
-    "import sys; sys.path[:] = {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload})"
-)
+_BOOT = "import sys; {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload}, version={version})"

@@ -51,23 +51,21 @@ class NodeTarget:
             state = present.state if present else "unknown"
             waited = time.monotonic() - waited_since
             if deadline is not None and time.monotonic() >= deadline:
-                msg = f"{self.name} was not ready within {waited:.1f} s (its state is {state})"
-                raise errors.DeadlineExceeded(msg)
+                raise errors.DeadlineExceeded(f"{self.name} was not ready within {waited:.1f} s (its state is {state})")
             _log.warning("waiting for %s since %.0f s (its state is %s)", self.name, waited, state)
 
     def lost(self, endpoint: Endpoint) -> errors.RpcError:
         """Why calls in flight to ``endpoint`` will not be answered."""
         text = endpoint.to_json()
-        record = self.binding.control.wait(
-            self.name, lambda r: r.state.ended or r.endpoint != text, _REASON_WITHIN_S
-        )
+        record = self.binding.control.wait(self.name, lambda r: r.state.ended or r.endpoint != text, _REASON_WITHIN_S)
         if record is None:
-            msg = f"the connection to {self.name} broke while it was still running; the call may or may not have run"
-            return errors.ConnectionLost(msg)
+            reason = f"the connection to {self.name} broke while it was running; the call may or may not have run"
+            return errors.ConnectionLost(reason)
         if record.gone:
             return errors.NodeExited(self._epitaph(record))
-        msg = f"{self.name} was restarted while a call was under way; the call may or may not have run, it is not repeated"
-        return errors.NodeRestarted(msg)
+        return errors.NodeRestarted(
+            f"{self.name} was restarted while a call was under way; the call may have run, and is not repeated"
+        )
 
     def _epitaph(self, record: NodeRecord) -> str:
         if record.exit is None:

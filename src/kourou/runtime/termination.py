@@ -48,8 +48,7 @@ class StopTimeline:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                msg = f"StopTimeline.{field.name} is a number of seconds >= 0, got {value!r}"
-                raise errors.GraphError(msg)
+                raise errors.GraphError(f"StopTimeline.{field.name} is a number of seconds >= 0, got {value!r}")
 
 
 class StopState:
@@ -103,7 +102,7 @@ def _call_handlers(handlers: list[Callable[..., Any]]) -> None:
     for handler in handlers:
         try:
             handler()
-        except Exception:
+        except Exception:  # noqa: BLE001 - the others are called all the same
             _log.exception("the stop handler %r raised", handler)
 
 

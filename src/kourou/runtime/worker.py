@@ -46,8 +46,8 @@ class _Worker:
             token=token,
             name=self._name,
             attempt=boot["attempt"],
-            on_stop=lambda: self._stop.set(),
-            on_release=lambda: self._stop.release(),
+            on_stop=lambda: self._stop.set(),  # noqa: PLW0108 - it is made below
+            on_release=lambda: self._stop.release(),  # noqa: PLW0108 - likewise
             on_lost=self._on_lost,
         )
         self._stop = StopState(self.control.request_stop)
@@ -117,13 +117,13 @@ def _prepare_interpreter(boot: dict[str, Any]) -> None:
     faulthandler.enable(2)
     # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
     # because a log cannot hold a character.
-    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: PTH123, SIM115
-    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
+    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
 
 
 def _line_stream(fd: int) -> TextIO:
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from kourou.runtime import sessions
@@ -42,8 +43,14 @@ class Child:
     pipes: tuple[int, ...]
 
 
-def main(fd: int, *, preload: bool) -> None:
-    """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node."""
+def main(fd: int, *, preload: bool, version: tuple[int, int]) -> None:
+    """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node.
+
+    ``version`` is the launcher's Python: functions travel as bytecode, which another version cannot run.
+    """
+    if preload and sys.version_info[:2] != version:
+        wanted, own = (".".join(map(str, v)) for v in (version, sys.version_info[:2]))
+        sys.exit(f"the launcher runs Python {wanted} and this is {own}: nodes need the launcher's version")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _set_name("kourou-zygote")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -66,20 +73,20 @@ class Zygote:
         self._names: dict[int, str] = {}  # pid → id of the spawn request
         self._cookies: dict[int, str] = {}
         self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)  # noqa: FBT003 - the call takes it by position only
-        os.set_blocking(self._wake_w, False)  # noqa: FBT003
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def serve(self) -> Child | None:
         """Serve until the launcher is gone (None), or until this is a forked child."""
-        self._channel.send({"event": "ready", "pid": os.getpid(), "python": list(sys.version_info[:2])})
+        self._channel.send({"event": "ready"})
         while True:
-            ready, _, _ = select.select([self._channel, self._wake_r], [], [])
+            ready, _, _ = select.select([self._channel.fileno(), self._wake_r], [], [])
             if self._wake_r in ready:
                 self._drain_wakeups()
                 self._reap()
-            if self._channel in ready:
+            if self._channel.fileno() in ready:
                 received = self._channel.receive()
                 if received is None:
                     self._end_everything()
@@ -192,8 +199,7 @@ class Zygote:
 
 def _own_children() -> list[int]:
     if _PROC_CHILDREN:
-        with open(_CHILDREN_FILE, encoding="ascii") as file:
-            return [int(pid) for pid in file.read().split()]
+        return [int(pid) for pid in _CHILDREN_FILE.read_text(encoding="ascii").split()]
     return sessions.descendants(os.getpid())
 
 
@@ -211,6 +217,8 @@ def _become(child: Child) -> NoReturn:
         os.environ.clear()
         os.environ.update(boot["env"])
         os.chdir(boot["cwd"])
+        if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, boot["cpus"])
         _set_name(boot["name"])
         if boot["payload"] is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
@@ -220,7 +228,7 @@ def _become(child: Child) -> NoReturn:
         code = worker.run(boot)
     except OSError as error:
         os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nothing may escape into the zygote's own frames
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
@@ -237,5 +245,5 @@ def _prctl(option: int, value: int | bytes) -> None:
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_CHILDREN_FILE = f"/proc/self/task/{os.getpid()}/children"
-_PROC_CHILDREN = os.path.exists(_CHILDREN_FILE)
+_CHILDREN_FILE = Path(f"/proc/self/task/{os.getpid()}/children")
+_PROC_CHILDREN = _CHILDREN_FILE.exists()

@@ -28,7 +28,7 @@ class ProcessLauncher:
     def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, folder: Path) -> None:
         self._specs = {node.name: node.process for node in plan.nodes if node.process is not None}
         self._boot: dict[str, Any] = {}
-        self._supervisor = Supervisor(events, run_id=run_id, log_file=folder / "zygote.log")
+        self._supervisor = Supervisor(events, run_id=run_id, folder=folder)
         self._supervisor.prepare()
 
     def configure(self, **boot: Any) -> None:
