@@ -44,5 +44,5 @@ class ExitCallbacks:
             try:
                 if self._callback is not None:
                     self._callback(record)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a user's function; the next record is told all the same
                 _log.exception("on_node_exit raised for %s", record.node)
