@@ -4,7 +4,7 @@ import pytest
 
 from kourou.testing import contracts
 
-LANES = ["inproc", "grpc"]
+LANES = ["inproc", "local", "grpc"]
 
 
 @pytest.mark.parametrize("lane", LANES)

@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from kourou.courier.attendant import ROUND_S, Attendant
+from kourou.courier.attendant import Attendant
 from kourou.courier.codec import Payload
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, Kind
 from kourou.courier.inflow import Inflow, RemoteIterator
+from kourou.courier.patrol import ROUND_S
 from kourou.courier.reply import Reply
 from kourou.courier.wire import Wire
 from kourou.errors import ProtocolError, RpcError
@@ -83,7 +84,7 @@ class Connection:
             self.forget(reply)
             raise
         if not caller_waits or reply.watched:
-            self._attendant.patrol(urgent=reply.watched)
+            self._attendant.call(urgent=reply.watched)
         return True
 
     def forget(self, reply: Reply) -> bool:
@@ -104,7 +105,7 @@ class Connection:
         """The items of a stream are not wanted any more. Takes no locks."""
         if self._streams.pop(call_id, None) is not None and self.alive:
             self._later.append(Frame(Kind.CANCEL, call_id))
-            self._attendant.patrol(urgent=True)
+            self._attendant.call(urgent=True)
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class Connection:
         """Take in the answers that are here already, without waiting."""
         if self.wire.pulls and self._reading.acquire(blocking=False):
             try:
-                self._receive(0.0)
+                self._receive(time.monotonic())
             finally:
                 self._reading.release()
                 self._promote()
@@ -142,18 +143,27 @@ class Connection:
     def watch(self) -> None:
         """Somebody relies on being told: let the background thread read when nobody else does."""
         self._watched += 1
-        self._attendant.patrol(urgent=True)
+        self._attendant.call(urgent=True)
+
+    def attend(self) -> None:
+        """Let the background thread look in soon. Takes no locks once that thread runs."""
+        self._attendant.call()
 
     def _receive(self, until: float | None) -> None:
         """With the reading lock held: take in what comes next."""
-        timeout_s = None if until is None else max(0.0, until - time.monotonic())
-        try:
-            frames = self.wire.receive(timeout_s)
-        except (OSError, ProtocolError) as error:
-            self.end(error)
+        if not self.wire.poll(None if until is None else max(0.0, until - time.monotonic())):
             return
-        self._reads += 1
-        self.deliver(frames)
+        whole = False
+        try:
+            self.deliver(self.wire.read())
+            whole = True
+        except (OSError, ProtocolError) as error:
+            whole = True
+            self.end(error)
+        finally:
+            self._reads += 1
+            if not whole:  # Ctrl-C between reading and delivering: answers may be lost, so nobody may wait for them
+                self.end(ConnectionResetError("interrupted while an answer was read"))
 
     def _promote(self) -> None:
         """Wake one of those who wait, to read from now on; or the background thread, if it has reasons to."""
@@ -162,7 +172,7 @@ class Connection:
                 follower.wake()
                 return
         if self._pending or self._streams:
-            self._attendant.patrol(urgent=bool(self._watched or self._streams))
+            self._attendant.call(urgent=bool(self._watched or self._streams))
 
     # -- answers ----------------------------------------------------------------------------------------------
 
@@ -189,7 +199,7 @@ class Connection:
             return
         inflow = self._streams[frame.call_id] = Inflow()
         reply.complete(RemoteIterator(inflow, self, frame.call_id, reply.method, reply.timeout_s))
-        self._attendant.patrol(urgent=True)
+        self._attendant.call(urgent=True)
         if reply.watched:
             self._attendant.notify(reply)
 
@@ -210,6 +220,10 @@ class Connection:
                 self.send_quietly(self._later.popleft())
         if not self.alive:
             return None
+        try:
+            self.wire.flush()
+        except OSError as error:
+            self.end(error)
         self._expire()
         urgent = bool(self._watched or self._streams)
         if not (self._pending or self._streams):

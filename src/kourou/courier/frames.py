@@ -66,9 +66,10 @@ class Kind:
     ITEM: Final = 7  # server: one item of a stream
     END: Final = 8  # server: the stream is finished
     RELEASE: Final = 9  # either: the block (segment ``call_id``, offset ``number``) of your arena is free again
-    SEGMENT: Final = 10  # either: a segment of my arena, ``number`` bytes long; its descriptor comes along
+    SEGMENT: Final = 10  # either: ``call_id`` names a segment of my arena of ``number`` bytes (0: it is gone); body: block size
 
 
+_FIRST_CONTROL = Kind.RELEASE
 _LAST_KIND = Kind.SEGMENT
 
 
@@ -145,6 +146,10 @@ class _Unfinished(NamedTuple):
         return self.frame._replace(body=self.buffers[-1], buffers=self.buffers[:-1])
 
 
+def _no_control(frame: Frame) -> None:
+    raise ProtocolError(f"a frame of kind {frame.kind} on a lane without shared memory")
+
+
 class FrameParser:
     """Cuts a byte stream into frames.
 
@@ -152,14 +157,17 @@ class FrameParser:
         resolve: gives the memory of a buffer that lies at (segment, offset, size) in the peer's arena;
             without it, such a buffer is an error.
         allocate: makes writable memory for a buffer that comes through the stream.
+        control: takes frames about shared memory, at once, since the next frame may rely on them.
     """
 
     def __init__(
         self,
         resolve: Callable[[int, int, int], memoryview] | None = None,
         allocate: Callable[[int], memoryview] = own_memory,
+        control: Callable[[Frame], None] = _no_control,
     ) -> None:
         self._resolve = resolve
+        self._control = control
         self._allocate = allocate
         self._rest = b""  # the beginning of a frame whose inline part is not complete
         self._unfinished: _Unfinished | None = None
@@ -203,6 +211,9 @@ class FrameParser:
             name = _name(data[start + _HEAD_SIZE : start + _HEAD_SIZE + name_size]) if name_size else ""
             frame = Frame(kind, call_id, number, name, data[body_start:stop])
             start = stop
+            if kind >= _FIRST_CONTROL:
+                self._control(frame)
+                continue
             if not count:
                 frames.append(frame)
                 continue

@@ -243,7 +243,7 @@ class _Patience:
 def _connected(endpoint: Endpoint, wire: Wire, target: Target) -> Connection:
     """A connection whose wire, if it pushes, already knows where to deliver."""
     connection = Connection(endpoint, wire, lambda: target.lost(endpoint))
-    wire.start(connection.deliver, connection.end)
+    wire.start(connection)
     return connection
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from kourou.courier.lanes.grpc_server import GrpcListener
     from kourou.courier.lanes.inproc import InprocListener
+    from kourou.courier.lanes.local_server import LocalListener
 
 __all__ = ["Server"]
 
@@ -73,6 +75,7 @@ class Server:
         self._endpoint: Endpoint | None = None
         self._grpc: GrpcListener | None = None
         self._inproc: InprocListener | None = None
+        self._local: LocalListener | None = None
         self._healthy = True
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -145,11 +148,13 @@ class Server:
                 describe=lambda: self.endpoint,
             )
             self._grpc.set_healthy(healthy=self._healthy)
+            self._local = _local_listener(self._dispatcher, token, self._socket_dir)
             self._endpoint = Endpoint(
                 server_id=self._server_id,
                 pid=os.getpid(),
                 host_id=host_id(),
                 grpc=f"{self._advertised_host()}:{self._grpc.port}",
+                local=self._local.path if self._local is not None else None,
             )
             if self._name is None:
                 self._dispatcher.name = self._endpoint.grpc
@@ -175,6 +180,8 @@ class Server:
             self._dispatcher.fail_all("the server stopped")
             self._pool.stop()
             self._inproc.stop()
+            if self._local is not None:
+                self._local.stop()
             self._grpc.stop()
             self._stopped.set()
 
@@ -243,3 +250,13 @@ class Server:
     Stop = stop
     Join = join
     SetIsHealthy = set_is_healthy
+
+
+def _local_listener(dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:
+    """The local lane, where the system has what it needs (Linux: epoll, memfd, eventfd)."""
+    if sys.platform != "linux":
+        return None
+    from kourou.courier.lanes.local_server import LocalListener  # noqa: PLC0415 - exists on Linux only
+    from kourou.courier.lanes.local_socket import default_folder  # noqa: PLC0415
+
+    return LocalListener(dispatcher, token, folder or default_folder())

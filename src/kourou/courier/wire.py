@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 from kourou.courier.frames import Frame
 
-__all__ = ["Deliver", "End", "Wire"]
+__all__ = ["PushingWire", "Receiver", "Wire"]
 
-Deliver: TypeAlias = Callable[[Sequence[Frame]], None]
-End: TypeAlias = Callable[[Exception], None]
+
+class Receiver(Protocol):
+    """The connection, as its wire sees it."""
+
+    def deliver(self, frames: Sequence[Frame]) -> None:
+        """These frames came."""
+
+    def end(self, cause: Exception | None = None) -> None:
+        """The connection is gone."""
+
+    def glance(self) -> None:
+        """Take in what is here already, if nobody else is doing so."""
+
+    def attend(self) -> None:
+        """Let the background thread call ``flush`` soon. Takes no locks."""
 
 
 class Wire(Protocol):
     """One connection of one lane, seen from the client.
 
-    A wire either *pulls* (``receive`` blocks until frames come, and one thread at a time calls it) or pushes
-    (it calls the connection's ``deliver`` from threads of its own, and ``receive`` is never called).
+    A wire either *pulls*, and one thread at a time calls ``poll`` and ``read``; or it pushes, and calls the receiver's
+    ``deliver`` from threads of its own.
     """
 
-    lane: str
-    pulls: bool
+    @property
+    def lane(self) -> str:
+        """Its name: ``inproc``, ``local`` or ``grpc``."""
 
-    def start(self, deliver: Deliver, end: End) -> None:
-        """Frames may flow from now on. Wires that push call ``deliver`` for each arrival and ``end`` at the end."""
+    @property
+    def pulls(self) -> bool:
+        """Whether callers read."""
+
+    def start(self, receiver: Receiver) -> None:
+        """Frames may flow from now on."""
 
     def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
         """Send, from any thread. When it returns, the frame's buffers may change.
 
         Args:
             frame: what to send.
-            caller_waits: the calling thread has nothing to do until the answer comes, and has no deadline.
+            caller_waits: the calling thread has nothing to do until the answer comes.
 
         Raises:
             OSError: the connection is gone.
         """
 
-    def receive(self, timeout_s: float | None) -> Sequence[Frame]:
-        """The next frames; empty when ``timeout_s`` seconds pass or ``close`` is called.
+    def flush(self) -> None:
+        """Send what was put off until the next frame.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Wait until there is something to read, or ``timeout_s`` seconds pass. May be interrupted by Ctrl-C."""
+
+    def read(self) -> Sequence[Frame]:
+        """The next frames, after ``poll`` said that there are some. Nothing may interrupt it halfway.
 
         Raises:
             OSError: the connection is gone.
@@ -47,3 +75,20 @@ class Wire(Protocol):
 
     def close(self) -> None:
         """Let go. May be called from any thread, and more than once."""
+
+
+class PushingWire:
+    """The parts of a wire that pushes which it does not need."""
+
+    pulls = False
+
+    def flush(self) -> None:
+        """Nothing is ever put off."""
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Never called."""
+        raise NotImplementedError(f"answers are delivered, not read (time-out {timeout_s})")
+
+    def read(self) -> Sequence[Frame]:
+        """Never called."""
+        raise NotImplementedError("answers are delivered, not read")

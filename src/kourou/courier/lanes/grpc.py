@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +11,7 @@ import grpc
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, FrameParser, pack
 from kourou.courier.lanes.packets import Outbox, unpack_packet
-from kourou.courier.wire import Deliver, End
+from kourou.courier.wire import PushingWire, Receiver
 from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
 
 __all__ = ["CHANNEL_OPTIONS", "SERVICE", "TOKEN_KEY", "GrpcWire", "describe", "dial"]
@@ -30,11 +29,10 @@ CHANNEL_OPTIONS = (
 )
 
 
-class GrpcWire:
+class GrpcWire(PushingWire):
     """See ``kourou.courier.wire.Wire``."""
 
     lane = "grpc"
-    pulls = False
 
     def __init__(self, endpoint: Endpoint, token: str) -> None:
         self._address = endpoint.grpc
@@ -46,8 +44,7 @@ class GrpcWire:
         self._accepted = threading.Event()
         self._started = threading.Event()
         self._refusal: Exception | None = None
-        self._deliver: Deliver | None = None
-        self._end: End | None = None
+        self._receiver: Receiver | None = None
         threading.Thread(target=self._read, name="kourou-grpc-read", daemon=True).start()
 
     def handshake(self, timeout_s: float | None) -> None:
@@ -64,18 +61,18 @@ class GrpcWire:
             self.close()
             raise self._refusal
 
-    def start(self, deliver: Deliver, end: End) -> None:
-        self._deliver, self._end = deliver, end
+    def start(self, receiver: Receiver) -> None:
+        """See ``Wire``."""
+        self._receiver = receiver
         self._started.set()
 
     def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+        """See ``Wire``."""
         del caller_waits  # gRPC sends from a thread of its own in any case
         self._outbox.put(pack(frame))
 
-    def receive(self, timeout_s: float | None) -> Sequence[Frame]:
-        raise NotImplementedError("answers are delivered by the thread that reads the stream")
-
     def close(self) -> None:
+        """See ``Wire``."""
         self._outbox.close()
         self._started.set()
         self._call.cancel()
@@ -88,12 +85,12 @@ class GrpcWire:
             next(self._call)  # the server greets, with an empty packet, those whose token is right
             self._accepted.set()
             self._started.wait()
-            if self._deliver is None:
+            if self._receiver is None:
                 return
             for message in self._call:
                 frames = self._parser.feed(unpack_packet(message))
                 if frames:
-                    self._deliver(frames)
+                    self._receiver.deliver(frames)
         except grpc.RpcError as failure:
             error = _status(failure, self._address)
         except ProtocolError as failure:
@@ -104,9 +101,9 @@ class GrpcWire:
             if not self._accepted.is_set():
                 self._refusal = error if isinstance(error, RpcError) else ServerUnavailable(str(error))
             self._accepted.set()
-            if self._end is not None:
+            if self._receiver is not None:
                 # Only what the server said on purpose is passed on; all else is for the target to explain.
-                self._end(error if isinstance(error, ProtocolError) else ConnectionResetError(str(error)))
+                self._receiver.end(error if isinstance(error, ProtocolError) else ConnectionResetError(str(error)))
 
 
 def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> GrpcWire:

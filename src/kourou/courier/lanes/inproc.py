@@ -9,13 +9,12 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Sequence
 
 from kourou.courier.calls import Peer
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame, own_memory
 from kourou.courier.session import Dispatcher, Session
-from kourou.courier.wire import Deliver, End
+from kourou.courier.wire import PushingWire, Receiver
 from kourou.errors import ServerUnavailable, Unauthenticated
 
 __all__ = ["InprocListener", "dial", "endpoint_at"]
@@ -57,24 +56,24 @@ class InprocListener:
             self._wires.discard(wire)
 
 
-class InprocWire:
+class InprocWire(PushingWire):
     """See ``kourou.courier.wire.Wire``."""
 
     lane = "inproc"
-    pulls = False
 
     def __init__(self, listener: InprocListener) -> None:
         self._listener = listener
         self._session = Session(listener.dispatcher, Peer(lane=self.lane, address=f"pid:{os.getpid()}"), self._answer)
-        self._deliver: Deliver = _nobody
-        self._end: End | None = None
+        self._receiver: Receiver | None = None
         self._closed = False
 
-    def start(self, deliver: Deliver, end: End) -> None:
-        self._deliver, self._end = deliver, end
+    def start(self, receiver: Receiver) -> None:
+        """See ``Wire``."""
+        self._receiver = receiver
         self._listener.connected(self)
 
     def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+        """See ``Wire``."""
         if self._closed:
             raise ConnectionResetError("the connection is closed")
         call = self._session.accept(_owned(frame))
@@ -89,10 +88,8 @@ class InprocWire:
         else:
             call.enqueue()
 
-    def receive(self, timeout_s: float | None) -> Sequence[Frame]:
-        raise NotImplementedError("answers are delivered by the threads that made them")
-
     def close(self) -> None:
+        """See ``Wire``."""
         if not self._closed:
             self._closed = True
             self._listener.disconnected(self)
@@ -100,11 +97,12 @@ class InprocWire:
 
     def broken(self, error: Exception) -> None:
         """The server stopped."""
-        if self._end is not None:
-            self._end(error)
+        if self._receiver is not None:
+            self._receiver.end(error)
 
     def _answer(self, frame: Frame) -> None:
-        self._deliver((_owned(frame),))
+        if self._receiver is not None:
+            self._receiver.deliver((_owned(frame),))
 
 
 def dial(endpoint: Endpoint, token: str) -> InprocWire:
@@ -141,10 +139,6 @@ def _copied(buffer: Buffer) -> memoryview:
     copy = own_memory(len(buffer))
     copy[:] = buffer
     return copy
-
-
-def _nobody(_frames: Sequence[Frame]) -> None:
-    """Where answers go before the connection has started."""
 
 
 _listeners: dict[str, InprocListener] = {}  # by server_id

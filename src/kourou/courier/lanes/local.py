@@ -1,0 +1,163 @@
+"""The lane between processes of one host, client side: a UNIX socket for frames, shared memory for bulk.
+
+There is no thread between a caller and the socket: callers write their own calls and read their own answers. While
+one thread writes, others only queue; it takes their frames along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from kourou.courier.endpoint import Endpoint
+from kourou.courier.frames import Buffer, Frame, FrameParser, pack
+from kourou.courier.lanes import local_socket
+from kourou.courier.lanes.memory import Memory
+from kourou.courier.wire import Receiver
+from kourou.errors import ServerUnavailable
+
+__all__ = ["LocalWire", "dial"]
+
+_DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
+_READ_BYTES = 64 << 10
+_GATHER_BYTES = 256 << 10  # written at once, when several threads have queued frames
+_POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
+
+
+class LocalWire:
+    """See ``kourou.courier.wire.Wire``."""
+
+    lane = "local"
+    pulls = True
+
+    def __init__(self, main: socket.socket, side: socket.socket, path: str) -> None:
+        self._main = main
+        self._path = path
+        self._outgoing: deque[bytes] = deque()
+        self._writing = threading.Lock()
+        self._memory = Memory(side, self._outgoing.append, self._returned)
+        self._parser = FrameParser(self._memory.resolve, control=self._memory.control)
+        self._readable = select.poll()
+        self._readable.register(main, select.POLLIN)
+        self._receiver: Receiver | None = None
+        self._closed = False
+
+    def start(self, receiver: Receiver) -> None:
+        """See ``Wire``."""
+        self._receiver = receiver
+
+    def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+        """See ``Wire``."""
+        del caller_waits  # the caller's thread writes in any case
+        parts = pack(frame, self._memory.place)
+        if len(parts) > 1:
+            self._write_through(parts)
+            return
+        self._outgoing.append(bytes(parts[0]))
+        self.flush()
+
+    def flush(self) -> None:
+        """See ``Wire``."""
+        while self._outgoing or self._memory.has_returns:
+            if not self._writing.acquire(blocking=False):
+                return  # whoever writes takes it along
+            try:
+                self._write(self._gather())
+            finally:
+                self._writing.release()
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """See ``Wire``."""
+        if timeout_s is None and threading.current_thread() is not threading.main_thread():
+            return True  # nothing can interrupt this thread, so it may block in ``read``
+        return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
+
+    def read(self) -> Sequence[Frame]:
+        """See ``Wire``."""
+        sink = self._parser.sink
+        if sink is not None:
+            count = self._main.recv_into(sink)
+            if count:
+                return self._parser.filled(count)
+        else:
+            data = self._main.recv(_READ_BYTES)
+            if data:
+                return self._parser.feed(data)
+        raise ConnectionResetError("the server closed the connection")
+
+    def close(self) -> None:
+        """See ``Wire``."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._main.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+        with self._writing:
+            self._memory.close()
+        self._main.close()
+        local_socket.sweep(self._path)  # a server that was killed left its socket behind
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def _gather(self) -> bytes:
+        """With the writing lock held: what is to be written next."""
+        queue = self._outgoing
+        if not self._memory.has_returns and len(queue) == 1:
+            return queue.popleft()
+        parts = [self._memory.returns()] if self._memory.has_returns else []
+        size = 0
+        while queue and size < _GATHER_BYTES:
+            parts.append(queue.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _write_through(self, parts: Sequence[Buffer]) -> None:
+        """Write a frame whose bulk found no place in shared memory. It returns when all of it is on its way."""
+        with self._writing:
+            while self._outgoing:
+                self._write(self._gather())
+            for part in parts:
+                self._write(part)
+
+    def _write(self, data: Buffer) -> None:
+        try:
+            sent = self._main.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        view = memoryview(data)[sent:]
+        while view:
+            self._wait_for_room()
+            with contextlib.suppress(BlockingIOError):
+                view = view[self._main.send(view, socket.MSG_DONTWAIT) :]
+
+    def _wait_for_room(self) -> None:
+        """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
+        poller = select.poll()
+        poller.register(self._main, select.POLLOUT | select.POLLIN)
+        events = poller.poll(_POLL_MS)
+        if self._closed:
+            raise ConnectionResetError("the connection is closed")
+        if events and events[0][1] & select.POLLIN and self._receiver is not None:
+            self._receiver.glance()
+
+    def _returned(self) -> None:
+        """There are blocks to return: with the next frame, or else by the background thread."""
+        if self._receiver is not None:
+            self._receiver.attend()
+
+
+def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalWire:
+    """Connect.
+
+    Raises:
+        ServerUnavailable: nothing answers there.
+        Unauthenticated: the token is wrong, or the server is another user's.
+    """
+    if endpoint.local is None:
+        raise ServerUnavailable(f"the server at {endpoint.grpc} has no local lane")
+    main, side = local_socket.greet(endpoint.local, token, _DIAL_S if timeout_s is None else max(timeout_s, 1e-3))
+    return LocalWire(main, side, endpoint.local)

@@ -1,0 +1,205 @@
+"""The lane between processes of one host, server side.
+
+One thread, the leader, serves all connections: it reads, runs short handlers itself, and writes the answers of a batch
+together, so that a call costs no change of threads. When a handler keeps the leader busy for longer than a moment, a
+watchman deposes it: a new leader goes on with everything else, and the old one only finishes its handler. The handler's
+method is then known to be slow, and runs in the pool from there on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+
+from kourou.courier.lanes import local_socket
+from kourou.courier.lanes.local_session import LocalConnection
+from kourou.courier.patrol import ROUND_S, Patrol
+from kourou.courier.session import Dispatcher
+from kourou.errors import ProtocolError, Unauthenticated
+
+__all__ = ["LocalListener"]
+
+_GREETING_S = 10.0  # how long a client may take to say who it is
+_TRIM_S = 10.0  # how often unused shared memory is given back
+
+
+class LocalListener:
+    """Listens on a UNIX socket.
+
+    Args:
+        dispatcher: runs the calls.
+        token: what clients have to show.
+        folder: where the socket is made.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, token: str, folder: str) -> None:
+        self._dispatcher = dispatcher
+        self._token = token.encode()
+        local_socket.sweep(folder)
+        self._listener, self.path = local_socket.listen(folder)
+        self._connections: dict[int, LocalConnection] = {}
+        self._unserved: deque[LocalConnection] = deque()  # have frames that were read but not acted on
+        self._epoll = select.epoll()
+        self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._guard = threading.Lock()
+        self._term = 0  # counts the leaders
+        self._busy_since: float | None = None
+        self._served = self._seen = 0
+        self._stopped = False
+        self._trimmed = time.monotonic()
+        self._watchman = Patrol(self._watch, "kourou-watchman")
+        self._epoll.register(self._listener, select.EPOLLIN)
+        self._epoll.register(self._alarm, select.EPOLLIN)
+        self._install_leader()
+
+    def stop(self) -> None:
+        """Close everything."""
+        with self._guard:
+            if self._stopped:
+                return
+            self._stopped = True
+            self._term += 1
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)  # noqa: PTH108 - a string, as the kernel has it
+        self._watchman.stop()
+        os.eventfd_write(self._alarm, 1)
+        self._leader.join(1.0)
+        self._listener.close()
+        for connection in list(self._connections.values()):
+            connection.flush()
+            self._drop(connection)
+        if not self._leader.is_alive():
+            self._epoll.close()
+            os.close(self._alarm)
+
+    # -- the leader -------------------------------------------------------------------------------------------
+
+    def _install_leader(self) -> None:
+        self._leader = threading.Thread(target=self._lead, args=(self._term,), name="kourou-local", daemon=True)
+        self._leader.start()
+
+    def _lead(self, term: int) -> None:
+        """Serve until deposed."""
+        ident = threading.get_ident()
+        for connection in list(self._connections.values()):
+            connection.leader = ident
+            connection.flush()
+        while True:
+            while self._unserved:
+                if not self._serve(self._unserved[0], term):
+                    return
+            if self._term != term:
+                return
+            timeout_s = _GREETING_S if self._connections else -1
+            events = self._epoll.poll(timeout_s)
+            if self._term != term:
+                return
+            for descriptor, mask in events:
+                self._event(descriptor, mask, ident)
+            self._housekeeping()
+
+    def _serve(self, connection: LocalConnection, term: int) -> bool:
+        """Act on the frames that a connection has sent. False when this thread is not the leader any more."""
+        frames = connection.frames
+        session = connection.session
+        assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
+        pool = self._dispatcher.pool
+        try:
+            while frames:
+                call = session.accept(frames.popleft())
+                if call is None:
+                    continue
+                if call.method.suspect or not pool.try_enter():
+                    call.enqueue()
+                    continue
+                self._busy_since = time.monotonic()
+                self._served += 1
+                self._watchman.call()
+                try:
+                    call.run()
+                finally:
+                    pool.leave()
+                with self._guard:
+                    self._busy_since = None
+                    if self._term != term:
+                        connection.flush()
+                        return False
+        except ProtocolError:
+            frames.clear()
+            self._drop(connection)
+        self._unserved.popleft()
+        connection.flush()
+        return True
+
+    def _event(self, descriptor: int, mask: int, ident: int) -> None:
+        if descriptor == self._alarm:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._alarm)
+            return
+        connection = self._connections.get(descriptor)
+        if connection is None:
+            self._accept(ident)
+            return
+        try:
+            if mask & select.EPOLLOUT:
+                connection.drain()
+            if mask & ~select.EPOLLOUT:
+                self._read(connection)
+        except (OSError, ProtocolError, Unauthenticated):
+            self._drop(connection)
+
+    def _read(self, connection: LocalConnection) -> None:
+        if connection.session is None:
+            connection.read_greeting(self._dispatcher, self._token)
+        elif connection.read() and connection not in self._unserved:
+            self._unserved.append(connection)
+
+    def _accept(self, ident: int) -> None:
+        with contextlib.suppress(OSError):  # no descriptors left, or the client has gone: it may try again
+            main, _ = self._listener.accept()
+            if not local_socket.same_user(main):
+                main.close()
+                return
+            connection = LocalConnection(main, self._epoll, ident)
+            self._connections[main.fileno()] = connection
+            self._epoll.register(main, select.EPOLLIN)
+
+    def _drop(self, connection: LocalConnection) -> None:
+        self._connections.pop(connection.descriptor, None)
+        connection.close()
+
+    def _housekeeping(self) -> None:
+        now = time.monotonic()
+        if now - self._trimmed < _TRIM_S:
+            return
+        self._trimmed = now
+        for connection in list(self._connections.values()):
+            if connection.session is None and now - connection.since > _GREETING_S:
+                self._drop(connection)
+            else:
+                connection.trim()
+
+    # -- the watchman -----------------------------------------------------------------------------------------
+
+    def _watch(self) -> float | None:
+        """Depose a leader that is stuck in a handler."""
+        for connection in list(self._connections.values()):
+            if connection.memory is not None and connection.memory.has_returns and self._busy_since is None:
+                connection.flush()
+        active = self._served != self._seen
+        self._seen = self._served
+        since = self._busy_since
+        if since is None:
+            return ROUND_S if active else None
+        if time.monotonic() - since >= ROUND_S:
+            with self._guard:
+                if self._busy_since == since and not self._stopped:
+                    self._busy_since = None
+                    self._term += 1
+                    self._install_leader()
+        return ROUND_S

@@ -1,0 +1,207 @@
+"""One connection of the local lane, as the server sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+
+from kourou.courier.calls import Peer
+from kourou.courier.frames import Frame, FrameParser, pack
+from kourou.courier.lanes import local_socket
+from kourou.courier.lanes.memory import Memory
+from kourou.courier.session import Dispatcher, Session
+from kourou.errors import ProtocolError, Unauthenticated
+
+__all__ = ["LocalConnection"]
+
+_READ_BYTES = 64 << 10
+_GATHER_BYTES = 256 << 10
+_MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its further calls are left unread
+
+
+class LocalConnection:
+    """A client: first a stranger, then, after its greeting, a session.
+
+    Args:
+        main: its socket.
+        epoll: where the leader waits for it.
+        leader: the thread that reads, and that writes the answers of a batch together.
+    """
+
+    def __init__(self, main: socket.socket, epoll: select.epoll, leader: int) -> None:
+        main.setblocking(False)
+        self.descriptor = main.fileno()
+        self.leader = leader
+        self.frames: deque[Frame] = deque()
+        self.session: Session | None = None
+        self.memory: Memory | None = None
+        self.since = time.monotonic()
+        self._main = main
+        self._epoll = epoll
+        self._greeting = b""
+        self._side: socket.socket | None = None
+        self._parser = FrameParser()
+        self._outgoing: deque[bytes] = deque()
+        self._unsent = memoryview(b"")
+        self._writing = threading.Lock()
+        self._mask = select.EPOLLIN
+        self._closed = False
+
+    # -- reading, by the leader -------------------------------------------------------------------------------
+
+    def read_greeting(self, dispatcher: Dispatcher, token: bytes) -> None:
+        """Read what a stranger says; with the right token it becomes a session.
+
+        Raises:
+            OSError: it is gone.
+            ProtocolError: it said something else.
+            Unauthenticated: it has another token.
+        """
+        room = local_socket.GREETING_BYTES - len(self._greeting)
+        data, descriptors, _, _ = socket.recv_fds(self._main, room, 1)
+        for descriptor in descriptors:
+            if self._side is not None:
+                os.close(descriptor)
+            else:
+                self._side = socket.socket(fileno=descriptor)
+        if not data:
+            raise ConnectionResetError("gone before it said who it is")
+        self._greeting += data
+        try:
+            complete = local_socket.check_greeting(self._greeting, token)
+        except Unauthenticated:
+            local_socket.refuse(self._main)
+            raise
+        if complete:
+            self._welcome(dispatcher)
+
+    def _welcome(self, dispatcher: Dispatcher) -> None:
+        if self._side is None or self._side.family != socket.AF_UNIX:
+            raise ProtocolError("a greeting without the socket for descriptors")
+        self._side.setblocking(False)
+        self._main.send(local_socket.WELCOME)
+        self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchman)
+        self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
+        process, _, _ = local_socket.peer(self._main)
+        self.session = Session(dispatcher, Peer(lane="local", address=f"pid:{process}"), self.post)
+
+    def read(self) -> bool:
+        """Read what is there; whether ``frames`` has any.
+
+        Raises:
+            OSError: the client is gone.
+            ProtocolError: what came makes no sense.
+        """
+        sink = self._parser.sink
+        try:
+            if sink is None:
+                data = self._main.recv(_READ_BYTES)
+                count = len(data)
+                frames = self._parser.feed(data) if data else []
+            else:
+                count = self._main.recv_into(sink)
+                frames = self._parser.filled(count) if count else []
+        except BlockingIOError:
+            return False
+        if not count:
+            raise ConnectionResetError("the client closed the connection")
+        self.frames.extend(frames)
+        return bool(self.frames)
+
+    # -- writing, by any thread -------------------------------------------------------------------------------
+
+    def post(self, frame: Frame) -> None:
+        """Send a frame to the client. The leader's are written when its batch is done, others at once."""
+        memory = self.memory
+        parts = pack(frame, memory.place if memory is not None else None)
+        self._outgoing.append(b"".join(parts) if len(parts) > 1 else bytes(parts[0]))
+        if threading.get_ident() != self.leader:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the socket takes it."""
+        memory = self.memory
+        while self._outgoing or (memory is not None and memory.has_returns):
+            if self._unsent:
+                self._watch()  # the leader goes on when there is room
+                return
+            if not self._writing.acquire(blocking=False):
+                return  # whoever writes takes it along
+            try:
+                if not self._unsent:
+                    self._write(self._gather())
+            finally:
+                self._writing.release()
+
+    def drain(self) -> None:
+        """There is room in the socket again."""
+        with self._writing:
+            if self._unsent:
+                self._write(bytes(self._unsent))
+        self.flush()
+
+    def trim(self) -> None:
+        """Give back unused shared memory."""
+        if self.memory is not None:
+            self.memory.trim()
+            self.flush()
+
+    def close(self) -> None:
+        """Let go of the client: its calls are cancelled."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(self._main)
+        with self._writing:
+            self._main.close()
+            self._outgoing.clear()
+            if self.memory is not None:
+                self.memory.close()
+            elif self._side is not None:
+                self._side.close()
+        if self.session is not None:
+            self.session.closed()
+
+    def _gather(self) -> bytes:
+        parts = [self.memory.returns()] if self.memory is not None and self.memory.has_returns else []
+        size = 0
+        while self._outgoing and size < _GATHER_BYTES:
+            parts.append(self._outgoing.popleft())
+            size += len(parts[-1])
+        return b"".join(parts) if len(parts) != 1 else parts[0]
+
+    def _write(self, data: bytes) -> None:
+        """With the writing lock held: write, and keep the rest for later."""
+        if self._closed:
+            self._outgoing.clear()
+            return
+        try:
+            sent = self._main.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the client is gone; the leader will notice when it reads
+            sent = len(data)
+            self._outgoing.clear()
+        self._unsent = memoryview(data)[sent:]
+        self._watch()
+
+    def _watch(self) -> None:
+        """Ask for room when there is none. While much is unsent, read no further calls: their answers would pile up."""
+        mask = select.EPOLLIN
+        if self._unsent:
+            queued = len(self._unsent) + sum(map(len, list(self._outgoing)))
+            mask = select.EPOLLOUT if queued > _MAX_UNSENT_BYTES else select.EPOLLIN | select.EPOLLOUT
+        if mask != self._mask and not self._closed:
+            self._mask = mask
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.modify(self._main, mask)
+
+
+def _leave_to_watchman() -> None:
+    """Blocks to return go with the next frame, or else the watchman takes them along."""

@@ -1,0 +1,204 @@
+"""Sockets of the local lane: where they lie, who may use them, and how a connection begins.
+
+A client connects, sends one greeting with the token and the descriptor of a second socket, and gets one answer. The
+second socket carries nothing but the descriptors of shared memory: reading the first one with ``recvmsg``, just in
+case, would cost every call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+import socket
+import stat
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kourou.errors import LaunchError, ProtocolError, ServerUnavailable, Unauthenticated
+
+__all__ = [
+    "GREETING_BYTES",
+    "WELCOME",
+    "check_greeting",
+    "default_folder",
+    "greet",
+    "listen",
+    "receive_descriptor",
+    "same_user",
+    "send_descriptor",
+    "sweep",
+]
+
+_MAGIC = b"KOUROU\x01\n"  # the 1 is the version of the frames
+WELCOME = b"WELCOME\n"
+_REFUSED = b"REFUSED\n"
+GREETING_BYTES = 1024  # longer than any token: what is longer is no greeting
+_LONGEST_PATH = 107  # bytes that Linux allows for the name of a socket
+_BACKLOG = 1024
+_CREDENTIALS = struct.Struct("3i")
+
+
+def default_folder() -> str:
+    """This user's folder for sockets: private, and shared by all servers that were not given one.
+
+    Raises:
+        LaunchError: the folder belongs to somebody else.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(runtime) if runtime and os.access(runtime, os.W_OK) else Path(tempfile.gettempdir())
+    folder = base / f"kourou-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise LaunchError(f"{folder} is not a private folder of this user")
+    return str(folder)
+
+
+def listen(folder: str) -> tuple[socket.socket, str]:
+    """A listening socket in a private folder, and its path.
+
+    The socket gets its name when it already listens, so nobody who finds it is turned away, and one that turns
+    clients away is known to be dead (``sweep``).
+    """
+    name = f"{secrets.token_hex(8)}.sock"
+    path = os.path.join(folder, name)  # noqa: PTH118 - the kernel takes strings
+    draft = f"{path}~"
+    if len(os.fsencode(draft)) > _LONGEST_PATH:
+        return listen(default_folder())
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(draft)
+        Path(draft).chmod(0o600)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        Path(draft).rename(path)
+    except BaseException:
+        listener.close()
+        Path(draft).unlink(missing_ok=True)
+        raise
+    return listener, path
+
+
+def sweep(path: str) -> None:
+    """Remove a socket, or the sockets in a folder, whose server was killed before it could."""
+    for one in _sockets(path):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.settimeout(0.1)
+            try:
+                probe.connect(one)
+            except ConnectionRefusedError:
+                Path(one).unlink(missing_ok=True)
+
+
+def _sockets(path: str) -> Iterator[str]:
+    if Path(path).is_dir():
+        yield from (str(entry) for entry in Path(path).glob("*.sock"))
+    else:
+        yield path
+
+
+def same_user(connection: socket.socket) -> bool:
+    """Whether the process at the other end belongs to this user."""
+    _, uid, _ = peer(connection)
+    return uid == os.getuid()
+
+
+def peer(connection: socket.socket) -> tuple[int, int, int]:
+    """Process, user and group at the other end, as the kernel knows them."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, group = _CREDENTIALS.unpack(raw)
+    return process, user, group
+
+
+def greet(path: str, token: str, timeout_s: float) -> tuple[socket.socket, socket.socket]:
+    """Connect to a server: the socket for frames and the one for descriptors.
+
+    Raises:
+        ServerUnavailable: nobody answers there.
+        Unauthenticated: the token is wrong, or the server is another user's.
+    """
+    main = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    side, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with theirs:
+            main.settimeout(timeout_s)
+            main.connect(path)
+            if not same_user(main):
+                raise Unauthenticated(f"the server at {path} belongs to another user")
+            secret = token.encode()
+            socket.send_fds(main, [_MAGIC + struct.pack("<H", len(secret)) + secret], [theirs.fileno()])
+        answer = main.recv(len(WELCOME), socket.MSG_WAITALL)
+        if answer == _REFUSED:
+            raise Unauthenticated(f"the server at {path} expects another token")
+        if answer != WELCOME:
+            raise ServerUnavailable(f"{path} closed the connection")
+        main.setblocking(True)
+        side.settimeout(timeout_s)
+    except OSError as error:
+        main.close()
+        side.close()
+        if isinstance(error, Unauthenticated | ServerUnavailable):
+            raise
+        raise ServerUnavailable(f"{path}: {error}") from error
+    return main, side
+
+
+def check_greeting(greeting: bytes, token: bytes) -> bool:
+    """Whether a greeting is complete.
+
+    Raises:
+        ProtocolError: it is none.
+        Unauthenticated: it shows another token.
+    """
+    known = len(_MAGIC)
+    if not _MAGIC.startswith(greeting[:known]):
+        raise ProtocolError("not a client of kourou")
+    if len(greeting) < known + 2:
+        return False
+    (size,) = struct.unpack_from("<H", greeting, known)
+    shown = greeting[known + 2 :]
+    if size > GREETING_BYTES or len(shown) > size:
+        raise ProtocolError("a greeting that is too long")
+    if len(shown) < size:
+        return False
+    if not hmac.compare_digest(shown, token):
+        raise Unauthenticated("missing or wrong token")
+    return True
+
+
+def refuse(connection: socket.socket) -> None:
+    """Tell a client that its token is wrong."""
+    with contextlib.suppress(OSError):
+        connection.send(_REFUSED, socket.MSG_DONTWAIT)
+
+
+def send_descriptor(side: socket.socket, descriptor: int) -> bool:
+    """Pass a descriptor to the peer; False when it has too many to take already."""
+    try:
+        message = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))]
+        side.sendmsg([b"\0"], message, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def receive_descriptor(side: socket.socket) -> int:
+    """The next descriptor that the peer passed.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    try:
+        _, descriptors, _, _ = socket.recv_fds(side, 1, 1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        descriptors = []
+    if len(descriptors) != 1:
+        for one in descriptors:
+            os.close(one)
+        raise ProtocolError("a segment without its descriptor")
+    return descriptors[0]

@@ -1,0 +1,89 @@
+"""A background thread that costs nothing while it has nothing to do, and little while it has."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+
+__all__ = ["ROUND_S", "Patrol"]
+
+_log = logging.getLogger("kourou.courier")
+
+ROUND_S = 2e-3  # how long something may lie around before it is seen to
+_LINGER_ROUNDS = 50  # rounds without work before it sleeps: waking it again costs more than a few idle rounds
+
+
+class Patrol:
+    """Calls ``attend`` again and again while there is work, in a daemon thread that starts with the first call.
+
+    Args:
+        attend: one round of work; returns the seconds until the next one, or None when there is nothing to do.
+        name: of the thread.
+    """
+
+    def __init__(self, attend: Callable[[], float | None], name: str) -> None:
+        self._attend = attend
+        self._name = name
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._awake = False
+        self._stopped = False
+
+    def call(self, *, urgent: bool = False) -> None:
+        """There is work: it is seen to at once if ``urgent``, else within a round. Takes no lock once started."""
+        if self._awake and not urgent:
+            return
+        self._awake = True
+        if self._thread is None:
+            self._start()
+        with contextlib.suppress(RuntimeError):  # it is about to look anyway
+            self._gate.release()
+
+    def stop(self) -> None:
+        """End after one more round."""
+        self._stopped = True
+        if self._thread is not None:
+            self.call(urgent=True)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down: nobody needs this any more
+                return
+            self._thread = thread
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            last = self._stopped
+            pause_s = self._round()
+            if last:
+                return
+            if pause_s is not None:
+                idle = 0
+                self._gate.acquire(timeout=pause_s)
+                continue
+            idle += 1
+            if idle < _LINGER_ROUNDS:
+                self._gate.acquire(timeout=ROUND_S)
+                continue
+            self._awake = False
+            if self._round() is None:  # work may have come just before
+                self._gate.acquire()
+            self._awake = True
+            idle = 0
+
+    def _round(self) -> float | None:
+        try:
+            return self._attend()
+        except Exception:
+            _log.exception("a round of %s failed", self._name)
+            return ROUND_S
