@@ -77,7 +77,9 @@ def measure(nodes: int) -> None:
 
 def run(command: list[str | Path], nodes: int) -> dict[str, float]:
     """The metrics that a script prints, by name."""
-    env = {name: value for name, value in os.environ.items() if name != "T0"} | {"N": str(nodes)}
+    # T0 would move the peer's start; without compiled files, both would measure Python's compiler.
+    dropped = {"T0", "PYTHONDONTWRITEBYTECODE"}
+    env = {name: value for name, value in os.environ.items() if name not in dropped} | {"N": str(nodes)}
     done = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
     records = [json.loads(record) for record in METRIC.findall(done.stdout)]
     if done.returncode or not records:
