@@ -93,6 +93,8 @@ class Director:
         self._host = socket.gethostname()
         self.failures: list[ExitRecord] = []
         """Exit records of the nodes that failed, the first failure first."""
+        self.crash: Exception | None = None
+        """What went wrong in the director itself, should that ever happen."""
         self.changed = threading.Condition()
         """Notified whenever a node has ended."""
         self.ended = threading.Event()
@@ -126,6 +128,8 @@ class Director:
                 self._start_node(node.name, 1)
             while self._alive or (self._timers and not self._stopping):
                 self._step()
+        except Exception as error:  # noqa: BLE001 - a run must never seem to have gone well because its director died
+            self.crash = error
         finally:
             self._callbacks.close()
             self._on_end()

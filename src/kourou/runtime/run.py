@@ -15,6 +15,7 @@ from kourou.runtime.director import Director
 from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.records import ExitRecord, NodeRecord
 from kourou.runtime.rundir import RunFolder
+from kourou.runtime.termination import INTERRUPTED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -125,7 +126,7 @@ class Run:
         """What a first or second Ctrl-C does: stop the program, or kill it. ``code`` is the exit code it leads to."""
         again = self._interrupted is not None
         self._interrupted = self._interrupted or code
-        self._director.request_stop("interrupted by the user", "launcher", at_once=again)
+        self._director.request_stop(INTERRUPTED, "launcher", at_once=again)
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +135,10 @@ class Run:
         self.stop("the end of the with block was reached")
         if exc is None:
             self._after_end(raise_error=True)
+        elif self._director.failures:
+            self._failure_told = True
+            if hasattr(exc, "add_note"):  # Python 3.11
+                exc.add_note(str(self._failure()))
 
     def _names(self, labels: Collection[str] | None) -> set[str]:
         names = {node.name for node in self._plan.nodes}
@@ -164,6 +169,10 @@ class Run:
             interrupts.restore_if_idle()
         if self._interrupted is not None:
             raise errors.Interrupted(self._interrupted)
+        if self._director.crash is not None:
+            raise errors.LaunchError(
+                f"run {self.run_id} was lost to a fault of kourou itself"
+            ) from self._director.crash
         if self._director.failures:
             self._failure_told = True
             if raise_error:
