@@ -13,13 +13,13 @@ from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
 from kourou.runtime.coordinator import Closed, Coordinator
 from kourou.runtime.records import NodeState, Outcome
+from kourou.runtime.stacks import stacks_of_this_process
+from kourou.runtime.status import RunStatus
 
-__all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer", "ProgramInfo"]
+__all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer"]
 
 SERVICE = "kourou.v1.Coordinator"
 TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
-
-ProgramInfo = Callable[[], pb.StatusReply]
 
 
 class CoordinatorServer:
@@ -28,11 +28,18 @@ class CoordinatorServer:
     Args:
         coordinator: what is served.
         token: every call must show it.
-        status: makes the reply of Status.
+        status: the run's present status.
         host: the address to listen on.
     """
 
-    def __init__(self, coordinator: Coordinator, *, token: str, status: ProgramInfo, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        token: str,
+        status: Callable[[], RunStatus],
+        host: str = "127.0.0.1",
+    ) -> None:
         self._coordinator = coordinator
         self._status = status
         # An attached node occupies a thread for as long as it lives, so a pool of any size could be too small.
@@ -57,7 +64,8 @@ class CoordinatorServer:
             "Follow": (self._follow, pb.FollowRequest),
             "Report": (self._report, pb.ReportRequest),
             "Stop": (self._stop, pb.StopRequest),
-            "Status": (lambda _request, _context: self._status(), pb.StatusRequest),
+            "Status": (lambda _request, _context: messages.status_to_proto(self._status()), pb.StatusRequest),
+            "Stacks": (lambda _request, _context: pb.StacksReply(text=stacks_of_this_process()), pb.StacksRequest),
         }
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(

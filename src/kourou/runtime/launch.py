@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -22,15 +21,17 @@ from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.director import Director
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.base import Launcher
-from kourou.runtime.logs import NodeLogs, Terminal, redirect_threads
+from kourou.runtime.logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
 from kourou.runtime.payload import store_blobs
 from kourou.runtime.plan import LaunchPlan, LaunchType
 from kourou.runtime.program import Program
 from kourou.runtime.records import NodeRecord
 from kourou.runtime.resources import PythonProcess
 from kourou.runtime.run import Run
+from kourou.runtime.run_info import INFO_FILE, RunInfo
 from kourou.runtime.rundir import RunFolder, new_run_id
-from kourou.runtime.termination import StopState, StopTimeline
+from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
+from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
 
 __all__ = ["launch"]
 
@@ -102,10 +103,12 @@ class _Ignition:
         self._token = secrets.token_hex(_TOKEN_BYTES)
         self._sockets: Path | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        self._logs = NodeLogs(folder.log_file, Terminal(sys.stdout, enabled=plan.terminal == "current_terminal"))
+        terminal = Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
+        self._logs = NodeLogs(folder.log_file, terminal, merged=folder.path / MERGED_LOG)
+        self._started_at = time.time()
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
-            on_change=lambda record: folder.event("node", name=record.name, state=str(record.state), pid=record.pid),
+            on_change=self._record_change,
             on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
         )
         self._director = Director(
@@ -134,6 +137,16 @@ class _Ignition:
         self._director.start(launcher)
         return run
 
+    def _record_change(self, record: NodeRecord) -> None:
+        self._folder.event(
+            "node",
+            name=record.name,
+            state=str(record.state),
+            pid=record.pid,
+            attempt=record.attempt,
+            will_restart=record.will_restart,
+        )
+
     def _launcher(self) -> Launcher:
         if self._plan.launch_type.threads:
             return self._thread_launcher()
@@ -145,7 +158,6 @@ class _Ignition:
         folder = self._folder
         launcher = ProcessLauncher(self._plan, self._director, run_id=folder.run_id, folder=folder.path)
         self._resources.callback(launcher.close)  # while its zygote starts, the rest is prepared
-        folder.write_token(self._token)
         store_blobs(self._plan.blobs, folder.payloads)
         address = self._serve()
         launcher.configure(
@@ -191,30 +203,48 @@ class _Ignition:
     def _serve(self) -> str:
         """Open the coordinator's port and write run.json, by which other shells find it."""
         from kourou.runtime.coordinator_service import CoordinatorServer  # noqa: PLC0415 - imports grpc
-        from kourou.runtime.status import status_reply  # noqa: PLC0415 - imports protobuf
 
-        server = CoordinatorServer(
-            self._coordinator,
-            token=self._token,
-            status=lambda: status_reply(self._plan, self._folder.run_id, self._coordinator),
-        )
+        self._folder.write_token(self._token)
+        server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))
         self._resources.callback(server.close)
         self._folder.write_json("plan.json", self._plan.to_dict())
-        self._folder.write_json(
-            "run.json",
-            {
-                "run_id": self._folder.run_id,
-                "program": self._plan.program,
-                "launch_type": str(self._plan.launch_type),
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "coordinator": server.address,
-                "started_at": time.time(),
-                "argv": sys.argv,
-                "cwd": str(Path.cwd()),
-            },
+        info = RunInfo.of_this_process(
+            run_id=self._folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+            terminal=self._plan.terminal,
+            nodes=len(self._plan.nodes),
+            coordinator=server.address,
+            stop_s=self._plan.stop.total_s,
+            started_at=self._started_at,
         )
+        self._folder.write_json(INFO_FILE, info.to_dict())
+        # Called before the server closes: whoever finds it closed finds the status as well.
+        self._resources.callback(self._write_status)
         return server.address
+
+    def _write_status(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not keep the run from ending
+            self._folder.write_json(STATUS_FILE, self._status(ended=True).to_dict())
+
+    def _status(self, *, ended: bool) -> RunStatus:
+        reason = self._coordinator.stop_reason
+        if not ended:
+            state = RunState.RUNNING if reason is None else RunState.STOPPING
+        elif reason == INTERRUPTED:
+            state = RunState.INTERRUPTED
+        else:
+            state = RunState.FAILED if self._director.failures else RunState.FINISHED
+        return RunStatus(
+            run_id=self._folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+            state=state,
+            stop_reason=reason or "",
+            started_at=self._started_at,
+            ended_at=time.time() if ended else None,
+            nodes=tuple(self._coordinator.directory.all()),
+        )
 
     def _socket_dir(self) -> Path:
         """A private folder for UNIX sockets: their paths may have 107 bytes only, and a run's folder can be longer."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import sys
 import threading
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from kourou.runtime import context
 
-__all__ = ["NodeLogs", "Terminal", "redirect_threads"]
+__all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
+
+MERGED_LOG = "output.log"
+"""In a run's folder: what all nodes printed, in order; lines of ``time``, node and text with tabs between them."""
 
 _COLOURS = (36, 33, 32, 34, 35)  # cyan, yellow, green, blue, magenta: readable on dark and on light
 
@@ -53,28 +58,45 @@ class Terminal:
 
 
 class NodeLogs:
-    """One log file for each node, and the terminal."""
+    """One log file for each node, one for all of them, and the terminal.
 
-    def __init__(self, file_of: Callable[[str], Path], terminal: Terminal) -> None:
+    Args:
+        file_of: a node's log.
+        terminal: shows the lines as well.
+        merged: the log of all nodes, see :data:`MERGED_LOG`.
+    """
+
+    def __init__(self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path) -> None:
         self._file_of = file_of
-        self._files: dict[str, IO[str]] = {}
+        self._merged = merged
+        self._files: dict[Path, IO[str]] = {}
+        self._nodes: dict[str, tuple[Path, str]] = {}
         self._lock = threading.Lock()
         self.terminal = terminal
 
     def line(self, name: str, text: str) -> None:
-        """Record one line of a node. A full disk loses lines of the file, not the node."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            file = self._files.get(name) or self._open(name)
-            file.write(text + "\n")
-            file.flush()
+        """Record one line of a node. A full disk loses lines of the files, not the node."""
+        now = datetime.datetime.now(tz=datetime.timezone.utc).astimezone().isoformat(timespec="milliseconds")
+        with self._lock:
+            path, quoted = self._nodes.get(name) or self._meet(name)
+            self._append(path, f"{text}\n")
+            self._append(self._merged, f"{now}\t{quoted}\t{text}\n")
         self.terminal.line(name, text)
 
-    def _open(self, name: str) -> IO[str]:
-        path = self._file_of(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # surrogateescape: a line may quote a file name that is no UTF-8
-        file = self._files[name] = path.open("a", encoding="utf-8", errors="surrogateescape")
-        return file
+    def _meet(self, name: str) -> tuple[Path, str]:
+        # A label may hold tabs and newlines, which have a meaning in the merged log.
+        met = self._nodes[name] = self._file_of(name), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
+        return met
+
+    def _append(self, path: Path, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            file = self._files.get(path)
+            if file is None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # surrogateescape: a line may quote a file name that is no UTF-8
+                file = self._files[path] = path.open("a", encoding="utf-8", errors="surrogateescape")
+            file.write(line)
+            file.flush()
 
     def close(self) -> None:
         """Close the files."""

@@ -5,8 +5,16 @@ from __future__ import annotations
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import coordinator
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
+from kourou.runtime.status import RunState, RunStatus
 
-__all__ = ["event_from_proto", "event_to_proto", "record_from_proto", "record_to_proto"]
+__all__ = [
+    "event_from_proto",
+    "event_to_proto",
+    "record_from_proto",
+    "record_to_proto",
+    "status_from_proto",
+    "status_to_proto",
+]
 
 
 def event_to_proto(event: coordinator.Event) -> pb.Event:
@@ -61,6 +69,34 @@ def record_from_proto(message: pb.NodeRecord) -> NodeRecord:
         will_restart=message.will_restart,
         started_at=message.started_at or None,
         exit=_exit_from_proto(message.exit) if message.HasField("exit") else None,
+    )
+
+
+def status_to_proto(status: RunStatus) -> pb.StatusReply:
+    """A run's status as a message."""
+    return pb.StatusReply(
+        run_id=status.run_id,
+        program=status.program,
+        launch_type=status.launch_type,
+        state=str(status.state),
+        stop_reason=status.stop_reason,
+        nodes=[record_to_proto(record) for record in status.nodes],
+        started_at=status.started_at,
+        ended_at=status.ended_at or 0.0,
+    )
+
+
+def status_from_proto(message: pb.StatusReply) -> RunStatus:
+    """The inverse of :func:`status_to_proto`."""
+    return RunStatus(
+        run_id=message.run_id,
+        program=message.program,
+        launch_type=message.launch_type,
+        state=RunState(message.state),
+        stop_reason=message.stop_reason,
+        nodes=tuple(record_from_proto(record) for record in message.nodes),
+        started_at=message.started_at,
+        ended_at=message.ended_at or None,
     )
 
 

@@ -1,22 +1,67 @@
-"""The state of a run as a message, for whoever asks over gRPC."""
+"""The state of a whole run: what another shell is told while it runs, and what status.json keeps of it."""
 
 from __future__ import annotations
 
-from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime.coordinator import Coordinator
-from kourou.runtime.messages import record_to_proto
-from kourou.runtime.plan import LaunchPlan
+import dataclasses
+import enum
+from typing import Any
 
-__all__ = ["status_reply"]
+from kourou.runtime.records import NodeRecord
+
+__all__ = ["STATUS_FILE", "RunState", "RunStatus"]
+
+STATUS_FILE = "status.json"
+"""In a run's folder once the run has ended: its last :class:`RunStatus`."""
 
 
-def status_reply(plan: LaunchPlan, run_id: str, coordinator: Coordinator) -> pb.StatusReply:
-    """The present state of a run and of all of its nodes."""
-    return pb.StatusReply(
-        run_id=run_id,
-        program=plan.program,
-        launch_type=str(plan.launch_type),
-        stopping=coordinator.stop_reason is not None,
-        stop_reason=coordinator.stop_reason or "",
-        nodes=[record_to_proto(record) for record in coordinator.directory.all()],
-    )
+class RunState(str, enum.Enum):
+    """running → stopping → finished | failed | interrupted; or what is known of one whose launcher cannot be asked."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """It was asked to end, or a node failed; not all nodes have ended yet."""
+    FINISHED = "finished"
+    """It ended, and no node failed that was not allowed to."""
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """Ctrl-C or SIGTERM ended it."""
+    DEAD = "dead"
+    """Its launcher died without a word, and the nodes with it."""
+    ELSEWHERE = "elsewhere"
+    """It was launched on another host (or in another container), from where alone one could tell."""
+
+    @property
+    def live(self) -> bool:
+        """True while nodes may be running here."""
+        return self in {RunState.RUNNING, RunState.STOPPING}
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """A run and all of its nodes at one moment."""
+
+    run_id: str
+    program: str
+    launch_type: str
+    state: RunState
+    stop_reason: str = ""
+    started_at: float
+    """Unix time."""
+    ended_at: float | None = None
+    """Unix time; None while it runs, and where it is not known."""
+    nodes: tuple[NodeRecord, ...] = ()
+    """In the order of the program."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**data, "state": str(self.state), "nodes": [node.to_dict() for node in self.nodes]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunStatus:
+        """The inverse of :meth:`to_dict`."""
+        nodes = tuple(NodeRecord.from_dict(node) for node in data["nodes"])
+        return cls(**{**data, "state": RunState(data["state"]), "nodes": nodes})

@@ -17,6 +17,7 @@ from kourou import errors
 from kourou.runtime import context
 
 __all__ = [
+    "INTERRUPTED",
     "StopState",
     "StopTimeline",
     "make_program_stopper",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger("kourou")
+
+INTERRUPTED = "interrupted by the user"
+"""The reason of a stop that a signal brought about."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,11 @@ class StopTimeline:
             value = getattr(self, field.name)
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise errors.GraphError(f"StopTimeline.{field.name} is a number of seconds >= 0, got {value!r}")
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from the broadcast of stop until SIGKILL."""
+        return self.ask_s + self.interrupt_s + self.terminate_s
 
 
 class StopState:

@@ -21,6 +21,7 @@ from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
 from kourou.runtime.payload import Payload, load_payload
 from kourou.runtime.records import INTERRUPT, Outcome
+from kourou.runtime.stacks import dump_on_signal
 from kourou.runtime.termination import StopState
 
 __all__ = ["run"]
@@ -115,6 +116,7 @@ def _prepare_interpreter(boot: dict[str, Any]) -> None:
         if path not in sys.path:
             sys.path.append(path)
     faulthandler.enable(2)
+    dump_on_signal(2)
     # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
     # because a log cannot hold a character.
     sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115

@@ -142,20 +142,34 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("run_id", "program", "launch_type", "stopping", "stop_reason", "nodes")
+    __slots__ = ("run_id", "program", "launch_type", "state", "stop_reason", "nodes", "started_at", "ended_at")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_TYPE_FIELD_NUMBER: _ClassVar[int]
-    STOPPING_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     program: str
     launch_type: str
-    stopping: bool
+    state: str
     stop_reason: str
     nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
-    def __init__(self, run_id: _Optional[str] = ..., program: _Optional[str] = ..., launch_type: _Optional[str] = ..., stopping: bool = ..., stop_reason: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ...) -> None: ...
+    started_at: float
+    ended_at: float
+    def __init__(self, run_id: _Optional[str] = ..., program: _Optional[str] = ..., launch_type: _Optional[str] = ..., state: _Optional[str] = ..., stop_reason: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., started_at: _Optional[float] = ..., ended_at: _Optional[float] = ...) -> None: ...
+
+class StacksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StacksReply(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ()

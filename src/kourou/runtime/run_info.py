@@ -1,0 +1,98 @@
+"""run.json: by which other shells find a run, and can tell whether its launcher still lives."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from kourou.courier.endpoint import host_id
+
+__all__ = ["INFO_FILE", "RunInfo", "process_start"]
+
+INFO_FILE = "run.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a launcher says of itself when its run begins."""
+
+    run_id: str
+    program: str
+    launch_type: str
+    terminal: str
+    nodes: int
+    """How many nodes the plan has."""
+    pid: int
+    """The launcher."""
+    pid_start: str
+    """When the launcher started, as :func:`process_start` tells it: a pid alone may come to mean another process."""
+    host: str
+    host_id: str
+    coordinator: str
+    """``host:port`` of the coordinator."""
+    stop_s: float
+    """Seconds from a request to stop until the last node is killed."""
+    started_at: float
+    """Unix time."""
+    argv: tuple[str, ...]
+    cwd: str
+
+    @classmethod
+    def of_this_process(cls, **facts: Any) -> RunInfo:
+        """What this process, as the launcher, writes; ``facts`` are the fields that it cannot find out by itself."""
+        return cls(
+            pid=os.getpid(),
+            pid_start=process_start(os.getpid()) or "",
+            host=socket.gethostname(),
+            host_id=host_id(),
+            argv=tuple(sys.argv),
+            cwd=str(Path.cwd()),
+            **facts,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunInfo:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            TypeError, KeyError: it is not one.
+        """
+        return cls(**{**data, "argv": tuple(data["argv"])})
+
+    @property
+    def here(self) -> bool:
+        """Whether the launcher's pid means something to this process: same host, same container."""
+        return self.host_id == host_id()
+
+    @property
+    def launcher_alive(self) -> bool:
+        """Whether the launcher still lives; only where :attr:`here` is true."""
+        return process_start(self.pid) == self.pid_start
+
+
+def process_start(pid: int) -> str | None:
+    """When a process started, in the system's own words; with the pid it names a process. None: there is none.
+
+    On Linux ticks since boot, since times of day shift when the clock is set.
+    """
+    if sys.platform == "linux":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+        return None if fields[0] in "ZX" else fields[19]
+    import psutil  # noqa: PLC0415 - Linux needs none of it, and a launch of threads has to be quick
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return None
