@@ -21,7 +21,7 @@ from kourou.courier.frames import Frame, Kind
 from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.patrol import ROUND_S
 from kourou.courier.reply import Reply
-from kourou.courier.wire import Wire
+from kourou.courier.wire import NotSentError, Wire
 from kourou.errors import ProtocolError, RpcError
 
 __all__ = ["Connection"]
@@ -78,6 +78,12 @@ class Connection:
         frame = Frame(Kind.CALL, call_id, timeout_s, reply.method, body, buffers)
         try:
             self.wire.send(frame, caller_waits=caller_waits)
+        except NotSentError as error:
+            unsent = self._pending.pop(call_id, None) is not None
+            self.end(error)
+            if unsent:
+                reply.connection = None
+                return False
         except (OSError, ProtocolError) as error:
             self.end(error)
         except BaseException:

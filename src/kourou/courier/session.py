@@ -235,6 +235,9 @@ class RunningCall:
 
     def answer(self, result: object, seconds: float) -> None:
         """Send what the handler returned."""
+        if self.cancelled.is_set():
+            self.fail(DeadlineExceeded(f"{self.name}: finished after its deadline"), seconds=seconds)
+            return
         try:
             body, buffers = codec.encode(result, f"the result of {self.name}")
         except SerializationError as error:

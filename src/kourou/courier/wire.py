@@ -7,7 +7,11 @@ from typing import Protocol
 
 from kourou.courier.frames import Frame
 
-__all__ = ["PushingWire", "Receiver", "Wire"]
+__all__ = ["NotSentError", "PushingWire", "Receiver", "Wire"]
+
+
+class NotSentError(ConnectionError):
+    """The connection is gone, and nothing of the frame was sent."""
 
 
 class Receiver(Protocol):
@@ -52,7 +56,8 @@ class Wire(Protocol):
             caller_waits: the calling thread has nothing to do until the answer comes.
 
         Raises:
-            OSError: the connection is gone.
+            NotSentError: the connection is gone, and the frame was not sent.
+            OSError: the connection is gone, and who knows what arrived.
         """
 
     def flush(self) -> None:

@@ -19,6 +19,7 @@ from kourou.courier.lanes.grpc import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.packets import Outbox, unpack_packet
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.session import Dispatcher, Session
+from kourou.courier.wire import NotSentError
 from kourou.courier.workers import ThreadPerTask
 from kourou.errors import LaunchError, ProtocolError
 from kourou.proto.v1 import courier_pb2
@@ -163,7 +164,7 @@ class GrpcListener:
 
 
 def _post(outbox: Outbox, frame: Frame) -> None:
-    with contextlib.suppress(ConnectionResetError):  # the client is gone and misses nothing
+    with contextlib.suppress(NotSentError):  # the client is gone and misses nothing
         outbox.put(pack(frame))
 
 

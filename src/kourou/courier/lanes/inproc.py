@@ -14,7 +14,7 @@ from kourou.courier.calls import Peer
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame, own_memory
 from kourou.courier.session import Dispatcher, Session
-from kourou.courier.wire import PushingWire, Receiver
+from kourou.courier.wire import NotSentError, PushingWire, Receiver
 from kourou.errors import ServerUnavailable, Unauthenticated
 
 __all__ = ["InprocListener", "dial", "endpoint_at"]
@@ -75,7 +75,7 @@ class InprocWire(PushingWire):
     def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
         """See ``Wire``."""
         if self._closed:
-            raise ConnectionResetError("the connection is closed")
+            raise NotSentError("the connection is closed")
         call = self._session.accept(_owned(frame))
         if call is None:
             return

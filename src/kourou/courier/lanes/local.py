@@ -17,7 +17,7 @@ from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame, FrameParser, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.memory import Memory
-from kourou.courier.wire import Receiver
+from kourou.courier.wire import NotSentError, Receiver
 from kourou.errors import ServerUnavailable
 
 __all__ = ["LocalWire", "dial"]
@@ -120,14 +120,20 @@ class LocalWire:
         with self._writing:
             while self._outgoing:
                 self._write(self._gather())
-            for part in parts:
-                self._write(part)
+            self._write(parts[0])
+            try:
+                for part in parts[1:]:
+                    self._write(part)
+            except NotSentError as error:
+                raise ConnectionResetError(*error.args) from error
 
     def _write(self, data: Buffer) -> None:
         try:
             sent = self._main.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
             sent = 0
+        except ConnectionError as error:
+            raise NotSentError(*error.args) from error
         view = memoryview(data)[sent:]
         while view:
             self._wait_for_room()
@@ -140,7 +146,7 @@ class LocalWire:
         poller.register(self._main, select.POLLOUT | select.POLLIN)
         events = poller.poll(_POLL_MS)
         if self._closed:
-            raise ConnectionResetError("the connection is closed")
+            raise ConnectionResetError("the connection was closed")
         if events and events[0][1] & select.POLLIN and self._receiver is not None:
             self._receiver.glance()
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from kourou.courier.frames import Buffer
+from kourou.courier.wire import NotSentError
 from kourou.errors import ProtocolError
 
 __all__ = ["Outbox", "unpack_packet"]
@@ -66,21 +67,26 @@ class Outbox:
         """Queue a frame, given in pieces; waits while the peer is too slow for more. The pieces are copied.
 
         Raises:
-            ConnectionResetError: the stream is closed.
+            NotSentError: the stream is closed.
         """
         with self._bulk:
             if len(frame) == 1 and len(frame[0]) <= _PACKET_BYTES:
                 self._append(frame[0] if isinstance(frame[0], bytes) else bytes(frame[0]))
                 return
-            for piece in _cut(frame):
-                self._append(piece)
+            pieces = _cut(frame)
+            self._append(next(pieces))
+            try:
+                for piece in pieces:
+                    self._append(piece)
+            except NotSentError as error:
+                raise ConnectionResetError(*error.args) from error
 
     def _append(self, piece: bytes) -> None:
         with self._lock:
             while self._bytes >= _MAX_QUEUED_BYTES and not self._closed:
                 self._room.wait()
             if self._closed:
-                raise ConnectionResetError("the connection is closed")
+                raise NotSentError("the connection is closed")
             self._queue.append(piece)
             self._bytes += len(piece)
             self._news.notify()
