@@ -12,13 +12,12 @@ from kourou import errors
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
 from kourou.runtime.coordinator import Release, Stop
-from kourou.runtime.coordinator_service import SERVICE, TOKEN_KEY
+from kourou.runtime.coordinator_stub import CoordinatorStub
 from kourou.runtime.directory import Directory
 from kourou.runtime.records import NodeRecord, Outcome
 
 __all__ = ["CoordinatorClient"]
 
-_CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone
 _ATTACH_S = 30.0  # under a start of hundreds of nodes it may have a lot to do
 
 
@@ -47,8 +46,7 @@ class CoordinatorClient:
     ) -> None:
         self._name = name
         self._attempt = attempt
-        self._metadata = ((TOKEN_KEY, token),)
-        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)])
+        self._stub = CoordinatorStub(address, token=token, caller=name, wait_for_ready=True)
         self._directory = Directory()
         self._following: set[str] = set()
         self._on_stop = on_stop
@@ -64,13 +62,7 @@ class CoordinatorClient:
         Raises:
             ServerUnavailable: the coordinator does not answer.
         """
-        call = self._channel.unary_stream(
-            f"/{SERVICE}/Attach",
-            request_serializer=pb.AttachRequest.SerializeToString,
-            response_deserializer=pb.Event.FromString,
-        )
-        request = pb.AttachRequest(name=self._name, attempt=self._attempt)
-        self._stream = call(request, metadata=self._metadata, wait_for_ready=True)
+        self._stream = self._stub.attach(pb.AttachRequest(name=self._name, attempt=self._attempt))
         threading.Thread(target=self._listen, name="kourou-events", daemon=True).start()
         if not self._attached.wait(_ATTACH_S):
             raise errors.ServerUnavailable(f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s")
@@ -114,21 +106,14 @@ class CoordinatorClient:
         self._closed = True
         if self._stream is not None:
             self._stream.cancel()
-        self._channel.close()
+        self._stub.close()
 
     def _call(self, method: str, request: Any) -> None:
-        call = self._channel.unary_unary(
-            f"/{SERVICE}/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=pb.Ack.FromString,
-        )
         try:
-            call(request, metadata=self._metadata, timeout=_CALL_S, wait_for_ready=True)
-        except grpc.RpcError as error:
+            self._stub.call(method, request)
+        except errors.ServerUnavailable:
             if not self._closed:
-                raise errors.ServerUnavailable(
-                    f"{self._name}: the coordinator did not take {method}: {error.details()}"
-                ) from None
+                raise
 
     def _listen(self) -> None:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kourou.courier import Server
+from kourou.runtime import metering
 from kourou.runtime.context import NodeContext, enter_node
 from kourou.runtime.records import NodeState
 
@@ -15,7 +16,11 @@ __all__ = ["node_server", "serve"]
 
 def node_server(context: NodeContext, **options: Any) -> Server:
     """The node's server, not started: it knows the run's token, and its handlers run as this node."""
-    return Server(name=context.name, call_context=lambda: enter_node(context), **{**context.server_options, **options})
+    server = Server(
+        name=context.name, call_context=lambda: enter_node(context), **{**context.server_options, **options}
+    )
+    metering.install(server)
+    return server
 
 
 @contextlib.contextmanager
