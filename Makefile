@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 DEMO   ?= -m examples.dqn.main
+BENCH  ?= $(wildcard benchmarks/*.py)
 ARGS   ?=
 
 VENV := .venv
@@ -57,8 +58,8 @@ proto: $(PROTO_STAMP) ## Generate src/kourou/proto from the files in proto/
 proto-check: $(PROTO_STAMP)
 	$(VENV)/proto/bin/python proto/generate.py --check
 
-bench: $(DEV_STAMP) ## Measure; results are JSON lines
-	$(BIN)/python benchmarks/launch.py $(ARGS)
+bench: $(DEV_STAMP) ## Measure, BENCH=benchmarks/launch.py for one; results are JSON lines
+	@for script in $(BENCH); do $(BIN)/python $$script $(ARGS) || exit 1; done
 
 clean: ## Remove the environments and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build

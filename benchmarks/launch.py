@@ -13,9 +13,11 @@ import time
 STARTED_AT = time.time()
 
 import argparse  # noqa: E402 - see above
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
+import signal  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -80,10 +82,20 @@ def run(command: list[str | Path], nodes: int) -> dict[str, float]:
     # T0 would move the peer's start; without compiled files, both would measure Python's compiler.
     dropped = {"T0", "PYTHONDONTWRITEBYTECODE"}
     env = {name: value for name, value in os.environ.items() if name not in dropped} | {"N": str(nodes)}
-    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
-    records = [json.loads(record) for record in METRIC.findall(done.stdout)]
-    if done.returncode or not records:
-        sys.exit(f"{command} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+    with subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=RUN_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            sys.exit(f"{command} did not end within {RUN_TIMEOUT_S:.0f} s")
+        finally:
+            # A launcher that hangs or fails may leave nodes running; they would slow down what is measured next.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    records = [json.loads(record) for record in METRIC.findall(output)]
+    if process.returncode or not records:
+        sys.exit(f"{command} exited with {process.returncode}:\n{(output + errors)[-4000:]}")
     return {record["metric"]: record["value"] for record in records}
 
 
