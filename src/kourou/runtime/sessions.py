@@ -34,9 +34,8 @@ def members(leader: int) -> list[int]:
         with contextlib.suppress(OSError):
             if os.getsid(pid) == leader:
                 found.add(pid)
-    for pid in found:
-        found.update(descendants(pid))
-    return sorted(found)
+    below = {child for pid in found for child in descendants(pid)}
+    return sorted(found | below)
 
 
 def memory_bytes(leader: int) -> int:

@@ -60,7 +60,13 @@ def main(fd: int, *, preload: bool, version: tuple[int, int]) -> None:
     gc.collect()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
-    child = zygote.serve()
+    own = os.getpid()
+    try:
+        child = zygote.serve()
+    except BaseException:
+        if os.getpid() == own:  # a fault in here must not set the nodes' processes free
+            zygote.end_everything()
+        raise
     if child is not None:
         _become(child)
 
@@ -89,7 +95,7 @@ class Zygote:
             if self._channel.fileno() in ready:
                 received = self._channel.receive()
                 if received is None:
-                    self._end_everything()
+                    self.end_everything()
                     return None
                 request, fds = received
                 if request["op"] == "spawn":
@@ -165,7 +171,7 @@ class Zygote:
         for pid in left:
             sessions.signal_all([pid, *sessions.descendants(pid)])
 
-    def _end_everything(self) -> None:
+    def end_everything(self) -> None:
         """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
         for pid in list(self._names):
             sessions.signal_all(sessions.members(pid), signal.SIGTERM)
