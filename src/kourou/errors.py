@@ -9,6 +9,7 @@
         ├ DeferredError (RuntimeError)       the constructor of a Deferred raised
         ├ HandleNotResolved (AttributeError) a handle was used where only a client can be
         ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
+        ├ NotFound (LookupError)             no run or node of that name; lists those there are
         ├ ProgramFailed (RuntimeError)       a node of a running program failed
         ├ LaunchError (RuntimeError)         a process could not be started
         ├ UnsupportedPlatform (RuntimeError)
@@ -50,6 +51,7 @@ __all__ = [
     "MissingExtra",
     "NodeExited",
     "NodeRestarted",
+    "NotFound",
     "NotInProgram",
     "PlanError",
     "ProgramFailed",
@@ -101,6 +103,10 @@ class HandleNotResolved(KourouError, AttributeError):
 
 class NotInProgram(KourouError, RuntimeError):
     """The caller asked for its node or its program, but belongs to none."""
+
+
+class NotFound(KourouError, LookupError):
+    """There is no run, or no node, of the name given, or there are several; the message lists those to choose from."""
 
 
 class LaunchError(KourouError, RuntimeError):

@@ -29,7 +29,7 @@ from kourou.runtime.records import NodeRecord
 from kourou.runtime.resources import PythonProcess
 from kourou.runtime.run import Run
 from kourou.runtime.run_info import INFO_FILE, RunInfo
-from kourou.runtime.rundir import RunFolder, new_run_id
+from kourou.runtime.rundir import PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
 
@@ -207,7 +207,7 @@ class _Ignition:
         self._folder.write_token(self._token)
         server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))
         self._resources.callback(server.close)
-        self._folder.write_json("plan.json", self._plan.to_dict())
+        self._folder.write_json(PLAN_FILE, self._plan.to_dict())
         info = RunInfo.of_this_process(
             run_id=self._folder.run_id,
             program=self._plan.program,

@@ -19,7 +19,11 @@ import platformdirs
 
 from kourou import errors
 
-__all__ = ["RunFolder", "new_run_id", "runs_dir"]
+__all__ = ["EVENTS_FILE", "PLAN_FILE", "TOKEN_FILE", "RunFolder", "new_run_id", "node_log", "runs_dir"]
+
+PLAN_FILE = "plan.json"
+EVENTS_FILE = "events.jsonl"
+TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
 
 def runs_dir() -> Path:
@@ -33,6 +37,13 @@ def new_run_id(program: str) -> str:
     now = datetime.datetime.now(tz=datetime.timezone.utc).astimezone()
     readable = re.sub(r"[^A-Za-z0-9_.]+", "-", program).strip("-.")[:40] or "program"
     return f"{readable}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def node_log(folder: Path, node: str) -> Path:
+    """The log of a node in a run's folder; a label with odd characters is percent-encoded."""
+    label, _, index = node.rpartition("/")
+    quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
+    return folder / "logs" / (quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")) / f"{index}.log"
 
 
 class RunFolder:
@@ -56,7 +67,7 @@ class RunFolder:
             raise errors.LaunchError(
                 f"cannot make the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
             ) from error
-        self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
+        self._events = (self.path / EVENTS_FILE).open("a", encoding="utf-8")
         self._lock = threading.Lock()
 
     @property
@@ -72,13 +83,11 @@ class RunFolder:
     @property
     def token_file(self) -> Path:
         """The run's token, readable by its owner only; gone once the run has ended."""
-        return self.path / "token"
+        return self.path / TOKEN_FILE
 
     def log_file(self, node: str) -> Path:
-        """The log of a node; a label with odd characters is percent-encoded."""
-        label, _, index = node.rpartition("/")
-        quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
-        return self.logs / (quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")) / f"{index}.log"
+        """The log of a node."""
+        return node_log(self.path, node)
 
     def write_token(self, token: str) -> None:
         """Store the token, created with mode 0600."""

@@ -1,0 +1,108 @@
+"""Reading a run's merged log: its end first, then whatever is added."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+__all__ = ["LogFile", "LogLine", "last_line"]
+
+_BLOCK_BYTES = 1 << 16
+_LAST_LINE_BYTES = 1 << 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """What a node printed, in one line."""
+
+    time: str
+    """ISO 8601 with milliseconds and offset."""
+    node: str
+    text: str
+
+
+class LogFile:
+    """The merged log of a run. Read it again to get what was added since.
+
+    Args:
+        path: the file; it need not exist yet.
+        keep: which lines are wanted.
+    """
+
+    def __init__(self, path: Path, keep: Callable[[LogLine], bool] = lambda _: True) -> None:
+        self._path = path
+        self._keep = keep
+        self._offset = 0
+
+    def skip_to_last(self, count: int) -> None:
+        """Let :meth:`read` begin with the last ``count`` lines that are wanted."""
+        try:
+            with self._path.open("rb") as file:
+                self._offset = self._offset_of_last(file, count)
+        except FileNotFoundError:
+            return
+
+    def read(self) -> Iterator[LogLine]:
+        """The lines that were added since the last reading, unfinished ones left out."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(self._offset)
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    return
+                self._offset += len(raw)
+                line = _parse(raw)
+                if line is not None and self._keep(line):
+                    yield line
+
+    def _offset_of_last(self, file: IO[bytes], count: int) -> int:
+        """Where the last ``count`` wanted lines begin; the file is read backwards, block by block."""
+        position = file.seek(0, io.SEEK_END)
+        rest = b""
+        while position > 0 and count > 0:
+            size = min(_BLOCK_BYTES, position)
+            position -= size
+            file.seek(position)
+            block = file.read(size) + rest
+            first, *lines = block.split(b"\n")
+            # What stands before the first newline may have begun in the block before.
+            begin = position + len(block)
+            for raw in reversed(lines):
+                begin -= len(raw)
+                line = _parse(raw)
+                if line is not None and self._keep(line):
+                    count -= 1
+                    if count == 0:
+                        return begin
+                begin -= 1
+            rest = first
+        if count > 0:
+            return 0
+        return file.seek(0, io.SEEK_END)
+
+
+def last_line(path: Path) -> str:
+    """The last line of a node's log that is not empty; "" without one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, io.SEEK_END) - _LAST_LINE_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return ""
+    texts = (line.decode(errors="replace").strip() for line in reversed(lines))
+    return next((text for text in texts if text), "")
+
+
+def _parse(raw: bytes) -> LogLine | None:
+    parts = raw.rstrip(b"\n").split(b"\t", 2)
+    if len(parts) != 3:  # noqa: PLR2004 - time, node, text
+        return None
+    time, node, text = (part.decode(errors="replace") for part in parts)
+    return LogLine(time=time, node=urllib.parse.unquote(node), text=text)

@@ -1,0 +1,172 @@
+"""How a run fares from moment to moment: CPU, memory, calls a second and the last line of every node."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import time
+from collections.abc import Iterable
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from kourou import errors
+from kourou.runtime.found_run import FoundRun
+from kourou.runtime.log_file import last_line
+from kourou.runtime.metering import ask_calls
+from kourou.runtime.records import NodeRecord, NodeState
+from kourou.runtime.remote_run import RemoteRun
+from kourou.runtime.rundir import node_log
+from kourou.runtime.status import RunStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["NodeSample", "RunSample", "Sampler"]
+
+_ANSWER_S = 0.5  # a node whose threads are all busy does not answer in time, and its calls are not known then
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeSample:
+    """Figures of one node, or of the launcher. None: not known (yet), or it has ended."""
+
+    cpu_percent: float | None = None
+    """Of one core, its process and all that it started; since the sample before."""
+    memory_bytes: int | None = None
+    """Resident, its process and all that it started."""
+    calls: int | None = None
+    """Answered since it started."""
+    calls_per_s: float | None = None
+    last_line: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSample:
+    """A run's status with figures."""
+
+    status: RunStatus
+    taken_at: float
+    """Unix time."""
+    nodes: dict[str, NodeSample]
+    launcher: NodeSample
+    """The launcher's own process, without the nodes that are processes; with those that are threads."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy: the status, and the figures within its nodes."""
+        data = self.status.to_dict()
+        for node in data["nodes"]:
+            node.update(dataclasses.asdict(self.nodes[node["name"]]))
+        return {**data, "taken_at": self.taken_at, "launcher": dataclasses.asdict(self.launcher)}
+
+
+class Sampler:
+    """Takes samples of a run; rates come from two of them. Use it in a ``with``, or call :meth:`close`."""
+
+    def __init__(self, found: FoundRun) -> None:
+        self._found = found
+        self._remote: RemoteRun | None = None
+        if found.state.live:
+            with contextlib.suppress(errors.ServerUnavailable):
+                self._remote = RemoteRun(found)
+        self._host = socket.gethostname()
+        self._cpu: dict[psutil.Process, float] = {}
+        self._calls: dict[tuple[str, int], int] = {}
+        self._at: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the run."""
+        if self._remote is not None:
+            self._remote.close()
+
+    def sample(self) -> RunSample:
+        """The present state. The first sample has no rates."""
+        status = self._status()
+        now = time.monotonic()
+        elapsed = None if self._at is None else max(now - self._at, 1e-3)
+        calls = self._answered(status.nodes) if status.state.live else {}
+        cpu: dict[psutil.Process, float] = {}
+        below = _children() if status.state.live else {}
+        samples = {}
+        for node in status.nodes:
+            own = node.pid if node.pid != self._found.info.pid and node.host == self._host else None
+            alive = own if status.state.live and not node.state.ended else None
+            figures = self._figures(_tree(alive, below) if alive else (), cpu, elapsed)
+            count = calls.get((node.name, node.attempt))
+            samples[node.name] = dataclasses.replace(
+                figures,
+                calls=count,
+                calls_per_s=self._rate(node, count, elapsed),
+                last_line=last_line(node_log(self._found.path, node.name)),
+            )
+        launcher_tree = _tree(self._found.info.pid, {}) if status.state.live and self._found.info.here else ()
+        launcher = self._figures(launcher_tree, cpu, elapsed)
+        self._cpu, self._calls, self._at = cpu, calls, now
+        return RunSample(status=status, taken_at=time.time(), nodes=samples, launcher=launcher)
+
+    def _status(self) -> RunStatus:
+        if self._remote is not None:
+            try:
+                return self._remote.status()
+            except errors.ServerUnavailable:
+                pass  # it has ended; its last status was written before its coordinator went
+        return self._found.status()
+
+    def _answered(self, nodes: Iterable[NodeRecord]) -> dict[tuple[str, int], int]:
+        """Each attempt's number of answered calls, of those that answer in time."""
+        if self._remote is None:
+            return {}
+        serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
+        asked = {ask_calls(self._remote.client(node.name)): (node.name, node.attempt) for node in serving}
+        done, late = wait(asked, _ANSWER_S)
+        for future in late:
+            future.cancel()
+        return {asked[future]: future.result() for future in done if future.exception() is None}
+
+    def _rate(self, node: NodeRecord, count: int | None, elapsed: float | None) -> float | None:
+        before = self._calls.get((node.name, node.attempt))
+        if count is None or before is None or elapsed is None:
+            return None
+        return max(0, count - before) / elapsed
+
+    def _figures(
+        self, tree: Iterable[psutil.Process], cpu: dict[psutil.Process, float], elapsed: float | None
+    ) -> NodeSample:
+        spent_s, memory, found = 0.0, 0, False
+        for process in tree:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                cpu[process] = times.user + times.system
+                spent_s += max(0.0, cpu[process] - self._cpu.get(process, 0.0))
+                memory += process.memory_info().rss
+                found = True
+        if not found:
+            return NodeSample()
+        percent = None if elapsed is None else 100 * spent_s / elapsed
+        return NodeSample(cpu_percent=percent, memory_bytes=memory)
+
+
+def _children() -> dict[int, list[int]]:
+    """Parent → children, of all processes: one look serves all nodes."""
+    below: dict[int, list[int]] = {}
+    for process in psutil.process_iter(["ppid"]):
+        below.setdefault(process.info["ppid"], []).append(process.pid)
+    return below
+
+
+def _tree(root: int, below: dict[int, list[int]]) -> list[psutil.Process]:
+    found, todo = [], [root]
+    while todo:
+        pid = todo.pop()
+        todo += below.get(pid, [])
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found
