@@ -7,7 +7,7 @@ from typing import Any
 
 from kourou.courier import Client
 from kourou.nodes.python import Constructed
-from kourou.runtime.context import Binding, NodeContext
+from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
 from kourou.runtime.serving import node_server, serve
 from kourou.runtime.target import NodeTarget
@@ -26,18 +26,18 @@ class CourierHandle(Handle[Client]):
         """Replace the arguments with which this handle makes its client (``call_timeout=5``, ``lane="grpc"``, …)."""
         self._client_kwargs = kwargs
 
-    def _make_client(self, binding: Binding, name: str) -> Client:
-        return Client(NodeTarget(name=name, binding=binding), **self._client_kwargs)
-
-    def _travelling_state(self) -> dict[str, Any]:
-        return {"_client_kwargs": self._client_kwargs}
+    def make_client(self, target: NodeTarget) -> Client:
+        """A client of the node's server."""
+        return Client(target, **self._client_kwargs)
 
 
 class CourierNode(Constructed):
     """An object whose public methods other nodes can call.
 
     An object without ``run`` serves until the program stops. One with ``run`` serves while it runs. One with
-    ``set_courier_server(server)`` gets its server, and starts it itself.
+    ``set_courier_server(server)`` is handed its server, not started, and starts it when it likes, there or in ``run``
+    (Launchpad's semantics); until then the node is STARTING and its callers wait. Where nothing is going to run, the
+    node starts the server itself.
 
     Args:
         constructor: a class, or anything that returns the object.
@@ -72,10 +72,11 @@ class CourierNode(Constructed):
         instance = self._construct()
         server = node_server(context, **self._courier_kwargs)
         server.bind_object(instance)
-        if hasattr(instance, "set_courier_server"):
-            instance.set_courier_server(server)
         run = getattr(instance, "run", None) if self._should_run else None
-        with serve(context, server):
+        hand_over = getattr(instance, "set_courier_server", None)
+        if hand_over is not None:
+            hand_over(server)
+        with serve(context, server, start=hand_over is None or run is None):
             if run is not None:
                 run()
             else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from kourou import errors
 from kourou.runtime import context, structure
+from kourou.runtime.target import NodeTarget
 
 if TYPE_CHECKING:
     from kourou.runtime.node import Node
@@ -24,7 +25,8 @@ class Handle(Generic[C_co]):
     Written anywhere into another node's arguments it is an edge of the graph; when that node starts, it finds the
     client there. In the launcher, and wherever a handle arrives by other ways, call :meth:`dereference`.
 
-    A node type defines its own subclass with :meth:`_make_client`.
+    A node type whose clients are no courier clients defines a subclass with :meth:`make_client`. Attributes that a
+    subclass adds travel with the handle, so they have to be picklable.
     """
 
     serves = True
@@ -55,10 +57,15 @@ class Handle(Generic[C_co]):
             HandleNotResolved: the node's program is not running in reach of this process.
         """
         run_id, name = self._locate()
-        return self._make_client(context.binding_of(run_id, name), name)
+        return self.make_client(NodeTarget(name=name, binding=context.binding_of(run_id, name)))
 
-    def _make_client(self, binding: context.Binding, name: str) -> C_co:
-        raise NotImplementedError
+    def make_client(self, target: NodeTarget) -> C_co:
+        """Make what the holder of this handle gets; called where it is used, and again for each holder.
+
+        Return at once, and let the client's first use wait: ``target.address()`` blocks until the node is ready, and
+        two nodes that know each other would wait for one another.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how to reach {target.name}: define make_client")
 
     def _locate(self) -> tuple[str | None, str]:
         """(run id, node name); the run is None for a handle in a payload: it belongs to whichever run unpickles it."""
@@ -78,11 +85,8 @@ class Handle(Generic[C_co]):
         return node.run_id, node.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _handle_from_address, (type(self), self._locate(), self._travelling_state())
-
-    def _travelling_state(self) -> dict[str, Any]:
-        """What a subclass needs besides the address."""
-        return {}
+        state = {key: value for key, value in vars(self).items() if key not in {"_node", "_address"}}
+        return _handle_from_address, (type(self), self._locate(), state)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") or name in {"_node", "_address"}:

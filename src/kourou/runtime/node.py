@@ -9,6 +9,8 @@ from typing import Any
 from kourou.runtime import structure
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
+from kourou.runtime.policies import OnFailure
+from kourou.runtime.target import NodeTarget
 
 __all__ = ["Node"]
 
@@ -43,6 +45,29 @@ class Node(abc.ABC):
     def serves_only(self) -> bool:
         """True for a node without work of its own: it answers calls until all others have ended."""
         return False
+
+    def children(self) -> tuple[Node, ...]:
+        """The nodes of a colocation.
+
+        They are not added to the program themselves. With their parent they get a name (``label/index:place``), and
+        with it a record in the directory, so handles of them work as those of all other nodes.
+        """
+        return ()
+
+    @property
+    def children_policy(self) -> OnFailure | None:
+        """Who runs the children: None means :meth:`run` does, in threads of its own.
+
+        Otherwise the launcher starts each of them by itself, with this policy, and this node runs nothing: it is ready
+        when they are, ends when they have ended, and fails, with all of them, when one failed for good.
+        """
+        return None
+
+    def iterate_family(self) -> Iterator[Node]:
+        """This node, its children, theirs, and so on."""
+        yield self
+        for child in self.children():
+            yield from child.iterate_family()
 
     @abc.abstractmethod
     def run(self, context: NodeContext) -> None:
@@ -84,8 +109,6 @@ class NoClientHandle(Handle[Any]):
 
     serves = False
 
-    def _make_client(self, binding: Any, name: str) -> Any:
-        del binding
-        raise NotImplementedError(
-            f"{name} serves no methods, so its handle has no client: make it a CourierNode if others shall call it"
-        )
+    def make_client(self, target: NodeTarget) -> Any:
+        """There is none."""
+        raise NotImplementedError(f"{target.name} serves no methods, so its handle has no client: a CourierNode does")

@@ -11,7 +11,15 @@ from kourou.runtime.payload import Blobs, Payload
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.termination import StopTimeline
 
-__all__ = ["LaunchPlan", "LaunchType", "NodePlan", "ProcessSpec", "is_local_launch", "is_local_launch_or_test"]
+__all__ = [
+    "LaunchPlan",
+    "LaunchType",
+    "NodePlan",
+    "Placement",
+    "ProcessSpec",
+    "is_local_launch",
+    "is_local_launch_or_test",
+]
 
 
 class LaunchType(str, enum.Enum):
@@ -48,6 +56,20 @@ def is_local_launch(launch_type: LaunchType | str) -> bool:
 def is_local_launch_or_test(launch_type: LaunchType | str) -> bool:
     """True for local_mt, local_mp, test_mt and test_mp."""
     return str(launch_type) in {kind.value for kind in LaunchType}
+
+
+class Placement(str, enum.Enum):
+    """What brings a node to life."""
+
+    OWN = "own"
+    """The launcher starts a process, or a thread, for it alone."""
+    IN_PARENT = "in_parent"
+    """Its colocation runs it, in a thread of the colocation's own process."""
+    UNIT = "unit"
+    """Nothing: it is a colocation of nodes that are started by themselves, and ends with them."""
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,8 +109,11 @@ class NodePlan:
     """The nodes that it has handles of."""
     serves_only: bool = False
     on_failure: OnFailure = "fail"
+    placement: Placement = Placement.OWN
+    parent: str | None = None
+    """The colocation that it is a child of."""
     process: ProcessSpec | None = None
-    """None where nodes are threads."""
+    """None where nodes are threads, and for all that is not placed on its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +132,7 @@ class LaunchPlan:
         """A JSON-able copy without the payloads' bytes."""
         nodes = [dataclasses.asdict(node) for node in self.nodes]
         for node in nodes:
+            node["placement"] = str(node["placement"])
             if node["process"]:
                 node["process"]["env"] = dict(node["process"]["env"])
         return {

@@ -14,23 +14,43 @@ from kourou.runtime.records import NodeState
 __all__ = ["node_server", "serve"]
 
 
+class NodeServer(Server):
+    """A node's server: whoever starts it, and whenever that is, announces the node."""
+
+    def __init__(self, context: NodeContext, **options: Any) -> None:
+        options = {**context.server_options, **options}
+        super().__init__(name=context.name, call_context=lambda: enter_node(context), **options)
+        self._context = context
+
+    def start(self) -> None:
+        """Listen on every lane, then tell the program: the node is READY, and here it is."""
+        super().start()
+        self._context.publish(state=NodeState.READY, endpoint=self.endpoint.to_json())
+
+    Start = start
+
+
 def node_server(context: NodeContext, **options: Any) -> Server:
     """The node's server, not started: it knows the run's token, and its handlers run as this node."""
-    server = Server(
-        name=context.name, call_context=lambda: enter_node(context), **{**context.server_options, **options}
-    )
+    server = NodeServer(context, **options)
     metering.install(server)
     return server
 
 
 @contextlib.contextmanager
-def serve(context: NodeContext, server: Server | None = None) -> Iterator[Server]:
-    """While entered, the node is READY and its server answers (health and reflection, if it has no methods)."""
+def serve(context: NodeContext, server: Server | None = None, *, start: bool = True) -> Iterator[Server]:
+    """While entered, the node is READY and its server answers (health and reflection, if it has no methods).
+
+    Args:
+        context: the node.
+        server: from :func:`node_server`; None makes one.
+        start: False leaves the start, and with it the announcement, to the body.
+    """
     server = server or node_server(context)
-    if not server.has_started:
+    if start and not server.has_started:
         server.start()
     try:
-        context.publish(state=NodeState.READY, endpoint=server.endpoint.to_json())
         yield server
     finally:
-        server.stop()
+        if server.has_started:
+            server.stop()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from typing import Any
 
 from kourou import errors
 from kourou.courier import Endpoint
-from kourou.runtime.context import Binding
+from kourou.runtime.context import Binding, binding_of
 from kourou.runtime.records import NodeRecord, NodeState
 
 __all__ = ["NodeTarget"]
@@ -21,18 +22,32 @@ _REASON_WITHIN_S = 1.0  # an exit is known within milliseconds of the broken con
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NodeTarget:
-    """Implements :class:`kourou.courier.Target` for a node of a program."""
+    """A node to be called: who it is, and where it listens. Implements :class:`kourou.courier.Target`.
+
+    It can be pickled, and then stands for the same node of the same run in every process of that run.
+    """
 
     name: str
-    binding: Binding
+    """``label/index``."""
+    binding: Binding = dataclasses.field(repr=False)
 
     @property
     def token(self) -> str:
         """The program's token."""
         return self.binding.token
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.binding.run_id, self.name)
+
     def endpoint(self, timeout_s: float | None) -> Endpoint:
-        """Where the node listens; blocks until it is ready, and says so every ten seconds.
+        """Where the node's courier server listens; otherwise as :meth:`address`."""
+        return Endpoint.from_json(self.address(timeout_s))
+
+    def address(self, timeout_s: float | None = None) -> str:
+        """What the node published as its ``endpoint``; blocks until it is ready, and says so every ten seconds.
+
+        Args:
+            timeout_s: seconds; None waits for ever.
 
         Raises:
             DeadlineExceeded: it was not ready in time.
@@ -46,7 +61,7 @@ class NodeTarget:
             if record is not None and record.gone:
                 raise errors.NodeExited(self._epitaph(record))
             if record is not None and record.endpoint is not None:
-                return Endpoint.from_json(record.endpoint)
+                return record.endpoint
             present = self.binding.control.wait(self.name, lambda _: True, 0)
             state = present.state if present else "unknown"
             waited = time.monotonic() - waited_since
@@ -72,6 +87,10 @@ class NodeTarget:
             return f"{self.name} has ended ({record.state})"
         log = f"; log: {record.exit.log_file}" if record.exit.log_file else ""
         return f"{self.name} has ended: {record.exit.cause}{log}"
+
+
+def _restore(run_id: str, name: str) -> NodeTarget:
+    return NodeTarget(name=name, binding=binding_of(run_id, name))
 
 
 def _known(record: NodeRecord) -> bool:

@@ -1,0 +1,20 @@
+"""Names of nodes: ``label/index``, and ``label/index:place`` for a child of a colocation, ``:place`` once per level."""
+
+from __future__ import annotations
+
+__all__ = ["child_name", "index_of", "label_of"]
+
+
+def label_of(name: str) -> str:
+    """The group that a node belongs to; a child belongs to its colocation's."""
+    return name.rpartition("/")[0]
+
+
+def index_of(name: str) -> int:
+    """The replica's number in its group; a child's is its colocation's."""
+    return int(name.rpartition("/")[2].partition(":")[0])
+
+
+def child_name(parent: str, place: int) -> str:
+    """The name of a colocation's child, by its place among its siblings."""
+    return f"{parent}:{place}"
