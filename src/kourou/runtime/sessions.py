@@ -7,16 +7,57 @@ parents live, and by the cookie in its inherited environment once they are gone.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
-__all__ = ["COOKIE", "alive", "descendants", "escaped_from", "members", "memory_bytes", "signal_all"]
+__all__ = [
+    "COOKIE",
+    "alive",
+    "descendants",
+    "escaped_from",
+    "make_cookie",
+    "members",
+    "memory_bytes",
+    "show_cookie",
+    "signal_all",
+]
 
 COOKIE = "KOUROU_COOKIE"
-"""Environment variable that every process of a node inherits: ``run id:node:attempt``."""
+"""Environment variable that every process of a node inherits; :func:`make_cookie` makes its value."""
+
+_COOKIE_BYTES = 1024
+
+
+def make_cookie(run_id: str, node: str = "", attempt: int = 0) -> str:
+    """The mark of a node's processes; without a node, that of a helper, with room for a node's."""
+    return f"{run_id}:{node}:{attempt}:" if node else f"{run_id}:".ljust(_COOKIE_BYTES)
+
+
+def show_cookie(cookie: str) -> None:
+    """Write a cookie over the one that this process was started with, so that its forks show it as well.
+
+    The kernel shows the environment that a process had when it was started, whatever was changed since; a fork without
+    exec inherits that view. It is overwritten in place, as programs do that change their title.
+    """
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return
+    # Fields 50 and 51 are where the environment starts and ends; the name, which is in brackets, may hold anything.
+    start, end = (int(field) for field in stat.read_text(errors="replace").rpartition(")")[2].split()[47:49])
+    block = b"\0" + ctypes.string_at(start, end - start)
+    at = block.find(f"\0{COOKIE}=".encode())
+    if at < 0:
+        return
+    value_at = at + len(COOKIE) + 2
+    room = block.index(b"\0", value_at) - value_at
+    value = cookie.encode(errors="surrogateescape")
+    if len(value) <= room:
+        ctypes.memmove(start + value_at - 1, value.ljust(room), room)
 
 
 def alive(pid: int) -> bool:

@@ -175,7 +175,7 @@ class Supervisor:
                     self._signal(process.name, signal.SIGKILL, alone=False)
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any]) -> None:
-        env = {**os.environ, **dict(spec.env), sessions.COOKIE: f"{self._run_id}:{spec.name}:{attempt}"}
+        env = {**os.environ, **dict(spec.env), sessions.COOKIE: sessions.make_cookie(self._run_id, spec.name, attempt)}
         try:
             zygote = self._zygote_for(spec.interpreter or sys.executable, spec.interpreter_args, dict(spec.env))
         except OSError as error:
@@ -234,7 +234,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **env, sessions.COOKIE: f"{self._run_id}:zygote:0"},
+                env={**os.environ, **env, sessions.COOKIE: sessions.make_cookie(self._run_id)},
                 start_new_session=True,  # a signal to the launcher's group must not hit the one that cleans up
             )
         return _Zygote(Channel(ours), popen, interpreter, log_file)
@@ -267,7 +267,9 @@ class Supervisor:
         self._zygotes.pop(key, None)
         code = zygote.popen.wait()
         for process in [p for p in self._processes.values() if p.zygote is zygote]:
-            sessions.signal_all(sessions.escaped_from(f"{self._run_id}:{process.name}:{process.attempt}"))
+            cookie = sessions.make_cookie(self._run_id, process.name, process.attempt)
+            session = [pid for pid in sessions.members(process.pid) if pid != process.pid] if process.pid else []
+            sessions.signal_all([*session, *sessions.escaped_from(cookie)])
             words = _last_line(zygote.log_file)
             if zygote.ready:
                 process.verdict = f"was lost, because the zygote that it came from ended with {code}: {words}"

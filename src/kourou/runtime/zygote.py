@@ -226,6 +226,7 @@ def _become(child: Child) -> NoReturn:
         if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, boot["cpus"])
         _set_name(boot["name"])
+        sessions.show_cookie(boot["env"][sessions.COOKIE])
         if boot["payload"] is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
             os.execvpe(boot["argv"][0], boot["argv"], boot["env"])  # noqa: S606 - that is its purpose

@@ -1,0 +1,142 @@
+"""A launcher in a process of its own, for tests in which the launcher's own fate matters."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from polling import until
+
+START_S = 10.0  # a launch takes under a second; this machine may be busy
+
+PRELUDE = """\
+import ctypes, os, signal, subprocess, sys, threading, time
+import kourou as lp
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # one write, so that no other process's text gets into it
+
+def idle():
+    while True:
+        time.sleep(0.01)
+
+"""
+
+
+class Script:
+    """A Python script as a process; ends it at the end of the ``with``.
+
+    Args:
+        folder: where the script is written.
+        source: its text; PRELUDE comes first.
+        env: variables on top of this process's.
+        options: of the interpreter.
+    """
+
+    def __init__(
+        self, folder: Path, source: str, *, env: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self.path = folder / "launcher.py"
+        self.path.write_text(PRELUDE + textwrap.dedent(source), encoding="utf-8")
+        self._popen = subprocess.Popen(
+            [sys.executable, *options, str(self.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, **(env or {})},
+            start_new_session=True,  # so that a group signal of a test cannot reach pytest
+        )
+        self.process = psutil.Process(self._popen.pid)
+        self.lines: list[str] = []
+        self.error_lines: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._popen.stdout, self.lines)),
+            threading.Thread(target=self._read, args=(self._popen.stderr, self.error_lines)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+        self._popen.wait()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        return "\n".join(self.lines)
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error so far."""
+        return "\n".join(self.error_lines)
+
+    def expect(self, pattern: str, within_s: float = START_S) -> re.Match[str]:
+        """Wait for a line of its output that contains ``pattern``."""
+
+        def found() -> re.Match[str] | None:
+            return next((m for line in list(self.lines) if (m := re.search(pattern, line))), None)
+
+        def found_or_ended() -> re.Match[str] | bool | None:
+            return found() or self._popen.poll() is not None
+
+        until(found_or_ended, within_s, f"{pattern!r} in the output: {self.lines} {self.error_lines}")
+        if (match := found()) is None:  # it ended: what it wrote last may still be in the pipe
+            self._join_readers(within_s)
+            match = found()
+        assert match is not None, f"it ended with {self._popen.poll()} and never said {pattern!r}: {self._told()}"
+        return match
+
+    def expect_process(self, name: str, within_s: float = START_S) -> psutil.Process:
+        """Wait for the line ``name PID``, and return that process."""
+        return psutil.Process(int(self.expect(rf"\b{re.escape(name)} (\d+)$", within_s)[1]))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the launcher alone."""
+        self._popen.send_signal(number)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as far as the launcher can tell."""
+        self.signal(signal.SIGINT)
+
+    def end(self, within_s: float = START_S) -> int:
+        """Wait for its end; its exit code (negative: the signal)."""
+        try:
+            code = self._popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the launcher did not end within {within_s} s: {self._told()}") from None
+        self._join_readers(within_s)
+        return code
+
+    def _join_readers(self, within_s: float) -> None:
+        for reader in self._readers:
+            reader.join(within_s)
+
+    def _told(self) -> str:
+        return f"\n--- stdout\n{self.output}\n--- stderr\n{self.errors}"
+
+    @staticmethod
+    def _read(pipe: IO[str] | None, into: list[str]) -> None:
+        assert pipe is not None
+        for line in pipe:
+            into.append(line.rstrip("\n"))

@@ -1,0 +1,52 @@
+"""Waiting for a thing to become true, with a deadline, and telling whether a process is dead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+POLL_S = 0.01
+T = TypeVar("T")
+
+
+def until(holds: Callable[[], T], within_s: float, what: str = "") -> T:
+    """Poll until ``holds()`` is true, and return what it returned; fail after ``within_s`` seconds."""
+    deadline = time.monotonic() + within_s
+    while True:
+        if result := holds():
+            return result
+        assert time.monotonic() < deadline, f"not true within {within_s} s: {what or holds}"
+        time.sleep(POLL_S)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie is dead, and so is one whose pid was given to another."""
+    try:
+        return bool(process.is_running() and process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
+    except psutil.NoSuchProcess:
+        return False
+
+
+def all_gone(processes: Iterable[psutil.Process], within_s: float) -> float:
+    """Wait until all are dead; the seconds it took."""
+    started = time.monotonic()
+    watched = list(processes)
+    assert watched, "there is nothing to watch"
+    until(lambda: not any(alive(p) for p in watched), within_s, f"the end of {watched}")
+    return time.monotonic() - started
+
+
+def marked(runs_dir: Path) -> list[psutil.Process]:
+    """The living processes that have this KOUROU_RUNS_DIR: a launcher of the test and whatever it started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("KOUROU_RUNS_DIR") == str(runs_dir) and alive(process):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
