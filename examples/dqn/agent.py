@@ -13,7 +13,7 @@ from examples.dqn.transitions import Transitions
 
 HIDDEN = 128
 LEARNING_RATE = 1e-3
-TARGET_RATE = 0.01
+TARGET_RATE = 0.02
 MAX_GRADIENT_NORM = 10.0
 
 

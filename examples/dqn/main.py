@@ -12,6 +12,7 @@ It ends once the evaluator's mean return reaches the target, and leaves the lear
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ def make_program(seed: int = 0) -> lp.Program:
         lp.CourierNode(
             ReplayBuffer,
             capacity=50_000,
-            batch_size=64,
+            batch_size=128,
             batches_per_step=0.5,
             warm_up=1_000,
             seed=seed,
@@ -45,7 +46,7 @@ def make_program(seed: int = 0) -> lp.Program:
         label="replay",
     )
     learner = program.add_node(lp.CourierNode(Learner, replay, seed=seed), label="learner")
-    epsilons = np.linspace(0.05, 0.5, ACTORS * ENVIRONMENTS_PER_ACTOR, dtype=np.float32)
+    epsilons = np.linspace(0.02, 0.3, ACTORS * ENVIRONMENTS_PER_ACTOR, dtype=np.float32)
     with program.group("actor"):
         for index in range(ACTORS):
             share = epsilons[index::ACTORS]
@@ -60,10 +61,9 @@ def main() -> int:
     program = make_program(options.seed)
     print(f"DQN on CartPole-v1 as {options.launch_type}: {ACTORS} actors, a learner, an evaluator and a replay buffer")
     started = time.time()
-    # The end of the block stops the program, however it is reached, and raises a node's failure.
+    # The end of the block stops the program, whyever it is reached, and raises what a node failed with.
     with lp.launch(program, options.launch_type):
         curve = follow(program, options.target, started=started, max_seconds=options.max_seconds)
-        lp.stop("the demo has seen enough")
     reached = bool(curve) and curve[-1].mean >= options.target
     if curve:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -86,17 +86,14 @@ def follow(program: lp.Program, target: float, *, started: float, max_seconds: f
     replay = program.handle_to("replay").dereference()
     evaluator = program.handle_to("evaluator").dereference()
     stopping = lp.stop_event()
-    line = ProgressLine()
     curve: list[Evaluation] = []
-    try:
+    # A lost connection means that a node has ended and the program stops; the run will tell why.
+    with contextlib.closing(ProgressLine()) as line, contextlib.suppress(lp.errors.ConnectionLost):
         while not stopping.wait(POLL_S) and time.time() - started < max_seconds:
             curve += evaluator.curve(since=len(curve))
             line.show(describe(replay.stats(), curve, time.time() - started))
             if curve and curve[-1].mean >= target:
                 break
-    except lp.errors.ConnectionLost:
-        pass  # a node has ended, so the program stops; the run tells why
-    line.finish()
     return curve
 
 

@@ -35,7 +35,7 @@ class Actor:
         self._learner = learner
         self._epsilons = epsilons
         self._rng = np.random.default_rng(seed)
-        self._environments = make_environments(len(epsilons))
+        self._environments = make_environments(len(epsilons), sparse_reward=True)
         self._observation, _ = self._environments.reset(seed=seed)
         self._ended = np.zeros(len(epsilons), bool)
         self._steps: list[Step] = []
@@ -129,7 +129,7 @@ class Evaluator:
     """
 
     EPISODES = 20
-    PAUSE_S = 0.5
+    PAUSE_S = 0.1
 
     def __init__(self, learner: lp.CourierClient, replay: lp.CourierClient, seed: int) -> None:
         self._learner = learner

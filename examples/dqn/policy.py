@@ -23,9 +23,15 @@ Weights = Sequence[Floats]
 """Weight and bias of each layer in turn, as torch's ``Module.parameters()`` orders them."""
 
 
-def make_environments(count: int) -> gymnasium.vector.VectorEnv:
-    """Environments that are stepped together. One whose episode has ended starts the next with the following step."""
-    return gymnasium.make_vec(ENVIRONMENT, num_envs=count, vectorization_mode="vector_entry_point")
+def make_environments(count: int, *, sparse_reward: bool = False) -> gymnasium.vector.VectorEnv:
+    """Environments that are stepped together; one whose episode has ended starts the next with the following step.
+
+    ``sparse_reward`` gives -1 when the pole falls instead of 1 for each step until then. The best policy is the same,
+    and the values to learn are small numbers from the start.
+    """
+    return gymnasium.make_vec(
+        ENVIRONMENT, num_envs=count, vectorization_mode="vector_entry_point", sutton_barto_reward=sparse_reward
+    )
 
 
 def action_values(weights: Weights, observations: Floats) -> Floats:

@@ -32,12 +32,10 @@ class ProgressLine:
         elif time.monotonic() - self._last_shown >= self._interval_s:
             self._write(f"{text}\n")
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Leave the latest text standing, and the cursor on a new line."""
-        if self._in_place:
-            self._write("\n")
-        elif self._last_text:
-            self._write(f"{self._last_text}\n")
+        if self._last_text:
+            self._write("\n" if self._in_place else f"{self._last_text}\n")
 
     def _write(self, text: str) -> None:
         self._last_shown = time.monotonic()
