@@ -7,7 +7,7 @@ import dataclasses
 import threading
 import time
 
-__all__ = ["CallInfo", "Cancellation", "Peer", "call_scope", "current_call"]
+__all__ = ["CallInfo", "CallScope", "Cancellation", "Peer", "call_scope", "current_call"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,23 +30,23 @@ class Cancellation:
         deadline: ``time.monotonic()`` at which the caller gives up by itself; None for never.
     """
 
-    __slots__ = ("_event", "_set", "deadline")
+    __slots__ = ("_cancelled", "_event", "deadline")
     _guard = threading.Lock()
 
     def __init__(self, deadline: float | None) -> None:
         self.deadline = deadline
-        self._set = False
+        self._cancelled = False
         self._event: threading.Event | None = None  # made when somebody waits: most calls never do
 
     def is_set(self) -> bool:
         """Whether the caller cancelled, went away or ran out of time."""
-        return self._set or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return self._cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the call is cancelled, at most ``timeout_s`` seconds; whether it is."""
         with self._guard:
             event = self._event = self._event or threading.Event()
-            if self._set:
+            if self._cancelled:
                 event.set()
         if self.deadline is not None:
             left = max(0.0, self.deadline - time.monotonic())
@@ -57,7 +57,7 @@ class Cancellation:
     def set(self) -> None:
         """Cancel."""
         with self._guard:
-            self._set = True
+            self._cancelled = True
             if self._event is not None:
                 self._event.set()
 
@@ -79,9 +79,20 @@ class CallInfo:
     peer: Peer
 
 
-call_scope: contextvars.ContextVar[tuple[str, Cancellation, Peer] | None] = contextvars.ContextVar(
-    "kourou_call", default=None
-)
+class CallScope(Cancellation):
+    """A call, as the code that answers it sees it. One object serves as both: one is made for every call."""
+
+    __slots__ = ("name", "peer")
+
+    def __init__(self, name: str, peer: Peer, deadline: float | None) -> None:
+        self.name = name
+        self.peer = peer
+        self.deadline = deadline
+        self._cancelled = False
+        self._event = None
+
+
+call_scope: contextvars.ContextVar[CallScope | None] = contextvars.ContextVar("kourou_call", default=None)
 
 
 def current_call() -> CallInfo:
@@ -93,5 +104,4 @@ def current_call() -> CallInfo:
     scope = call_scope.get()
     if scope is None:
         raise RuntimeError("current_call() was used outside of a handler")
-    method, cancelled, peer = scope
-    return CallInfo(method=method, deadline=cancelled.deadline, cancelled=cancelled, peer=peer)
+    return CallInfo(method=scope.name, deadline=scope.deadline, cancelled=scope, peer=scope.peer)

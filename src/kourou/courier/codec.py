@@ -39,6 +39,7 @@ class Payload(NamedTuple):
 
 EMPTY_CALL = pickle.dumps(((), {}), _PROTOCOL)
 _EMPTY = Payload(EMPTY_CALL)
+_NONE = Payload(pickle.dumps(None, _PROTOCOL))
 _MAIN = b"__main__"
 
 
@@ -63,11 +64,13 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> P
 
 
 def encode(value: object, what: str) -> Payload:
-    """Any value; ``what`` names it in errors, like ``the result of step``.
+    """Any value; ``what`` says in errors where it comes from.
 
     Raises:
         SerializationError: it cannot be pickled.
     """
+    if value is None:
+        return _NONE
     if type(value) in _PLAIN and (type(value) is not str or len(value) < _IN_BAND_BYTES):  # type: ignore[arg-type]
         return Payload(pickle.dumps(value, _PROTOCOL))
     try:
@@ -75,7 +78,7 @@ def encode(value: object, what: str) -> Payload:
     except Exception as error:
         path, culprit = _culprit({"": value})
         raise SerializationError(
-            f"{what}{path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
+            f"{what} result{path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -86,6 +89,8 @@ def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:  # noqa: ANN401 -
         SerializationError: the value cannot be rebuilt here, for example because a module is missing.
     """
     stream = b"".join(body) if isinstance(body, tuple) else body
+    if stream == _NONE.body:
+        return None
     try:
         return pickle.loads(stream, buffers=buffers)  # noqa: S301 - only after the peer has shown the token
     except Exception as error:

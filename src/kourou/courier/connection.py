@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from kourou.courier.attendant import Attendant
 from kourou.courier.codec import Payload
 from kourou.courier.endpoint import Endpoint
-from kourou.courier.frames import Frame, Kind
+from kourou.courier.frames import Frame, Kind, make_frame
 from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.patrol import ROUND_S
 from kourou.courier.reply import Reply
@@ -26,6 +26,7 @@ from kourou.errors import ProtocolError, RpcError
 
 __all__ = ["Connection"]
 
+_FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
 _LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
 
 
@@ -75,9 +76,10 @@ class Connection:
                 return False
             return True
         body, buffers = payload
-        frame = Frame(Kind.CALL, call_id, timeout_s, reply.method, body, buffers)
+        frame = make_frame((Kind.CALL, call_id, timeout_s, reply.method, body, buffers))
+        busy = not caller_waits and len(self._pending) > _FEW_CALLS
         try:
-            self.wire.send(frame, caller_waits=caller_waits)
+            self.wire.send(frame, caller_waits=caller_waits, may_gather=busy)
         except NotSentError as error:
             unsent = self._pending.pop(call_id, None) is not None
             self.end(error)
@@ -107,6 +109,13 @@ class Connection:
         except (OSError, ProtocolError) as error:
             self.end(error)
 
+    def flush(self) -> None:
+        """Send what was put off."""
+        try:
+            self.wire.flush()
+        except OSError as error:
+            self.end(error)
+
     def end_stream(self, call_id: int) -> None:
         """The items of a stream are not wanted any more. Takes no locks."""
         if self._streams.pop(call_id, None) is not None and self.alive:
@@ -120,22 +129,27 @@ class Connection:
         if not self.wire.pulls:
             reply.sleep(until)
             return
-        if not self._reading.acquire(blocking=False):
-            self._followers[reply] = None
-            if self._reading.acquire(blocking=False):  # the leader left before it could see the new follower
-                self._followers.pop(reply, None)
-            else:
-                try:
-                    reply.sleep(until)
-                finally:
-                    self._followers.pop(reply, None)
-                return
+        if not self._reading.acquire(False) and not self._follow(reply, until):  # noqa: FBT003
+            return
         try:
             while not reply.finished and (until is None or time.monotonic() < until):
                 self._receive(until)
         finally:
             self._reading.release()
-            self._promote()
+            if self._followers or self._pending or self._streams:
+                self._promote()
+
+    def _follow(self, reply: Reply, until: float | None) -> bool:
+        """Wait while another thread reads. True when this thread has the reading lock instead."""
+        self.flush()
+        self._followers[reply] = None
+        try:
+            if self._reading.acquire(blocking=False):  # the leader left before it could see the new follower
+                return True
+            reply.sleep(until)
+        finally:
+            self._followers.pop(reply, None)
+        return False
 
     def glance(self) -> None:
         """Take in the answers that are here already, without waiting."""
@@ -149,6 +163,7 @@ class Connection:
     def watch(self) -> None:
         """Somebody relies on being told: let the background thread read when nobody else does."""
         self._watched += 1
+        self.flush()
         self._attendant.call(urgent=True)
 
     def attend(self) -> None:
@@ -157,11 +172,14 @@ class Connection:
 
     def _receive(self, until: float | None) -> None:
         """With the reading lock held: take in what comes next."""
-        if not self.wire.poll(None if until is None else max(0.0, until - time.monotonic())):
-            return
-        whole = False
+        wire = self.wire
+        whole = True
         try:
-            self.deliver(self.wire.read())
+            wire.flush()
+            if not wire.poll(None if until is None else max(0.0, until - time.monotonic())):
+                return
+            whole = False
+            self.deliver(wire.read())
             whole = True
         except (OSError, ProtocolError) as error:
             whole = True
@@ -185,9 +203,9 @@ class Connection:
     def deliver(self, frames: Sequence[Frame]) -> None:
         """Give answers to those who wait for them."""
         for frame in frames:
-            kind = frame.kind
+            kind = frame[0]
             if kind == Kind.RESULT or kind == Kind.FAILURE:  # noqa: PLR1714 - a set would be built for every frame
-                reply = self._pending.pop(frame.call_id, None)
+                reply = self._pending.pop(frame[1], None)
                 if reply is not None:
                     reply.deliver(frame)
                     if reply.watched:
@@ -226,10 +244,7 @@ class Connection:
                 self.send_quietly(self._later.popleft())
         if not self.alive:
             return None
-        try:
-            self.wire.flush()
-        except OSError as error:
-            self.end(error)
+        self.flush()
         self._expire()
         urgent = bool(self._watched or self._streams)
         if not (self._pending or self._streams):

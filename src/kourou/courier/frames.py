@@ -16,6 +16,7 @@ Nothing in this module waits, locks, or knows what a socket is.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
 from collections.abc import Callable, Sequence
@@ -32,8 +33,10 @@ __all__ = [
     "Kind",
     "Place",
     "body_size",
+    "make_frame",
     "own_memory",
     "pack",
+    "payload_size",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -46,7 +49,10 @@ _MAX_FRAME = 1 << 40  # bytes of all buffers of one frame; beyond any memory, so
 
 _HEAD = struct.Struct("<IBBHIQd")
 _ENTRY = struct.Struct("<QIQ")
+_ENTRY_SIZE = _ENTRY.size
 _HEAD_SIZE = _HEAD.size
+_pack_head = _HEAD.pack
+_unpack_head = _HEAD.unpack_from
 _BODY_IS_LAST_BUFFER = 1
 _IN_STREAM = 0  # the segment number of a buffer that follows its frame
 
@@ -87,6 +93,9 @@ class Frame(NamedTuple):
     buffers: Sequence[Buffer] = ()
 
 
+make_frame = functools.partial(tuple.__new__, Frame)
+"""Makes a frame from a tuple of all its fields; three times faster than the class, for the paths that every call takes."""
+
 Place: TypeAlias = Callable[[int, Sequence[Buffer]], tuple[int, int] | None]
 """Puts a buffer of a given size, given in pieces, into shared memory: its (segment, offset), or None."""
 
@@ -94,6 +103,11 @@ Place: TypeAlias = Callable[[int, Sequence[Buffer]], tuple[int, int] | None]
 def body_size(body: Body) -> int:
     """Bytes of a body, in one piece or in several."""
     return sum(map(len, body)) if type(body) is tuple else len(body)
+
+
+def payload_size(body: Body, buffers: Sequence[Buffer]) -> int:
+    """Bytes of a body and its buffers."""
+    return body_size(body) + sum(map(len, buffers))
 
 
 def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
@@ -104,9 +118,12 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
         place: puts bulk into shared memory; without it everything goes through the stream.
     """
     kind, call_id, number, method, body, buffers = frame
-    name = method.encode()
     if not buffers and type(body) is bytes and len(body) <= INLINE_BODY_BYTES:
-        return [_HEAD.pack(len(name) + len(body), kind, 0, len(name), 0, call_id, number) + name + body]
+        if not method:
+            return [_pack_head(len(body), kind, 0, 0, 0, call_id, number) + body]
+        name = method.encode()
+        return [_pack_head(len(name) + len(body), kind, 0, len(name), 0, call_id, number) + name + body]
+    name = method.encode()
     flags = 0
     bulk: list[tuple[int, tuple[Buffer, ...]]] = [(len(buffer), (buffer,)) for buffer in buffers]
     if body_size(body) > INLINE_BODY_BYTES:
@@ -123,8 +140,8 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
         if placed is None:
             follow.extend(pieces)
     inline.extend(body if isinstance(body, tuple) else (body,))
-    size = len(name) + _ENTRY.size * len(bulk) + body_size(body)
-    inline[0] = _HEAD.pack(size, kind, flags, len(name), len(bulk), call_id, number)
+    size = len(name) + _ENTRY_SIZE * len(bulk) + body_size(body)
+    inline[0] = _pack_head(size, kind, flags, len(name), len(bulk), call_id, number)
     return [b"".join(inline), *follow]
 
 
@@ -171,18 +188,18 @@ class FrameParser:
         self._allocate = allocate
         self._rest = b""  # the beginning of a frame whose inline part is not complete
         self._unfinished: _Unfinished | None = None
-        self._empty: list[memoryview] = []  # what is still to be filled, the next one last
+        self.filling: list[memoryview] = []  # bulk that is still to come, the next one last
 
     @property
-    def sink(self) -> memoryview | None:
-        """Where the next bytes of the stream belong, when they are bulk: read them right into it, then ``filled``."""
-        return self._empty[-1] if self._empty else None
+    def sink(self) -> memoryview:
+        """While ``filling``: where the next bytes of the stream belong. Read them right into it, then call ``filled``."""
+        return self.filling[-1]
 
     def filled(self, count: int) -> list[Frame]:
         """``count`` bytes were written at the start of ``sink``."""
-        view = self._empty.pop()
+        view = self.filling.pop()
         if count < len(view):
-            self._empty.append(view[count:])
+            self.filling.append(view[count:])
         return self._completed()
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -192,24 +209,25 @@ class FrameParser:
             ProtocolError: what arrived is not a frame, or passes a limit. The stream is of no use afterwards.
         """
         frames: list[Frame] = []
-        if self._empty:
+        if self.filling:
             data = self._fill(data, frames)
         if self._rest:
             data = self._rest + data
             self._rest = b""
         start, end = 0, len(data)
         while end - start >= _HEAD_SIZE:
-            inline, kind, flags, name_size, count, call_id, number = _HEAD.unpack_from(data, start)
+            inline, kind, flags, name_size, count, call_id, number = _unpack_head(data, start)
             if not 0 < kind <= _LAST_KIND or inline > _MAX_INLINE or count > _MAX_BUFFERS:
                 raise ProtocolError(f"not a frame: kind {kind}, {inline} bytes, {count} buffers")
-            stop = start + _HEAD_SIZE + inline
+            name_start = start + _HEAD_SIZE
+            stop = name_start + inline
             if stop > end:
                 break
-            body_start = start + _HEAD_SIZE + name_size + _ENTRY.size * count
+            body_start = name_start + name_size + (_ENTRY_SIZE * count if count else 0)
             if body_start > stop or flags > _BODY_IS_LAST_BUFFER or (flags and not count):
                 raise ProtocolError("a frame whose parts do not fit in it")
-            name = _name(data[start + _HEAD_SIZE : start + _HEAD_SIZE + name_size]) if name_size else ""
-            frame = Frame(kind, call_id, number, name, data[body_start:stop])
+            name = _name(data[name_start : name_start + name_size]) if name_size else ""
+            frame = make_frame((kind, call_id, number, name, data[body_start:stop], ()))
             start = stop
             if kind >= _FIRST_CONTROL:
                 self._control(frame)
@@ -217,8 +235,8 @@ class FrameParser:
             if not count:
                 frames.append(frame)
                 continue
-            self._begin(frame, bool(flags), data[body_start - _ENTRY.size * count : body_start])
-            if self._empty:
+            self._begin(frame, bool(flags), data[body_start - _ENTRY_SIZE * count : body_start])
+            if self.filling:
                 data, start = self._fill(data[start:], frames), 0
                 end = len(data)
             else:
@@ -245,13 +263,13 @@ class FrameParser:
                 view = self._resolve(segment, offset, size)
             buffers.append(view)
         self._unfinished = _Unfinished(frame, body_is_last, buffers)
-        self._empty = empty[::-1]
+        self.filling = empty[::-1]
 
     def _fill(self, data: bytes, frames: list[Frame]) -> bytes:
         """Copy bulk out of ``data`` into its places; what is left belongs to the next frame."""
         source = memoryview(data)
-        while self._empty and source:
-            sink = self._empty[-1]
+        while self.filling and source:
+            sink = self.filling[-1]
             count = min(len(sink), len(source))
             sink[:count] = source[:count]
             source = source[count:]
@@ -259,7 +277,7 @@ class FrameParser:
         return bytes(source)
 
     def _completed(self) -> list[Frame]:
-        if self._empty or self._unfinished is None:
+        if self.filling or self._unfinished is None:
             return []
         frame = self._unfinished.finished()
         self._unfinished = None

@@ -18,8 +18,10 @@ _NEVER_BOUND = frozenset({"set_courier_server"})  # Launchpad's hook: called by 
 
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
 _SLOW_S = 1e-3  # a handler above this must not run where others wait for it
-_TRUSTED_AFTER = 8  # fast runs in a row before a caller's own thread runs a handler
-_DISTRUST = -64  # fast runs in a row that a slow method needs to be believed again
+_TRUSTED = 8  # fast runs before a caller's own thread runs a handler
+_MOST_TRUST = 16
+_PENALTY = 12  # for a slow run: a method that was always fast survives one, since the system may have been at fault
+_LEAST_TRUST = -64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class MethodMetrics:
     Attributes:
         calls: answered calls, errors included.
         errors: answers that were exceptions.
-        in_flight: calls that run now.
+        in_flight: calls that run now, or wait for a thread.
         seconds: time spent in the handler, summed.
         bytes_in, bytes_out: arguments and results as they were encoded.
         latency_us_log2: how many calls took less than 2**i microseconds (and not less than 2**(i-1)).
@@ -50,32 +52,24 @@ class Method:
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.function = function
-        self.calls = self.errors = self.running = self.bytes_in = self.bytes_out = 0
+        self.calls = self.errors = self.bytes_in = self.bytes_out = 0
         self.seconds = 0.0
         self.histogram = [0] * 40
-        self.trust = 0
+        self.trust = 0  # below zero: it was slow lately, and must not run where others wait for it
         self._lock = threading.Lock()
 
     @property
     def trusted(self) -> bool:
         """It was fast so often that a caller may wait for it in its own thread."""
-        return self.trust >= _TRUSTED_AFTER
-
-    @property
-    def suspect(self) -> bool:
-        """It was slow lately: run it where nobody waits behind it."""
-        return self.trust < 0
-
-    def distrust(self) -> None:
-        """It held others up."""
-        self.trust = _DISTRUST
+        return self.trust >= _TRUSTED
 
     def record(self, seconds: float, *, failed: bool, bytes_in: int, bytes_out: int) -> None:
         """One call was answered after ``seconds`` in the handler."""
         if seconds < _FAST_S:
-            self.trust += 1
-        elif seconds > _SLOW_S:
-            self.trust = _DISTRUST
+            if self.trust < _MOST_TRUST:
+                self.trust += 1
+        elif seconds > _SLOW_S and self.trust > _LEAST_TRUST:
+            self.trust -= _PENALTY
         with self._lock:
             self.calls += 1
             self.errors += failed
@@ -84,14 +78,14 @@ class Method:
             self.bytes_out += bytes_out
             self.histogram[int(seconds * 1e6).bit_length()] += 1
 
-    def metrics(self) -> MethodMetrics:
+    def metrics(self, in_flight: int) -> MethodMetrics:
         """The record so far."""
         with self._lock:
             last = max((index for index, count in enumerate(self.histogram) if count), default=-1)
             return MethodMetrics(
                 calls=self.calls,
                 errors=self.errors,
-                in_flight=self.running,
+                in_flight=in_flight,
                 seconds=self.seconds,
                 bytes_in=self.bytes_in,
                 bytes_out=self.bytes_out,
@@ -144,9 +138,12 @@ class MethodTable:
         Raises:
             UnknownMethod: there is none; lists what there is, the likely ones first.
         """
-        method = self._methods.get(name) or self._methods.get(ANY_METHOD)
+        methods = self._methods
+        method = methods.get(name)
         if method is None:
-            raise self._unknown(name)
+            method = methods.get(ANY_METHOD)
+            if method is None:
+                raise self._unknown(name)
         return method
 
     def all(self) -> Iterable[Method]:

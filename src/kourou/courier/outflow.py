@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou.courier import codec
 from kourou.courier.calls import call_scope
-from kourou.courier.frames import Frame, Kind, body_size
+from kourou.courier.frames import Frame, Kind, payload_size
 from kourou.errors import SerializationError, ServerOverloaded
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Outflow:
         self._lock = threading.Lock()
         self._unacknowledged: deque[int] = deque()  # sizes of the items that the reader has not taken
         self._bytes = 0
+        self._sent = 0
         self._parked = False
         self._cancelled = False
         self._unsendable = False  # the last item could not be pickled
@@ -74,9 +76,9 @@ class Outflow:
     def _advance(self) -> None:
         call = self._call
         start = time.perf_counter()
-        scope = call_scope.set((call.name, call.cancelled, call.session.peer))
+        scope = call_scope.set(call)
         try:
-            with call.session.dispatcher.call_context():
+            with (call.session.dispatcher.call_context or contextlib.nullcontext)():
                 while self._may_send():
                     if self._cancelled:
                         self._generator.close()
@@ -97,7 +99,8 @@ class Outflow:
         except SerializationError:
             self._unsendable = True
             raise
-        size = body_size(body) + sum(map(len, buffers))
+        size = payload_size(body, buffers)
+        self._sent += size
         with self._lock:
             self._unacknowledged.append(size)
             self._bytes += size
@@ -107,4 +110,4 @@ class Outflow:
         call = self._call
         if call.session.calls.pop(call.call_id, None) is call:
             call.session.send(Frame(Kind.END, call.call_id))
-            call.method.record(0.0, failed=False, bytes_in=call.received, bytes_out=0)
+            call.method.record(0.0, failed=False, bytes_in=0, bytes_out=self._sent)

@@ -133,7 +133,10 @@ class Reply(Future[Any]):
 
     def deliver(self, frame: Frame) -> None:
         """The answer came. Unpickling it is left to the thread that wants it."""
-        self._finish(_FINISHED, frame=frame)
+        self._frame = frame  # whoever took the call off the connection's list is the only one who may end it: no lock
+        self._state = _FINISHED
+        if self.gate is not None:
+            _open(self.gate)
 
     def complete(self, result: object) -> None:
         """The answer came, and needs no unpickling."""

@@ -121,7 +121,7 @@ class Server:
 
     def metrics(self) -> Mapping[str, MethodMetrics]:
         """What happened to each method so far."""
-        return {method.name: method.metrics() for method in self._methods.all() if method.name != LIST_METHODS}
+        return {name: metrics for name, metrics in self._dispatcher.metrics().items() if name != LIST_METHODS}
 
     # -- life -------------------------------------------------------------------------------------------------
 

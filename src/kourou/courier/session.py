@@ -7,14 +7,15 @@ import contextlib
 import inspect
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from kourou.courier import codec, failures
-from kourou.courier.calls import Cancellation, Peer, call_scope
-from kourou.courier.frames import Body, Frame, Kind, body_size
-from kourou.courier.methods import Method, MethodTable
+from kourou.courier.calls import CallScope, Peer, call_scope
+from kourou.courier.frames import Frame, Kind, make_frame, payload_size
+from kourou.courier.methods import Method, MethodMetrics, MethodTable
 from kourou.courier.outflow import Outflow
 from kourou.courier.workers import WorkerPool
 from kourou.errors import (
@@ -50,7 +51,7 @@ class Dispatcher:
         self.name = name
         self.methods = methods
         self.pool = pool
-        self.call_context = call_context or contextlib.nullcontext
+        self.call_context = call_context
         self.stopping = False
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
@@ -72,10 +73,15 @@ class Dispatcher:
             sessions = list(self._sessions)
         return [call for session in sessions for call in list(session.calls.values())]
 
+    def metrics(self) -> dict[str, MethodMetrics]:
+        """What happened to each method."""
+        in_flight = Counter(call.method for call in self.running())
+        return {method.name: method.metrics(in_flight[method]) for method in self.methods.all()}
+
     def fail_all(self, reason: str) -> None:
         """Answer every open call with ``CallCancelled`` and tell the handlers; they may run on, unheard."""
         for call in self.running():
-            call.cancelled.set()
+            call.set()
             call.fail(CallCancelled(f"{call.name} of {self.name}: {reason}"))
         loop = self._loop
         if loop is not None:
@@ -149,38 +155,38 @@ class Session:
                 call.abandon()
 
     def _begin(self, frame: Frame) -> RunningCall | None:
-        if not frame.number >= 0 or frame.call_id in self.calls:  # the first is false for NaN, too
-            raise ProtocolError(f"a call with the time-out {frame.number} and the number {frame.call_id}")
-        deadline = time.monotonic() + frame.number if frame.number else None
-        call = RunningCall(self, frame, deadline)
+        _, call_id, timeout_s, name, _, _ = frame
+        if not timeout_s >= 0 or call_id in self.calls:  # the first is false for NaN, too
+            raise ProtocolError(f"a call with the time-out {timeout_s} and the number {call_id}")
+        call = RunningCall(self, frame, time.monotonic() + timeout_s if timeout_s else None)
+        dispatcher = self.dispatcher
         try:
-            call.method = self.dispatcher.methods.get(frame.method)
+            call.method = dispatcher.methods.get(name)
         except RpcError as error:
             call.refuse(error)
             return None
-        if self.dispatcher.stopping:
-            call.refuse(CallCancelled(f"{frame.method}: {self.dispatcher.name} is stopping"))
+        if dispatcher.stopping:
+            call.refuse(CallCancelled(f"{name}: {dispatcher.name} is stopping"))
             return None
-        self.calls[frame.call_id] = call
+        self.calls[call_id] = call
         return call
 
 
-class RunningCall:
+class RunningCall(CallScope):
     """One call from the moment it arrives until its answer is sent."""
 
-    __slots__ = ("body", "buffers", "call_id", "cancelled", "method", "name", "outflow", "received", "session")
+    __slots__ = ("body", "buffers", "call_id", "method", "outflow", "session")
 
     method: Method
 
-    def __init__(self, session: Session, frame: Frame, deadline: float | None) -> None:
+    def __init__(self, session: Session, frame: Frame, deadline: float | None) -> None:  # no super(): it would show
+        _, self.call_id, _, self.name, self.body, self.buffers = frame
         self.session = session
-        self.call_id = frame.call_id
-        self.name = frame.method
-        self.body: Body = frame.body
-        self.buffers = frame.buffers
-        self.received = body_size(frame.body) + sum(map(len, frame.buffers))
-        self.cancelled = Cancellation(deadline)
+        self.peer = session.peer
+        self.deadline = deadline
         self.outflow: Outflow | None = None
+        self._cancelled = False
+        self._event = None
 
     def enqueue(self) -> None:
         """Run in the pool, as soon as a thread is free."""
@@ -194,67 +200,64 @@ class RunningCall:
         Args:
             borrowed: this is the thread of the caller. What means to end that thread (Ctrl-C, stop) is raised in it.
         """
-        if self.cancelled.is_set():
+        if self.deadline is not None and self.is_set():
             self.fail(DeadlineExceeded(f"{self.name}: the deadline passed before a thread was free"))
             return
-        scope = call_scope.set((self.name, self.cancelled, self.session.peer))
-        method = self.method
-        method.running += 1
-        start = time.perf_counter()
-        result: object = None
-        error: BaseException | None = None
-        unreadable = False
+        body, buffers = self.body, self.buffers
+        self.body, self.buffers = b"", ()  # what the handler lets go of shall be free at once
+        received = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
         try:
-            try:
-                args, kwargs = codec.decode_call(self.body, self.buffers)
-            except SerializationError:
-                unreadable = True
+            args, kwargs = codec.decode_call(body, buffers)
+        except SerializationError as error:
+            self.fail(error, received=received)
+            return
+        del body, buffers
+        context = self.session.dispatcher.call_context
+        scope = call_scope.set(self)
+        start = time.perf_counter()
+        try:
+            if context is None:
+                result = self.method.function(*args, **kwargs)
+            else:
+                with context():
+                    result = self.method.function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - SystemExit, too: a handler must not end the server
+            self.fail(error, by_handler=True, seconds=time.perf_counter() - start, received=received)
+            if borrowed and isinstance(error, KeyboardInterrupt | StopRequested):
                 raise
-            finally:
-                self.body, self.buffers = b"", ()
-            with self.session.dispatcher.call_context():
-                result = method.function(*args, **kwargs)
-        except BaseException as raised:  # SystemExit, too: a handler must not end the server
-            error = raised
+            return
         finally:
-            method.running -= 1
             call_scope.reset(scope)
         seconds = time.perf_counter() - start
-        if error is not None:
-            self.fail(error, by_handler=not unreadable, seconds=seconds)
-            if borrowed and isinstance(error, KeyboardInterrupt | StopRequested):
-                raise error
-        elif inspect.iscoroutine(result):
-            self._await(result, start)
-        elif inspect.isgenerator(result):
-            self.outflow = Outflow(self, result)
-            self.session.send(Frame(Kind.STREAM, self.call_id))
-            self.outflow.start()
-        else:
-            self.answer(result, seconds)
+        if result is not None and self._goes_on(result, start):
+            return
+        self.answer(result, seconds, received)
 
-    def answer(self, result: object, seconds: float) -> None:
+    def answer(self, result: object, seconds: float, received: int) -> None:
         """Send what the handler returned."""
-        if self.cancelled.is_set():
-            self.fail(DeadlineExceeded(f"{self.name}: finished after its deadline"), seconds=seconds)
+        if self.deadline is not None and self.is_set():
+            self.fail(DeadlineExceeded(f"{self.name}: finished after its deadline"), seconds=seconds, received=received)
             return
         try:
-            body, buffers = codec.encode(result, f"the result of {self.name}")
+            body, buffers = codec.encode(result, self.name)
         except SerializationError as error:
-            self.fail(error, by_handler=False, seconds=seconds)
+            self.fail(error, seconds=seconds, received=received)
             return
-        if self.session.calls.pop(self.call_id, None) is not self:
+        session = self.session
+        if session.calls.pop(self.call_id, None) is not self:
             return  # cancelled, or failed by a server that stops
-        self.session.send(Frame(Kind.RESULT, self.call_id, 0.0, "", body, buffers))
-        sent = body_size(body) + sum(map(len, buffers))
-        self.method.record(seconds, failed=False, bytes_in=self.received, bytes_out=sent)
+        session.send(make_frame((Kind.RESULT, self.call_id, 0.0, "", body, buffers)))
+        sent = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
+        self.method.record(seconds, failed=False, bytes_in=received, bytes_out=sent)
 
-    def fail(self, error: BaseException, *, by_handler: bool = False, seconds: float = 0.0) -> None:
+    def fail(
+        self, error: BaseException, *, by_handler: bool = False, seconds: float = 0.0, received: int = 0
+    ) -> None:
         """Answer with an error, unless the call has its answer."""
         if self.session.calls.pop(self.call_id, None) is not self:
             return
         sent = self.refuse(error, by_handler=by_handler)
-        self.method.record(seconds, failed=True, bytes_in=self.received, bytes_out=sent)
+        self.method.record(seconds, failed=True, bytes_in=received, bytes_out=sent)
 
     def refuse(self, error: BaseException, *, by_handler: bool = False) -> int:
         """Send an error; the size of its description in bytes."""
@@ -262,28 +265,41 @@ class RunningCall:
         failure = failures.describe(error, node=node, method=self.name, raised_by_handler=by_handler)
         body, buffers = codec.encode(tuple(failure), "an exception")
         self.session.send(Frame(Kind.FAILURE, self.call_id, 0.0, "", body, buffers))
-        return body_size(body)
+        return payload_size(body, buffers)
 
     def abandon(self) -> None:
         """The caller does not want an answer any more."""
-        self.cancelled.set()
+        self.set()
         if self.outflow is not None:
             self.outflow.cancel()
 
-    def _await(self, coroutine: Any, start: float) -> None:  # noqa: ANN401 - a coroutine of anything
-        """Let the event loop finish a coroutine handler; no thread waits for it."""
+    def _goes_on(self, result: object, start: float) -> bool:
+        """Whether the handler has only begun: a coroutine or a generator."""
+        if inspect.iscoroutine(result):
+            self._await(result, start)
+        elif inspect.isgenerator(result):
+            self.outflow = Outflow(self, result)
+            self.session.send(Frame(Kind.STREAM, self.call_id))
+            self.outflow.start()
+        else:
+            return False
+        return True
 
-        async def scoped() -> Any:  # noqa: ANN401
-            call_scope.set((self.name, self.cancelled, self.session.peer))
-            with self.session.dispatcher.call_context():
+    def _await(self, coroutine: Any, start: float) -> None:
+        """Let the event loop finish a coroutine handler; no thread waits for it."""
+        context = self.session.dispatcher.call_context or contextlib.nullcontext
+
+        async def scoped() -> Any:
+            call_scope.set(self)
+            with context():
                 return await coroutine
 
-        def done(future: Any) -> None:  # noqa: ANN401 - concurrent.futures.Future
+        def done(future: Any) -> None:
             seconds = time.perf_counter() - start
-            error = future.exception()
+            error = CallCancelled(f"{self.name}: the server stopped") if future.cancelled() else future.exception()
             if error is not None:
-                self.fail(error, by_handler=True, seconds=seconds)
+                self.fail(error, by_handler=not future.cancelled(), seconds=seconds)
             else:
-                self.answer(future.result(), seconds)
+                self.answer(future.result(), seconds, 0)
 
         asyncio.run_coroutine_threadsafe(scoped(), self.session.dispatcher.event_loop()).add_done_callback(done)

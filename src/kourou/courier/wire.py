@@ -48,12 +48,13 @@ class Wire(Protocol):
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
 
-    def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """Send, from any thread. When it returns, the frame's buffers may change.
 
         Args:
             frame: what to send.
             caller_waits: the calling thread has nothing to do until the answer comes.
+            may_gather: the frame may be put off until there are more, or until ``flush``.
 
         Raises:
             NotSentError: the connection is gone, and the frame was not sent.

@@ -66,9 +66,9 @@ class GrpcWire(PushingWire):
         self._receiver = receiver
         self._started.set()
 
-    def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """See ``Wire``."""
-        del caller_waits  # gRPC sends from a thread of its own in any case
+        del caller_waits, may_gather  # gRPC sends from a thread of its own in any case
         self._outbox.put(pack(frame))
 
     def close(self) -> None:

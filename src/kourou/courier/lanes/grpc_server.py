@@ -159,7 +159,7 @@ class GrpcListener:
 
     def _answer_metrics(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.MetricsReply:
         self._authenticate(context)
-        methods = [_metrics(method.name, method.metrics()) for method in self._dispatcher.methods.all()]
+        methods = [_metrics(name, metrics) for name, metrics in self._dispatcher.metrics().items()]
         return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.pool.queued)
 
 

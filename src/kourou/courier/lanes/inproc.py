@@ -72,8 +72,9 @@ class InprocWire(PushingWire):
         self._receiver = receiver
         self._listener.connected(self)
 
-    def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """See ``Wire``."""
+        del may_gather  # there is nothing to save
         if self._closed:
             raise NotSentError("the connection is closed")
         call = self._session.accept(_owned(frame))

@@ -7,6 +7,7 @@ one thread writes, others only queue; it takes their frames along.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -24,8 +25,12 @@ __all__ = ["LocalWire", "dial"]
 
 _DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
 _READ_BYTES = 64 << 10
-_GATHER_BYTES = 256 << 10  # written at once, when several threads have queued frames
+_GATHER_BYTES = 256 << 10  # written at once, when several frames are queued
+_GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
+_SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
 _POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
+
+_main_thread = threading.main_thread().ident
 
 
 class LocalWire:
@@ -37,9 +42,10 @@ class LocalWire:
     def __init__(self, main: socket.socket, side: socket.socket, path: str) -> None:
         self._main = main
         self._path = path
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing: deque[Buffer] = deque()
         self._writing = threading.Lock()
         self._memory = Memory(side, self._outgoing.append, self._returned)
+        self._returns = self._memory.returns
         self._parser = FrameParser(self._memory.resolve, control=self._memory.control)
         self._readable = select.poll()
         self._readable.register(main, select.POLLIN)
@@ -50,19 +56,31 @@ class LocalWire:
         """See ``Wire``."""
         self._receiver = receiver
 
-    def send(self, frame: Frame, *, caller_waits: bool = False) -> None:
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """See ``Wire``."""
         del caller_waits  # the caller's thread writes in any case
         parts = pack(frame, self._memory.place)
         if len(parts) > 1:
             self._write_through(parts)
             return
-        self._outgoing.append(bytes(parts[0]))
-        self.flush()
+        part = parts[0]
+        queue = self._outgoing
+        if may_gather and len(queue) < _GATHER_FRAMES and len(part) <= _SMALL_BYTES:
+            queue.append(part)
+            return
+        if not queue and not self._returns and self._writing.acquire(False):  # noqa: FBT003
+            try:  # the common case: nothing to take along
+                self._write(part)
+            finally:
+                self._writing.release()
+        else:
+            queue.append(part)
+        if queue:
+            self.flush()
 
     def flush(self) -> None:
         """See ``Wire``."""
-        while self._outgoing or self._memory.has_returns:
+        while self._outgoing or self._returns:
             if not self._writing.acquire(blocking=False):
                 return  # whoever writes takes it along
             try:
@@ -72,21 +90,21 @@ class LocalWire:
 
     def poll(self, timeout_s: float | None) -> bool:
         """See ``Wire``."""
-        if timeout_s is None and threading.current_thread() is not threading.main_thread():
+        if timeout_s is None and threading.get_ident() != _main_thread:
             return True  # nothing can interrupt this thread, so it may block in ``read``
         return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
 
     def read(self) -> Sequence[Frame]:
         """See ``Wire``."""
-        sink = self._parser.sink
-        if sink is not None:
-            count = self._main.recv_into(sink)
-            if count:
-                return self._parser.filled(count)
-        else:
+        parser = self._parser
+        if not parser.filling:
             data = self._main.recv(_READ_BYTES)
             if data:
-                return self._parser.feed(data)
+                return parser.feed(data)
+        else:
+            count = self._main.recv_into(parser.sink)
+            if count:
+                return parser.filled(count)
         raise ConnectionResetError("the server closed the connection")
 
     def close(self) -> None:
@@ -103,12 +121,12 @@ class LocalWire:
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def _gather(self) -> bytes:
+    def _gather(self) -> Buffer:
         """With the writing lock held: what is to be written next."""
         queue = self._outgoing
-        if not self._memory.has_returns and len(queue) == 1:
+        if not self._returns and len(queue) == 1:
             return queue.popleft()
-        parts = [self._memory.returns()] if self._memory.has_returns else []
+        parts: list[Buffer] = [self._memory.return_blocks()] if self._returns else []
         size = 0
         while queue and size < _GATHER_BYTES:
             parts.append(queue.popleft())
@@ -134,6 +152,8 @@ class LocalWire:
             sent = 0
         except ConnectionError as error:
             raise NotSentError(*error.args) from error
+        if sent == len(data):
+            return
         view = memoryview(data)[sent:]
         while view:
             self._wait_for_room()
@@ -154,6 +174,14 @@ class LocalWire:
         """There are blocks to return: with the next frame, or else by the background thread."""
         if self._receiver is not None:
             self._receiver.attend()
+
+
+def _forked() -> None:
+    global _main_thread  # noqa: PLW0603 - in a child of fork another thread is the main one
+    _main_thread = threading.main_thread().ident
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalWire:

@@ -25,7 +25,7 @@ from kourou.errors import ProtocolError, Unauthenticated
 __all__ = ["LocalListener"]
 
 _GREETING_S = 10.0  # how long a client may take to say who it is
-_TRIM_S = 10.0  # how often unused shared memory is given back
+_HOUSEKEEPING_S = 10.0  # how often connections are looked over
 
 
 class LocalListener:
@@ -51,7 +51,8 @@ class LocalListener:
         self._busy_since: float | None = None
         self._served = self._seen = 0
         self._stopped = False
-        self._trimmed = time.monotonic()
+        self._housekeeping_is_due = False
+        self._kept_house = time.monotonic()
         self._watchman = Patrol(self._watch, "kourou-watchman")
         self._epoll.register(self._listener, select.EPOLLIN)
         self._epoll.register(self._alarm, select.EPOLLIN)
@@ -95,13 +96,18 @@ class LocalListener:
                     return
             if self._term != term:
                 return
-            timeout_s = _GREETING_S if self._connections else -1
-            events = self._epoll.poll(timeout_s)
+            events = self._epoll.poll(_HOUSEKEEPING_S if self._connections else -1)
+            self._housekeeping_is_due |= not events
             if self._term != term:
                 return
             for descriptor, mask in events:
-                self._event(descriptor, mask, ident)
-            self._housekeeping()
+                connection = self._connections.get(descriptor)
+                if connection is None:
+                    self._accept_or_wake(descriptor, ident)
+                else:
+                    self._event(connection, mask)
+            if self._housekeeping_is_due:
+                self._housekeeping()
 
     def _serve(self, connection: LocalConnection, term: int) -> bool:
         """Act on the frames that a connection has sent. False when this thread is not the leader any more."""
@@ -109,21 +115,18 @@ class LocalListener:
         session = connection.session
         assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
         pool = self._dispatcher.pool
+        has_slot = pool.try_enter()  # one for the whole batch: it is over in a moment, or this thread is deposed
+        self._watchman.call()
         try:
             while frames:
                 call = session.accept(frames.popleft())
                 if call is None:
                     continue
-                if call.method.suspect or not pool.try_enter():
+                if not has_slot or call.method.trust < 0:
                     call.enqueue()
                     continue
                 self._busy_since = time.monotonic()
-                self._served += 1
-                self._watchman.call()
-                try:
-                    call.run()
-                finally:
-                    pool.leave()
+                call.run()
                 with self._guard:
                     self._busy_since = None
                     if self._term != term:
@@ -132,34 +135,35 @@ class LocalListener:
         except ProtocolError:
             frames.clear()
             self._drop(connection)
+        finally:
+            self._served += 1
+            if has_slot:
+                pool.leave()
         self._unserved.popleft()
         connection.flush()
         return True
 
-    def _event(self, descriptor: int, mask: int, ident: int) -> None:
-        if descriptor == self._alarm:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._alarm)
-            return
-        connection = self._connections.get(descriptor)
-        if connection is None:
-            self._accept(ident)
-            return
+    def _event(self, connection: LocalConnection, mask: int) -> None:
+        """There is something to read, or room to write."""
         try:
             if mask & select.EPOLLOUT:
                 connection.drain()
             if mask & ~select.EPOLLOUT:
-                self._read(connection)
+                if connection.session is None:
+                    connection.read_greeting(self._dispatcher, self._token)
+                elif connection.read() and connection not in self._unserved:
+                    self._unserved.append(connection)
         except (OSError, ProtocolError, Unauthenticated):
             self._drop(connection)
 
-    def _read(self, connection: LocalConnection) -> None:
-        if connection.session is None:
-            connection.read_greeting(self._dispatcher, self._token)
-        elif connection.read() and connection not in self._unserved:
-            self._unserved.append(connection)
-
-    def _accept(self, ident: int) -> None:
+    def _accept_or_wake(self, descriptor: int, ident: int) -> None:
+        """A client wants to connect, or another thread wants the leader to look at something."""
+        if descriptor == self._alarm:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._alarm)
+            return
+        if descriptor != self._listener.fileno():
+            return  # of a connection that was dropped a moment ago
         with contextlib.suppress(OSError):  # no descriptors left, or the client has gone: it may try again
             main, _ = self._listener.accept()
             if not local_socket.same_user(main):
@@ -174,23 +178,26 @@ class LocalListener:
         connection.close()
 
     def _housekeeping(self) -> None:
+        """Send strangers away who do not greet, and give back shared memory that is not used."""
+        self._housekeeping_is_due = False
         now = time.monotonic()
-        if now - self._trimmed < _TRIM_S:
-            return
-        self._trimmed = now
         for connection in list(self._connections.values()):
-            if connection.session is None and now - connection.since > _GREETING_S:
-                self._drop(connection)
-            else:
+            if connection.session is not None:
                 connection.trim()
+            elif now - connection.since > _GREETING_S:
+                self._drop(connection)
 
     # -- the watchman -----------------------------------------------------------------------------------------
 
     def _watch(self) -> float | None:
         """Depose a leader that is stuck in a handler."""
         for connection in list(self._connections.values()):
-            if connection.memory is not None and connection.memory.has_returns and self._busy_since is None:
+            if connection.memory is not None and connection.memory.returns and self._busy_since is None:
                 connection.flush()
+        now = time.monotonic()
+        if now - self._kept_house > _HOUSEKEEPING_S:
+            self._kept_house = now
+            self._housekeeping_is_due = True
         active = self._served != self._seen
         self._seen = self._served
         since = self._busy_since

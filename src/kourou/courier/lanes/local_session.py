@@ -9,9 +9,10 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 
 from kourou.courier.calls import Peer
-from kourou.courier.frames import Frame, FrameParser, pack
+from kourou.courier.frames import Buffer, Frame, FrameParser, Place, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.memory import Memory
 from kourou.courier.session import Dispatcher, Session
@@ -46,7 +47,9 @@ class LocalConnection:
         self._greeting = b""
         self._side: socket.socket | None = None
         self._parser = FrameParser()
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing: deque[Buffer] = deque()
+        self._place: Place | None = None
+        self._returns: Collection[object] = ()
         self._unsent = memoryview(b"")
         self._writing = threading.Lock()
         self._mask = select.EPOLLIN
@@ -86,6 +89,7 @@ class LocalConnection:
         self._side.setblocking(False)
         self._main.send(local_socket.WELCOME)
         self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchman)
+        self._place, self._returns = self.memory.place, self.memory.returns
         self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
         process, _, _ = local_socket.peer(self._main)
         self.session = Session(dispatcher, Peer(lane="local", address=f"pid:{process}"), self.post)
@@ -97,44 +101,43 @@ class LocalConnection:
             OSError: the client is gone.
             ProtocolError: what came makes no sense.
         """
-        sink = self._parser.sink
+        parser = self._parser
         try:
-            if sink is None:
+            if not parser.filling:
                 data = self._main.recv(_READ_BYTES)
                 count = len(data)
-                frames = self._parser.feed(data) if data else []
+                frames = parser.feed(data)
             else:
-                count = self._main.recv_into(sink)
-                frames = self._parser.filled(count) if count else []
+                count = self._main.recv_into(parser.sink)
+                frames = parser.filled(count) if count else []
         except BlockingIOError:
             return False
         if not count:
             raise ConnectionResetError("the client closed the connection")
         self.frames.extend(frames)
-        return bool(self.frames)
+        return bool(frames)
 
     # -- writing, by any thread -------------------------------------------------------------------------------
 
     def post(self, frame: Frame) -> None:
         """Send a frame to the client. The leader's are written when its batch is done, others at once."""
-        memory = self.memory
-        parts = pack(frame, memory.place if memory is not None else None)
-        self._outgoing.append(b"".join(parts) if len(parts) > 1 else bytes(parts[0]))
+        parts = pack(frame, self._place)
+        self._outgoing.append(parts[0] if len(parts) == 1 else b"".join(parts))
         if threading.get_ident() != self.leader:
             self.flush()
 
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""
-        memory = self.memory
-        while self._outgoing or (memory is not None and memory.has_returns):
+        outgoing = self._outgoing
+        while outgoing or self._returns:
             if self._unsent:
                 self._watch()  # the leader goes on when there is room
                 return
-            if not self._writing.acquire(blocking=False):
+            if not self._writing.acquire(False):  # noqa: FBT003
                 return  # whoever writes takes it along
             try:
                 if not self._unsent:
-                    self._write(self._gather())
+                    self._write(outgoing.popleft() if len(outgoing) == 1 and not self._returns else self._gather())
             finally:
                 self._writing.release()
 
@@ -169,14 +172,14 @@ class LocalConnection:
             self.session.closed()
 
     def _gather(self) -> bytes:
-        parts = [self.memory.returns()] if self.memory is not None and self.memory.has_returns else []
+        parts: list[Buffer] = [self.memory.return_blocks()] if self.memory is not None else []
         size = 0
         while self._outgoing and size < _GATHER_BYTES:
             parts.append(self._outgoing.popleft())
             size += len(parts[-1])
-        return b"".join(parts) if len(parts) != 1 else parts[0]
+        return b"".join(parts)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Buffer) -> None:
         """With the writing lock held: write, and keep the rest for later."""
         if self._closed:
             self._outgoing.clear()
@@ -188,8 +191,9 @@ class LocalConnection:
         except OSError:  # the client is gone; the leader will notice when it reads
             sent = len(data)
             self._outgoing.clear()
-        self._unsent = memoryview(data)[sent:]
-        self._watch()
+        if sent < len(data) or self._unsent:
+            self._unsent = memoryview(data)[sent:]
+            self._watch()
 
     def _watch(self) -> None:
         """Ask for room when there is none. While much is unsent, read no further calls: their answers would pile up."""

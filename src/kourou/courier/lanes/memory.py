@@ -36,19 +36,14 @@ class Memory:
         self.place = self._arena.place
         self.resolve = self._window.resolve
         self.trim = self._arena.trim
-        self._returns = self._window.returns
+        self.returns = self._window.returns  # the blocks that nobody uses any more
 
-    @property
-    def has_returns(self) -> bool:
-        """Whether there are blocks to return."""
-        return bool(self._returns)
-
-    def returns(self) -> bytes:
+    def return_blocks(self) -> bytes:
         """The frames that return what is not used any more."""
         frames = []
         with contextlib.suppress(IndexError):
             while True:
-                segment, offset = self._returns.popleft()
+                segment, offset = self.returns.popleft()
                 frames.extend(pack(Frame(Kind.RELEASE, segment, float(offset))))
         return b"".join(frames)
 
