@@ -1,18 +1,16 @@
-"""The commands, as typer reads them."""
+"""The commands, as typer reads them. What they do is in the other modules, imported by the command that needs it."""
 
 from __future__ import annotations
 
 import enum
-import sys
-from typing import Annotated, Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 
-from kourou import errors
-from kourou.cli.drawing import plan_as_mermaid, plan_as_table
-from kourou.cli.loading import load_program
-from kourou.runtime.compile import compile_program
+import kourou
+from kourou.cli.completion import complete_node, complete_run, complete_started_run
+from kourou.cli.output import reported
 
 __all__ = ["app"]
 
@@ -21,7 +19,31 @@ app = typer.Typer(
     help="A program runtime for distributed machine learning.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a user's traceback as Python prints it, without pages of locals
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Target = Annotated[
+    str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns the lp.Program; path/to/file.py:FUNCTION works too.")
+]
+Words = Annotated[Optional[list[str]], typer.Argument(metavar="[-- ARGS]", help="Arguments of FUNCTION.")]
+LaunchType = Annotated[Optional[str], typer.Option(help="local_mt, local_mp, test_mt or test_mp.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's name or its beginning; '-' is the newest.", autocompletion=complete_run
+    ),
+]
+LiveRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's name or its beginning; '-' is the newest.", autocompletion=complete_started_run
+    ),
+]
+Node = Annotated[str, typer.Argument(metavar="NODE", help="label/index, or a label.", autocompletion=complete_node)]
+RunsDir = Annotated[
+    Optional[Path], typer.Option("--runs-dir", help="Where runs are kept, if not in KOUROU_RUNS_DIR or its default.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print plain JSON.")]
 
 
 class PlanFormat(str, enum.Enum):
@@ -32,40 +54,179 @@ class PlanFormat(str, enum.Enum):
     MERMAID = "mermaid"
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        typer.echo(f"kourou {kourou.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """A program runtime for distributed machine learning."""
 
 
 @app.command()
+@reported()
+def run(
+    target: Target,
+    words: Words = None,
+    *,
+    launch_type: LaunchType = None,
+    terminal: Annotated[Optional[str], typer.Option(help="current_terminal, output_to_files or tmux_session.")] = None,
+    run_dir: Annotated[Optional[Path], typer.Option(help="Where the run's folder is made.")] = None,
+) -> None:
+    """Launch a program and wait for its end.
+
+    Exit codes: 0 it finished, 1 a node failed, 2 a mistake in the command line or the program, 130 Ctrl-C.
+    """
+    from kourou.cli.launching import run_program
+
+    run_program(target, words or [], launch_type=launch_type, terminal=terminal, run_dir=run_dir)
+
+
+@app.command()
+@reported()
 def plan(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns the lp.Program.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS]", help="Arguments of FUNCTION.")] = None,
-    launch_type: Annotated[str | None, typer.Option(help="local_mt, local_mp, test_mt or test_mp.")] = None,
+    target: Target,
+    words: Words = None,
+    *,
+    launch_type: LaunchType = None,
     form: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.TABLE,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,  # noqa: FBT002 - a flag
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Print what a launch would start, and start nothing."""
-    try:
-        loaded = load_program(target, words or [])
-        options: dict[str, Any] = dict(loaded.launch_kwargs)
-        options.pop("run_dir", None)
-        compiled = compile_program(
-            loaded.program,
-            launch_type or options.pop("launch_type", None),
-            stop=options.pop("stop_timeline", None),
-            **{k: v for k, v in options.items() if k != "launch_type"},
-        )
-    except errors.KourouError as error:
-        _fail(error)
-    if json or form is PlanFormat.JSON:
-        print(compiled.to_json())  # noqa: T201 - plain output, to be piped
-    elif form is PlanFormat.MERMAID:
-        print(plan_as_mermaid(compiled))  # noqa: T201 - likewise
-    else:
-        Console().print(plan_as_table(compiled))
+    from kourou.cli.launching import show_plan
+
+    show_plan(target, words or [], launch_type=launch_type, form="json" if json else form.value)
 
 
-def _fail(error: errors.KourouError) -> NoReturn:
-    print(f"kourou: {error}", file=sys.stderr)  # noqa: T201 - as any command does
-    raise typer.Exit(2)
+@app.command()
+@reported()
+def ps(
+    *,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """List the runs that are live; --all lists those that have ended as well."""
+    from kourou.cli.listing import list_runs
+
+    list_runs(runs_dir, every=every, as_json=json)
+
+
+@app.command()
+@reported()
+def status(
+    run: Run = "last",
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it up to date until the run ends.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Show a run's nodes: state, process, CPU, memory, calls a second and last line. Without RUN, the newest."""
+    from kourou.cli.watching import show_status
+    from kourou.runtime.found_run import choose_run
+
+    show_status(choose_run(run, runs_dir), watch=watch, interval_s=interval, as_json=json)
+
+
+@app.command()
+@reported()
+def logs(
+    run: Run = "last",
+    node: Annotated[
+        Optional[str],
+        typer.Argument(metavar="[NODE]", help="label/index, or a label.", autocompletion=complete_node),
+    ] = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    lines: Annotated[Optional[int], typer.Option("--lines", "-n", min=0, help="Only the last N.")] = None,
+    times: Annotated[bool, typer.Option("--times", "-t", help="Say when each line was printed.")] = False,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Print what the nodes of a run printed, in order; or one node's, or one label's."""
+    from kourou.cli.reading import show_logs
+    from kourou.runtime.found_run import choose_run
+
+    show_logs(choose_run(run, runs_dir), node, follow=follow, lines=lines, times=times, as_json=json)
+
+
+@app.command()
+@reported()
+def stop(
+    run: LiveRun,
+    *,
+    timeout: Annotated[
+        Optional[float], typer.Option(min=0.0, help="Seconds to wait for the end; by default as long as it may take.")
+    ] = None,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Ask a run to end, and wait until it has."""
+    from kourou.cli.control import stop_run
+    from kourou.runtime.found_run import choose_run
+
+    stop_run(choose_run(run, runs_dir), timeout_s=timeout, as_json=json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # -1 is an argument of the method
+@reported()
+def call(
+    run: LiveRun,
+    node: Node,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="One of the node's methods.")],
+    words: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[JSON]...", help="Arguments, each as JSON; bare words are strings."),
+    ] = None,
+    *,
+    kwargs: Annotated[str, typer.Option(metavar="JSON", help="Keyword arguments, as a JSON object.")] = "{}",
+    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the answer; 0: for ever.")] = 60.0,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Call a method of a node and print what it returns."""
+    from kourou.cli.control import call_method
+    from kourou.runtime.found_run import choose_run
+
+    found = choose_run(run, runs_dir)
+    call_method(found, node, method, words or [], kwargs=kwargs, timeout_s=timeout, as_json=json)
+
+
+@app.command()
+@reported()
+def debug(
+    run: LiveRun,
+    node: Node,
+    *,
+    py_spy: Annotated[bool, typer.Option("--py-spy", help="py-spy's view, which needs no help of the node.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Print the stacks of all threads of a node; it goes on undisturbed."""
+    from kourou.cli.debugging import show_stacks
+    from kourou.runtime.found_run import choose_run
+
+    show_stacks(choose_run(run, runs_dir), node, py_spy=py_spy)
+
+
+@app.command()
+@reported()
+def clean(
+    *,
+    older_than: Annotated[str, typer.Option(help="Only runs that ended this long ago: 12h, 7d, 0 …")] = "7d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete the folders of runs that ended long ago. Never that of a live run, nor what is no run."""
+    from kourou.cli.formats import parse_duration
+    from kourou.cli.listing import clean_runs
+
+    clean_runs(runs_dir, older_than_s=parse_duration(older_than), dry_run=dry_run, as_json=json)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
+from kourou.cli.formats import size
 from kourou.runtime.plan import LaunchPlan, NodePlan
 
 __all__ = ["plan_as_mermaid", "plan_as_table"]
@@ -25,19 +26,11 @@ def _how(node: NodePlan) -> str:
     if node.process is None:
         return "thread"
     spec = node.process
-    parts = [f"process, payload {_size(spec.payload.size_bytes)}" if spec.payload else f"command {spec.argv[0]}"]
+    parts = [f"process, payload {size(spec.payload.size_bytes)}" if spec.payload else f"command {spec.argv[0]}"]
     parts += spec.interpreter_args
     parts += [f"{name}={value}" for name, value in spec.env]
     parts += spec.argv[1:]
     return " ".join(parts)
-
-
-def _size(size_bytes: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < 1024:  # noqa: PLR2004 - what the units mean
-            return f"{size_bytes:.0f} {unit}"
-        size_bytes /= 1024  # type: ignore[assignment]
-    return f"{size_bytes:.1f} GiB"
 
 
 def plan_as_mermaid(plan: LaunchPlan) -> str:

@@ -1,0 +1,145 @@
+"""``kourou stop`` and ``kourou call``."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from kourou import errors
+from kourou.cli.formats import duration
+from kourou.cli.json_values import as_json_value
+from kourou.cli.output import BAD_USAGE, FAILED, print_json, print_text, tell
+from kourou.runtime import sessions
+from kourou.runtime.found_run import FoundRun
+from kourou.runtime.remote_run import RemoteRun, choose_node
+from kourou.runtime.status import RunState, RunStatus
+
+__all__ = ["call_method", "stop_run"]
+
+_POLL_S = 0.05
+_MARGIN_S = 15.0  # beyond the run's own timeline, by the end of which every node has been killed
+_BARE_WORD = re.compile(r"[A-Za-z_][\w./:@+-]*")
+
+
+def stop_run(found: FoundRun, *, timeout_s: float | None, as_json: bool) -> None:
+    """Ask a run to end, wait until it has, and say how."""
+    if found.state is RunState.ELSEWHERE:
+        raise errors.ServerUnavailable(f"run {found.run_id} was launched on {found.info.host}: stop it there")
+    asked_at = time.monotonic()
+    asked = False
+    if found.state.live:
+        limit = found.info.stop_s + _MARGIN_S if timeout_s is None else timeout_s
+        asked = _ask(found)
+        _wait(found, asked_at + limit, limit)
+    status = found.status()
+    if as_json:
+        print_json({"asked": asked, **status.to_dict()})
+    elif status.state is RunState.DEAD:
+        print_text(_autopsy(found))
+    elif asked:
+        print_text(f"run {found.run_id} {status.state} {duration(time.monotonic() - asked_at)} after it was asked to")
+        print_text(f"  {_how_nodes_ended(status)}")
+    else:
+        print_text(f"run {found.run_id} had already ended: {status.state}, {_how_nodes_ended(status)}")
+
+
+def _ask(found: FoundRun) -> bool:
+    """Whether it was still there to be asked."""
+    try:
+        with RemoteRun(found) as remote:
+            remote.request_stop(f"kourou stop, by {getpass.getuser()}")
+    except errors.ServerUnavailable:
+        if not found.state.live:
+            return False
+        raise
+    return True
+
+
+def _wait(found: FoundRun, deadline: float, limit: float) -> None:
+    while found.state.live:
+        if time.monotonic() >= deadline:
+            raise errors.DeadlineExceeded(
+                f"run {found.run_id} was asked to stop and had not ended after {limit:g} s; "
+                f"its launcher is process {found.info.pid}, see: kourou status {found.run_id}"
+            )
+        time.sleep(_POLL_S)
+
+
+def _how_nodes_ended(status: RunStatus) -> str:
+    states = [str(node.state).lower() for node in status.nodes]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+
+
+def _autopsy(found: FoundRun) -> str:
+    """A launcher takes its nodes with it, but who types stop wants to be sure of that."""
+    text = f"run {found.run_id} cannot be asked: its launcher (process {found.info.pid}) is dead"
+    left = sessions.escaped_from(f"{found.run_id}:")
+    if left:
+        return f"{text}, and left processes behind; end them with: kill -9 {' '.join(map(str, left))}"
+    return f"{text}, and nothing of it is left"
+
+
+def call_method(
+    found: FoundRun, node: str, method: str, words: list[str], *, kwargs: str, timeout_s: float, as_json: bool
+) -> None:
+    """Call a node's method and print what it returned; of a generator, each item."""
+    args = [_argument(word) for word in words]
+    named = _keywords(kwargs)
+    name = choose_node([n.name for n in found.status().nodes], node)
+    _see_modules_of(found)
+    with RemoteRun(found) as remote:
+        client = remote.client(name).with_options(timeout_s=timeout_s)
+        try:
+            result = getattr(client, method)(*args, **named) if method != "__call__" else client(*args, **named)
+            for value in result if isinstance(result, Iterator) else [result]:
+                _print_value(value, as_json=as_json)
+        except errors.RemoteError as error:
+            tell(f"{name}.{method} raised {error.remote_type}: {error}")
+            if error.remote_traceback:
+                sys.stderr.write(error.remote_traceback.rstrip("\n") + "\n")
+            raise typer.Exit(FAILED) from None
+        except AttributeError as error:  # UnknownMethod, or a name that a client does not let through
+            tell(str(error))
+            raise typer.Exit(BAD_USAGE) from None
+
+
+def _argument(word: str) -> Any:
+    """JSON; a bare word is a string, so that no quotes have to be quoted."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        if _BARE_WORD.fullmatch(word):
+            return word
+        raise errors.PlanError(f"the argument {word!r} is not JSON; a string is written as '\"…\"'") from None
+
+
+def _keywords(text: str) -> dict[str, Any]:
+    try:
+        named = json.loads(text)
+    except ValueError:
+        named = None
+    if not isinstance(named, dict):
+        raise errors.PlanError(f"--kwargs takes a JSON object such as '{{\"rate\": 0.1}}', not {text!r}")
+    return named
+
+
+def _see_modules_of(found: FoundRun) -> None:
+    """A result may be of a class that lies beside the run's script, or in the folder where it was launched."""
+    script = found.info.argv[0] if found.info.argv else ""
+    for folder in (script.rpartition("/")[0], found.info.cwd):
+        if folder and folder not in sys.path:
+            sys.path.append(folder)
+
+
+def _print_value(value: Any, *, as_json: bool) -> None:
+    if as_json:
+        print_json(as_json_value(value))
+    else:
+        print_text(value if isinstance(value, str) else repr(value))

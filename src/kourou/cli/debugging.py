@@ -1,0 +1,111 @@
+"""``kourou debug``."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import typer
+
+from kourou import errors
+from kourou.cli.output import print_text
+from kourou.runtime.found_run import FoundRun
+from kourou.runtime.records import NodeRecord
+from kourou.runtime.remote_run import RemoteRun, choose_node
+from kourou.runtime.rundir import node_log
+from kourou.runtime.sessions import COOKIE
+from kourou.runtime.stacks import DUMP_STACKS
+
+__all__ = ["show_stacks"]
+
+_WITHIN_S = 5.0
+_QUIET_S = 0.3  # the dump is complete when nothing more came for this long
+_POLL_S = 0.02
+_OF_A_STACK = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no Python frame|invalid)|  \.\.\.")
+
+
+def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
+    """Print where every thread of a node is."""
+    if not found.state.live:
+        raise errors.ServerUnavailable(
+            f"run {found.run_id} is not running here ({found.state}): kourou logs has the rest"
+        )
+    with RemoteRun(found) as remote:
+        nodes = {node.name: node for node in remote.status().nodes}
+        name = choose_node(list(nodes), word)
+        node = nodes[name]
+        if node.state.ended or node.pid is None:
+            raise errors.NodeExited(f"{name} has no process: its state is {node.state}")
+        if py_spy:
+            _py_spy(node.pid)
+        elif node.pid == found.info.pid:
+            print_text(remote.stacks())
+        else:
+            print_text(_dumped(found, node, node.pid))
+
+
+def _dumped(found: FoundRun, node: NodeRecord, pid: int) -> str:
+    """Let the node write its stacks to its log, and return what it wrote."""
+    _check_identity(found, node, pid)
+    log = node_log(found.path, node.name)
+    offset = log.stat().st_size if log.exists() else 0
+    os.kill(pid, DUMP_STACKS)
+    deadline = time.monotonic() + _WITHIN_S
+    text, quiet_since = "", time.monotonic()
+    while time.monotonic() < deadline:
+        more = _stacks_within(_read_from(log, offset))
+        if more != text:
+            text, quiet_since = more, time.monotonic()
+        elif text and time.monotonic() - quiet_since > _QUIET_S:
+            return text
+        time.sleep(_POLL_S)
+    raise errors.DeadlineExceeded(
+        f"{node.name} (process {pid}) wrote no stacks to {log} within {_WITHIN_S:g} s: "
+        "it is a command and no Python node, or was suspended; --py-spy looks from outside"
+    )
+
+
+def _stacks_within(text: str) -> str:
+    """What faulthandler wrote; the node may print while it does."""
+    return "\n".join(line for line in text.split("\n") if _OF_A_STACK.match(line))
+
+
+def _check_identity(found: FoundRun, node: NodeRecord, pid: int) -> None:
+    """A signal must not reach a process that merely got the node's old pid."""
+    try:
+        cookie = psutil.Process(pid).environ().get(COOKIE, "")
+    except psutil.Error:
+        cookie = ""
+    if not cookie.startswith(f"{found.run_id}:{node.name}:"):
+        raise errors.NodeExited(f"process {pid} is not {node.name} any more, or runs on another host ({node.host})")
+
+
+def _read_from(path: Path, offset: int) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read().decode(errors="replace")
+
+
+def _py_spy(pid: int) -> None:
+    """py-spy's view, printed by itself; it needs the right to trace processes."""
+    beside = Path(sys.executable).with_name("py-spy")
+    command = str(beside) if beside.exists() else shutil.which("py-spy")
+    if command is None:
+        raise errors.PlanError(
+            "py-spy is not installed; get it with: pip install py-spy (without --py-spy none is needed)"
+        )
+    sys.stdout.flush()
+    code = subprocess.run([command, "dump", "--pid", str(pid)], check=False).returncode
+    if code != 0:
+        hint = "" if code == -signal.SIGINT else "; tracing another process may need root, see kernel.yama.ptrace_scope"
+        typer.echo(f"kourou: py-spy ended with code {code}{hint}", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,56 @@
+"""``kourou run`` and ``kourou plan``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from kourou import errors
+from kourou.cli.drawing import plan_as_mermaid, plan_as_table
+from kourou.cli.formats import duration
+from kourou.cli.loading import load_program
+from kourou.cli.output import FAILED, console, print_text, tell
+from kourou.runtime.compile import compile_program
+from kourou.runtime.launch import launch
+
+__all__ = ["run_program", "show_plan"]
+
+
+def run_program(
+    target: str, words: list[str], *, launch_type: str | None, terminal: str | None, run_dir: Path | None
+) -> None:
+    """Launch a program and wait for its end."""
+    loaded = load_program(target, words)
+    given = {"launch_type": launch_type, "terminal": terminal, "run_dir": run_dir}
+    options = {**loaded.launch_kwargs, **{name: value for name, value in given.items() if value is not None}}
+    begun = time.monotonic()
+    run = launch(loaded.program, **options)
+    tell(f"run {run.run_id} begins; from another shell: kourou status {run.run_id} --watch")
+    try:
+        run.wait()
+    except errors.ProgramFailed as failure:
+        tell(str(failure))
+        raise typer.Exit(FAILED) from None
+    except errors.Interrupted:
+        tell(f"run {run.run_id} was interrupted after {duration(time.monotonic() - begun)}")
+        raise
+    tell(f"run {run.run_id} finished after {duration(time.monotonic() - begun)}")
+
+
+def show_plan(target: str, words: list[str], *, launch_type: str | None, form: str) -> None:
+    """Print what a launch would start."""
+    loaded = load_program(target, words)
+    options: dict[str, Any] = dict(loaded.launch_kwargs)
+    options.pop("run_dir", None)
+    kind = launch_type or options.pop("launch_type", None)
+    options.pop("launch_type", None)
+    plan = compile_program(loaded.program, kind, stop=options.pop("stop_timeline", None), **options)
+    if form == "json":
+        print_text(plan.to_json())
+    elif form == "mermaid":
+        print_text(plan_as_mermaid(plan))
+    else:
+        console().print(plan_as_table(plan))

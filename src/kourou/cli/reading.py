@@ -1,0 +1,60 @@
+"""``kourou logs``."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Iterable
+
+from kourou.cli.output import print_json, print_text
+from kourou.runtime.found_run import FoundRun
+from kourou.runtime.log_file import LogFile, LogLine
+from kourou.runtime.logs import MERGED_LOG, Terminal
+from kourou.runtime.remote_run import choose_nodes
+
+__all__ = ["show_logs"]
+
+_POLL_S = 0.1
+_FOLLOWED_FROM = 20  # lines shown before those that come, unless asked for otherwise
+
+
+def show_logs(
+    found: FoundRun, node: str | None, *, follow: bool, lines: int | None, times: bool, as_json: bool
+) -> None:
+    """Print what nodes printed: so far, or until the run ends."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `kourou logs RUN | head` ends as `cat file | head` does
+    wanted = set(choose_nodes([n.name for n in found.status().nodes], node)) if node else None
+    log = LogFile(found.path / MERGED_LOG, lambda line: wanted is None or line.node in wanted)
+    if lines is None and follow:
+        lines = _FOLLOWED_FROM
+    if lines is not None:
+        log.skip_to_last(lines)
+    printer = _Printer(named=wanted is None or len(wanted) > 1, times=times, as_json=as_json)
+    while True:
+        live = follow and found.state.live  # asked before the reading, so that nothing written before the end is missed
+        printer.print(log.read())
+        if not live:
+            return
+        time.sleep(_POLL_S)
+
+
+class _Printer:
+    """Prints lines as the launcher's terminal does, or as JSON."""
+
+    def __init__(self, *, named: bool, times: bool, as_json: bool) -> None:
+        self._named = named
+        self._times = times
+        self._as_json = as_json
+        self._terminal = Terminal(sys.stdout)
+
+    def print(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            text = f"{line.time}  {line.text}" if self._times else line.text
+            if self._as_json:
+                print_json(dataclasses.asdict(line), indent=None)
+            elif self._named:
+                self._terminal.line(line.node, text)
+            else:
+                print_text(text)

@@ -1,0 +1,171 @@
+"""A sample of a run as a table for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kourou.cli.formats import duration, percent, rate, size
+from kourou.runtime.records import NodeRecord, NodeState
+from kourou.runtime.sampling import NodeSample, RunSample
+from kourou.runtime.status import RunState
+
+__all__ = ["NODE_MARKS", "RUN_STYLES", "status_table"]
+
+RUN_STYLES = {
+    RunState.RUNNING: "bold green",
+    RunState.STOPPING: "bold yellow",
+    RunState.FINISHED: "cyan",
+    RunState.FAILED: "bold red",
+    RunState.INTERRUPTED: "yellow",
+    RunState.DEAD: "bold red",
+    RunState.ELSEWHERE: "magenta",
+}
+
+NODE_MARKS = {
+    NodeState.PENDING: ("○", "bright_black"),
+    NodeState.STARTING: ("◐", "yellow"),
+    NodeState.READY: ("●", "green"),
+    NodeState.STOPPING: ("◑", "yellow"),
+    NodeState.FINISHED: ("✓", "cyan"),
+    NodeState.FAILED: ("✗", "bold red"),
+    NodeState.KILLED: ("✗", "red"),
+}
+
+# Where there is no room for all nodes, these come first.
+_URGENCY = (
+    NodeState.FAILED,
+    NodeState.KILLED,
+    NodeState.STARTING,
+    NodeState.STOPPING,
+    NodeState.READY,
+    NodeState.PENDING,
+    NodeState.FINISHED,
+)
+_NARROW = 90  # columns; below, the least telling ones are left out
+_OTHER_LINES = 8  # heading, rule, header and footer around the nodes
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def status_table(sample: RunSample, *, width: int, height: int | None = None, fill: bool = True) -> RenderableType:
+    """The heading, one row a node, the failures and the launcher's figures.
+
+    Args:
+        sample: what is shown.
+        width: columns of the terminal.
+        height: lines of the terminal, where not all nodes may find room; None: there is room for all.
+        fill: make the table as wide as the terminal, so that it does not jump when its figures change.
+    """
+    nodes = _most_urgent(sample, height)
+    parts: list[RenderableType] = [_heading(sample), _nodes_table(sample, nodes, wide=width >= _NARROW, fill=fill)]
+    if hidden := len(sample.status.nodes) - len(nodes):
+        parts.append(Text(f"  … and {hidden} more nodes: {_census(sample, nodes)}", style="bright_black"))
+    parts += _failures(sample)
+    if sample.launcher.memory_bytes is not None:
+        figures = f"{percent(sample.launcher.cpu_percent)}% cpu, {size(sample.launcher.memory_bytes)}"
+        parts.append(Text(f"  launcher: {figures}", style="bright_black"))
+    return Group(*parts)
+
+
+def _heading(sample: RunSample) -> Text:
+    status = sample.status
+    style = RUN_STYLES[status.state]
+    lasted = duration((status.ended_at or sample.taken_at) - status.started_at)
+    words = {
+        RunState.RUNNING: f"running for {lasted}",
+        RunState.STOPPING: f"stopping, after {lasted}",
+        RunState.DEAD: f"its launcher died, after {lasted}",
+        RunState.ELSEWHERE: "launched on another host: look there",
+    }
+    text = Text.assemble(
+        (f"{status.run_id}", "bold"),
+        ("  ·  ", "bright_black"),
+        status.launch_type,
+        ("  ·  ", "bright_black"),
+        (words.get(status.state, f"{status.state} after {lasted}"), style),
+    )
+    if status.ended_at is not None:
+        ago = duration(sample.taken_at - status.ended_at)
+        text.append(f"  ({ago} ago)", style="bright_black")
+    if status.stop_reason and status.state is not RunState.DEAD:
+        text.append(f"\nstopped because: {_clean(status.stop_reason)}", style="bright_black")
+    return text
+
+
+def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], *, wide: bool, fill: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=fill, header_style="bold", show_edge=False)
+    table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("state", no_wrap=True, min_width=10)
+    table.add_column("pid", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("try", justify="right", no_wrap=True)
+    table.add_column("up", justify="right", no_wrap=True, min_width=7)
+    for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+    if wide:
+        table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
+    for node in nodes:
+        table.add_row(*_cells(node, sample.nodes[node.name], sample.taken_at, wide=wide))
+    return table
+
+
+def _cells(node: NodeRecord, figures: NodeSample, now: float, *, wide: bool) -> list[RenderableType]:
+    mark, style = NODE_MARKS[node.state]
+    faded = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
+    state = "restarting" if node.will_restart else str(node.state).lower()
+    cells: list[RenderableType] = [
+        Text(node.name, style="" if not node.state.ended else faded),
+        Text(f"{mark} {state}", style=style),
+        Text(str(node.pid or ""), style="bright_black"),
+    ]
+    if wide:
+        cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))
+    up = node.exit.uptime_s if node.state.ended and node.exit else now - node.started_at if node.started_at else None
+    cells.append(Text("" if up is None else duration(up), style=faded))
+    texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
+    cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
+    if wide:
+        cells.append(Text(_clean(figures.last_line), style=faded))
+    return cells
+
+
+def _failures(sample: RunSample) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for node in sample.status.nodes:
+        if node.exit is not None and node.exit.state is not NodeState.FINISHED:
+            text = Text.assemble(
+                ("  ✗ ", "red"), (node.name, "bold"), f" {_clean(node.exit.cause)}", overflow="ellipsis", no_wrap=True
+            )
+            if node.exit.attempt != node.attempt:
+                text.append(f" (attempt {node.exit.attempt})", style="bright_black")
+            lines.append(text)
+    if len(lines) > _MOST_FAILURES:
+        lines[_MOST_FAILURES:] = [Text(f"    and {len(lines) - _MOST_FAILURES} more", style="bright_black")]
+    return lines
+
+
+_MOST_FAILURES = 3
+
+
+def _most_urgent(sample: RunSample, height: int | None) -> list[NodeRecord]:
+    nodes = list(sample.status.nodes)
+    room = len(nodes) if height is None else max(3, height - _OTHER_LINES - _MOST_FAILURES)
+    if room >= len(nodes):
+        return nodes
+    urgent = sorted(nodes, key=lambda node: _URGENCY.index(node.state))[:room]
+    return [node for node in nodes if node in urgent]
+
+
+def _census(sample: RunSample, shown: list[NodeRecord]) -> str:
+    hidden = [str(node.state).lower() for node in sample.status.nodes if node not in shown]
+    return ", ".join(f"{hidden.count(state)} {state}" for state in dict.fromkeys(hidden))
+
+
+def _clean(text: str) -> str:
+    """One line without what would move the cursor or colour the table."""
+    return _ESCAPES.sub("", text.replace("\t", " ").partition("\n")[0])
