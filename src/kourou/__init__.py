@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kourou import courier, errors
     from kourou.courier import Client as CourierClient
+    from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
     from kourou.nodes.courier import CourierHandle, CourierNode
     from kourou.nodes.python import PyClassNode, PyNode
     from kourou.runtime.compile import compile_program
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kourou.runtime.resources import PythonProcess, Resources
     from kourou.runtime.run import Run
     from kourou.runtime.serving import node_server, serve
+    from kourou.runtime.target import NodeTarget
     from kourou.runtime.termination import (
         StopTimeline,
         make_program_stopper,
@@ -57,6 +59,7 @@ __version__ = "0.1.0"
 _SOURCES = {
     "kourou": ("courier", "errors"),
     "kourou.courier": ("Client",),
+    "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
     "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
     "kourou.runtime.compile": ("compile_program",),
@@ -79,6 +82,7 @@ _SOURCES = {
     "kourou.runtime.resources": ("PythonProcess", "Resources"),
     "kourou.runtime.run": ("Run",),
     "kourou.runtime.serving": ("node_server", "serve"),
+    "kourou.runtime.target": ("NodeTarget",),
     "kourou.runtime.termination": (
         "StopTimeline",
         "make_program_stopper",
@@ -102,11 +106,14 @@ __all__ = [
     "Inventory",
     "LaunchPlan",
     "LaunchType",
+    "MultiProcessingColocation",
+    "MultiThreadingColocation",
     "Node",
     "NodeContext",
     "NodePlan",
     "NodeRecord",
     "NodeState",
+    "NodeTarget",
     "ProcessSpec",
     "Program",
     "PyClassNode",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from kourou.cli.formats import size
-from kourou.runtime.plan import LaunchPlan, NodePlan
+from kourou.runtime.plan import LaunchPlan, NodePlan, Placement
 
 __all__ = ["plan_as_mermaid", "plan_as_table"]
 
@@ -23,6 +23,10 @@ def plan_as_table(plan: LaunchPlan) -> Table:
 
 
 def _how(node: NodePlan) -> str:
+    if node.placement is Placement.IN_PARENT:
+        return f"thread of {node.parent}"
+    if node.placement is Placement.UNIT:
+        return "its children"
     if node.process is None:
         return "thread"
     spec = node.process
@@ -41,7 +45,8 @@ def plan_as_mermaid(plan: LaunchPlan) -> str:
     ids = {label: f"n{i}" for i, label in enumerate(groups)}
     lines = ["flowchart LR"]
     for label, members in groups.items():
-        count = f" ×{len(members)}" if len(members) > 1 else ""
+        replicas = sum(member.parent is None for member in members)
+        count = f" ×{replicas}" if replicas > 1 else ""
         kinds = " / ".join(dict.fromkeys(member.kind for member in members))
         lines.append(f'    {ids[label]}["<b>{_escape(label)}</b>{count}<br/>{_escape(kinds)}"]')
     for source, target in dict.fromkeys(_edges(groups)):

@@ -1,6 +1,14 @@
 """Node types."""
 
+from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.python import PyClassNode, PyNode
 
-__all__ = ["CourierHandle", "CourierNode", "PyClassNode", "PyNode"]
+__all__ = [
+    "CourierHandle",
+    "CourierNode",
+    "MultiProcessingColocation",
+    "MultiThreadingColocation",
+    "PyClassNode",
+    "PyNode",
+]

@@ -6,15 +6,17 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.runtime.inventory import Allotment, Inventory, Request, allocate
+from kourou.runtime.names import index_of, label_of
 from kourou.runtime.node import Node
 from kourou.runtime.payload import Payloads, find_unpicklable
-from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, ProcessSpec
+from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
+from kourou.runtime.policies import OnFailure
 from kourou.runtime.program import Program
 from kourou.runtime.resources import PythonProcess, Resources
 from kourou.runtime.termination import StopTimeline
@@ -51,16 +53,15 @@ def compile_program(
     kind = launch_type_from(launch_type)
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
     problems += _check_terminal(terminal)
-    for node in program.get_all_nodes():
-        problems += _check_handles(program, node)
+    members = list(_members(program))
+    for member in members:
+        problems += _check_handles(program, member.node)
     pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
     payloads = Payloads()
     plans: list[NodePlan] = []
-    for node in program.get_all_nodes() if not problems else []:
+    for member in members if not problems else []:
         try:
-            plan = _plan_node(node, payloads if pickled else None, kind, local_resources or {})
-            policy = program.on_failure(plan.name.rpartition("/")[0])
-            plans.append(dataclasses.replace(plan, on_failure=policy))
+            plans.append(_plan_node(member, payloads if pickled else None, kind, local_resources or {}))
         except errors.PlanError as error:
             problems += error.problems
     if not problems:
@@ -123,8 +124,33 @@ def _check_terminal(terminal: str | None) -> list[str]:
     return [f"terminal={terminal!r} is unknown; known are {', '.join(TERMINALS)}"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Member:
+    """A node of the program, or a child of a colocation, with its place."""
+
+    node: Node
+    placement: Placement
+    policy: OnFailure
+    parent: str | None = None
+
+
+def _members(program: Program) -> Iterator[_Member]:
+    for node in program.get_all_nodes():
+        policy = program.on_failure(label_of(node.name or ""))
+        yield from _expand(_Member(node=node, placement=Placement.OWN, policy=policy))
+
+
+def _expand(member: _Member) -> Iterator[_Member]:
+    apart = member.node.children_policy
+    yield member if apart is None else dataclasses.replace(member, placement=Placement.UNIT)
+    for child in member.node.children():
+        # A thread fails its colocation, so what follows is up to the policy of that one.
+        place, policy = (Placement.IN_PARENT, member.policy) if apart is None else (Placement.OWN, apart)
+        yield from _expand(_Member(node=child, placement=place, policy=policy, parent=member.node.name))
+
+
 def _check_handles(program: Program, node: Node) -> list[str]:
-    members = program.get_all_nodes()
+    members = list(program.iterate_members())
     problems = []
     for path, handle in node.iterate_handles():
         target = handle.node
@@ -140,24 +166,28 @@ def _check_handles(program: Program, node: Node) -> list[str]:
 
 
 def _plan_node(
-    node: Node, payloads: Payloads | None, kind: LaunchType, resources: Mapping[str, PythonProcess]
+    member: _Member, payloads: Payloads | None, kind: LaunchType, resources: Mapping[str, PythonProcess]
 ) -> NodePlan:
+    node = member.node
     assert node.name is not None  # noqa: S101 - members of a program have names
     payload = None
-    if payloads is not None:
+    if payloads is not None and member.placement is Placement.OWN:
         try:
             payload = payloads.add(node)
         except Exception as error:
             raise errors.PlanError(find_unpicklable(node, error)) from error
     process = None
-    if not kind.threads:
-        label, _, index = node.name.rpartition("/")
-        process = _process_spec(node.name, int(index), payload, resources.get(label) or PythonProcess())
+    if not kind.threads and member.placement is Placement.OWN:
+        resource = resources.get(label_of(node.name)) or PythonProcess()
+        process = _process_spec(node.name, index_of(node.name), payload, resource)
     return NodePlan(
         name=node.name,
         kind=node.describe(),
         inputs=tuple(dict.fromkeys(str(handle.node_name) for handle in node.input_handles)),
         serves_only=node.serves_only,
+        on_failure=member.policy,
+        placement=member.placement,
+        parent=member.parent,
         process=process,
     )
 
@@ -199,11 +229,10 @@ def _equip(
     """Hand out CPUs and GPUs to the processes that ask for some."""
     requests = []
     for spec in specs:
-        label, _, index = spec.name.rpartition("/")
-        resource = resources.get(label)
+        resource = resources.get(label_of(spec.name))
         if isinstance(resource, Resources):
             try:
-                cpus, gpus = (resource.amount(field, int(index)) for field in ("cpus", "gpus"))
+                cpus, gpus = (resource.amount(field, index_of(spec.name)) for field in ("cpus", "gpus"))
             except Exception as error:
                 raise errors.PlanError(f"local_resources of {spec.name}: {error}") from error
             requests.append(Request(name=spec.name, cpus=cpus, gpus=gpus))

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
+from kourou.runtime.names import index_of, label_of
 
 if TYPE_CHECKING:
-    from kourou.runtime.records import NodeRecord
+    from kourou.runtime.records import NodeRecord, Outcome
     from kourou.runtime.termination import StopState
 
 __all__ = [
@@ -61,7 +62,7 @@ class NodeContext:
     """What a running node knows of itself; a node type's ``run(context)`` receives it."""
 
     name: str
-    """``label/index``."""
+    """``label/index``, and ``label/index:place`` for a child of a colocation."""
     program: str
     run_id: str
     launch_type: str
@@ -69,18 +70,20 @@ class NodeContext:
     """1 for the first start, one more after each restart."""
     binding: Binding = dataclasses.field(repr=False)
     stop: StopState = dataclasses.field(repr=False)
+    report_child: Callable[[str, Outcome], None] = dataclasses.field(repr=False)
+    """Tells how a child has ended that this node runs in a thread of its own."""
     server_options: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     """Keyword arguments for a :class:`kourou.courier.Server` of this node (token, folders, call context)."""
 
     @property
     def label(self) -> str:
         """The group of the node."""
-        return self.name.rpartition("/")[0]
+        return label_of(self.name)
 
     @property
     def index(self) -> int:
         """The replica's number in its group."""
-        return int(self.name.rpartition("/")[2])
+        return index_of(self.name)
 
     def publish(self, **changes: Any) -> None:
         """Change this node's record in the directory."""

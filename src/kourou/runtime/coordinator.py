@@ -60,6 +60,7 @@ class Coordinator:
         records: the nodes, all PENDING.
         on_change: called with every new record.
         on_stop_request: called with (reason, origin) for every request to end the program.
+        on_report: called with (name, attempt, outcome) when a node said how it ended.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Coordinator:
         *,
         on_change: Callable[[NodeRecord], None],
         on_stop_request: Callable[[str, str], None],
+        on_report: Callable[[str, int, Outcome], None] = lambda *_: None,
     ) -> None:
         self.directory = Directory(records)
         self._on_change = on_change
         self._on_stop_request = on_stop_request
+        self._on_report = on_report
         self._lock = threading.RLock()
         self._watchers: set[Watcher] = set()
         self._followers: dict[str, set[Watcher]] = {}
@@ -138,6 +141,7 @@ class Coordinator:
         """A node's last words."""
         with self._lock:
             self._outcomes[name, attempt] = outcome
+        self._on_report(name, attempt, outcome)
 
     def outcome(self, name: str, attempt: int) -> Outcome | None:
         """What a node said of its end; None when it could not say anything."""

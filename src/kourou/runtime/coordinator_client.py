@@ -89,10 +89,10 @@ class CoordinatorClient:
         """Ask for the end of the program."""
         self._call("Stop", pb.StopRequest(reason=reason, origin=self._name))
 
-    def report(self, outcome: Outcome) -> None:
-        """This node's last words."""
+    def report(self, name: str, outcome: Outcome) -> None:
+        """The last words of this node, or of a child that it runs."""
         request = pb.ReportRequest(
-            name=self._name,
+            name=name,
             attempt=self._attempt,
             kind=outcome.kind,
             code=outcome.code,

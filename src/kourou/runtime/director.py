@@ -16,12 +16,14 @@ from typing import TypeAlias
 
 from kourou.runtime.callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.coordinator import Coordinator
+from kourou.runtime.family import Family
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import NodeLogs
 from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.policies import Restart
-from kourou.runtime.records import ExitRecord, NodeState, Outcome, ProcessExit, describe_signal
+from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
+from kourou.runtime.verdict import judge, judge_unit
 
 __all__ = ["Director"]
 
@@ -50,7 +52,12 @@ class _StopAsked:
     at_once: bool = False
 
 
-_Event: TypeAlias = _Started | _Exited | _StopAsked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PartReady:
+    unit: str
+
+
+_Event: TypeAlias = _Started | _Exited | _StopAsked | _PartReady
 
 
 class Director:
@@ -83,8 +90,10 @@ class Director:
         self._on_end = on_end
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._launcher: Launcher | None = None
-        self._alive = {node.name for node in plan.nodes}
-        self._killed: set[str] = set()
+        self._family = Family(plan.nodes)
+        self._alive: set[str] = set()
+        self._killed: dict[str, str] = {}  # whom the director killed, and why
+        self._broken: dict[str, tuple[ExitRecord, float | None]] = {}  # units that failed, with the time to a restart
         self._policies = {node.name: node.on_failure for node in plan.nodes}
         self._restarts: dict[str, list[float]] = {}  # when each node was restarted, monotonic
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -118,14 +127,25 @@ class Director:
         """A launcher's event."""
         self._events.put(_Exited(name=name, attempt=attempt, exit=exit))
 
+    def on_reported(self, name: str, attempt: int, outcome: Outcome) -> None:
+        """A node said how it ended. For one that is a thread of its colocation there is no other sign of it."""
+        if self._family.inside(name):
+            self._events.put(_Exited(name=name, attempt=attempt, exit=ProcessExit(code=outcome.code)))
+
+    def on_changed(self, record: NodeRecord) -> None:
+        """A node's record changed. Units are ready when their parts are."""
+        unit = self._family.unit_of(record.name)
+        if unit is not None and record.state is NodeState.READY:
+            self._events.put(_PartReady(unit=unit))
+
     def request_stop(self, reason: str, origin: str, *, at_once: bool = False) -> None:
         """End the program; ``at_once`` kills without asking. Idempotent."""
         self._events.put(_StopAsked(reason=reason, origin=origin, at_once=at_once))
 
     def _direct(self) -> None:
         try:
-            for node in self._plan.nodes:
-                self._start_node(node.name, 1)
+            for name in self._family.roots():
+                self._start_node(name)
             while self._alive or (self._timers and not self._stopping):
                 self._step()
         except Exception as error:  # noqa: BLE001 - a run must never seem to have gone well because its director died
@@ -146,9 +166,12 @@ class Director:
             heapq.heappop(self._timers)[2]()
             return
         if isinstance(event, _Started):
-            self._coordinator.change(event.name, event.attempt, pid=event.pid)
+            for name in (event.name, *self._family.threads_of(event.name)):
+                self._coordinator.change(name, event.attempt, pid=event.pid)
         elif isinstance(event, _Exited):
             self._node_exited(event)
+        elif isinstance(event, _PartReady):
+            self._part_ready(event.unit)
         elif event.at_once:
             self._begin_stop(event)
             self._timers = []
@@ -160,7 +183,15 @@ class Director:
         self._timer_count += 1
         heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, action))
 
-    def _start_node(self, name: str, attempt: int) -> None:
+    def _record(self, name: str) -> NodeRecord:
+        record = self._coordinator.directory.get(name)
+        assert record is not None  # noqa: S101 - the directory has all nodes of the plan from the start
+        return record
+
+    def _start_node(self, name: str) -> None:
+        attempt = self._record(name).attempt + 1
+        self._alive.add(name)
+        self._killed.pop(name, None)
         self._coordinator.change(
             name,
             state=NodeState.STARTING,
@@ -171,92 +202,125 @@ class Director:
             pid=None,
             will_restart=False,
         )
-        self._assured_launcher.start(name, attempt)
+        for child in self._family.children(name):  # first, since a colocation publishes for those that it runs
+            self._start_node(child)
+        if self._family.launched(name):
+            self._assured_launcher.start(name, attempt)
+
+    def _part_ready(self, unit: str) -> None:
+        parts = [self._record(child).state for child in self._family.children(unit)]
+        if self._record(unit).state is NodeState.STARTING and NodeState.STARTING not in parts:
+            self._coordinator.change(unit, state=NodeState.READY)
 
     @property
     def _assured_launcher(self) -> Launcher:
         assert self._launcher is not None  # noqa: S101 - set by start(), before this thread exists
         return self._launcher
 
+    def _launched(self) -> list[str]:
+        """The living nodes that the launcher knows."""
+        return [name for name in self._alive if self._family.launched(name)]
+
     def _node_exited(self, event: _Exited) -> None:
-        if event.name not in self._alive:
+        node = self._record(event.name)
+        if event.name not in self._alive or event.attempt != node.attempt:
             return
+        for child in self._family.threads_of(event.name):
+            self._node_exited(dataclasses.replace(event, name=child))
         self._alive.discard(event.name)
-        record = self._judge(event)
-        restart_in = self._react(record) if record.state is NodeState.FAILED and not self._stopping else None
-        if record.state is NodeState.FAILED and self._stopping and self._policies[record.node] != "ignore":
-            self.failures.append(record)
+        record = judge(
+            node,
+            event.exit,
+            self._coordinator.outcome(event.name, event.attempt),
+            killed=self._killed.get(event.name),
+            stopping=self._stopping,
+            log_file=self._folder.log_file(event.name),
+        )
+        # What a thread's failure leads to is decided when its colocation ends of it.
+        failed = record.state is NodeState.FAILED and not self._family.inside(event.name)
+        self._settle(record, self._react(record) if failed else None)
+
+    def _settle(self, record: ExitRecord, restart_in: float | None) -> None:
+        """Make an end known, and do what follows from it."""
+        name = record.node
+        will_restart = restart_in is not None or self._may_restart_with_parent(record)
         self._folder.event("exit", **record.to_dict())
         self._callbacks.put(record)
-        self._coordinator.change(
-            event.name, event.attempt, state=record.state, exit=record, will_restart=restart_in is not None
-        )
+        self._coordinator.change(name, state=record.state, exit=record, will_restart=will_restart)
+        for child in self._family.below(name):
+            if self._record(child).will_restart is not will_restart:
+                self._coordinator.change(child, will_restart=will_restart)
         if restart_in is not None:
-            self._after(restart_in, lambda: self._restart(event.name, event.attempt + 1))
+            self._after(restart_in, lambda: self._restart(name))
+        self._end_unit_without_parts(self._family.unit_of(name))
         if self._stopping:
             self._release_if_idle()
         with self.changed:
             self.changed.notify_all()
 
+    def _may_restart_with_parent(self, record: ExitRecord) -> bool:
+        """For a thread that failed: its callers shall wait until it is known what becomes of its colocation."""
+        restarts = isinstance(self._policies[record.node], Restart) and not self._stopping
+        return restarts and self._family.inside(record.node) and record.state is NodeState.FAILED
+
     def _react(self, record: ExitRecord) -> float | None:
-        """Apply the group's policy to a failure: seconds until the restart, or None."""
+        """Apply the policy to a failure: seconds until the restart, or None."""
         policy = self._policies[record.node]
-        if policy == "ignore":
+        if policy == "ignore" or any(unit in self._broken for unit in self._family.above(record.node)):
             return None
-        if isinstance(policy, Restart):
+        if isinstance(policy, Restart) and not self._stopping:
             now = time.monotonic()
             recent = [at for at in self._restarts.get(record.node, []) if now - at < policy.window_s]
             if len(recent) < policy.max_times:
                 self._restarts[record.node] = [*recent, now]
                 return policy.delay_s(len(recent))
+        unit = self._family.unit_of(record.node)
+        if unit is not None:
+            self._fail_unit(unit, record)
+            return None
         # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
         self._begin_stop(_StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
+        self.failures.append(record)
         return None
 
-    def _restart(self, name: str, attempt: int) -> None:
-        self._folder.event("restart", node=name, attempt=attempt)
-        self._alive.add(name)
-        self._start_node(name, attempt)
+    def _restart(self, name: str) -> None:
+        node = self._record(name)
+        if not node.will_restart:
+            return  # its unit failed meanwhile
+        self._folder.event("restart", node=name, attempt=node.attempt + 1)
+        for child in self._family.below(name):
+            self._restarts.pop(child, None)
+        self._start_node(name)
 
-    def _judge(self, event: _Exited) -> ExitRecord:
-        node = self._coordinator.directory.get(event.name)
-        outcome = self._coordinator.outcome(event.name, event.attempt)
-        state, cause = self._verdict(event, outcome)
-        log = self._folder.log_file(event.name)
-        return ExitRecord(
-            node=event.name,
-            attempt=event.attempt,
-            state=state,
-            cause=cause,
-            code=event.exit.code,
-            signal=describe_signal(event.exit.signal) if event.exit.signal else None,
-            traceback=outcome.traceback if outcome else "",
-            last_lines=event.exit.last_lines,
-            log_file=str(log) if log.exists() else None,
-            host=node.host if node else self._host,
-            pid=node.pid if node else None,
-            uptime_s=round(time.time() - node.started_at, 3) if node and node.started_at else 0.0,
-        )
+    def _fail_unit(self, unit: str, part: ExitRecord) -> None:
+        """A part failed for good, and the unit with it: unless the program stops anyway, the others are killed."""
+        if unit in self._broken:
+            return
+        cause = f"{part.cause} (in {part.node})"
+        failure = dataclasses.replace(part, node=unit, attempt=self._record(unit).attempt, cause=cause)
+        self._broken[unit] = failure, self._react(failure)
+        if self._stopping:
+            return
+        for name in self._family.below(unit):
+            if self._record(name).will_restart:
+                self._coordinator.change(name, will_restart=False)
+            if name in self._alive and self._family.launched(name):
+                self._killed[name] = f"was killed, because {part.node} of the same colocation failed"
+                self._assured_launcher.interrupt(name)  # for a thread, which cannot be killed
+                self._assured_launcher.kill(name)
 
-    def _verdict(self, event: _Exited, outcome: Outcome | None) -> tuple[NodeState, str]:
-        fault = self._fault(event, outcome)
-        if fault is None:
-            return NodeState.FINISHED, "finished"
-        if event.exit.signal is not None and event.name in self._killed:
-            return NodeState.KILLED, "did not end in the time that the stop gave it, and was killed"
-        return NodeState.FAILED, fault
-
-    def _fault(self, event: _Exited, outcome: Outcome | None) -> str | None:
-        """What was wrong with a node's end, the most telling first; None when nothing was."""
-        code, number = event.exit.code, event.exit.signal
-        faults = (
-            (bool(event.exit.verdict), event.exit.verdict),
-            (number is not None, f"was killed by {describe_signal(number or 0)}"),
-            (outcome is not None and outcome.kind == "raised", f"raised {outcome.exception if outcome else ''}"),
-            (code != 0, f"exited with code {code}"),
-            (outcome is None and not self._stopping, "exited with code 0 before it had finished (os._exit?)"),
-        )
-        return next((fault for holds, fault in faults if holds), None)
+    def _end_unit_without_parts(self, unit: str | None) -> None:
+        """A unit ends when none of its parts lives, or will again."""
+        if unit is None or unit not in self._alive:
+            return
+        parts = [self._record(child) for child in self._family.children(unit)]
+        if not all(part.gone for part in parts):
+            return
+        self._alive.discard(unit)
+        failure, restart_in = self._broken.pop(unit, (None, None))
+        if self._stopping:
+            restart_in = None
+        self._settle(failure or judge_unit(self._record(unit), parts), restart_in)
 
     def _begin_stop(self, ask: _StopAsked) -> None:
         if self._stopping:
@@ -272,6 +336,8 @@ class Director:
         for record in self._coordinator.directory.all():
             if record.will_restart:
                 self._coordinator.change(record.name, will_restart=False)
+        for unit in self._family.units():
+            self._end_unit_without_parts(unit)
         timeline = self._plan.stop
         self._after(timeline.ask_s, self._interrupt)
         self._after(timeline.ask_s + timeline.interrupt_s, self._terminate)
@@ -286,23 +352,22 @@ class Director:
 
     def _interrupt(self) -> None:
         self._coordinator.broadcast_release()
-        for name in self._alive:
+        for name in self._launched():
             self._assured_launcher.interrupt(name)
 
     def _terminate(self) -> None:
-        for name in self._alive:
+        for name in self._launched():
             self._folder.event("terminate", node=name)
             self._assured_launcher.terminate(name)
 
     def _kill(self) -> None:
-        for name in self._alive:
+        for name in self._launched():
             self._folder.event("kill", node=name)
-            self._killed.add(name)
+            self._killed[name] = "did not end in the time that the stop gave it, and was killed"
             self._assured_launcher.kill(name)
         self._after(_KILLED_WITHIN_S, self._give_up)
 
     def _give_up(self) -> None:
-        for name in list(self._alive):
-            record = self._coordinator.directory.get(name)
+        for name in self._launched():
             lost = ProcessExit(code=None, signal=_SIGKILL)
-            self._node_exited(_Exited(name=name, attempt=record.attempt if record else 1, exit=lost))
+            self._node_exited(_Exited(name=name, attempt=self._record(name).attempt, exit=lost))

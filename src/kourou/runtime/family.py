@@ -33,6 +33,17 @@ class Family:
             yield child
             yield from self.below(child)
 
+    def above(self, name: str) -> Iterator[str]:
+        """The parent, its parent, and so on."""
+        parent = self._nodes[name].parent
+        if parent is not None:
+            yield parent
+            yield from self.above(parent)
+
+    def units(self) -> list[str]:
+        """The colocations that run nothing themselves, inner ones first."""
+        return [name for name, node in reversed(self._nodes.items()) if node.placement is Placement.UNIT]
+
     def launched(self, name: str) -> bool:
         """The launcher starts a process or a thread for it."""
         return self._nodes[name].placement is Placement.OWN

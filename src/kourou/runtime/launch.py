@@ -110,6 +110,7 @@ class _Ignition:
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
             on_change=self._record_change,
             on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
+            on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
         )
         self._director = Director(
             plan,
@@ -130,7 +131,7 @@ class _Ignition:
             self._resources.close()
             raise
         run = Run(self._plan, self._coordinator, self._director, self._folder)
-        for node in self._program.get_all_nodes():
+        for node in self._program.iterate_members():
             node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
         self._bind_this_process()
         interrupts.watch(run)
@@ -138,6 +139,7 @@ class _Ignition:
         return run
 
     def _record_change(self, record: NodeRecord) -> None:
+        self._director.on_changed(record)
         self._folder.event(
             "node",
             name=record.name,
@@ -177,7 +179,7 @@ class _Ignition:
         self._serve()
         self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
         launcher = ThreadLauncher(
-            {str(node.name): node.run for node in self._program.get_all_nodes()},
+            {str(node.name): node.run for node in self._program.iterate_members()},
             self._node_context,
             self._director,
             self._coordinator.report,
@@ -197,6 +199,7 @@ class _Ignition:
             attempt=attempt,
             binding=context.Binding(run_id=self._folder.run_id, control=control, token=self._token),
             stop=stop,
+            report_child=lambda child, outcome: self._coordinator.report(child, attempt, outcome),
             server_options={"token": self._token, "socket_dir": str(self._socket_dir())},
         )
 

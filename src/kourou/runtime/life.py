@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -10,7 +12,15 @@ from kourou import errors
 from kourou.runtime.context import NodeContext
 from kourou.runtime.records import Outcome
 
-__all__ = ["live"]
+__all__ = ["Ended", "interrupt_thread", "live"]
+
+
+class Ended(BaseException):
+    """Raised by a node that runs others and whose end is in words already: those of the child that failed."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.exception)
+        self.outcome = outcome
 
 
 def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
@@ -21,6 +31,8 @@ def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
         return Outcome(kind="stopped")
     except SystemExit as error:
         return _exited(error)
+    except Ended as ended:
+        return ended.outcome
     except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
         if context.stop.event.is_set() and isinstance(error, (errors.ConnectionLost, errors.CallCancelled)):
             return Outcome(kind="stopped")  # the program stops, and whom the node called was gone first
@@ -28,6 +40,12 @@ def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
         print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
         return Outcome(kind="raised", code=1, exception=f"{type(error).__name__}: {error}", traceback=text)
     return Outcome(kind="finished")
+
+
+def interrupt_thread(thread: threading.Thread) -> None:
+    """Raise StopRequested in a thread, as soon as it runs Python code again: no thread can be made to leave a lock."""
+    if thread.ident is not None and thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested))
 
 
 def _exited(error: SystemExit) -> Outcome:

@@ -96,13 +96,14 @@ def load_payload(payload: Payload, folder: Path) -> Any:
 
 
 def find_unpicklable(node: Node, error: Exception) -> str:
-    """Say in one line which of a node's arguments cannot be pickled, by its path."""
-    for key, value in node.arguments().items():
+    """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
+    arguments = ((member, key, value) for member in node.iterate_family() for key, value in member.arguments().items())
+    for member, key, value in arguments:
         if (reason := _why_not(value)) is None:
             continue
         path, leaf, reason = _innermost(key, value, reason)
         return (
-            f"{node.name} {path} cannot be pickled: {reason} (it is {_short(leaf)}). Construct it in the node instead, "
+            f"{member.name} {path} cannot be pickled: {reason} (it is {_short(leaf)}). Construct it in the node, "
             "for example with lp.Deferred(constructor, ...), or launch with local_mt"
         )
     return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.handles import Handle
+from kourou.runtime.names import child_name
 from kourou.runtime.node import Node
 from kourou.runtime.policies import OnFailure, check_policy
 
@@ -81,10 +82,9 @@ class Program:
             label = self._current_group
         _check_label(label)
         assert label is not None  # noqa: S101 - narrowed by _check_label
-        if node.name is not None:
-            raise errors.GraphError(f"this node was added before, as {node.name}; add_node needs a new node each time")
+        _check_new(node)
         nodes = self._groups.setdefault(label, [])
-        node._name = f"{label}/{len(nodes)}"  # noqa: SLF001 - the program names its nodes
+        _give_name(node, f"{label}/{len(nodes)}")
         nodes.append(node)
         return node.create_handle()
 
@@ -125,8 +125,13 @@ class Program:
         return ForwardHandle(self, label, index)
 
     def get_all_nodes(self) -> list[Node]:
-        """All nodes, group by group."""
+        """The nodes that were added, group by group."""
         return [node for nodes in self._groups.values() for node in nodes]
+
+    def iterate_members(self) -> Iterator[Node]:
+        """All that have a name: the nodes that were added, each followed by those that it holds (colocations do)."""
+        for node in self.get_all_nodes():
+            yield from node.iterate_family()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{label}×{len(nodes)}" for label, nodes in self._groups.items())
@@ -172,6 +177,26 @@ class ForwardHandle(Handle[Any]):
                 f"the program has no node {self.node_name}: handle_to({self._label!r}, {self._index}) was never filled"
             )
         return node.create_handle()
+
+
+def _check_new(node: Node) -> None:
+    seen: set[int] = set()
+    for member in node.iterate_family():
+        if member.name is not None:
+            raise errors.GraphError(
+                f"this node was added before, as {member.name}; every place in a program needs a node of its own"
+            )
+        if id(member) in seen:
+            raise errors.GraphError(
+                f"{member!r} is in {node!r} twice; every place in a program needs a node of its own"
+            )
+        seen.add(id(member))
+
+
+def _give_name(node: Node, name: str) -> None:
+    node._name = name  # noqa: SLF001 - the program names its nodes
+    for place, child in enumerate(node.children()):
+        _give_name(child, child_name(name, place))
 
 
 def _check_label(label: str | None) -> None:

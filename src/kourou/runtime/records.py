@@ -49,8 +49,8 @@ _ENDED = frozenset({NodeState.FINISHED, NodeState.FAILED, NodeState.KILLED})
 class Outcome:
     """A node's own words about its end, told before its process exits.
 
-    ``kind`` is "finished", "stopped" (StopRequested was raised in it), "exited" (sys.exit with another code than 0) or
-    "raised".
+    ``kind`` is "finished", "stopped" (StopRequested was raised in it), "exited" (sys.exit with another code than 0),
+    "raised", or "left" (a child's thread that its colocation could not end).
     """
 
     kind: str

@@ -141,7 +141,7 @@ class Run:
                 exc.add_note(str(self._failure()))
 
     def _names(self, labels: Collection[str] | None) -> set[str]:
-        names = {node.name for node in self._plan.nodes}
+        names = {node.name for node in self._plan.nodes if node.parent is None}  # a colocation ends with its children
         if labels is None:
             return names
         wanted = {labels} if isinstance(labels, str) else set(labels)

@@ -70,6 +70,7 @@ class StopState:
         """Set once nobody needs a node that only serves any more; it follows ``event``."""
         self._request = request
         self._handlers: list[Callable[..., Any]] = []
+        self._branches: list[StopState] = []
         self._lock = threading.Lock()
 
     def request(self, reason: str) -> None:
@@ -83,13 +84,32 @@ class StopState:
                 return
             self.event.set()
             handlers, self._handlers = self._handlers, []
+            branches = list(self._branches)
+        for branch in branches:
+            branch.set()
         if handlers:
             threading.Thread(target=_call_handlers, args=(handlers,), name="kourou-stop", daemon=True).start()
 
     def release(self) -> None:
         """Let nodes that only serve end as well."""
         self.set()
-        self.released.set()
+        with self._lock:
+            self.released.set()
+            branches = list(self._branches)
+        for branch in branches:
+            branch.release()
+
+    def branch(self) -> StopState:
+        """The state of a part of this node: it follows this one, and can be set and released by itself as well."""
+        branch = StopState(self._request)
+        with self._lock:
+            self._branches.append(branch)
+            stopping, released = self.event.is_set(), self.released.is_set()
+        if stopping:
+            branch.set()
+        if released:
+            branch.release()
+        return branch
 
     def register(self, handler: Callable[..., Any]) -> None:
         """Call ``handler()`` once when the program stops; at once if it already does."""

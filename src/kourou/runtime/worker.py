@@ -63,6 +63,7 @@ class _Worker:
             attempt=boot["attempt"],
             binding=binding,
             stop=self._stop,
+            report_child=self.control.report,
             server_options={"token": token, "socket_dir": boot["socket_dir"]},
         )
 
@@ -86,7 +87,7 @@ class _Worker:
     def report(self, outcome: Outcome) -> None:
         """Tell the coordinator; the process exits next."""
         with contextlib.suppress(errors.RpcError):
-            self.control.report(outcome)
+            self.control.report(self._name, outcome)
         self.control.close()
 
     def _on_lost(self) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Mapping
 
-from kourou import errors
 from kourou.runtime import context
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.life import live
+from kourou.runtime.life import interrupt_thread, live
 from kourou.runtime.records import Outcome, ProcessExit
 
 __all__ = ["Entry", "ThreadLauncher"]
@@ -60,10 +58,8 @@ class ThreadLauncher:
         """Raise StopRequested in the node's thread, as soon as it runs Python code again."""
         with self._lock:
             thread, _ = self._threads.get(name, (None, 0))
-        if thread is not None and thread.ident is not None and thread.is_alive():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested)
-            )
+        if thread is not None:
+            interrupt_thread(thread)
 
     def terminate(self, name: str) -> None:
         """The same once more: a thread has no other signal."""
