@@ -14,6 +14,11 @@
         ├ LaunchError (RuntimeError)         a process could not be started
         ├ UnsupportedPlatform (RuntimeError)
         ├ MissingExtra (ImportError)         an optional package is needed; names the extra
+        ├ ReplayError                        what a replay server is asked for makes no sense, or cannot be done
+        │  ├ TableNotFound (KeyError)           there is no table of that name; lists those that there are
+        │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
+        │  ├ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
+        │  └ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
         ├ RemoteError                        a handler raised; also an instance of its own class
         └ RpcError                           the call itself went wrong
            ├ DeadlineExceeded (TimeoutError)
@@ -40,6 +45,7 @@ from typing import Any
 
 __all__ = [
     "CallCancelled",
+    "CheckpointError",
     "ConnectionLost",
     "DeadlineExceeded",
     "DeferredError",
@@ -57,14 +63,18 @@ __all__ = [
     "ProgramFailed",
     "ProtocolError",
     "RemoteError",
+    "ReplayError",
     "RpcError",
     "SerializationError",
     "ServerOverloaded",
     "ServerUnavailable",
+    "SignatureError",
     "StopRequested",
+    "TableNotFound",
     "Unauthenticated",
     "UnknownMethod",
     "UnsupportedPlatform",
+    "WriterExpired",
 ]
 
 
@@ -146,6 +156,28 @@ class ProgramFailed(KourouError, RuntimeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.records)
+
+
+class ReplayError(KourouError):
+    """What a replay server is asked for makes no sense, or cannot be done."""
+
+
+class TableNotFound(ReplayError, KeyError):
+    """A replay server has no table of that name."""
+
+    __str__ = Exception.__str__  # KeyError would show the message with quotation marks around it
+
+
+class SignatureError(ReplayError, ValueError):
+    """An item does not look as the signature of its table says."""
+
+
+class WriterExpired(ReplayError, RuntimeError):
+    """The server does not know this writer (any more): it was given up for dead, or the server is another one."""
+
+
+class CheckpointError(ReplayError, RuntimeError):
+    """A checkpoint cannot be written, is damaged, or does not fit the tables that it is to be read into."""
 
 
 class RemoteError(KourouError):

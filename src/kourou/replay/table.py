@@ -1,0 +1,379 @@
+"""A table: items that are inserted, sampled and pushed out as its selectors and its limiter say."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
+from kourou.replay.hooks import Event, Extension, Hooks
+from kourou.replay.keymap import ABSENT
+from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
+from kourou.replay.records import NoReferences, Picks, References
+from kourou.replay.selectors import Fifo, Lifo, Selector
+from kourou.replay.signature import Signature
+from kourou.replay.state import TableState
+from kourou.replay.waiting import InsertRequest, SampleRequest
+
+__all__ = ["Table", "TableInfo"]
+
+_log = logging.getLogger("kourou.replay")
+_WARN_AFTER_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableInfo:
+    """A table as it is now.
+
+    Attributes:
+        name, sampler, remover, max_size, max_bytes, max_times_sampled, rate_limiter, signature: as it was made.
+        current_size: items.
+        current_bytes: of the items' data, as if they shared nothing.
+        inserts, samples, deletes: counted since it was made or reset.
+        num_unique_samples: items that were sampled at least once.
+        waiting_inserts, waiting_samples: requests that the limiter holds back.
+        blocked_on: the limiter's numbers while somebody waits; else empty.
+        hooks_dropped: events that extensions were too slow for.
+    """
+
+    name: str
+    sampler: Selector
+    remover: Selector
+    max_size: int
+    max_bytes: int | None
+    max_times_sampled: int
+    rate_limiter: RateLimiter
+    signature: Signature | None
+    current_size: int
+    current_bytes: int
+    inserts: int
+    samples: int
+    deletes: int
+    num_unique_samples: int
+    waiting_inserts: int
+    waiting_samples: int
+    blocked_on: str
+    hooks_dropped: int
+
+
+class Table:
+    """Items under one name.
+
+    Args:
+        name: not empty.
+        sampler: which item is sampled.
+        remover: which item goes when there are more than ``max_size``; the new one may be it.
+        max_size: items; at least 1.
+        rate_limiter: when inserts and samples wait.
+        max_times_sampled: an item goes after so many samples; 0 lets it stay.
+        extensions: told of what happens.
+        signature: nested :class:`TensorSpec` of what the items of this table look like; None takes anything.
+        max_bytes: of the items' data, counting what overlapping items share for each of them; None for no bound.
+
+    Raises:
+        ValueError: an argument out of its range.
+        TypeError: a selector, a limiter or a signature that is none.
+    """
+
+    def __init__(  # noqa: PLR0913 - the order and the names of Reverb's
+        self,
+        name: str,
+        sampler: Selector,
+        remover: Selector,
+        max_size: int,
+        rate_limiter: RateLimiter,
+        max_times_sampled: int = 0,
+        extensions: Sequence[Extension] = (),
+        signature: Any = None,
+        *,
+        max_bytes: int | None = None,
+    ) -> None:
+        if not name:
+            raise ValueError("a table has a name")
+        if max_size < 1 or (max_bytes is not None and max_bytes < 1):
+            raise ValueError(f"table {name}: max_size={max_size}, max_bytes={max_bytes}; both are at least 1")
+        if not isinstance(rate_limiter, RateLimiter):
+            raise TypeError(f"table {name}: a rate limiter is one of kourou.replay.rate_limiters, not {rate_limiter!r}")
+        self._options: dict[str, Any] = {
+            "name": name,
+            "sampler": sampler,
+            "remover": remover,
+            "max_size": max_size,
+            "rate_limiter": rate_limiter,
+            "max_times_sampled": max_times_sampled,
+            "extensions": tuple(extensions),
+            "signature": None if signature is None else Signature.of(signature),
+            "max_bytes": max_bytes,
+        }
+        self._hooks = Hooks(name, extensions)
+        self._lock: AbstractContextManager[Any] = threading.RLock()
+        self._inserts: deque[InsertRequest] = deque()
+        self._samples: deque[SampleRequest] = deque()
+        self.state = TableState(
+            sampler=sampler,
+            remover=remover,
+            limiter=rate_limiter,
+            max_size=max_size,
+            max_bytes=max_bytes,
+            max_times_sampled=max_times_sampled,
+            references=NoReferences(),
+            deleted=self._tell_deleted if self._hooks else None,
+        )
+
+    @classmethod
+    def queue(cls, name: str, max_size: int, extensions: Sequence[Extension] = (), signature: Any = None) -> Table:
+        """First in, first out, each item once; inserts wait while it is full, samples while it is empty."""
+        return cls(name, Fifo(), Fifo(), max_size, Queue(max_size), 1, extensions, signature)
+
+    @classmethod
+    def stack(cls, name: str, max_size: int, extensions: Sequence[Extension] = (), signature: Any = None) -> Table:
+        """Last in, first out, each item once; inserts wait while it is full, samples while it is empty."""
+        return cls(name, Lifo(), Lifo(), max_size, Stack(max_size), 1, extensions, signature)
+
+    def replace(self, **overrides: Any) -> Table:
+        """A new, empty table like this one, with some arguments replaced."""
+        return type(self)(**{**self._options, "rate_limiter": self.state.limiter.limiter, **overrides})
+
+    def __repr__(self) -> str:
+        return f"<table {self.name} of {len(self)} items>"
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        name: str = self._options["name"]
+        return name
+
+    @property
+    def signature(self) -> Signature | None:
+        """What its items look like; None for anything."""
+        signature: Signature | None = self._options["signature"]
+        return signature
+
+    @property
+    def info(self) -> TableInfo:
+        """The table as it is now."""
+        with self._lock:
+            state, limiter = self.state, self.state.limiter
+            options = {key: self._options[key] for key in self._options if key not in {"extensions", "rate_limiter"}}
+            return TableInfo(
+                **options,
+                rate_limiter=limiter.limiter,
+                current_size=len(state),
+                current_bytes=state.bytes,
+                inserts=limiter.inserts,
+                samples=limiter.samples,
+                deletes=limiter.deletes,
+                num_unique_samples=state.unique_samples,
+                waiting_inserts=len(self._inserts),
+                waiting_samples=len(self._samples),
+                blocked_on=limiter.describe() if self._inserts or self._samples else "",
+                hooks_dropped=self._hooks.dropped,
+            )
+
+    def can_sample(self, num_samples: int = 1) -> bool:
+        """Whether the limiter lets so many samples pass now; deletions that they bring are not looked ahead at."""
+        with self._lock:
+            return self.state.limiter.can_sample(num_samples)
+
+    def can_insert(self, num_inserts: int = 1) -> bool:
+        """Whether the limiter lets so many inserts pass now."""
+        with self._lock:
+            return self.state.limiter.can_insert(num_inserts)
+
+    def set_rate_limiter(self, rate_limiter: RateLimiter) -> None:
+        """Use another limiter from now on, with the counts as they are. Whoever may go on does at once."""
+        if not isinstance(rate_limiter, RateLimiter):
+            raise TypeError(f"a rate limiter is one of kourou.replay.rate_limiters, not {rate_limiter!r}")
+        with self._lock:
+            self.state.limiter.limiter = rate_limiter
+            self._serve()
+
+    # -- what a server does ---------------------------------------------------------------------------------------
+
+    def adopt(self, lock: AbstractContextManager[Any], references: References) -> None:
+        """Become part of a server: under its (reentrant) lock, with its data."""
+        self._lock = lock
+        self.state.references = references
+
+    def insert(self, request: InsertRequest) -> None:
+        """Insert as soon as the limiter lets; the request's future tells.
+
+        Raises:
+            ValueError: a priority that the selectors do not take; nothing was changed.
+        """
+        with self._lock:
+            self.state.check(request.items)
+            self._inserts.append(request)
+            self._serve()
+
+    def sample(self, request: SampleRequest) -> None:
+        """Draw as soon as the limiter lets; the request's future tells."""
+        if request.left < 1:
+            raise ValueError(f"the number of samples is at least 1, not {request.left}")
+        with self._lock:
+            self._samples.append(request)
+            self._serve()
+
+    def withdraw(self, request: InsertRequest | SampleRequest) -> None:
+        """Do nothing more for a request. What was done stays done; references of what was not are let go."""
+        with self._lock:
+            waiting: deque[Any] = self._inserts if isinstance(request, InsertRequest) else self._samples
+            if request in waiting:
+                waiting.remove(request)
+                if isinstance(request, InsertRequest):
+                    self.state.references.release(request.rest().refs)
+                self._serve()
+
+    def mutate(self, keys: Keys, priorities: Floats, deletes: Keys) -> int:
+        """Delete items, then change priorities; of a key given twice the last priority holds.
+
+        Returns:
+            how many of the keys were there.
+
+        Raises:
+            ValueError: a priority that the selectors do not take; nothing was changed.
+        """
+        with self._lock:
+            state = self.state
+            state.sampler.check(priorities)
+            state.remover.check(priorities)
+            gone = self._find(np.unique(deletes))
+            if len(gone):
+                state.delete_by_key(gone)
+            last = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]
+            last.sort()
+            slots = state.keymap.find(keys[last])
+            known = slots != ABSENT
+            slots = slots[known]
+            if len(slots):
+                state.update(slots, priorities[last][known])
+                self._tell("on_update", state.items.keys[slots])
+            self._serve()
+            return len(gone) + len(slots)
+
+    def find(self, keys: Keys) -> Slots:
+        """The slots of those keys that are in."""
+        with self._lock:
+            return self._find(keys)
+
+    def reset(self) -> None:
+        """Delete all items and count from 0. Requests that wait stay."""
+        with self._lock:
+            self.state.reset()
+            if self._hooks:
+                self._hooks.tell("on_reset", self.name)
+            self._serve()
+
+    def drop_unwanted(self) -> None:
+        """Forget requests that nobody waits for, and log those that have waited for long."""
+        with self._lock:
+            for request in [*self._inserts, *self._samples]:
+                if not request.wanted():
+                    self.withdraw(request)
+                elif not request.warned and time.monotonic() - request.since > _WARN_AFTER_S:
+                    request.warned = True
+                    what = "an insert" if isinstance(request, InsertRequest) else "a sample"
+                    _log.warning(
+                        "%s of table %s has been waiting for %.0f s: %s",
+                        what,
+                        self.name,
+                        _WARN_AFTER_S,
+                        self.state.limiter.describe(),
+                    )
+
+    def close(self) -> None:
+        """End the threads of extensions. Requests that wait are left to their owners."""
+        self._hooks.close()
+
+    # -- serving --------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Go on with whoever may, in the order of arrival, until nobody may."""
+        while self._serve_insert() or self._serve_sample():
+            pass
+
+    def _serve_insert(self) -> bool:
+        """Whether anything was done for the first insert that waits."""
+        if not self._inserts:
+            return False
+        request = self._inserts[0]
+        if not request.wanted():
+            self.withdraw(request)
+            return True
+        rest = request.rest()
+        count = self.state.insertable(len(rest))
+        if not count and len(rest):
+            if not len(self._find(rest.keys[:1])):
+                return False
+            count = 1  # it is in already: this changes its priority, which need not wait
+        part = rest.part(0, min(count, 1) if self.state.inserts_one_by_one else count)
+        try:
+            if len(part):
+                self.state.insert(part)
+                self._tell("on_insert", part.keys)
+        except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
+            self._inserts.popleft()
+            self.state.references.release(rest.refs)
+            request.future.set_exception(error)
+            return True
+        request.done += len(part)
+        if request.done == len(request.items):
+            self._inserts.popleft()
+            request.future.set_result(None)
+        return True
+
+    def _serve_sample(self) -> bool:
+        if not self._samples:
+            return False
+        request = self._samples[0]
+        if not request.wanted():
+            self.withdraw(request)
+            return True
+        try:
+            picks = self.state.sample(request.left)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._samples.popleft()
+            request.future.set_exception(error)
+            return True
+        if picks is None:
+            return False
+        self._tell_picks(picks)
+        request.parts.append(picks)
+        request.left -= len(picks)
+        if not request.left:
+            self._samples.popleft()
+            request.future.set_result(None)
+        return True
+
+    def _find(self, keys: Keys) -> Slots:
+        slots = self.state.keymap.find(keys)
+        return slots[slots != ABSENT]
+
+    def _tell(self, what: str, keys: Keys) -> None:
+        if self._hooks:
+            slots = self._find(keys)
+            items = self.state.items
+            self._event(what, items.keys[slots], items.priorities[slots], items.times_sampled[slots])
+
+    def _tell_picks(self, picks: Picks) -> None:
+        if self._hooks:
+            self._event("on_sample", picks.keys, picks.priorities, picks.times_sampled)
+
+    def _tell_deleted(self, slots: Slots) -> None:
+        items = self.state.items
+        self._event("on_delete", items.keys[slots], items.priorities[slots], items.times_sampled[slots])
+
+    def _event(self, what: str, keys: Keys, priorities: Floats, times_sampled: Integers) -> None:
+        event = Event(table=self.name, keys=keys, priorities=priorities, times_sampled=times_sampled)
+        self._hooks.tell(what, event)
