@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 
-from kourou.courier.workers import ThreadPerTask
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
 from kourou.runtime.coordinator import Closed, Coordinator
+from kourou.runtime.executor import StreamThreads
 from kourou.runtime.records import NodeState, Outcome
 from kourou.runtime.stacks import stacks_of_this_process
 from kourou.runtime.status import RunStatus
@@ -19,6 +19,7 @@ from kourou.runtime.status import RunStatus
 __all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer"]
 
 SERVICE = "kourou.v1.Coordinator"
+_SPARE_THREADS = 4
 TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
 
 
@@ -42,9 +43,10 @@ class CoordinatorServer:
     ) -> None:
         self._coordinator = coordinator
         self._status = status
-        # An attached node occupies a thread for as long as it lives, so a pool of any size could be too small.
+        # A thread for the stream of every node, and a few for all other calls.
+        self._threads = StreamThreads(reserve=len(coordinator.directory.all()) + _SPARE_THREADS)
         self._server = grpc.server(
-            ThreadPerTask(),  # type: ignore[arg-type]  # grpcio calls nothing but submit()
+            self._threads,  # type: ignore[arg-type]  # grpcio calls nothing but submit()
             interceptors=[_TokenCheck(token)],
             options=[("grpc.so_reuseport", 0)],
         )
@@ -57,6 +59,7 @@ class CoordinatorServer:
         """Stop listening; streams end."""
         self._coordinator.close()
         self._server.stop(grace=None).wait()
+        self._threads.close()
 
     def _handlers(self) -> dict[str, Any]:
         unary: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {

@@ -188,6 +188,8 @@ class Run:
     def finish_at_exit(self) -> str | None:
         """At the interpreter's exit: wait for the end; the text of a failure that nobody was told of, or None."""
         self._wait_until(self._director.ended.is_set, None)
+        if self._director.crash is not None:
+            return f"run {self.run_id} was lost: {self._director.crash} (did the launcher call run.wait()?)"
         if self._director.failures and not self._failure_told:
             return str(self._failure())
         return None

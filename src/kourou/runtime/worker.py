@@ -78,6 +78,7 @@ class _Worker:
         finally:
             self._done = True
             signal.signal(INTERRUPT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left to do is ours, and needs no exception
 
     def _run(self, node_context: context.NodeContext) -> None:
         self.control.attach()

@@ -1,0 +1,74 @@
+"""The threads that answer a coordinator's calls."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeAlias
+
+__all__ = ["StreamThreads"]
+
+_Task: TypeAlias = Callable[[], None]
+
+
+class StreamThreads:
+    """What grpcio asks of an executor: daemon threads that are used again, and more of them when all are busy.
+
+    A pool of fixed size would be full once that many nodes hold a stream. ``concurrent.futures`` joins its threads at
+    exit and refuses work then, which is when a launcher that called no ``wait()`` needs them.
+
+    Args:
+        reserve: threads to start now. On Python 3.12 none can be started once the main thread has ended.
+    """
+
+    def __init__(self, reserve: int) -> None:
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads = 0
+        for _ in range(reserve):
+            self._start()
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the call in a thread that is free, or in a new one."""
+        future: Future[Any] = Future()
+
+        def task() -> None:
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - the future carries it
+                future.set_exception(error)
+
+        with self._lock:
+            needs_thread = self._idle <= self._tasks.qsize()
+        self._tasks.put(task)
+        if needs_thread:
+            self._start()
+        return future
+
+    def close(self) -> None:
+        """Let idle threads end; busy ones end after their task."""
+        for _ in range(self._threads):
+            self._tasks.put(None)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="kourou-coordinator", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return  # the interpreter is ending: the task waits for a thread that is busy now
+        self._threads += 1
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            task = self._tasks.get()
+            with self._lock:
+                self._idle -= 1
+            if task is None:
+                return
+            task()
+            del task  # or its arguments would live until the next one comes
