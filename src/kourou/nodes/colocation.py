@@ -162,7 +162,7 @@ class _Crew:
                 self._interrupt()
                 self._wait()  # SIGTERM, or its like for threads, raises StopRequested once more: that ends it
         finally:
-            self._dismiss()
+            self._dismiss(patiently=not interrupted)
         if self._failure is not None:
             raise Ended(self._failure)
         if interrupted:
@@ -226,9 +226,9 @@ class _Crew:
         for thread in self._threads.values():
             interrupt_thread(thread)
 
-    def _dismiss(self) -> None:
-        """The colocation ends: let what is left of it stop, then insist, then leave it."""
-        if self._threads:
+    def _dismiss(self, *, patiently: bool) -> None:
+        """Let what is left of the crew stop, then insist (unless both was done before), then leave it."""
+        if self._threads and patiently:
             self._stop.release()
             self._gather(_LEAVE_S)
             self._interrupt()

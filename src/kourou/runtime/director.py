@@ -305,7 +305,8 @@ class Director:
             if self._record(name).will_restart:
                 self._coordinator.change(name, will_restart=False)
             if name in self._alive and self._family.launched(name):
-                self._killed[name] = f"was killed, because {part.node} of the same colocation failed"
+                for killed in (name, *self._family.threads_of(name)):
+                    self._killed[killed] = f"was killed, because {part.node} of the same colocation failed"
                 self._assured_launcher.interrupt(name)  # for a thread, which cannot be killed
                 self._assured_launcher.kill(name)
 
@@ -363,7 +364,8 @@ class Director:
     def _kill(self) -> None:
         for name in self._launched():
             self._folder.event("kill", node=name)
-            self._killed[name] = "did not end in the time that the stop gave it, and was killed"
+            for killed in (name, *self._family.threads_of(name)):
+                self._killed[killed] = "did not end in the time that the stop gave it, and was killed"
             self._assured_launcher.kill(name)
         self._after(_KILLED_WITHIN_S, self._give_up)
 

@@ -74,11 +74,14 @@ class _Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to hear; it stops the nodes
         context.set_process_node(self._context)
         try:
-            return live(self._run, self._context)
-        finally:
+            outcome = live(self._run, self._context)
             self._done = True
-            signal.signal(INTERRUPT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left to do is ours, and needs no exception
+        except errors.StopRequested:  # it came when the node had just ended
+            outcome = Outcome(kind="stopped")
+        self._done = True
+        signal.signal(INTERRUPT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left to do is ours, and needs no exception
+        return outcome
 
     def _run(self, node_context: context.NodeContext) -> None:
         self.control.attach()
@@ -102,7 +105,7 @@ class _Worker:
         os._exit(1)
 
     def _on_interrupt(self, *_: object) -> None:
-        if self._stop.event.is_set() and not self._interrupted:
+        if self._stop.event.is_set() and not self._interrupted and not self._done:
             self._interrupted = True
             raise errors.StopRequested
 
