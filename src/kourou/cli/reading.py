@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from kourou.cli.output import print_json, print_text
+from kourou.cli.output import print_json, print_text, tell
 from kourou.runtime.found_run import FoundRun
 from kourou.runtime.log_file import LogFile, LogLine
 from kourou.runtime.logs import MERGED_LOG, Terminal
@@ -36,8 +36,10 @@ def show_logs(
         live = follow and found.state.live  # asked before the reading, so that nothing written before the end is missed
         printer.print(log.read())
         if not live:
-            return
+            break
         time.sleep(_POLL_S)
+    if not printer.printed and lines != 0:
+        tell(f"nothing was printed by {node or 'the nodes'} of run {found.run_id}")
 
 
 class _Printer:
@@ -48,9 +50,11 @@ class _Printer:
         self._times = times
         self._as_json = as_json
         self._terminal = Terminal(sys.stdout)
+        self.printed = False
 
     def print(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
+            self.printed = True
             text = f"{line.time}  {line.text}" if self._times else line.text
             if self._as_json:
                 print_json(dataclasses.asdict(line), indent=None)

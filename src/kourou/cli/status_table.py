@@ -12,7 +12,7 @@ from rich.text import Text
 
 from kourou.cli.formats import duration, percent, rate, size
 from kourou.runtime.records import NodeRecord, NodeState
-from kourou.runtime.sampling import NodeSample, RunSample
+from kourou.runtime.sampling import RunSample
 from kourou.runtime.status import RunState
 
 __all__ = ["NODE_MARKS", "RUN_STYLES", "status_table"]
@@ -92,7 +92,7 @@ def _heading(sample: RunSample) -> Text:
     if status.ended_at is not None:
         ago = duration(sample.taken_at - status.ended_at)
         text.append(f"  ({ago} ago)", style="bright_black")
-    if status.stop_reason and status.state is not RunState.DEAD:
+    if status.stop_reason and status.state not in {RunState.DEAD, RunState.FAILED}:  # these are told below
         text.append(f"\nstopped because: {_clean(status.stop_reason)}", style="bright_black")
     return text
 
@@ -105,16 +105,17 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], *, wide: bool, 
     if wide:
         table.add_column("try", justify="right", no_wrap=True)
     table.add_column("up", justify="right", no_wrap=True, min_width=7)
-    for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)):
+    for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)) if sample.status.state.live else ():
         table.add_column(heading, justify="right", no_wrap=True, min_width=least)
     if wide:
         table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
     for node in nodes:
-        table.add_row(*_cells(node, sample.nodes[node.name], sample.taken_at, wide=wide))
+        table.add_row(*_cells(node, sample, wide=wide))
     return table
 
 
-def _cells(node: NodeRecord, figures: NodeSample, now: float, *, wide: bool) -> list[RenderableType]:
+def _cells(node: NodeRecord, sample: RunSample, *, wide: bool) -> list[RenderableType]:
+    figures, now = sample.nodes[node.name], sample.taken_at
     mark, style = NODE_MARKS[node.state]
     faded = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
     state = "restarting" if node.will_restart else str(node.state).lower()
@@ -127,8 +128,9 @@ def _cells(node: NodeRecord, figures: NodeSample, now: float, *, wide: bool) -> 
         cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))
     up = node.exit.uptime_s if node.state.ended and node.exit else now - node.started_at if node.started_at else None
     cells.append(Text("" if up is None else duration(up), style=faded))
-    texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
-    cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
+    if sample.status.state.live:
+        texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
+        cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
     if wide:
         cells.append(Text(_clean(figures.last_line), style=faded))
     return cells

@@ -20,10 +20,11 @@ from kourou.runtime.policies import OnFailure
 from kourou.runtime.program import Program
 from kourou.runtime.resources import PythonProcess, Resources
 from kourou.runtime.termination import StopTimeline
+from kourou.runtime.tmux import TMUX_SESSION
 
 __all__ = ["TERMINALS", "compile_program", "launch_type_from"]
 
-TERMINALS = ("current_terminal", "output_to_files")
+TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
 
 def compile_program(
@@ -42,7 +43,7 @@ def compile_program(
         program: the graph.
         launch_type: ``local_mt``, ``local_mp``, ``test_mt`` or ``test_mp``; None: KOUROU_LAUNCH_TYPE, else local_mt.
         local_resources: what the processes of each label get.
-        terminal: ``current_terminal`` (default) or ``output_to_files``.
+        terminal: ``current_terminal`` (default), ``output_to_files`` or ``tmux_session``.
         stop: the seconds of the stop timeline.
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
         inventory: the CPUs and GPUs to hand out; None: those that this process may use.

@@ -32,6 +32,7 @@ from kourou.runtime.run_info import INFO_FILE, RunInfo
 from kourou.runtime.rundir import PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
+from kourou.runtime.tmux import TMUX_SESSION, check_tmux, open_session
 
 __all__ = ["launch"]
 
@@ -61,7 +62,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         xm_resources: accepted for Launchpad's sake, if None.
         local_resources: label → what its processes get.
         test_case: a ``unittest.TestCase`` whose clean-up stops the program.
-        terminal: ``current_terminal`` prints nodes' lines here, ``output_to_files`` only writes their logs.
+        terminal: ``current_terminal`` prints nodes' lines here, ``output_to_files`` only writes their logs,
+            ``tmux_session`` shows each in a window of a tmux session.
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under ``test_mt``.
         stop_timeline: the seconds that a stopping program waits before it insists.
         run_dir: where the run's folder is made; None: KOUROU_RUNS_DIR, else below the user's state directory.
@@ -70,7 +72,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
 
     Raises:
         PlanError: the program has mistakes; nothing was started.
-        LaunchError: the run's folder cannot be made.
+        LaunchError: the run's folder cannot be made, or there is no tmux.
+        MissingExtra: ``tmux_session`` needs the extra ``tmux``.
     """
     program = _the_program(programs)
     if xm_resources is not None:
@@ -84,6 +87,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         serialize_py_nodes=serialize_py_nodes,
         inventory=inventory,
     )
+    if plan.terminal == TMUX_SESSION:
+        check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
     run = _Ignition(plan, program, folder, on_node_exit).fire()
     if test_case is not None:
@@ -127,6 +132,8 @@ class _Ignition:
         self._resources.callback(self._logs.close)
         try:
             launcher = self._launcher()
+            if self._plan.terminal == TMUX_SESSION:
+                open_session(self._folder.path, [node.name for node in self._plan.nodes])
         except BaseException:
             self._resources.close()
             raise

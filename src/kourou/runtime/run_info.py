@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kourou.courier.endpoint import host_id
+from kourou.runtime.process_start import process_start
 
-__all__ = ["INFO_FILE", "RunInfo", "process_start"]
+__all__ = ["INFO_FILE", "RunInfo"]
 
 INFO_FILE = "run.json"
 
@@ -29,7 +30,7 @@ class RunInfo:
     pid: int
     """The launcher."""
     pid_start: str
-    """When the launcher started, as :func:`process_start` tells it: a pid alone may come to mean another process."""
+    """When the launcher started (see ``process_start``): a pid alone may come to mean another process."""
     host: str
     host_id: str
     coordinator: str
@@ -76,23 +77,3 @@ class RunInfo:
     def launcher_alive(self) -> bool:
         """Whether the launcher still lives; only where :attr:`here` is true."""
         return process_start(self.pid) == self.pid_start
-
-
-def process_start(pid: int) -> str | None:
-    """When a process started, in the system's own words; with the pid it names a process. None: there is none.
-
-    On Linux ticks since boot, since times of day shift when the clock is set.
-    """
-    if sys.platform == "linux":
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-        fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-        return None if fields[0] in "ZX" else fields[19]
-    import psutil  # noqa: PLC0415 - Linux needs none of it, and a launch of threads has to be quick
-
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
-        return None
