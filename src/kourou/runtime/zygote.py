@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import importlib
 import os
 import select
 import signal
@@ -32,6 +33,21 @@ __all__ = ["main"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+
+# Imported once here instead of once in every node. None of them starts a thread or opens anything when it is imported.
+_PRELOAD = (
+    "grpc._channel",
+    "grpc._server",
+    "grpc_health.v1.health",
+    "grpc_reflection.v1alpha.reflection",
+    "kourou.courier.lanes.grpc",
+    "kourou.courier.lanes.grpc_server",
+    "kourou.courier.lanes.inproc",
+    "kourou.courier.lanes.local",
+    "kourou.courier.lanes.local_server",
+    "kourou.nodes",
+    "kourou.runtime.worker",
+)
 _ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
 
 
@@ -56,7 +72,8 @@ def main(fd: int, *, preload: bool, version: tuple[int, int]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
     if preload:
-        import kourou.runtime.worker  # noqa: F401, PLC0415 - forked nodes find it imported
+        for name in _PRELOAD:
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
