@@ -65,11 +65,13 @@ class KeyMap:
 
     def slots(self) -> Slots:
         """The slots of all keys, in no order."""
-        return self._slots[(self._keys != _FREE) & (self._keys != _LEFT)].astype(np.int64)
+        slots: Slots = self._slots[(self._keys != _FREE) & (self._keys != _LEFT)].astype(np.int64)
+        return slots
 
     def _homes(self, keys: Keys) -> Integers:
         with np.errstate(over="ignore"):
-            return (keys * _MIX >> self._shift).astype(np.int64)
+            homes: Integers = (keys * _MIX >> self._shift).astype(np.int64)
+        return homes
 
     def _clear(self, capacity: int) -> None:
         self._keys: Keys = np.zeros(capacity, np.uint64)

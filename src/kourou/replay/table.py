@@ -278,7 +278,8 @@ class Table:
     def drop_unwanted(self) -> None:
         """Forget requests that nobody waits for, and log those that have waited for long."""
         with self._lock:
-            for request in [*self._inserts, *self._samples]:
+            waiting: list[InsertRequest | SampleRequest] = [*self._inserts, *self._samples]
+            for request in waiting:
                 if not request.wanted():
                     self.withdraw(request)
                 elif not request.warned and time.monotonic() - request.since > _WARN_AFTER_S:
@@ -299,9 +300,14 @@ class Table:
     # -- serving --------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Go on with whoever may, in the order of arrival, until nobody may."""
-        while self._serve_insert() or self._serve_sample():
-            pass
+        """Inserts go on as far as they may, then samples, in turn until nobody may; each in the order of arrival."""
+        moved = True
+        while moved:
+            moved = False
+            while self._serve_insert():
+                moved = True
+            while self._serve_sample():
+                moved = True
 
     def _serve_insert(self) -> bool:
         """Whether anything was done for the first insert that waits."""
@@ -358,13 +364,14 @@ class Table:
 
     def _find(self, keys: Keys) -> Slots:
         slots = self.state.keymap.find(keys)
-        return slots[slots != ABSENT]
+        found: Slots = slots[slots != ABSENT]
+        return found
 
     def _tell(self, what: str, keys: Keys) -> None:
         if self._hooks:
             slots = self._find(keys)
             items = self.state.items
-            self._event(what, items.keys[slots], items.priorities[slots], items.times_sampled[slots])
+            self._event(what, items.keys[slots], items.priorities[slots], items.times_sampled[slots].astype(np.int64))
 
     def _tell_picks(self, picks: Picks) -> None:
         if self._hooks:
@@ -372,7 +379,9 @@ class Table:
 
     def _tell_deleted(self, slots: Slots) -> None:
         items = self.state.items
-        self._event("on_delete", items.keys[slots], items.priorities[slots], items.times_sampled[slots])
+        self._event(
+            "on_delete", items.keys[slots], items.priorities[slots], items.times_sampled[slots].astype(np.int64)
+        )
 
     def _event(self, what: str, keys: Keys, priorities: Floats, times_sampled: Integers) -> None:
         event = Event(table=self.name, keys=keys, priorities=priorities, times_sampled=times_sampled)

@@ -81,7 +81,7 @@ class OrderedIndex(Index):
             window = line[:look]
             found = window[window != _ABSENT]
             if len(found) >= count:
-                return found[:count].astype(np.int64)
+                return np.array(found[:count], np.int64)
             look = 2 * look + 64
 
     def _close_up(self, room: int) -> None:

@@ -65,7 +65,7 @@ class TournamentIndex(Index):
     def first(self, count: int) -> Slots:
         """The best ``count`` slots: the losers against each one that is taken are the next to be looked at."""
         if count == 1:
-            return self._winners[1:2].copy()
+            return np.array([self._winners[1]], np.int64)
         open_nodes = [self._entry(1)]
         found: list[int] = []
         for _ in range(min(count, self._size)):
