@@ -90,10 +90,12 @@ def follow(program: lp.Program, target: float, *, started: float, max_seconds: f
     # A lost connection means that a node has ended and the program stops; the run will tell why.
     with contextlib.closing(ProgressLine()) as line, contextlib.suppress(lp.errors.ConnectionLost):
         while not stopping.wait(POLL_S) and time.time() - started < max_seconds:
-            curve += evaluator.curve(since=len(curve))
+            for evaluation in evaluator.curve(since=len(curve)):
+                curve.append(evaluation)
+                if evaluation.mean >= target:
+                    line.show(describe(replay.stats(), curve, time.time() - started))
+                    return curve
             line.show(describe(replay.stats(), curve, time.time() - started))
-            if curve and curve[-1].mean >= target:
-                break
     return curve
 
 

@@ -129,7 +129,7 @@ class Evaluator:
     """
 
     EPISODES = 20
-    PAUSE_S = 0.1
+    PAUSE_S = 0.2
 
     def __init__(self, learner: lp.CourierClient, replay: lp.CourierClient, seed: int) -> None:
         self._learner = learner
