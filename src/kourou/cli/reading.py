@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -24,7 +23,6 @@ def show_logs(
     found: FoundRun, node: str | None, *, follow: bool, lines: int | None, times: bool, as_json: bool
 ) -> None:
     """Print what nodes printed: so far, or until the run ends."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `kourou logs RUN | head` ends as `cat file | head` does
     wanted = set(choose_nodes([n.name for n in found.status().nodes], node)) if node else None
     log = LogFile(found.path / MERGED_LOG, lambda line: wanted is None or line.node in wanted)
     if lines is None and follow:
@@ -59,6 +57,6 @@ class _Printer:
             if self._as_json:
                 print_json(dataclasses.asdict(line), indent=None)
             elif self._named:
-                self._terminal.line(line.node, text)
+                print_text(f"{self._terminal.prefix(line.node)} {text}")
             else:
                 print_text(text)

@@ -38,12 +38,16 @@ class Terminal:
 
     def line(self, name: str, text: str) -> None:
         """Print one line of a node, at once and whole."""
+        self.write(f"{self.prefix(name)} {text}\n")
+
+    def prefix(self, name: str) -> str:
+        """A node's name as it stands before its lines."""
         prefix = f"[{name}]"
         if self._coloured:
             label = name.rpartition("/")[0]
             colour = self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
             prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
-        self.write(f"{prefix} {text}\n")
+        return prefix
 
     def write(self, text: str) -> None:
         """Print text as it is."""
