@@ -16,12 +16,10 @@ import argparse
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,7 @@ import numpy as np
 from kourou.courier import Client, Server, new_token
 
 LANES = ("local", "grpc", "inproc")
-TOKEN_VARIABLE = "RPC_BENCHMARK_TOKEN"
+TOKEN_VARIABLE = "RPC_BENCHMARK_TOKEN"  # noqa: S105 - the name of a variable
 PEERS = {"courier": ("rpc_launchpad.py", "launchpad"), "ray": ("rpc_ray.py", "ray"), "grpcio": ("", "")}
 ROUNDS = 3
 SIZES = [0, *(1 << power for power in range(6, 28, 2))]
@@ -70,7 +68,8 @@ def client_of(lane: str) -> Iterator[Client]:
     environment = {**os.environ, TOKEN_VARIABLE: token}
     command = [sys.executable, __file__, "--serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        assert child.stdout is not None and child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdin is not None
         client = Client(child.stdout.readline().strip(), lane=lane, token=token)
         try:
             yield client
@@ -116,10 +115,11 @@ def bandwidth(client: Any) -> dict[str, float]:
     found = {}
     for mib, calls in ((1, 200), (64, 6)):
         payload = np.random.default_rng(0).integers(0, 255, mib << 20, np.uint8)
+        came = client.echo(payload)
+        assert came.flags.writeable
+        assert np.array_equal(came, payload)
         for _ in range(3):
             came = client.echo(payload)
-        assert came.flags.writeable and np.array_equal(came, payload)
-        del came
         start = time.perf_counter()
         for _ in range(calls):
             client.echo(payload)

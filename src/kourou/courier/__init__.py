@@ -6,6 +6,7 @@ client's, ``frames`` and ``codec`` for what goes between, and ``lanes`` for how 
 
 from __future__ import annotations
 
+from kourou.courier.batching import BatchedHandler, batched_handler
 from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
 from kourou.courier.client import Client, list_methods
 from kourou.courier.endpoint import Endpoint, host_id
@@ -16,6 +17,7 @@ from kourou.courier.token import new_token, user_token
 
 __all__ = [
     "AddressTarget",
+    "BatchedHandler",
     "CallInfo",
     "Cancellation",
     "Client",
@@ -24,6 +26,7 @@ __all__ = [
     "Peer",
     "Server",
     "Target",
+    "batched_handler",
     "current_call",
     "host_id",
     "list_methods",

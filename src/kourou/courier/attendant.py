@@ -47,5 +47,5 @@ class Attendant:
             reply = self._finished.popleft()
             try:
                 reply.notify()
-            except Exception:
+            except Exception:  # noqa: BLE001 - a callback is the user's code, and must not end this thread
                 _log.exception("a callback of %s failed", reply.method)

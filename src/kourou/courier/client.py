@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeAlias
@@ -40,13 +41,13 @@ class Client:
         compress, chunk_tensors, load_balancing_policy, propagate_deadline: accepted from Launchpad and ignored.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
         self,
         target: str | Target,
-        compress: bool = False,
+        compress: bool = False,  # noqa: FBT001, FBT002 - Launchpad's order
         call_timeout: Timeout = None,
-        wait_for_ready: bool = True,
-        chunk_tensors: bool = False,
+        wait_for_ready: bool = True,  # noqa: FBT001, FBT002 - Launchpad's order
+        chunk_tensors: bool = False,  # noqa: FBT001, FBT002 - Launchpad's order
         *,
         lane: str | None = None,
         token: str | None = None,
@@ -67,7 +68,7 @@ class Client:
         self.__dict__[name] = stub
         return stub
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the remote object itself."""
         return self._call("__call__", args, kwargs)
 
@@ -76,7 +77,14 @@ class Client:
 
     def __reduce__(self) -> tuple[Any, ...]:
         link = self._link
-        return _restore, (link.target, self._timeout_s, link.wait_for_ready, link.forced_lane, self._idempotent)
+        restore = functools.partial(
+            Client,
+            call_timeout=self._timeout_s,
+            wait_for_ready=link.wait_for_ready,
+            lane=link.forced_lane,
+            idempotent=self._idempotent,
+        )
+        return restore, (link.target,)
 
     def __dir__(self) -> list[str]:
         return ["address", "close", "futures", "lane", "with_options"]
@@ -118,13 +126,13 @@ class Client:
         self._link.close()
 
     def _stub(self, name: str) -> Callable[..., Any]:
-        def stub(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        def stub(*args: Any, **kwargs: Any) -> Any:
             return self._call(name, args, kwargs)
 
         stub.__name__ = stub.__qualname__ = name
         return stub
 
-    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         payload = codec.encode_call(args, kwargs, name)
         return self._link.call(Reply(name, self._timeout_s), payload, idempotent=self._idempotent)
 
@@ -146,14 +154,14 @@ class Futures:
             raise AttributeError(f"no attribute {name!r}; private methods cannot be called remotely")
         submit = self._client._submit  # noqa: SLF001 - the other half of the same class
 
-        def stub(*args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        def stub(*args: Any, **kwargs: Any) -> Future[Any]:
             return submit(name, args, kwargs)
 
         stub.__name__ = stub.__qualname__ = name
         self.__dict__[name] = stub
         return stub
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+    def __call__(self, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the remote object itself."""
         return self._client._submit("__call__", args, kwargs)  # noqa: SLF001
 
@@ -170,9 +178,3 @@ def _seconds(timeout: Timeout) -> float | None:
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise ValueError(f"a time-out is a number of seconds, not negative; not {timeout!r}")
     return seconds or None
-
-
-def _restore(
-    target: Target, timeout_s: float | None, wait_for_ready: bool, lane: str | None, idempotent: bool
-) -> Client:
-    return Client(target, call_timeout=timeout_s, wait_for_ready=wait_for_ready, lane=lane, idempotent=idempotent)

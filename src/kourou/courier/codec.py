@@ -71,7 +71,7 @@ def encode(value: object, what: str) -> Payload:
     """
     if value is None:
         return _NONE
-    if type(value) in _PLAIN and (type(value) is not str or len(value) < _IN_BAND_BYTES):  # type: ignore[arg-type]
+    if type(value) in _PLAIN and (type(value) is not str or len(value) < _IN_BAND_BYTES):
         return Payload(pickle.dumps(value, _PROTOCOL))
     try:
         return _encode(value)
@@ -82,7 +82,7 @@ def encode(value: object, what: str) -> Payload:
         ) from error
 
 
-def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:  # noqa: ANN401 - any value may come
+def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:
     """The value that was encoded. It may use the memory of ``buffers`` for as long as it lives.
 
     Raises:
@@ -92,7 +92,7 @@ def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:  # noqa: ANN401 -
     if stream == _NONE.body:
         return None
     try:
-        return pickle.loads(stream, buffers=buffers)  # noqa: S301 - only after the peer has shown the token
+        return pickle.loads(stream, buffers=buffers)
     except Exception as error:
         raise SerializationError(f"what arrived cannot be unpickled here: {type(error).__name__}: {error}") from error
 
@@ -106,9 +106,13 @@ def decode_call(body: Body, buffers: Sequence[Buffer]) -> tuple[tuple[Any, ...],
     if body == EMPTY_CALL:
         return (), {}
     call = decode(body, buffers)
-    if not (isinstance(call, tuple) and len(call) == 2 and isinstance(call[0], tuple) and isinstance(call[1], dict)):
+    try:
+        args, kwargs = call
+    except (TypeError, ValueError):
+        args = kwargs = None
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise SerializationError("what arrived are not the arguments of a call")
-    return call
+    return args, kwargs
 
 
 def _encode(value: object) -> Payload:
@@ -180,13 +184,13 @@ def _reducers() -> Mapping[type, _Reducer]:
 
 
 def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
-    flat = view if view.c_contiguous else memoryview(view.tobytes()).cast("B").cast(view.format, view.shape)
+    flat = view if view.c_contiguous else memoryview(view.tobytes())
     return _rebuild_memoryview, (pickle.PickleBuffer(flat), view.format, view.shape)
 
 
-def _rebuild_memoryview(buffer: Buffer, form: str, shape: tuple[int, ...]) -> memoryview:
-    owned = buffer if isinstance(buffer, bytearray) else bytearray(buffer)
-    return memoryview(owned).cast(form, shape) if 0 not in shape else memoryview(owned)
+def _rebuild_memoryview(buffer: Buffer, form: Any, shape: tuple[int, ...]) -> memoryview:
+    owned = memoryview(buffer if isinstance(buffer, bytearray) else bytearray(buffer))
+    return owned.cast(form, shape) if 0 not in shape else owned
 
 
 def _culprit(named: Mapping[str, object]) -> tuple[str, object]:

@@ -28,7 +28,7 @@ class _Writable:
         self.__array_interface__ = {**array.__array_interface__, "data": (pointer, False)}
 
 
-def _reduce(array: _Array) -> Any:  # noqa: ANN401 - what __reduce_ex__ may return
+def _reduce(array: Any) -> Any:
     dtype = array.dtype
     if dtype.hasobject:
         return array.__reduce_ex__(2)  # objects are pickled one by one; protocol 2 makes the array writable
@@ -38,10 +38,10 @@ def _reduce(array: _Array) -> Any:  # noqa: ANN401 - what __reduce_ex__ may retu
     flat = (array.T if order == "F" else np.ascontiguousarray(array)).reshape(-1).view(np.uint8)
     if not flat.flags.writeable:
         flat = np.asarray(_Writable(flat))
-    return _rebuild, (pickle.PickleBuffer(flat), dtype, array.shape, order)
+    return _rebuild, (pickle.PickleBuffer(memoryview(flat)), dtype, array.shape, order)
 
 
-def _rebuild(buffer: bytearray | memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> _Array:  # noqa: ANN401
+def _rebuild(buffer: bytearray | memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> _Array:
     return np.frombuffer(buffer, dtype).reshape(shape, order=order)
 
 

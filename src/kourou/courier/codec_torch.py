@@ -19,10 +19,10 @@ import torch
 __all__ = ["REDUCERS"]
 
 
-def _reduce_tensor(tensor: torch.Tensor) -> Any:  # noqa: ANN401 - what __reduce_ex__ may return
+def _reduce_tensor(tensor: torch.Tensor) -> Any:
     plain = tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
     if not plain or tensor.is_conj() or tensor.is_neg():
-        return tensor.__reduce_ex__(2)
+        return tensor.__reduce_ex__(2)  # type: ignore[no-untyped-call]
     if tensor.requires_grad and not tensor.is_leaf:
         raise pickle.PicklingError("a tensor that is part of an autograd graph; send tensor.detach()")
     shown = tensor.detach()
@@ -45,8 +45,8 @@ def _rebuild_tensor(
     offset: int,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
-    requires_grad: bool,
-    is_parameter: bool,
+    requires_grad: bool,  # noqa: FBT001 - called by pickle only
+    is_parameter: bool,  # noqa: FBT001 - called by pickle only
 ) -> torch.Tensor:
     tensor = torch.empty(0, dtype=dtype).set_(storage, offset, shape, stride)
     if is_parameter:
@@ -54,7 +54,7 @@ def _rebuild_tensor(
     return tensor.requires_grad_(requires_grad) if requires_grad else tensor
 
 
-def _reduce_storage(storage: torch.UntypedStorage) -> Any:  # noqa: ANN401
+def _reduce_storage(storage: torch.UntypedStorage) -> Any:
     if storage.device.type != "cpu":
         return storage.__reduce_ex__(2)
     size = storage.nbytes()

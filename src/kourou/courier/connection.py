@@ -129,7 +129,7 @@ class Connection:
         if not self.wire.pulls:
             reply.sleep(until)
             return
-        if not self._reading.acquire(False) and not self._follow(reply, until):  # noqa: FBT003
+        if not self._reading.acquire(False) and not self._follow(reply, until):
             return
         try:
             while not reply.finished and (until is None or time.monotonic() < until):

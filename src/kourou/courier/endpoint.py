@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import socket
 import sys
 from pathlib import Path
@@ -66,7 +65,7 @@ def host_id() -> str:
         return socket.gethostname()
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        spaces = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid")]
+        spaces = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("mnt", "pid")]
     except OSError:  # /proc is not mounted: nothing better than the name is known
         return socket.gethostname()
     return " ".join([boot, *spaces])

@@ -6,6 +6,7 @@ called again (it may want other arguments, or have side effects); arguments and 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
@@ -37,7 +38,7 @@ class Failure(NamedTuple):
     method: str
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is no error, but the text shown above one
+class RemoteTraceback(Exception):
     """Shown by Python above the exception it belongs to, as its cause."""
 
     def __str__(self) -> str:
@@ -102,10 +103,8 @@ def _instance(kind: type[Exception], failure: Failure) -> Exception:
     except Exception:  # noqa: BLE001 - arguments that the built-in class does not take
         error = Exception.__new__(kind) if base is Exception else base.__new__(kind)
         error.args = args
-    try:
+    with contextlib.suppress(TypeError):  # a class may have no __dict__ to fill
         vars(error).update(_unpickled(failure.state_pickle, {}))
-    except TypeError:
-        pass  # the class has no __dict__ to fill
     return error
 
 
@@ -132,7 +131,7 @@ def _remote_class(kind: type[Exception]) -> type[Exception]:
         return RemoteError
 
 
-def _reduce(error: Any) -> tuple[Any, ...]:  # noqa: ANN401 - one of the classes made above
+def _reduce(error: Any) -> tuple[Any, ...]:
     return rebuild, (error._kourou_failure,)  # noqa: SLF001
 
 
@@ -146,11 +145,11 @@ def _pickled(value: object) -> bytes:
     return pickle.dumps((joined, [bytearray(buffer) for buffer in buffers]))
 
 
-def _unpickled(data: bytes, default: Any) -> Any:  # noqa: ANN401
+def _unpickled(data: bytes, default: Any) -> Any:
     if not data:
         return default
     try:
-        body, buffers = pickle.loads(data)  # noqa: S301 - only after the peer has shown the token
+        body, buffers = pickle.loads(data)
         return codec.decode(body, buffers)
     except Exception:  # noqa: BLE001 - any class may misbehave when it is imported or rebuilt
         return default

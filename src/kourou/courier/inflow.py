@@ -13,6 +13,8 @@ from kourou.courier.outflow import WINDOW_ITEMS
 from kourou.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from kourou.courier.connection import Connection
 
 __all__ = ["Inflow", "RemoteIterator"]
@@ -85,7 +87,7 @@ class RemoteIterator(Iterator[Any]):
             raise StopIteration
         raise failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
 
-    def __enter__(self) -> RemoteIterator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

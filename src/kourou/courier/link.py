@@ -20,7 +20,7 @@ from kourou.courier.frames import own_memory
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target
 from kourou.courier.wire import Wire
-from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, RpcError, ServerUnavailable
+from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, ServerUnavailable
 
 __all__ = ["LANES", "Link"]
 
@@ -60,7 +60,7 @@ class Link:
         connection = self._connection
         return connection if connection is not None and connection.alive else None
 
-    def call(self, reply: Reply, payload: Payload, *, idempotent: bool) -> Any:  # noqa: ANN401
+    def call(self, reply: Reply, payload: Payload, *, idempotent: bool) -> Any:
         """Make a call and wait for its answer."""
         while True:
             connection = self._connection
@@ -273,7 +273,7 @@ def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None) ->
     return grpc.dial(endpoint, token, timeout_s)
 
 
-def _snapshot(buffer: Any) -> memoryview:  # noqa: ANN401 - bytes, bytearray or memoryview
+def _snapshot(buffer: Any) -> memoryview:
     copy = own_memory(len(buffer))
     copy[:] = buffer
     return copy

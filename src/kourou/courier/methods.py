@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from kourou.courier.batching import BatchedHandler
 from kourou.errors import UnknownMethod
 
 __all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable"]
@@ -98,6 +99,7 @@ class MethodTable:
 
     def __init__(self) -> None:
         self._methods: dict[str, Method] = {}
+        self._batched: list[BatchedHandler[..., Any]] = []
 
     def bind(self, name: str, function: Callable[..., Any]) -> None:
         """Let ``function`` answer calls of ``name``; replaces an earlier one at once."""
@@ -105,6 +107,9 @@ class MethodTable:
             raise ValueError("Bind method name must be non-empty")
         if not callable(function):
             raise TypeError(f"method {name!r}: a {type(function).__name__} cannot be called")
+        if isinstance(function, BatchedHandler):
+            self._batched.append(function)
+            function = function.submit  # parks no thread
         self._methods[name] = Method(name, function)
 
     def unbind(self, name: str) -> None:
@@ -127,6 +132,11 @@ class MethodTable:
                 self.bind(name, function)
         if callable(instance):
             self.bind("__call__", instance)
+
+    def close(self) -> None:
+        """End the threads of batched handlers."""
+        for handler in self._batched:
+            handler.close()
 
     def names(self) -> list[str]:
         """All methods, sorted."""
@@ -173,6 +183,7 @@ def _callable_attribute(instance: object, name: str) -> Callable[..., Any] | Non
         or inspect.ismemberdescriptor(static)
         or isinstance(static, staticmethod | classmethod)
         or hasattr(static, "__partialmethod__")
+        or isinstance(static, BatchedHandler)
         or type(static).__name__ in {"partialmethod", "singledispatchmethod"}
     )
     if runs_code:

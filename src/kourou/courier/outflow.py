@@ -86,7 +86,7 @@ class Outflow:
                     self._send(next(self._generator))
         except StopIteration:
             self._end()
-        except BaseException as error:  # SystemExit, too: a handler must not end the server
+        except BaseException as error:  # noqa: BLE001 - SystemExit, too: a handler must not end the server
             self._generator.close()
             call.fail(error, by_handler=not self._unsendable, seconds=time.perf_counter() - start)
         finally:

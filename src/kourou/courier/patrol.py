@@ -84,6 +84,6 @@ class Patrol:
     def _round(self) -> float | None:
         try:
             return self._attend()
-        except Exception:
+        except Exception:  # noqa: BLE001 - the next round may go well; without this thread, none would
             _log.exception("a round of %s failed", self._name)
             return ROUND_S

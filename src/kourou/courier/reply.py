@@ -6,6 +6,7 @@ need, is made when somebody first asks for it, and the answer is unpickled by wh
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class Reply(Future[Any]):
     # -- what concurrent.futures looks at ------------------------------------------------------------------
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         lazy = self._lazy
         if lazy is None:
             fields = self.__dict__
@@ -97,7 +98,7 @@ class Reply(Future[Any]):
         self.notify()
         return True
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401
+    def result(self, timeout: float | None = None) -> Any:
         """What the method returned; waits at most ``timeout`` seconds.
 
         Raises:
@@ -246,7 +247,5 @@ class Reply(Future[Any]):
 
 
 def _open(gate: threading.Lock) -> None:
-    try:
+    with contextlib.suppress(RuntimeError):  # it was open
         gate.release()
-    except RuntimeError:  # it was open
-        pass

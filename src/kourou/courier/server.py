@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import sys
@@ -22,6 +21,7 @@ from kourou.errors import ServerUnavailable
 
 if TYPE_CHECKING:
     import grpc
+    from typing_extensions import Self
 
     from kourou.courier.lanes.grpc_server import GrpcListener
     from kourou.courier.lanes.inproc import InprocListener
@@ -49,7 +49,7 @@ class Server:
         tls: credentials for the gRPC lane, from ``grpc.ssl_server_credentials``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
         self,
         name: str | None = None,
         port: int | None = None,
@@ -81,7 +81,7 @@ class Server:
         self._lock = threading.Lock()
         self._methods.bind(LIST_METHODS, self.list_methods)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         if not self.has_started:
             self.start()
         return self
@@ -95,7 +95,12 @@ class Server:
 
     # -- methods ----------------------------------------------------------------------------------------------
 
-    def bind(self, method: str, function: Callable[..., Any], is_priority: bool = False) -> None:
+    def bind(
+        self,
+        method: str,
+        function: Callable[..., Any],
+        is_priority: bool = False,  # noqa: FBT001, FBT002 - Launchpad's order
+    ) -> None:
         """Answer calls of ``method`` with ``function``; replaces an earlier one at once.
 
         A function bound to ``*`` answers whatever is not bound. ``is_priority`` is Launchpad's, and ignored.
@@ -178,6 +183,7 @@ class Server:
             while self._dispatcher.running() and time.monotonic() < deadline:
                 time.sleep(_POLL_S)  # calls of all lanes and threads: there is no one thing to wait on
             self._dispatcher.fail_all("the server stopped")
+            self._methods.close()
             self._pool.stop()
             self._inproc.stop()
             if self._local is not None:
@@ -195,7 +201,7 @@ class Server:
             raise ValueError("Server not started")
         self._stopped.wait()
 
-    def set_is_healthy(self, is_healthy: bool) -> None:
+    def set_is_healthy(self, is_healthy: bool) -> None:  # noqa: FBT001 - Launchpad's signature
         """What the standard health service answers; True at first."""
         self._healthy = is_healthy
         if self._grpc is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -221,7 +223,7 @@ class RunningCall(CallScope):
             else:
                 with context():
                     result = self.method.function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - SystemExit, too: a handler must not end the server
+        except BaseException as error:
             self.fail(error, by_handler=True, seconds=time.perf_counter() - start, received=received)
             if borrowed and isinstance(error, KeyboardInterrupt | StopRequested):
                 raise
@@ -250,9 +252,7 @@ class RunningCall(CallScope):
         sent = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
         self.method.record(seconds, failed=False, bytes_in=received, bytes_out=sent)
 
-    def fail(
-        self, error: BaseException, *, by_handler: bool = False, seconds: float = 0.0, received: int = 0
-    ) -> None:
+    def fail(self, error: BaseException, *, by_handler: bool = False, seconds: float = 0.0, received: int = 0) -> None:
         """Answer with an error, unless the call has its answer."""
         if self.session.calls.pop(self.call_id, None) is not self:
             return
@@ -274,8 +274,10 @@ class RunningCall(CallScope):
             self.outflow.cancel()
 
     def _goes_on(self, result: object, start: float) -> bool:
-        """Whether the handler has only begun: a coroutine or a generator."""
-        if inspect.iscoroutine(result):
+        """Whether the handler has only begun: it returned a coroutine, a generator or a future."""
+        if isinstance(result, Future):
+            result.add_done_callback(functools.partial(self._answer_later, start))
+        elif inspect.iscoroutine(result):
             self._await(result, start)
         elif inspect.isgenerator(result):
             self.outflow = Outflow(self, result)
@@ -294,12 +296,17 @@ class RunningCall(CallScope):
             with context():
                 return await coroutine
 
-        def done(future: Any) -> None:
-            seconds = time.perf_counter() - start
-            error = CallCancelled(f"{self.name}: the server stopped") if future.cancelled() else future.exception()
-            if error is not None:
-                self.fail(error, by_handler=not future.cancelled(), seconds=seconds)
-            else:
-                self.answer(future.result(), seconds, 0)
+        future = asyncio.run_coroutine_threadsafe(scoped(), self.session.dispatcher.event_loop())
+        future.add_done_callback(functools.partial(self._answer_later, start))
 
-        asyncio.run_coroutine_threadsafe(scoped(), self.session.dispatcher.event_loop()).add_done_callback(done)
+    def _answer_later(self, start: float, future: Future[Any]) -> None:
+        """The future that a handler returned is done. No thread has waited for it."""
+        seconds = time.perf_counter() - start
+        if future.cancelled():
+            self.fail(CallCancelled(f"{self.name}: cancelled by its server"), seconds=seconds)
+            return
+        error = future.exception()
+        if error is not None:
+            self.fail(error, by_handler=True, seconds=seconds)
+        else:
+            self.answer(future.result(), seconds, 0)

@@ -6,6 +6,7 @@ addresses, share one token for each user, kept in a file that only this user can
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -62,9 +63,7 @@ def _create(path: Path) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(new_token() + "\n")
-        try:
+        with contextlib.suppress(FileExistsError):  # another process was first: its token counts
             os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first: its token counts
     finally:
         draft.unlink()

@@ -124,7 +124,7 @@ class WorkerPool:
                 continue
             try:
                 task()
-            except BaseException:  # tasks report errors themselves: this one has no other place to go
+            except BaseException:  # noqa: BLE001 - tasks report errors themselves: this one has no other place to go
                 _log.exception("a task of %s failed", self._name)
             finally:
                 with self._lock:
@@ -135,14 +135,14 @@ class WorkerPool:
 class ThreadPerTask:
     """What grpcio asks of an executor: each stream occupies a thread for as long as it lives, so each gets its own."""
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run the call in a new daemon thread."""
         future: Future[Any] = Future()
 
         def run() -> None:
             try:
                 future.set_result(function(*args, **kwargs))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - goes to the future, where it belongs
                 _log.exception("a gRPC stream failed")
                 future.set_exception(error)
 

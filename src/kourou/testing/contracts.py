@@ -149,7 +149,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.002)
 
 
-def _raised(kind: type[BaseException], call: Callable[..., Any], *args: Any) -> Any:
+def _raised(kind: type[BaseException], call: Any, *args: Any) -> Any:
     try:
         result = call(*args)
     except kind as error:
@@ -287,11 +287,11 @@ def check_errors_keep_their_type(lane: str) -> None:
         before = HostileError.made
         error = _raised(HostileError, client.fail)
         assert HostileError.made == before + 1
-        assert isinstance(error, RemoteError)
+        assert RemoteError in type(error).__mro__
         assert (error.second, error.args, error.node, error.method) == (7, ("no/7",), "contract", "fail")
         assert "in fail" in error.remote_traceback
-        again = pickle.loads(pickle.dumps(error))
-        assert isinstance(again, HostileError)
+        again: Any = pickle.loads(pickle.dumps(error))
+        assert HostileError in type(again).__mro__
         assert (again.second, again.remote_traceback) == (7, error.remote_traceback)
         assert _raised(KeyError, client.missing_key).args == ("k",)
         assert _raised(OSError, client.no_file).errno == 2
@@ -303,9 +303,9 @@ def check_errors_keep_their_type(lane: str) -> None:
 def check_errors_pass_through_a_second_server(lane: str) -> None:
     """An error that one node got from another is an error of its class for the next caller, too."""
     with connected(lane) as (_, _target, client), connected(lane) as (front, _front_target, front_client):
-        front.bind("relay", lambda: client.fail())
+        front.bind("relay", client.fail)
         error = _raised(HostileError, front_client.relay)
-        assert isinstance(error, RemoteError)
+        assert RemoteError in type(error).__mro__
         assert error.second == 7
         assert "in fail" in error.remote_traceback
 

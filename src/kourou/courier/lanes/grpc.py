@@ -39,7 +39,7 @@ class GrpcWire(PushingWire):
         self._channel = _channel(self._address)
         self._outbox = Outbox()
         self._parser = FrameParser()
-        connect = self._channel.stream_stream(f"/{SERVICE}/Connect")
+        connect: Any = self._channel.stream_stream(f"/{SERVICE}/Connect")
         self._call: Any = connect(self._outbox.packets(), metadata=_metadata(token))
         self._accepted = threading.Event()
         self._started = threading.Event()
@@ -128,7 +128,7 @@ def describe(address: str, token: str, timeout_s: float | None) -> Endpoint:
     from kourou.proto.v1 import courier_pb2  # noqa: PLC0415 - protobuf is needed for nothing else here
 
     with contextlib.closing(_channel(address)) as channel:
-        ask = channel.unary_unary(f"/{SERVICE}/Describe", response_deserializer=courier_pb2.Description.FromString)
+        ask: Any = channel.unary_unary(f"/{SERVICE}/Describe", response_deserializer=courier_pb2.Description.FromString)
         try:
             found = ask(b"", timeout=_DIAL_S if timeout_s is None else timeout_s, metadata=_metadata(token))
         except grpc.RpcError as error:
@@ -146,7 +146,7 @@ def _metadata(token: str) -> tuple[tuple[str, str], ...]:
     return ((TOKEN_KEY, token),)
 
 
-def _status(error: Any, address: str) -> RpcError:  # noqa: ANN401 - grpc.RpcError that is also a grpc.Call
+def _status(error: Any, address: str) -> RpcError:
     """The one place where gRPC's status codes become errors of kourou."""
     code, details = error.code(), error.details() or ""
     if code == grpc.StatusCode.UNAUTHENTICATED:

@@ -68,7 +68,7 @@ class LocalWire:
         if may_gather and len(queue) < _GATHER_FRAMES and len(part) <= _SMALL_BYTES:
             queue.append(part)
             return
-        if not queue and not self._returns and self._writing.acquire(False):  # noqa: FBT003
+        if not queue and not self._returns and self._writing.acquire(False):
             try:  # the common case: nothing to take along
                 self._write(part)
             finally:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -65,18 +64,19 @@ class LocalListener:
                 return
             self._stopped = True
             self._term += 1
+            stuck = self._busy_since is not None  # then the leader will not look at the sockets again, whenever it ends
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)  # noqa: PTH108 - a string, as the kernel has it
         self._watchman.stop()
         os.eventfd_write(self._alarm, 1)
-        self._leader.join(1.0)
+        if not stuck and self._leader is not threading.current_thread():
+            self._leader.join()
         self._listener.close()
         for connection in list(self._connections.values()):
             connection.flush()
             self._drop(connection)
-        if not self._leader.is_alive():
-            self._epoll.close()
-            os.close(self._alarm)
+        self._epoll.close()
+        os.close(self._alarm)
 
     # -- the leader -------------------------------------------------------------------------------------------
 
@@ -101,11 +101,11 @@ class LocalListener:
             if self._term != term:
                 return
             for descriptor, mask in events:
-                connection = self._connections.get(descriptor)
-                if connection is None:
+                found = self._connections.get(descriptor)
+                if found is None:
                     self._accept_or_wake(descriptor, ident)
                 else:
-                    self._event(connection, mask)
+                    self._event(found, mask)
             if self._housekeeping_is_due:
                 self._housekeeping()
 
@@ -125,7 +125,10 @@ class LocalListener:
                 if not has_slot or call.method.trust < 0:
                     call.enqueue()
                     continue
-                self._busy_since = time.monotonic()
+                with self._guard:
+                    if self._term != term:
+                        return False  # the server has stopped; the call ends with its connection
+                    self._busy_since = time.monotonic()
                 call.run()
                 with self._guard:
                     self._busy_since = None

@@ -133,7 +133,7 @@ class LocalConnection:
             if self._unsent:
                 self._watch()  # the leader goes on when there is room
                 return
-            if not self._writing.acquire(False):  # noqa: FBT003
+            if not self._writing.acquire(False):
                 return  # whoever writes takes it along
             try:
                 if not self._unsent:

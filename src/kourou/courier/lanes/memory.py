@@ -74,7 +74,8 @@ class Memory:
             raise ProtocolError("a segment without a block size")
         descriptor = receive_descriptor(self._side)
         try:
-            self._window.attach(frame.call_id, size, *_BLOCK_SIZE.unpack(body), descriptor)
+            (block_size,) = _BLOCK_SIZE.unpack(body)
+            self._window.attach(frame.call_id, size, block_size, descriptor)
         finally:
             os.close(descriptor)
 

@@ -17,14 +17,17 @@ from kourou.errors import ProtocolError
 __all__ = ["Outbox", "unpack_packet"]
 
 _FIELD = 0x0A  # field 1, length-delimited
+_MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
+_BITS = 0x7F
+_LONGEST_SHIFT = 63
 _PACKET_BYTES = 1 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
 _MAX_QUEUED_BYTES = 32 << 20  # what may wait for a slow peer before its senders have to wait, too
 
 
 def _packet(contents: Sequence[Buffer], size: int) -> bytes:
     head = bytearray((_FIELD,))
-    while size > 0x7F:
-        head.append(0x80 | (size & 0x7F))
+    while size > _BITS:
+        head.append(_MORE | (size & _BITS))
         size >>= 7
     head.append(size)
     return b"".join((head, *contents))
@@ -39,12 +42,12 @@ def unpack_packet(message: bytes) -> bytes:
     size, shift, position = 0, 0, 1
     if not message:
         return b""  # an empty message is an empty packet
-    while position < len(message) and shift < 64:
+    while position < len(message) and shift <= _LONGEST_SHIFT:
         byte = message[position]
-        size |= (byte & 0x7F) << shift
+        size |= (byte & _BITS) << shift
         shift += 7
         position += 1
-        if byte < 0x80:
+        if byte < _MORE:
             break
     if message[0] != _FIELD or position + size != len(message):
         raise ProtocolError("a message that is not a packet of frames")
