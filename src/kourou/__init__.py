@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kourou import courier, errors
     from kourou.courier import Client as CourierClient
+    from kourou.nodes.cacher import CacherNode
     from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
     from kourou.nodes.courier import CourierHandle, CourierNode
     from kourou.nodes.python import PyClassNode, PyNode
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 _SOURCES = {
     "kourou": ("courier", "errors"),
     "kourou.courier": ("Client",),
+    "kourou.nodes.cacher": ("CacherNode",),
     "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
     "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
@@ -97,6 +99,7 @@ _SOURCE_OF = {name: module for module, names in _SOURCES.items() for name in nam
 _SOURCE_OF["CourierClient"] = _SOURCE_OF.pop("Client")
 
 __all__ = [
+    "CacherNode",
     "CourierClient",
     "CourierHandle",
     "CourierNode",

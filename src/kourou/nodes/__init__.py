@@ -1,10 +1,12 @@
 """Node types."""
 
+from kourou.nodes.cacher import CacherNode
 from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.python import PyClassNode, PyNode
 
 __all__ = [
+    "CacherNode",
     "CourierHandle",
     "CourierNode",
     "MultiProcessingColocation",
