@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -33,7 +34,7 @@ def idle():
 """
 
 
-class Script:
+class Script(contextlib.AbstractContextManager["Script"]):
     """A Python script as a process; ends it at the end of the ``with``.
 
     Args:
@@ -67,9 +68,6 @@ class Script:
         ]
         for reader in self._readers:
             reader.start()
-
-    def __enter__(self) -> Script:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._popen.poll() is None:
@@ -114,6 +112,10 @@ class Script:
     def signal(self, number: int) -> None:
         """Send a signal to the launcher alone."""
         self._popen.send_signal(number)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the launcher's process group, as a terminal does."""
+        os.killpg(self._popen.pid, number)
 
     def interrupt(self) -> None:
         """Ctrl-C, as far as the launcher can tell."""

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from e2e.launching import Script
-from polling import all_gone, alive, marked, until
+from polling import alive, all_gone, marked, until
 
 GONE_WITHIN_S = 2.0
 
