@@ -35,7 +35,7 @@ def _reduce(array: Any) -> Any:
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     if array.nbytes == 0:
         return np.empty, (array.shape, dtype, order)
-    flat = (array.T if order == "F" else np.ascontiguousarray(array)).reshape(-1).view(np.uint8)
+    flat: Any = (array.T if order == "F" else np.ascontiguousarray(array)).reshape(-1).view(np.uint8)
     if not flat.flags.writeable:
         flat = np.asarray(_Writable(flat))
     return _rebuild, (pickle.PickleBuffer(memoryview(flat)), dtype, array.shape, order)

@@ -22,7 +22,7 @@ from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.patrol import ROUND_S
 from kourou.courier.reply import Reply
 from kourou.courier.wire import NotSentError, Wire
-from kourou.errors import ProtocolError, RpcError
+from kourou.errors import CallCancelled, ProtocolError, RpcError
 
 __all__ = ["Connection"]
 
@@ -37,9 +37,13 @@ class Connection:
         endpoint: the server it leads to.
         wire: the lane's part.
         explain: called once when the connection breaks; the error for calls in flight. May take a second.
+        tidy: called once when the connection breaks, but not when it is closed.
     """
 
-    def __init__(self, endpoint: Endpoint, wire: Wire, explain: Callable[[], RpcError]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, wire: Wire, explain: Callable[[], RpcError], tidy: Callable[[], None]
+    ) -> None:
+        self._tidy = tidy
         self.endpoint = endpoint
         self.wire = wire
         self.alive = True
@@ -296,6 +300,8 @@ class Connection:
                     self._lose(reply, error)
             for stream in list(self._streams.values()):
                 stream.broken(_copy(error))
+        if not isinstance(cause, CallCancelled):
+            self._tidy()
         self._attendant.stop()
 
     def _lose(self, reply: Reply, error: RpcError) -> None:

@@ -113,6 +113,7 @@ class Link:
         self._closed = True
         connection = self._connection
         if connection is not None:
+            connection.glance()  # it may have broken before, unnoticed
             connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
 
     # -- connecting -------------------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class _Patience:
 
 def _connected(endpoint: Endpoint, wire: Wire, target: Target) -> Connection:
     """A connection whose wire, if it pushes, already knows where to deliver."""
-    connection = Connection(endpoint, wire, lambda: target.lost(endpoint))
+    connection = Connection(endpoint, wire, lambda: target.lost(endpoint), lambda: _sweep(endpoint))
     wire.start(connection)
     return connection
 
@@ -256,6 +257,14 @@ def _shared_lanes(endpoint: Endpoint) -> list[str]:
         if endpoint.pid == os.getpid():
             lanes.insert(0, "inproc")
     return lanes
+
+
+def _sweep(endpoint: Endpoint) -> None:
+    """A server that was killed could not remove its socket; whoever notices does."""
+    if endpoint.local is not None and endpoint.host_id == host_id():
+        from kourou.courier.lanes import local_socket  # noqa: PLC0415 - exists where there is a local lane
+
+        local_socket.sweep(endpoint.local)
 
 
 def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None) -> Wire:

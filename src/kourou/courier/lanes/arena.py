@@ -16,6 +16,7 @@ import functools
 import mmap
 import os
 import pickle
+import sys
 import threading
 import time
 from collections import deque
@@ -28,7 +29,7 @@ from kourou.errors import ProtocolError
 __all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]
 
 SMALLEST_BLOCK = 64 << 10  # below this, a copy through the socket is cheaper than the bookkeeping
-_SLAB_BYTES = 4 << 20  # blocks smaller than this share a segment with others of their size
+_SLAB_BYTES = 16 << 20  # blocks smaller than this share a segment with others of their size
 _UNUSED_S = 10.0  # a segment that was free for so long is given back to the system
 _MOST_SEGMENTS = 4096  # that one peer may have announced
 _LIMIT_VARIABLE = "KOUROU_ARENA_BYTES"
@@ -52,6 +53,12 @@ def _block_size(size: int) -> int:
     return -(-size // step) * step
 
 
+def _map(descriptor: int, size: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, size, trackfd=False)
+    return mmap.mmap(descriptor, size)  # keeps a descriptor of its own for as long as it lives
+
+
 class Segment:
     """One piece of shared memory, divided into blocks of one size."""
 
@@ -63,7 +70,7 @@ class Segment:
         try:
             os.ftruncate(self.descriptor, self.size)
             fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)  # so the receiver need not fear a shrinking file
-            self.memory = memoryview(mmap.mmap(self.descriptor, self.size))
+            self.memory = memoryview(_map(self.descriptor, self.size))
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -229,7 +236,7 @@ class Window:
             sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
             if not sealed or os.fstat(descriptor).st_size != size:
                 raise ProtocolError("a segment that could change its size")
-            memory = mmap.mmap(descriptor, size)
+            memory = _map(descriptor, size)
         except OSError as error:
             raise ProtocolError(f"a segment that cannot be mapped: {error}") from error
         self._mappings[number] = _Mapping(memory, block_size, size)

@@ -39,9 +39,8 @@ class LocalWire:
     lane = "local"
     pulls = True
 
-    def __init__(self, main: socket.socket, side: socket.socket, path: str) -> None:
+    def __init__(self, main: socket.socket, side: socket.socket) -> None:
         self._main = main
-        self._path = path
         self._outgoing: deque[Buffer] = deque()
         self._writing = threading.Lock()
         self._memory = Memory(side, self._outgoing.append, self._returned)
@@ -117,7 +116,6 @@ class LocalWire:
         with self._writing:
             self._memory.close()
         self._main.close()
-        local_socket.sweep(self._path)  # a server that was killed left its socket behind
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -194,4 +192,4 @@ def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalWire:
     if endpoint.local is None:
         raise ServerUnavailable(f"the server at {endpoint.grpc} has no local lane")
     main, side = local_socket.greet(endpoint.local, token, _DIAL_S if timeout_s is None else max(timeout_s, 1e-3))
-    return LocalWire(main, side, endpoint.local)
+    return LocalWire(main, side)

@@ -1,0 +1,120 @@
+"""kill -9 in the middle of a transfer: the survivor hears of it, and nothing is left behind."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kourou.courier import Client, Server, new_token
+from kourou.errors import ConnectionLost
+from kourou.testing.contracts import eventually
+
+SERVER = """
+import sys
+from kourou.courier import Server
+server = Server(token=sys.argv[1], socket_dir=sys.argv[2])
+server.bind("echo", lambda value: value)
+server.start()
+print(server.address, flush=True)
+sys.stdin.read()
+"""
+
+CLIENT = """
+import sys
+import numpy as np
+from kourou.courier import Client
+client = Client(sys.argv[1], token=sys.argv[2], lane=sys.argv[3])
+value = np.zeros(8 << 20, np.uint8)
+client.echo(value)
+print("up", flush=True)
+while True:
+    client.echo(value)
+"""
+
+LANES = ["local", "grpc"]
+
+
+def start(code, *args):
+    return subprocess.Popen([sys.executable, "-c", code, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def end(process):
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+
+
+def kill_servers(lane, tmp_path, times):
+    chance = random.Random(7)
+    value = np.zeros(8 << 20, np.uint8)
+    for _ in range(times):
+        token = new_token()
+        server = start(SERVER, token, str(tmp_path))
+        client = Client(server.stdout.readline().strip(), token=token, lane=lane)
+        kept = client.echo(value + 1)
+        futures = [client.futures.echo(value) for _ in range(3)]
+        time.sleep(chance.uniform(0, 0.02))  # anywhere in the transfer
+        server.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        errors = [future.exception(20) for future in futures]
+        assert time.monotonic() - killed < 1 + 2  # a second, and two for a busy machine
+        assert all(error is None or isinstance(error, ConnectionLost) for error in errors)
+        assert kept.sum() == kept.size  # what came before stays valid …
+        kept[:] = 2  # … and writable
+        client.close()
+        end(server)
+        eventually(lambda: not list(tmp_path.iterdir()), "the socket of the dead server is gone")
+
+
+def kill_clients(lane, tmp_path, times):
+    chance = random.Random(8)
+    before = set(Path("/dev/shm").iterdir())
+    with Server(token=new_token(), socket_dir=str(tmp_path)) as server:
+        server.bind("echo", lambda value: value)
+        for _ in range(times):
+            client = start(CLIENT, server.address, server.token, lane)
+            assert client.stdout.readline()
+            time.sleep(chance.uniform(0, 0.02))
+            end(client)
+        eventually(lambda: server.metrics()["echo"].in_flight == 0, "calls of dead clients are gone")
+        if lane == "local":
+            eventually(lambda: not server._local._connections, "connections of dead clients are gone")
+        with_another = Client(server.address, token=server.token, lane=lane)
+        assert with_another.echo(5) == 5
+        with_another.close()
+    assert set(Path("/dev/shm").iterdir()) <= before
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("lane", LANES)
+def test_killed_servers(lane, tmp_path):
+    kill_servers(lane, tmp_path, 3)
+
+
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("lane", LANES)
+def test_killed_clients(lane, tmp_path):
+    kill_clients(lane, tmp_path, 3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("lane", LANES)
+def test_a_hundred_killed_servers(lane, tmp_path):
+    kill_servers(lane, tmp_path, 100)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("lane", LANES)
+def test_a_hundred_killed_clients(lane, tmp_path):
+    kill_clients(lane, tmp_path, 100)
