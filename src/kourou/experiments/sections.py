@@ -78,8 +78,8 @@ class Section:
             DescriptionError: several, or none and one is needed.
         """
         there = [key for key in keys if key in self._values]
+        self._known += keys
         if len(there) > 1 or not (there or optional):
-            self._known += keys
             self.finish()
             raise DescriptionError(
                 f"{self.path}: expected one of {', '.join(keys)}, got {' and '.join(there) or 'none'}"
@@ -95,7 +95,9 @@ class Section:
         for key in self._values:
             if key not in self._known:
                 close = difflib.get_close_matches(key, self._known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there may be {', '.join(self._known)}"
+                hint = (
+                    f"did you mean {close[0]!r}?" if close else f"there may be {', '.join(dict.fromkeys(self._known))}"
+                )
                 raise DescriptionError(f"{self.place(key)}: no such setting; {hint}")
 
 
