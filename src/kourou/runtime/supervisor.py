@@ -270,7 +270,9 @@ class Supervisor:
             cookie = sessions.make_cookie(self._run_id, process.name, process.attempt)
             session = [pid for pid in sessions.members(process.pid) if pid != process.pid] if process.pid else []
             sessions.signal_all([*session, *sessions.escaped_from(cookie)])
-            words = _last_line(zygote.log_file)
+            said = _lines_of(zygote.log_file) or ["it printed nothing"]
+            process.last_lines.extend(said)
+            words = said[-1]
             if zygote.ready:
                 process.verdict = f"was lost, because the zygote that it came from ended with {code}: {words}"
             else:
@@ -362,12 +364,10 @@ def _path_statement(interpreter: str) -> str:
     return f"sys.path[:0] = {json.dumps([path for path in paths if not (path + os.sep).startswith(own)])}"
 
 
-def _last_line(log_file: Path) -> str:
+def _lines_of(log_file: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1]
-    return "it printed nothing"
+        return log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return []
 
 
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
