@@ -84,6 +84,7 @@ class GrpcListener:
         for outbox in streams:
             outbox.close()
         self._server.stop(_FLUSH_S).wait(2 * _FLUSH_S)
+        del self._server  # gRPC frees its own poller with the last of its objects, not when they stop
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
