@@ -11,6 +11,7 @@
         ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
         ├ NotFound (LookupError)             no run or node of that name; lists those there are
         ├ ProgramFailed (RuntimeError)       a node of a running program failed
+        ├ BroadcastError (RuntimeError)      of many nodes called at once some failed; keeps the others' results
         ├ LaunchError (RuntimeError)         a process could not be started
         ├ UnsupportedPlatform (RuntimeError)
         ├ MissingExtra (ImportError)         an optional package is needed; names the extra
@@ -44,6 +45,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BroadcastError",
     "CallCancelled",
     "CheckpointError",
     "ConnectionLost",
@@ -178,6 +180,42 @@ class WriterExpired(ReplayError, RuntimeError):
 
 class CheckpointError(ReplayError, RuntimeError):
     """A checkpoint cannot be written, is damaged, or does not fit the tables that it is to be read into."""
+
+
+class BroadcastError(KourouError, RuntimeError):
+    """Many nodes were called at once and some failed (or, where one result was enough, all of them).
+
+    Attributes:
+        method: what was called.
+        nodes: the names of all nodes that were called, in their order.
+        results: index → result, of the nodes that answered.
+        failures: index → exception, of those that failed.
+    """
+
+    def __init__(
+        self, method: str, nodes: tuple[str, ...], results: dict[int, Any], failures: dict[int, Exception]
+    ) -> None:
+        told = [f"{nodes[index]} {_failure(error)}" for index, error in list(failures.items())[:_MOST_TOLD]]
+        if len(failures) > _MOST_TOLD:
+            told.append(f"and {len(failures) - _MOST_TOLD} more")
+        listed = "; ".join(told) if nodes else "there is no node to call"
+        super().__init__(f"{method}: {len(failures)} of {len(nodes)} nodes failed: {listed}")
+        self.method = method
+        self.nodes = nodes
+        self.results = results
+        self.failures = failures
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.method, self.nodes, self.results, self.failures)
+
+
+_MOST_TOLD = 8  # failures in a BroadcastError's message; a thousand nodes may fail in the same way
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, RemoteError):
+        return f"raised {error.remote_type}: {error}"
+    return f"({type(error).__name__}: {error})"
 
 
 class RemoteError(KourouError):
