@@ -131,11 +131,8 @@ def _keywords(text: str) -> dict[str, Any]:
 
 
 def _see_modules_of(found: FoundRun) -> None:
-    """A result may be of a class that lies beside the run's script, or in the folder where it was launched."""
-    script = found.info.argv[0] if found.info.argv else ""
-    for folder in (script.rpartition("/")[0], found.info.cwd):
-        if folder and folder not in sys.path:
-            sys.path.append(folder)
+    """A result may be of a class that lies beside the run's script; what this process has itself comes first."""
+    sys.path.extend(entry for entry in found.info.path if entry not in sys.path)
 
 
 def _print_value(value: Any, *, as_json: bool) -> None:

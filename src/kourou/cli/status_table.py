@@ -47,7 +47,8 @@ _URGENCY = (
     NodeState.PENDING,
     NodeState.FINISHED,
 )
-_NARROW = 90  # columns; below, the least telling ones are left out
+_ROOM = {True: 90, False: 70}  # columns that all figures of a live run need, and of one that has ended
+_FIGURES = 47  # columns of everything but the names, where it is narrow
 _OTHER_LINES = 8  # heading, rule, header and footer around the nodes
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -62,7 +63,7 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
         fill: make the table as wide as the terminal, so that it does not jump when its figures change.
     """
     nodes = _most_urgent(sample, height)
-    parts: list[RenderableType] = [_heading(sample), _nodes_table(sample, nodes, wide=width >= _NARROW, fill=fill)]
+    parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
     if hidden := len(sample.status.nodes) - len(nodes):
         parts.append(Text(f"  … and {hidden} more nodes: {_census(sample, nodes)}", style="bright_black"))
     parts += _failures(sample)
@@ -72,7 +73,7 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
     return Group(*parts)
 
 
-def _heading(sample: RunSample) -> Text:
+def _heading(sample: RunSample, width: int) -> Text:
     status = sample.status
     style = RUN_STYLES[status.state]
     lasted = duration((status.ended_at or sample.taken_at) - status.started_at)
@@ -82,27 +83,29 @@ def _heading(sample: RunSample) -> Text:
         RunState.DEAD: f"its launcher died, after {lasted}",
         RunState.ELSEWHERE: "launched on another host: look there",
     }
-    text = Text.assemble(
-        (f"{status.run_id}", "bold"),
-        ("  ·  ", "bright_black"),
+    facts = Text.assemble(
         status.launch_type,
         ("  ·  ", "bright_black"),
         (words.get(status.state, f"{status.state} after {lasted}"), style),
     )
     if status.ended_at is not None:
-        ago = duration(sample.taken_at - status.ended_at)
-        text.append(f"  ({ago} ago)", style="bright_black")
+        facts.append(f"  ({duration(sample.taken_at - status.ended_at)} ago)", style="bright_black")
+    separator = "  ·  " if len(status.run_id) + len(facts) + 5 <= width else "\n"
+    text = Text.assemble((status.run_id, "bold"), (separator, "bright_black"), facts)
     if status.stop_reason and status.state not in {RunState.DEAD, RunState.FAILED}:  # these are told below
         text.append(f"\nstopped because: {_clean(status.stop_reason)}", style="bright_black")
     return text
 
 
-def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], *, wide: bool, fill: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=fill, header_style="bold", show_edge=False)
-    table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=28)
+def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, fill: bool) -> Table:
+    wide = width >= _ROOM[sample.status.state.live]
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), expand=fill, header_style="bold"
+    )
+    table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _FIGURES))
     table.add_column("state", no_wrap=True, min_width=10)
-    table.add_column("pid", justify="right", no_wrap=True)
     if wide:
+        table.add_column("pid", justify="right", no_wrap=True)
         table.add_column("try", justify="right", no_wrap=True)
     table.add_column("up", justify="right", no_wrap=True, min_width=7)
     for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)) if sample.status.state.live else ():
@@ -122,9 +125,9 @@ def _cells(node: NodeRecord, sample: RunSample, *, wide: bool) -> list[Renderabl
     cells: list[RenderableType] = [
         Text(node.name, style="" if not node.state.ended else faded),
         Text(f"{mark} {state}", style=style),
-        Text(str(node.pid or ""), style="bright_black"),
     ]
     if wide:
+        cells.append(Text(str(node.pid or ""), style="bright_black"))
         cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))
     up = node.exit.uptime_s if node.state.ended and node.exit else now - node.started_at if node.started_at else None
     cells.append(Text("" if up is None else duration(up), style=faded))

@@ -41,6 +41,8 @@ class RunInfo:
     """Unix time."""
     argv: tuple[str, ...]
     cwd: str
+    path: tuple[str, ...] = ()
+    """The launcher's ``sys.path``: where classes of what nodes return are found."""
 
     @classmethod
     def of_this_process(cls, **facts: Any) -> RunInfo:
@@ -52,6 +54,7 @@ class RunInfo:
             host_id=host_id(),
             argv=tuple(sys.argv),
             cwd=str(Path.cwd()),
+            path=tuple(str(Path(entry).absolute()) for entry in sys.path),
             **facts,
         )
 
@@ -66,7 +69,8 @@ class RunInfo:
         Raises:
             TypeError, KeyError: it is not one.
         """
-        return cls(**{**data, "argv": tuple(data["argv"])})
+        known = {field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data}
+        return cls(**{**known, "argv": tuple(data["argv"]), "path": tuple(data.get("path", ()))})
 
     @property
     def here(self) -> bool:

@@ -22,7 +22,7 @@ __all__ = ["NodeFollower", "main"]
 
 _POLL_S = 0.1
 _RUN_INFO_FILE = "run.json"  # kourou.runtime.run_info would import half of kourou
-_RED, _GREEN, _YELLOW, _PLAIN = "\x1b[1;31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+_RED, _GREEN, _YELLOW, _FAINT, _PLAIN = "\x1b[1;31m", "\x1b[32m", "\x1b[33m", "\x1b[90m", "\x1b[0m"
 _SIGNALLED = 128  # as shells number an exit by a signal
 
 
@@ -31,6 +31,8 @@ def main(folder: str, node: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a window must not take the node's last words away
     _tmux("set-option", "-w", "remain-on-exit", "on")
     _tmux("rename-window", f"● {_quoted(node)}")
+    # The first line of the screen is the one that tmux lets go when it writes that the pane is dead.
+    _show(f"{_FAINT}── {node} · {node_log(Path(folder), node)} ──{_PLAIN}\n")
     follower = NodeFollower(Path(folder), node)
     while not follower.ended:
         time.sleep(_POLL_S)

@@ -1,0 +1,134 @@
+"""The commands on runs that have ended, each in its own way; and on those whose launcher was killed."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+import pytest
+
+import kourou as lp
+from cli import programs
+from cli.commands import kourou
+from kourou.runtime.found_run import choose_run
+from kourou.runtime.run_info import INFO_FILE
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+def test_a_finished_run_keeps_its_status_and_its_logs():
+    run = lp.launch(programs.make_short("one\ttwo"), "test_mt")
+    run.wait()
+
+    status = kourou("status", "--json").json
+
+    assert (status["state"], status["nodes"][0]["state"]) == ("finished", "FINISHED")
+    assert kourou("logs").out == "[speaker/0] one\ttwo\n"
+    assert kourou("logs", "-", "-f").out == "[speaker/0] one\ttwo\n"
+    assert "✓ finished" in kourou("status").out
+    assert "finished, 1 finished" in kourou("stop", "-").out
+    assert "1 ended: kourou ps --all" in kourou("ps").out
+    (listed,) = kourou("ps", "--all", "--json").json
+    assert (listed["state"], listed["folder"]) == ("finished", str(run.folder))
+    assert listed["took_s"] >= 0
+
+
+def test_a_failed_run_shows_why():
+    run = lp.launch(programs.make_failing(), "test_mp")
+    with pytest.raises(lp.errors.ProgramFailed):
+        run.wait()
+
+    shown = kourou("status").out
+
+    assert "failed after" in shown
+    assert "✗ arsonist/0 raised RuntimeError: the disk is on fire" in shown
+    assert kourou("logs", "-", "-n", "1").out == "[arsonist/0] RuntimeError: the disk is on fire\n"
+    assert kourou("call", "-", "arsonist", "x").code == 1
+    assert "is not running here (failed)" in kourou("debug", "-", "arsonist").err
+
+
+def test_a_node_that_was_restarted_shows_its_attempt():
+    lp.launch(programs.make_flaky(), "test_mp").wait()
+
+    (node,) = kourou("status", "--json").json["nodes"]
+
+    assert (node["state"], node["attempt"]) == ("FINISHED", 2)
+    assert "attempt 2" in kourou("logs", "-", "-n", "1").out
+
+
+def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(launched):
+    live = launched("make_endless", "--launch-type", "local_mp")
+    pids = [node.pid for node in live.found.status().nodes]
+    live.launcher.kill()
+    live.launcher.communicate()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the end of the nodes")
+
+    status = live.kourou("status", "--json").json
+
+    assert status["state"] == "dead"
+    assert {node["state"] for node in status["nodes"]} == {"KILLED"}
+    assert "dead launcher" in live.kourou("ps", "--all").out
+    assert "its launcher died" in live.kourou("status").out
+    assert live.kourou("ps", "--json").json == []
+    stopped = live.kourou("stop", "-")
+    assert stopped.code == 0
+    assert "is dead, and nothing of it is left" in stopped.out
+    assert live.kourou("logs", "-", "client/0", "-f").out == "client 0 begins\n"
+    assert "is not running here" in live.kourou("debug", "-", "client/0").err
+    assert live.kourou("clean", "--older-than", "0").code == 0
+    assert not live.found.path.exists()
+
+
+def test_a_pid_that_now_means_another_process_is_no_launcher():
+    lp.launch(programs.make_short(), "test_mt").wait()
+    found = choose_run("-")
+    (found.path / "status.json").unlink()
+    (found.path / "token").write_text("as if it had been killed")
+    assert found.state.value == "running"  # this very process is said to be its launcher
+
+    info = json.loads((found.path / INFO_FILE).read_text())
+    (found.path / INFO_FILE).write_text(json.dumps({**info, "pid_start": "1"}))
+
+    assert choose_run("-").state.value == "dead"
+
+
+def test_a_run_of_another_host_is_left_alone():
+    lp.launch(programs.make_short(), "test_mt").wait()
+    found = choose_run("-")
+    (found.path / "status.json").unlink()
+    info = json.loads((found.path / INFO_FILE).read_text())
+    (found.path / INFO_FILE).write_text(json.dumps({**info, "host_id": "another", "host": "far-away"}))
+
+    assert kourou("ps", "--json").json[0]["state"] == "elsewhere"
+    assert kourou("clean", "--older-than", "0", "--json").json["runs"] == []
+    assert "was launched on far-away: stop it there" in kourou("stop", "-").err
+    assert "look there" in kourou("status").out
+
+
+def test_clean_deletes_old_runs_and_nothing_else(runs_dir):
+    lp.launch(programs.make_short(), "test_mt").wait()
+    run_id = choose_run("-").run_id
+    (runs_dir / "notes").mkdir()
+    (runs_dir / "notes" / "run.json").write_text("{}")
+    (runs_dir / "copy").symlink_to(runs_dir / run_id)
+
+    kept = kourou("clean", "--older-than", "1h")
+    tried = kourou("clean", "--older-than", "0", "--dry-run")
+    cleaned = kourou("clean", "--older-than", "0s")
+
+    assert "no runs in" in kept.out
+    assert f"would delete {run_id}" in tried.out
+    assert f"deleted {run_id}" in cleaned.out
+    assert sorted(path.name for path in runs_dir.iterdir()) == ["copy", "notes"]
+    assert kourou("clean", "--older-than", "soon").code == 2
+
+
+def test_two_runs_of_a_name_have_to_be_told_apart():
+    for _ in range(2):
+        lp.launch(programs.make_short(), "test_mt").wait()
+
+    outcome = kourou("status", "short")
+
+    assert outcome.code == 2
+    assert "may mean any of 2 runs; type more of its name" in outcome.err

@@ -1,0 +1,246 @@
+"""The commands on a run that a process of its own has launched: one run serves all tests here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cli.commands import START_S, LiveRun, kourou, start
+from polling import until
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRun]:
+    run = LiveRun.start(tmp_path_factory.mktemp("runs"), "make_endless", "--launch-type", "local_mp")
+    yield run
+    run.end()
+
+
+def test_ps_lists_the_run(live):
+    listed = live.kourou("ps", "--json").json
+
+    assert [(run["run"], run["state"], run["nodes"]) for run in listed] == [(live.found.run_id, "running", 3)]
+    assert live.found.run_id in live.kourou("ps").out
+
+
+def test_status_shows_what_each_node_does(live):
+    status = live.kourou("status", live.found.run_id, "--json").json
+
+    nodes = {node["name"]: node for node in status["nodes"]}
+    assert status["state"] == "running"
+    assert list(nodes) == ["server/0", "client/0", "client/1"]
+    assert {node["state"] for node in nodes.values()} == {"READY"}
+    assert nodes["server/0"]["calls_per_s"] > 0
+    assert nodes["client/0"]["calls"] == 0
+    assert all(node["memory_bytes"] > 1 << 20 for node in nodes.values())
+    assert all(node["cpu_percent"] >= 0 for node in nodes.values())
+    assert nodes["client/1"]["last_line"] == "client 1 begins"
+
+
+def test_status_fits_a_terminal(live):
+    lines = live.kourou("status").out.splitlines()
+
+    assert max(map(len, lines)) <= 100
+    assert re.search(r"client/1 .*● ready +\d+ +1 .*MiB .*client 1 begins", "\n".join(lines))
+
+
+def test_status_as_a_stream_of_json_ends_with_the_reader(live):
+    watching = start("status", "-", "--watch", "--json", "--interval", "0.1", "--runs-dir", str(live.runs_dir))
+    assert watching.stdout is not None
+    first = watching.stdout.readline()
+
+    watching.stdout.close()
+
+    assert '"state": "running"' in first
+    assert watching.wait(timeout=20) == 1
+    assert watching.stderr is not None
+    watching.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["client/0"], ["client 0 begins"]),
+        (["server"], []),
+        (["client", "-n", "0"], []),
+    ],
+)
+def test_logs_of_one_node_are_its_lines_only(live, words, expected):
+    assert live.kourou("logs", "last", *words).out.splitlines() == expected
+
+
+def test_logs_of_several_nodes_bear_their_names(live):
+    merged = live.kourou("logs").out.splitlines()
+
+    assert sorted(merged) == ["[client/0] client 0 begins", "[client/1] client 1 begins"]
+    assert live.kourou("logs", "-", "client", "-n", "1").out.splitlines() == merged[-1:]
+
+
+def test_logs_can_tell_times(live):
+    (line,) = live.kourou("logs", "-", "client/0", "--times").out.splitlines()
+    as_json = live.kourou("logs", "-", "client/0", "--json").json
+
+    assert line == f"{as_json['time']}  client 0 begins"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", as_json["time"])
+
+
+def test_logs_of_an_unknown_node_lists_the_nodes(live):
+    outcome = live.kourou("logs", "-", "learner")
+
+    assert outcome.code == 2
+    assert "no node 'learner'; the nodes are: server/0, client/0, client/1" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["point", "4", "--json"], {"x": 4, "y": 0.5}),
+        (["count", "3"], None),
+    ],
+)
+def test_call_prints_what_the_method_returned(live, words, expected):
+    outcome = live.kourou("call", live.found.run_id[:12], "server", *words)
+
+    assert outcome.code == 0, outcome.err
+    if expected is None:
+        assert outcome.out.splitlines() == ["0", "1", "2"]
+    else:
+        assert outcome.json == expected
+
+
+def test_call_takes_negative_numbers_and_keywords(live):
+    before = int(live.kourou("call", "-", "server/0", "add", "0").out)
+
+    live.kourou("call", "-", "server/0", "add", "-5")
+    after = int(live.kourou("call", "-", "server/0", "add", "2", "--kwargs", '{"times": 10}').out)
+
+    assert after == before + 15
+    live.kourou("call", "-", "server/0", "add", "-15")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["server", "fail"], 1, "raised ValueError: no such thing"),
+        (["server", "nope"], 2, "method nope not found"),
+        (["server", "add", "{1"], 2, "'{1' is not JSON"),
+        (["server", "add", "--kwargs", "[]"], 2, "--kwargs takes a JSON object"),
+        (["server", "_secret"], 2, "private methods cannot be called"),
+        (["client", "add"], 2, "'client' has 2 nodes, name one: client/0, client/1"),
+        (["learner", "add"], 2, "the nodes are: server/0"),
+    ],
+)
+def test_call_says_what_is_wrong(live, words, code, message):
+    outcome = live.kourou("call", "-", *words)
+
+    assert (outcome.code, outcome.out) == (code, "")
+    assert message in outcome.err
+
+
+def test_debug_shows_where_a_node_is_and_disturbs_nothing(live):
+    outcome = live.kourou("debug", "-", "client/0")
+
+    assert "call_for_ever" in outcome.out
+    assert "most recent call first" in outcome.out
+    assert live.kourou("status", "--json").json["nodes"][1]["state"] == "READY"
+
+
+def test_debug_of_a_node_that_has_nothing_to_say_about_itself(live, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    outcome = live.kourou("debug", "-", "client/0", "--py-spy")
+
+    assert outcome.code == 2
+    assert "py-spy is not installed; get it with: pip install py-spy" in outcome.err
+
+
+@pytest.mark.parametrize("word", ["endless", "e", "-", "last"])
+def test_a_run_is_meant_by_its_beginning_or_by_being_the_newest(live, word):
+    assert live.kourou("status", word, "--json").json["run_id"] == live.found.run_id
+
+
+def test_an_unknown_run_lists_those_there_are(live):
+    outcome = live.kourou("status", "nonsense")
+
+    assert outcome.code == 2
+    assert f"begins with 'nonsense'; there are:\n  {live.found.run_id}  (running" in outcome.err
+
+
+def test_clean_never_touches_a_live_run(live):
+    assert live.kourou("clean", "--older-than", "0", "--json").json["runs"] == []
+    assert live.found.path.exists()
+
+
+def test_shells_complete_runs_and_nodes(live, monkeypatch):
+    monkeypatch.setenv("KOUROU_RUNS_DIR", str(live.runs_dir))
+
+    runs = _complete("kourou status end")
+    nodes = _complete(f"kourou call {live.found.run_id} cl")
+
+    assert live.found.run_id in runs
+    assert nodes.split() == ["client/0", "client/1"]
+
+
+def _complete(typed: str) -> str:
+    words = typed.split()
+    program = "import sys; sys.argv[0] = 'kourou'; from kourou.cli import main; main()"
+    variables = {"_KOUROU_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
+    script = [f"export {name}={value!r};" for name, value in variables.items()]
+    command = " ".join([*script, f'exec {sys.executable} -c "{program}"'])
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+def test_stop_ends_it_and_says_how(launched):
+    live = launched("make_endless", "--launch-type", "local_mt")
+    following = start("logs", "-", "client/0", "-f", "--runs-dir", str(live.runs_dir))
+    until(lambda: live.kourou("logs", "-", "client/0").out, 10)
+
+    stopped = live.kourou("stop", "endless")
+
+    assert stopped.code == 0, stopped.err
+    assert re.search(r"finished \d+\.\ds after it was asked to\n  3 finished", stopped.out)
+    assert live.launcher.wait(timeout=20) == 0
+    assert "had already ended: finished, 3 finished" in live.kourou("stop", "endless").out
+    out, err = following.communicate(timeout=20)  # it ends with the run
+    assert (following.returncode, out, err) == (0, "client 0 begins\n", "")
+
+
+def test_stop_gives_up_when_told_to(launched):
+    live = launched("make_stubborn", "--launch-type", "local_mp")
+
+    outcome = live.kourou("stop", "-", "--timeout", "0.2")
+
+    assert outcome.code == 1
+    assert "had not ended after 0.2 s" in outcome.err
+    assert live.kourou("status", "--json").json["state"] == "stopping"
+    live.launcher.wait(START_S)
+    (node,) = live.kourou("status", "--json").json["nodes"]
+    assert (node["state"], node["exit"]["cause"]) == (
+        "KILLED",
+        "did not end in the time that the stop gave it, and was killed",
+    )
+
+
+def test_the_stacks_of_a_program_of_threads_come_from_its_launcher(launched):
+    live = launched("make_endless", "--launch-type", "local_mt")
+
+    stacks = live.kourou("debug", "-", "client/1").out
+    sample = live.kourou("status", "--json").json
+
+    assert "Thread kourou:client/1" in stacks
+    assert "call_for_ever" in stacks
+    assert sample["launcher"]["memory_bytes"] > 1 << 20
+    assert {node["memory_bytes"] for node in sample["nodes"]} == {None}
+
+
+def test_without_runs_every_command_says_so(runs_dir):
+    assert "no live runs" in kourou("ps").out
+    for command in ("status", "logs"):
+        outcome = kourou(command)
+        assert outcome.code == 2
+        assert f"there are no runs in {runs_dir}" in outcome.err

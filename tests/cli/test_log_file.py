@@ -1,0 +1,68 @@
+"""Reading the merged log from its end, and as it grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kourou.runtime import log_file
+from kourou.runtime.log_file import LogFile, last_line
+from kourou.runtime.logs import NodeLogs, Terminal
+
+
+def logs_of(folder: Path) -> NodeLogs:
+    return NodeLogs(lambda name: folder / f"{name}.log", Terminal(None), merged=folder / "output.log")
+
+
+@pytest.mark.parametrize("name", ["actor/0", "a\tb\nc/1", "ü %09/2", "#[x]/3"])
+def test_a_line_comes_back_with_its_node_and_its_tabs(tmp_path, name):
+    logs = logs_of(tmp_path)
+    logs.line(name.replace("/", "-"), "one\ttwo \x85 three")
+    logs.close()
+
+    (line,) = LogFile(tmp_path / "output.log").read()
+
+    assert (line.node, line.text) == (name.replace("/", "-"), "one\ttwo \x85 three")
+
+
+def test_only_what_was_added_is_read_again(tmp_path):
+    path = tmp_path / "output.log"
+    log = LogFile(path)
+    assert list(log.read()) == []
+
+    path.write_text("t\ta/0\tfirst\nt\ta/0\tunfin")
+    first = [line.text for line in log.read()]
+    with path.open("a") as file:
+        file.write("ished\nt\tb/0\tlast\n")
+    second = [line.text for line in log.read()]
+
+    assert (first, second) == (["first"], ["unfinished", "last"])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.tuples(st.sampled_from(["a/0", "b/0"]), st.text("xyü", max_size=12)), max_size=30),
+    count=st.integers(0, 32),
+    block=st.integers(1, 64),
+)
+def test_the_last_lines_are_the_last_lines(tmp_path, monkeypatch, lines, count, block):
+    monkeypatch.setattr(log_file, "_BLOCK_BYTES", block)
+    path = tmp_path / "output.log"
+    path.write_text("".join(f"t\t{node}\t{text}\n" for node, text in lines), encoding="utf-8")
+    log = LogFile(path, lambda line: line.node == "a/0")
+
+    log.skip_to_last(count)
+
+    expected = [text for node, text in lines if node == "a/0"]
+    assert [line.text for line in log.read()] == (expected[-count:] if count else [])
+
+
+@pytest.mark.parametrize(("text", "last"), [("", ""), ("a\nb\n\n  \n", "b"), ("x" * 9000, "x" * 4096)])
+def test_the_last_line_of_a_node(tmp_path, text, last):
+    (tmp_path / "log").write_text(text)
+
+    assert last_line(tmp_path / "log") == last
+    assert last_line(tmp_path / "none") == ""

@@ -1,0 +1,93 @@
+"""``kourou run`` and ``kourou plan``."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cli.commands import PROGRAMS, START_S, kourou, start
+
+
+def _run(*words: str) -> tuple[int, str, str]:
+    process = start("run", *words)
+    out, err = process.communicate(timeout=START_S)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_a_program_that_finishes_gives_0(launch_type):
+    code, out, err = _run(f"{PROGRAMS}:make_short", "--launch-type", launch_type, "--", "--word=goodbye")
+
+    assert (code, out) == (0, "[speaker/0] goodbye\n")
+    assert "finished after" in err
+
+
+def test_a_program_that_fails_gives_1_and_its_error():
+    code, out, err = _run(f"{PROGRAMS}:make_failing", "--launch-type", "local_mp", "--terminal", "output_to_files")
+
+    assert (code, out) == (1, "")
+    assert "arsonist/0 raised RuntimeError: the disk is on fire" in err
+    assert "run folder: " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([f"{PROGRAMS}:make_nothing"], "it has to return an lp.Program"),
+        ([f"{PROGRAMS}:nope"], "has no function 'nope'"),
+        (["no.such.module:make"], "there is no module 'no.such.module'"),
+        (["nonsense"], "write MODULE:FUNCTION"),
+        ([f"{PROGRAMS}:make_short", "--launch-type", "banana"], "'banana' is not a launch type"),
+        (
+            [f"{PROGRAMS}:make_short", "--terminal", "xterm"],
+            "known are current_terminal, output_to_files, tmux_session",
+        ),
+        ([f"{PROGRAMS}:make_short", "--nonsense"], "No such option"),
+    ],
+)
+def test_a_mistake_gives_2_and_starts_nothing(runs_dir, words, message):
+    outcome = kourou("run", *words)
+
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not runs_dir.exists()
+
+
+def test_an_interrupted_program_gives_130(launched):
+    live = launched("make_endless", "--launch-type", "local_mp")
+
+    live.launcher.send_signal(signal.SIGINT)
+    out, err = live.launcher.communicate(timeout=START_S)
+
+    assert live.launcher.returncode == 130
+    assert "client 0 begins" in out
+    assert "was interrupted" in err
+    assert "Traceback" not in err
+    assert live.kourou("ps", "--all", "--json").json[0]["state"] == "interrupted"
+
+
+def test_plan_prints_what_would_start(runs_dir):
+    target = f"{PROGRAMS}:make_endless"
+    as_json = kourou("plan", target, "--launch-type", "local_mp", "--json", "--", "3").json
+
+    assert [node["name"] for node in as_json["nodes"]] == ["server/0", "client/0", "client/1", "client/2"]
+    assert "PyNode(call_for_ever)" in kourou("plan", target).out
+    assert kourou("plan", target, "--format", "mermaid").out.startswith("flowchart LR\n")
+    assert not runs_dir.exists()
+
+
+def test_help_and_version_are_quick_and_import_no_grpc():
+    loaded = "import sys; from kourou.cli.app import app; print('grpc' in sys.modules, 'torch' in sys.modules)"
+
+    assert (
+        subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=30).stdout
+        == "False False\n"
+    )
+    assert kourou("--version").out.startswith("kourou 0.")
+    listed = kourou("--help").out
+    assert all(
+        f" {name} " in listed for name in ["run", "plan", "ps", "status", "logs", "stop", "call", "debug", "clean"]
+    )
