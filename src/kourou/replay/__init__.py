@@ -18,3 +18,28 @@ How it works, from the outside in:
 """
 
 from __future__ import annotations
+
+from kourou.replay import rate_limiters, selectors
+from kourou.replay.client import Client
+from kourou.replay.hooks import Event, Extension
+from kourou.replay.samples import ReplaySample, SampleBatch, SampleInfo
+from kourou.replay.server import Server
+from kourou.replay.signature import TensorSpec
+from kourou.replay.table import Table, TableInfo
+from kourou.replay.trajectory_writer import TrajectoryWriter
+
+__all__ = [
+    "Client",
+    "Event",
+    "Extension",
+    "ReplaySample",
+    "SampleBatch",
+    "SampleInfo",
+    "Server",
+    "Table",
+    "TableInfo",
+    "TensorSpec",
+    "TrajectoryWriter",
+    "rate_limiters",
+    "selectors",
+]

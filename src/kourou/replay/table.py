@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
+from kourou.replay.guard import Guard
 from kourou.replay.hooks import Event, Extension, Hooks
 from kourou.replay.keymap import ABSENT
 from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
 from kourou.replay.records import NoReferences, Picks, References
-from kourou.replay.selectors import Fifo, Lifo, Selector
+from kourou.replay.selectors import Fifo, Lifo, Prioritized, Selector
 from kourou.replay.signature import Signature
 from kourou.replay.state import TableState
 from kourou.replay.waiting import InsertRequest, SampleRequest
@@ -112,7 +112,7 @@ class Table:
             "max_bytes": max_bytes,
         }
         self._hooks = Hooks(name, extensions)
-        self._lock: AbstractContextManager[Any] = threading.RLock()
+        self._guard = Guard()
         self._inserts: deque[InsertRequest] = deque()
         self._samples: deque[SampleRequest] = deque()
         self.state = TableState(
@@ -161,9 +161,14 @@ class Table:
         return signature
 
     @property
+    def takes_negative(self) -> bool:
+        """Whether priorities may be below 0."""
+        return not any(isinstance(self._options[key], Prioritized) for key in ("sampler", "remover"))
+
+    @property
     def info(self) -> TableInfo:
         """The table as it is now."""
-        with self._lock:
+        with self._guard:
             state, limiter = self.state, self.state.limiter
             options = {key: self._options[key] for key in self._options if key not in {"extensions", "rate_limiter"}}
             return TableInfo(
@@ -183,27 +188,27 @@ class Table:
 
     def can_sample(self, num_samples: int = 1) -> bool:
         """Whether the limiter lets so many samples pass now; deletions that they bring are not looked ahead at."""
-        with self._lock:
+        with self._guard:
             return self.state.limiter.can_sample(num_samples)
 
     def can_insert(self, num_inserts: int = 1) -> bool:
         """Whether the limiter lets so many inserts pass now."""
-        with self._lock:
+        with self._guard:
             return self.state.limiter.can_insert(num_inserts)
 
     def set_rate_limiter(self, rate_limiter: RateLimiter) -> None:
         """Use another limiter from now on, with the counts as they are. Whoever may go on does at once."""
         if not isinstance(rate_limiter, RateLimiter):
             raise TypeError(f"a rate limiter is one of kourou.replay.rate_limiters, not {rate_limiter!r}")
-        with self._lock:
+        with self._guard:
             self.state.limiter.limiter = rate_limiter
             self._serve()
 
     # -- what a server does ---------------------------------------------------------------------------------------
 
-    def adopt(self, lock: AbstractContextManager[Any], references: References) -> None:
-        """Become part of a server: under its (reentrant) lock, with its data."""
-        self._lock = lock
+    def adopt(self, guard: Guard, references: References) -> None:
+        """Become part of a server: under its guard, with its data."""
+        self._guard = guard
         self.state.references = references
 
     def insert(self, request: InsertRequest) -> None:
@@ -212,7 +217,7 @@ class Table:
         Raises:
             ValueError: a priority that the selectors do not take; nothing was changed.
         """
-        with self._lock:
+        with self._guard:
             self.state.check(request.items)
             self._inserts.append(request)
             self._serve()
@@ -221,19 +226,24 @@ class Table:
         """Draw as soon as the limiter lets; the request's future tells."""
         if request.left < 1:
             raise ValueError(f"the number of samples is at least 1, not {request.left}")
-        with self._lock:
+        with self._guard:
             self._samples.append(request)
             self._serve()
 
-    def withdraw(self, request: InsertRequest | SampleRequest) -> None:
-        """Do nothing more for a request. What was done stays done; references of what was not are let go."""
-        with self._lock:
+    def withdraw(self, request: InsertRequest | SampleRequest) -> bool:
+        """Do nothing more for a request, if it still waits: whether it did.
+
+        What was done stays done; references of what was not are let go.
+        """
+        with self._guard:
             waiting: deque[Any] = self._inserts if isinstance(request, InsertRequest) else self._samples
-            if request in waiting:
-                waiting.remove(request)
-                if isinstance(request, InsertRequest):
-                    self.state.references.release(request.rest().refs)
-                self._serve()
+            if request not in waiting:
+                return False
+            waiting.remove(request)
+            if isinstance(request, InsertRequest):
+                self.state.references.release(request.rest().refs)
+            self._serve()
+            return True
 
     def mutate(self, keys: Keys, priorities: Floats, deletes: Keys) -> int:
         """Delete items, then change priorities; of a key given twice the last priority holds.
@@ -244,7 +254,7 @@ class Table:
         Raises:
             ValueError: a priority that the selectors do not take; nothing was changed.
         """
-        with self._lock:
+        with self._guard:
             state = self.state
             state.sampler.check(priorities)
             state.remover.check(priorities)
@@ -264,12 +274,12 @@ class Table:
 
     def find(self, keys: Keys) -> Slots:
         """The slots of those keys that are in."""
-        with self._lock:
+        with self._guard:
             return self._find(keys)
 
     def reset(self) -> None:
         """Delete all items and count from 0. Requests that wait stay."""
-        with self._lock:
+        with self._guard:
             self.state.reset()
             if self._hooks:
                 self._hooks.tell("on_reset", self.name)
@@ -277,7 +287,7 @@ class Table:
 
     def drop_unwanted(self) -> None:
         """Forget requests that nobody waits for, and log those that have waited for long."""
-        with self._lock:
+        with self._guard:
             waiting: list[InsertRequest | SampleRequest] = [*self._inserts, *self._samples]
             for request in waiting:
                 if not request.wanted():
@@ -331,12 +341,12 @@ class Table:
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
             self._inserts.popleft()
             self.state.references.release(rest.refs)
-            request.future.set_exception(error)
+            self._guard.later(functools.partial(request.future.set_exception, error))
             return True
         request.done += len(part)
         if request.done == len(request.items):
             self._inserts.popleft()
-            request.future.set_result(None)
+            self._guard.later(functools.partial(request.future.set_result, None))
         return True
 
     def _serve_sample(self) -> bool:
@@ -350,7 +360,7 @@ class Table:
             picks = self.state.sample(request.left)
         except Exception as error:  # noqa: BLE001 - as above
             self._samples.popleft()
-            request.future.set_exception(error)
+            self._guard.later(functools.partial(request.future.set_exception, error))
             return True
         if picks is None:
             return False
@@ -359,7 +369,7 @@ class Table:
         request.left -= len(picks)
         if not request.left:
             self._samples.popleft()
-            request.future.set_result(None)
+            self._guard.later(functools.partial(request.future.set_result, None))
         return True
 
     def _find(self, keys: Keys) -> Slots:

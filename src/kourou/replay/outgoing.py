@@ -1,0 +1,201 @@
+"""Items on their way to the server: what waits to be sent, and what was sent and is not confirmed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from kourou.errors import DeadlineExceeded
+from kourou.replay.arrays import np
+from kourou.replay.messages import InsertBatch, TableFacts, TableItems
+from kourou.replay.remote import Remote
+from kourou.replay.stream import Stream
+
+__all__ = ["Outgoing", "PendingItems"]
+
+_log = logging.getLogger("kourou.replay")
+_KEYS_AT_ONCE = 1 << 14
+_WARN_AFTER_S = 10.0
+
+
+class PendingItems:
+    """Items for one table that have not been sent.
+
+    Attributes:
+        facts: about the table.
+        checked: numbers of the patterns that fit its signature.
+    """
+
+    def __init__(self, facts: TableFacts) -> None:
+        self.facts = facts
+        self.checked: set[int] = set()
+        self.keys: list[int] = []
+        self.priorities: list[float] = []
+        self.refs: list[tuple[int, int, int]] = []
+
+    def take(self, table: str) -> TableItems:
+        """All of them, for a message."""
+        items = TableItems(
+            table=table,
+            keys=np.array(self.keys, np.uint64),
+            priorities=np.array(self.priorities, np.float64),
+            refs=np.array(self.refs, np.int32),
+        )
+        self.keys, self.priorities, self.refs = [], [], []
+        return items
+
+
+class Outgoing:
+    """Batches of items, a few of them on their way at a time.
+
+    Not for several threads at once: the writer holds its lock.
+
+    Args:
+        remote: the server.
+        max_items: that may be unconfirmed; more wait.
+    """
+
+    def __init__(self, remote: Remote, max_items: int) -> None:
+        self._remote = remote
+        self._max_items = max_items
+        self.tables: dict[str, PendingItems] = {}
+        self.pending = 0
+        self._in_flight: deque[tuple[Future[Any], int, Stream | None]] = deque()
+        self._in_flight_items = 0
+        self._next_key = self._last_key = 0
+        self._writer = remote.take_keys(1)
+        self._sent = 0
+
+    @property
+    def unconfirmed(self) -> int:
+        """Items that the server has not confirmed, sent or not."""
+        return self.pending + self._in_flight_items
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more batch may be sent now."""
+        return self._in_flight_items < self._max_items
+
+    def add(self, table: str, priority: float, ref: tuple[int, int, int]) -> int:
+        """Take an item, whose table is known; its key."""
+        key = self._next_key
+        if key == self._last_key:
+            key = self._remote.take_keys(_KEYS_AT_ONCE)
+            self._last_key = key + _KEYS_AT_ONCE
+        self._next_key = key + 1
+        items = self.tables[table]
+        items.keys.append(key)
+        items.priorities.append(priority)
+        items.refs.append(ref)
+        self.pending += 1
+        return key
+
+    def check(self, table: str, priority: float) -> PendingItems:
+        """What waits for a table.
+
+        Raises:
+            TableNotFound: there is no such table.
+            ValueError: it does not take that priority.
+        """
+        items = self.tables.get(table)
+        if items is None:
+            items = self.tables[table] = PendingItems(self._remote.facts(table))
+        if not priority >= 0 and (math.isnan(priority) or not items.facts.takes_negative):
+            raise ValueError(f"table {table!r} takes no priority {priority}")
+        return items
+
+    def send(self, stream: Stream, finished: int) -> None:
+        """Send what waits, with the steps that it is made of and the blocks that are sealed.
+
+        Args:
+            stream: of the steps.
+            finished: steps from this one on are not complete yet.
+        """
+        data = stream.unsent(finished)
+        stream.trim()
+        links, sealed = stream.taken()
+        wants = len(stream.leased) < stream.lease_size // 2 and not self._awaits_lease(stream)
+        items = [pending.take(table) for table, pending in self.tables.items() if pending.keys]
+        batch = InsertBatch(
+            data=() if data is None else (data,),
+            links=links,
+            items=items,
+            sealed=sealed,
+            leases=[(stream.store, stream.lease_size)] if wants else (),
+            order=(self._writer, self._sent),
+        )
+        self._sent += 1
+        count, self.pending = self.pending, 0
+        reply = self._remote.calls.futures.insert(self._remote.session.number, batch)
+        self._in_flight.append((reply, count, stream if wants else None))
+        self._in_flight_items += count
+
+    def collect(self) -> None:
+        """Note what has been confirmed. Raises what went wrong."""
+        while self._in_flight and self._in_flight[0][0].done():
+            self._settle(None)
+
+    def make_room(self) -> None:
+        """Wait until one more batch may be sent."""
+        self.collect()
+        while self._in_flight and self._in_flight_items >= self._max_items:
+            self._settle(None)
+
+    def wait(self, most: int, deadline: float | None) -> None:
+        """Wait until at most ``most`` items are unconfirmed.
+
+        Raises:
+            DeadlineExceeded: that took too long; the items are still on their way.
+        """
+        while self._in_flight and self._in_flight_items > most:
+            self._settle(deadline)
+        self.collect()
+
+    def await_lease(self, stream: Stream) -> None:
+        """Wait until the stream has blocks to write to."""
+        self.collect()
+        while not stream.leased:
+            if not self._awaits_lease(stream):
+                batch = InsertBatch(leases=[(stream.store, stream.lease_size)])
+                reply = self._remote.calls.futures.insert(self._remote.session.number, batch)
+                self._in_flight.append((reply, 0, stream))
+            self._settle(None)
+
+    def _awaits_lease(self, stream: Stream) -> bool:
+        return any(asking is stream for _, _, asking in self._in_flight)
+
+    def _settle(self, deadline: float | None) -> None:
+        """Wait for the oldest batch."""
+        reply, count, stream = self._in_flight[0]
+        leased = self._result(reply, deadline)
+        self._in_flight.popleft()
+        self._in_flight_items -= count
+        if leased is None:
+            reply.result()  # raises what went wrong
+        elif stream is not None:
+            stream.lease(leased[0])
+
+    def _result(self, reply: Future[Any], deadline: float | None) -> Any:
+        warn_at = time.monotonic() + _WARN_AFTER_S
+        while True:
+            now = time.monotonic()
+            limit = warn_at if deadline is None else min(warn_at, deadline)
+            try:
+                error = reply.exception(None if limit == math.inf else max(0.0, limit - now))
+            except (TimeoutError, FutureTimeoutError):
+                if deadline is not None and time.monotonic() >= deadline:
+                    unconfirmed = self.unconfirmed
+                    raise DeadlineExceeded(f"{unconfirmed} items have not been inserted in time") from None
+                _log.warning(
+                    "a replay writer has been waiting for %.0f s, with %d items not inserted; see the server's log",
+                    _WARN_AFTER_S,
+                    self.unconfirmed,
+                )
+                warn_at = math.inf
+                continue
+            return None if error is not None else reply.result()

@@ -1,0 +1,145 @@
+"""A client's session with its server, and what it knows of the server's memory."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from kourou import courier
+from kourou.errors import TableNotFound
+from kourou.replay.arrays import Array, np
+from kourou.replay.layout import ColumnSpec, Pattern, gather
+from kourou.replay.messages import INFO_DTYPE, PROBE, PackedGroup, SampleReply, SessionInfo, StoreInfo, TableFacts
+from kourou.replay.rows import map_rows
+from kourou.replay.samples import Part, SampleBatch
+
+__all__ = ["Mirror", "Remote"]
+
+_SHARING_LANES = {"inproc", "local"}  # both ends are on one host
+
+
+class Mirror:
+    """A store as a client sees it.
+
+    Attributes:
+        info: what the server said.
+        arrays: its columns in shared memory; None when they cannot be mapped.
+    """
+
+    def __init__(self, info: StoreInfo, arrays: list[Array] | None) -> None:
+        self.info = info
+        self.arrays = arrays
+
+
+class Remote:
+    """One session. Ends with ``close``, or when the process does.
+
+    Args:
+        client: of the server.
+        timeout_s: for calls that do not wait for anything but the connection.
+    """
+
+    def __init__(self, client: courier.Client, timeout_s: float | None) -> None:
+        self.calls: Any = client
+        self.quick: Any = client.with_options(timeout_s=timeout_s)
+        self.session: SessionInfo = self.quick.open_session()
+        self._attendance: Future[None] = client.futures.attend(self.session.number)
+        self.shares = client.lane in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
+        self._mirrors: dict[int, Mirror] = {}
+        self._patterns: dict[int, Pattern] = {}
+        self._lock = threading.Lock()
+        self._done: list[int] = []  # tickets of data that was read
+        self._next_key: int = self.session.first_key + 1
+
+    def close(self) -> None:
+        """Tell the server that nobody is here any more."""
+        self.calls.futures.close_session(self.session.number)
+
+    def facts(self, table: str) -> TableFacts:
+        """What is known of a table.
+
+        Raises:
+            TableNotFound: there is none of that name.
+        """
+        facts = self.session.tables.get(table)
+        if facts is None:
+            names = ", ".join(map(repr, self.session.tables))
+            raise TableNotFound(f"there is no table {table!r}; there are {names}")
+        return facts
+
+    def take_keys(self, count: int) -> int:
+        """The first of so many keys that nobody else will use."""
+        with self._lock:
+            first = self._next_key
+            self._next_key += count
+            return first
+
+    # -- stores -----------------------------------------------------------------------------------------------------
+
+    def open_store(self, columns: tuple[ColumnSpec, ...], length: int) -> Mirror:
+        """The store of a layout."""
+        return self._mirrored(self.quick.open_store(self.session.number, columns, length))
+
+    def refresh(self, store: int) -> Mirror:
+        """A store, which may have grown."""
+        return self._mirrored(self.quick.store_info(store))
+
+    def register(self, pattern: Pattern) -> int:
+        """The number of a pattern."""
+        number: int = self.quick.register(pattern)
+        self._patterns[number] = pattern
+        return number
+
+    def _mirrored(self, info: StoreInfo) -> Mirror:
+        arrays = map_rows(info.columns, info.handles) if self.shares else None
+        if arrays is None:
+            self.shares = False
+        mirror = self._mirrors[info.number] = Mirror(info, arrays)
+        return mirror
+
+    # -- samples ----------------------------------------------------------------------------------------------------
+
+    def ask(self, table: str, count: int, timeout_s: float | None) -> tuple[Any, ...]:
+        """The arguments of a call of ``sample``."""
+        with self._lock:
+            done, self._done = tuple(self._done), []
+        return self.session.number, table, count, timeout_s, done, self.shares
+
+    def read(self, reply: SampleReply) -> SampleBatch:
+        """The items of a reply. Data in shared memory is copied, and given back with the next call."""
+        ticket, info, groups = reply
+        try:
+            parts = [self._part(group) for group in groups]
+        finally:
+            if ticket:
+                with self._lock:
+                    self._done.append(ticket)
+        return SampleBatch(np.frombuffer(info, INFO_DTYPE), parts)
+
+    def discard(self, reply: SampleReply) -> None:
+        """Give the data of a reply back unread."""
+        if reply[0]:
+            with self._lock:
+                self._done.append(reply[0])
+
+    def _part(self, group: PackedGroup) -> Part:
+        number, packed_positions, packed_blocks, packed_offsets, arrays = group
+        pattern = self._patterns.get(number)
+        if pattern is None:
+            pattern = self._patterns[number] = self.quick.pattern(number)
+        positions = None if packed_positions is None else np.frombuffer(packed_positions, np.int64)
+        if arrays is None:
+            offsets = np.frombuffer(packed_offsets, np.int32)
+            blocks = np.frombuffer(packed_blocks, np.int32).reshape(len(offsets), -1)
+            mirror = self._mirrors.get(pattern.store) or self.refresh(pattern.store)
+            if mirror.arrays is None or not self._covers(mirror, int(blocks.max())):
+                mirror = self.refresh(pattern.store)
+            if mirror.arrays is None:
+                raise ConnectionError("the server's memory can be mapped no more")
+            arrays = gather(pattern, mirror.arrays, blocks, offsets, mirror.info.length)
+        return Part(positions=positions, structure=pattern.structure, arrays=arrays)
+
+    @staticmethod
+    def _covers(mirror: Mirror, block: int) -> bool:
+        return all(handle is None or (block + 1) * mirror.info.length <= handle.rows for handle in mirror.info.handles)

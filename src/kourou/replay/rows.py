@@ -1,0 +1,106 @@
+"""The memory of one column: rows of one dtype and shape, that never move once they are written.
+
+On Linux it is a memfd: other processes of the same user map it by way of ``/proc``, and it ends with the last process
+that maps it, however that ends. The file is sparse: only rows that were written take memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+import sys
+from collections.abc import Sequence
+
+from kourou.replay.arrays import Array, np
+from kourou.replay.layout import ColumnSpec
+
+__all__ = ["Rows", "RowsHandle", "map_rows"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowsHandle:
+    """Where the memory of a column can be mapped from, by processes of the same host and user.
+
+    Attributes:
+        pid, descriptor: whose, and which of its file descriptors.
+        inode: of the file, so that another one under that number is not taken for it.
+        rows: that it has room for now.
+    """
+
+    pid: int
+    descriptor: int
+    inode: int
+    rows: int
+
+
+class Rows:
+    """A column's memory, in the server.
+
+    Args:
+        spec: what a row is.
+    """
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        self._spec = spec
+        self._descriptor: int | None = None
+        self.array: Array = _array(spec, bytearray(), 0)
+        if sys.platform == "linux" and spec.row_bytes:
+            self._descriptor = os.memfd_create("kourou-replay", os.MFD_CLOEXEC)
+
+    def grow(self, rows: int) -> None:
+        """Have room for ``rows``; what is there stays where it is, and arrays taken before stay valid."""
+        size = rows * self._spec.row_bytes
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, size)
+            self.array = _array(self._spec, mmap.mmap(self._descriptor, size), rows)
+            return
+        larger = np.zeros((rows, *self._spec.shape), self._spec.dtype)
+        larger[: len(self.array)] = self.array
+        self.array = larger
+
+    def handle(self) -> RowsHandle | None:
+        """How others map it; None where they cannot."""
+        if self._descriptor is None:
+            return None
+        inode = os.fstat(self._descriptor).st_ino
+        return RowsHandle(pid=os.getpid(), descriptor=self._descriptor, inode=inode, rows=len(self.array))
+
+    def close(self) -> None:
+        """Let go of the file. Mappings stay valid."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) -> list[Array] | None:
+    """The columns of a store as the server has them; None where the system does not let them be mapped."""
+    arrays = []
+    for spec, handle in zip(specs, handles, strict=True):
+        if handle is None:
+            if spec.row_bytes:
+                return None
+            arrays.append(np.empty((1 << 31, *spec.shape), spec.dtype))  # as many as you like: they have no bytes
+            continue
+        if not handle.rows:
+            arrays.append(_array(spec, bytearray(), 0))  # nothing was written yet
+            continue
+        size = handle.rows * spec.row_bytes
+        try:
+            descriptor = os.open(f"/proc/{handle.pid}/fd/{handle.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # another process table, or a policy against it
+            return None
+        try:
+            status = os.fstat(descriptor)
+            if status.st_ino != handle.inode or status.st_size < size:
+                return None
+            arrays.append(_array(spec, mmap.mmap(descriptor, size), handle.rows))
+        finally:
+            os.close(descriptor)
+    return arrays
+
+
+def _array(spec: ColumnSpec, memory: mmap.mmap | bytearray, rows: int) -> Array:
+    if not rows or not spec.row_bytes:
+        return np.empty((rows, *spec.shape), spec.dtype)
+    return np.frombuffer(memory, np.uint8).view(spec.dtype).reshape(rows, *spec.shape)

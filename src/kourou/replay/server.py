@@ -1,0 +1,116 @@
+"""The server: tables that clients of other processes insert into and sample from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kourou import courier
+from kourou.replay.data import DataStore
+from kourou.replay.guard import Guard
+from kourou.replay.service import Service
+from kourou.replay.sessions import Sessions
+from kourou.replay.table import Table
+
+if TYPE_CHECKING:
+    from kourou.replay.client import Client
+
+__all__ = ["Server"]
+
+_METHODS = (
+    "attend",
+    "close_session",
+    "get",
+    "insert",
+    "keys",
+    "mutate_priorities",
+    "open_session",
+    "open_store",
+    "pattern",
+    "register",
+    "reset",
+    "sample",
+    "server_info",
+    "set_rate_limiter",
+    "store_info",
+)
+
+
+class Server:
+    """Serves tables from the moment it is made until ``stop``; also a context manager.
+
+    Args:
+        tables: at least one; their names differ, and none of them belongs to another server.
+        port: of the gRPC lane; None and 0 let the system choose one that is free.
+        host: the address to listen on. Anything but loopback lets other hosts connect.
+        token: the secret that clients have to show; by default the user's own.
+        transport: a :class:`kourou.courier.Server` to answer on, started or not, instead of one of its own. It is
+            stopped with this server.
+
+    Raises:
+        ValueError: no tables, or two of one name.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        port: int | None = None,
+        *,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        transport: courier.Server | None = None,
+    ) -> None:
+        names = [table.name for table in tables]
+        if not names:
+            raise ValueError("a replay server has at least one table")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two tables have the same name: {', '.join(sorted(names))}")
+        self._tables = tuple(tables)
+        guard = Guard()
+        self._data = DataStore(guard)
+        self._service = Service(self._tables, guard, self._data, Sessions(guard, self._data))
+        self._transport = transport or courier.Server("replay", port, host=host, token=token)
+        for name in _METHODS:
+            self._transport.bind(name, getattr(self._service, name))
+        if not self._transport.has_started:
+            self._transport.start()
+
+    def __enter__(self) -> Server:  # noqa: PYI034 - typing has Self from Python 3.11 on
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<replay server of {', '.join(table.name for table in self._tables)} at {self.address}>"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """What it serves."""
+        return self._tables
+
+    @property
+    def address(self) -> str:
+        """``host:port``, for clients."""
+        return self._transport.address
+
+    @property
+    def port(self) -> int:
+        """The port of the gRPC lane."""
+        return self._transport.port
+
+    def localhost_client(self) -> Client:
+        """A client of this server, for its own process."""
+        from kourou.replay.client import Client  # noqa: PLC0415 - servers need no client
+
+        return Client(self.address, token=self._transport.token)
+
+    def stop(self) -> None:
+        """Answer no more. Calls that wait end with ``CallCancelled``. May be called twice."""
+        self._service.close()
+        self._transport.stop(grace_s=0.0)
+        self._data.close()
+
+    def wait(self) -> None:
+        """Wait until another thread stops it, or for Ctrl-C."""
+        self._transport.join()

@@ -1,0 +1,389 @@
+"""What a replay server answers: the methods that its clients call."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from kourou.courier import current_call
+from kourou.errors import DeadlineExceeded, TableNotFound
+from kourou.replay.arrays import Floats, Keys, np
+from kourou.replay.data import DataStore, Group
+from kourou.replay.deadlines import Janitor
+from kourou.replay.guard import Guard
+from kourou.replay.layout import ColumnSpec, Pattern
+from kourou.replay.messages import (
+    PROBE,
+    InsertBatch,
+    PackedGroup,
+    RowData,
+    SampleReply,
+    SessionInfo,
+    StoreInfo,
+    TableFacts,
+    TableItems,
+    pack_picks,
+)
+from kourou.replay.rate_limiters import RateLimiter
+from kourou.replay.records import Items, Picks
+from kourou.replay.rows import Rows
+from kourou.replay.sessions import KEYS_PER_SESSION, Session, Sessions
+from kourou.replay.table import Table, TableInfo
+from kourou.replay.waiting import InsertRequest, SampleRequest
+
+__all__ = ["Service"]
+
+_ROUND_S = 0.25  # how soon the death of a client is noticed
+
+
+class Service:
+    """Public methods are called by clients; those that may wait return futures, so that no thread waits.
+
+    Args:
+        tables: their names differ.
+        guard: the lock of all that is here.
+        data: what the tables' items refer to.
+        sessions: the clients.
+    """
+
+    def __init__(self, tables: Sequence[Table], guard: Guard, data: DataStore, sessions: Sessions) -> None:
+        self._tables = {table.name: table for table in tables}
+        self._guard = guard
+        self._data = data
+        self._sessions = sessions
+        self._probe = Rows(PROBE)
+        self._probe.grow(1)
+        self._janitor = Janitor(self._look_after, _ROUND_S)
+        for table in tables:
+            table.adopt(guard, data)
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def open_session(self) -> SessionInfo:
+        """A client begins."""
+        session = self._sessions.open()
+        facts = {
+            name: TableFacts(signature=table.signature, takes_negative=table.takes_negative)
+            for name, table in self._tables.items()
+        }
+        first_key = session.number * KEYS_PER_SESSION
+        return SessionInfo(number=session.number, first_key=first_key, tables=facts, probe=self._probe.handle())
+
+    def attend(self, number: int) -> Future[None]:
+        """Lasts as long as the client. When this call ends, what the client held is taken back."""
+        return self._sessions.attend(number, current_call().cancelled)
+
+    def close_session(self, number: int) -> None:
+        """A client ends."""
+        self._sessions.close(number)
+
+    # -- layouts --------------------------------------------------------------------------------------------------
+
+    def open_store(self, number: int, columns: tuple[ColumnSpec, ...], length: int) -> StoreInfo:
+        """Where steps of that layout are stored."""
+        self._sessions.get(number)
+        return self.store_info(self._data.store(columns, length).number)
+
+    def store_info(self, store: int) -> StoreInfo:
+        """A store as it is now: it may have more room than before."""
+        if not 0 <= store < len(self._data.stores):
+            raise ValueError(f"there is no store {store}")
+        with self._guard:
+            found = self._data.stores[store]
+            return StoreInfo(
+                number=store,
+                columns=found.columns,
+                length=found.length,
+                block_bytes=found.block_bytes,
+                handles=tuple(found.handles()),
+            )
+
+    def register(self, pattern: Pattern) -> int:
+        """The number of a pattern."""
+        return self._data.register(pattern)
+
+    def pattern(self, number: int) -> Pattern:
+        """The pattern of a number."""
+        if not 0 <= number < len(self._data.patterns):
+            raise ValueError(f"there is no pattern {number}")
+        return self._data.patterns[number]
+
+    # -- inserting ------------------------------------------------------------------------------------------------
+
+    def insert(self, number: int, batch: InsertBatch, timeout_s: float | None = None) -> Future[list[Any]]:
+        """Do what the batch says; done when all items are in. The result is the blocks leased.
+
+        Raises:
+            TableNotFound, ValueError: in which case nothing was done.
+            DeadlineExceeded: not all items were let in in time; the others are not inserted.
+        """
+        session = self._sessions.get(number)
+        answer: Future[list[Any]] = Future()
+        wanted = _wanted()
+        if batch.order is None:
+            self._insert(session, batch, timeout_s, wanted, answer)
+            return answer
+
+        def attempt() -> None:
+            try:
+                self._insert(session, batch, timeout_s, wanted, answer)
+            except Exception as error:  # noqa: BLE001 - it is the caller's, whoever's thread this is
+                answer.set_exception(error)
+
+        session.in_turn(self._guard, batch.order, attempt)
+        return answer
+
+    def _insert(
+        self,
+        session: Session,
+        batch: InsertBatch,
+        timeout_s: float | None,
+        wanted: Callable[[], bool],
+        answer: Future[list[Any]],
+    ) -> None:
+        for rows in batch.data:
+            self._check_rows(session, rows)
+        for rows in batch.data:  # not under the guard: nobody else touches these rows
+            arrays = self._data.stores[rows.store].arrays
+            for column, values in rows.columns:
+                arrays[column][rows.rows] = values
+        with self._guard:
+            # Links come first, since items are checked along them. They concern nobody else's blocks.
+            self._link(session, batch)
+            work = [self._checked(session, items) for items in batch.items]
+            for store, blocks in batch.sealed:
+                self._check_blocks(session, store, blocks)
+            requests = [(table, InsertRequest(items, wanted)) for table, items in work]
+            for _, items in work:
+                self._data.acquire(items.refs)
+            for store, blocks in batch.sealed:
+                self._data.stores[store].seal(blocks)
+            leased = [self._data.stores[store].lease(session.number, count) for store, count in batch.leases]
+            _when_all([request.future for _, request in requests], answer, leased)
+            for table, request in requests:
+                table.insert(request)
+            if not requests:
+                self._guard.later(functools.partial(answer.set_result, leased))
+        self._limit(answer, timeout_s, functools.partial(self._give_up_insert, requests, answer))
+
+    def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Future[list[Any]]) -> None:
+        with self._guard:
+            if not any([table.withdraw(request) for table, request in requests]):  # noqa: C419 - every one of them
+                return
+            done = sum(request.done for _, request in requests)
+            total = sum(len(request.items) for _, request in requests)
+            why = "; ".join(f"{table.name}: {table.state.limiter.describe()}" for table, _ in requests)
+            error = DeadlineExceeded(f"{done} of {total} items were inserted in time ({why})")
+            self._guard.later(functools.partial(answer.set_exception, error))
+
+    def _checked(self, session: Session, items: TableItems) -> tuple[Table, Items]:
+        table = self._table(items.table)
+        self._data.check(items.refs, session.number)
+        keys = np.asarray(items.keys, np.uint64)
+        priorities = np.asarray(items.priorities, np.float64)
+        if keys.shape != (len(items.refs),) or priorities.shape != keys.shape:
+            raise ValueError("keys, priorities and references of different lengths")
+        checked = Items(keys=keys, priorities=priorities, refs=items.refs, sizes=self._data.sizes(items.refs))
+        table.state.check(checked)
+        if table.signature is not None:
+            for pattern in np.unique(items.refs[:, 0]).tolist():
+                found = self._data.patterns[pattern]
+                columns = self._data.stores[found.store].columns
+                table.signature.check(found.structure, found.kinds(columns), f"table {table.name}")
+        return table, checked
+
+    def _check_blocks(self, session: Session, store: int, blocks: Any) -> None:
+        if not 0 <= store < len(self._data.stores):
+            raise ValueError(f"there is no store {store}")
+        found = self._data.stores[store]
+        inside = len(blocks) == 0 or 0 <= int(blocks.min()) <= int(blocks.max()) < found.top
+        if not inside or (found.owners[blocks] != session.number).any():
+            raise ValueError("a block that its writer does not hold")
+
+    def _check_rows(self, session: Session, rows: RowData) -> None:
+        self._check_blocks(session, rows.store, rows.rows // self._data.stores[rows.store].length)
+        columns = self._data.stores[rows.store].columns
+        for column, values in rows.columns:
+            spec = columns[column]
+            if values.dtype != np.dtype(spec.dtype) or values.shape != (len(rows.rows), *spec.shape):
+                raise ValueError(f"rows of {values.dtype}{values.shape[1:]} for a column of {spec.dtype}{spec.shape}")
+
+    def _link(self, session: Session, batch: InsertBatch) -> None:
+        for store, blocks, successors in batch.links:
+            self._check_blocks(session, store, blocks)
+            self._check_blocks(session, store, successors)
+            self._data.stores[store].successors[blocks] = successors
+
+    # -- sampling -------------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        number: int,
+        table: str,
+        count: int,
+        timeout_s: float | None = None,
+        done: tuple[int, ...] = (),
+        shared: bool = False,  # noqa: FBT001, FBT002 - comes by the wire, thousands of times a second
+    ) -> Future[SampleReply]:
+        """Draw items.
+
+        Args:
+            number: of the session.
+            table: its name.
+            count: how many; fewer come when the time is over before there are as many.
+            timeout_s: 0 takes what is there now, None waits.
+            done: tickets of earlier replies whose data was read.
+            shared: the client takes the data out of shared memory itself.
+
+        Raises:
+            TableNotFound: there is no such table.
+            DeadlineExceeded: there was not one item in time.
+        """
+        session = self._sessions.get(number)
+        found = self._table(table)
+        if done:
+            self._sessions.unpin(session, list(done))
+        answer: Future[SampleReply] = Future()
+        request = SampleRequest(count, _wanted())
+        deliver = functools.partial(self._answer, session, request, answer, shared=shared)
+        request.future.add_done_callback(lambda _: deliver())
+        found.sample(request)
+        self._limit(answer, timeout_s, functools.partial(self._give_up_sample, found, request, answer, deliver))
+        return answer
+
+    def _give_up_sample(
+        self, table: Table, request: SampleRequest, answer: Future[SampleReply], deliver: Callable[[], None]
+    ) -> None:
+        with self._guard:
+            if not table.withdraw(request):
+                return
+            why = f"no item of table {table.name} in time ({table.state.limiter.describe()})"
+        if request.parts:
+            deliver()
+        else:
+            answer.set_exception(DeadlineExceeded(why))
+
+    def _answer(self, session: Session, request: SampleRequest, answer: Future[SampleReply], *, shared: bool) -> None:
+        if request.future.done() and (error := request.future.exception()):
+            answer.set_exception(error)
+            return
+        picks = Picks.joined(request.parts)
+        groups = self._data.locate(picks.refs)
+        ticket = 0
+        if shared:
+            ticket = self._sessions.pin(session, picks.refs)
+        else:
+            groups = [self._data.fetch(group) for group in groups]
+            with self._guard:
+                self._data.release(picks.refs)
+        answer.set_result((ticket, pack_picks(picks), [_packed(group) for group in groups]))
+
+    # -- everything else ------------------------------------------------------------------------------------------
+
+    def mutate_priorities(self, table: str, keys: Keys, priorities: Floats, deletes: Keys) -> int:
+        """Delete items, then change priorities; how many of the keys were there."""
+        return self._table(table).mutate(keys, priorities, deletes)
+
+    def reset(self, table: str) -> None:
+        """Delete all items of a table and count from 0."""
+        self._table(table).reset()
+
+    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter) -> None:
+        """Use another limiter from now on."""
+        self._table(table).set_rate_limiter(rate_limiter)
+
+    def server_info(self) -> dict[str, TableInfo]:
+        """All tables as they are now."""
+        with self._guard:
+            return {name: table.info for name, table in self._tables.items()}
+
+    def keys(self, table: str, offset: int, limit: int) -> Keys:
+        """Keys of a table's items in the order of insertion, from the ``offset``-th on."""
+        found = self._table(table)
+        with self._guard:
+            slots = found.state.slots()[offset : offset + limit]
+            return found.state.items.keys[slots]
+
+    def get(self, table: str, keys: Keys) -> SampleReply:
+        """Items by their keys, without sampling them; those that are not there are left out."""
+        found = self._table(table)
+        with self._guard:
+            state = found.state
+            slots = found.find(keys)
+            items = state.items
+            picks = Picks(
+                keys=items.keys[slots],
+                probabilities=np.full(len(slots), np.nan),
+                table_sizes=np.full(len(slots), len(state)),
+                priorities=items.priorities[slots],
+                times_sampled=items.times_sampled[slots].astype(np.int64),
+                inserted_ns=items.inserted_ns[slots],
+                refs=items.refs[slots],
+            )
+            self._data.acquire(picks.refs)
+        groups = [self._data.fetch(group) for group in self._data.locate(picks.refs)]
+        with self._guard:
+            self._data.release(picks.refs)
+        return 0, pack_picks(picks), [_packed(group) for group in groups]
+
+    # -- not for clients ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the threads, and all sessions."""
+        self._janitor.stop()
+        self._sessions.close_all()
+        for table in self._tables.values():
+            table.close()
+        self._probe.close()
+
+    def _table(self, name: str) -> Table:
+        table = self._tables.get(name)
+        if table is None:
+            raise TableNotFound(f"there is no table {name!r}; there are {', '.join(map(repr, self._tables))}")
+        return table
+
+    def _limit(self, answer: Future[Any], timeout_s: float | None, give_up: Callable[[], object]) -> None:
+        if timeout_s is None or answer.done():
+            return
+        if timeout_s <= 0:
+            give_up()
+        else:
+            self._janitor.at(time.monotonic() + timeout_s, give_up)
+
+    def _look_after(self) -> None:
+        for table in self._tables.values():
+            table.drop_unwanted()
+        self._sessions.close_dead()
+
+
+def _wanted() -> Callable[[], bool]:
+    cancelled = current_call().cancelled
+    return lambda: not cancelled.is_set()
+
+
+def _when_all(futures: Sequence[Future[None]], answer: Future[list[Any]], result: list[Any]) -> None:
+    """Complete ``answer`` when all futures are done; with an error, if there is one."""
+    finished = itertools.count(1)  # counting is atomic; the futures may be completed by different threads
+
+    def done(_: Future[None]) -> None:
+        if next(finished) < len(futures) or answer.done():
+            return
+        error = next((error for future in futures if (error := future.exception())), None)
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    for future in futures:
+        future.add_done_callback(done)
+
+
+def _packed(group: Group) -> PackedGroup:
+    positions = None if group.positions is None else group.positions.astype(np.int64).tobytes()
+    if group.arrays is not None:
+        return group.pattern, positions, b"", b"", group.arrays
+    return group.pattern, positions, group.blocks.tobytes(), group.offsets.tobytes(), None

@@ -1,0 +1,156 @@
+"""Who is connected, and what has to be taken back when they are gone."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from kourou.courier import Cancellation
+from kourou.errors import WriterExpired
+from kourou.replay.arrays import Refs, np
+from kourou.replay.data import DataStore
+from kourou.replay.guard import Guard
+
+__all__ = ["KEYS_PER_SESSION", "Session", "Sessions"]
+
+KEYS_PER_SESSION = 1 << 40
+_MOST_SESSIONS = 1 << 23
+_ATTEND_WITHIN_S = 30.0  # after it was opened, a session is attended, or its client died in between
+
+
+class Session:
+    """One client.
+
+    Attributes:
+        number: its name; from 1.
+        attendance: a call of the client's that lasts as long as the client; None until it comes.
+        pins: by ticket, what the client reads from shared memory.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.opened_at = time.monotonic()
+        self.attendance: Future[None] | None = None
+        self.cancelled: Cancellation | None = None
+        self.pins: dict[int, Refs] = {}
+        self._next: dict[int, int] = {}
+        self._early: dict[tuple[int, int], Callable[[], None]] = {}
+
+    def in_turn(self, guard: Guard, order: tuple[int, int], action: Callable[[], None]) -> None:
+        """Do it now if it is its turn, and what waited for it; else leave it to whoever does what comes before."""
+        writer, number = order
+        with guard:
+            if number != self._next.get(writer, 0):
+                self._early[order] = action
+                return
+        todo: Callable[[], None] | None = action
+        while todo is not None:
+            todo()
+            with guard:
+                number += 1
+                self._next[writer] = number
+                todo = self._early.pop((writer, number), None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the client is still there, as far as is known."""
+        if self.cancelled is None:
+            return time.monotonic() - self.opened_at < _ATTEND_WITHIN_S
+        return not self.cancelled.is_set()
+
+
+class Sessions:
+    """All clients.
+
+    Args:
+        guard: the server's lock.
+        data: where the blocks are that they hold.
+        first: number of the first session. Keys are made from it, so a server that goes on from a checkpoint starts
+            above all numbers of its predecessor.
+    """
+
+    def __init__(self, guard: Guard, data: DataStore, first: int = 1) -> None:
+        self._guard = guard
+        self._data = data
+        self._numbers = itertools.count(first)
+        self._sessions: dict[int, Session] = {}
+        self._tickets = itertools.count(1)
+        self.last_number = first - 1
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self) -> Session:
+        """A new client."""
+        with self._guard:
+            number = next(self._numbers)
+            if number >= _MOST_SESSIONS:
+                raise WriterExpired("this server has had more clients than it has keys for")
+            self.last_number = number
+            session = self._sessions[number] = Session(number)
+            return session
+
+    def get(self, number: int) -> Session:
+        """The session of that number.
+
+        Raises:
+            WriterExpired: it has ended, or belongs to another server.
+        """
+        session = self._sessions.get(number)
+        if session is None:
+            raise WriterExpired(f"session {number} has ended: its client was given up, or the server was restarted")
+        return session
+
+    def attend(self, number: int, cancelled: Cancellation) -> Future[None]:
+        """The client's call that lasts as long as it does."""
+        with self._guard:
+            session = self.get(number)
+            session.cancelled = cancelled
+            session.attendance = Future()
+            return session.attendance
+
+    def pin(self, session: Session, refs: Refs) -> int:
+        """What the client will read now; held until it gives the ticket back."""
+        with self._guard:
+            if self._sessions.get(session.number) is not session:
+                self._data.release(refs)
+                return 0
+            ticket = next(self._tickets)
+            session.pins[ticket] = refs
+            return ticket
+
+    def unpin(self, session: Session, tickets: list[int]) -> None:
+        """The client has read it."""
+        with self._guard:
+            for ticket in tickets:
+                refs = session.pins.pop(ticket, None)
+                if refs is not None:
+                    self._data.release(refs)
+
+    def close(self, number: int) -> None:
+        """The client is gone: take back what it reads and what it writes to."""
+        with self._guard:
+            session = self._sessions.pop(number, None)
+            if session is None:
+                return
+            self.unpin(session, list(session.pins))
+            for store in self._data.stores:
+                blocks = store.owned_by(number)
+                if len(blocks):
+                    store.seal(blocks.astype(np.int32))
+            attendance = session.attendance
+            if attendance is not None:
+                self._guard.later(lambda: attendance.set_result(None))
+
+    def close_dead(self) -> None:
+        """Close the sessions of clients that are gone."""
+        for session in list(self._sessions.values()):
+            if not session.alive:
+                self.close(session.number)
+
+    def close_all(self) -> None:
+        """The server stops."""
+        for number in list(self._sessions):
+            self.close(number)
