@@ -1,1 +1,102 @@
-"""Experiments: descriptions of many runs, their seeds and CPUs, and what they measured."""
+"""Experiments: descriptions of many runs, their seeds and CPUs, what they measured, and which of them differ.
+
+Nothing here starts a process. NumPy, pandas and PyYAML are loaded by the functions that need them.
+"""
+
+from kourou.experiments.affinity import Affinity, affinity_from_code, make_affinity
+from kourou.experiments.affinity_code import (
+    AffinityCode,
+    decode_affinity,
+    encode_affinity,
+    get_n_run_slots,
+    prepend_run_slot,
+    quick_affinity_code,
+    remove_run_slot,
+)
+from kourou.experiments.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
+from kourou.experiments.cpus import available_cores, fit_affinity
+from kourou.experiments.descriptions import Experiment, RunDescription
+from kourou.experiments.failures import (
+    AffinityError,
+    DescriptionError,
+    ExperimentError,
+    ResultsError,
+    VariantKeyError,
+    VariantTypeError,
+)
+from kourou.experiments.metrics import log, log_to, read_metrics, read_progress
+from kourou.experiments.parameters import ParamGenerator, ParamGrid, ParamList
+from kourou.experiments.results import find_runs, load_results, save_run
+from kourou.experiments.runs import RunSpec, check_runs, run_seed
+from kourou.experiments.search import Choice, Integers, RandomSearch, SobolSearch, Uniform
+from kourou.experiments.seeding import Seeder, safe_reseed, seed_globals, seeder_for
+from kourou.experiments.statistics import (
+    Interval,
+    bootstrap_interval,
+    improvement_interval,
+    iqm,
+    probability_of_improvement,
+)
+from kourou.experiments.sweepfile import Sweep, load_sweep
+from kourou.experiments.variants import VariantLevel, load_variant, make_variants, save_variant, update_config
+
+__all__ = [
+    "Affinity",
+    "AffinityCode",
+    "AffinityError",
+    "Choice",
+    "Comparison",
+    "DescriptionError",
+    "Experiment",
+    "ExperimentError",
+    "Integers",
+    "Interval",
+    "ParamGenerator",
+    "ParamGrid",
+    "ParamList",
+    "RandomSearch",
+    "ResultsError",
+    "RunDescription",
+    "RunSpec",
+    "Seeder",
+    "SobolSearch",
+    "Sweep",
+    "Uniform",
+    "VariantKeyError",
+    "VariantLevel",
+    "VariantTypeError",
+    "affinity_from_code",
+    "available_cores",
+    "bootstrap_interval",
+    "check_runs",
+    "compare_scores",
+    "decode_affinity",
+    "encode_affinity",
+    "find_runs",
+    "fit_affinity",
+    "get_n_run_slots",
+    "improvement_interval",
+    "iqm",
+    "load_results",
+    "load_sweep",
+    "load_variant",
+    "log",
+    "log_to",
+    "make_affinity",
+    "make_variants",
+    "permutation_test",
+    "prepend_run_slot",
+    "probability_of_improvement",
+    "quick_affinity_code",
+    "read_metrics",
+    "read_progress",
+    "remove_run_slot",
+    "run_seed",
+    "safe_reseed",
+    "save_run",
+    "save_variant",
+    "seed_globals",
+    "seeder_for",
+    "tukey_hsd",
+    "update_config",
+]
