@@ -44,7 +44,8 @@ class Payloads:
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes | memoryview] = {}
-        self._hashes: dict[int, str] = {}  # by the identity of a buffer's owner: 500 nodes, one array, one hash
+        # By the identity of a buffer's owner, which a blob keeps alive: 500 nodes, one array, one hash.
+        self._hashes: dict[int, str] = {}
 
     def add(self, node: Node) -> Payload:
         """Pickle a node.
@@ -74,12 +75,23 @@ class Payloads:
         return Payload(stream=digest, buffers=names, size_bytes=len(data) + sum(view.nbytes for view in raw))
 
     def _add_buffer(self, view: memoryview) -> str:
-        key = id(view.obj)
-        digest = self._hashes.get(key)
-        if digest is None:
-            digest = self._hashes[key] = hashlib.sha256(view).hexdigest()
-            self.blobs.setdefault(digest, view)
+        key = id(view.obj) if _is_whole(view) else None
+        if key in self._hashes:
+            return self._hashes[key]
+        digest = hashlib.sha256(view).hexdigest()
+        if digest not in self.blobs:
+            self.blobs[digest] = view
+            if key is not None:
+                self._hashes[key] = digest
         return digest
+
+
+def _is_whole(view: memoryview) -> bool:
+    """Whether a view shows all of its owner, so that the owner's identity tells what it shows."""
+    try:
+        return memoryview(view.obj).nbytes == view.nbytes
+    except (BufferError, TypeError, ValueError):
+        return False
 
 
 def store_blobs(blobs: Blobs, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,8 @@ PLAN_FILE = "plan.json"
 EVENTS_FILE = "events.jsonl"
 TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
+_LONGEST_NAME = 200  # file systems take names of 255 bytes
+
 
 def runs_dir() -> Path:
     """Where runs keep their folders: KOUROU_RUNS_DIR, else below the user's state directory."""
@@ -43,6 +46,8 @@ def node_log(folder: Path, node: str) -> Path:
     """The log of a node in a run's folder; a label with odd characters is percent-encoded."""
     label, _, index = node.rpartition("/")
     quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
+    if len(quoted) > _LONGEST_NAME:
+        quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
     return folder / "logs" / (quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")) / f"{index}.log"
 
 
