@@ -21,10 +21,36 @@ class Node(abc.ABC):
     A node type of your own derives from this class and defines
 
     - :meth:`run`, which is the node's whole life, in its own process or thread;
-    - :meth:`create_handle`, which returns a :class:`Handle` subclass of yours, or the default if it serves nothing;
+    - :meth:`create_handle`, if others shall reach it: it returns a :class:`Handle` subclass of yours, whose
+      ``make_client(target)`` makes what they get. For methods to be called as those of a CourierNode, derive from that;
     - :meth:`arguments`, if what the user passed is not simply its attributes.
 
-    The object is pickled as it is and unpickled in the node's process, so what :meth:`run` needs are its attributes.
+    The object is pickled as it is and unpickled in the node's process, so what :meth:`run` needs are its attributes;
+    handles in them become clients with ``lp.maybe_dereference``. Nothing else has to be called, not even
+    ``super().__init__()``.
+
+    Example::
+
+        class WebNode(lp.Node):
+            def __init__(self, pages):
+                self._pages = pages
+
+            def create_handle(self):
+                return WebHandle(self)
+
+            def run(self, context):
+                pages = lp.maybe_dereference(self._pages)
+                with WebServer(pages, port=0) as server:
+                    # Others get to know the address that was really bound; any text will do.
+                    context.publish(state=lp.NodeState.READY, endpoint=f"127.0.0.1:{server.port}")
+                    context.stop.event.wait()  # the program stops
+
+        class WebHandle(lp.Handle):
+            def make_client(self, target):
+                return WebClient(target)  # its first request asks target.address(timeout_s), which waits for the node
+
+    It takes part in everything that the built-in types do: edges and mistakes in the plan, states, restarts, stopping,
+    colocations. tests/nodes/test_custom_node.py has the whole of this one.
     """
 
     # Class attributes, so that a subclass need not call __init__.
