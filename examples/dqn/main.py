@@ -83,12 +83,13 @@ def main() -> int:
 
 def follow(program: lp.Program, target: float, *, started: float, max_seconds: float) -> list[Evaluation]:
     """Show how things stand until the target is reached, the time is up or the program stops; the learning curve."""
-    replay = program.handle_to("replay").dereference()
-    evaluator = program.handle_to("evaluator").dereference()
+    replay = program.handle_to("replay").dereference().with_options(timeout_s=max_seconds)
+    evaluator = program.handle_to("evaluator").dereference().with_options(timeout_s=max_seconds)
     stopping = lp.stop_event()
     curve: list[Evaluation] = []
     # A lost connection means that a node has ended and the program stops; the run will tell why.
-    with contextlib.closing(ProgressLine()) as line, contextlib.suppress(lp.errors.ConnectionLost):
+    over = (lp.errors.ConnectionLost, lp.errors.DeadlineExceeded)
+    with contextlib.closing(ProgressLine()) as line, contextlib.suppress(*over):
         while not stopping.wait(POLL_S) and time.time() - started < max_seconds:
             for evaluation in evaluator.curve(since=len(curve)):
                 curve.append(evaluation)
