@@ -16,9 +16,9 @@ from kourou.experiments.affinity_code import (
     encode_affinity,
     get_n_run_slots,
     prepend_run_slot,
-    quick_affinity_code,
     remove_run_slot,
 )
+from kourou.experiments.quick_affinity import quick_affinity_code
 from kourou.runtime.inventory import Inventory
 
 PLAIN: dict[str, Any] = {"hyperthread_offset": 0, "n_socket": 1}

@@ -127,12 +127,12 @@ class TestUpdating:
 NAMES = st.text(min_size=1).filter(lambda name: "." not in name)
 TREES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.integers())),
-    lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=3),
-    max_leaves=5,
+    lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=2),
+    max_leaves=4,
 )
 
 
-@given(st.dictionaries(NAMES, TREES, max_size=4))
+@given(st.dictionaries(NAMES, TREES, max_size=3))
 def test_dotted_names_and_files_keep_every_variant(variant: dict[str, object]) -> None:
     assert from_dotted(to_dotted(variant)) == variant
     assert json.loads(json.dumps(variant)) == variant

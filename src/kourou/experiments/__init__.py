@@ -10,7 +10,6 @@ from kourou.experiments.affinity_code import (
     encode_affinity,
     get_n_run_slots,
     prepend_run_slot,
-    quick_affinity_code,
     remove_run_slot,
 )
 from kourou.experiments.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
@@ -26,6 +25,7 @@ from kourou.experiments.failures import (
 )
 from kourou.experiments.metrics import log, log_to, read_metrics, read_progress
 from kourou.experiments.parameters import ParamGenerator, ParamGrid, ParamList
+from kourou.experiments.quick_affinity import quick_affinity_code
 from kourou.experiments.results import find_runs, load_results, save_run
 from kourou.experiments.runs import RunSpec, check_runs, run_seed
 from kourou.experiments.search import Choice, Integers, RandomSearch, SobolSearch, Uniform

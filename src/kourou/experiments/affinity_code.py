@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 
 from kourou.experiments.failures import AffinityError
-from kourou.runtime.inventory import Inventory
 
 __all__ = [
     "AffinityCode",
@@ -21,7 +20,6 @@ __all__ = [
     "encode_affinity",
     "get_n_run_slots",
     "prepend_run_slot",
-    "quick_affinity_code",
     "remove_run_slot",
 ]
 
@@ -258,40 +256,6 @@ def remove_run_slot(slot_affinity_code: str) -> tuple[int, str]:
     if not slot.endswith("slt"):
         raise AffinityError(f"affinity code {slot_affinity_code!r} does not begin with a run slot, such as 0slt_")
     return decode_affinity(slot)["slt"], code
-
-
-def quick_affinity_code(
-    n_parallel: int | None = None,
-    use_gpu: bool = True,  # noqa: FBT001, FBT002 - rlpyt's signature
-    contexts_per_gpu: int = 1,
-    *,
-    inventory: Inventory | None = None,
-) -> str:
-    """Divide what this process may use evenly.
-
-    Args:
-        n_parallel: runs at once; with GPUs, the most GPUs to use. None: as many as there are GPUs.
-        use_gpu: whether to use the GPUs that there are.
-        contexts_per_gpu: runs that share one GPU.
-        inventory: what there is; None: what this process may use, so the launcher's CPU and GPU masks count.
-
-    Raises:
-        AffinityError: there are no GPUs to use and ``n_parallel`` is not said, or more runs than cores.
-    """
-    available = inventory or Inventory.of_this_process()
-    threads_per_core = 2 if _hyperthread_offset() else 1
-    cores = max(1, len(available.cpus) // threads_per_core)
-    n_gpu = len(available.gpus) if use_gpu else 0
-    if n_gpu:
-        n_gpu = min(n_parallel or n_gpu, n_gpu)
-        runs = n_gpu * contexts_per_gpu
-        if cores < runs:
-            raise AffinityError(f"{runs} runs on {n_gpu} GPUs need a core each, this process may use {cores}")
-        return encode_affinity(n_cpu_core=cores // runs * runs, n_gpu=n_gpu, contexts_per_gpu=contexts_per_gpu)
-    if not n_parallel or n_parallel < 1:
-        raise AffinityError(f"without GPUs, n_parallel says how many runs share the {cores} cores; got {n_parallel!r}")
-    runs = min(n_parallel, cores)
-    return encode_affinity(n_cpu_core=cores // runs * runs, n_gpu=0, cpu_per_run=cores // runs)
 
 
 def _hyperthread_offset() -> int:
