@@ -16,20 +16,24 @@ import argparse
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import grpc
 import numpy as np
 
 from kourou.courier import Client, Server, new_token
 
 LANES = ("local", "grpc", "inproc")
 TOKEN_VARIABLE = "RPC_BENCHMARK_TOKEN"  # noqa: S105 - the name of a variable
-PEERS = {"courier": ("rpc_launchpad.py", "launchpad"), "ray": ("rpc_ray.py", "ray"), "grpcio": ("", "")}
-ROUNDS = 3
+PEERS = {"courier": ("rpc_launchpad.py", "launchpad"), "ray": ("rpc_ray.py", "ray")}
+UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 SIZES = [0, *(1 << power for power in range(6, 28, 2))]
 
 
@@ -54,23 +58,68 @@ def serve() -> None:
     server.stop()
 
 
+def serve_grpcio() -> None:
+    """The same with plain gRPC, for comparison: unary methods, bytes, as many threads."""
+    server = grpc.server(ThreadPoolExecutor(16), options=UNLIMITED)
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Echo", {"echo": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    sys.stdin.read()
+    server.stop(None)
+
+
+class PlainClient:
+    """Plain gRPC behind the interface of our client."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address, options=UNLIMITED)
+        self.call: Any = self.channel.unary_unary("/Echo/echo")
+        self.futures = PlainFutures(self)
+
+    def null(self) -> Any:
+        """Nothing there, nothing back."""
+        return self.call(b"")
+
+    def echo(self, value: Any) -> Any:
+        """An array there and back, as bytes."""
+        return np.frombuffer(bytearray(self.call(value.tobytes())), np.uint8)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.channel.close()
+
+
+class PlainFutures:
+    """The futures of plain gRPC."""
+
+    def __init__(self, client: PlainClient) -> None:
+        self.client = client
+
+    def null(self) -> Any:
+        """A future."""
+        return self.client.call.future(b"")
+
+
 @contextlib.contextmanager
-def client_of(lane: str) -> Iterator[Client]:
+def client_of(lane: str) -> Iterator[Any]:
     """A client on a lane, and a server in another process (or, for inproc, in this one)."""
     token = new_token()
     if lane == "inproc":
         with Server(token=token) as server:
             server.bind_object(Echo())
-            client = Client(server.address, lane=lane, token=token)
-            yield client
-            client.close()
+            inside = Client(server.address, lane=lane, token=token)
+            yield inside
+            inside.close()
         return
     environment = {**os.environ, TOKEN_VARIABLE: token}
-    command = [sys.executable, __file__, "--serve"]
+    command = [sys.executable, __file__, "--serve", "grpcio" if lane == "grpcio" else "kourou"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
         assert child.stdin is not None
-        client = Client(child.stdout.readline().strip(), lane=lane, token=token)
+        address = child.stdout.readline().strip()
+        client: Any = PlainClient(address) if lane == "grpcio" else Client(address, lane=lane, token=token)
         try:
             yield client
         finally:
@@ -133,18 +182,148 @@ def emit(metric: str, value: float, **more: Any) -> None:
     print(json.dumps({"metric": metric, "value": round(value, 3), **more}), flush=True)
 
 
+# -- beside others ------------------------------------------------------------------------------------------------
+
+
+class Contender(NamedTuple):
+    """Something to measure, as a command that prints JSON lines."""
+
+    name: str
+    command: list[str]
+
+
+class Target(NamedTuple):
+    """What one lane has to reach: the ratio of its median to the peer's (for ``best``, to the best peer's)."""
+
+    lane: str
+    metric: str
+    peer: str
+    ratio: float
+
+
+TARGETS = (
+    Target("local", "rpc.sync_p50_us", "courier", 0.5),
+    Target("local", "rpc.futures64_per_s", "courier", 4),
+    Target("local", "rpc.echo_1MiB_gib_s", "best", 3),
+    Target("local", "rpc.echo_64MiB_gib_s", "best", 6),
+    Target("grpc", "rpc.futures64_per_s", "courier", 1),
+    Target("grpc", "rpc.sync_p50_us", "grpcio", 0.7),
+    Target("grpc", "rpc.echo_64MiB_gib_s", "courier", 2),
+)
+
+
+def contenders(scripts: Path, environments: Path) -> list[Contender]:
+    """Ours and those of the peers that are installed."""
+    own = [Contender(lane, [sys.executable, __file__, "--lane", lane]) for lane in LANES]
+    own.append(Contender("grpcio", [sys.executable, __file__, "--lane", "grpcio"]))
+    for name, (script, environment) in PEERS.items():
+        python = environments / environment / "bin" / "python"
+        if python.exists():
+            own.append(Contender(name, [str(python), str(scripts / script)]))
+        else:
+            print(f"{name} is not installed in {environments}: left out", file=sys.stderr)
+    return own
+
+
+def compare(scripts: Path, environments: Path, rounds: int) -> bool:
+    """Measure all in turn, A B A B A B, and print medians and ratios. Whether all targets were met."""
+    found: dict[str, dict[str, list[float]]] = {}
+    everybody = contenders(scripts, environments)
+    for _ in range(rounds):
+        for name, command in everybody:
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout
+            for line in output.splitlines():
+                if line.startswith("{"):
+                    measured = json.loads(line)
+                    found.setdefault(name, {}).setdefault(measured["metric"], []).append(measured["value"])
+    medians = {name: {m: statistics.median(v) for m, v in metrics.items()} for name, metrics in found.items()}
+    for name, metrics in medians.items():
+        for metric, value in metrics.items():
+            emit(metric, value, of=name, runs=found[name][metric])
+    return all([judge(target, medians) for target in TARGETS])  # noqa: C419 - all are printed, not only the first failure
+
+
+def judge(target: Target, medians: dict[str, dict[str, float]]) -> bool:
+    """Print how one target compares with what was reached."""
+    lower_is_better = target.metric.endswith("_us")
+    peers = [name for name in PEERS if name in medians] if target.peer == "best" else [target.peer]
+    values = [medians[peer][target.metric] for peer in peers if target.metric in medians.get(peer, {})]
+    if not values:
+        print(f"no {target.peer} to compare {target.metric} with", file=sys.stderr)
+        return False
+    ratio = medians[target.lane][target.metric] / (min(values) if lower_is_better else max(values))
+    met = ratio <= target.ratio if lower_is_better else ratio >= target.ratio
+    emit(target.metric, ratio, lane=target.lane, ratio_to=target.peer, target=target.ratio, met=met)
+    return met
+
+
+# -- over payload size --------------------------------------------------------------------------------------------
+
+
+def sweep(client: Any, seconds: float = 0.3) -> list[tuple[int, float]]:
+    """The median time of an echo, for each payload size in bytes."""
+    found = []
+    for size in SIZES:
+        payload = np.zeros(size, np.uint8)
+        times: list[float] = []
+        client.echo(payload)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times) < 3:
+            start = time.perf_counter()
+            client.echo(payload)
+            times.append(time.perf_counter() - start)
+        found.append((size, statistics.median(times)))
+    return found
+
+
+def plot(path: Path) -> None:
+    """Latency and bandwidth over payload size, all lanes and plain gRPC, as one picture."""
+    import matplotlib as mpl  # noqa: PLC0415 - only needed here
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for lane in (*LANES, "grpcio"):
+        with client_of(lane) as client:
+            found = sweep(client)
+        for size, seconds in found:
+            emit("rpc.echo_us", seconds * 1e6, lane=lane, bytes=size)
+        name = "plain gRPC unary (bytes)" if lane == "grpcio" else f"kourou, {lane}"
+        left.loglog([max(size, 32) for size, _ in found], [s * 1e6 for _, s in found], marker=".", label=name)
+        large = [(size, s) for size, s in found if size >= 1 << 12]
+        right.loglog([size for size, _ in large], [2 * size / s / 2**30 for size, s in large], marker=".", label=name)
+    left.set(title="Echo of one array: time", xlabel="payload in bytes", ylabel="median in microseconds")
+    right.set(title="… and bandwidth, both ways", xlabel="payload in bytes", ylabel="GiB/s")
+    for axes in (left, right):
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    print(f"wrote {path}", file=sys.stderr)
+
+
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lane", choices=LANES)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--lane", choices=(*LANES, "grpcio"), help="one lane only; grpcio is plain gRPC, for comparison"
+    )
+    parser.add_argument("--compare", type=Path, metavar="DIR", help="the folder of the peers' scripts")
+    parser.add_argument("--peers", type=Path, metavar="VENVS", help="the folder of the peers' virtual environments")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, metavar="PNG")
+    parser.add_argument("--serve", choices=("kourou", "grpcio"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve()
-        return
-    for lane in [options.lane] if options.lane else LANES:
-        for metric, value in measure(lane).items():
-            emit(metric, value, lane=lane)
+        serve_grpcio() if options.serve == "grpcio" else serve()
+    elif options.plot:
+        plot(options.plot)
+    elif options.compare:
+        sys.exit(not compare(options.compare, options.peers or options.compare, options.rounds))
+    else:
+        for lane in [options.lane] if options.lane else LANES:
+            for metric, value in measure(lane).items():
+                emit(metric, value, lane=lane)
 
 
 if __name__ == "__main__":

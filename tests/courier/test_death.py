@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ LANES = ["local", "grpc"]
 
 
 def start(code, *args):
-    return subprocess.Popen([sys.executable, "-c", code, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def end(process):
@@ -84,7 +87,8 @@ def kill_clients(lane, tmp_path, times):
             end(client)
         eventually(lambda: server.metrics()["echo"].in_flight == 0, "calls of dead clients are gone")
         if lane == "local":
-            eventually(lambda: not server._local._connections, "connections of dead clients are gone")
+            listener: Any = server._local
+            eventually(lambda: not listener._connections, "connections of dead clients are gone")
         with_another = Client(server.address, token=server.token, lane=lane)
         assert with_another.echo(5) == 5
         with_another.close()

@@ -70,7 +70,7 @@ class Client:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the remote object itself."""
-        return self._call("__call__", args, kwargs)
+        return self._stub("__call__")(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<client of {self._link.target.name}>"
@@ -126,15 +126,13 @@ class Client:
         self._link.close()
 
     def _stub(self, name: str) -> Callable[..., Any]:
+        call, timeout_s, idempotent = self._link.call, self._timeout_s, self._idempotent
+
         def stub(*args: Any, **kwargs: Any) -> Any:
-            return self._call(name, args, kwargs)
+            return call(Reply(name, timeout_s), codec.encode_call(args, kwargs, name), idempotent)
 
         stub.__name__ = stub.__qualname__ = name
         return stub
-
-    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        payload = codec.encode_call(args, kwargs, name)
-        return self._link.call(Reply(name, self._timeout_s), payload, idempotent=self._idempotent)
 
     def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         payload = codec.encode_call(args, kwargs, name)
@@ -168,7 +166,7 @@ class Futures:
 
 def list_methods(client: Client, timeout_s: Timeout = 10.0) -> list[str]:
     """The methods that the client's server offers, sorted."""
-    names: list[str] = client.with_options(timeout_s=timeout_s)._call(LIST_METHODS, (), {})  # noqa: SLF001
+    names: list[str] = client.with_options(timeout_s=timeout_s)._stub(LIST_METHODS)()  # noqa: SLF001
     return names
 
 

@@ -117,12 +117,10 @@ def decode_call(body: Body, buffers: Sequence[Buffer]) -> tuple[tuple[Any, ...],
 
 def _encode(value: object) -> Payload:
     buffers: list[Buffer] = []
-    body = _dump(pickle.Pickler, {}, value, buffers)
+    body = _dump(value, buffers)
     if any(_MAIN in piece for piece in body):  # a class of ``__main__``, or the mere word: by value is right for both
-        import cloudpickle  # noqa: PLC0415 - slow to import, and most values need no more than pickle
-
         buffers.clear()
-        body = _dump(cloudpickle.Pickler, cloudpickle.Pickler.dispatch_table, value, buffers)
+        body = _dump(value, buffers, by_value=True)
     return _payload(body, buffers)
 
 
@@ -143,9 +141,14 @@ class _Pieces:
         self.write = pieces.append
 
 
-def _dump(
-    make: Callable[..., pickle.Pickler], table: Mapping[type, _Reducer], value: object, buffers: list[Buffer]
-) -> list[Buffer]:
+def _dump(value: object, buffers: list[Buffer], *, by_value: bool = False) -> list[Buffer]:
+    """The pickle stream of a value, in pieces; its buffers are added to ``buffers``.
+
+    Args:
+        value: what to pickle.
+        buffers: takes the buffers that stay outside of the stream.
+        by_value: use cloudpickle at once; else only for what pickle refuses.
+    """
     pieces: list[Buffer] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -155,18 +158,29 @@ def _dump(
         buffers.append(raw)
         return False
 
-    pickler = make(_Pieces(pieces), _PROTOCOL, buffer_callback=keep)
-    pickler.dispatch_table = {**copyreg.dispatch_table, **table, **_reducers()}
+    if by_value:
+        pickler = _cloud_pickler(_Pieces(pieces), keep)
+    else:
+        pickler = pickle.Pickler(_Pieces(pieces), _PROTOCOL, buffer_callback=keep)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **_reducers()}
     try:
         pickler.dump(value)
     except (pickle.PicklingError, AttributeError, TypeError):
-        if make is not pickle.Pickler:
+        if by_value:
             raise
-        import cloudpickle  # noqa: PLC0415
-
         buffers.clear()
-        return _dump(cloudpickle.Pickler, cloudpickle.Pickler.dispatch_table, value, buffers)
+        return _dump(value, buffers, by_value=True)
     return pieces
+
+
+def _cloud_pickler(file: _Pieces, keep: Callable[[pickle.PickleBuffer], bool]) -> pickle.Pickler:
+    import cloudpickle  # noqa: PLC0415 - slow to import, and most values need no more than pickle
+
+    kind = cloudpickle.Pickler
+    pickler: pickle.Pickler = kind.__new__(kind)
+    pickler.dispatch_table = {**kind.dispatch_table, **_reducers()}  # read once, by __init__, so it has to be there
+    kind.__init__(pickler, file, _PROTOCOL, buffer_callback=keep)
+    return pickler
 
 
 def _reducers() -> Mapping[type, _Reducer]:

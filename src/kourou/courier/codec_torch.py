@@ -1,8 +1,8 @@
 """How torch tensors of the CPU cross: their storage as a buffer.
 
 A storage that is used in full travels once for all the tensors that share it, so tied weights are still tied on
-arrival. Of a view of a larger storage only what it shows is sent. Tensors on other devices go through the host,
-unless both ends can map the same device memory; see ``kourou.courier.codec_cuda``.
+arrival. Of a view of a larger storage only what it shows is sent. Tensors on other devices go through the host, by
+torch's own reducers.
 
 Imported only once torch is.
 """

@@ -95,7 +95,7 @@ class Connection:
         except BaseException:
             self.forget(reply)
             raise
-        if not caller_waits or reply.watched:
+        if not caller_waits:
             self._attendant.call(urgent=reply.watched)
         return True
 
@@ -136,7 +136,7 @@ class Connection:
         if not self._reading.acquire(False) and not self._follow(reply, until):
             return
         try:
-            while not reply.finished and (until is None or time.monotonic() < until):
+            while reply.waits and (until is None or time.monotonic() < until):
                 self._receive(until)
         finally:
             self._reading.release()
@@ -196,7 +196,7 @@ class Connection:
     def _promote(self) -> None:
         """Wake one of those who wait, to read from now on; or the background thread, if it has reasons to."""
         for follower in list(self._followers):
-            if not follower.finished:
+            if follower.waits:
                 follower.wake()
                 return
         if self._pending or self._streams:
@@ -211,8 +211,7 @@ class Connection:
             if kind == Kind.RESULT or kind == Kind.FAILURE:  # noqa: PLR1714 - a set would be built for every frame
                 reply = self._pending.pop(frame[1], None)
                 if reply is not None:
-                    reply.deliver(frame)
-                    if reply.watched:
+                    if reply.deliver(frame):
                         self._attendant.notify(reply)
                 elif kind == Kind.FAILURE:
                     self._stream_frame(frame)

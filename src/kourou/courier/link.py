@@ -60,7 +60,7 @@ class Link:
         connection = self._connection
         return connection if connection is not None and connection.alive else None
 
-    def call(self, reply: Reply, payload: Payload, *, idempotent: bool) -> Any:
+    def call(self, reply: Reply, payload: Payload, idempotent: bool) -> Any:  # noqa: FBT001 - on the path of every call
         """Make a call and wait for its answer."""
         while True:
             connection = self._connection
@@ -115,6 +115,7 @@ class Link:
         if connection is not None:
             connection.glance()  # it may have broken before, unnoticed
             connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
+            _sweep(connection.endpoint)
 
     # -- connecting -------------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class Link:
                 return
 
     def _send_one(self, reply: Reply, payload: Payload) -> None:
-        while not reply.finished:
+        while reply.waits:
             try:
                 connection = self.connect(reply.deadline, reply.method)
             except Exception as error:  # noqa: BLE001 - whatever the target raises belongs to the call

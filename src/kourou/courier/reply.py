@@ -40,10 +40,11 @@ class Reply(Future[Any]):
     _frame: Frame | None = None
     _lazy: threading.Condition | None = None
     gate: Any = None  # a lock that a waiting thread sleeps on; released when there is news
+    waits = True  # there is no answer, as far as anybody has read
     call_id = 0
     connection: Connection | None = None  # where the answer comes from, once the call was sent
     on_lost: Callable[[Reply, Exception], bool] | None = None  # takes the call over when its connection broke
-    _settling = threading.Lock()
+    _settling = threading.RLock()  # of all futures; re-entrant, since unpickling may make calls of its own
 
     def __init__(self, method: str, timeout_s: float | None) -> None:  # no super().__init__: see above
         self.method = method
@@ -68,11 +69,6 @@ class Reply(Future[Any]):
     def watched(self) -> bool:
         """Somebody waits for it by a callback or a condition, so it must be completed without their help."""
         return self._lazy is not None
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is an answer, as far as anybody has read."""
-        return self._state != _RUNNING
 
     def done(self) -> bool:
         """Whether there is an answer, or it is not wanted any more."""
@@ -132,12 +128,18 @@ class Reply(Future[Any]):
 
     # -- completion, by whoever reads the connection --------------------------------------------------------
 
-    def deliver(self, frame: Frame) -> None:
-        """The answer came. Unpickling it is left to the thread that wants it."""
+    def deliver(self, frame: Frame) -> bool:
+        """The answer came. Unpickling it is left to the thread that wants it.
+
+        Returns:
+            Whether somebody has to be told by ``notify``.
+        """
         self._frame = frame  # whoever took the call off the connection's list is the only one who may end it: no lock
         self._state = _FINISHED
+        self.waits = False
         if self.gate is not None:
             _open(self.gate)
+        return self._lazy is not None
 
     def complete(self, result: object) -> None:
         """The answer came, and needs no unpickling."""
@@ -155,6 +157,7 @@ class Reply(Future[Any]):
                 return False
             self._frame, self._result, self._exception = frame, result, error
             self._state = state
+            self.waits = False
         gate = self.gate
         if gate is not None:
             _open(gate)
@@ -190,8 +193,7 @@ class Reply(Future[Any]):
                     self._exception = failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
             except Exception as error:  # noqa: BLE001 - what is unpickled may raise anything
                 self._exception = error
-            finally:
-                self._frame = None
+            self._frame = None  # last: who sees it gone does not wait for the lock
 
     # -- waiting --------------------------------------------------------------------------------------------
 

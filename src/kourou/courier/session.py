@@ -32,6 +32,8 @@ from kourou.errors import (
 
 __all__ = ["Dispatcher", "RunningCall", "Session"]
 
+_MOST_CREDIT = 1 << 20  # items; more than any window, so a sign of a broken peer
+
 
 class Dispatcher:
     """What all connections of a server share.
@@ -133,34 +135,13 @@ class Session:
 
     def accept(self, frame: Frame) -> RunningCall | None:
         """Act on a frame, except that a call is returned to be run: by ``call.run()`` here and now, or ``enqueue``."""
-        kind = frame.kind
-        if kind == Kind.CALL:
-            return self._begin(frame)
-        if kind == Kind.CANCEL:
-            call = self.calls.pop(frame.call_id, None)
-            if call is not None:
-                call.abandon()
-        elif kind == Kind.CREDIT:
-            call = self.calls.get(frame.call_id)
-            if call is not None and call.outflow is not None:
-                call.outflow.credit(int(frame.number))
-        else:
-            raise ProtocolError(f"a client sent a frame of kind {kind}")
-        return None
-
-    def closed(self) -> None:
-        """The client is gone: its calls are cancelled."""
-        self.dispatcher.close(self)
-        while self.calls:
-            with contextlib.suppress(KeyError):
-                _, call = self.calls.popitem()
-                call.abandon()
-
-    def _begin(self, frame: Frame) -> RunningCall | None:
-        _, call_id, timeout_s, name, _, _ = frame
-        if not timeout_s >= 0 or call_id in self.calls:  # the first is false for NaN, too
-            raise ProtocolError(f"a call with the time-out {timeout_s} and the number {call_id}")
-        call = RunningCall(self, frame, time.monotonic() + timeout_s if timeout_s else None)
+        kind, call_id, number, name, _, _ = frame
+        if kind != Kind.CALL:
+            self._control(kind, call_id, number)
+            return None
+        if not number >= 0 or call_id in self.calls:  # the first is false for NaN, too
+            raise ProtocolError(f"a call with the time-out {number} and the number {call_id}")
+        call = RunningCall(self, frame, time.monotonic() + number if number else None)
         dispatcher = self.dispatcher
         try:
             call.method = dispatcher.methods.get(name)
@@ -172,6 +153,27 @@ class Session:
             return None
         self.calls[call_id] = call
         return call
+
+    def _control(self, kind: int, call_id: int, number: float) -> None:
+        """A frame about a call that came before."""
+        if kind == Kind.CANCEL:
+            call = self.calls.pop(call_id, None)
+            if call is not None:
+                call.abandon()
+        elif kind == Kind.CREDIT:
+            call = self.calls.get(call_id)
+            if call is not None and call.outflow is not None and 0 <= number < _MOST_CREDIT:
+                call.outflow.credit(int(number))
+        else:
+            raise ProtocolError(f"a client sent a frame of kind {kind}")
+
+    def closed(self) -> None:
+        """The client is gone: its calls are cancelled."""
+        self.dispatcher.close(self)
+        while self.calls:
+            with contextlib.suppress(KeyError):
+                _, call = self.calls.popitem()
+                call.abandon()
 
 
 class RunningCall(CallScope):
