@@ -45,6 +45,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _runs: list[Interruptible] = []
 _previous: dict[int, Any] = {}
 _waiting: list[Interruptible] = []
+_failures: list[str] = []
 _at_exit_registered = False
 
 
@@ -59,7 +60,7 @@ def watch(run: Interruptible) -> None:
     _runs.append(run)
     if not _at_exit_registered:
         _at_exit_registered = True
-        atexit.register(_at_exit)
+        _register_at_exit()
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             if number not in _previous:
@@ -110,22 +111,44 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(number)
 
 
-def _at_exit() -> None:
-    """Wait for what still runs; exit with code 1 if a failure would otherwise go unheard."""
+def _register_at_exit() -> None:
+    # From Python 3.12 on, atexit comes too late to go on with a program: no thread can be started by then. This hook
+    # is the one that concurrent.futures uses; imported first, so that its executors are closed after ours has run.
+    import concurrent.futures.thread  # noqa: F401, PLC0415 - see above
+
+    threading._register_atexit(_at_shutdown)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public one
+    atexit.register(_at_exit)
+
+
+def _at_shutdown() -> None:
+    """Wait for what still runs, before the interpreter shuts down."""
     crashed = getattr(sys, "last_value", None) is not None
-    failures = []
     for run in _runs:
         if crashed and not run.ended:
             run.stop("the launcher ended with an error")
         _waiting.append(run)
-        failures.append(run.finish_at_exit())
-    told = [failure for failure in failures if failure is not None]
-    if not told:
+        failure = run.finish_at_exit()
+        if failure is not None:
+            _failures.append(failure)
+            print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
+
+
+def _at_exit() -> None:
+    """Exit with code 1 if a failure would otherwise go unheard."""
+    if not _failures:
         return
-    for failure in told:
-        print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(1)  # an exit code cannot be changed in any other way by now
+
+
+def _forget_in_child() -> None:
+    """In a fork of the launcher, which has its runs' data but none of their threads."""
+    _runs.clear()
+    _waiting.clear()
+    _failures.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
