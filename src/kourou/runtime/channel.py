@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["Channel"]
 
 _HEADER = struct.Struct("!I")
-_MOST_FDS = 4
+_MOST_FDS = 8
 
 
 class Channel:

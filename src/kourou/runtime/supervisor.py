@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,7 @@ from kourou import errors
 from kourou.runtime import sessions
 from kourou.runtime.channel import Channel
 from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.preload import NODES, Preload
 from kourou.runtime.records import ProcessExit
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ class Supervisor:
         events: told of everything that happens.
         run_id: marks the environment of every process, so that even a runaway grandchild can be found.
         folder: where zygotes write their logs, should they ever have something to say.
-        preload: import what Python nodes need before forking them; False where only commands are run.
+        preload: what the processes find imported already.
     """
 
-    def __init__(self, events: ProcessEvents, *, run_id: str, folder: Path, preload: bool = True) -> None:
+    def __init__(self, events: ProcessEvents, *, run_id: str, folder: Path, preload: Preload = NODES) -> None:
         if not sys.platform.startswith(("linux", "darwin")):
             raise errors.UnsupportedPlatform(
                 f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
@@ -120,15 +121,17 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
             self._zygote_for(interpreter, (), {})
 
-    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
+    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.
 
         Args:
             spec: what to start.
             attempt: 1 for the first start.
-            boot: what the worker needs beside it (addresses, folders); JSON-able.
+            boot: what the worker needs beside it (addresses, folders); JSON-able. ``entry`` names the module whose
+                ``run(boot)`` is the process's life, and returns its exit code.
+            fds: descriptors that the process inherits, as ``boot["fds"]``; they are closed here.
         """
-        self._post(lambda: self._start(spec, attempt, dict(boot)))
+        self._post(lambda: self._start(spec, attempt, {"entry": _ENTRY, **boot}, fds))
 
     def signal(self, name: str, number: int, *, alone: bool = False) -> None:
         """Send a signal to a process and, unless ``alone``, to all that it started."""
@@ -174,11 +177,12 @@ class Supervisor:
                     process.verdict = f"took {used / 2**20:.0f} MiB of memory, past {limit}, and was killed"
                     self._signal(process.name, signal.SIGKILL, alone=False)
 
-    def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any]) -> None:
+    def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any], fds: Sequence[int]) -> None:
         env = {**os.environ, **dict(spec.env), sessions.COOKIE: sessions.make_cookie(self._run_id, spec.name, attempt)}
         try:
             zygote = self._zygote_for(spec.interpreter or sys.executable, spec.interpreter_args, dict(spec.env))
         except OSError as error:
+            _close(fds)
             self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter}: {error}")
             return
         process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES), memory_bytes=spec.memory_bytes)
@@ -186,12 +190,11 @@ class Supervisor:
         self._processes[request] = process
         write_ends = self._open_pipes(process, merge=spec.merge_stderr)
         boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or str(Path.cwd()), attempt=attempt)
-        boot["cpus"] = spec.cpus
+        boot.update(cpus=spec.cpus, pipes=len(write_ends))
         boot["payload"] = dataclasses.asdict(spec.payload) if spec.payload else None
         with contextlib.suppress(OSError):  # a dead zygote is reported by its socket
-            zygote.channel.send({"op": "spawn", "id": request, "boot": boot}, write_ends)
-        for fd in write_ends:
-            os.close(fd)
+            zygote.channel.send({"op": "spawn", "id": request, "boot": boot}, (*write_ends, *fds))
+        _close((*write_ends, *fds))
 
     def _open_pipes(self, process: _Process, *, merge: bool) -> tuple[int, ...]:
         write_ends = []
@@ -210,7 +213,8 @@ class Supervisor:
 
     def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
         """The zygote for an interpreter, its options, and the variables that only a starting interpreter reads."""
-        early = {k: v for k, v in env.items() if k.startswith(_READ_AT_START)}
+        prefixes = (*_READ_AT_START, *self._preload.reads)
+        early = {k: v for k, v in {**os.environ, **env}.items() if k.startswith(prefixes)}
         key = (interpreter, options, tuple(sorted(early.items())))
         zygote = self._zygotes.get(key)
         if zygote is None:
@@ -224,7 +228,7 @@ class Supervisor:
         code = _BOOT.format(
             path=_path_statement(interpreter),
             fd=theirs.fileno(),
-            preload=self._preload,
+            preload=self._preload.modules,
             version=tuple(sys.version_info[:2]),
         )
         with theirs, log_file.open("ab") as log:
@@ -341,6 +345,11 @@ class Supervisor:
                 zygote.popen.wait()
 
 
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 def _has_data(fd: int) -> bool:
     poller = selectors.DefaultSelector()
     with poller:
@@ -349,7 +358,8 @@ def _has_data(fd: int) -> bool:
 
 
 # Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
-_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GRPC_", "GLIBC_TUNABLES")
+_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES")
+_ENTRY = "kourou.runtime.worker"  # the life of a node
 
 
 def _path_statement(interpreter: str) -> str:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import faulthandler
 import os
 import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
 from kourou.courier import server as _server  # noqa: F401 - likewise
-from kourou.runtime import context
+from kourou.runtime import context, interpreter
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
 from kourou.runtime.payload import Payload, load_payload
 from kourou.runtime.records import INTERRUPT, Outcome
-from kourou.runtime.stacks import dump_on_signal
 from kourou.runtime.termination import StopState
 
 __all__ = ["run"]
@@ -31,7 +27,7 @@ _ORPHAN_S = 2.0  # the coordinator is gone: time for the node's own clean-up bef
 
 def run(boot: dict[str, Any]) -> int:
     """Be the node that ``boot`` describes, in the main thread of this process; its exit code."""
-    _prepare_interpreter(boot)
+    interpreter.prepare(boot["argv"], boot["path"])
     worker = _Worker(boot)
     outcome = worker.live()
     return _finish(worker, outcome)
@@ -115,33 +111,7 @@ class _Worker:
         raise SystemExit(128 + signal.SIGTERM)
 
 
-def _prepare_interpreter(boot: dict[str, Any]) -> None:
-    sys.argv = list(boot["argv"])
-    for path in boot["path"]:
-        if path not in sys.path:
-            sys.path.append(path)
-    faulthandler.enable(2)
-    dump_on_signal(2)
-    # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
-    # because a log cannot hold a character.
-    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
-    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
-
-
-def _line_stream(fd: int) -> TextIO:
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
 def _finish(worker: _Worker, outcome: Outcome) -> int:
-    """End as an interpreter does (threads, atexit, buffers), but without the slow tearing down of modules."""
     worker.report(outcome)
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins the threads that are not daemons
-        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
-    except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the node is ending anyway
-        traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    interpreter.finish()
     return outcome.code

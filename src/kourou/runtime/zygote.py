@@ -34,20 +34,6 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
-# Imported once here instead of once in every node. None of them starts a thread or opens anything when it is imported.
-_PRELOAD = (
-    "grpc._channel",
-    "grpc._server",
-    "grpc_health.v1.health",
-    "grpc_reflection.v1alpha.reflection",
-    "kourou.courier.lanes.grpc",
-    "kourou.courier.lanes.grpc_server",
-    "kourou.courier.lanes.inproc",
-    "kourou.courier.lanes.local",
-    "kourou.courier.lanes.local_server",
-    "kourou.nodes",
-    "kourou.runtime.worker",
-)
 _ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
 
 
@@ -56,13 +42,15 @@ class Child:
     """What a forked child has to become."""
 
     boot: dict[str, Any]
-    pipes: tuple[int, ...]
+    fds: tuple[int, ...]
+    """Standard output, standard error unless both are one, and what else the process inherits."""
 
 
-def main(fd: int, *, preload: bool, version: tuple[int, int]) -> None:
+def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None:
     """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node.
 
-    ``version`` is the launcher's Python: functions travel as bytecode, which another version cannot run.
+    ``preload`` names modules to import first. ``version`` is the launcher's Python: functions travel as bytecode, which
+    another version cannot run.
     """
     if preload and sys.version_info[:2] != version:
         wanted, own = (".".join(map(str, v)) for v in (version, sys.version_info[:2]))
@@ -71,17 +59,16 @@ def main(fd: int, *, preload: bool, version: tuple[int, int]) -> None:
     _set_name("kourou-zygote")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
-    if preload:
-        for name in _PRELOAD:
-            importlib.import_module(name)
+    for module in preload:
+        importlib.import_module(module)
     gc.collect()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
-    own = os.getpid()
+    pid = os.getpid()
     try:
         child = zygote.serve()
     except BaseException:
-        if os.getpid() == own:  # a fault in here must not set the nodes' processes free
+        if os.getpid() == pid:  # a fault in here must not set the nodes' processes free
             zygote.end_everything()
         raise
     if child is not None:
@@ -121,20 +108,20 @@ class Zygote:
                 elif request["op"] == "signal":
                     self._signal(request)
 
-    def _spawn(self, request: dict[str, Any], pipes: tuple[int, ...]) -> Child | None:
+    def _spawn(self, request: dict[str, Any], fds: tuple[int, ...]) -> Child | None:
         parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
             self._tell({"event": "failed", "id": request["id"], "error": str(error)})
-            for pipe in pipes:
-                os.close(pipe)
+            for fd in fds:
+                os.close(fd)
             return None
         if pid == 0:
             self._leave(parent)
-            return Child(boot=request["boot"], pipes=pipes)
-        for pipe in pipes:
-            os.close(pipe)
+            return Child(boot=request["boot"], fds=fds)
+        for fd in fds:
+            os.close(fd)
         self._names[pid] = request["id"]
         self._cookies[pid] = request["boot"]["env"].get(sessions.COOKIE, "")
         self._tell({"event": "spawned", "id": request["id"], "pid": pid})
@@ -233,9 +220,10 @@ def _become(child: Child) -> NoReturn:
     try:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
-        os.dup2(child.pipes[0], 1)
-        os.dup2(child.pipes[-1], 2)
-        for fd in {null, *child.pipes} - {0, 1, 2}:
+        pipes = child.fds[: boot["pipes"]]
+        os.dup2(pipes[0], 1)
+        os.dup2(pipes[-1], 2)
+        for fd in {null, *pipes} - {0, 1, 2}:
             os.close(fd)
         os.environ.clear()
         os.environ.update(boot["env"])
@@ -247,9 +235,8 @@ def _become(child: Child) -> NoReturn:
         if boot["payload"] is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
             os.execvpe(boot["argv"][0], boot["argv"], boot["env"])  # noqa: S606 - that is its purpose
-        from kourou.runtime import worker  # noqa: PLC0415 - a zygote for commands never imports it
-
-        code = worker.run(boot)
+        boot["fds"] = child.fds[boot["pipes"] :]
+        code = importlib.import_module(boot["entry"]).run(boot)
     except OSError as error:
         os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))
     except BaseException:  # noqa: BLE001 - nothing may escape into the zygote's own frames

@@ -1,0 +1,47 @@
+"""A forked process's Python: made fit for the user's code, and ended as an interpreter ends."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import TextIO
+
+from kourou.runtime.stacks import dump_on_signal
+
+__all__ = ["finish", "prepare"]
+
+
+def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
+    """Give this process its ``sys.argv``, its import path (what is missing comes last), and streams of its own."""
+    sys.argv = list(argv)
+    for folder in path:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    faulthandler.enable(2)
+    dump_on_signal(2)
+    # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
+    # because a log cannot hold a character.
+    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
+    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
+
+
+def _line_stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def finish() -> None:
+    """End as an interpreter does (threads, atexit, buffers), but without the slow tearing down of modules."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins the threads that are not daemons
+        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
+    except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the process is ending anyway
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()

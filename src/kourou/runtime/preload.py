@@ -1,0 +1,43 @@
+"""What a zygote imports before it forks, and the variables that these modules read when they are imported."""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["COMMANDS", "NODES", "Preload"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preload:
+    """What the processes of one kind find imported already.
+
+    None of the modules may start anything that a fork cannot carry along: threads, channels, devices.
+    """
+
+    modules: tuple[str, ...] = ()
+    """By name. None at all: only commands are run."""
+    reads: tuple[str, ...] = ()
+    """How the environment variables begin that these modules read when they are imported: a fork comes too late for
+    them, so processes that differ in one come from different zygotes."""
+
+
+COMMANDS = Preload()
+"""For commands, which execute something else."""
+
+NODES = Preload(
+    modules=(
+        "grpc._channel",
+        "grpc._server",
+        "grpc_health.v1.health",
+        "grpc_reflection.v1alpha.reflection",
+        "kourou.courier.lanes.grpc",
+        "kourou.courier.lanes.grpc_server",
+        "kourou.courier.lanes.inproc",
+        "kourou.courier.lanes.local",
+        "kourou.courier.lanes.local_server",
+        "kourou.nodes",
+        "kourou.runtime.worker",
+    ),
+    reads=("GRPC_",),
+)
+"""For nodes of a program: what every one of them would import by itself."""
