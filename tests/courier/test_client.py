@@ -1,0 +1,355 @@
+"""What a client promises about connecting, repeating, waiting and being copied."""
+
+import asyncio
+import datetime
+import logging
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from kourou.courier import AddressTarget, Client, Endpoint, Server, link, list_methods, new_token, token
+from kourou.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    NodeExited,
+    ProtocolError,
+    ServerUnavailable,
+    Unauthenticated,
+    UnknownMethod,
+)
+from kourou.proto.v1 import courier_pb2
+from kourou.testing.contracts import eventually
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+LANES = ["inproc", "local", "grpc"]
+
+
+class FakeTarget:
+    """A node whose place and fate the test decides."""
+
+    name = "learner/0"
+    token = "t"
+
+    def __init__(self):
+        self.found = None
+        self.asked = 0
+        self.reason = ConnectionLost("learner/0 broke")
+
+    def endpoint(self, timeout_s):
+        self.asked += 1
+        if self.found is None:
+            raise ServerUnavailable("learner/0 is not up")
+        return self.found
+
+    def lost(self, endpoint):
+        return self.reason
+
+
+@pytest.fixture
+def server():
+    with Server("learner/0", token="t") as server:
+        server.bind("null", lambda: None)
+        server.bind("echo", lambda value: value)
+        yield server
+
+
+def test_a_client_waits_for_a_server_and_futures_do_not_block(server):
+    target = FakeTarget()
+    client = Client(target)
+    start = time.monotonic()
+    futures = [client.futures.echo(number) for number in range(5)]
+    assert time.monotonic() - start < 1
+    assert not any(future.done() for future in futures)
+    target.found = server.endpoint
+    assert [future.result(20) for future in futures] == list(range(5))
+    client.close()
+
+
+def test_a_client_that_does_not_wait_fails_at_once():
+    client = Client(FakeTarget(), wait_for_ready=False)
+    with pytest.raises(ServerUnavailable, match="not up"):
+        client.null()
+    nobody = Client("127.0.0.1:1", token="t", wait_for_ready=False)
+    with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1"):
+        nobody.null()
+
+
+def test_waiting_ends_at_the_deadline_and_warns(monkeypatch, caplog):
+    monkeypatch.setattr(link, "_WARN_AFTER_S", 0.05)
+    client = Client(FakeTarget(), call_timeout=datetime.timedelta(milliseconds=300))
+    with caplog.at_level(logging.WARNING, "kourou.courier"), pytest.raises(DeadlineExceeded, match="learner/0"):
+        client.null()
+    assert "still waiting for learner/0" in caplog.text
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_restarted_server_is_found_again(lane):
+    target = FakeTarget()
+    with Server(token="t") as first:
+        first.bind("who", lambda: 1)
+        target.found = first.endpoint
+        client = Client(target, lane=lane, call_timeout=20)
+        assert client.who() == 1
+    with Server(token="t") as second:
+        second.bind("who", lambda: 2)
+        target.found = second.endpoint
+
+        def who():
+            try:
+                return client.who()
+            except ConnectionLost:  # noticed only by the call: it may have run, so it is not repeated
+                return client.who()
+
+        assert who() == 2
+        client.close()
+
+
+@pytest.mark.parametrize("lane", ["local", "grpc"])
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_calls_are_repeated_only_on_request(lane, idempotent):
+    target = FakeTarget()
+    entered = threading.Event()
+    runs = []
+
+    def slow():
+        runs.append(1)
+        entered.set()
+        release.wait(20)
+        return "first"
+
+    release = threading.Event()
+    first = Server(token="t")
+    first.bind("slow", slow)
+    first.start()
+    target.found = first.endpoint
+    client = Client(target, lane=lane, call_timeout=20, idempotent=idempotent)
+    future = client.futures.slow()
+    assert entered.wait(20)
+    with Server(token="t") as second:
+        second.bind("slow", lambda: "second")
+        target.found = second.endpoint
+        cut(first, lane)
+        if idempotent:
+            assert future.result(20) == "second"
+        else:
+            assert type(future.exception(20)) is ConnectionLost
+        release.set()
+        first.stop()
+        client.close()
+    assert len(runs) == 1
+
+
+def cut(server, lane):
+    """Break the connections as a crash would, without answering what is open."""
+    if lane == "local":
+        listener = server._local
+        for connection in list(listener._connections.values()):
+            listener._drop(connection)
+    else:
+        server._grpc._server.stop(None).wait(5)
+
+
+def test_the_target_says_why_a_connection_broke(server):
+    target = FakeTarget()
+    target.found = server.endpoint
+    target.reason = NodeExited("learner/0 exited with code 3; log: x")
+    gate = threading.Event()
+    server.bind("wait", lambda: gate.wait(20))
+    client = Client(target, lane="local")
+    future = client.futures.wait()
+    eventually(lambda: server.metrics()["wait"].in_flight == 1, "the handler runs")
+    cut(server, "local")
+    with pytest.raises(NodeExited, match="code 3"):
+        future.result(20)
+    gate.set()
+    client.close()
+
+
+def test_attributes(server):
+    client = Client(server.address, token="t")
+    assert hasattr(client, "anything")
+    assert not hasattr(client, "_private")
+    assert not hasattr(client.futures, "_private")
+    assert client.address == server.address
+    with pytest.raises(UnknownMethod):
+        client.futures.close().result(20)
+    assert repr(client) == f"<client of {server.address}>"
+    client.close()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), datetime.timedelta(seconds=-1)], ids=str)
+def test_odd_timeouts(timeout):
+    with pytest.raises(ValueError, match="time-out"):
+        Client("h:1", call_timeout=timeout)
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:", ":1", "host:x", "host:99999999", "host:\u0661"])
+def test_odd_addresses(address):
+    with pytest.raises(ValueError, match="host:port"):
+        AddressTarget(address)
+
+
+def test_a_lane_that_does_not_exist():
+    with pytest.raises(ValueError, match="no lane 'tcp'"):
+        Client("h:1", lane="tcp")
+
+
+def test_the_fastest_lane_is_taken(server):
+    client = Client(server.address, token="t")
+    client.null()
+    assert client.lane == "inproc"
+    code = "import sys; from kourou.courier import Client; c = Client(sys.argv[1], token='t'); c.null(); print(c.lane)"
+    output = subprocess.run([sys.executable, "-c", code, server.address], stdout=subprocess.PIPE, check=True, text=True)
+    assert output.stdout.strip() == "local"
+    client.close()
+
+
+FORKING = """
+import os, sys
+from kourou.courier import Client
+client = Client(sys.argv[1], token="t", lane="local")
+assert client.echo(1) == 1
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if client.echo(2) == 2 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert client.echo(3) == 3
+"""
+
+
+def test_a_child_of_fork_connects_anew(server):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING, server.address], check=True, timeout=40)
+
+
+def test_asyncio(server):
+    client = Client(server.address, token="t", lane="local")
+
+    async def main():
+        futures = [asyncio.wrap_future(client.futures.echo(number)) for number in range(20)]
+        return await asyncio.gather(*futures)
+
+    assert asyncio.run(main()) == list(range(20))
+    client.close()
+
+
+def test_health_and_reflection(server):
+    with grpc.insecure_channel(server.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "kourou.v1.Courier"):
+            request = health_pb2.HealthCheckRequest(service=service)
+            assert health.Check(request, timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+        server.SetIsHealthy(False)
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=20)
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        mirror: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        (found,) = mirror.ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=20
+        )
+        assert "kourou.v1.Courier" in {service.name for service in found.list_services_response.service}
+
+
+def test_metrics_over_grpc(server):
+    client = Client(server.address, token="t")
+    for _ in range(10):
+        client.echo(b"x" * 1000)
+    client.close()
+    with grpc.insecure_channel(server.address) as channel:
+        ask: Any = channel.unary_unary(
+            "/kourou.v1.Courier/Metrics", response_deserializer=courier_pb2.MetricsReply.FromString
+        )
+        with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+            ask(b"", timeout=20)
+        found = {method.name: method for method in ask(b"", timeout=20, metadata=(("kourou-token", "t"),)).methods}
+    assert (found["echo"].calls, found["echo"].errors) == (10, 0)
+    assert found["echo"].bytes_in >= 10_000
+    assert sum(found["echo"].latency_us_log2) == 10
+
+
+def test_servers_say_what_is_wrong():
+    server = Server(token="t")
+    with pytest.raises(ValueError, match="not started"):
+        server.Stop()
+    with pytest.raises(ValueError, match="not started"):
+        server.Join()
+    with pytest.raises(ServerUnavailable, match="not started"):
+        _ = server.port
+    with pytest.raises(ValueError, match="non-empty"):
+        server.Bind("", print)
+    with pytest.raises(UnknownMethod):
+        server.Unbind("nothing")
+    server.Start()
+    with pytest.raises(ValueError, match="already started"):
+        server.Start()
+    assert server.has_started
+    server.Stop()
+    server.Join()
+
+
+class Odd(dict):
+    """Everything that binding an object could stumble over."""
+
+    __slots__ = ("empty",)
+    public = len
+    Nested = int
+
+    @property
+    def costly(self):
+        raise AssertionError("evaluated")
+
+    @staticmethod
+    def static(x):
+        return x
+
+    @classmethod
+    def kind(cls):
+        return cls.__name__
+
+    def set_courier_server(self, server):
+        raise AssertionError("bound")
+
+
+def test_odd_objects_can_be_bound():
+    with Server(token="t") as server:
+        server.bind_object(Odd(a=1))
+        client = Client(server.address, token="t")
+        names = list_methods(client)
+        assert {"static", "kind", "keys", "public", "Nested"} <= set(names)
+        assert not {"costly", "set_courier_server", "empty"} & set(names)
+        assert client.static(3) == 3
+        assert client.kind() == "Odd"
+        client.close()
+
+
+def test_the_users_token(tmp_path, monkeypatch):
+    path = tmp_path / "spaced dir" / "token"
+    monkeypatch.setenv(token.TOKEN_FILE_VARIABLE, str(path))
+    first = token.user_token()
+    assert token.user_token() == first
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Server() as server:
+        server.bind("null", lambda: None)
+        client = Client(server.address)
+        assert client.null() is None
+        client.close()
+    path.chmod(0o644)
+    with pytest.raises(Unauthenticated, match="chmod 600"):
+        token.user_token()
+    path.chmod(0o600)
+    path.write_text("")
+    with pytest.raises(Unauthenticated, match="does not hold"):
+        token.user_token()
+    assert new_token() != new_token()
+
+
+def test_endpoints_as_json(server):
+    assert Endpoint.from_json(server.endpoint.to_json()) == server.endpoint
+    for text in ("", "[]", "{}", '{"server_id": 1, "pid": "x", "host_id": "", "grpc": ""}'):
+        with pytest.raises(ProtocolError):
+            Endpoint.from_json(text)
