@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
+import weakref
 from typing import Any
 
 __all__ = ["Channel"]
@@ -18,6 +20,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        _open.add(self)
 
     def fileno(self) -> int:
         """For selectors."""
@@ -64,3 +67,15 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self.socket.close()
+
+
+_open: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """In a fork: were its copy left open, the other end would not see that this process died while the fork lives."""
+    for channel in list(_open):
+        channel.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
