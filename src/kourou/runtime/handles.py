@@ -123,21 +123,23 @@ class Deferred(Generic[T]):
         self._constructor = constructor
         self._args = args
         self._kwargs = kwargs
-        self._results: list[T] = []
+        self._results: dict[tuple[str, str, int] | None, T] = {}  # one for each attempt of a node, as in processes
         # The last frame is this line; three above it are enough to find the place.
         self._defined_at = "".join(traceback.format_list(traceback.extract_stack(limit=4)[:-1]))
 
     def dereference(self) -> T:
-        """Construct the object, or return the one constructed before."""
-        if not self._results:
+        """Construct the object, or return the one that this node constructed before."""
+        node = context.current_node()
+        owner = (node.run_id, node.name, node.attempt) if node is not None else None
+        if owner not in self._results:
             try:
                 args, kwargs = maybe_dereference((self._args, self._kwargs))
-                self._results.append(self._constructor(*args, **kwargs))
+                self._results[owner] = self._constructor(*args, **kwargs)
             except Exception as error:
                 raise errors.DeferredError(
                     f"{type(error).__name__}: {error} — while constructing the Deferred written at:\n{self._defined_at}"
                 ) from error
-        return self._results[0]
+        return self._results[owner]
 
     def nested_children(self) -> list[tuple[str, Any]]:
         """Its arguments are part of the structure, so handles in them are edges of the graph."""
