@@ -14,6 +14,7 @@ __all__ = ["NOBODY", "BlockStore"]
 NOBODY = 0  # the owner of a block that no writer may write to
 _FIRST_BYTES = 64 << 20  # address space of a store's largest column at first; memory is used only by what is written
 _LEAST_BLOCKS = 64
+_ONE = np.int32(1)  # of the dtype of the counts: NumPy is ten times slower when it has to convert
 
 
 class BlockStore:
@@ -57,6 +58,11 @@ class BlockStore:
         return self._top
 
     @property
+    def capacity(self) -> int:
+        """Blocks that there is room for without growing."""
+        return self._capacity
+
+    @property
     def used(self) -> int:
         """Blocks in use."""
         return self._top - self._free_count
@@ -91,11 +97,11 @@ class BlockStore:
 
     def hold(self, blocks: Integers) -> None:
         """Hold blocks once more, each as often as it is named."""
-        np.add.at(self._holders, blocks, 1)
+        np.add.at(self._holders, blocks, _ONE)
 
     def release(self, blocks: Integers) -> None:
         """Let go of blocks, each as often as it is named."""
-        np.subtract.at(self._holders, blocks, 1)
+        np.subtract.at(self._holders, blocks, _ONE)
         gone = blocks[self._holders[blocks] == 0]
         if len(gone):
             if len(gone) > 1:

@@ -141,8 +141,8 @@ class InsertBatch:
         items: to be inserted.
         sealed: (store, blocks) that the writer will not write or refer to again.
         leases: (store, count) of blocks that it asks for.
-        order: (writer, number): the writer's batches are done in the order of their numbers, which begin with 0, however
-            they arrive. None for batches that follow no other.
+        order: (writer, number): the writer's batches are done in the order of their numbers, from 0 on, however they
+            arrive. None for batches that follow no other.
     """
 
     data: Sequence[RowData] = ()

@@ -81,14 +81,13 @@ class Outgoing:
         """Whether one more batch may be sent now."""
         return self._in_flight_items < self._max_items
 
-    def add(self, table: str, priority: float, ref: tuple[int, int, int]) -> int:
-        """Take an item, whose table is known; its key."""
+    def add(self, items: PendingItems, priority: float, ref: tuple[int, int, int]) -> int:
+        """Take an item, for the table of ``items``; its key."""
         key = self._next_key
         if key == self._last_key:
             key = self._remote.take_keys(_KEYS_AT_ONCE)
             self._last_key = key + _KEYS_AT_ONCE
         self._next_key = key + 1
-        items = self.tables[table]
         items.keys.append(key)
         items.priorities.append(priority)
         items.refs.append(ref)

@@ -6,6 +6,7 @@ that maps it, however that ends. The file is sparse: only rows that were written
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import mmap
 import os
@@ -15,7 +16,12 @@ from collections.abc import Sequence
 from kourou.replay.arrays import Array, np
 from kourou.replay.layout import ColumnSpec
 
-__all__ = ["Rows", "RowsHandle", "map_rows"]
+__all__ = ["Rows", "RowsHandle", "map_rows", "populate"]
+
+_MADV_POPULATE_WRITE = (
+    23  # Linux 5.14; Python has no name for it, and its own madvise would hold the interpreter's lock
+)
+_madvise = ctypes.CDLL(None).madvise if sys.platform == "linux" else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,19 @@ class Rows:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def populate(array: Array, start: int, end: int) -> None:
+    """Have the system provide the memory of those rows now, all at once, instead of page by page when they are written.
+
+    Where it does not know how, they are provided when they are written.
+    """
+    row_bytes = array.strides[0] if array.size else 0
+    first = array.ctypes.data + start * row_bytes
+    aligned = first - first % mmap.PAGESIZE
+    size = array.ctypes.data + min(end, len(array)) * row_bytes - aligned
+    if _madvise is not None and size > 0:
+        _madvise(ctypes.c_void_p(aligned), ctypes.c_size_t(size), _MADV_POPULATE_WRITE)
 
 
 def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) -> list[Array] | None:

@@ -14,6 +14,9 @@ from kourou.replay.samples import SampleBatch
 
 __all__ = ["Sampler"]
 
+_MOST_AT_ONCE = 4  # small batches are cheaper by the dozen: a request costs as much as drawing and copying them
+_SMALL_BYTES = 1 << 20  # of a batch; of larger ones, the first should not wait for the second to be copied
+
 
 class Sampler:
     """An iterator of batches. Also a context manager, which closes it.
@@ -56,11 +59,14 @@ class Sampler:
         self._remote = remote
         self._table = table
         self._batch_size = batch_size
-        self._window = max(1, max_in_flight // batch_size)
+        self._window = max(batch_size, max_in_flight // batch_size * batch_size)
         self._eager = max_in_flight >= batch_size
+        self._at_once = 1  # batches that are asked for together, if they can be had together
         self._left = max_samples
         self._timeout = timeout
-        self._asked: deque[Future[Any]] = deque()
+        self._asked: deque[tuple[Future[Any], int]] = deque()
+        self._in_flight = 0
+        self._ready: deque[SampleBatch] = deque()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -74,11 +80,20 @@ class Sampler:
         return self
 
     def __next__(self) -> SampleBatch:
+        if not self._ready:
+            self._receive()
+        batch = self._ready.popleft()
+        if self._eager:
+            self._ask()
+        return batch
+
+    def _receive(self) -> None:
+        """Wait for the next reply."""
         self._ask()
         with self._lock:
             if self._closed or not self._asked:
                 raise StopIteration
-            reply = self._asked[0]
+            reply, asked = self._asked[0]
         try:
             batch = self._remote.read(reply.result())
         except DeadlineExceeded:
@@ -89,13 +104,16 @@ class Sampler:
                 raise StopIteration from None
             raise
         with self._lock:
-            if self._asked and self._asked[0] is reply:
+            if self._asked and self._asked[0][0] is reply:
                 self._asked.popleft()
-        if len(batch) < self._batch_size and self._timeout is not None and self._left != 0:
+            self._in_flight -= asked
+            if self._left is not None:
+                self._left += asked - len(batch)
+        if len(batch) < min(self._batch_size, asked):
             self.close()  # the time was over; what there was is the last batch
-        elif self._eager:
-            self._ask()
-        return batch
+        self._ready.extend(batch.split(self._batch_size))
+        if batch.nbytes < _SMALL_BYTES * (len(batch) // self._batch_size or 1):
+            self._at_once = _MOST_AT_ONCE
 
     def close(self) -> None:
         """Ask for nothing more, and end the iteration. What is on its way is given up. May be called twice."""
@@ -103,19 +121,31 @@ class Sampler:
             self._closed = True
             asked = list(self._asked)
             self._asked.clear()
-        for reply in asked:
+        for reply, _ in asked:
             if not reply.cancel():
                 self._give_back(reply)
 
     def _ask(self) -> None:
-        """Have as many batches on their way as may be."""
+        """Have as many items on their way as may be."""
         with self._lock:
-            while not self._closed and len(self._asked) < self._window and self._left != 0:
+            waiting = sum(map(len, self._ready))
+            while not self._closed and self._left != 0:
+                room = self._window - self._in_flight - waiting
                 count = self._batch_size if self._left is None else min(self._batch_size, self._left)
+                if room < count:
+                    return
+                half = self._window // 2 // self._batch_size  # so that there are two requests on their way
+                most = count
+                if self._left is None or self._left > count:
+                    possible = room if self._left is None else min(room, self._left)
+                    most = min(self._at_once, max(1, half), possible // count) * count
+                    if most < min(self._at_once, half) * count and self._in_flight:
+                        return  # wait until there is room for a request of full size
                 if self._left is not None:
-                    self._left -= count
-                arguments = self._remote.ask(self._table, count, self._timeout)
-                self._asked.append(self._calls.futures.sample(*arguments))
+                    self._left -= most
+                self._in_flight += most
+                arguments = self._remote.ask(self._table, count, self._timeout, most)
+                self._asked.append((self._calls.futures.sample(*arguments), most))
 
     def _give_back(self, reply: Future[Any]) -> None:
         if reply.exception() is None:

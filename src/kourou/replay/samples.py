@@ -113,6 +113,31 @@ class SampleBatch:
         ages: Floats = (self._received_ns - self.info["inserted_ns"]) / 1e9
         return ages
 
+    @property
+    def nbytes(self) -> int:
+        """Of the data."""
+        return sum(array.nbytes for part in self._parts for array in part.arrays)
+
+    def split(self, size: int) -> list[SampleBatch]:
+        """Batches of ``size`` items, the last one with what is left. Their arrays are views of this one's."""
+        if len(self) <= size:
+            return [self]
+        return [self._slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+    def _slice(self, start: int, end: int) -> SampleBatch:
+        parts = []
+        for part in self._parts:
+            if part.positions is None:
+                arrays = [array[start:end] for array in part.arrays]
+                parts.append(Part(positions=None, structure=part.structure, arrays=arrays))
+                continue
+            inside = (part.positions >= start) & (part.positions < end)
+            if inside.any():
+                arrays = [array[inside] for array in part.arrays]
+                positions = part.positions[inside] - start
+                parts.append(Part(positions=positions, structure=part.structure, arrays=arrays))
+        return SampleBatch(self.info[start:end], parts)
+
     def __iter__(self) -> Iterator[ReplaySample]:
         """One item after the other; their arrays are views of the batch."""
         found: list[Any] = [None] * len(self)

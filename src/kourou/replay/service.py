@@ -12,6 +12,7 @@ from typing import Any
 from kourou.courier import current_call
 from kourou.errors import DeadlineExceeded, TableNotFound
 from kourou.replay.arrays import Floats, Keys, np
+from kourou.replay.completion import Completion
 from kourou.replay.data import DataStore, Group
 from kourou.replay.deadlines import Janitor
 from kourou.replay.guard import Guard
@@ -28,6 +29,7 @@ from kourou.replay.messages import (
     TableItems,
     pack_picks,
 )
+from kourou.replay.provisioner import Provisioner
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.records import Items, Picks
 from kourou.replay.rows import Rows
@@ -55,6 +57,7 @@ class Service:
         self._guard = guard
         self._data = data
         self._sessions = sessions
+        self._provisioner = Provisioner()
         self._probe = Rows(PROBE)
         self._probe.grow(1)
         self._janitor = Janitor(self._look_after, _ROUND_S)
@@ -114,7 +117,7 @@ class Service:
 
     # -- inserting ------------------------------------------------------------------------------------------------
 
-    def insert(self, number: int, batch: InsertBatch, timeout_s: float | None = None) -> Future[list[Any]]:
+    def insert(self, number: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
         """Do what the batch says; done when all items are in. The result is the blocks leased.
 
         Raises:
@@ -122,11 +125,11 @@ class Service:
             DeadlineExceeded: not all items were let in in time; the others are not inserted.
         """
         session = self._sessions.get(number)
-        answer: Future[list[Any]] = Future()
+        answer = Completion[list[Any]]()
         wanted = _wanted()
         if batch.order is None:
             self._insert(session, batch, timeout_s, wanted, answer)
-            return answer
+            return _now_or_later(answer)
 
         def attempt() -> None:
             try:
@@ -135,7 +138,7 @@ class Service:
                 answer.set_exception(error)
 
         session.in_turn(self._guard, batch.order, attempt)
-        return answer
+        return _now_or_later(answer)
 
     def _insert(
         self,
@@ -143,7 +146,7 @@ class Service:
         batch: InsertBatch,
         timeout_s: float | None,
         wanted: Callable[[], bool],
-        answer: Future[list[Any]],
+        answer: Completion[list[Any]],
     ) -> None:
         for rows in batch.data:
             self._check_rows(session, rows)
@@ -157,20 +160,23 @@ class Service:
             work = [self._checked(session, items) for items in batch.items]
             for store, blocks in batch.sealed:
                 self._check_blocks(session, store, blocks)
-            requests = [(table, InsertRequest(items, wanted)) for table, items in work]
+            leased: list[Any] = []
+            done = _when_all(len(work), answer, leased)
+            requests = [(table, InsertRequest(items, wanted, done)) for table, items in work]
             for _, items in work:
                 self._data.acquire(items.refs)
             for store, blocks in batch.sealed:
                 self._data.stores[store].seal(blocks)
-            leased = [self._data.stores[store].lease(session.number, count) for store, count in batch.leases]
-            _when_all([request.future for _, request in requests], answer, leased)
+            for store, count in batch.leases:
+                leased.append(self._data.stores[store].lease(session.number, count))
+                self._provisioner.used(self._data.stores[store])
             for table, request in requests:
                 table.insert(request)
             if not requests:
                 self._guard.later(functools.partial(answer.set_result, leased))
         self._limit(answer, timeout_s, functools.partial(self._give_up_insert, requests, answer))
 
-    def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Future[list[Any]]) -> None:
+    def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Completion[list[Any]]) -> None:
         with self._guard:
             if not any([table.withdraw(request) for table, request in requests]):  # noqa: C419 - every one of them
                 return
@@ -228,7 +234,8 @@ class Service:
         timeout_s: float | None = None,
         done: tuple[int, ...] = (),
         shared: bool = False,  # noqa: FBT001, FBT002 - comes by the wire, thousands of times a second
-    ) -> Future[SampleReply]:
+        most: int = 0,
+    ) -> Any:
         """Draw items.
 
         Args:
@@ -238,6 +245,7 @@ class Service:
             timeout_s: 0 takes what is there now, None waits.
             done: tickets of earlier replies whose data was read.
             shared: the client takes the data out of shared memory itself.
+            most: if more can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
 
         Raises:
             TableNotFound: there is no such table.
@@ -247,16 +255,15 @@ class Service:
         found = self._table(table)
         if done:
             self._sessions.unpin(session, list(done))
-        answer: Future[SampleReply] = Future()
-        request = SampleRequest(count, _wanted())
+        answer = Completion[SampleReply]()
+        request = SampleRequest(count, _wanted(), lambda _: deliver(), most=most)
         deliver = functools.partial(self._answer, session, request, answer, shared=shared)
-        request.future.add_done_callback(lambda _: deliver())
         found.sample(request)
         self._limit(answer, timeout_s, functools.partial(self._give_up_sample, found, request, answer, deliver))
-        return answer
+        return _now_or_later(answer)
 
     def _give_up_sample(
-        self, table: Table, request: SampleRequest, answer: Future[SampleReply], deliver: Callable[[], None]
+        self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], None]
     ) -> None:
         with self._guard:
             if not table.withdraw(request):
@@ -267,7 +274,9 @@ class Service:
         else:
             answer.set_exception(DeadlineExceeded(why))
 
-    def _answer(self, session: Session, request: SampleRequest, answer: Future[SampleReply], *, shared: bool) -> None:
+    def _answer(
+        self, session: Session, request: SampleRequest, answer: Completion[SampleReply], *, shared: bool
+    ) -> None:
         if request.future.done() and (error := request.future.exception()):
             answer.set_exception(error)
             return
@@ -335,6 +344,7 @@ class Service:
     def close(self) -> None:
         """End the threads, and all sessions."""
         self._janitor.stop()
+        self._provisioner.stop()
         self._sessions.close_all()
         for table in self._tables.values():
             table.close()
@@ -346,7 +356,7 @@ class Service:
             raise TableNotFound(f"there is no table {name!r}; there are {', '.join(map(repr, self._tables))}")
         return table
 
-    def _limit(self, answer: Future[Any], timeout_s: float | None, give_up: Callable[[], object]) -> None:
+    def _limit(self, answer: Completion[Any], timeout_s: float | None, give_up: Callable[[], object]) -> None:
         if timeout_s is None or answer.done():
             return
         if timeout_s <= 0:
@@ -365,21 +375,28 @@ def _wanted() -> Callable[[], bool]:
     return lambda: not cancelled.is_set()
 
 
-def _when_all(futures: Sequence[Future[None]], answer: Future[list[Any]], result: list[Any]) -> None:
-    """Complete ``answer`` when all futures are done; with an error, if there is one."""
-    finished = itertools.count(1)  # counting is atomic; the futures may be completed by different threads
+def _when_all(count: int, answer: Completion[list[Any]], result: list[Any]) -> Callable[[Completion[None]], None]:
+    """What is to be called with each of ``count`` completions, to complete ``answer`` with the last one."""
+    finished = itertools.count(1)  # counting is atomic; they may be completed by different threads
+    errors: list[BaseException] = []
 
-    def done(_: Future[None]) -> None:
-        if next(finished) < len(futures) or answer.done():
-            return
-        error = next((error for future in futures if (error := future.exception())), None)
+    def done(completion: Completion[None]) -> None:
+        error = completion.exception()
         if error is not None:
-            answer.set_exception(error)
+            errors.append(error)
+        if next(finished) < count or answer.done():
+            return
+        if errors:
+            answer.set_exception(errors[0])
         else:
             answer.set_result(result)
 
-    for future in futures:
-        future.add_done_callback(done)
+    return done
+
+
+def _now_or_later(answer: Completion[Any]) -> Any:
+    """The answer if it is there, or else a future, which a server takes for one."""
+    return answer.result() if answer.done() else answer.future()
 
 
 def _packed(group: Group) -> PackedGroup:

@@ -163,6 +163,10 @@ class TableState:
             taken += len(part)
         return Picks.joined(parts) if parts else None
 
+    def samplable_at_once(self, count: int) -> int:
+        """How many of ``count`` items can be drawn now; 0 where draws delete, since that cannot be said in advance."""
+        return self.limiter.samplable(count) if len(self) and self._max_times_sampled < 1 else 0
+
     def _draw(self, count: int) -> Picks:
         """At least one draw, at most ``count``, and the deletions that they bring."""
         limit = self._max_times_sampled
@@ -199,7 +203,7 @@ class TableState:
         items = self.items
         ranks = self._ranks(slots)
         times = items.times_sampled[slots] + ranks
-        np.add.at(items.times_sampled, slots, 1)
+        items.times_sampled[slots] = times  # of a slot that is there twice, the last value stays: the larger one
         self.unique_samples += int(np.count_nonzero(times == 1))
         self.limiter.samples += len(slots)
         refs = items.refs[slots]

@@ -8,6 +8,7 @@ from kourou.replay.arrays import Array, Integers, np
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.messages import RowData
 from kourou.replay.remote import Remote
+from kourou.replay.rows import populate
 
 __all__ = ["Stream"]
 
@@ -50,25 +51,26 @@ class Stream:
         self._bases: list[int] = []  # … and their first rows in ``arrays``
         self._blocks_from = first  # the first step in the first of them
         self._row = 0
-        self._left = 0  # rows of the newest block that are not written
+        self.left = 0  # rows of the newest block that are not written
         self._sent = first  # steps before this one have been sent
         self._free: list[int] = []  # without shared memory: block-sized places in ``arrays``
         self._places = 0
+        self._populated = 0  # blocks before this one were prepared
 
     def begin_step(self) -> int:
         """The row of the next step. There is a leased block when ``needs_block``."""
-        if not self._left:
+        if not self.left:
             self._open_block()
         row = self._row
         self._row = row + 1
-        self._left -= 1
+        self.left -= 1
         self.steps += 1
         return row
 
     @property
     def needs_block(self) -> bool:
         """Whether the next step needs a leased block, and there is none."""
-        return not self._left and not self.leased
+        return not self.left and not self.leased
 
     @property
     def oldest(self) -> int:
@@ -89,7 +91,7 @@ class Stream:
         self._blocks.clear()
         self._bases.clear()
         self.leased.clear()
-        self._left = 0
+        self.left = 0
 
     def place(self, step: int) -> tuple[int, int]:
         """The block and the row in it where a kept step lies."""
@@ -113,7 +115,7 @@ class Stream:
         return RowData(store=self.store, rows=rows, columns=[(i, array[local]) for i, array in enumerate(self.arrays)])
 
     def trim(self) -> None:
-        """Without shared memory: after sending, give up the places of blocks that are not kept."""
+        """Seal the blocks that are not kept any more, and have been sent."""
         self._drop(self.oldest)
 
     def taken(self) -> tuple[list[tuple[int, Integers, Integers]], list[tuple[int, Integers]]]:
@@ -141,20 +143,27 @@ class Stream:
                 if arrays is None:
                     raise ConnectionError("the server's memory can be mapped no more")
                 self.arrays = arrays
+            self._populate(blocks)
+
+    def _populate(self, blocks: Integers) -> None:
+        """Prepare memory that was never used. Blocks that were in use before come in any order, new ones in theirs."""
+        first, last = int(blocks[0]), int(blocks[-1])
+        if last - first == len(blocks) - 1 and last >= self._populated:
+            self._populated = last + 1
+            for array in self.arrays:
+                populate(array, first * self.length, (last + 1) * self.length)
 
     def _open_block(self) -> None:
         block = self.leased.pop()
-        if self._blocks:
-            if self._keep > 1:
-                self.links.append((self._blocks[-1], block))
-            self._drop(max(self.start, self.steps + 1 - self._keep))
         if not self._blocks:
             self._blocks_from = self.steps
+        elif self._keep > 1:
+            self.links.append((self._blocks[-1], block))
         base = block * self.length if self.shared else self._local_base()
         self._blocks.append(block)
         self._bases.append(base)
         self._row = base
-        self._left = self.length
+        self.left = self.length
 
     def _drop(self, oldest: int) -> None:
         """Seal the blocks all of whose steps come before ``oldest`` and have been sent."""

@@ -356,6 +356,8 @@ class Table:
         if not request.wanted():
             self.withdraw(request)
             return True
+        if request.most > request.left and not request.parts:
+            request.left *= max(1, self.state.samplable_at_once(request.most) // request.left)
         try:
             picks = self.state.sample(request.left)
         except Exception as error:  # noqa: BLE001 - as above

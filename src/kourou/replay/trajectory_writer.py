@@ -95,8 +95,8 @@ class TrajectoryWriter:
             if stream is None or row is not None or partial_step or flat is None or data.__class__ is not dict:
                 self._append_slowly(data, partial_step=partial_step)
                 return
-            if not stream._left and not stream.leased:  # noqa: SLF001 - needs_block, without a call
-                self._outgoing.await_lease(stream)
+            if not stream.left and not stream.leased:
+                self._await_lease(stream)
             if len(data) != len(flat):
                 self._append_slowly(data, partial_step=False)
                 return
@@ -133,7 +133,7 @@ class TrajectoryWriter:
         assert stream is not None  # noqa: S101 - made in the line above; for the type checker
         if self._open_row is None:
             if stream.needs_block:
-                self._outgoing.await_lease(stream)
+                self._await_lease(stream)
             self._open_row = stream.begin_step()
             self._open_missing = set(range(len(stream.columns)))
         for column, value in values:
@@ -166,7 +166,7 @@ class TrajectoryWriter:
         added = set(range(len(old.columns), len(columns)))
         for step in kept:
             if stream.needs_block:
-                self._outgoing.await_lease(stream)
+                self._await_lease(stream)
             row = stream.begin_step()
             for column, value in enumerate(old.arrays):
                 stream.arrays[column][row] = value[old.rows([step])[0]]
@@ -215,7 +215,9 @@ class TrajectoryWriter:
         """
         with self._lock:
             outgoing = self._outgoing
-            items = outgoing.check(table, priority)
+            items = outgoing.tables.get(table)
+            if items is None or not priority >= 0:
+                items = outgoing.check(table, priority)
             stream = self._stream
             if stream is None or self._closed:
                 raise ValueError(
@@ -224,9 +226,12 @@ class TrajectoryWriter:
             if trajectory.__class__ is dict and len(trajectory) == 1:
                 ((name, part),) = trajectory.items()
                 if part.__class__ is TrajectoryColumn and part.rows.__class__ is range:
-                    base = part.rows[0] if part.rows else -1
-                    key: Any = name, part.column, len(part.rows), part.rows.step, part.squeeze
-                    self._check_part(stream, part)
+                    rows = part.rows
+                    key: Any = name, part.column, len(rows), rows.step
+                    base = rows.start
+                    if part.source is not self or not rows or rows.step < 0 or base < stream.oldest or stream.missing:
+                        self._check_part(stream, part)
+                        base = min(rows)
                 else:
                     base, key = self._describe(stream, trajectory)
             else:
@@ -237,7 +242,7 @@ class TrajectoryWriter:
             if pattern not in items.checked:
                 self._check_signature(table, pattern, trajectory)
                 items.checked.add(pattern)
-            made = outgoing.add(table, float(priority), (pattern, *stream.place(base)))
+            made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
             if outgoing.pending >= _BATCH_ITEMS:
                 outgoing.make_room()
                 self._send(stream)
@@ -374,6 +379,12 @@ class TrajectoryWriter:
     def _send(self, stream: Stream) -> None:
         finished = stream.steps if self._open_row is None else stream.steps - 1
         self._outgoing.send(stream, finished)
+
+    def _await_lease(self, stream: Stream) -> None:
+        """Wait for blocks to write to, after giving back those that are done with."""
+        if stream.steps:
+            self._send(stream)
+        self._outgoing.await_lease(stream)
 
     def _check_open(self) -> None:
         if self._closed:

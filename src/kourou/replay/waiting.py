@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
+from kourou.replay.completion import Completion
 from kourou.replay.records import Items, Picks
 
 __all__ = ["InsertRequest", "Request", "SampleRequest"]
@@ -36,11 +36,16 @@ class InsertRequest(Request):
         future: completed with None when all are.
     """
 
-    def __init__(self, items: Items, wanted: Callable[[], bool] = _always) -> None:
+    def __init__(
+        self,
+        items: Items,
+        wanted: Callable[[], bool] = _always,
+        callback: Callable[[Completion[None]], object] | None = None,
+    ) -> None:
         super().__init__(wanted)
         self.items = items
         self.done = 0
-        self.future: Future[None] = Future()
+        self.future = Completion[None](callback)
 
     def rest(self) -> Items:
         """What is not in yet."""
@@ -50,16 +55,29 @@ class InsertRequest(Request):
 class SampleRequest(Request):
     """Items to be drawn.
 
+    Args:
+        count: how many.
+        most: if more of them can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
+
     Attributes:
+        left: how many are still to be drawn.
         parts: what was drawn so far.
         future: completed with None when all were drawn; the picks are ``parts``.
     """
 
-    def __init__(self, count: int, wanted: Callable[[], bool] = _always) -> None:
+    def __init__(
+        self,
+        count: int,
+        wanted: Callable[[], bool] = _always,
+        callback: Callable[[Completion[None]], object] | None = None,
+        *,
+        most: int = 0,
+    ) -> None:
         super().__init__(wanted)
         self.left = count
+        self.most = most
         self.parts: list[Picks] = []
-        self.future: Future[None] = Future()
+        self.future = Completion[None](callback)
 
     def picks(self) -> Picks | None:
         """What was drawn; None for nothing."""
