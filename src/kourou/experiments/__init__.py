@@ -15,6 +15,7 @@ from kourou.experiments.affinity_code import (
 from kourou.experiments.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
 from kourou.experiments.cpus import available_cores, fit_affinity
 from kourou.experiments.descriptions import Experiment, RunDescription
+from kourou.experiments.event_files import read_events
 from kourou.experiments.failures import (
     AffinityError,
     DescriptionError,
@@ -88,6 +89,7 @@ __all__ = [
     "prepend_run_slot",
     "probability_of_improvement",
     "quick_affinity_code",
+    "read_events",
     "read_metrics",
     "read_progress",
     "remove_run_slot",

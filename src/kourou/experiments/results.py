@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kourou.experiments.event_files import EVENT_FILES, read_events
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.metrics import METRICS_FILE, read_metrics, read_progress, step_of
@@ -17,6 +18,12 @@ from kourou.experiments.variants import VARIANT_FILE, load_variant, to_dotted
 __all__ = ["RUN_FILE", "find_runs", "load_results", "run_record", "save_run"]
 
 RUN_FILE = "run.json"
+_LOGS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    METRICS_FILE: read_metrics,
+    "progress.csv": read_progress,
+    EVENT_FILES: read_events,
+}
+"""What runs log to, the first that a run has being read."""
 
 
 def run_record(run: RunSpec) -> dict[str, Any]:
@@ -48,7 +55,7 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Path]:
     top = Path(folder)
     if not top.is_dir():
         raise FileNotFoundError(f"there is no folder {top}")
-    return sorted({file.parent for name in (METRICS_FILE, "progress.csv") for file in top.rglob(name)})
+    return sorted({file.parent for name in _LOGS for file in top.rglob(name)})
 
 
 def load_results(folder: str | os.PathLike[str]) -> Any:
@@ -74,8 +81,8 @@ def load_results(folder: str | os.PathLike[str]) -> Any:
 
 def _rows(run_dir: Path, top: Path) -> Iterator[dict[str, Any]]:
     identity = {"run": run_dir.relative_to(top).as_posix(), **_identity(run_dir)}
-    is_ours = (run_dir / METRICS_FILE).exists()
-    records = read_metrics(run_dir) if is_ours else read_progress(run_dir)
+    read = next(reader for name, reader in _LOGS.items() if any(run_dir.glob(name)))
+    records = read(run_dir)
     for number, record in enumerate(records):
         metrics = {f"metric.{name}" if name in identity else name: value for name, value in record.items()}
         yield {**identity, "step": step_of(record, number), **metrics}
