@@ -12,6 +12,7 @@ from kourou.courier import codec
 from kourou.courier.link import Link
 from kourou.courier.reply import Reply
 from kourou.courier.target import AddressTarget, Target
+from kourou.courier.trace import traced
 
 __all__ = ["LIST_METHODS", "Client", "list_methods"]
 
@@ -132,7 +133,7 @@ class Client:
             return call(Reply(name, timeout_s), codec.encode_call(args, kwargs, name), idempotent)
 
         stub.__name__ = stub.__qualname__ = name
-        return stub
+        return traced(f"{name} of {self.address}", "call", stub)
 
     def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         payload = codec.encode_call(args, kwargs, name)

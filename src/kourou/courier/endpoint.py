@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import socket
+import os
 import sys
 from pathlib import Path
 
@@ -62,10 +62,10 @@ def host_id() -> str:
     ids and socket paths mean different things.
     """
     if sys.platform != "linux":
-        return socket.gethostname()
+        return os.uname().nodename
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         spaces = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("mnt", "pid")]
     except OSError:  # /proc is not mounted: nothing better than the name is known
-        return socket.gethostname()
+        return os.uname().nodename
     return " ".join([boot, *spaces])

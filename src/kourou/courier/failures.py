@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import pickle
-import socket
 import traceback
 from typing import Any, NamedTuple
 
@@ -58,7 +57,7 @@ def describe(error: BaseException, *, node: str, method: str, raised_by_handler:
         traceback=_traceback(error) if raised_by_handler or error.__cause__ else "",
         raised_by_handler=raised_by_handler,
         node=node,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         method=method,
     )
 

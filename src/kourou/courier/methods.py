@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from kourou.courier.batching import BatchedHandler
+from kourou.courier.trace import traced
 from kourou.errors import UnknownMethod
 
 __all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable"]
@@ -110,7 +110,7 @@ class MethodTable:
         if isinstance(function, BatchedHandler):
             self._batched.append(function)
             function = function.submit  # parks no thread
-        self._methods[name] = Method(name, function)
+        self._methods[name] = Method(name, traced(name, "handler", function))
 
     def unbind(self, name: str) -> None:
         """Forget a method; calls that run go on.
@@ -162,6 +162,8 @@ class MethodTable:
 
     def _unknown(self, name: str) -> UnknownMethod:
         names = self.names()
+        import difflib  # noqa: PLC0415 - needed only to answer a mistake
+
         close = difflib.get_close_matches(name, names, n=3)
         listed = ", ".join([*close, *(other for other in names if other not in close)]) or "none at all"
         hint = f"; did you mean {close[0]}?" if close else ""

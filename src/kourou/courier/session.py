@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kourou.courier import codec, failures
 from kourou.courier.calls import CallScope, Peer, call_scope
@@ -29,6 +28,9 @@ from kourou.errors import (
     ServerOverloaded,
     StopRequested,
 )
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Dispatcher", "RunningCall", "Session"]
 
@@ -93,6 +95,8 @@ class Dispatcher:
 
     def event_loop(self) -> asyncio.AbstractEventLoop:
         """The loop that runs coroutine handlers; started when the first one is called."""
+        import asyncio  # noqa: PLC0415 - slow to import, and few servers have coroutines
+
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -291,6 +295,8 @@ class RunningCall(CallScope):
 
     def _await(self, coroutine: Any, start: float) -> None:
         """Let the event loop finish a coroutine handler; no thread waits for it."""
+        import asyncio  # noqa: PLC0415 - the event loop is imported already, or will be
+
         context = self.session.dispatcher.call_context or contextlib.nullcontext
 
         async def scoped() -> Any:
