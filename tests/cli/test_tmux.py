@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def tmux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tmux]:
     """A tmux server of the test's own."""
     folder = tempfile.mkdtemp(prefix="kourou-tmux-")  # the socket's path has to be short
     monkeypatch.setenv("TMUX_TMPDIR", folder)
-    monkeypatch.delenv("TMUX", raising=False)
+    for name in ("TMUX", "COLUMNS", "LINES"):  # the tmux that the tests run in, and the size of its terminal
+        monkeypatch.delenv(name, raising=False)
 
     def call(*words: str) -> str:
         return subprocess.run(["tmux", *words], capture_output=True, text=True, check=True, timeout=10).stdout
@@ -41,25 +43,21 @@ def tmux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tmux]:
 def test_the_watched_table_ends_with_the_run(tmux, launched):
     live = launched("make_endless", "--launch-type", "local_mp")
     watch = [sys.executable, "-m", "kourou.cli", "status", "-w", "--interval", "0.2", "--runs-dir", str(live.runs_dir)]
-    tmux("new-session", "-d", "-s", "watch", "-x", "100", "-y", "30", "--", *watch)
-    tmux("set-option", "-w", "-t", "=watch:", "remain-on-exit", "on")
-
-    def screen() -> str:
-        return tmux("capture-pane", "-p", "-t", "=watch:")
+    script = f"{shlex.join(watch)}; echo ended with $?; exec sleep 1000"
+    tmux("new-session", "-d", "-s", "watch", "-x", "100", "-y", "30", "--", "sh", "-c", script)
 
     def shows(*words: str) -> str:
-        last = screen()
+        last = tmux("capture-pane", "-p", "-t", "=watch:")
         return last if all(word in last for word in words) else ""
 
     until(lambda: shows("● ready", "MiB"), START_S, "the first table")
-    live.kourou("stop", "-")
-    try:
-        last = until(lambda: shows("Pane is dead (status 0"), START_S, "the end of the table")
-    except AssertionError:
-        pytest.fail(f"the table did not end:\n{screen()}")
+    stopped = live.kourou("stop", "-")
+    assert stopped.code == 0, stopped.err
+    last = until(lambda: shows("ended with 0"), START_S, "the end of the table")
 
     assert last.count("last line") == 1, last  # it was redrawn in place
     assert last.count("✓ finished") == 3
+    assert f"{live.found.run_id}  ·  local_mp  ·  finished after" in last
     assert "stopped because: kourou stop" in last
 
 
@@ -72,7 +70,7 @@ def test_every_node_has_a_window_that_stays(tmux, capfd, launch_type):
     session = run.run_id
 
     def windows() -> str:
-        return tmux("list-windows", "-t", f"={session}", "-F", "#{window_index} #{window_name} #{pane_dead}")
+        return tmux("list-windows", "-t", f"={session}", "-F", "#{window_index} #{window_name}")
 
     def screen(window: int) -> str:
         return tmux("capture-pane", "-p", "-J", "-t", f"={session}:{window}")
@@ -80,9 +78,9 @@ def test_every_node_has_a_window_that_stays(tmux, capfd, launch_type):
     until(lambda: "client 0 begins" in screen(1), START_S, "the client's line in its window")
     until(lambda: "starts again, attempt 2" in screen(2), START_S, "the restart")
     run.stop()
-    until(lambda: windows().count(" 1\n") == 3, START_S, "the end of the windows")
+    until(lambda: windows().count("✓") == 3, START_S, "the end of the windows")
 
-    assert windows().splitlines() == ["0 ✓ server/0 1", "1 ✓ client/0 1", "2 ✓ phoenix #(touch x)/0 1"]
+    assert windows().splitlines() == ["0 ✓ server/0", "1 ✓ client/0", "2 ✓ phoenix #(touch x)/0"]
     assert "── client/0 finished (pid " in screen(1)
     assert "── phoenix #(touch x)/0 raised RuntimeError: not yet" in screen(2)
     assert "attempt 2, after" in screen(2)
@@ -98,10 +96,7 @@ def test_a_window_shows_that_the_launcher_died(tmux, launched):
     live.launcher.kill()
     live.launcher.communicate()
 
-    def dead() -> bool:
-        return tmux("list-windows", "-t", f"={session}", "-F", "#{pane_dead}").count("1") == 3
-
-    until(dead, START_S, "the end of the windows")
+    until(lambda: tmux("list-windows", "-t", f"={session}").count("✗") == 3, START_S, "the end of the windows")
     assert "the launcher died, and server/0 with it" in tmux("capture-pane", "-p", "-t", f"={session}:0")
 
 
