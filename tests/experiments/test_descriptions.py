@@ -145,6 +145,21 @@ class TestNames:
             (tmp_path / name).mkdir()
 
 
+@pytest.mark.parametrize(
+    ("style", "expected"),
+    [
+        ("python", ["--on=True", "--off=False", "--none=None", "--text=True", "--one=1"]),
+        ("lower", ["--on=true", "--off=false", "--text=True", "--one=1"]),
+        ("flags", ["--on", "--no-off", "--text=True", "--one=1"]),
+    ],
+)
+def test_truth_values_are_written_as_the_program_wants_them(style: Any, expected: list[str]) -> None:
+    params = {"on": True, "off": False, "none": None, "text": "True", "one": 1}
+    (run,) = describe(Experiment("e", "c", [params]), value_style=style).generate_runs("d")
+    assert run.command is not None
+    assert list(run.command[1:-2]) == expected
+
+
 class TestUniqueness:
     def test_two_experiments_of_one_name_are_refused_before_anything_is_made(self, tmp_path: Path) -> None:
         description = describe(Experiment("e", "a"), Experiment("e", "b"))
@@ -259,6 +274,7 @@ class TestRuns:
             (lambda: Experiment("../e", "c"), "a folder below the train_dir"),
             (lambda: Experiment("", "c"), "below the train_dir, got ''"),
             (lambda: RunDescription("/run", []), "a run's name is that of a folder"),
+            (lambda: describe(value_style=cast("Any", "yaml")), "python, lower, flags, got 'yaml'"),
             (lambda: Experiment("e", "c", makes_program=True), "makes_program needs a function"),
             (lambda: Experiment("e", Program("p"), [{"a": 1}]), "takes no parameters"),
             (lambda: Experiment("e", "c", [{"a": 1, "a b": 2}]), "without spaces"),

@@ -14,6 +14,7 @@ from kourou.experiments.affinity_code import (
 )
 from kourou.experiments.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
 from kourou.experiments.cpus import available_cores, fit_affinity
+from kourou.experiments.curves import Band, aligned, mean_band, smoothed
 from kourou.experiments.descriptions import Experiment, RunDescription
 from kourou.experiments.event_files import read_events
 from kourou.experiments.failures import (
@@ -45,6 +46,7 @@ __all__ = [
     "Affinity",
     "AffinityCode",
     "AffinityError",
+    "Band",
     "Choice",
     "Comparison",
     "DescriptionError",
@@ -67,6 +69,7 @@ __all__ = [
     "VariantLevel",
     "VariantTypeError",
     "affinity_from_code",
+    "aligned",
     "available_cores",
     "bootstrap_interval",
     "check_runs",
@@ -85,6 +88,7 @@ __all__ = [
     "log_to",
     "make_affinity",
     "make_variants",
+    "mean_band",
     "permutation_test",
     "prepend_run_slot",
     "probability_of_improvement",
@@ -99,6 +103,7 @@ __all__ = [
     "save_variant",
     "seed_globals",
     "seeder_for",
+    "smoothed",
     "tukey_hsd",
     "update_config",
 ]

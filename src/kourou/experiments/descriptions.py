@@ -11,6 +11,7 @@ from kourou.experiments.failures import DescriptionError
 from kourou.experiments.naming import folder_name, run_name
 from kourou.experiments.parameters import ParamGenerator, ParamGrid, ParamList, Params, check_names
 from kourou.experiments.runs import RunSpec, check_runs, run_seed, setting_id
+from kourou.experiments.styles import ValueStyle, arguments, check_style
 from kourou.runtime.program import Program
 
 __all__ = ["Experiment", "ParamGenerator", "ParamGrid", "ParamList", "RunDescription", "Runnable"]
@@ -140,6 +141,7 @@ class RunDescription:
         experiment_dir_arg_name: the argument by which it learns the folder of its experiment.
         customize_experiment_name: whether names tell the parameters.
         param_prefix: what stands before a parameter's name: ``--``, or nothing for Hydra.
+        value_style: how ``generate_runs`` writes truth values and None on command lines.
     """
 
     def __init__(
@@ -150,8 +152,12 @@ class RunDescription:
         experiment_dir_arg_name: str = "--train_dir",
         customize_experiment_name: bool = True,  # noqa: FBT001, FBT002 - Sample Factory's signature
         param_prefix: str = "--",
+        *,
+        value_style: ValueStyle = "python",
     ) -> None:
         _check_relative("a run's name", run_name)
+        check_style(value_style)
+        self.value_style = value_style
         self.run_name = run_name
         self.experiments = list(experiments)
         self.experiment_suffix = ""
@@ -235,8 +241,8 @@ class RunDescription:
         name = folder_name(name)
         experiment_dir = os.path.join(train_dir, self._root_dir(experiment))  # noqa: PTH118 - keeps the leading ./
         seeded = {**params, seed_param: seed} if seed is not None and seed_param is not None else params
-        arguments = [f"{self.param_prefix}{param}={value}" for param, value in seeded.items()]
-        arguments += [f"{self.experiment_arg_name}={name}", f"{self.experiment_dir_arg_name}={experiment_dir}"]
+        places = [f"{self.experiment_arg_name}={name}", f"{self.experiment_dir_arg_name}={experiment_dir}"]
+        swept = arguments(seeded, prefix=self.param_prefix, style=self.value_style)
         return RunSpec(
             name=name,
             folder=os.path.join(experiment_dir, name),  # noqa: PTH118 - as above
@@ -246,7 +252,7 @@ class RunDescription:
             seed_param=seed_param,
             repeat=repeat or 0,
             setting=setting,
-            **experiment.target(arguments),
+            **experiment.target([*swept, *places]),
         )
 
     def _root_dir(self, experiment: Experiment) -> str:

@@ -74,12 +74,13 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
     places = [(top.place(f"experiments[{i}]"), item) for i, item in enumerate(top.take("experiments", list))]
     if not places:
         raise DescriptionError(f"{top.place('experiments')}: expected at least one experiment")
-    names = {
+    names: dict[str, Any] = {
         option: top.take(option, str, default)
         for option, default in (
             ("experiment_arg_name", "--experiment"),
             ("experiment_dir_arg_name", "--train_dir"),
             ("param_prefix", "--"),
+            ("value_style", "python"),
         )
     }
     customize = top.take("customize_experiment_name", bool, default=True)
