@@ -144,3 +144,31 @@ def test_a_grandchild_that_outlives_its_node_is_gone_once_the_node_has_finished(
         assert not [process for process in family if alive(process)]
         assert launcher.end() == 0
     assert marked(runs_dir) == []
+
+
+def test_a_fork_of_a_killed_launcher_does_not_keep_the_program_alive(tmp_path: Path, runs_dir: Path):
+    # Given a launcher that forked after its launch, so that the fork has all of its descriptors.
+    source = """
+        program = lp.Program("forked")
+        program.add_node(lp.PyNode(idle), label="node")
+        run = lp.launch(program, "local_mp")
+        while run.nodes["node/0"].state is not lp.NodeState.READY:
+            time.sleep(0.01)
+        if os.fork() == 0:
+            say("fork", os.getpid())
+            time.sleep(600)
+        say("node", run.nodes["node/0"].pid)
+        run.wait()
+    """
+    with Script(tmp_path, source) as launcher:
+        fork = launcher.expect_process("fork")
+        node = launcher.expect_process("node")
+        try:
+            # When the launcher is killed.
+            launcher.signal(signal.SIGKILL)
+            # Then its nodes are gone, although the fork lives on.
+            all_gone([node], GONE_WITHIN_S)
+            assert alive(fork)
+        finally:
+            fork.kill()
+    until(lambda: marked(runs_dir) == [], GONE_WITHIN_S)

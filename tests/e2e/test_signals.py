@@ -268,3 +268,58 @@ def test_a_failure_that_wait_raised_is_told_once(tmp_path):
         assert launcher.end() == 1
         assert launcher.errors.count("ProgramFailed") == 1
         assert launcher.errors.count("program 'signals' failed") == 1
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_a_fork_of_the_launcher_ends_without_the_program(launch_type, tmp_path):
+    # Given a launcher that forks while its program runs, by itself and by multiprocessing.
+    source = (
+        NODES
+        + f"""
+    import multiprocessing, warnings
+    warnings.simplefilter("ignore")
+
+    run = lp.launch(make(polling), {launch_type!r}, stop_timeline=quick)
+    while run.nodes["polling/0"].state is not lp.NodeState.READY:
+        time.sleep(0.01)
+    child = os.fork()
+    if child == 0:
+        sys.exit(5)
+    other = multiprocessing.get_context("fork").Process(target=print, args=("from a fork",))
+    other.start()
+    # When the forks exit.
+    say("fork ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    other.join(5)
+    say("other ended with", other.exitcode)
+    say("state", run.nodes["polling/0"].state)
+    run.stop()
+    """
+    )
+    with Script(tmp_path, source) as launcher:
+        # Then they do not wait for a program that is not theirs, and do not end it either.
+        launcher.expect("fork ended with 5")
+        launcher.expect("other ended with 0")
+        launcher.expect("state READY")
+        assert launcher.end() == 0
+
+
+def test_the_launcher_s_own_exit_handlers_run_after_its_program(tmp_path):
+    source = (
+        NODES
+        + """
+    import atexit, concurrent.futures
+
+    def work():
+        lp.wait_for_stop(0.3)
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # refuses work once the interpreter shuts down
+            pool.submit(print, "worked").result()
+
+    program = make(work)
+    run = lp.launch(program, "local_mt", stop_timeline=quick)
+    atexit.register(lambda: say("handler:", run.ended))
+    """
+    )
+    with Script(tmp_path, source) as launcher:
+        assert launcher.end() == 0, launcher.errors
+        launcher.expect("worked")
+        launcher.expect("handler: True")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import pickle
@@ -29,14 +28,13 @@ def test_a_handle_that_is_used_as_a_client_says_whose_it_is_and_what_to_do():
 
 def test_python_s_own_probes_of_a_handle_do_not_fail():
     _, handle = _server()
-    copy.copy(object())
     for name in ("__array__", "__len__", "_repr_html_", "__deepcopy__"):
         assert not hasattr(handle, name)
 
 
 def test_a_handle_cannot_be_dereferenced_before_its_program_runs():
     _, handle = _server()
-    with pytest.raises(lp.errors.HandleNotResolved, match="call lp.launch first"):
+    with pytest.raises(lp.errors.HandleNotResolved, match=r"call lp\.launch first"):
         handle.dereference()
     with pytest.raises(lp.errors.HandleNotResolved, match="never added to a program"):
         lp.CourierNode(dict).create_handle().dereference()

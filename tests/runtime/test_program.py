@@ -115,5 +115,5 @@ def test_the_delay_of_a_restart_doubles_up_to_a_limit():
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1"])
 def test_a_stop_timeline_is_checked_when_it_is_made(seconds):
-    with pytest.raises(lp.errors.GraphError, match="StopTimeline.ask_s"):
+    with pytest.raises(lp.errors.GraphError, match=r"StopTimeline\.ask_s"):
         lp.StopTimeline(ask_s=seconds)

@@ -1,0 +1,122 @@
+"""A launcher whose nodes do what a test tells them, and a director that directs it."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kourou.runtime.coordinator import Coordinator
+from kourou.runtime.director import Director
+from kourou.runtime.logs import NodeLogs, Terminal
+from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan
+from kourou.runtime.records import NodeRecord, Outcome, ProcessExit
+from kourou.runtime.rundir import RunFolder
+from kourou.runtime.termination import StopTimeline
+from polling import until
+
+WAIT_S = 10.0
+
+
+class FakeLauncher:
+    """Records what it is asked for; ``on`` maps a request to what a node does then."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.attempts: list[tuple[str, int]] = []
+        self.on: dict[str, Callable[[str], None]] = {}
+        self._lock = threading.Lock()
+
+    def start(self, name: str, attempt: int) -> None:
+        with self._lock:
+            self.attempts.append((name, attempt))
+        self._call("start", name)
+
+    def interrupt(self, name: str) -> None:
+        self._call("interrupt", name)
+
+    def terminate(self, name: str) -> None:
+        self._call("terminate", name)
+
+    def kill(self, name: str) -> None:
+        self._call("kill", name)
+
+    def close(self) -> None:
+        self._call("close", "")
+
+    def _call(self, kind: str, name: str) -> None:
+        with self._lock:
+            self.calls.append((kind, name))
+        if kind in self.on:
+            self.on[kind](name)
+
+
+class Stage:
+    """A director of a program of fake nodes, with everything around it."""
+
+    def __init__(self, folder: Path, *nodes: NodePlan, stop: StopTimeline | None = None) -> None:
+        self.plan = LaunchPlan(
+            program="fake",
+            launch_type=LaunchType.LOCAL_MULTI_PROCESSING,
+            nodes=nodes,
+            stop=stop or StopTimeline(ask_s=60.0),
+        )
+        self.folder = RunFolder("fake-run", folder)
+        self.terminal = io.StringIO()
+        self.logs = NodeLogs(self.folder.log_file, Terminal(self.terminal), merged=self.folder.path / "output.log")
+        self.changes: list[NodeRecord] = []
+        self.coordinator = Coordinator(
+            [NodeRecord(name=node.name, serves_only=node.serves_only) for node in nodes],
+            on_change=self.changes.append,
+            on_stop_request=lambda reason, origin: self.director.request_stop(reason, origin),
+        )
+        self.launcher = FakeLauncher()
+        self.gave_back = threading.Event()
+        self.exits: list[Any] = []
+        self.director = Director(
+            self.plan,
+            self.coordinator,
+            folder=self.folder,
+            logs=self.logs,
+            on_node_exit=self.exits.append,
+            on_end=self._on_end,
+        )
+
+    def _on_end(self) -> None:
+        self.logs.close()
+        self.folder.close()
+        self.gave_back.set()
+
+    def start(self) -> None:
+        self.director.start(self.launcher)
+        until(lambda: len(self.launcher.attempts) >= len(self.plan.nodes), WAIT_S)
+
+    def exit(
+        self,
+        name: str,
+        code: int | None = 0,
+        *,
+        signal: int | None = None,
+        outcome: Outcome | None = None,
+        attempt: int = 1,
+    ) -> None:
+        """A node ends: in its own words, if ``outcome`` is given, and as the system saw it."""
+        if outcome is not None:
+            self.coordinator.report(name, attempt, outcome)
+        self.director.on_exited(name, attempt, ProcessExit(code=code, signal=signal, last_lines=("last words",)))
+
+    def finish(self, name: str, attempt: int = 1) -> None:
+        self.exit(name, 0, outcome=Outcome(kind="finished"), attempt=attempt)
+
+    def record(self, name: str) -> NodeRecord:
+        record = self.coordinator.directory.get(name)
+        assert record is not None
+        return record
+
+    def ended(self) -> bool:
+        return self.director.ended.wait(WAIT_S)
+
+    def asked(self, kind: str) -> list[str]:
+        return [name for called, name in self.launcher.calls if called == kind]
