@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ from kourou.runtime.found_run import FoundRun
 from kourou.runtime.records import NodeRecord
 from kourou.runtime.remote_run import RemoteRun, choose_node
 from kourou.runtime.rundir import node_log
-from kourou.runtime.sessions import COOKIE
+from kourou.runtime.sessions import COOKIE, make_cookie
 from kourou.runtime.stacks import DUMP_STACKS
 
 __all__ = ["show_stacks"]
@@ -48,13 +49,12 @@ def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
         elif node.pid == found.info.pid:
             print_text(remote.stacks())
         else:
-            print_text(_dumped(found, node, node.pid))
+            print_text(_dumped(found, _owner(found.run_id, node, nodes), node.pid))
 
 
-def _dumped(found: FoundRun, node: NodeRecord, pid: int) -> str:
+def _dumped(found: FoundRun, owner: str, pid: int) -> str:
     """Let the node write its stacks to its log, and return what it wrote."""
-    _check_identity(found, node, pid)
-    log = node_log(found.path, node.name)
+    log = node_log(found.path, owner)
     offset = log.stat().st_size if log.exists() else 0
     os.kill(pid, DUMP_STACKS)
     deadline = time.monotonic() + _WITHIN_S
@@ -64,10 +64,10 @@ def _dumped(found: FoundRun, node: NodeRecord, pid: int) -> str:
         if more != text:
             text, quiet_since = more, time.monotonic()
         elif text and time.monotonic() - quiet_since > _QUIET_S:
-            return text
+            return _main_thread_first(text)
         time.sleep(_POLL_S)
     raise errors.DeadlineExceeded(
-        f"{node.name} (process {pid}) wrote no stacks to {log} within {_WITHIN_S:g} s: "
+        f"{owner} (process {pid}) wrote no stacks to {log} within {_WITHIN_S:g} s: "
         "it is a command and no Python node, or was suspended; --py-spy looks from outside"
     )
 
@@ -77,14 +77,25 @@ def _stacks_within(text: str) -> str:
     return "\n".join(line for line in text.split("\n") if _OF_A_STACK.match(line))
 
 
-def _check_identity(found: FoundRun, node: NodeRecord, pid: int) -> None:
-    """A signal must not reach a process that merely got the node's old pid."""
+def _main_thread_first(text: str) -> str:
+    """One paragraph a thread; faulthandler has the one that took the signal, which is the main thread, last."""
+    threads = re.split(r"\n(?=Current thread|Thread)", text)
+    return "\n\n".join(sorted(threads, key=lambda thread: not thread.startswith("Current")))
+
+
+def _owner(run_id: str, node: NodeRecord, nodes: Mapping[str, NodeRecord]) -> str:
+    """The node whose process it is: a child of a colocation may be a thread of its parent's.
+
+    Found by the process's own mark, since a signal must not reach one that merely got the node's old pid.
+    """
     try:
-        cookie = psutil.Process(pid).environ().get(COOKIE, "")
+        cookie = psutil.Process(node.pid).environ().get(COOKIE, "").rstrip()
     except psutil.Error:
         cookie = ""
-    if not cookie.startswith(f"{found.run_id}:{node.name}:"):
-        raise errors.NodeExited(f"process {pid} is not {node.name} any more, or runs on another host ({node.host})")
+    for name, record in nodes.items():
+        if record.pid == node.pid and cookie == make_cookie(run_id, name, record.attempt):
+            return name
+    raise errors.NodeExited(f"process {node.pid} is not {node.name} any more, or runs on another host ({node.host})")
 
 
 def _read_from(path: Path, offset: int) -> str:

@@ -133,7 +133,9 @@ class _Ignition:
         try:
             launcher = self._launcher()
             if self._plan.terminal == TMUX_SESSION:
-                open_session(self._folder.path, [node.name for node in self._plan.nodes])
+                # A child thread of a node's process prints where the node does, and a node of processes prints nothing.
+                threads = self._plan.launch_type.threads
+                open_session(self._folder.path, [node.name for node in self._plan.nodes if threads or node.process])
         except BaseException:
             self._resources.close()
             raise
@@ -198,13 +200,15 @@ class _Ignition:
         control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
         stop = StopState(control.request_stop)
         self._coordinator.add_stop_state(stop)
+        binding = context.Binding(run_id=self._folder.run_id, control=control, token=self._token)
+        self._resources.callback(binding.disconnect)
         return context.NodeContext(
             name=name,
             program=self._plan.program,
             run_id=self._folder.run_id,
             launch_type=str(self._plan.launch_type),
             attempt=attempt,
-            binding=context.Binding(run_id=self._folder.run_id, control=control, token=self._token),
+            binding=binding,
             stop=stop,
             report_child=lambda child, outcome: self._coordinator.report(child, attempt, outcome),
             server_options={"token": self._token, "socket_dir": str(self._socket_dir())},

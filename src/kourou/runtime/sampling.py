@@ -36,7 +36,7 @@ class NodeSample:
     cpu_percent: float | None = None
     """Of one core, its process and all that it started; since the sample before."""
     memory_bytes: int | None = None
-    """Resident, its process and all that it started."""
+    """Resident without what is shared, its process and all that it started; what a memory limit is held against."""
     calls: int | None = None
     """Answered since it started."""
     calls_per_s: float | None = None
@@ -96,9 +96,10 @@ class Sampler:
         cpu: dict[psutil.Process, float] = {}
         below = _children() if status.state.live else {}
         samples = {}
+        shown: set[int | None] = set()
         for node in status.nodes:
-            own = node.pid if node.pid != self._found.info.pid and node.host == self._host else None
-            alive = own if status.state.live and not node.state.ended else None
+            alive = node.pid if self._has_process(node) and node.pid not in shown and status.state.live else None
+            shown.add(node.pid)  # a node whose threads are nodes, too, comes before them
             figures = self._figures(_tree(alive, below) if alive else (), cpu, elapsed)
             count = calls.get((node.name, node.attempt))
             samples[node.name] = dataclasses.replace(
@@ -119,6 +120,9 @@ class Sampler:
             except errors.ServerUnavailable:
                 pass  # it has ended; its last status was written before its coordinator went
         return self._found.status()
+
+    def _has_process(self, node: NodeRecord) -> bool:
+        return node.pid != self._found.info.pid and node.host == self._host and not node.state.ended
 
     def _answered(self, nodes: Iterable[NodeRecord]) -> dict[tuple[str, int], int]:
         """Each attempt's number of answered calls, of those that answer in time."""
@@ -146,7 +150,8 @@ class Sampler:
                 times = process.cpu_times()
                 cpu[process] = times.user + times.system
                 spent_s += max(0.0, cpu[process] - self._cpu.get(process, 0.0))
-                memory += process.memory_info().rss
+                figures = process.memory_info()
+                memory += figures.rss - getattr(figures, "shared", 0)  # as a memory limit counts it
                 found = True
         if not found:
             return NodeSample()
