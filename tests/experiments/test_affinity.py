@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
@@ -106,6 +106,7 @@ class TestRefusals:
             ({"n_cpu_core": 6, "n_gpu": 3, "n_socket": 2}, "run slots 3 cannot be divided evenly by n_socket 2"),
             ({"n_cpu_core": 4, "n_gpu": 2, "gpu_per_run": 2, "contexts_per_gpu": 2}, "use contexts_per_gpu=1"),
             ({"n_cpu_core": 4, "async_sample": True}, "needs a GPU"),
+            ({"n_cpu_core": 3, "n_gpu": 2, "gpu_per_run": 2, "async_sample": True, "cpu_reserved": 2}, "need 4 cores"),
             ({"n_cpu_core": 8, "hyperthread_offset": 4}, "would be those of other cores"),
             ({"n_cpu_core": 0}, "n_cpu_core is a whole number of at least 1, got 0"),
             ({"n_cpu_core": 1.5}, "whole number"),
@@ -181,6 +182,7 @@ class TestQuickCodes:
         assert decode_affinity(encode_affinity(n_cpu_core=64)).keys() >= {"cpu", "gpu", "cpr"}
 
 
+@settings(deadline=None)  # the machine is shared
 @given(
     gpus=st.integers(0, 8),
     per_run=st.integers(1, 6),

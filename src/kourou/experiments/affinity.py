@@ -91,6 +91,13 @@ def _async_affinity(code: AffinityCode, slot: int) -> Affinity:
     reserved = code.cpu_reserved or 1  # an optimizer needs a core of its own, so here 0 means the usual one
     per_run = code.n_cpu_core // code.n_run_slots
     optimizing = reserved * code.gpu_per_run
+    if 0 < per_run < optimizing:
+        raise AffinityError(
+            f"the optimizers of an asynchronous run need {optimizing} cores (gpu_per_run {code.gpu_per_run} × "
+            f"{reserved} reserved), but n_cpu_core {code.n_cpu_core} leaves {per_run} for each of "
+            f"{code.n_run_slots} slots"
+        )
+    # With fewer cores than slots, rlpyt lets the slots of a socket share its first cores, and so do we.
     cores = _slot_cores(code, slot, code.n_run_slots, max(per_run, optimizing), stride=per_run)
     gpus_per_run = code.gpu_per_run + (0 if code.optim_sample_share_gpu else code.sample_gpu_per_run)
     first_gpu = slot * gpus_per_run

@@ -139,7 +139,10 @@ def check_runs(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
         # Some file systems do not tell a from A.
         neighbour = by_folder.setdefault(os.path.normpath(run.folder).casefold(), run)
         if neighbour is not run:
-            raise DescriptionError(f"runs {neighbour.name!r} and {run.name!r} would share the folder {run.folder}")
+            raise DescriptionError(
+                f"runs {neighbour.name!r} and {run.name!r} would share the folder {run.folder} "
+                "(upper and lower case count as the same, as on some file systems)"
+            )
     return checked
 
 
