@@ -203,7 +203,7 @@ def test_stop_ends_it_and_says_how(launched):
     stopped = live.kourou("stop", "endless")
 
     assert stopped.code == 0, stopped.err
-    assert re.search(r"finished \d+\.\ds after it was asked to\n  3 finished", stopped.out)
+    assert re.search(r"finished \d+\.\ds after it was asked to end\n  3 finished", stopped.out)
     assert live.launcher.wait(timeout=20) == 0
     assert "had already ended: finished, 3 finished" in live.kourou("stop", "endless").out
     out, err = following.communicate(timeout=20)  # it ends with the run

@@ -24,6 +24,8 @@ from kourou.runtime.status import RunState, RunStatus
 __all__ = ["call_method", "stop_run"]
 
 _POLL_S = 0.05
+_PATIENCE_S = 1.5  # most programs have ended by then; after it, those that have not are named
+_MOST_NAMED = 5
 _MARGIN_S = 15.0  # beyond the run's own timeline, by the end of which every node has been killed
 _BARE_WORD = re.compile(r"[A-Za-z_][\w./:@+-]*")
 
@@ -33,43 +35,57 @@ def stop_run(found: FoundRun, *, timeout_s: float | None, as_json: bool) -> None
     if found.state is RunState.ELSEWHERE:
         raise errors.ServerUnavailable(f"run {found.run_id} was launched on {found.info.host}: stop it there")
     asked_at = time.monotonic()
-    asked = False
-    if found.state.live:
-        limit = found.info.stop_s + _MARGIN_S if timeout_s is None else timeout_s
-        asked = _ask(found)
-        _wait(found, asked_at + limit, limit)
+    asked = found.state.live and _stop(found, found.info.stop_s + _MARGIN_S if timeout_s is None else timeout_s)
     status = found.status()
     if as_json:
         print_json({"asked": asked, **status.to_dict()})
     elif status.state is RunState.DEAD:
         print_text(_autopsy(found))
     elif asked:
-        print_text(f"run {found.run_id} {status.state} {duration(time.monotonic() - asked_at)} after it was asked to")
+        print_text(
+            f"run {found.run_id} {status.state} {duration(time.monotonic() - asked_at)} after it was asked to end"
+        )
         print_text(f"  {_how_nodes_ended(status)}")
     else:
         print_text(f"run {found.run_id} had already ended: {status.state}, {_how_nodes_ended(status)}")
 
 
-def _ask(found: FoundRun) -> bool:
-    """Whether it was still there to be asked."""
+def _stop(found: FoundRun, limit_s: float) -> bool:
+    """Ask, and wait for the end; False if it had ended before it could be asked."""
     try:
         with RemoteRun(found) as remote:
             remote.request_stop(f"kourou stop, by {getpass.getuser()}")
+            _wait(remote, limit_s)
     except errors.ServerUnavailable:
-        if not found.state.live:
-            return False
-        raise
+        if found.state.live:
+            raise
+        return False
     return True
 
 
-def _wait(found: FoundRun, deadline: float, limit: float) -> None:
+def _wait(remote: RemoteRun, limit_s: float) -> None:
+    found, begun, told = remote.found, time.monotonic(), ""
     while found.state.live:
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - begun
+        if waited >= limit_s:
             raise errors.DeadlineExceeded(
-                f"run {found.run_id} was asked to stop and had not ended after {limit:g} s; "
+                f"run {found.run_id} was asked to stop and had not ended after {limit_s:g} s; "
                 f"its launcher is process {found.info.pid}, see: kourou status {found.run_id}"
             )
+        if waited > _PATIENCE_S and (left := _still_there(remote)) not in {"", told}:
+            tell(f"waiting for {left}; all are killed {duration(found.info.stop_s)} after the request")
+            told = left
         time.sleep(_POLL_S)
+
+
+def _still_there(remote: RemoteRun) -> str:
+    """The nodes that have not ended, as far as they fit in a line."""
+    try:
+        names = [node.name for node in remote.status().nodes if not node.gone]
+    except errors.ServerUnavailable:
+        return ""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _how_nodes_ended(status: RunStatus) -> str:
