@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kourou.courier.batching import BatchedHandler, batched_handler
 from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
-from kourou.courier.client import Client, list_methods
+from kourou.courier.client import Client, disconnect, list_methods
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.server import Server
@@ -28,6 +28,7 @@ __all__ = [
     "Target",
     "batched_handler",
     "current_call",
+    "disconnect",
     "host_id",
     "list_methods",
     "new_token",

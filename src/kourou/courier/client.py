@@ -14,7 +14,7 @@ from kourou.courier.reply import Reply
 from kourou.courier.target import AddressTarget, Target
 from kourou.courier.trace import traced
 
-__all__ = ["LIST_METHODS", "Client", "list_methods"]
+__all__ = ["LIST_METHODS", "Client", "disconnect", "list_methods"]
 
 Timeout: TypeAlias = float | datetime.timedelta | None
 LIST_METHODS = "__list_methods__"  # answered by every server
@@ -163,6 +163,11 @@ class Futures:
     def __call__(self, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the remote object itself."""
         return self._client._submit("__call__", args, kwargs)  # noqa: SLF001
+
+
+def disconnect(client: Client) -> None:
+    """Close the client's connection; its next call makes a new one. Calls in flight end with ``ConnectionLost``."""
+    client._link.hang_up()  # noqa: SLF001 - a method of the client would hide a remote one of that name
 
 
 def list_methods(client: Client, timeout_s: Timeout = 10.0) -> list[str]:

@@ -57,6 +57,7 @@ class Connection:
         self._ending = threading.Lock()
         self._attendant = Attendant(self._attend)
         self._reads = self._reads_seen = 0
+        self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
 
     @property
@@ -174,6 +175,11 @@ class Connection:
         """Let the background thread look in soon. Takes no locks once that thread runs."""
         self._attendant.call()
 
+    def let_go(self) -> None:
+        """Nobody will call any more: close once the calls in flight are answered. Takes no locks."""
+        self._let_go = True
+        self._attendant.call(urgent=True)
+
     def _receive(self, until: float | None) -> None:
         """With the reading lock held: take in what comes next."""
         wire = self.wire
@@ -252,6 +258,8 @@ class Connection:
         urgent = bool(self._watched or self._streams)
         if not (self._pending or self._streams):
             self._watched = 0
+            if self._let_go:
+                self.end()
             return None
         if not self.wire.pulls:
             return self._next_deadline() if self._watched else None

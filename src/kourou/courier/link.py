@@ -108,6 +108,18 @@ class Link:
         finally:
             self._connecting.release()
 
+    def hang_up(self) -> None:
+        """Close the connection and nothing else: the next call makes a new one."""
+        connection = self._connection
+        if connection is not None:
+            connection.glance()
+            connection.end(ConnectionLost(f"the connection to {self.target.name} was closed"))
+
+    def __del__(self) -> None:
+        connection = self.__dict__.get("_connection")  # its constructor may have raised
+        if connection is not None and connection.alive:
+            connection.let_go()  # not end(): the garbage collector may run while this very thread holds its locks
+
     def close(self) -> None:
         """Let go; calls in flight end with ``CallCancelled``."""
         self._closed = True

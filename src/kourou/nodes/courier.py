@@ -28,7 +28,9 @@ class CourierHandle(Handle[Client]):
 
     def make_client(self, target: NodeTarget) -> Client:
         """A client of the node's server."""
-        return Client(target, **self._client_kwargs)
+        client = Client(target, **self._client_kwargs)
+        target.binding.clients.add(client)
+        return client
 
 
 class CourierNode(Constructed):

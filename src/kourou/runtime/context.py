@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,6 +56,15 @@ class Binding:
     run_id: str
     control: ControlPlane
     token: str = dataclasses.field(repr=False)
+    clients: weakref.WeakSet[Any] = dataclasses.field(default_factory=weakref.WeakSet, repr=False, compare=False)
+    """Courier clients made through it: their connections are closed when the run ends."""
+
+    def disconnect(self) -> None:
+        """Close the clients' connections; the clients themselves stay, to say how their nodes have ended."""
+        from kourou.courier import disconnect  # noqa: PLC0415 - a launcher that made no clients needs none of it
+
+        for client in list(self.clients):
+            disconnect(client)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +107,7 @@ _current: contextvars.ContextVar[NodeContext | None] = contextvars.ContextVar("k
 _process_node: NodeContext | None = None
 _bindings: dict[str, Binding] = {}
 _live_stops: dict[str, StopState] = {}
+_ended_stop: StopState | None = None  # of the run that ended last
 _lock = threading.Lock()
 
 
@@ -120,6 +131,7 @@ def enter_node(node: NodeContext) -> Iterator[None]:
 @contextlib.contextmanager
 def live_run(binding: Binding, stop: StopState) -> Iterator[None]:
     """While the body runs, handles of this run can be dereferenced and ``lp.stop`` works in this process."""
+    global _ended_stop  # noqa: PLW0603 - the latest one counts
     with _lock:
         _bindings[binding.run_id] = binding
         _live_stops[binding.run_id] = stop
@@ -129,6 +141,8 @@ def live_run(binding: Binding, stop: StopState) -> Iterator[None]:
         with _lock:
             _bindings.pop(binding.run_id, None)
             _live_stops.pop(binding.run_id, None)
+            _ended_stop = stop
+        binding.disconnect()
 
 
 @contextlib.contextmanager
@@ -191,8 +205,10 @@ def get_context() -> NodeContext:
 def current_stop_state() -> StopState:
     """The stop state of the program that this code belongs to: its node's, or the launcher's only live run.
 
+    Between runs it is that of the run that ended last, which has stopped: a launcher's loop that polls sees its end.
+
     Raises:
-        NotInProgram: there is none, or the launcher has several live runs.
+        NotInProgram: there never was one, or the launcher has several live runs.
     """
     node = current_node()
     if node is not None:
@@ -201,6 +217,8 @@ def current_stop_state() -> StopState:
         stops = list(_live_stops.values())
     if len(stops) == 1:
         return stops[0]
+    if not stops and _ended_stop is not None:
+        return _ended_stop
     if not stops:
         raise errors.NotInProgram(
             "no program is running here: lp.stop and its like work in nodes, and in a launcher while a program runs"

@@ -111,11 +111,11 @@ class Coordinator:
         """A node is there; its watcher hears all that happens from now on."""
         watcher = Watcher(name, attempt)
         with self._lock:
-            watcher.events.put(Welcome())
-            if self._stop:
+            if self._stop:  # before the welcome: a node that comes late does not even begin
                 watcher.events.put(self._stop)
             if self._released:
                 watcher.events.put(Release())
+            watcher.events.put(Welcome())
             self._watchers.add(watcher)
         return watcher
 

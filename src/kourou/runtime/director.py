@@ -333,6 +333,8 @@ class Director:
             record = self._coordinator.directory.get(name)
             if record is not None and record.state is not NodeState.STOPPING:
                 self._coordinator.change(name, record.attempt, state=NodeState.STOPPING)
+                if record.state is NodeState.STARTING:  # its constructor cannot poll, and nobody needs the object
+                    self._assured_launcher.interrupt(name)
         self._timers = []  # no restarts any more
         for record in self._coordinator.directory.all():
             if record.will_restart:

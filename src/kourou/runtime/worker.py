@@ -43,12 +43,13 @@ class _Worker:
             token=token,
             name=self._name,
             attempt=boot["attempt"],
-            on_stop=lambda: self._stop.set(),  # noqa: PLW0108 - it is made below
+            on_stop=self._on_stop,
             on_release=lambda: self._stop.release(),  # noqa: PLW0108 - likewise
             on_lost=self._on_lost,
         )
         self._stop = StopState(self.control.request_stop)
         self._interrupted = False
+        self._interrupt_pending = False
         self._done = False
         binding = context.Binding(run_id=boot["run_id"], control=self.control, token=token)
         self._context = context.NodeContext(
@@ -81,6 +82,8 @@ class _Worker:
 
     def _run(self, node_context: context.NodeContext) -> None:
         self.control.attach()
+        if self._stop.event.is_set():
+            raise errors.StopRequested
         node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
         node.run(node_context)
 
@@ -100,7 +103,14 @@ class _Worker:
         time.sleep(_ORPHAN_S)
         os._exit(1)
 
+    def _on_stop(self) -> None:
+        self._stop.set()
+        if self._interrupt_pending:
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+
     def _on_interrupt(self, *_: object) -> None:
+        if not self._stop.event.is_set():
+            self._interrupt_pending = True  # the signal overtook the broadcast
         if self._stop.event.is_set() and not self._interrupted and not self._done:
             self._interrupted = True
             raise errors.StopRequested

@@ -116,7 +116,6 @@ class LocalListener:
         assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
         pool = self._dispatcher.pool
         has_slot = pool.try_enter()  # one for the whole batch: it is over in a moment, or this thread is deposed
-        self._watchman.call()
         try:
             while frames:
                 call = session.accept(frames.popleft())
@@ -129,12 +128,13 @@ class LocalListener:
                     if self._term != term:
                         return False  # the server has stopped; the call ends with its connection
                     self._busy_since = time.monotonic()
+                self._watchman.call()  # after the mark was made: a watchman who falls asleep looks once more
                 call.run()
                 with self._guard:
-                    self._busy_since = None
-                    if self._term != term:
+                    if self._term != term:  # deposed meanwhile: the mark is the next leader's
                         connection.flush()
                         return False
+                    self._busy_since = None
         except ProtocolError:
             frames.clear()
             self._drop(connection)
