@@ -20,6 +20,8 @@
         │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
         │  ├ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
         │  └ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
+        ├ AgentFailedError (RuntimeError)    a host of a spmd run could not be reached, or was lost
+        ├ WorkerFailedError (RuntimeError)   a worker of a spmd run ended without a result
         ├ RemoteError                        a handler raised; also an instance of its own class
         └ RpcError                           the call itself went wrong
            ├ DeadlineExceeded (TimeoutError)
@@ -76,6 +78,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownMethod",
     "UnsupportedPlatform",
+    "WorkerFailedError",
     "WriterExpired",
 ]
 
@@ -216,6 +219,36 @@ def _failure(error: Exception) -> str:
     if isinstance(error, RemoteError):
         return f"raised {error.remote_type}: {error}"
     return f"({type(error).__name__}: {error})"
+
+
+class AgentFailedError(KourouError, RuntimeError):
+    """A host of a spmd run could not be reached, or was lost; the message holds what ssh said.
+
+    Attributes:
+        hostname: the host.
+    """
+
+    hostname: str = ""
+
+
+class WorkerFailedError(KourouError, RuntimeError):
+    """A worker of a spmd run ended without a result: by a signal, by an exit, or because it could not start.
+
+    Attributes:
+        rank, hostname, local_rank: which one.
+        code: its exit code; None when a signal ended it.
+        signal: the signal's name; None when it exited.
+        last_lines: the end of its output.
+        log_file: where all of it is; None when files are off.
+    """
+
+    rank: int = -1
+    hostname: str = ""
+    local_rank: int = -1
+    code: int | None = None
+    signal: str | None = None
+    last_lines: tuple[str, ...] = ()
+    log_file: str | None = None
 
 
 class RemoteError(KourouError):

@@ -12,7 +12,7 @@ from kourou import errors
 from kourou.runtime.context import NodeContext
 from kourou.runtime.records import Outcome
 
-__all__ = ["Ended", "interrupt_thread", "live"]
+__all__ = ["Ended", "exited", "interrupt_thread", "live"]
 
 
 class Ended(BaseException):
@@ -30,7 +30,7 @@ def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
     except errors.StopRequested:
         return Outcome(kind="stopped")
     except SystemExit as error:
-        return _exited(error)
+        return exited(error)
     except Ended as ended:
         return ended.outcome
     except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
@@ -48,7 +48,8 @@ def interrupt_thread(thread: threading.Thread) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested))
 
 
-def _exited(error: SystemExit) -> Outcome:
+def exited(error: SystemExit) -> Outcome:
+    """What a SystemExit that nobody caught leads to; its message, if it has one, is printed."""
     if error.code is None or error.code == 0:
         return Outcome(kind="finished")
     if isinstance(error.code, int):

@@ -128,10 +128,11 @@ class Supervisor:
             spec: what to start.
             attempt: 1 for the first start.
             boot: what the worker needs beside it (addresses, folders); JSON-able. ``entry`` names the module whose
-                ``run(boot)`` is the process's life, and returns its exit code.
+                ``run(boot)`` is the process's life, and returns its exit code; by default that of a node, where there
+                is a payload, and none where the spec is a command.
             fds: descriptors that the process inherits, as ``boot["fds"]``; they are closed here.
         """
-        self._post(lambda: self._start(spec, attempt, {"entry": _ENTRY, **boot}, fds))
+        self._post(lambda: self._start(spec, attempt, dict(boot), fds))
 
     def signal(self, name: str, number: int, *, alone: bool = False) -> None:
         """Send a signal to a process and, unless ``alone``, to all that it started."""
@@ -191,6 +192,7 @@ class Supervisor:
         write_ends = self._open_pipes(process, merge=spec.merge_stderr)
         boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or str(Path.cwd()), attempt=attempt)
         boot.update(cpus=spec.cpus, pipes=len(write_ends))
+        boot.setdefault("entry", _ENTRY if spec.payload else None)
         boot["payload"] = dataclasses.asdict(spec.payload) if spec.payload else None
         with contextlib.suppress(OSError):  # a dead zygote is reported by its socket
             zygote.channel.send({"op": "spawn", "id": request, "boot": boot}, (*write_ends, *fds))

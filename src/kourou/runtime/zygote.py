@@ -232,7 +232,7 @@ def _become(child: Child) -> NoReturn:
             os.sched_setaffinity(0, boot["cpus"])
         _set_name(boot["name"])
         sessions.show_cookie(boot["env"][sessions.COOKIE])
-        if boot["payload"] is None:
+        if boot["entry"] is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
             os.execvpe(boot["argv"][0], boot["argv"], boot["env"])  # noqa: S606 - that is its purpose
         boot["fds"] = child.fds[boot["pipes"] :]

@@ -1,0 +1,170 @@
+"""What a Launcher keeps from one run to the next: the hosts' helpers, and the runs that are under way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from typing import Any
+
+from kourou import errors
+from kourou.courier import codec
+from kourou.spmd import parcel
+from kourou.spmd.future import LaunchFuture
+from kourou.spmd.job import Cancelled, Job, Order, WorkerHost
+from kourou.spmd.local_host import LocalHost
+from kourou.spmd.output import HandlerFactory, OnOutput, Output
+from kourou.spmd.places import Host
+from kourou.spmd.results import LaunchResult
+
+__all__ = ["Engine"]
+
+_INFRASTRUCTURE = (errors.WorkerFailedError, errors.AgentFailedError)
+
+
+class Engine:
+    """Owned by one Launcher, which closes it; what it needs is started by its first run. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._local: LocalHost | None = None
+        self._owner = os.getpid()
+        self._numbers = itertools.count(1)
+        self._jobs: dict[Job, threading.Thread] = {}
+
+    def submit(
+        self,
+        order: Order,
+        call: codec.Payload,
+        *,
+        retries: int,
+        handlers: HandlerFactory,
+        on_output: OnOutput | None,
+    ) -> LaunchFuture[Any]:
+        """Begin a run.
+
+        Args:
+            order: what to do.
+            call: the function and its arguments.
+            retries: how often it is done again after a failure that the function did not raise.
+            handlers: makes the run's handlers.
+            on_output: called with its lines.
+        """
+        self._forget_if_forked()
+        written = parcel.create()
+        try:
+            parcel.write(written, call)
+            task = _Task(self, order, written, retries=retries, handlers=handlers, on_output=on_output)
+        except BaseException:
+            os.close(written)
+            raise
+        task.thread.start()
+        return task.future
+
+    def new_job(self, order: Order) -> Job:
+        """A job of this engine, which is among those that :meth:`close` ends."""
+        with self._lock:
+            job = Job(f"spmd-{next(self._numbers)}", order, self._host_of)
+            self._jobs[job] = threading.current_thread()
+        return job
+
+    def job_ended(self, job: Job) -> None:
+        """Nothing of a job is left."""
+        with self._lock:
+            self._jobs.pop(job, None)
+
+    def close(self) -> None:
+        """End what runs, then the helpers. A later run starts new ones."""
+        self._forget_if_forked()
+        with self._lock:
+            jobs = dict(self._jobs)
+            local, self._local = self._local, None
+        for job, thread in jobs.items():
+            job.cancel()
+            if thread is not threading.current_thread():
+                thread.join()
+        if local is not None:
+            local.close()
+
+    def _host_of(self, host: Host) -> WorkerHost:
+        if not host.local:
+            error = errors.AgentFailedError(f"{host.name} is another machine (or no name at all), which needs ssh")
+            error.hostname = host.name
+            raise error
+        if self._local is None:
+            self._local = LocalHost()
+        return self._local
+
+    def _forget_if_forked(self) -> None:
+        """In a fork of the process that it was made in: the helpers belong to that one, and so do its threads."""
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._lock = threading.Lock()
+            self._local = None
+            self._jobs = {}
+
+
+class _Task:
+    """A submitted call: one job, or some more where it failed and may be repeated."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        order: Order,
+        call: int,
+        *,
+        retries: int,
+        handlers: HandlerFactory,
+        on_output: OnOutput | None,
+    ) -> None:
+        self.future: LaunchFuture[Any] = LaunchFuture(self._cancel)
+        # Not a daemon: like an executor's, what was submitted is done even if the main thread has reached its end.
+        self.thread = threading.Thread(target=self._work, name="kourou-spmd", daemon=False)
+        self._engine = engine
+        self._order = order
+        self._call = call
+        self._retries = retries
+        self._handlers = handlers
+        self._on_output = on_output
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._job: Job | None = None
+
+    def _cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._job is not None:
+                self._job.cancel()
+
+    def _work(self) -> None:
+        try:
+            with Output.opened(self._handlers, self._order.hosts, self._on_output) as output:
+                result = self._attempts(output)
+        except Cancelled:
+            self.future.become_cancelled()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+        finally:
+            os.close(self._call)
+
+    def _attempts(self, output: Output) -> LaunchResult[Any]:
+        for left in range(self._retries, -1, -1):
+            try:
+                return LaunchResult(self._attempt(output))
+            except _INFRASTRUCTURE as error:
+                if not left:
+                    raise
+                output.agent_line(self._order.hosts[0].name, f"trying again, for the last {left} time(s): {error}")
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, output: Output) -> dict[str, list[Any]]:
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            job = self._job = self._engine.new_job(self._order)
+        try:
+            return job.work(self._call, output)
+        finally:
+            self._engine.job_ended(job)

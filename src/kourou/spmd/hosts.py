@@ -1,0 +1,108 @@
+"""Which hosts a run takes, and how many workers each of them gets."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import psutil
+
+from kourou.runtime.inventory import Inventory
+from kourou.spmd.places import Host
+
+__all__ = ["Hostnames", "WorkersPerHost", "is_this_machine", "resolve_hostnames", "resolve_hosts"]
+
+Hostnames: TypeAlias = "list[str] | Literal['auto', 'slurm']"
+WorkersPerHost: TypeAlias = "int | list[int] | Literal['cpu', 'gpu']"
+
+_SCONTROL_S = 30.0  # a controller under load may take seconds
+
+
+def resolve_hosts(hostnames: Hostnames, workers_per_host: WorkersPerHost) -> list[Host]:
+    """The hosts of a run.
+
+    Raises:
+        ValueError: the two do not fit, or a number of workers is none.
+        RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` where a host has none.
+    """
+    names = resolve_hostnames(hostnames)
+    local = [is_this_machine(name) for name in names]
+    counts = _counts(names, workers_per_host)
+    return [Host(name=n, workers=c, local=here) for n, c, here in zip(names, counts, local, strict=True)]
+
+
+def resolve_hostnames(hostnames: Hostnames, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The names meant by ``hostnames``; see :class:`kourou.spmd.Launcher`."""
+    in_slurm = "SLURM_JOB_ID" in environ or "SLURM_JOBID" in environ
+    if hostnames == "auto":
+        hostnames = "slurm" if in_slurm else ["localhost"]
+    if hostnames == "slurm":
+        if not in_slurm:
+            raise RuntimeError(
+                "Not in a SLURM job: hostnames='slurm' asks Slurm for the hosts of the job that it is in"
+            )
+        return _slurm_hosts()
+    if isinstance(hostnames, str) or not hostnames or not all(isinstance(n, str) and n for n in hostnames):
+        raise ValueError(f"hostnames is a list of names, 'auto' or 'slurm', not {hostnames!r}")
+    twice = sorted({name for name in hostnames if hostnames.count(name) > 1})
+    if twice:
+        raise ValueError(f"hostnames names {', '.join(twice)} more than once; give it more workers_per_host instead")
+    return list(hostnames)
+
+
+def is_this_machine(name: str) -> bool:
+    """True when a name leads to a loopback address, or to an address of one of this machine's interfaces."""
+    if name == "localhost":
+        return True
+    try:
+        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(name, None)}
+    except OSError:
+        return False  # an alias that ssh knows, or a mistake that ssh will tell
+    own = {str(a.address).partition("%")[0] for addresses in psutil.net_if_addrs().values() for a in addresses}
+    return all(ipaddress.ip_address(address).is_loopback or address in own for address in found)
+
+
+def _slurm_hosts() -> list[str]:
+    try:
+        listed = subprocess.run(
+            ["scontrol", "show", "hostnames"],  # noqa: S607 - the one on the user's PATH
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_SCONTROL_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or ""
+        raise RuntimeError(f"scontrol show hostnames failed: {error} {said}".strip()) from error
+    return listed.stdout.split()
+
+
+def _counts(names: Sequence[str], workers_per_host: WorkersPerHost) -> list[int]:
+    if isinstance(workers_per_host, str):
+        return _devices(names, workers_per_host)
+    counts = [workers_per_host] * len(names) if isinstance(workers_per_host, int) else list(workers_per_host)
+    if len(counts) != len(names):
+        raise ValueError(f"workers_per_host has {len(counts)} numbers for {len(names)} hosts: {', '.join(names)}")
+    for count in counts:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(
+                f"workers_per_host is a number of at least 1, a list of such, 'cpu' or 'gpu', not {count!r}"
+            )
+    return counts
+
+
+def _devices(names: Sequence[str], kind: str) -> list[int]:
+    if kind not in {"cpu", "gpu"}:
+        raise ValueError(f"workers_per_host is a number, a list of numbers, 'cpu' or 'gpu', not {kind!r}")
+    inventory = Inventory.of_this_process()
+    count = len(inventory.cpus) if kind == "cpu" else len(inventory.gpus)
+    if not count:
+        raise RuntimeError(
+            f'workers_per_host="gpu", but no GPUs detected on: {list(names)}; '
+            'on CPUs, use Launcher(workers_per_host="cpu", backend="gloo")'
+        )
+    return [count] * len(names)

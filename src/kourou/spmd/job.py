@@ -1,0 +1,237 @@
+"""One run: workers are started, watched and ended, and their answers become a result or an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import queue
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from kourou import errors
+from kourou.runtime.records import ProcessExit
+from kourou.spmd import parcel
+from kourou.spmd.environment import place_variables
+from kourou.spmd.local_host import Task, WorkerEvents
+from kourou.spmd.output import Output
+from kourou.spmd.places import Host, Place, Rendezvous, lay_out
+from kourou.spmd.verdict import End, blamed, error_of
+from kourou.spmd.worker import Raised
+
+__all__ = ["Cancelled", "Job", "Order", "WorkerHost"]
+
+_TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
+
+
+class Cancelled(Exception):
+    """The run was cancelled."""
+
+
+class WorkerHost(Protocol):
+    """Where workers run; :class:`kourou.spmd.local_host.LocalHost` on this machine, which documents each method."""
+
+    def meet(self, run: str, address: str, world_size: int) -> Rendezvous:
+        """Bind the socket that rank 0 will listen on."""
+
+    def start(self, run: str, task: Task, events: WorkerEvents, call: int) -> None:
+        """Start one worker."""
+
+    def terminate(self, run: str, place: Place) -> None:
+        """SIGTERM to a worker and all that it started."""
+
+    def kill(self, run: str, place: Place) -> None:
+        """SIGKILL to a worker and all that it started."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a run is to do."""
+
+    hosts: tuple[Host, ...]
+    env: Mapping[str, str] = dataclasses.field(repr=False)
+    """What the user wants every worker to have."""
+    devices: Mapping[int, str]
+    """CUDA_VISIBLE_DEVICES by rank, where the user asked for it."""
+    cwd: str
+    backend: str | None
+    timeout_s: float
+    log_level: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Started:
+    place: Place
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Said:
+    place: Place
+    text: str
+    stream: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ended:
+    place: Place
+    exit: ProcessExit
+    answer: int
+    seen_s: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _CancelAsked:
+    pass
+
+
+_Event: TypeAlias = _Started | _Said | _Ended | _CancelAsked
+
+
+class Job:
+    """Implements :class:`WorkerEvents`. Made for one run; its :meth:`work` is the run.
+
+    Args:
+        name: of the run, on its hosts.
+        order: what to do.
+        host_of: where the workers of a host are started.
+    """
+
+    def __init__(self, name: str, order: Order, host_of: Callable[[Host], WorkerHost]) -> None:
+        self._name = name
+        self._order = order
+        self._places = lay_out(order.hosts)
+        self._hosts = {host.name: host_of(host) for host in order.hosts}
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._alive: set[Place] = set()
+        self._pids: dict[Place, int] = {}
+        self._ends: dict[Place, End] = {}
+        self._failed: list[End] = []  # by themselves, in the order in which it was seen
+        self._cancelled = False
+        self._kill_at: float | None = None  # set once the others are being ended
+
+    def work(self, call: int, output: Output) -> dict[str, list[Any]]:
+        """Run; what the workers returned, by host and local rank.
+
+        Args:
+            call: descriptor of the parcel with function and arguments.
+            output: takes the lines.
+
+        Raises:
+            Exception: the one that a worker raised, or what became of it; all other workers are gone by then.
+            Cancelled: it was cancelled.
+        """
+        self._start(call)
+        while self._alive:
+            self._step(output)
+        if self._failed:
+            raise error_of(blamed(self._failed))
+        if self._cancelled:
+            raise Cancelled
+        results: dict[str, list[Any]] = {host.name: [] for host in self._order.hosts}
+        for place in self._places:
+            results[place.hostname].append(self._ends[place].answer.value)
+        return results
+
+    def cancel(self) -> None:
+        """End all workers. Thread-safe, idempotent."""
+        self._events.put(_CancelAsked())
+
+    def on_started(self, place: Place, pid: int) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Started(place=place, pid=pid))
+
+    def on_line(self, place: Place, text: str, stream: str) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Said(place=place, text=text, stream=stream))
+
+    def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Ended(place=place, exit=end, answer=answer, seen_s=time.monotonic()))
+
+    def _start(self, call: int) -> None:
+        order = self._order
+        first = order.hosts[0]
+        rendezvous = self._hosts[first.name].meet(self._name, _address_of(first), len(self._places))
+        for place in self._places:
+            env = {**order.env, **place_variables(place, rendezvous)}
+            if place.rank in order.devices:
+                env["CUDA_VISIBLE_DEVICES"] = order.devices[place.rank]
+            task = Task(
+                place=place,
+                rendezvous=rendezvous,
+                env=env,
+                cwd=order.cwd,
+                backend=order.backend,
+                timeout_s=order.timeout_s,
+                log_level=order.log_level,
+            )
+            self._alive.add(place)
+            self._hosts[place.hostname].start(self._name, task, self, call)
+
+    def _step(self, output: Output) -> None:
+        wait_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+        try:
+            event = self._events.get(timeout=wait_s)
+        except queue.Empty:
+            self._kill_at = time.monotonic() + _TERMINATE_S
+            for place in self._alive:
+                self._hosts[place.hostname].kill(self._name, place)
+            return
+        if isinstance(event, _Said):
+            output.worker_line(event.place, event.text, event.stream)
+        elif isinstance(event, _Started):
+            self._pids[event.place] = event.pid
+            output.agent_line(event.place.hostname, f"{event.place} is process {event.pid}")
+        elif isinstance(event, _Ended):
+            self._ended(event, output)
+        else:
+            self._cancelled = True
+            self._end_all()
+
+    def _ended(self, event: _Ended, output: Output) -> None:
+        place = event.place
+        end = End(
+            place=place,
+            exit=event.exit,
+            answer=_take(event.answer),
+            seen_s=event.seen_s,
+            pid=self._pids.get(place),
+            log_file=output.log_file(place),
+        )
+        self._alive.discard(place)
+        self._ends[place] = end
+        if end.fine:
+            output.agent_line(place.hostname, f"{place} returned")
+            return
+        output.agent_line(place.hostname, f"{place} {end.cause}", logging.ERROR)
+        if self._kill_at is None or isinstance(end.answer, Raised):  # else it was ended here
+            self._failed.append(end)
+        self._end_all()
+
+    def _end_all(self) -> None:
+        if self._kill_at is not None:
+            return
+        self._kill_at = time.monotonic() + _TERMINATE_S
+        for place in self._alive:
+            self._hosts[place.hostname].terminate(self._name, place)
+
+
+def _take(answer: int) -> Any:
+    """Read a worker's answer and close its descriptor."""
+    try:
+        return parcel.read(answer)
+    except errors.SerializationError as error:
+        return error
+    finally:
+        os.close(answer)
+
+
+def _address_of(host: Host) -> str:
+    """Where the ranks of this machine meet: never by a name, which need not resolve."""
+    return host.name if _LOOPBACK.fullmatch(host.name) else "127.0.0.1"
+
+
+_LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1")

@@ -1,0 +1,189 @@
+"""The Launcher: a function, run by a group of processes on one or several hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+from kourou import errors
+from kourou.courier import codec
+from kourou.runtime.inventory import Inventory, Request, allocate
+from kourou.spmd.engine import Engine
+from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
+from kourou.spmd.future import LaunchFuture
+from kourou.spmd.hosts import resolve_hosts
+from kourou.spmd.job import Order
+from kourou.spmd.log_handlers import log_level
+from kourou.spmd.output import HandlerFactory, OnOutput
+from kourou.spmd.places import Host, lay_out
+from kourou.spmd.process_group import torch_is_there
+from kourou.spmd.results import LaunchResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Launcher"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclasses.dataclass
+class Launcher:
+    """Runs functions in groups of processes.
+
+    A Launcher owns what its runs share (a helper process that has torch imported, so that a second run starts in
+    milliseconds). That ends with :meth:`close`, with the end of a ``with`` block, when the Launcher is garbage, or at
+    the interpreter's exit, whichever comes first.
+    """
+
+    hostnames: list[str] | Literal["auto", "slurm"] = "auto"
+    """Names or addresses. "auto": the hosts of the Slurm job that this runs in, else ["localhost"]. "slurm": those of
+    the job. Rank 0 is on the first. Loopback addresses such as 127.0.0.2 are hosts of their own on this machine."""
+    workers_per_host: int | list[int] | Literal["cpu", "gpu"] = "gpu"
+    """Workers on every host, or one number for each, or one for every CPU or GPU that a host lets us use."""
+    ssh_config_file: str | os.PathLike[str] | None = None
+    """For ssh; None: the user's and the system's."""
+    backend: Literal["nccl", "gloo", "mpi", "ucc"] | None = "nccl"
+    """Of torch's process group, which is set up around the function. None: there is none."""
+    worker_timeout: int = 600
+    """Seconds for operations of the process group."""
+    agent_timeout: int = 60
+    """Seconds for another host's agent to answer."""
+    copy_env_vars: tuple[str, ...] = DEFAULT_ENV_VARS_FOR_COPY
+    """Patterns of names: these variables are copied to other hosts. Workers of this one inherit all."""
+    extra_env_vars: dict[str, str] | None = None
+    """Variables on top of the copied ones."""
+    env_file: str | os.PathLike[str] | None = None
+    """A file of NAME=value lines on top of both; read here, and the same on every host."""
+    retries: int = 0
+    """How often a run is repeated after a failure that its function did not raise (a killed worker, a lost host)."""
+    gpus_per_worker: int | None = None
+    """So many GPUs are each worker's own, by CUDA_VISIBLE_DEVICES. None: that variable is left alone."""
+    handler_factory: HandlerFactory = dataclasses.field(default="auto", init=False, repr=False)
+    """See :meth:`set_logging_handlers`."""
+    on_output: OnOutput | None = dataclasses.field(default=None, init=False, repr=False)
+    """See :meth:`set_on_output`."""
+
+    def __post_init__(self) -> None:
+        self._attach_engine()
+
+    def run(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchResult[R]:
+        """Call ``func(*args, **kwargs)`` in every worker, and wait.
+
+        Arguments and results travel once to and from each host. When a worker fails, all others are ended.
+
+        Returns:
+            What the workers returned.
+
+        Raises:
+            Exception: what the function raised, first of all workers: an instance of its own class and of RemoteError,
+                with ``rank``, ``hostname`` and the worker's traceback.
+            WorkerFailedError: a worker ended without a result.
+            AgentFailedError: a host could not be reached, or was lost.
+            SerializationError: the function, an argument or a result cannot be pickled.
+            RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` without GPUs.
+            ValueError: a field has no meaning.
+            MissingExtra: there is a backend, but no torch.
+        """
+        future = self.submit(func, *args, **kwargs)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():  # Ctrl-C, or a stop of the program that this runs in
+                future.cancel()
+                future.exception()
+            raise
+        finally:
+            del future  # or the error's traceback would keep itself alive
+
+    def submit(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchFuture[R]:
+        """As :meth:`run`, without waiting. ``cancel()`` ends the workers. Any number of runs may be under way.
+
+        Raises:
+            As run, for all that is known before a worker starts.
+        """
+        if not callable(func):
+            raise TypeError(f"run() and submit() take a function and its arguments, not {func!r}")
+        order = self._order()
+        name = getattr(func, "__qualname__", repr(func))
+        call = codec.encode((func, args, kwargs), f"{name}: what it is called with, as (function, args, kwargs):")
+        return self._engine.submit(
+            order, call, retries=self.retries, handlers=self.handler_factory, on_output=self.on_output
+        )
+
+    def set_logging_handlers(self, factory: HandlerFactory) -> Launcher:
+        """Say where the workers' lines go; returns this Launcher.
+
+        Args:
+            factory: makes the handlers of a run; they are closed at its end. "auto": see
+                :func:`kourou.spmd.default_handlers`. None: there are none.
+        """
+        self.handler_factory = factory
+        return self
+
+    def set_on_output(self, callback: OnOutput | None) -> Launcher:
+        """Have a function called with every :class:`Line` that workers print, in order; returns this Launcher."""
+        self.on_output = callback
+        return self
+
+    def close(self) -> None:
+        """End the runs under way, and what is kept for the next. Idempotent; the Launcher may be used again."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in {"_engine", "_finalizer"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._attach_engine()
+
+    def _attach_engine(self) -> None:
+        self._engine = Engine()
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    def _order(self) -> Order:
+        for field in ("worker_timeout", "agent_timeout"):
+            seconds = getattr(self, field)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+                raise ValueError(f"{field} is a number of seconds above 0, not {seconds!r}")
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            raise ValueError(f"retries is a whole number >= 0, not {self.retries!r}")
+        if isinstance(self.copy_env_vars, str):
+            raise ValueError(f"copy_env_vars is a tuple of patterns, not the text {self.copy_env_vars!r}")  # noqa: TRY004
+        hosts = resolve_hosts(self.hostnames, self.workers_per_host)
+        if self.backend is not None and not torch_is_there():
+            raise errors.MissingExtra("torch", "torch")
+        env = user_variables(os.environ, copy=self.copy_env_vars, extra=self.extra_env_vars, env_file=self.env_file)
+        if all(host.local for host in hosts) and "GLOO_SOCKET_IFNAME" not in {*os.environ, *env}:
+            # Or gloo looks this machine's name up, which fails where it is in no DNS.
+            env["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+        return Order(
+            hosts=tuple(hosts),
+            env=env,
+            devices=self._devices(hosts),
+            cwd=str(Path.cwd()),
+            backend=self.backend,
+            timeout_s=float(self.worker_timeout),
+            log_level=log_level(),
+        )
+
+    def _devices(self, hosts: list[Host]) -> dict[int, str]:
+        """CUDA_VISIBLE_DEVICES by rank. Several names of this machine share its GPUs."""
+        if self.gpus_per_worker is None:
+            return {}
+        requests = [Request(name=str(place.rank), gpus=self.gpus_per_worker) for place in lay_out(hosts)]
+        allotments = allocate(requests, Inventory.of_this_process())
+        return {int(name): ",".join(allotment.gpus or ()) for name, allotment in allotments.items()}

@@ -1,0 +1,66 @@
+"""Lines of a worker that carry more than their text: log records, told in band so that their order is kept.
+
+A worker prints to its pipes; its log records go the same way, as lines with a mark, a level and a logger's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+
+__all__ = ["Line", "MarkHandler", "parse"]
+
+_MARK = "\x1e"  # ASCII's record separator: no one prints it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Line:
+    """What a worker, or a host's agent, said."""
+
+    hostname: str
+    local_rank: int | None
+    """None: the host's agent."""
+    rank: int | None
+    stream: str
+    """"stdout", "stderr" or "log"."""
+    level: int
+    """As logging's: INFO for stdout, ERROR for stderr, its own for a record."""
+    text: str
+    """Without its end; a record's text may have several lines."""
+    logger: str = ""
+    """The worker's logger, for a record."""
+
+
+class MarkHandler(logging.Handler):
+    """In a worker: prints log records as marked lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - as logging's own handlers do with arguments that do not fit the message
+            self.handleError(record)
+            return
+        print(f"{_MARK}{json.dumps([record.levelno, record.name, text])}", file=sys.__stdout__, flush=True)
+
+
+def parse(text: str, stream: str, *, hostname: str, rank: int | None, local_rank: int | None) -> Line:
+    """A line as it came from a pipe."""
+    if text.startswith(_MARK):
+        try:
+            level, logger, message = json.loads(text[len(_MARK) :])
+            return Line(
+                hostname=hostname,
+                rank=rank,
+                local_rank=local_rank,
+                stream="log",
+                level=int(level),
+                logger=str(logger),
+                text=str(message),
+            )
+        except (TypeError, ValueError):
+            pass  # a line like any other
+    level = logging.ERROR if stream == "stderr" else logging.INFO
+    return Line(hostname=hostname, rank=rank, local_rank=local_rank, stream=stream, level=level, text=text)

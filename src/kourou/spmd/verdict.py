@@ -1,0 +1,97 @@
+"""What went wrong in a run: one worker is to blame, and what happened to the others followed from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.courier import failures
+from kourou.runtime.records import ProcessExit, describe_signal
+from kourou.spmd.places import Place
+from kourou.spmd.worker import Raised
+
+__all__ = ["End", "blamed", "error_of"]
+
+_ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
+_SETTLE_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class End:
+    """How one worker ended."""
+
+    place: Place
+    exit: ProcessExit
+    answer: Any
+    """Returned, Raised, an exception that reading the answer raised, or None."""
+    seen_s: float
+    """``time.monotonic()`` of the launcher."""
+    pid: int | None
+    log_file: Path | None
+
+    @property
+    def fine(self) -> bool:
+        """It returned, and its process ended well."""
+        failed = self.answer is None or isinstance(self.answer, Raised | Exception)
+        return not failed and self.exit.code == 0
+
+    @property
+    def cause(self) -> str:
+        """In words, for example ``was killed by SIGSEGV``."""
+        if isinstance(self.answer, Raised):
+            return f"raised {self.answer.failure.type_name}: {self.answer.failure.message}"
+        if isinstance(self.answer, Exception):
+            return f"returned what cannot be read here: {self.answer}"
+        if self.exit.verdict:
+            return self.exit.verdict
+        if self.exit.signal is not None:
+            return f"was killed by {describe_signal(self.exit.signal)}"
+        before = "before its function had returned" if self.answer is None else "after its function had returned"
+        return f"exited with code {self.exit.code} {before}"
+
+
+def blamed(ends: Sequence[End]) -> End:
+    """Of workers that failed by themselves, in the order in which that was seen, the one that the others followed.
+
+    A rank that dies breaks its peers' connections, and their errors may be known first.
+    """
+    for end in ends:
+        in_time = end.seen_s - ends[0].seen_s <= _SETTLE_S
+        if end.answer is None and end.exit.signal not in {None, _ABORT} and in_time:
+            return end
+    on_its_host = [e for e in ends if isinstance(e.answer, Raised) and e.place.hostname == ends[0].place.hostname]
+    if isinstance(ends[0].answer, Raised):
+        return min(on_its_host, key=lambda end: end.answer.at_s)
+    return ends[0]
+
+
+def error_of(end: End) -> Exception:
+    """What ``run()`` raises for a worker's failure: the exception that it raised, or WorkerFailedError."""
+    if isinstance(end.answer, Raised):
+        error = failures.rebuild(end.answer.failure)
+        known: Any = error
+        known.rank, known.hostname, known.local_rank = end.place.rank, end.place.hostname, end.place.local_rank
+        return error
+    if isinstance(end.answer, Exception):
+        return end.answer
+    return _worker_failed(end)
+
+
+def _worker_failed(end: End) -> errors.WorkerFailedError:
+    place, exit_ = end.place, end.exit
+    parts = [f"rank {place.rank} on {place.hostname} {end.cause} (local rank {place.local_rank}, pid {end.pid})"]
+    lines = tuple(exit_.last_lines)[-20:]
+    if lines:
+        parts += ["  its last lines:", *(f"    {line}" for line in lines)]
+    if end.log_file is not None:
+        parts.append(f"  log: {end.log_file}")
+    error = errors.WorkerFailedError("\n".join(parts))
+    error.rank, error.hostname, error.local_rank = place.rank, place.hostname, place.local_rank
+    error.code = exit_.code
+    error.signal = describe_signal(exit_.signal) if exit_.signal else None
+    error.last_lines = lines
+    error.log_file = str(end.log_file) if end.log_file is not None else None
+    return error

@@ -1,0 +1,84 @@
+"""A worker's life: take the function, join the others, call it, leave an answer, end.
+
+The zygote that a worker is forked from has torch imported and nothing of it in use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NamedTuple
+
+from kourou.courier import codec, failures
+from kourou.runtime import interpreter
+from kourou.runtime.life import exited
+from kourou.spmd import parcel
+from kourou.spmd.lines import MarkHandler
+from kourou.spmd.places import Place, Rendezvous
+from kourou.spmd.process_group import joined
+
+__all__ = ["Raised", "Returned", "run"]
+
+_FAILED_END_S = 1.0  # for the atexit handlers of a worker that failed: the others wait for it
+
+
+class Returned(NamedTuple):
+    """The answer of a worker whose function returned."""
+
+    value: Any
+
+
+class Raised(NamedTuple):
+    """The answer of a worker whose function raised."""
+
+    failure: failures.Failure
+    at_s: float
+    """``time.monotonic()``, which the processes of a host share: what raised first was the cause."""
+
+
+def run(boot: dict[str, Any]) -> int:
+    """Be the worker that ``boot`` describes; its exit code."""
+    interpreter.prepare(boot["argv"], boot["path"])
+    call_fd, answer_fd, *listeners = boot["fds"]
+    place, rendezvous = Place(**boot["place"]), Rendezvous(**boot["rendezvous"])
+    root = logging.getLogger()
+    root.addHandler(MarkHandler())
+    root.setLevel(boot["log_level"])
+    name = "the function"
+    try:
+        call: Any = parcel.read(call_fd)
+        function, args, kwargs = call
+        os.close(call_fd)
+        name = getattr(function, "__qualname__", name)
+        with joined(
+            place,
+            rendezvous,
+            backend=boot["backend"],
+            timeout_s=boot["timeout_s"],
+            listener=listeners[0] if listeners else None,
+        ):
+            parcel.write(answer_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
+    except SystemExit as error:
+        _end_soon()
+        return exited(error).code
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again where the run was started
+        at_s = time.monotonic()
+        traceback.print_exc(file=sys.stderr)
+        failure = failures.describe(error, node=f"rank {place.rank}", method=name)._replace(host=place.hostname)
+        parcel.write(answer_fd, codec.encode(Raised(failure, at_s), name))
+        _end_soon()
+        return 1
+    interpreter.finish()
+    return 0
+
+
+def _end_soon() -> None:
+    """End this process in an orderly way, but do not let threads or atexit handlers hold the failure back."""
+    timer = threading.Timer(_FAILED_END_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    interpreter.finish()
