@@ -49,7 +49,7 @@ _URGENCY = (
 )
 _ROOM = {True: 90, False: 70}  # columns that all figures of a live run need, and of one that has ended
 _FIGURES = 47  # columns of everything but the names, where it is narrow
-_OTHER_LINES = 8  # heading, rule, header and footer around the nodes
+_OTHER_LINES = 7  # around the nodes: heading, reason of a stop, header, rule, what is hidden, launcher, cursor
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -62,11 +62,12 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
         height: lines of the terminal, where not all nodes may find room; None: there is room for all.
         fill: make the table as wide as the terminal, so that it does not jump when its figures change.
     """
-    nodes = _most_urgent(sample, height)
+    failures = _failures(sample)
+    nodes = _most_urgent(sample, None if height is None else height - _OTHER_LINES - len(failures))
     parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
     if hidden := len(sample.status.nodes) - len(nodes):
         parts.append(Text(f"  … and {hidden} more nodes: {_census(sample, nodes)}", style="bright_black"))
-    parts += _failures(sample)
+    parts += failures
     if sample.launcher.memory_bytes is not None:
         figures = f"{percent(sample.launcher.cpu_percent)}% cpu, {size(sample.launcher.memory_bytes)}"
         parts.append(Text(f"  launcher: {figures}", style="bright_black"))
@@ -93,7 +94,8 @@ def _heading(sample: RunSample, width: int) -> Text:
     separator = "  ·  " if len(status.run_id) + len(facts) + 5 <= width else "\n"
     text = Text.assemble((status.run_id, "bold"), (separator, "bright_black"), facts)
     if status.stop_reason and status.state not in {RunState.DEAD, RunState.FAILED}:  # these are told below
-        text.append(f"\nstopped because: {_clean(status.stop_reason)}", style="bright_black")
+        verb = "stopping" if status.state.live else "stopped"
+        text.append(f"\n{verb} because: {_clean(status.stop_reason)}", style="bright_black")
     return text
 
 
@@ -157,12 +159,11 @@ def _failures(sample: RunSample) -> list[RenderableType]:
 _MOST_FAILURES = 3
 
 
-def _most_urgent(sample: RunSample, height: int | None) -> list[NodeRecord]:
+def _most_urgent(sample: RunSample, room: int | None) -> list[NodeRecord]:
     nodes = list(sample.status.nodes)
-    room = len(nodes) if height is None else max(3, height - _OTHER_LINES - _MOST_FAILURES)
-    if room >= len(nodes):
+    if room is None or room >= len(nodes):
         return nodes
-    urgent = sorted(nodes, key=lambda node: _URGENCY.index(node.state))[:room]
+    urgent = sorted(nodes, key=lambda node: _URGENCY.index(node.state))[: max(1, room)]
     return [node for node in nodes if node in urgent]
 
 
