@@ -112,8 +112,8 @@ class NodeLogs:
 class _ThreadStream:
     """Stands in for sys.stdout under local_mt: what this run's node threads print is logged, all else passes on."""
 
-    def __init__(self, original: IO[str], run_id: str, logs: NodeLogs) -> None:
-        self._original = original
+    def __init__(self, original: Any, run_id: str, logs: NodeLogs) -> None:
+        self.original = original  # a text stream, or the one of a run that began earlier
         self._run_id = run_id
         self._logs = logs
         self._partial: dict[str, str] = {}
@@ -122,7 +122,7 @@ class _ThreadStream:
     def write(self, text: str) -> int:
         node = context.current_node()
         if node is None or node.run_id != self._run_id:
-            return self._original.write(text)
+            return int(self.original.write(text))
         with self._lock:
             *lines, rest = (self._partial.get(node.name, "") + text).split("\n")
             self._partial[node.name] = rest
@@ -137,7 +137,7 @@ class _ThreadStream:
                 rest = self._partial.pop(node.name, "")
             self._logs.terminal.write(rest)
         with contextlib.suppress(ValueError):
-            self._original.flush()
+            self.original.flush()
 
     def finish(self) -> None:
         """Log what no newline ended."""
@@ -148,7 +148,7 @@ class _ThreadStream:
                 self._logs.line(name, rest)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
+        return getattr(self.original, name)
 
 
 class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as contextlib.redirect_stdout
@@ -157,7 +157,7 @@ class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 -
     def __init__(self, run_id: str, logs: NodeLogs) -> None:
         self._run_id = run_id
         self._logs = logs
-        self._installed: list[tuple[str, Any, _ThreadStream]] = []
+        self._installed: list[tuple[str, _ThreadStream]] = []
 
     def __enter__(self) -> None:
         for name in ("stdout", "stderr"):
@@ -165,12 +165,17 @@ class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 -
             if original is not None:
                 stream = _ThreadStream(original, self._run_id, self._logs)
                 setattr(sys, name, stream)
-                self._installed.append((name, original, stream))
+                self._installed.append((name, stream))
 
     def __exit__(self, *exc_info: object) -> None:
-        for name, original, stream in self._installed:
-            if getattr(sys, name) is stream:  # somebody else may have replaced it since, and restores it later
-                setattr(sys, name, original)
+        for name, stream in self._installed:
+            current: Any = getattr(sys, name)
+            if current is stream:
+                setattr(sys, name, stream.original)
+            while isinstance(current, _ThreadStream):  # another run's stream may stand above this one, and stays
+                if current.original is stream:
+                    current.original = stream.original
+                current = current.original
             stream.finish()
 
 

@@ -26,6 +26,7 @@ PLAN_FILE = "plan.json"
 EVENTS_FILE = "events.jsonl"
 TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
+_IN_JSON = "backslashreplace"  # what stands for a byte that is no UTF-8 (in a path, an argument) is an escape of JSON
 _LONGEST_NAME = 200  # file systems take names of 255 bytes
 
 
@@ -72,7 +73,7 @@ class RunFolder:
             raise errors.LaunchError(
                 f"cannot make the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
             ) from error
-        self._events = (self.path / EVENTS_FILE).open("a", encoding="utf-8")
+        self._events = (self.path / EVENTS_FILE).open("a", encoding="utf-8", errors=_IN_JSON)
         self._lock = threading.Lock()
 
     @property
@@ -103,7 +104,8 @@ class RunFolder:
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write a JSON file aside and rename it, so that a reader never sees half of it."""
         draft = self.path / f".{name}.{os.getpid()}"
-        draft.write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+        text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+        draft.write_text(text, encoding="utf-8", errors=_IN_JSON)
         draft.replace(self.path / name)
 
     def event(self, kind: str, **data: Any) -> None:

@@ -1,0 +1,174 @@
+"""Waiting for a node's record to change, next to the coordinator and across the network."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import grpc
+import pytest
+
+from kourou import errors
+from kourou.runtime.coordinator import Coordinator, NodeControl
+from kourou.runtime.coordinator_client import CoordinatorClient
+from kourou.runtime.coordinator_service import CoordinatorServer
+from kourou.runtime.directory import Directory
+from kourou.runtime.records import NodeRecord, NodeState, Outcome
+from kourou.runtime.termination import StopState
+from polling import until
+
+WAIT_S = 10.0
+
+
+def ready(record):
+    return record.state is NodeState.READY
+
+
+def test_wait_returns_at_once_when_it_holds_and_none_when_the_time_passed():
+    directory = Directory([NodeRecord(name="a/0", state=NodeState.READY)])
+    assert directory.wait("a/0", ready, 0).name == "a/0"
+    started = time.monotonic()
+    assert directory.wait("a/0", lambda record: False, 0.05) is None
+    assert directory.wait("unknown/0", lambda record: True, 0.05) is None
+    assert 0.1 <= time.monotonic() - started < WAIT_S
+    assert directory.get("unknown/0") is None
+
+
+def test_wait_wakes_when_the_record_changes():
+    directory = Directory([NodeRecord(name="a/0")])
+    found = []
+    waiter = threading.Thread(target=lambda: found.append(directory.wait("a/0", ready, WAIT_S)))
+    waiter.start()
+    directory.put(NodeRecord(name="b/0", state=NodeState.READY))
+    directory.put(NodeRecord(name="a/0", state=NodeState.STARTING))
+    directory.put(NodeRecord(name="a/0", state=NodeState.READY))
+    waiter.join(WAIT_S)
+    assert [record.name for record in found] == ["a/0"]
+    assert [record.name for record in directory.all()] == ["a/0", "b/0"]
+
+
+class Control:
+    """A coordinator, its server, and a client of it that plays a node."""
+
+    def __init__(self):
+        self.asked = []
+        self.told = []
+        self.coordinator = Coordinator(
+            [NodeRecord(name="a/0", attempt=1), NodeRecord(name="b/0")],
+            on_change=lambda record: None,
+            on_stop_request=lambda reason, origin: self.asked.append((reason, origin)),
+        )
+        self.server = CoordinatorServer(self.coordinator, token="secret", status=lambda: None)
+        self.client = self.connect("secret")
+
+    def connect(self, token, attempt=1):
+        return CoordinatorClient(
+            self.server.address,
+            token=token,
+            name="a/0",
+            attempt=attempt,
+            on_stop=lambda: self.told.append("stop"),
+            on_release=lambda: self.told.append("release"),
+            on_lost=lambda: self.told.append("lost"),
+        )
+
+
+@pytest.fixture
+def control():
+    made = Control()
+    yield made
+    made.client.close()
+    made.server.close()
+
+
+def test_a_node_publishes_and_sees_others_across_the_network(control):
+    control.client.attach()
+    control.client.update("a/0", state=NodeState.READY, endpoint="{}", serves_only=True)
+    record = control.coordinator.directory.get("a/0")
+    assert (record.state, record.endpoint, record.serves_only) == (NodeState.READY, "{}", True)
+    assert control.client.wait("b/0", ready, 0.05) is None
+    control.coordinator.change("b/0", state=NodeState.READY)
+    assert control.client.wait("b/0", ready, WAIT_S).name == "b/0"
+    assert control.client.wait("a/0", ready, WAIT_S).endpoint == "{}"
+
+
+def test_stop_release_and_loss_reach_a_node_in_order(control):
+    control.client.attach()
+    control.client.request_stop("enough")
+    assert control.asked == [("enough", "a/0")]
+    control.coordinator.broadcast_stop("enough")
+    control.coordinator.broadcast_stop("again")
+    control.coordinator.broadcast_release()
+    until(lambda: control.told == ["stop", "release"], WAIT_S)
+    control.server.close()
+    until(lambda: control.told == ["stop", "release", "lost"], WAIT_S)
+
+
+def test_a_node_that_comes_late_is_told_that_the_program_stops(control):
+    control.coordinator.broadcast_stop("enough")
+    control.coordinator.broadcast_release()
+    control.client.attach()
+    until(lambda: control.told == ["stop", "release"], WAIT_S)
+
+
+def test_a_node_that_closes_by_itself_did_not_lose_its_coordinator(control):
+    control.client.attach()
+    control.client.close()
+    control.server.close()
+    assert "lost" not in control.told
+
+
+def test_last_words_are_kept_by_attempt(control):
+    control.client.attach()
+    outcome = Outcome(kind="raised", code=1, exception="E: Köln", traceback="…")
+    control.client.report("a/0", outcome)
+    assert control.coordinator.outcome("a/0", 1) == outcome
+    assert control.coordinator.outcome("a/0", 2) is None
+
+
+def test_an_earlier_attempt_changes_nothing_any_more(control):
+    control.coordinator.change("a/0", attempt=2, state=NodeState.STARTING)
+    control.client.attach()
+    control.client.update("a/0", state=NodeState.READY)  # of attempt 1
+    assert control.coordinator.directory.get("a/0").state is NodeState.STARTING
+    NodeControl(coordinator=control.coordinator, origin="a/0", attempt=2).update("a/0", state=NodeState.READY)
+    assert control.coordinator.directory.get("a/0").state is NodeState.READY
+
+
+def test_without_the_token_nothing_is_taken(control):
+    stranger = control.connect("guess")
+    with pytest.raises(errors.KourouError):
+        stranger.request_stop("hostile")
+    assert control.asked == []
+    stranger.close()
+    with grpc.insecure_channel(control.server.address) as channel:
+        call = channel.unary_stream("/kourou.v1.Coordinator/Attach")
+        with pytest.raises(grpc.RpcError) as refused:
+            list(call(b"\xff\xff not a message", timeout=WAIT_S))
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_stop_state_calls_its_handlers_once_and_survives_those_that_raise(caplog):
+    state = StopState(lambda reason: None)
+    calls = []
+    done = threading.Event()
+
+    def fail():
+        raise ValueError("in a handler")
+
+    state.register(fail)
+    state.register(lambda: calls.append("early"))
+    forgotten = calls.clear
+    state.register(forgotten)
+    state.unregister(forgotten)
+    state.unregister(print)  # never registered
+    state.register(done.set)
+    state.set()
+    state.set()
+    assert done.wait(WAIT_S)
+    state.register(lambda: calls.append("late"))
+    assert calls == ["early", "late"]
+    assert "in a handler" in caplog.text
+    assert not state.released.is_set()
+    state.release()
+    assert state.released.is_set()

@@ -1,0 +1,86 @@
+"""Nodes' lines on the terminal and in files."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+import kourou as lp
+from kourou.runtime.logs import NodeLogs, Terminal
+
+WAIT_S = 20.0
+
+
+class FakeTerminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def _logs(folder, terminal):
+    return NodeLogs(lambda name: folder / f"{name.replace('/', '-')}.log", terminal, merged=folder / "output.log")
+
+
+def test_a_line_goes_to_the_node_s_log_to_the_merged_one_and_to_the_terminal(tmp_path):
+    stream = io.StringIO()
+    logs = _logs(tmp_path, Terminal(stream))
+    logs.line("a b/0", "hello")
+    logs.line("a\nb\t/1", "Köln \udcff")
+    logs.close()
+    assert stream.getvalue().startswith("[a b/0] hello\n")
+    assert (tmp_path / "a b-0.log").read_text(encoding="utf-8") == "hello\n"
+    merged = (tmp_path / "output.log").read_bytes().split(b"\n")
+    assert len(merged) == 3  # two lines, whatever the labels hold
+    assert merged[0].endswith(b"\ta b/0\thello")
+
+
+def test_colours_belong_to_labels_and_to_terminals(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured = FakeTerminal()
+    terminal = Terminal(coloured)
+    for name in ("a/0", "b/0", "a/1"):
+        terminal.line(name, "x")
+    first, second, third = (line.split("[")[1].split("m")[0] for line in coloured.getvalue().splitlines())
+    assert first == third != second
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = FakeTerminal()
+    Terminal(plain).line("a/0", "x")
+    assert plain.getvalue() == "[a/0] x\n"
+
+
+def test_a_terminal_that_is_closed_cannot_hold_a_character_or_is_missing_does_no_harm():
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Terminal(ascii_only).line("a/0", "Köln")
+    assert ascii_only.buffer.getvalue() == b"[a/0] K\\xf6ln\n"
+    closed = io.StringIO()
+    closed.close()
+    Terminal(closed).line("a/0", "x")
+    Terminal(None).line("a/0", "x")
+    Terminal(sys.stdout, enabled=False).line("a/0", "x")
+
+
+def test_a_log_that_cannot_be_written_loses_lines_not_nodes(tmp_path):
+    (tmp_path / "blocked").touch()
+    stream = io.StringIO()
+    logs = NodeLogs(lambda name: tmp_path / "blocked" / "log", Terminal(stream), merged=tmp_path / "blocked" / "all")
+    logs.line("a/0", "hello")
+    logs.close()
+    assert stream.getvalue() == "[a/0] hello\n"
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_standard_streams_are_back_in_whichever_order_two_programs_end(first_to_end):
+    # Given two programs of threads.
+    before = sys.stdout, sys.stderr
+    runs = []
+    for name in ("one", "two"):
+        program = lp.Program(name)
+        program.add_node(lp.PyNode(lp.wait_for_stop), label="node")
+        runs.append(lp.launch(program, "local_mt"))
+    assert sys.stdout is not before[0]
+    # When they end.
+    runs[first_to_end].stop()
+    runs[1 - first_to_end].stop()
+    # Then standard output and error are what they were.
+    assert (sys.stdout, sys.stderr) == before
