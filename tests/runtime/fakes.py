@@ -70,7 +70,7 @@ class Stage:
         self.coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in nodes],
             on_change=self.changes.append,
-            on_stop_request=lambda reason, origin: self.director.request_stop(reason, origin),
+            on_stop_request=lambda reason, origin: self.director.request_stop(reason, origin),  # noqa: PLW0108 - made below
         )
         self.launcher = FakeLauncher()
         self.gave_back = threading.Event()

@@ -1,0 +1,108 @@
+"""Signals of a launcher, with fake runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from kourou import errors
+from kourou.runtime import interrupts
+
+
+class FakeRun:
+    def __init__(self):
+        self.ended = False
+        self.codes = []
+
+    def interrupt(self, code):
+        self.codes.append(code)
+
+    def stop(self, reason):
+        self.ended = True
+
+    def finish_at_exit(self):
+        return None
+
+
+@pytest.fixture
+def own_handler():
+    """A handler that was there before, and records what reaches it."""
+    assert not [run for run in interrupts._runs if not run.ended]
+    interrupts.restore_if_idle()
+    seen = []
+
+    def handler(number, frame):
+        seen.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    handler.seen = seen
+    yield handler
+    for run in interrupts._runs:
+        run.ended = True
+    interrupts.restore_if_idle()
+    for number, earlier in before.items():
+        signal.signal(number, earlier)
+
+
+def watched():
+    run = FakeRun()
+    interrupts.watch(run)
+    return run
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_reaches_every_live_run_and_raises_in_user_code(number, code, own_handler):
+    first, second = watched(), watched()
+    with pytest.raises(errors.Interrupted) as caught:
+        signal.raise_signal(number)
+    assert caught.value.code == code
+    assert isinstance(caught.value, (SystemExit, KeyboardInterrupt))
+    assert first.codes == second.codes == [code]
+    assert own_handler.seen == []
+
+
+def test_while_a_run_is_waited_for_nothing_is_raised(own_handler):
+    run = watched()
+    with interrupts.deferred(run):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert run.codes == [130, 130]
+    with pytest.raises(errors.Interrupted):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_has_ended_hears_nothing_and_earlier_handlers_do(own_handler):
+    run = watched()
+    run.ended = True
+    signal.raise_signal(signal.SIGINT)
+    assert run.codes == []
+    assert own_handler.seen == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is own_handler
+    assert signal.getsignal(signal.SIGTERM) is own_handler
+
+
+def test_handlers_are_put_back_when_the_last_run_has_ended(own_handler):
+    first, second = watched(), watched()
+    first.ended = True
+    interrupts.restore_if_idle()
+    assert signal.getsignal(signal.SIGINT) is not own_handler
+    second.ended = True
+    interrupts.restore_if_idle()
+    assert signal.getsignal(signal.SIGINT) is own_handler
+
+
+def test_a_handler_that_the_user_set_meanwhile_is_left_alone(own_handler):
+    run = watched()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run.ended = True
+    interrupts.restore_if_idle()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_a_run_of_another_thread_takes_no_handlers(own_handler):
+    thread = threading.Thread(target=watched)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is own_handler

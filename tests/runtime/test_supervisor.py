@@ -1,0 +1,161 @@
+"""The supervisor, with commands in place of nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.preload import COMMANDS
+from kourou.runtime.supervisor import Supervisor
+from polling import marked, until
+
+WAIT_S = 20.0
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+class Events:
+    """Records what the supervisor tells."""
+
+    def __init__(self):
+        self.started = {}
+        self.lines = []
+        self.exits = {}
+        self._changed = threading.Condition()
+
+    def on_started(self, name, attempt, pid):
+        self.started[name] = pid
+
+    def on_line(self, name, line, stream):
+        self.lines.append((name, line, stream))
+
+    def on_exited(self, name, attempt, exit):  # noqa: A002 - the protocol's name
+        with self._changed:
+            self.exits[name, attempt] = exit
+            self._changed.notify_all()
+
+    def wait(self, name, attempt=1):
+        with self._changed:
+            assert self._changed.wait_for(lambda: (name, attempt) in self.exits, WAIT_S), (name, self.lines)
+            return self.exits[name, attempt]
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    events = Events()
+    with Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS) as supervisor:
+        yield supervisor, events
+
+
+def sh(name, script, **options):
+    return ProcessSpec(name=name, argv=("sh", "-c", script), **options)
+
+
+def start(supervised, spec, attempt=1):
+    supervisor, events = supervised
+    supervisor.start(spec, attempt, {"cpus": None, "memory_bytes": None})
+    return events
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "number"),
+    [("exit 0", 0, None), ("exit 3", 3, None), ("kill -9 $$", None, 9), ("kill -15 $$", None, 15)],
+    ids=["0", "3", "SIGKILL", "SIGTERM"],
+)
+def test_each_exit_is_told_with_code_or_signal(script, code, number, supervised):
+    events = start(supervised, sh("a b/0", script))
+    exited = events.wait("a b/0")
+    assert (exited.code, exited.signal) == (code, number)
+    assert events.started["a b/0"] > 0
+
+
+def test_a_command_that_does_not_exist_is_an_exit_with_words(supervised):
+    events = start(supervised, ProcessSpec(name="no/0", argv=("/no/such command",)))
+    exited = events.wait("no/0")
+    assert exited.code == 127
+    assert "no/such command" in "\n".join(exited.last_lines)
+
+
+def test_a_working_folder_that_does_not_exist_is_an_exit_with_words(supervised, tmp_path):
+    events = start(supervised, sh("no/0", "true", cwd=str(tmp_path / "no such")))
+    exited = events.wait("no/0")
+    assert exited.code == 127
+    assert "no such" in "\n".join(exited.last_lines)
+
+
+def test_lines_come_whole_in_order_and_before_the_exit(supervised):
+    events = start(supervised, sh("a/0", "for i in 1 2 3; do echo out $i; echo err $i >&2; done; printf end"))
+    exited = events.wait("a/0")
+    wanted = [f"{word} {i}" for i in (1, 2, 3) for word in ("out", "err")] + ["end"]
+    assert [line for _, line, _ in events.lines] == wanted
+    assert exited.last_lines == tuple(wanted)
+
+
+def test_streams_can_be_kept_apart(supervised):
+    events = start(supervised, sh("a/0", "echo out; echo err >&2", merge_stderr=False))
+    events.wait("a/0")
+    assert sorted(events.lines) == [("a/0", "err", "stderr"), ("a/0", "out", "stdout")]
+
+
+def test_only_the_last_lines_are_kept_for_the_report(supervised):
+    events = start(supervised, sh("a/0", "seq 1 1000"))
+    assert events.wait("a/0").last_lines == tuple(str(i) for i in range(951, 1001))
+    assert len(events.lines) == 1000
+
+
+def test_environment_and_folder_are_as_they_were_asked_for(supervised, tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    hostile = "a b'c\"$(x)\n=東京"
+    spec = sh("a/0", 'pwd; printf "%s" "$HOSTILE"', cwd=str(folder), env=(("HOSTILE", hostile),))
+    events = start(supervised, spec)
+    assert events.wait("a/0").last_lines == (str(folder), *hostile.split("\n"))
+
+
+def test_signals_go_to_the_session_and_to_the_process_alone(supervised):
+    supervisor, _ = supervised
+    script = "trap 'echo got it; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    events = start(supervised, sh("a/0", script))
+    until(lambda: ("a/0", "ready", "stdout") in events.lines, WAIT_S)
+    supervisor.signal("a/0", signal.SIGTERM)
+    assert events.wait("a/0").code == 0
+    assert ("a/0", "got it", "stdout") in events.lines
+    supervisor.signal("a/0", signal.SIGKILL)  # it is gone: nothing happens
+    supervisor.signal("unknown/0", signal.SIGKILL)
+
+
+def test_what_a_process_left_behind_is_gone_when_its_exit_is_told(supervised, runs_dir):
+    events = start(supervised, sh("a/0", "sleep 600 & (setsid sleep 600 &); echo started"))
+    assert events.wait("a/0").code == 0
+    sleeping = [process for process in marked(runs_dir) if "sleep" in process.name()]
+    assert sleeping == []
+
+
+def test_close_kills_what_runs_and_is_idempotent(tmp_path, runs_dir):
+    events = Events()
+    supervisor = Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS)
+    start((supervisor, events), sh("a/0", "trap '' TERM; while :; do sleep 0.05; done"))
+    until(lambda: "a/0" in events.started, WAIT_S)
+    supervisor.close()
+    supervisor.close()
+    assert marked(runs_dir) == []
+
+
+def test_a_second_attempt_is_told_apart_from_the_first(supervised):
+    events = start(supervised, sh("a/0", "exit 1"))
+    assert events.wait("a/0", 1).code == 1
+    start(supervised, sh("a/0", "exit 2"), attempt=2)
+    assert events.wait("a/0", 2).code == 2
+
+
+def test_no_descriptors_of_the_launcher_reach_a_process(supervised, tmp_path):
+    with (tmp_path / "open").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        events = start(supervised, sh("a/0", f"ls -l /proc/self/fd; echo {sys.executable}"))
+        events.wait("a/0")
+    assert not [line for _, line, _ in events.lines if line.endswith("/open")]
