@@ -1,0 +1,262 @@
+"""CourierNode."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import kourou as lp
+from kourou import courier
+from polling import until
+
+LAUNCH_TYPES = ["local_mt", "local_mp"]
+WAIT_S = 20.0
+QUICK = lp.StopTimeline(ask_s=5.0)
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture(params=LAUNCH_TYPES)
+def launch(request):
+    """Launches a program; closes clients and stops it at the end."""
+    runs, clients = [], []
+
+    def start(program, *handles):
+        runs.append(lp.launch(program, request.param, stop_timeline=QUICK))
+        clients.extend(handle.dereference() for handle in handles)
+        return clients[-1] if len(handles) == 1 else clients[-len(handles) :]
+
+    start.runs = runs
+    yield start
+    for client in clients:
+        client.close()
+    for run in runs:
+        run.stop()
+
+
+class Counter:
+    attribute = 5
+
+    def __init__(self, start=0):
+        self.count = start
+        self.model = print  # a callable attribute is no method
+        self._lock = threading.Lock()
+
+    @property
+    def costly(self):
+        raise AssertionError("properties are not evaluated")
+
+    def add(self, amount=1, *, times=1):
+        with self._lock:
+            self.count += amount * times
+            return self.count
+
+    def _private(self):
+        return "private"
+
+    def __call__(self, word):
+        return f"called {word}"
+
+    @classmethod
+    def of_class(cls):
+        return cls.__name__
+
+    @staticmethod
+    def static(x):
+        return x
+
+    def items(self, count):
+        yield from range(count)
+
+    def handle_of(self):
+        return lp.get_context().name
+
+
+def _counter(label="counter", **kwargs):
+    program = lp.Program("courier")
+    return program, program.add_node(lp.CourierNode(Counter, **kwargs), label=label)
+
+
+def test_public_methods_can_be_called_in_every_way(launch):
+    program, handle = _counter(start=10)
+    client = launch(program, handle)
+    assert client.add() == 11
+    assert client.add(2, times=3) == 17
+    assert client.futures.add(amount=1).result(WAIT_S) == 18
+    assert client("me") == "called me"
+    assert client.of_class() == "Counter"
+    assert client.static([1]) == [1]
+    assert list(client.items(3)) == [0, 1, 2]
+    assert client.handle_of() == "counter/0"
+    assert {"add", "static", "of_class", "items", "__call__"} <= set(courier.list_methods(client))
+    assert not {"_private", "costly", "attribute", "__init__"} & set(courier.list_methods(client))
+    with pytest.raises(AttributeError, match="add"):
+        client.no_such()
+
+
+class Worker:
+    def __init__(self):
+        self.steps = 0
+
+    def run(self):
+        while not lp.wait_for_stop(0.01):
+            self.steps += 1
+
+    def seen(self):
+        return self.steps
+
+
+def test_an_object_with_run_serves_while_it_runs(launch):
+    program = lp.Program("courier")
+    handle = program.add_node(lp.CourierNode(Worker), label="worker")
+    client = launch(program, handle)
+    until(lambda: client.seen() > 2, WAIT_S)
+    launch.runs[0].stop()
+    assert launch.runs[0].nodes["worker/0"].state is lp.NodeState.FINISHED
+
+
+def test_a_disabled_run_is_not_run_but_serves(launch):
+    program = lp.Program("courier")
+    node = lp.CourierNode(Worker)
+    node.disable_run()
+    handle = program.add_node(node, label="worker")
+    client = launch(program, handle)
+    assert client.seen() == 0
+    assert launch.runs[0].plan.nodes[0].serves_only
+
+
+class First:
+    def __init__(self, second=None):
+        self.second = second
+
+    def ping(self, depth):
+        return ["first", *(self.second.ping(depth - 1) if depth else [])]
+
+
+class Second:
+    def __init__(self, first):
+        self.first = first
+
+    def ping(self, depth):
+        return ["second", *(self.first.ping(depth - 1) if depth else [])]
+
+
+def test_two_nodes_can_know_each_other_by_configure(launch):
+    program = lp.Program("mutual")
+    first = lp.CourierNode(First)
+    to_first = program.add_node(first, label="first")
+    to_second = program.add_node(lp.CourierNode(Second, to_first), label="second")
+    first.configure(second=to_second)
+    client = launch(program, to_first)
+    assert client.ping(3) == ["first", "second", "first", "second"]
+    assert launch.runs[0].plan.nodes[0].inputs == ("second/0",)
+
+
+def test_two_nodes_can_know_each_other_by_a_forward_handle(launch):
+    program = lp.Program("mutual")
+    to_first = program.add_node(lp.CourierNode(First, program.handle_to("second")), label="first")
+    program.add_node(lp.CourierNode(Second, to_first), label="second")
+    assert launch(program, to_first).ping(3) == ["first", "second", "first", "second"]
+
+
+def test_the_faq_s_way_over_private_attributes_works_too(launch):
+    program = lp.Program("mutual")
+    first = lp.CourierNode(First)
+    to_first = program.add_node(first, label="first")
+    first._kwargs["second"] = program.add_node(lp.CourierNode(Second, to_first), label="second")
+    assert launch(program, to_first).ping(1) == ["first", "second"]
+
+
+class Meeting:
+    """A handler that waits until as many run as were asked for."""
+
+    def __init__(self, parties):
+        self.barrier = threading.Barrier(parties)
+        self.most = 0
+        self.now = 0
+        self.lock = threading.Lock()
+
+    def meet(self):
+        return self.barrier.wait(WAIT_S) >= 0
+
+    def count(self):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02)  # the work: not a wait for anything
+        with self.lock:
+            self.now -= 1
+        return self.most
+
+
+def test_handlers_run_side_by_side_up_to_the_pool_s_size(launch):
+    program = lp.Program("pool")
+    large = lp.CourierNode(Meeting, 4, courier_kwargs={"thread_pool_size": 4})
+    small = lp.CourierNode(Meeting, 1, courier_kwargs={"thread_pool_size": 2})
+    to_large = program.add_node(large, label="large")
+    to_small = program.add_node(small, label="small")
+    many, few = launch(program, to_large, to_small)
+    assert [future.result(WAIT_S) for future in [many.futures.meet() for _ in range(4)]] == [True] * 4
+    assert max(future.result(WAIT_S) for future in [few.futures.count() for _ in range(12)]) == 2
+
+
+class Slow:
+    def wait(self, seconds):
+        return threading.Event().wait(seconds)
+
+
+def test_client_arguments_come_from_the_node_or_the_handle(launch):
+    program = lp.Program("kwargs")
+    first = program.add_node(lp.CourierNode(Slow, courier_client_kwargs={"call_timeout": 0.2}), label="slow")
+    second = program.groups["slow"][0].create_handle()
+    second.set_client_kwargs(call_timeout=0.1, lane="grpc")
+    quick, quicker = launch(program, first, second)
+    for client in (quick, quicker):
+        with pytest.raises(lp.errors.DeadlineExceeded):
+            client.wait(1.0)
+    assert quick.with_options(timeout_s=WAIT_S).wait(0.3) is False
+
+
+def build():
+    print("a function may construct, too")
+    return Counter(3)
+
+
+class SelfServing:
+    def set_courier_server(self, server):
+        self.server = server
+        server.Bind("extra", lambda: "bound by itself")
+
+    def run(self):
+        self.server.Start()
+        lp.wait_for_stop()
+
+
+def test_a_function_can_be_the_constructor_and_an_object_can_start_its_server(launch):
+    program = lp.Program("constructors")
+    by_function = program.add_node(lp.CourierNode(build), label="function")
+    by_itself = program.add_node(lp.CourierNode(SelfServing), label="itself")
+    counter, serving = launch(program, by_function, by_itself)
+    assert counter.add() == 4
+    assert serving.extra() == "bound by itself"
+
+
+class OddResult:
+    def unpicklable(self):
+        return threading.Lock()
+
+    def ping(self):
+        return "pong"
+
+
+def test_a_result_that_cannot_be_pickled_is_an_error_of_the_call_only():
+    program = lp.Program("odd")
+    handle = program.add_node(lp.CourierNode(OddResult), label="odd")
+    with lp.launch(program, "local_mp", stop_timeline=QUICK):
+        client = handle.dereference()
+        with pytest.raises(lp.errors.SerializationError, match="lock"):
+            client.unpicklable()
+        assert client.ping() == "pong"
+        client.close()
