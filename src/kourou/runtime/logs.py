@@ -7,6 +7,7 @@ import datetime
 import os
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -75,17 +76,27 @@ class NodeLogs:
         self._merged = merged
         self._files: dict[Path, IO[str]] = {}
         self._nodes: dict[str, tuple[Path, str]] = {}
+        self._second, self._time, self._offset = 0, "", ""
         self._lock = threading.Lock()
         self.terminal = terminal
 
     def line(self, name: str, text: str) -> None:
         """Record one line of a node. A full disk loses lines of the files, not the node."""
-        now = datetime.datetime.now(tz=datetime.timezone.utc).astimezone().isoformat(timespec="milliseconds")
         with self._lock:
+            now = self._now()
             path, quoted = self._nodes.get(name) or self._meet(name)
             self._append(path, f"{text}\n")
             self._append(self._merged, f"{now}\t{quoted}\t{text}\n")
         self.terminal.line(name, text)
+
+    def _now(self) -> str:
+        """ISO 8601 in local time; put together once a second, since a node may print many lines in one."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            local = datetime.datetime.fromtimestamp(second, tz=datetime.timezone.utc).astimezone().isoformat()
+            self._second, self._time, self._offset = second, local[:19], local[19:]
+        return f"{self._time}.{int((now - second) * 1000):03d}{self._offset}"
 
     def _meet(self, name: str) -> tuple[Path, str]:
         # A label may hold tabs and newlines, which have a meaning in the merged log.
