@@ -336,7 +336,7 @@ def test_a_selector_of_ones_own() -> None:
     assert sorted(table.state.items.keys[table.state.slots()].tolist()) == [1, 3, 4]
     refused = insert(table, (5, 0.0, 1), (6, 13.0, 1), (8, 0.0, 1))
     with pytest.raises(ValueError, match="unlucky"):
-        refused.future.result(0)
+        refused.future.result()
     assert keys_of(sample(table, 3)) == [1, 3, 5]
 
 

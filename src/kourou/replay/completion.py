@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Completion"]
+__all__ = ["Completion", "all_of", "now_or_later"]
 
 T = TypeVar("T")
 
@@ -72,3 +73,27 @@ class Completion(Generic[T]):
             callback, self._callback = self._callback, None
         if callback is not None:
             callback(self)
+
+
+def all_of(count: int, answer: Completion[T], result: T) -> Callable[[Completion[None]], None]:
+    """What is to be called with each of ``count`` completions, to complete ``answer`` with the last one."""
+    finished = itertools.count(1)  # counting is atomic; they may be completed by different threads
+    errors: list[BaseException] = []
+
+    def done(completion: Completion[None]) -> None:
+        error = completion.exception()
+        if error is not None:
+            errors.append(error)
+        if next(finished) < count or answer.done():
+            return
+        if errors:
+            answer.set_exception(errors[0])
+        else:
+            answer.set_result(result)
+
+    return done
+
+
+def now_or_later(answer: Completion[Any]) -> Any:
+    """The answer if it is there, or else a future, which a server takes for one."""
+    return answer.result() if answer.done() else answer.future()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ from typing import Any
 from kourou.courier import current_call
 from kourou.errors import DeadlineExceeded, TableNotFound
 from kourou.replay.arrays import Floats, Keys, np
-from kourou.replay.completion import Completion
+from kourou.replay.completion import Completion, all_of, now_or_later
 from kourou.replay.data import DataStore, Group
 from kourou.replay.deadlines import Janitor
 from kourou.replay.guard import Guard
@@ -129,7 +128,7 @@ class Service:
         wanted = _wanted()
         if batch.order is None:
             self._insert(session, batch, timeout_s, wanted, answer)
-            return _now_or_later(answer)
+            return now_or_later(answer)
 
         def attempt() -> None:
             try:
@@ -138,7 +137,7 @@ class Service:
                 answer.set_exception(error)
 
         session.in_turn(self._guard, batch.order, attempt)
-        return _now_or_later(answer)
+        return now_or_later(answer)
 
     def _insert(
         self,
@@ -161,7 +160,7 @@ class Service:
             for store, blocks in batch.sealed:
                 self._check_blocks(session, store, blocks)
             leased: list[Any] = []
-            done = _when_all(len(work), answer, leased)
+            done = all_of(len(work), answer, leased)
             requests = [(table, InsertRequest(items, wanted, done)) for table, items in work]
             for _, items in work:
                 self._data.acquire(items.refs)
@@ -260,7 +259,7 @@ class Service:
         deliver = functools.partial(self._answer, session, request, answer, shared=shared)
         found.sample(request)
         self._limit(answer, timeout_s, functools.partial(self._give_up_sample, found, request, answer, deliver))
-        return _now_or_later(answer)
+        return now_or_later(answer)
 
     def _give_up_sample(
         self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], None]
@@ -373,30 +372,6 @@ class Service:
 def _wanted() -> Callable[[], bool]:
     cancelled = current_call().cancelled
     return lambda: not cancelled.is_set()
-
-
-def _when_all(count: int, answer: Completion[list[Any]], result: list[Any]) -> Callable[[Completion[None]], None]:
-    """What is to be called with each of ``count`` completions, to complete ``answer`` with the last one."""
-    finished = itertools.count(1)  # counting is atomic; they may be completed by different threads
-    errors: list[BaseException] = []
-
-    def done(completion: Completion[None]) -> None:
-        error = completion.exception()
-        if error is not None:
-            errors.append(error)
-        if next(finished) < count or answer.done():
-            return
-        if errors:
-            answer.set_exception(errors[0])
-        else:
-            answer.set_result(result)
-
-    return done
-
-
-def _now_or_later(answer: Completion[Any]) -> Any:
-    """The answer if it is there, or else a future, which a server takes for one."""
-    return answer.result() if answer.done() else answer.future()
 
 
 def _packed(group: Group) -> PackedGroup:

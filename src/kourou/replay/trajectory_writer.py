@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from kourou.courier.patrol import Patrol
 from kourou.errors import KourouError
 from kourou.replay.arrays import Array, np
+from kourou.replay.flusher import flusher
 from kourou.replay.history import ColumnHistory, TrajectoryColumn
-from kourou.replay.layout import ColumnSpec, Leaf, Pattern
+from kourou.replay.layout import ColumnSpec
 from kourou.replay.outgoing import Outgoing
+from kourou.replay.pattern_book import PatternBook
 from kourou.replay.remote import Remote
 from kourou.replay.step_layout import StepLayout
 from kourou.replay.stream import Stream
-from kourou.replay.structure import Path, flatten, path_text
+from kourou.replay.structure import Path, path_text
 
 __all__ = ["TrajectoryWriter"]
 
 _BATCH_ITEMS = 256  # items that are worth a message of their own
 _LONGEST_BLOCK = 64  # rows; longer blocks would waste memory on rows that no item needs any more
-_SEND_AFTER_S = 0.005  # an item is sent after so long even if there are not enough for a message
 
 
 class TrajectoryWriter:
@@ -55,6 +54,7 @@ class TrajectoryWriter:
         self._layout = StepLayout()
         self._stream: Stream | None = None
         self._outgoing = Outgoing(remote, max_in_flight_items)
+        self._book = PatternBook(self, remote)
         self._patterns: dict[Any, int] = {}
         self._history: Any = None
         self._open_row: int | None = None  # of a step that is not complete
@@ -62,7 +62,7 @@ class TrajectoryWriter:
         self._episode_steps = 0
         self._closed = False
         self._lock = threading.RLock()
-        _flusher.watch(self)
+        flusher.watch(self)
 
     def __enter__(self) -> TrajectoryWriter:  # noqa: PYI034 - typing has Self from Python 3.11 on
         return self
@@ -230,69 +230,25 @@ class TrajectoryWriter:
                     key: Any = name, part.column, len(rows), rows.step
                     base = rows.start
                     if part.source is not self or not rows or rows.step < 0 or base < stream.oldest or stream.missing:
-                        self._check_part(stream, part)
+                        self._book.check_part(stream, part)
                         base = min(rows)
                 else:
-                    base, key = self._describe(stream, trajectory)
+                    base, key = self._book.describe(stream, trajectory)
             else:
-                base, key = self._describe(stream, trajectory)
+                base, key = self._book.describe(stream, trajectory)
             pattern = self._patterns.get(key)
             if pattern is None:
-                pattern = self._patterns[key] = self._register(stream, base, trajectory)
+                pattern = self._patterns[key] = self._book.register(stream, base, trajectory)
             if pattern not in items.checked:
-                self._check_signature(table, pattern, trajectory)
+                self._book.check_signature(table, trajectory)
                 items.checked.add(pattern)
             made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
             if outgoing.pending >= _BATCH_ITEMS:
                 outgoing.make_room()
                 self._send(stream)
             elif outgoing.pending == 1:
-                _flusher.patrol.call()
+                flusher.wake()
             return made
-
-    def _describe(self, stream: Stream, trajectory: Any) -> tuple[int, Any]:
-        """The first step of an item, and what tells items of different patterns apart."""
-        structure, parts = flatten(trajectory)
-        for path, part in zip(structure.paths, parts, strict=True):
-            if not isinstance(part, TrajectoryColumn):
-                raise TypeError(
-                    f"the trajectory's{path_text(path)} is a {type(part).__name__}, no part of the writer's history"
-                )
-            self._check_part(stream, part)
-        if not parts:
-            raise ValueError("an item has at least one array")
-        base = min(min(part.rows) for part in parts)
-        key = tuple((part.column, tuple(row - base for row in part.rows), part.squeeze) for part in parts)
-        return base, (structure, key)
-
-    def _check_part(self, stream: Stream, part: TrajectoryColumn) -> None:
-        rows = part.rows
-        if part.source is not self:
-            raise ValueError("a part of another writer's history")
-        if not rows:
-            raise ValueError("an array of an item has at least one step")
-        if min(rows[0], rows[-1]) < stream.oldest or (rows.__class__ is tuple and min(rows) < stream.oldest):
-            raise ValueError(f"a step that is not kept any more: only {stream.steps - stream.oldest} are")
-        if stream.missing and any(part.column in stream.missing.get(row, ()) for row in rows):
-            raise ValueError(f"a step that lacks{path_text(stream.columns[part.column].path)}")
-
-    def _register(self, stream: Stream, base: int, trajectory: Any) -> int:
-        structure, parts = flatten(trajectory)
-        leaves = []
-        for part in parts:
-            rows: range | tuple[int, ...] = tuple(row - base for row in part.rows)
-            step = rows[1] - rows[0] if len(rows) > 1 else 1
-            regular = range(rows[0], rows[0] + step * len(rows), step) if step else range(0)
-            leaves.append(Leaf(part.column, regular if tuple(regular) == rows else rows, part.squeeze))
-        return self._remote.register(Pattern(stream.store, structure, tuple(leaves)))
-
-    def _check_signature(self, table: str, pattern: int, trajectory: Any) -> None:
-        signature = self._remote.facts(table).signature
-        if signature is not None:
-            structure, parts = flatten(trajectory)
-            signature.check(
-                structure, [(part.dtype, part.shape) for part in parts], f"table {table} (pattern {pattern})"
-            )
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
@@ -408,26 +364,5 @@ class TrajectoryWriter:
         with self._lock:
             stream = self._stream
             assert stream is not None  # noqa: S101 - there is a history, so there is a stream; for the type checker
-            self._check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
+            self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
             return stream.arrays[column][stream.rows(steps)]
-
-
-class _Flusher:
-    """Sends the last items of writers that have no more to write, or take their time."""
-
-    def __init__(self) -> None:
-        self._writers: weakref.WeakSet[TrajectoryWriter] = weakref.WeakSet()
-        self._lock = threading.Lock()
-        self.patrol = Patrol(self._attend, "kourou-replay-flusher")
-
-    def watch(self, writer: TrajectoryWriter) -> None:
-        with self._lock:
-            self._writers.add(writer)
-
-    def _attend(self) -> float | None:
-        with self._lock:
-            writers = list(self._writers)
-        return _SEND_AFTER_S if any([writer.send_pending() for writer in writers]) else None  # noqa: C419 - all of them
-
-
-_flusher = _Flusher()

@@ -1,0 +1,46 @@
+"""The thread that sends the last items of writers which have no more to write, or take their time."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Protocol
+
+from kourou.courier.patrol import Patrol
+
+__all__ = ["flusher"]
+
+_SEND_AFTER_S = 0.005  # an item is sent after so long even if there are not enough for a message
+
+
+class Sender(Protocol):
+    """A writer, as the flusher sees it."""
+
+    def send_pending(self) -> bool:
+        """Send what waits; whether there was anything, or may have been."""
+
+
+class Flusher:
+    """One for a process; its thread starts with the first item."""
+
+    def __init__(self) -> None:
+        self._writers: weakref.WeakSet[Sender] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._patrol = Patrol(self._attend, "kourou-replay-flusher")
+
+    def watch(self, writer: Sender) -> None:
+        """Look after a writer for as long as it lives."""
+        with self._lock:
+            self._writers.add(writer)
+
+    def wake(self) -> None:
+        """Some writer has items to be sent."""
+        self._patrol.call()
+
+    def _attend(self) -> float | None:
+        with self._lock:
+            writers = list(self._writers)
+        return _SEND_AFTER_S if any([writer.send_pending() for writer in writers]) else None  # noqa: C419 - all of them
+
+
+flusher = Flusher()
