@@ -1,0 +1,33 @@
+"""Launchers for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kourou.spmd import Launcher
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Launcher]:
+    """A launcher of two workers with gloo whose zygote the module's tests share."""
+    with Launcher(["localhost"], workers_per_host=2, backend="gloo").set_logging_handlers(None) as launcher:
+        yield launcher
+
+
+@pytest.fixture
+def gloo2(shared: Launcher) -> Iterator[Launcher]:
+    """The same, with the fields it had at first when the test ends."""
+    before = {name: value for name, value in vars(shared).items() if not name.startswith("_")}
+    yield shared
+    vars(shared).update(before)
+
+
+@pytest.fixture(autouse=True)
+def log_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where log files go, should a test have some."""
+    path = tmp_path / "logs of spmd"
+    monkeypatch.setenv("KOUROU_LOG_DIR", str(path))
+    return path

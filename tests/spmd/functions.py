@@ -1,0 +1,161 @@
+"""What the tests run in workers; imported there by name."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+FOREVER_S = 600
+
+
+def sum_of_ranks() -> tuple[int, float]:
+    total = torch.tensor([float(dist.get_rank())])
+    dist.all_reduce(total)
+    return dist.get_rank(), total.item()
+
+
+def variables(*names: str) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in names}
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def parent() -> int:
+    return os.getppid()
+
+
+def rank() -> int:
+    return int(os.environ["RANK"])
+
+
+def fail_in_a_collective() -> None:
+    if dist.get_rank() == 1:
+        raise ValueError("rank one has had enough")
+    dist.barrier()
+
+
+class OddError(Exception):
+    def __init__(self, code: int, *, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+        self.code = code
+
+
+def raise_odd_error() -> None:
+    raise OddError(7, detail="odd")
+
+
+def die(how: str) -> None:
+    """In a collective, rank 1 leaves in one of many ways."""
+    if dist.get_rank() == 1:
+        print("last words", file=sys.stderr)
+        if how == "SIGSEGV":
+            ctypes.string_at(0)
+        elif how.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, how))
+        elif how.startswith("os._exit"):
+            os._exit(int(how[9:-1]))
+        else:
+            sys.exit(int(how[9:-1]))
+    dist.barrier()
+
+
+def die_with_grandchild(path: Path) -> None:
+    if rank() == 0:
+        child = subprocess.Popen(["sleep", str(FOREVER_S)], start_new_session=True)
+        path.write_text(str(child.pid), encoding="ascii")
+    else:
+        while not path.exists():
+            time.sleep(0.01)
+        os._exit(5)
+    time.sleep(FOREVER_S)
+
+
+def announce_and_wait(folder: Path) -> None:
+    (folder / f"{rank()}.pid").write_text(str(os.getpid()), encoding="ascii")
+    time.sleep(FOREVER_S)
+
+
+def fail_until(path: Path, attempts: int) -> int:
+    """Rank 0 is killed in its first attempts."""
+    if rank() == 0:
+        tried = int(path.read_text(encoding="ascii")) if path.exists() else 0
+        path.write_text(str(tried + 1), encoding="ascii")
+        if tried + 1 < attempts:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return rank()
+
+
+def talk(lines: int) -> None:
+    for number in range(lines):
+        print(f"line {number}")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("my.logger").warning("a record\nof two lines")
+    logging.getLogger("my.logger").debug("not shown")
+    print("the end, without a newline", end="")
+
+
+def talk_and_crash(lines: int) -> None:
+    for number in range(lines):
+        print(f"line {number} {'x' * 60}")
+    print("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def use_the_environment() -> tuple[int, float]:
+    """As Accelerate, Lightning and plain scripts do: the group is made by the function itself."""
+    dist.init_process_group("gloo")
+    answer = sum_of_ranks()
+    dist.destroy_process_group()
+    return answer
+
+
+def is_initialized() -> bool:
+    return dist.is_initialized()
+
+
+def shape_and_pages(state: dict[str, Any]) -> tuple[int, int, int]:
+    """Elements, private bytes before and after the function looked at them."""
+    seen = sum(int(value.sum()) for value in state.values())
+    return seen, sum(value.numel() for value in state.values()), _private_bytes()
+
+
+def change_own_copy(values: torch.Tensor) -> float:
+    before = values.clone()
+    values += rank() + 1
+    return float((values - before).sum())
+
+
+def _private_bytes() -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+
+
+def ones(elements: int) -> torch.Tensor:
+    return torch.ones(elements)
+
+
+def nested() -> list[tuple[int, float]]:
+    from kourou.spmd import Launcher
+
+    with Launcher(["localhost"], workers_per_host=2, backend="gloo").set_logging_handlers(None) as launcher:
+        return list(launcher.run(sum_of_ranks).results["localhost"])
+
+
+def not_picklable() -> Any:
+    return (number for number in range(3))

@@ -1,0 +1,124 @@
+"""Workers that fail: who is to blame, what is told of it, and that nobody is left."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kourou.errors import RemoteError, SerializationError
+from kourou.spmd import Launcher, WorkerFailedError
+from polling import alive, marked, until
+from spmd import functions
+
+WITHIN_S = 1.0
+LONG_S = 20.0
+
+
+@pytest.mark.parametrize(
+    "how", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit(0)", "os._exit(9)", "sys.exit(3)", "sys.exit(0)"]
+)
+def test_every_way_to_die_is_typed_and_soon_known(gloo2: Launcher, how: str) -> None:
+    # Given a zygote that is up
+    gloo2.run(functions.rank)
+    base = time.monotonic()
+    gloo2.run(functions.sum_of_ranks)
+    usual_s = time.monotonic() - base
+    # When
+    started = time.monotonic()
+    with pytest.raises(WorkerFailedError) as caught:
+        gloo2.run(functions.die, how)
+    # Then: as soon as a run without failure, and no later than a second more
+    assert time.monotonic() - started < WITHIN_S + usual_s
+    error = caught.value
+    assert (error.rank, error.hostname, error.local_rank) == (1, "localhost", 1)
+    if how.startswith("SIG"):
+        assert (error.signal, error.code) == (how, None)
+    else:
+        assert (error.signal, error.code) == (None, int(how.partition("(")[2][:-1]))
+    assert "last words" in error.last_lines
+    assert "last words" in str(error)
+    assert pickle.loads(pickle.dumps(error)).rank == 1
+
+
+def test_an_exception_keeps_its_class_and_what_it_holds(gloo2: Launcher) -> None:
+    with pytest.raises(functions.OddError) as caught:
+        gloo2.run(functions.raise_odd_error)
+    assert isinstance(caught.value, RemoteError)
+    assert caught.value.code == 7
+    assert str(caught.value) == "odd (7)"
+
+
+def test_a_result_that_cannot_be_sent_is_named(gloo2: Launcher) -> None:
+    with pytest.raises(SerializationError, match=r"not_picklable of rank [01]"):
+        gloo2.run(functions.not_picklable)
+
+
+def test_an_argument_that_cannot_be_sent_is_named_before_anything_starts(gloo2: Launcher) -> None:
+    with pytest.raises(SerializationError, match="lock"):
+        gloo2.run(functions.variables, {"a lock": threading.Lock()})  # type: ignore[arg-type]
+
+
+def test_the_zygote_survives_failures(gloo2: Launcher) -> None:
+    zygote = gloo2.run(functions.parent).rank(0)
+    with pytest.raises(WorkerFailedError):
+        gloo2.run(functions.die, "SIGKILL")
+    assert gloo2.run(functions.parent).rank(0) == zygote
+
+
+def test_a_zygote_that_was_killed_is_replaced(gloo2: Launcher) -> None:
+    zygote = gloo2.run(functions.parent).rank(0)
+    os.kill(zygote, signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(zygote), LONG_S)
+    assert gloo2.run(functions.parent).rank(0) != zygote
+
+
+def test_retries_are_for_infrastructure_only(gloo2: Launcher, tmp_path: Path) -> None:
+    gloo2.retries = 1
+    with pytest.raises(functions.OddError):
+        gloo2.run(functions.raise_odd_error)
+    with pytest.raises(WorkerFailedError):
+        gloo2.run(functions.fail_until, tmp_path / "attempts", 3)
+    assert (tmp_path / "attempts").read_text(encoding="ascii") == "2"
+
+
+LAUNCHER = """
+    import os, sys, time
+    import kourou.spmd
+
+    def work(folder):
+        import subprocess
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
+        open(os.path.join(folder, os.environ["RANK"]), "w").close()
+        time.sleep(600)
+
+    kourou.spmd.Launcher(["localhost"], workers_per_host=2, backend=None).run(work, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_no_process_is_left_when_the_launcher_ends(tmp_path: Path, runs_dir: Path, number: signal.Signals) -> None:
+    # Given a launcher whose workers have children
+    script, folder = tmp_path / "launcher.py", tmp_path / "started"
+    script.write_text(textwrap.dedent(LAUNCHER), encoding="utf-8")
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, str(script), str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as launcher:
+        until(lambda: len(list(folder.iterdir())) == 2, LONG_S)
+        assert len(marked(runs_dir)) >= 6
+        # When
+        launcher.send_signal(number)
+        # Then
+        until(lambda: not marked(runs_dir), 5.0)
+        assert launcher.wait(LONG_S) != 0
+    assert not any(alive(process) for process in marked(runs_dir))

@@ -1,0 +1,134 @@
+"""What workers print: files, the launcher's loggers, handlers and callbacks of the user's."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from kourou.spmd import Launcher, Line, default_handlers, only_from
+from kourou.spmd.lines import parse
+from kourou.spmd.log_handlers import LogFolder, log_level
+from kourou.spmd.places import Host
+from spmd import functions
+
+STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:([A-Z]+): (.*)")
+
+
+def test_every_worker_and_agent_has_a_file(gloo2: Launcher, log_dir: Path) -> None:
+    gloo2.set_logging_handlers("auto").run(functions.talk, 3)
+    (folder,) = log_dir.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["localhost.log", "localhost[0].log", "localhost[1].log"]
+    text = (folder / "localhost[1].log").read_text(encoding="utf-8")
+    found = STAMPED.findall(text)
+    assert [line for line in found if line != ("ERROR", "to stderr")] == [
+        ("INFO", "line 0"),
+        ("INFO", "line 1"),
+        ("INFO", "line 2"),
+        ("WARNING", "a record"),
+        ("INFO", "the end, without a newline"),
+    ]
+    assert ("ERROR", "to stderr") in found
+    assert "of two lines" in text
+    assert "not shown" not in text
+    assert "rank 1 (localhost[1]) returned" in (folder / "localhost.log").read_text(encoding="utf-8")
+
+
+def test_the_first_worker_speaks_through_the_launchers_loggers(
+    gloo2: Launcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOUROU_LOG_DIR", "")
+    with caplog.at_level(logging.INFO):
+        gloo2.set_logging_handlers("auto").run(functions.talk, 1)
+    names = {record.name for record in caplog.records}
+    assert names == {"kourou.spmd.localhost", "kourou.spmd.localhost.0"}
+    assert {(r.hostname, r.local_rank) for r in caplog.records} == {  # type: ignore[attr-defined]
+        ("localhost", None),
+        ("localhost", 0),
+    }
+
+
+def test_handlers_of_the_users_get_records_that_say_who_spoke(gloo2: Launcher, log_dir: Path) -> None:
+    # Given
+    records: list[logging.LogRecord] = []
+    closed: list[bool] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    def factory() -> list[logging.Handler]:
+        handler = Keeper(logging.WARNING)
+        handler.addFilter(only_from("localhost", 1))
+        return [handler]
+
+    # When
+    gloo2.set_logging_handlers(factory).run(functions.talk, 1)
+    # Then
+    assert {(r.levelname, r.getMessage()) for r in records} == {
+        ("WARNING", "a record\nof two lines"),
+        ("ERROR", "to stderr"),
+    }
+    assert {r.local_rank for r in records} == {1}  # type: ignore[attr-defined]
+    assert closed == [True]
+    assert not log_dir.exists()
+
+
+def test_a_callback_gets_every_line_in_order(gloo2: Launcher) -> None:
+    lines: list[Line] = []
+    gloo2.set_on_output(lines.append).run(functions.talk, 100)
+    for rank in range(2):
+        own = [line.text for line in lines if line.rank == rank and line.stream == "stdout"]
+        assert own == [*(f"line {number}" for number in range(100)), "the end, without a newline"]
+    assert {line.logger for line in lines if line.text.startswith("a record")} == {"my.logger"}
+
+
+def test_a_callback_that_raises_is_told_once_and_ends_nothing(
+    gloo2: Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(line: Line) -> None:
+        raise ArithmeticError("of the callback")
+
+    assert gloo2.set_on_output(fail).run(functions.rank).results == {"localhost": [0, 1]}
+    assert capsys.readouterr().err.count("ArithmeticError: of the callback") == 1
+
+
+@pytest.mark.parametrize(("text", "level"), [("debug", 10), ("WARNING", 30), (" 15 ", 15)])
+def test_the_level_is_a_name_or_a_number(monkeypatch: pytest.MonkeyPatch, text: str, level: int) -> None:
+    monkeypatch.setenv("KOUROU_LOG_LEVEL", text)
+    assert log_level() == level
+
+
+def test_a_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOUROU_LOG_LEVEL", "loud")
+    with pytest.raises(ValueError, match="loud"):
+        log_level()
+
+
+def test_the_names_of_torchrunx_are_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KOUROU_LOG_DIR")
+    monkeypatch.setenv("TORCHRUNX_LOG_DIR", str(tmp_path / "theirs"))
+    handlers = default_handlers([Host(name="a", workers=1, local=True)])
+    for handler in handlers:
+        handler.close()
+    assert len(list((tmp_path / "theirs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a\nb", "ü", "::1", "a%2Fb"])
+def test_hosts_of_hostile_names_have_files_of_their_own(tmp_path: Path, name: str) -> None:
+    folder = LogFolder(tmp_path, [], logging.INFO)
+    path = folder.file_of(name, 0)
+    assert path.parent == tmp_path
+    folder.close()
+
+
+@pytest.mark.parametrize("text", ["\x1e", "\x1e[1]", "\x1enull", '\x1e["x", "y", "z"]', "\x1e{", "plain", ""])
+def test_a_line_that_only_looks_like_a_record_is_a_line(text: str) -> None:
+    line = parse(text, "stdout", hostname="h", rank=0, local_rank=0)
+    assert (line.text, line.stream, line.level) == (text, "stdout", logging.INFO)

@@ -1,0 +1,184 @@
+"""What a run gives, and what its workers find."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from kourou.spmd import Launcher, LaunchResult
+from polling import until
+from spmd import functions
+
+LONG_S = 20.0
+
+
+def test_results_come_by_rank_and_by_host(gloo2: Launcher) -> None:
+    result = gloo2.run(functions.sum_of_ranks)
+    assert result.results == {"localhost": [(0, 1.0), (1, 1.0)]}
+    assert (
+        result.rank(1) == result.index("localhost", 1) == result.index(hostname="localhost", local_rank=1) == (1, 1.0)
+    )
+
+
+def test_places_that_are_none_are_refused() -> None:
+    result = LaunchResult({"a": [1, 2], "b": [3]})
+    assert result.rank(2) == 3
+    for wrong in (-1, 3):
+        with pytest.raises(IndexError, match="ranks 0 to 2"):
+            result.rank(wrong)
+    with pytest.raises(KeyError, match="its hosts are a, b"):
+        result.index("c", 0)
+    with pytest.raises(IndexError):
+        result.index("b", 1)
+
+
+def test_loopback_addresses_are_hosts_of_their_own() -> None:
+    with Launcher(["127.0.0.1", "127.0.0.2"], [1, 2], backend="gloo").set_logging_handlers(None) as launcher:
+        assert launcher.run(functions.sum_of_ranks).results == {
+            "127.0.0.1": [(0, 3.0)],
+            "127.0.0.2": [(1, 3.0), (2, 3.0)],
+        }
+        names = ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        seen = [tuple(v.values()) for host in launcher.run(functions.variables, *names).results.values() for v in host]
+        assert seen == [("0", "0", "1"), ("1", "0", "2"), ("1", "1", "2")]
+
+
+def test_workers_know_their_place(gloo2: Launcher) -> None:
+    environment = gloo2.run(functions.environment).rank(1)
+    expected = {"RANK": "1", "LOCAL_RANK": "1", "GROUP_RANK": "0", "ROLE_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
+    expected |= {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}
+    assert {name: environment[name] for name in expected} == expected
+    assert 0 < int(environment["MASTER_PORT"]) < 1 << 16
+
+
+def test_libraries_that_make_the_group_themselves_find_the_rendezvous(gloo2: Launcher) -> None:
+    gloo2.backend = None
+    assert gloo2.run(functions.use_the_environment).rank(1) == (1, 1.0)
+    assert gloo2.run(functions.is_initialized).rank(0) is False
+
+
+def test_variables_are_inherited_and_extra_ones_count_more_and_the_file_most(
+    gloo2: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SPMD_A", "SPMD_B", "SPMD_C"):
+        monkeypatch.setenv(name, "inherited")
+    gloo2.extra_env_vars = {"SPMD_B": "extra", "SPMD_C": "extra", "odd name": "a 'b'\n\"c\" $HOME"}
+    gloo2.env_file = tmp_path / "env"
+    (tmp_path / "env").write_text("SPMD_C=$SPMD_B-file", encoding="utf-8")
+    seen = gloo2.run(functions.variables, "SPMD_A", "SPMD_B", "SPMD_C", "odd name").rank(0)
+    assert list(seen.values()) == ["inherited", "extra", "extra-file", "a 'b'\n\"c\" $HOME"]
+
+
+def test_variables_that_torch_reads_at_its_import_reach_it(gloo2: Launcher) -> None:
+    gloo2.extra_env_vars = {"OMP_NUM_THREADS": "1"}
+    assert gloo2.run(torch.get_num_threads).results == {"localhost": [1, 1]}
+    gloo2.extra_env_vars = {"OMP_NUM_THREADS": "2"}
+    assert gloo2.run(torch.get_num_threads).results == {"localhost": [2, 2]}
+
+
+def test_a_worker_starts_where_its_launcher_is(
+    gloo2: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a 'b' \"c\"\n$d"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert gloo2.run(os.getcwd).rank(1) == str(folder)
+    monkeypatch.setattr(sys, "argv", ["script", "--flag"])
+    assert gloo2.run(functions.variables).rank(0) == {}
+
+
+def test_workers_are_forked_from_one_zygote_that_stays(gloo2: Launcher) -> None:
+    first, second = gloo2.run(functions.parent), gloo2.run(functions.parent)
+    assert len({*first.results["localhost"], *second.results["localhost"]}) == 1
+
+
+def test_large_arguments_are_there_once_for_all_workers(gloo2: Launcher) -> None:
+    # Given 256 MB, which no worker may hold by itself
+    state = {"a": torch.ones(32 << 20), "b": torch.ones(32 << 20)}
+    size = sum(value.nbytes for value in state.values())
+    seen = gloo2.run(functions.shape_and_pages, state).results["localhost"]
+    assert [value[:2] for value in seen] == [(64 << 20, 64 << 20)] * 2
+    assert all(private < size // 2 for _, _, private in seen)
+
+
+def test_what_a_worker_changes_is_its_own(gloo2: Launcher) -> None:
+    values = torch.zeros(1 << 20)
+    assert gloo2.run(functions.change_own_copy, values).results["localhost"] == [float(1 << 20), float(2 << 20)]
+    assert not values.any()
+
+
+def test_large_results_are_mapped_and_may_be_changed(gloo2: Launcher) -> None:
+    result = gloo2.run(functions.ones, 8 << 20).rank(1)
+    result += 1
+    assert result.sum().item() == 2 * (8 << 20)
+    assert gloo2.run(functions.ones, 0).rank(0).numel() == 0
+
+
+def test_a_launcher_may_be_pickled_and_used_again_after_its_close() -> None:
+    launcher = Launcher(["localhost"], workers_per_host=1, backend=None).set_logging_handlers(None)
+    with launcher:
+        assert launcher.run(functions.rank).rank(0) == 0
+    copy = pickle.loads(pickle.dumps(launcher))
+    assert copy == launcher
+    with launcher, copy:
+        assert launcher.run(functions.rank).rank(0) == copy.run(functions.rank).rank(0) == 0
+
+
+def test_a_launcher_that_is_dropped_takes_its_zygote_along() -> None:
+    # Given
+    launcher = Launcher(["localhost"], workers_per_host=1, backend=None).set_logging_handlers(None)
+    zygote = launcher.run(functions.parent).rank(0)
+    assert psutil.pid_exists(zygote)
+    # When
+    del launcher
+    gc.collect()
+    # Then
+    until(lambda: not psutil.pid_exists(zygote), LONG_S)
+
+
+def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
+    launcher = Launcher(["localhost"], workers_per_host=2, backend=None).set_logging_handlers(None)
+    with launcher:
+        running = launcher.submit(functions.announce_and_wait, tmp_path)
+        until(lambda: len(list(tmp_path.glob("*.pid"))) == 2, LONG_S)
+    assert running.cancelled()
+
+
+def test_a_second_run_takes_no_second(gloo2: Launcher) -> None:
+    gloo2.run(functions.sum_of_ranks)
+    durations = []
+    for _ in range(3):
+        started = time.monotonic()
+        gloo2.run(functions.sum_of_ranks)
+        durations.append(time.monotonic() - started)
+    assert min(durations) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("worker_timeout", 0, "worker_timeout"),
+        ("agent_timeout", float("inf"), "agent_timeout"),
+        ("retries", -1, "retries"),
+        ("copy_env_vars", "PATH", "tuple of patterns"),
+        ("workers_per_host", 0, "workers_per_host"),
+        ("hostnames", [], "hostnames"),
+    ],
+)
+def test_fields_without_meaning_are_refused(gloo2: Launcher, field: str, value: object, words: str) -> None:
+    setattr(gloo2, field, value)
+    with pytest.raises(ValueError, match=words):
+        gloo2.run(functions.rank)
+
+
+def test_what_is_no_function_is_refused(gloo2: Launcher) -> None:
+    with pytest.raises(TypeError, match="a function and its arguments"):
+        gloo2.run("train")  # type: ignore[arg-type]
