@@ -83,7 +83,7 @@ class Client:
         with self._lock:
             if self._remote is not None:
                 self._remote.close()
-                self._remote = None
+                self._remote = self._inserter = None
         self._calls.close()
 
     # -- inserting --------------------------------------------------------------------------------------------------

@@ -21,21 +21,33 @@ class Sender(Protocol):
 
 
 class Flusher:
-    """One for a process; its thread starts with the first item."""
+    """One for a process; its thread starts with the first item, and ends with the last writer."""
 
     def __init__(self) -> None:
         self._writers: weakref.WeakSet[Sender] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._patrol = Patrol(self._attend, "kourou-replay-flusher")
+        self._patrol: Patrol | None = None
 
     def watch(self, writer: Sender) -> None:
-        """Look after a writer for as long as it lives."""
+        """Look after a writer until it is closed or gone."""
         with self._lock:
             self._writers.add(writer)
+            if self._patrol is None:
+                self._patrol = Patrol(self._attend, "kourou-replay-flusher")
+
+    def forget(self, writer: Sender) -> None:
+        """A writer was closed. With the last one, the thread ends."""
+        with self._lock:
+            self._writers.discard(writer)
+            if not self._writers and self._patrol is not None:
+                self._patrol.stop()
+                self._patrol = None
 
     def wake(self) -> None:
         """Some writer has items to be sent."""
-        self._patrol.call()
+        patrol = self._patrol
+        if patrol is not None:
+            patrol.call()
 
     def _attend(self) -> float | None:
         with self._lock:

@@ -55,6 +55,7 @@ class Remote:
     def close(self) -> None:
         """Tell the server that nobody is here any more."""
         self.calls.futures.close_session(self.session.number)
+        self._mirrors.clear()
 
     def facts(self, table: str) -> TableFacts:
         """What is known of a table.

@@ -73,7 +73,8 @@ class Rows:
         return RowsHandle(pid=os.getpid(), descriptor=self._descriptor, inode=inode, rows=len(self.array))
 
     def close(self) -> None:
-        """Let go of the file. Mappings stay valid."""
+        """Let go of the memory. Other processes' mappings stay valid."""
+        self.array = _array(self._spec, bytearray(), 0)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

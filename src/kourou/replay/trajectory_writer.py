@@ -219,10 +219,9 @@ class TrajectoryWriter:
             if items is None or not priority >= 0:
                 items = outgoing.check(table, priority)
             stream = self._stream
-            if stream is None or self._closed:
-                raise ValueError(
-                    "there are no steps to make an item of" if not self._closed else "the writer is closed"
-                )
+            if stream is None:
+                self._check_open()
+                raise ValueError("there are no steps to make an item of")
             if trajectory.__class__ is dict and len(trajectory) == 1:
                 ((name, part),) = trajectory.items()
                 if part.__class__ is TrajectoryColumn and part.rows.__class__ is range:
@@ -315,9 +314,11 @@ class TrajectoryWriter:
             if self._closed:
                 return
             self._closed = True
+            flusher.forget(self)
             if self._stream is not None:
                 self._stream.end()
                 self._send(self._stream)
+                self._stream = None
 
     def send_pending(self) -> bool:
         """Send what waits; whether there was anything. For the thread that does so when the writer's own is busy."""
@@ -363,6 +364,7 @@ class TrajectoryWriter:
         """A copy of those steps of a column."""
         with self._lock:
             stream = self._stream
-            assert stream is not None  # noqa: S101 - there is a history, so there is a stream; for the type checker
+            if stream is None:
+                raise ValueError("the writer is closed")
             self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
             return stream.arrays[column][stream.rows(steps)]
