@@ -9,6 +9,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -98,7 +99,7 @@ def test_a_node_that_calls_one_that_ended_gets_the_same_error(launch_type, runni
     path = Path(os.environ["KOUROU_RUNS_DIR"]).parent / "told"
     program.add_node(lp.PyNode(call, ended, str(path)), label="caller")
     running(program, launch_type)
-    assert "ended/0 has ended" in until(lambda: path.exists() and path.read_text(encoding="utf-8"), WAIT_S)
+    until(lambda: path.exists() and "ended/0 has ended" in path.read_text(encoding="utf-8"), WAIT_S)
 
 
 @pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
@@ -203,11 +204,10 @@ def test_every_node_answers_health_checks_and_reflection(launch_type, running):
     for endpoint in endpoints.values():
         with grpc.insecure_channel(endpoint["grpc"]) as channel:
             # When standard clients ask, then each says that it is well, and what it serves.
-            reply = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=WAIT_S, metadata=metadata
-            )
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            reply = health.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S, metadata=metadata)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
-            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
             question = reflection_pb2.ServerReflectionRequest(list_services="")
             (answer,) = stub.ServerReflectionInfo(iter([question]), timeout=WAIT_S, metadata=metadata)
             services = {service.name for service in answer.list_services_response.service}
@@ -247,7 +247,7 @@ def test_calls_without_the_token_are_refused_by_nodes_and_by_the_coordinator(lau
         metadata = [("kourou-token", wrong)] if wrong else []
         with grpc.insecure_channel(coordinator) as channel:
             for method in ("Stop", "Status", "Update", "Report"):
-                call = channel.unary_unary(f"/kourou.v1.Coordinator/{method}")
+                call: Any = channel.unary_unary(f"/kourou.v1.Coordinator/{method}")
                 with pytest.raises(grpc.RpcError) as refused:
                     call(pb.StopRequest(reason="hostile").SerializeToString(), timeout=WAIT_S, metadata=metadata)
                 assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -276,6 +276,7 @@ def test_a_node_that_is_killed_with_sigkill_fails_the_program():
     until(lambda: all(record.state is lp.NodeState.READY for record in run.nodes.values()), WAIT_S)
     # When one is killed.
     pid = run.nodes["node/1"].pid
+    assert pid is not None
     os.kill(pid, signal.SIGKILL)
     # Then the program fails, and names it with its process.
     with pytest.raises(lp.errors.ProgramFailed, match=rf"node/1 was killed by SIGKILL \(pid {pid} on "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -18,21 +19,30 @@ QUICK = lp.StopTimeline(ask_s=5.0)
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
+class Launching:
+    """Launches programs of one kind."""
+
+    def __init__(self, launch_type):
+        self.runs: list[lp.Run] = []
+        self.clients: list[Any] = []
+        self._launch_type = launch_type
+
+    def __call__(self, program, *handles) -> Any:
+        """Launch, and return the clients of the handles."""
+        self.runs.append(lp.launch(program, self._launch_type, stop_timeline=QUICK))
+        made = [handle.dereference() for handle in handles]
+        self.clients += made
+        return made[0] if len(made) == 1 else made
+
+
 @pytest.fixture(params=LAUNCH_TYPES)
 def launch(request):
     """Launches a program; closes clients and stops it at the end."""
-    runs, clients = [], []
-
-    def start(program, *handles):
-        runs.append(lp.launch(program, request.param, stop_timeline=QUICK))
-        clients.extend(handle.dereference() for handle in handles)
-        return clients[-1] if len(handles) == 1 else clients[-len(handles) :]
-
-    start.runs = runs
-    yield start
-    for client in clients:
+    launcher = Launching(request.param)
+    yield launcher
+    for client in launcher.clients:
         client.close()
-    for run in runs:
+    for run in launcher.runs:
         run.stop()
 
 

@@ -140,7 +140,7 @@ def test_a_node_type_of_a_user_s_own_takes_part(launch_type):
 def test_unpicklable_arguments_of_a_custom_node_are_found(launch_type):
     program = lp.Program("custom")
     program.add_node(Custom([print, iter(())]), label="own")  # an iterator can be pickled; a generator cannot
-    program.add_node(Custom({"g": (x for x in ())}), label="bad")
+    program.add_node(Custom({"g": (x for x in "")}), label="bad")
     if launch_type == "local_mt":
         lp.compile_program(program, launch_type)
         return

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+from typing import Any, cast
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_compiling_twice_gives_equal_plans_and_changes_nothing():
     assert first == second
     assert first.to_json() == second.to_json()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        first.program = "other"
+        first.program = "other"  # type: ignore[misc]  # that is what is tested
     assert program.get_all_nodes()[0].run_id is None
 
 
@@ -171,11 +172,8 @@ def test_all_mistakes_are_told_at_once():
     program = _program(threading.Lock(), label="actor")
     other = lp.Program("other").add_node(lp.CourierNode(Server), label="server")
     program.add_node(lp.PyNode(run, other, program.handle_to("nowhere")), label="caller")
-    problems = _problems(
-        program,
-        local_resources={"actr": lp.PythonProcess(), "actor": {"env": {}}},
-        terminal="xterm",
-    )
+    resources: Any = {"actr": lp.PythonProcess(), "actor": {"env": {}}}
+    problems = _problems(program, local_resources=resources, terminal="xterm")
     text = "\n".join(problems)
     assert "local_resources['actr']: the program has no such label; did you mean 'actor'?" in text
     assert "Launch config for actor must be a PythonProcess." in text
@@ -183,12 +181,7 @@ def test_all_mistakes_are_told_at_once():
     assert "caller/0 args[0] is a handle of server/0, which is not in program 'p'" in text
     assert "caller/0 args[1] is a handle of nowhere/0, which is not in program 'p'" in text
     with pytest.raises(lp.errors.PlanError, match="5 mistakes in the program"):
-        lp.compile_program(
-            program,
-            "local_mp",
-            local_resources={"actr": lp.PythonProcess(), "actor": {"env": {}}},
-            terminal="xterm",
-        )
+        lp.compile_program(program, "local_mp", local_resources=resources, terminal="xterm")
 
 
 def test_unpicklable_arguments_of_several_nodes_are_told_at_once():
@@ -224,11 +217,13 @@ def test_the_launch_type_comes_from_the_argument_the_environment_or_the_default(
 
 
 def test_launch_starts_nothing_when_there_are_mistakes(runs_dir):
-    for wrong in (lp.Program("void"), "no program", [], [lp.Program("void"), lp.Program("void")]):
+    void = lp.Program("void")
+    wrongs: list[Any] = [void, "no program", [], [void, void]]
+    for wrong in wrongs:
         with pytest.raises(lp.errors.PlanError):
             lp.launch(wrong, "local_mp")
     with pytest.raises(lp.errors.PlanError, match="XManager"):
-        lp.launch(_program(), "local_mp", {"node": object()})
+        lp.launch(_program(), "local_mp", cast("None", {"node": object()}))
     assert not runs_dir.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 
@@ -21,10 +22,18 @@ def node(name, **options):
     return NodePlan(name=name, kind="fake", **options)
 
 
+def _attempted(play, attempt):
+    return ("a/0", attempt) in play.launcher.attempts
+
+
+def _kill(play, name):
+    play.exit(name, None, signal=9, attempt=play.record(name).attempt)
+
+
 @pytest.fixture
 def stage(tmp_path):
     """Makes a stage; ends what a failed test left running."""
-    stages = []
+    stages: list[Stage] = []
 
     def make(*nodes, **options):
         stages.append(Stage(tmp_path / str(len(stages)), *nodes, **options))
@@ -32,15 +41,13 @@ def stage(tmp_path):
 
     yield make
     for made in stages:
-        made.launcher.on["kill"] = lambda name, made=made: made.exit(
-            name, None, signal=9, attempt=made.record(name).attempt
-        )
+        made.launcher.on["kill"] = functools.partial(_kill, made)
         made.director.request_stop("the test is over", "test", at_once=True)
         assert made.ended()
         assert made.director.crash is None
 
 
-VERDICTS = {
+VERDICTS: dict[str, tuple[dict, str, str]] = {
     "finished": ({"code": 0, "outcome": Outcome(kind="finished")}, "FINISHED", "finished"),
     "stopped": ({"code": 0, "outcome": Outcome(kind="stopped")}, "FINISHED", "finished"),
     "raised": ({"code": 1, "outcome": RAISED}, "FAILED", "raised ValueError: x"),
@@ -114,7 +121,7 @@ def test_a_restart_is_a_new_attempt_of_the_same_name(stage):
     # When it fails as often as it may.
     for attempt in (1, 2):
         play.exit("a/0", None, signal=9, attempt=attempt)
-        until(lambda attempt=attempt: ("a/0", attempt + 1) in play.launcher.attempts, WAIT_S)
+        until(functools.partial(_attempted, play, attempt + 1), WAIT_S)
         assert play.record("a/0").state is NodeState.STARTING
         assert play.record("a/0").attempt == attempt + 1
     # And once more.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -26,7 +27,9 @@ def ready(record):
 
 def test_wait_returns_at_once_when_it_holds_and_none_when_the_time_passed():
     directory = Directory([NodeRecord(name="a/0", state=NodeState.READY)])
-    assert directory.wait("a/0", ready, 0).name == "a/0"
+    found = directory.wait("a/0", ready, 0)
+    assert found is not None
+    assert found.name == "a/0"
     started = time.monotonic()
     assert directory.wait("a/0", lambda record: False, 0.05) is None
     assert directory.wait("unknown/0", lambda record: True, 0.05) is None
@@ -36,7 +39,7 @@ def test_wait_returns_at_once_when_it_holds_and_none_when_the_time_passed():
 
 def test_wait_wakes_when_the_record_changes():
     directory = Directory([NodeRecord(name="a/0")])
-    found = []
+    found: list[Any] = []
     waiter = threading.Thread(target=lambda: found.append(directory.wait("a/0", ready, WAIT_S)))
     waiter.start()
     directory.put(NodeRecord(name="b/0", state=NodeState.READY))
@@ -51,14 +54,14 @@ class Control:
     """A coordinator, its server, and a client of it that plays a node."""
 
     def __init__(self):
-        self.asked = []
-        self.told = []
+        self.asked: list[tuple[str, str]] = []
+        self.told: list[str] = []
         self.coordinator = Coordinator(
             [NodeRecord(name="a/0", attempt=1), NodeRecord(name="b/0")],
             on_change=lambda record: None,
             on_stop_request=lambda reason, origin: self.asked.append((reason, origin)),
         )
-        self.server = CoordinatorServer(self.coordinator, token="secret", status=lambda: None)
+        self.server = CoordinatorServer(self.coordinator, token="secret", status=lambda: cast("Any", None))
         self.client = self.connect("secret")
 
     def connect(self, token, attempt=1):
@@ -142,7 +145,7 @@ def test_without_the_token_nothing_is_taken(control):
     assert control.asked == []
     stranger.close()
     with grpc.insecure_channel(control.server.address) as channel:
-        call = channel.unary_stream("/kourou.v1.Coordinator/Attach")
+        call: Any = channel.unary_stream("/kourou.v1.Coordinator/Attach")
         with pytest.raises(grpc.RpcError) as refused:
             list(call(b"\xff\xff not a message", timeout=WAIT_S))
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pickle
+from typing import Any
 
 import pytest
 
@@ -85,10 +86,13 @@ def test_maybe_dereference_resolves_what_can_be_and_leaves_the_rest(monkeypatch)
 def test_a_deferred_is_constructed_once_and_with_resolved_arguments(monkeypatch):
     _, handle = _server()
     monkeypatch.setattr(type(handle), "dereference", lambda self: "client")
-    made = []
-    deferred = lp.Deferred(
-        lambda *args, **kwargs: made.append((args, kwargs)) or len(made), handle, [lp.Deferred(list)]
-    )
+    made: list[Any] = []
+
+    def make(*args, **kwargs):
+        made.append((args, kwargs))
+        return len(made)
+
+    deferred = lp.Deferred(make, handle, [lp.Deferred(list)])
     assert lp.maybe_dereference([deferred, deferred]) == [1, 1]
     assert made == [(("client", [[]]), {})]
 
@@ -120,7 +124,7 @@ def test_a_deferred_that_fails_says_where_it_was_written_and_may_be_tried_again(
 
 
 def test_a_deferred_is_constructed_in_each_process_anew():
-    deferred = lp.Deferred(dict, a=1)
+    deferred: lp.Deferred[Any] = lp.Deferred(dict, a=1)
     travelled = pickle.loads(pickle.dumps(deferred))
     assert travelled.dereference() == {"a": 1}
     assert travelled.dereference() is not deferred.dereference()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import cast
 
 import pytest
 
@@ -26,21 +27,26 @@ class FakeRun:
         return None
 
 
+class Handler:
+    """A signal handler that records what reaches it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, number, frame):
+        self.seen.append(number)
+
+
 @pytest.fixture
 def own_handler():
     """A handler that was there before, and records what reaches it."""
     assert not [run for run in interrupts._runs if not run.ended]
     interrupts.restore_if_idle()
-    seen = []
-
-    def handler(number, frame):
-        seen.append(number)
-
+    handler = Handler()
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    handler.seen = seen
     yield handler
     for run in interrupts._runs:
-        run.ended = True
+        cast("FakeRun", run).ended = True
     interrupts.restore_if_idle()
     for number, earlier in before.items():
         signal.signal(number, earlier)

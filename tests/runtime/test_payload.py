@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def test_fifty_nodes_share_one_array_of_ten_megabytes(tmp_path):
         for index in range(50):
             program.add_node(lp.PyNode(run, {"table": array}, index))
     # When the program is compiled and stored.
-    plan = lp.compile_program(program, "local_mp")
+    plan: Any = lp.compile_program(program, "local_mp")
     store_blobs(plan.blobs, tmp_path / "payloads")
     # Then the array is there once, and every node gets it.
     stored = sum(path.stat().st_size for path in (tmp_path / "payloads").iterdir())

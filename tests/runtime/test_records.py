@@ -68,7 +68,9 @@ def test_an_event_survives_the_wire(event):
 
 def test_exit_code_zero_is_told_from_none():
     record = NodeRecord(name="a/0", exit=ExitRecord(node="a/0", attempt=1, state=NodeState.FAILED, cause="x", code=0))
-    assert record_from_proto(record_to_proto(record)).exit.code == 0
+    back = record_from_proto(record_to_proto(record)).exit
+    assert back is not None
+    assert back.code == 0
 
 
 def test_a_description_holds_what_a_person_needs():

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ WAIT_S = 10.0
 @pytest.fixture
 def start():
     """Starts processes and ends them."""
-    started = []
+    started: list[Any] = []
 
     def run(code, **options):
         popen = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, text=True, **options)
@@ -116,7 +117,9 @@ def test_messages_and_descriptors_go_through_a_channel_whole():
     message = {"text": "東京 \udcff", "large": "x" * 3_000_000}
     sender = threading.Thread(target=left.send, args=(message, (write_end,)))
     sender.start()
-    received, fds = right.receive()
+    got = right.receive()
+    assert got is not None
+    received, fds = got
     sender.join()
     assert received == message
     os.write(fds[0], b"through")
