@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
     from kourou.nodes.courier import CourierHandle, CourierNode
     from kourou.nodes.python import PyClassNode, PyNode
+    from kourou.nodes.torch import TorchNode
     from kourou.runtime.broadcast import broadcast
     from kourou.runtime.compile import compile_program
     from kourou.runtime.context import NodeContext, get_context
@@ -65,6 +66,7 @@ _SOURCES = {
     "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
     "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
+    "kourou.nodes.torch": ("TorchNode",),
     "kourou.runtime.broadcast": ("broadcast",),
     "kourou.runtime.compile": ("compile_program",),
     "kourou.runtime.context": ("NodeContext", "get_context"),
@@ -128,6 +130,7 @@ __all__ = [
     "Restart",
     "Run",
     "StopTimeline",
+    "TorchNode",
     "broadcast",
     "compile_program",
     "courier",

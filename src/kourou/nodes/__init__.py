@@ -4,6 +4,7 @@ from kourou.nodes.cacher import CacherNode
 from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.python import PyClassNode, PyNode
+from kourou.nodes.torch import TorchClient, TorchHandle, TorchNode
 
 __all__ = [
     "CacherNode",
@@ -13,4 +14,7 @@ __all__ = [
     "MultiThreadingColocation",
     "PyClassNode",
     "PyNode",
+    "TorchClient",
+    "TorchHandle",
+    "TorchNode",
 ]

@@ -1,4 +1,4 @@
-"""The environment of workers: what is copied, what the user adds, and what tells a worker its place."""
+"""The environment of workers: what is copied, and what the user adds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 
 from kourou.spmd.env_file import read_env_file
-from kourou.spmd.places import Place, Rendezvous
 
-__all__ = ["DEFAULT_ENV_VARS_FOR_COPY", "place_variables", "user_variables"]
+__all__ = ["DEFAULT_ENV_VARS_FOR_COPY", "user_variables"]
 
 DEFAULT_ENV_VARS_FOR_COPY = (
     "PATH",
@@ -52,19 +51,3 @@ def user_variables(
     if env_file is not None:
         variables.update(read_env_file(env_file, {**environ, **variables}))
     return variables
-
-
-def place_variables(place: Place, rendezvous: Rendezvous) -> dict[str, str]:
-    """What torch, and all that knows torchrun, reads to find out where it is."""
-    return {
-        "RANK": str(place.rank),
-        "LOCAL_RANK": str(place.local_rank),
-        "GROUP_RANK": str(place.group_rank),
-        "ROLE_RANK": str(place.rank),
-        "LOCAL_WORLD_SIZE": str(place.local_world_size),
-        "WORLD_SIZE": str(place.world_size),
-        "GROUP_WORLD_SIZE": str(place.group_world_size),
-        "ROLE_WORLD_SIZE": str(place.world_size),
-        "MASTER_ADDR": rendezvous.address,
-        "MASTER_PORT": str(rendezvous.port),
-    }

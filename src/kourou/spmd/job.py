@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from kourou import errors
+from kourou.nodes.ranks import Place, Rendezvous, place_variables
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
-from kourou.spmd.environment import place_variables
 from kourou.spmd.local_host import Task, WorkerEvents
 from kourou.spmd.output import Output
-from kourou.spmd.places import Host, Place, Rendezvous, lay_out
+from kourou.spmd.places import Host, lay_out
 from kourou.spmd.verdict import End, blamed, error_of
 from kourou.spmd.worker import Raised
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from kourou import errors
 from kourou.courier import codec
+from kourou.nodes.process_group import torch_is_there
+from kourou.nodes.ranks import LOOPBACK_INTERFACE
 from kourou.runtime.inventory import Inventory, Request, allocate
 from kourou.spmd.engine import Engine
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
@@ -22,7 +23,6 @@ from kourou.spmd.job import Order
 from kourou.spmd.log_handlers import log_level
 from kourou.spmd.output import HandlerFactory, OnOutput
 from kourou.spmd.places import Host, lay_out
-from kourou.spmd.process_group import torch_is_there
 from kourou.spmd.results import LaunchResult
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ class Launcher:
             raise errors.MissingExtra("torch", "torch")
         env = user_variables(os.environ, copy=self.copy_env_vars, extra=self.extra_env_vars, env_file=self.env_file)
         if all(host.local for host in hosts) and "GLOO_SOCKET_IFNAME" not in {*os.environ, *env}:
-            # Or gloo looks this machine's name up, which fails where it is in no DNS.
-            env["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+            env["GLOO_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
         return Order(
             hosts=tuple(hosts),
             env=env,

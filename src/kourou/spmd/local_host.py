@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from kourou.nodes.process_group import bind, torch_is_there
+from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import Preload
 from kourou.runtime.records import ProcessExit
 from kourou.runtime.supervisor import Supervisor
 from kourou.spmd import parcel
-from kourou.spmd.places import Place, Rendezvous
-from kourou.spmd.process_group import bind, torch_is_there
 
 __all__ = ["LocalHost", "Task", "WorkerEvents"]
 
@@ -89,7 +89,7 @@ class LocalHost:
         Raises:
             OSError: this host does not have that address.
         """
-        listener = bind(address, max(world_size, socket.SOMAXCONN))
+        listener = bind(address, world_size)
         with self._lock:
             self._listeners[run] = listener
         return Rendezvous(address=address, port=listener.getsockname()[1])

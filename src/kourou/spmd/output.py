@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from kourou.nodes.ranks import Place
 from kourou.spmd.lines import Line, parse
 from kourou.spmd.log_handlers import LogFolder, default_handlers, make_record
-from kourou.spmd.places import Host, Place
+from kourou.spmd.places import Host
 
 __all__ = ["HandlerFactory", "OnOutput", "Output"]
 

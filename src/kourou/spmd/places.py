@@ -1,11 +1,13 @@
-"""Who is who in a run: hosts, ranks, and where ranks meet."""
+"""The hosts of a run, and who runs where."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-__all__ = ["Host", "Place", "Rendezvous", "lay_out"]
+from kourou.nodes.ranks import Place
+
+__all__ = ["Host", "lay_out"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,32 +19,6 @@ class Host:
     workers: int
     local: bool
     """It is this machine."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where one worker stands."""
-
-    rank: int
-    local_rank: int
-    group_rank: int
-    """The number of its host."""
-    hostname: str
-    world_size: int
-    local_world_size: int
-    group_world_size: int
-    """How many hosts there are."""
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} ({self.hostname}[{self.local_rank}])"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rendezvous:
-    """Where rank 0 listens for the others. The port was bound before anybody was told of it."""
-
-    address: str
-    port: int
 
 
 def lay_out(hosts: Sequence[Host]) -> list[Place]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from kourou import errors
 from kourou.courier import failures
+from kourou.nodes.ranks import Place
 from kourou.runtime.records import ProcessExit, describe_signal
-from kourou.spmd.places import Place
 from kourou.spmd.worker import Raised
 
 __all__ = ["End", "blamed", "error_of"]

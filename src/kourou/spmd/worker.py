@@ -5,21 +5,23 @@ The zygote that a worker is forked from has torch imported and nothing of it in 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kourou.courier import codec, failures
+from kourou.nodes.process_group import Backend, grouped, reach_store, serve_store, torch_is_there
+from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime import interpreter
 from kourou.runtime.life import exited
 from kourou.spmd import parcel
 from kourou.spmd.lines import MarkHandler
-from kourou.spmd.places import Place, Rendezvous
-from kourou.spmd.process_group import joined
 
 __all__ = ["Raised", "Returned", "run"]
 
@@ -54,13 +56,7 @@ def run(boot: dict[str, Any]) -> int:
         function, args, kwargs = call
         os.close(call_fd)
         name = getattr(function, "__qualname__", name)
-        with joined(
-            place,
-            rendezvous,
-            backend=boot["backend"],
-            timeout_s=boot["timeout_s"],
-            listener=listeners[0] if listeners else None,
-        ):
+        with _joined(place, rendezvous, boot["backend"], boot["timeout_s"], *listeners):
             parcel.write(answer_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
     except SystemExit as error:
         _end_soon()
@@ -74,6 +70,21 @@ def run(boot: dict[str, Any]) -> int:
         return 1
     interpreter.finish()
     return 0
+
+
+@contextlib.contextmanager
+def _joined(
+    place: Place, rendezvous: Rendezvous, backend: Backend | None, timeout_s: float, *listeners: int
+) -> Iterator[None]:
+    """Be in the run's process group, if there is one; in rank 0, serve the store in any case."""
+    store = serve_store(rendezvous, place.world_size, *listeners) if listeners and torch_is_there() else None
+    if backend is None:
+        yield
+        del store
+        return
+    store = store or reach_store(rendezvous, place.world_size)
+    with grouped(store, place, backend=backend, timeout_s=timeout_s):
+        yield
 
 
 def _end_soon() -> None:

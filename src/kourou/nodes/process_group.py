@@ -1,0 +1,108 @@
+"""The torch process group of some workers: made without a race for a port, and taken down when they are done.
+
+Rank 0 serves torch's store on a socket that was bound before anybody was told its port. It does so where no group is
+asked for as well: a library that calls ``init_process_group("env://")`` by itself finds that store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.util
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from kourou.nodes.ranks import Place, Rendezvous
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
+
+__all__ = ["Backend", "assemble", "bind", "grouped", "reach_store", "serve_store", "torch_is_there"]
+
+Backend: TypeAlias = Literal["nccl", "gloo", "mpi", "ucc"]
+
+_STORE_S = 300.0  # for parts of a rendezvous; a worker that dies in it ends it before that, by the others' hands
+_POLL_S = 0.005  # rank 0 asks its own store, and a wait inside of torch would let no signal through
+
+
+def torch_is_there() -> bool:
+    """Whether torch is installed; it is not imported for that."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def bind(address: str, backlog: int) -> socket.socket:
+    """A listening socket on a free port of an address, to be handed to rank 0.
+
+    Raises:
+        OSError: this host does not have that address.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.bind((address, 0))
+        listener.listen(max(backlog, socket.SOMAXCONN))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve_store(rendezvous: Rendezvous, world_size: int, listener: int) -> TCPStore:
+    """Rank 0's store, served on the socket of descriptor ``listener``, which it takes over."""
+    # multi_tenant: who asks for a store on the same port in this process gets this one.
+    return _store(rendezvous, world_size, is_master=True, master_listen_fd=listener, multi_tenant=True)
+
+
+def reach_store(rendezvous: Rendezvous, world_size: int) -> TCPStore:
+    """The store, as the other ranks have it."""
+    return _store(rendezvous, world_size)
+
+
+def assemble(store: TCPStore, place: Place) -> None:
+    """Say that this rank is there; rank 0 returns when all are."""
+    _meet(store, place, "here")
+
+
+@contextlib.contextmanager
+def grouped(store: TCPStore, place: Place, *, backend: Backend, timeout_s: float) -> Iterator[None]:
+    """While entered, this worker belongs to torch's default process group.
+
+    Args:
+        store: where the ranks meet.
+        place: who this is.
+        backend: of the group.
+        timeout_s: of the group's operations.
+    """
+    import torch.distributed as dist  # noqa: PLC0415 - slow to import, and imported already in most who call this
+
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("kourou", store),  # type: ignore[attr-defined]  # it is public, but not declared so
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=datetime.timedelta(seconds=timeout_s),
+    )
+    yield  # when it raises, the process ends at once: a group whose members are gone may not let itself be destroyed
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _meet(store, place, "left")  # rank 0 goes last: watchdogs of the others still read its store
+
+
+def _meet(store: TCPStore, place: Place, key: str) -> None:
+    store.add(f"kourou/{key}", 1)
+    while place.rank == 0 and store.add(f"kourou/{key}", 0) < place.world_size:
+        time.sleep(_POLL_S)
+
+
+def _store(rendezvous: Rendezvous, world_size: int, **options: Any) -> TCPStore:
+    import torch.distributed as dist  # noqa: PLC0415 - slow to import, and imported already in most who call this
+
+    return dist.TCPStore(  # type: ignore[attr-defined]  # it is public, but not declared so
+        rendezvous.address,
+        rendezvous.port,
+        world_size,
+        wait_for_workers=False,
+        timeout=datetime.timedelta(seconds=_STORE_S),
+        **options,
+    )

@@ -1,0 +1,147 @@
+"""Groups of torch's ranks as nodes of a program."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import kourou as lp
+from kourou.errors import GraphError, ProgramFailed
+from polling import until
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+FAST_STOP = lp.StopTimeline(ask_s=2, interrupt_s=1, terminate_s=1)
+WITHIN_S = 60.0  # two ranks import torch, and this machine may be busy
+
+
+class Learner:
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+        self.started_with = self._sum(1.0)  # the group is there already
+
+    def step(self, value: float) -> float:
+        return self._scale * self._sum(value + dist.get_rank())
+
+    def where(self) -> tuple[int, str, int, int]:
+        return int(os.environ["RANK"]), lp.get_context().name, os.getpid(), lp.get_context().attempt
+
+    def world_size_at_the_start(self) -> float:
+        return self.started_with
+
+    def fail(self) -> None:
+        os._exit(3)
+
+    def _sum(self, value: float) -> float:
+        total = torch.tensor([value])
+        dist.all_reduce(total)
+        return total.item()
+
+
+def drive(learner: Any) -> None:
+    assert learner.all.world_size_at_the_start() == [2.0, 2.0]
+    assert learner.all.step(1.0) == [30.0, 30.0]
+    assert [answer[:2] for answer in learner.all.where()] == [(0, "learner/0:0"), (1, "learner/0:1")]
+    assert learner.where()[0] == 0
+    assert learner.futures.where().result(WITHIN_S)[0] == 0
+    assert learner.ranks[1].where()[0] == 1
+    lp.stop()
+
+
+def test_a_class_is_served_by_all_ranks() -> None:
+    program = lp.Program("torch")
+    learner = program.add_node(lp.TorchNode(Learner, 2, 10.0, backend="gloo"), label="learner")
+    program.add_node(lp.PyNode(drive, learner), label="driver")
+    run = lp.launch(program, "local_mp", stop_timeline=FAST_STOP)
+    run.wait(timeout_s=WITHIN_S)
+    assert {name: str(record.state) for name, record in run.nodes.items()} == {
+        "learner/0": "FINISHED",
+        "learner/0:0": "FINISHED",
+        "learner/0:1": "FINISHED",
+        "driver/0": "FINISHED",
+    }
+
+
+def train(expected: float) -> None:
+    total = torch.tensor([float(dist.get_rank() + 1)])
+    dist.all_reduce(total)
+    assert total.item() == expected
+
+
+def test_a_function_ends_the_node_when_it_has_returned_everywhere() -> None:
+    program = lp.Program("torch")
+    program.add_node(lp.TorchNode(train, 2, 3.0, backend="gloo"), label="train")
+    run = lp.launch(program, "local_mp", stop_timeline=FAST_STOP)
+    run.wait(timeout_s=WITHIN_S)
+    assert str(run.nodes["train/0"].state) == "FINISHED"
+
+
+def fail_in_a_collective() -> None:
+    if dist.get_rank() == 1:
+        raise ValueError("rank one has had enough")
+    dist.barrier()
+
+
+def test_the_error_of_one_rank_is_the_nodes_while_the_others_sit_in_a_collective() -> None:
+    program = lp.Program("torch")
+    program.add_node(lp.TorchNode(fail_in_a_collective, 2, backend="gloo"), label="train")
+    with pytest.raises(ProgramFailed, match="ValueError: rank one has had enough"):
+        lp.launch(program, "local_mp", stop_timeline=FAST_STOP).wait(timeout_s=WITHIN_S)
+
+
+def test_the_ranks_start_again_as_one_and_find_each_other() -> None:
+    program = lp.Program("torch")
+    with program.group("learner", on_failure=lp.Restart(max_times=1, backoff_s=0.01)):
+        learner = program.add_node(lp.TorchNode(Learner, 2, 1.0, backend="gloo"))
+    with lp.launch(program, "local_mp", stop_timeline=FAST_STOP) as run:
+        client = learner.dereference()
+        before = client.all.where()
+        # When one rank dies
+        client.ranks[1].futures.fail()
+        # Then both are new
+        until(lambda: run.nodes["learner/0"].attempt == 2 and str(run.nodes["learner/0"].state) == "READY", WITHIN_S)
+        after = learner.dereference().all.where()
+        assert [answer[3] for answer in after] == [2, 2]
+        assert not {answer[2] for answer in before} & {answer[2] for answer in after}
+        assert learner.dereference().all.step(0.0) == [1.0, 1.0]
+
+
+def test_a_stop_reaches_ranks_that_work_for_ever() -> None:
+    program = lp.Program("torch")
+    program.add_node(lp.TorchNode(work_for_ever, 2, backend=None), label="train")
+    with lp.launch(program, "local_mp", stop_timeline=FAST_STOP) as run:
+        until(lambda: str(run.nodes["train/0"].state) == "READY", WITHIN_S)
+    assert str(run.nodes["train/0"].state) in {"FINISHED", "KILLED"}
+
+
+def work_for_ever() -> None:
+    assert os.environ["WORLD_SIZE"] == "2"
+    while True:
+        time.sleep(0.01)
+
+
+def test_threads_cannot_be_ranks() -> None:
+    program = lp.Program("torch")
+    program.add_node(lp.TorchNode(train, 2, 3.0, backend="gloo"), label="train")
+    with pytest.raises(ProgramFailed, match="launch with local_mp"):
+        lp.launch(program, "local_mt", stop_timeline=FAST_STOP).wait(timeout_s=WITHIN_S)
+
+
+@pytest.mark.parametrize("number", [0, -1, True, "2"])
+def test_numbers_that_are_none_are_refused(number: Any) -> None:
+    with pytest.raises(GraphError, match="num_workers"):
+        lp.TorchNode(train, number)
+
+
+def test_a_function_answers_no_calls() -> None:
+    program = lp.Program("torch")
+    train_node = program.add_node(lp.TorchNode(train, 2, 3.0), label="train")
+    program.add_node(lp.PyNode(drive, train_node), label="driver")
+    with pytest.raises(lp.errors.PlanError, match="serves no methods"):
+        lp.compile_program(program)
+    assert lp.TorchNode(train, 2).describe() == "TorchNode(2 × train)"
