@@ -17,11 +17,11 @@ Nothing in this module waits, locks, or knows what a socket is.
 from __future__ import annotations
 
 import functools
-import mmap
 import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from kourou.courier.recycling import own_memory
 from kourou.errors import ProtocolError
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Place",
     "body_size",
     "make_frame",
-    "own_memory",
     "pack",
     "payload_size",
 ]
@@ -145,11 +144,6 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
     size = len(name) + _ENTRY_SIZE * len(bulk) + body_size(body)
     inline[0] = _pack_head(size, kind, flags, len(name), len(bulk), call_id, number)
     return [b"".join(inline), *follow]
-
-
-def own_memory(size: int) -> memoryview:
-    """Private writable memory. Large memory is mapped, so pages that never fill are never touched."""
-    return memoryview(mmap.mmap(-1, size) if size > 1 << 20 else bytearray(size))
 
 
 class _Unfinished(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 from kourou.courier.codec import Payload
 from kourou.courier.connection import Connection
 from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.frames import own_memory
+from kourou.courier.recycling import own_memory
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target
 from kourou.courier.wire import Wire

@@ -10,9 +10,7 @@ and lends out their blocks as buffers; when the last user of a buffer is gone, t
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
-import functools
 import mmap
 import os
 import pickle
@@ -21,9 +19,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kourou.courier.frames import Buffer, own_memory
+from kourou.courier.frames import Buffer
+from kourou.courier.recycling import block_size, loan_type, own_memory
 from kourou.errors import ProtocolError
 
 __all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]
@@ -45,12 +44,8 @@ def default_limit() -> int:
     return min(_DEFAULT_LIMIT, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 
 
-def _block_size(size: int) -> int:
-    """The size of the block for ``size`` bytes: four sizes for each power of two, so at most a fifth is wasted."""
-    if size <= SMALLEST_BLOCK:
-        return SMALLEST_BLOCK
-    step = 1 << ((size - 1).bit_length() - 3)
-    return -(-size // step) * step
+def _rounded(size: int) -> int:
+    return block_size(max(size, SMALLEST_BLOCK))
 
 
 def _map(descriptor: int, size: int) -> mmap.mmap:
@@ -109,7 +104,7 @@ class Arena:
         if size < SMALLEST_BLOCK:
             return None
         with self._lock:
-            found = self._take(_block_size(size))
+            found = self._take(_rounded(size))
         if found is None:
             return None
         segment, offset = found
@@ -265,8 +260,8 @@ class Window:
             self.returns.append(key)
             self._returned()
             return copy
-        loan = _loan_type(mapping.block_size).from_buffer(mapping.memory, offset)
-        loan.window, loan.key = self, key
+        loan = loan_type(mapping.block_size).from_buffer(mapping.memory, offset)
+        loan.owner, loan.key = self, key
         self._lent[key] = mapping.block_size
         self._bytes += mapping.block_size
         return pickle.PickleBuffer(loan).raw()[:size]  # raw(): plain bytes, where ctypes has a format of its own
@@ -276,18 +271,3 @@ class Window:
         self._bytes -= self._lent.pop(key, 0)
         self.returns.append(key)
         self._returned()
-
-
-@functools.cache
-def _loan_type(block_size: int) -> Any:
-    """The class of a block on loan: an object that exports its memory and notices when nobody uses it any more.
-
-    NumPy and others keep the exporter of the memory they use alive, not the memoryview they were given, so the
-    exporter has to be an object of ours; in Python, that is a ctypes array.
-    """
-    return type("Loan", (ctypes.c_ubyte * block_size,), {"__del__": _give_back, "window": None, "key": None})
-
-
-def _give_back(loan: Any) -> None:
-    if loan.window is not None:
-        loan.window.take_back(loan.key)
