@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
+from kourou.runtime import context
 from e2e.launching import Script
 from polling import until
 
@@ -110,14 +111,25 @@ def test_the_launcher_can_stop_its_program_twice(ask, launch_type):
     assert run.nodes["server/0"].state is lp.NodeState.FINISHED
 
 
-@pytest.mark.usefixtures("no_leaks")
-def test_stop_of_the_launcher_needs_a_program():
+def test_a_launcher_without_a_program_has_nothing_to_stop(monkeypatch):
+    monkeypatch.setattr(context, "_ended_stop", None)  # as if no test before this one had launched a program
     with pytest.raises(lp.errors.NotInProgram):
         lp.stop()
     with pytest.raises(lp.errors.NotInProgram):
         lp.wait_for_stop(0)
     with pytest.raises(lp.errors.NotInProgram):
         lp.register_stop_handler(print)
+
+
+def test_a_launcher_sees_that_its_program_has_stopped_after_the_end():
+    # Given a program that has ended by itself
+    program = lp.Program("brief")
+    program.add_node(lp.PyNode(print, "over"), label="node")
+    lp.launch(program, "local_mt").wait(timeout_s=WAIT_S)
+    # Then a launcher that polls sees the end, and may ask for it once more
+    assert lp.wait_for_stop(0)
+    assert lp.stop_event().is_set()
+    lp.stop()
 
 
 @pytest.mark.usefixtures("no_leaks")

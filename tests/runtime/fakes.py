@@ -12,7 +12,7 @@ from kourou.runtime.coordinator import Coordinator
 from kourou.runtime.director import Director
 from kourou.runtime.logs import NodeLogs, Terminal
 from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan
-from kourou.runtime.records import NodeRecord, Outcome, ProcessExit
+from kourou.runtime.records import NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
 from kourou.runtime.termination import StopTimeline
 from polling import until
@@ -89,9 +89,11 @@ class Stage:
         self.folder.close()
         self.gave_back.set()
 
-    def start(self) -> None:
+    def start(self, *, ready: bool = True) -> None:
         self.director.start(self.launcher)
         until(lambda: len(self.launcher.attempts) >= len(self.plan.nodes), WAIT_S)
+        for node in self.plan.nodes if ready else ():
+            self.coordinator.change(node.name, 1, state=NodeState.READY)
 
     def exit(
         self,

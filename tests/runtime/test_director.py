@@ -210,6 +210,20 @@ def test_the_timeline_insists_step_by_step(stage):
     assert [(e["reason"], e["origin"]) for e in events if e["event"] == "stop"] == [("enough", "somebody")]
 
 
+def test_a_node_that_is_still_starting_is_interrupted_at_once(stage):
+    # Given a node in its constructor, and one that is ready.
+    play = stage(node("late/0"), node("ready/0"), stop=StopTimeline(ask_s=60.0))
+    play.start(ready=False)
+    play.coordinator.change("ready/0", 1, state=NodeState.READY)
+    play.launcher.on = {"interrupt": lambda name: play.exit(name, 0, outcome=Outcome(kind="stopped"))}
+    # When the program is stopped.
+    play.director.request_stop("enough", "test")
+    play.finish("ready/0")
+    # Then only the first is not given the time that nodes have to end by themselves.
+    assert play.ended()
+    assert play.asked("interrupt") == ["late/0"]
+
+
 def test_at_once_kills_without_asking_even_during_a_stop(stage):
     play = stage(node("a/0"), stop=StopTimeline(ask_s=60.0))
     play.start()

@@ -142,6 +142,7 @@ def live_run(binding: Binding, stop: StopState) -> Iterator[None]:
             _bindings.pop(binding.run_id, None)
             _live_stops.pop(binding.run_id, None)
             _ended_stop = stop
+        stop.release()  # a program that ended by itself has stopped, too
         binding.disconnect()
 
 

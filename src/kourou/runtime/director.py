@@ -333,7 +333,9 @@ class Director:
             record = self._coordinator.directory.get(name)
             if record is not None and record.state is not NodeState.STOPPING:
                 self._coordinator.change(name, record.attempt, state=NodeState.STOPPING)
-                if record.state is NodeState.STARTING:  # its constructor cannot poll, and nobody needs the object
+                # A constructor cannot poll, and nobody needs its object any more. A thread is given its time all the
+                # same: it might be torn out of the opening of a socket, which would stay.
+                if record.state is NodeState.STARTING and not self._plan.launch_type.threads:
                     self._assured_launcher.interrupt(name)
         self._timers = []  # no restarts any more
         for record in self._coordinator.directory.all():
