@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kourou.errors import AgentFailedError, WorkerFailedError
+from kourou.spmd.arguments import add_launcher_arguments, launcher_from_args
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY
 from kourou.spmd.future import LaunchFuture
 from kourou.spmd.launcher import Launcher
@@ -19,6 +20,8 @@ __all__ = [
     "Line",
     "RedirectHandler",
     "WorkerFailedError",
+    "add_launcher_arguments",
     "default_handlers",
+    "launcher_from_args",
     "only_from",
 ]

@@ -16,8 +16,8 @@ from kourou.spmd.places import Host
 
 __all__ = ["Hostnames", "WorkersPerHost", "is_this_machine", "resolve_hostnames", "resolve_hosts"]
 
-Hostnames: TypeAlias = "list[str] | Literal['auto', 'slurm']"
-WorkersPerHost: TypeAlias = "int | list[int] | Literal['cpu', 'gpu']"
+Hostnames: TypeAlias = list[str] | Literal["auto", "slurm"]
+WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
 
 _SCONTROL_S = 30.0  # a controller under load may take seconds
 

@@ -16,7 +16,7 @@ from kourou.spmd.places import Host
 
 __all__ = ["HandlerFactory", "OnOutput", "Output"]
 
-HandlerFactory: TypeAlias = "Callable[[], list[logging.Handler]] | Literal['auto'] | None"
+HandlerFactory: TypeAlias = Callable[[], list[logging.Handler]] | Literal["auto"] | None
 OnOutput: TypeAlias = Callable[[Line], None]
 
 
