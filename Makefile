@@ -37,7 +37,7 @@ demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evalua
 	$(BIN)/python $(DEMO) $(ARGS)
 
 test: $(DEV_STAMP) ## Run the tests, ARGS="-k name" for some of them
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 soak: $(DEV_STAMP) ## Run the tests that take minutes
 	$(BIN)/pytest -m soak $(ARGS)

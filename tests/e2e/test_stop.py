@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
-from kourou.runtime import context
 from e2e.launching import Script
+from kourou.runtime import context
 from polling import until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
