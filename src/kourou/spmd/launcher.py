@@ -48,7 +48,7 @@ class Launcher:
     the job. Rank 0 is on the first. Loopback addresses such as 127.0.0.2 are hosts of their own on this machine."""
     workers_per_host: int | list[int] | Literal["cpu", "gpu"] = "gpu"
     """Workers on every host, or one number for each, or one for every CPU or GPU that a host lets us use."""
-    ssh_config_file: str | os.PathLike[str] | None = None
+    ssh_config_file: str | Path | None = None
     """For ssh; None: the user's and the system's."""
     backend: Literal["nccl", "gloo", "mpi", "ucc"] | None = "nccl"
     """Of torch's process group, which is set up around the function. None: there is none."""
@@ -60,7 +60,7 @@ class Launcher:
     """Patterns of names: these variables are copied to other hosts. Workers of this one inherit all."""
     extra_env_vars: dict[str, str] | None = None
     """Variables on top of the copied ones."""
-    env_file: str | os.PathLike[str] | None = None
+    env_file: str | Path | None = None
     """A file of NAME=value lines on top of both; read here, and the same on every host."""
     retries: int = 0
     """How often a run is repeated after a failure that its function did not raise (a killed worker, a lost host)."""
