@@ -259,7 +259,7 @@ def test_a_sampler_draws_exactly_as_many_as_it_may(serve: Serve, connect: Connec
         sizes = []
         for taken, batch in enumerate(batches, 1):
             sizes.append(len(batch))
-            until(lambda: client.server_info()["t"].samples == min(30, sum(sizes) + 12), 10)  # noqa: B023 - called at once
+            until(lambda: client.server_info()["t"].samples == min(30, sum(sizes) + 12), 10)
             assert taken <= 8
     assert sizes == [4] * 7 + [2]
     assert client.server_info()["t"].samples == 30

@@ -92,6 +92,7 @@ class Stream:
         self._bases.clear()
         self.leased.clear()
         self.left = 0
+        self._sent = self.steps
 
     def place(self, step: int) -> tuple[int, int]:
         """The block and the row in it where a kept step lies."""

@@ -1,0 +1,272 @@
+"""Writers, against lists of steps."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kourou.errors import DeadlineExceeded, SignatureError, TableNotFound
+from kourou.replay import Client, Server, Table, TensorSpec
+from kourou.replay.rate_limiters import MinSize
+from kourou.replay.selectors import Fifo, Prioritized
+from polling import until
+from replay.conftest import Connect, Serve
+
+COLUMNS = {
+    "a": lambda step: np.full(3, step, np.int32),
+    "b": lambda step: np.array(step / 2),
+    "c": lambda step: np.array([[step, -step]], np.int16),
+}
+# Which columns a step has, in how many parts it comes, and the items that are made after it: (column, start, stop).
+STEPS = st.lists(
+    st.tuples(
+        st.lists(st.lists(st.sampled_from("abc"), max_size=3, unique=True), min_size=1, max_size=3),
+        st.lists(
+            st.lists(
+                st.tuples(st.sampled_from("abc"), st.integers(-5, -1), st.integers(-4, 1)), min_size=1, max_size=3
+            ),
+            max_size=2,
+        ),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=14,
+)
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server([Table("t", Fifo(), Fifo(), 1000, MinSize(1))]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["local", "grpc"])
+def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
+    with Client(server.address, lane=request.param) as client:
+        yield client
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(keep=st.integers(1, 5), length=st.sampled_from([None, 1, 2, 3]), steps=STEPS)
+def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912 - everything that a writer can be asked for
+    client: Client, keep: int, length: int | None, steps: list[tuple[list[list[str]], list[Any], bool]]
+) -> None:
+    client.reset("t")
+    written: list[dict[str, np.ndarray]] = []
+    expected: list[dict[str, list[Any]]] = []
+    with client.trajectory_writer(keep) as writer:
+        if length is not None:
+            writer.configure(("zzz",), num_keep_alive_refs=1, max_chunk_length=length)
+        started = False
+        for parts, items, ends in steps:
+            step: dict[str, np.ndarray] = {}
+            names = [[name for name in part if name not in earlier] for part, earlier in _with_earlier(parts)]
+            names = [part for part in names if part]
+            if not names:
+                continue
+            number = next(_numbers) % 1000
+            written.append(step)
+            for index, part in enumerate(names):
+                data = {name: COLUMNS[name](number) for name in part}
+                step.update(data)
+                writer.append(data, partial_step=index < len(names) - 1)
+                started = True
+            kept = written[-keep:]
+            for name in writer.history:
+                assert len(writer.history[name]) == len(kept)
+                for position, one in enumerate(kept):
+                    if name in one:
+                        assert np.array_equal(writer.history[name][position].numpy(), one[name])
+                        assert writer.history[name][position].shape == one[name].shape
+                    else:
+                        with pytest.raises(ValueError, match="lacks"):
+                            writer.history[name][position].numpy()
+            for item in items:
+                trajectory = {}
+                wanted = {}
+                for name, start, stop in item:
+                    if name in writer.history:
+                        end = None if stop >= 0 else stop
+                        trajectory[name] = writer.history[name][start:end]
+                        wanted[name] = kept[start:end]
+                whole = all(values and all(name in one for one in values) for name, values in wanted.items())
+                if trajectory and whole:
+                    writer.create_item("t", 1.0, trajectory)
+                    expected.append({name: [one[name] for one in values] for name, values in wanted.items()})
+                elif trajectory:
+                    with pytest.raises(ValueError, match=r"lacks|at least one step"):
+                        writer.create_item("t", 1.0, trajectory)
+            if ends:
+                writer.end_episode()
+                written = []
+        if started:
+            writer.flush()
+    found = [sample.data for sample in client.items("t")]
+    assert len(found) == len(expected)
+    for have, want in zip(found, expected, strict=True):
+        assert have.keys() == want.keys()
+        for name in want:
+            assert np.array_equal(have[name], np.stack(want[name]))
+
+
+def _with_earlier(parts: list[list[str]]) -> Iterator[tuple[list[str], set[str]]]:
+    earlier: set[str] = set()
+    for part in parts:
+        yield part, set(earlier)
+        earlier |= set(part)
+
+
+def test_nested_steps(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(Table.queue("q", 10)))
+    with client.trajectory_writer(2) as writer:
+        for step in range(3):
+            writer.append({"x": [np.array(step), (np.array([step]), {"y": np.array(2.0 * step)})], "z": step})
+        item = {
+            "last": writer.history["x"][1][1]["y"][-2:],
+            "both": [writer.history["z"][-1], writer.history["x"][0][:]],
+        }
+        writer.create_item("q", 1.0, item)
+    (sample,) = client.sample("q")
+    assert sample.data["last"].tolist() == [2.0, 4.0]
+    assert sample.data["both"][0] == 2
+    assert sample.data["both"][1].tolist() == [1, 2]
+
+
+def test_irregular_parts(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(Table.queue("q", 10)))
+    with client.trajectory_writer(8) as writer:
+        for step in range(8):
+            writer.append({"x": np.array(step)})
+        history = writer.history["x"]
+        writer.create_item("q", 1.0, {"even": history[::2], "back": history[::-1], "some": history[[5, 1, 1, -1]]})
+        writer.create_item("q", 1.0, history[-3:][1])
+    first, second = client.sample("q", 2)
+    assert first.data["even"].tolist() == [0, 2, 4, 6]
+    assert first.data["back"].tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert first.data["some"].tolist() == [5, 1, 1, 7]
+    assert second.data == 6
+
+
+def test_items_arrive_without_a_flush(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(Table.queue("q", 10)))
+    with client.trajectory_writer(1) as writer:
+        writer.append({"x": np.array(3)})
+        key = writer.create_item("q", 1.0, {"x": writer.history["x"][-1]})
+        (sample,) = client.sample("q", timeout=10)
+        assert sample.info.key == key
+
+
+def test_mistakes_of_a_writer(serve: Serve, connect: Connect) -> None:
+    signature = {"x": TensorSpec((2, 3), np.float32)}
+    server = serve(Table("t", Prioritized(1.0), Fifo(), 10, MinSize(1), signature=signature), Table.queue("other", 9))
+    client = connect(server)
+    with client.trajectory_writer(3) as writer, client.trajectory_writer(3) as another:
+        with pytest.raises(RuntimeError, match="before the first step"):
+            _ = writer.history
+        step = {"x": np.zeros(3, np.float32)}
+        for _ in range(3):
+            writer.append(step)
+            another.append(step)
+        history = writer.history["x"]
+        with pytest.raises(ValueError, match="float64 but expected float32"):
+            writer.append({"x": np.zeros(3)})
+        with pytest.raises(ValueError, match=r"\(4,\) but expected \(3,\)"):
+            writer.append({"x": np.zeros(4, np.float32)})
+        with pytest.raises(TypeError, match="fixed dtype"):
+            writer.append({"y": object()})
+        writer.append({"x": step["x"]}, partial_step=True)
+        with pytest.raises(ValueError, match="already"):
+            writer.append({"x": step["x"]})
+        writer.append({"y": np.array(1)})
+        assert writer.episode_steps == 4
+        with pytest.raises(IndexError):
+            _ = history[3]
+        with pytest.raises(TableNotFound):
+            writer.create_item("nope", 1.0, {"x": history[:]})
+        for bad in (-1.0, float("nan")):
+            with pytest.raises(ValueError, match="no priority"):
+                writer.create_item("t", bad, {"x": history[-2:]})
+        with pytest.raises(SignatureError, match="shape"):
+            writer.create_item("t", 1.0, {"x": history[:]})
+        with pytest.raises(TypeError, match="no part"):
+            writer.create_item("t", 1.0, {"x": np.zeros(3)})
+        with pytest.raises(ValueError, match="another writer"):
+            writer.create_item("t", 1.0, {"x": another.history["x"][-2:]})
+        with pytest.raises(ValueError, match="at least one step"):
+            writer.create_item("t", 1.0, {"x": history[:0]})
+        old = history[-3:]
+        writer.append(step)
+        with pytest.raises(ValueError, match="not kept"):
+            writer.create_item("other", 1.0, {"x": old})
+        with pytest.raises(RuntimeError, match="before its first step"):
+            writer.configure(("x",), num_keep_alive_refs=1)
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-2:]})
+    assert len(client.sample_batch("t", 2, timeout=10)) == 2
+    with pytest.raises(ValueError, match="closed"):
+        writer.append(step)
+
+
+def test_flushing_takes_no_longer_than_it_may(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(Table.queue("q", 2)))
+    with client.trajectory_writer(1) as writer:
+        for step in range(3):
+            writer.append({"x": np.array(step)})
+            writer.create_item("q", 1.0, {"x": writer.history["x"][-1]})
+        for timeout_ms in (0, 50):
+            with pytest.raises(DeadlineExceeded, match="have not been inserted"):
+                writer.flush(timeout_ms=timeout_ms)
+        with pytest.raises(DeadlineExceeded):
+            writer.end_episode(timeout_ms=10)
+        assert writer.episode_steps == 0
+        assert client.sample_batch("q", 1).data["x"].tolist() == [0]
+        writer.flush(timeout_ms=10_000)
+    assert client.sample_batch("q", 2).data["x"].tolist() == [1, 2]
+
+
+def test_a_writer_does_not_run_ahead_for_ever(serve: Serve, connect: Connect) -> None:
+    # given a table that lets nothing in
+    server = serve(Table.queue("q", 5))
+    client = connect(server)
+    written = []
+
+    def write() -> None:
+        with client.trajectory_writer(1, max_in_flight_items=300) as writer:
+            for step in range(2000):
+                writer.append({"x": np.array(step)})
+                writer.create_item("q", 1.0, {"x": writer.history["x"][-1]})
+                written.append(step)
+
+    # when a writer goes on
+    thread = threading.Thread(target=write)
+    thread.start()
+    until(lambda: server.tables[0].info.waiting_inserts, 10)
+    # then it waits, until there is room
+    batches = [client.sample_batch("q", 100, timeout=20).data["x"]]
+    assert len(written) < 2000
+    batches += [client.sample_batch("q", 100, timeout=20).data["x"] for _ in range(19)]
+    thread.join()
+    assert np.concatenate(batches).tolist() == list(range(2000))
+
+
+def test_long_episodes_of_large_steps_reuse_their_memory(serve: Serve, connect: Connect) -> None:
+    server = serve(Table("t", Fifo(), Fifo(), 20, MinSize(1)))
+    client = connect(server)
+    with client.trajectory_writer(5) as writer:
+        for step in range(3000):
+            writer.append({"x": np.full(2500, step, np.float32)})
+            if step >= 4 and step % 2:
+                writer.create_item("t", 1.0, {"x": writer.history["x"][-5:]})
+    batch = client.items("t")
+    assert [array[:, 7].tolist() for array in batch.data["x"]] == [
+        list(range(last - 4, last + 1)) for last in range(2961, 3001, 2)
+    ]
+    (store,) = server._data.stores
+    assert store.top * store.block_bytes < 160 << 20
