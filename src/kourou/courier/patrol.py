@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable
 
@@ -51,8 +52,8 @@ class Patrol:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is not None:
-                return
+            if self._thread is not None or sys.is_finalizing():
+                return  # at the interpreter's end a new thread never gets to run, and whoever starts it waits for ever
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 thread.start()
