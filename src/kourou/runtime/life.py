@@ -12,7 +12,7 @@ from kourou import errors
 from kourou.runtime.context import NodeContext
 from kourou.runtime.records import Outcome
 
-__all__ = ["Ended", "exited", "interrupt_thread", "live"]
+__all__ = ["Ended", "exited", "forget_interrupt", "interrupt_thread", "live"]
 
 
 class Ended(BaseException):
@@ -46,6 +46,11 @@ def interrupt_thread(thread: threading.Thread) -> None:
     """Raise StopRequested in a thread, as soon as it runs Python code again: no thread can be made to leave a lock."""
     if thread.ident is not None and thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested))
+
+
+def forget_interrupt() -> None:
+    """Take back what :func:`interrupt_thread` did to the calling thread, if that was not raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
 
 
 def exited(error: SystemExit) -> Outcome:

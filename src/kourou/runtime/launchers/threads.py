@@ -6,9 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
+from kourou import errors
 from kourou.runtime import context
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.life import interrupt_thread, live
+from kourou.runtime.life import forget_interrupt, interrupt_thread, live
 from kourou.runtime.records import Outcome, ProcessExit
 
 __all__ = ["Entry", "ThreadLauncher"]
@@ -41,6 +42,8 @@ class ThreadLauncher:
         self._events = events
         self._report = report
         self._threads: dict[str, tuple[threading.Thread, int]] = {}
+        self._interruptible: set[tuple[str, int]] = set()
+        self._interrupted: set[tuple[str, int]] = set()
         self._abandoned: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._inheritance = context.inherit_in_threads()
@@ -57,9 +60,11 @@ class ThreadLauncher:
     def interrupt(self, name: str) -> None:
         """Raise StopRequested in the node's thread, as soon as it runs Python code again."""
         with self._lock:
-            thread, _ = self._threads.get(name, (None, 0))
-        if thread is not None:
-            interrupt_thread(thread)
+            thread, attempt = self._threads.get(name, (None, 0))
+            if thread is not None:
+                self._interrupted.add((name, attempt))
+                if (name, attempt) in self._interruptible:
+                    interrupt_thread(thread)
 
     def terminate(self, name: str) -> None:
         """The same once more: a thread has no other signal."""
@@ -81,12 +86,31 @@ class ThreadLauncher:
             self._inheritance = None  # type: ignore[assignment]
 
     def _live(self, name: str, attempt: int) -> None:
-        node_context = self._contexts(name, attempt)
-        with context.enter_node(node_context):
-            outcome = live(self._entries[name], node_context)
+        outcome: Outcome | None = None
+        settled = abandoned = False
+        while not settled:  # an interrupt may come at any point, just before the node's code and just after it as well
+            try:
+                if outcome is None:
+                    outcome = self._run(name, attempt)
+                with self._lock:
+                    self._interruptible.discard((name, attempt))
+                    abandoned = (name, attempt) in self._abandoned
+                    if not abandoned:
+                        self._threads.pop(name, None)
+                forget_interrupt()
+                settled = True
+            except errors.StopRequested:
+                outcome = outcome or Outcome(kind="stopped")
+        assert outcome is not None  # noqa: S101 - the loop ended
         self._report(name, attempt, outcome)
+        if not abandoned:
+            self._events.on_exited(name, attempt, ProcessExit(code=outcome.code))
+
+    def _run(self, name: str, attempt: int) -> Outcome:
+        node_context = self._contexts(name, attempt)
         with self._lock:
-            if (name, attempt) in self._abandoned:
-                return
-            self._threads.pop(name, None)
-        self._events.on_exited(name, attempt, ProcessExit(code=outcome.code))
+            self._interruptible.add((name, attempt))
+            if (name, attempt) in self._interrupted:
+                return Outcome(kind="stopped")
+        with context.enter_node(node_context):
+            return live(self._entries[name], node_context)
