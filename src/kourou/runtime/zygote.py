@@ -59,8 +59,12 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
     _set_name("kourou-zygote")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # while it imports, nobody listens to the socket
+    if _is_closed(fd):
+        sys.exit("the launcher ended before its first process was started")
     for module in preload:
         importlib.import_module(module)
+    _prctl(_PR_SET_PDEATHSIG, 0)
     gc.collect()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
@@ -205,6 +209,12 @@ class Zygote:
     def _tell(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the launcher is gone; the loop finds out by itself
             self._channel.send(message)
+
+
+def _is_closed(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLHUP)
+    return any(events & select.POLLHUP for _, events in poller.poll(0))
 
 
 def _own_children() -> list[int]:
