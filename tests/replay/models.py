@@ -114,7 +114,7 @@ class ModelTable:
                     self.forfeited += max(0.0, self.limiter.samples_per_insert - item.times_sampled)
                 self.delete(item)
                 applied += 1
-        last = {}
+        last: dict[int, float] = {}
         for key, priority in updates:
             last.pop(key, None)
             last[key] = priority

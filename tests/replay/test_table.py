@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.replay import waiting
 from kourou.replay.hooks import Event, Extension
 from kourou.replay.rate_limiters import MinSize, Queue, RateLimiter, SampleToInsertRatio
 from kourou.replay.records import Items
@@ -300,8 +300,8 @@ def test_long_waits_are_logged_with_the_limiters_numbers(
 ) -> None:
     table = Table.queue("q", 3)
     sample(table)
-    now = waiting.time.monotonic()
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now + 11)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 11)
     with caplog.at_level(logging.WARNING, "kourou.replay"):
         table.drop_unwanted()
         table.drop_unwanted()

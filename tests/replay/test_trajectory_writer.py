@@ -19,7 +19,7 @@ from kourou.replay.selectors import Fifo, Prioritized
 from polling import until
 from replay.conftest import Connect, Serve
 
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "a": lambda step: np.full(3, step, np.int32),
     "b": lambda step: np.array(step / 2),
     "c": lambda step: np.array([[step, -step]], np.int16),

@@ -20,15 +20,18 @@ How it works, from the outside in:
 from __future__ import annotations
 
 from kourou.replay import rate_limiters, selectors
+from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.client import Client
 from kourou.replay.hooks import Event, Extension
 from kourou.replay.samples import ReplaySample, SampleBatch, SampleInfo
 from kourou.replay.server import Server
 from kourou.replay.signature import TensorSpec
-from kourou.replay.table import Table, TableInfo
+from kourou.replay.table import Table
+from kourou.replay.table_info import TableInfo
 from kourou.replay.trajectory_writer import TrajectoryWriter
 
 __all__ = [
+    "Checkpointer",
     "Client",
     "Event",
     "Extension",

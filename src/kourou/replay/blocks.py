@@ -45,6 +45,7 @@ class BlockStore:
         self._free_count = 0
         self._holders = np.zeros(0, np.int32)
         self.owners = np.zeros(0, np.int32)  # by block: the session that may write to it
+        self.versions = np.zeros(0, np.int64)  # by block: how often it was leased
         self.successors = np.zeros(0, np.int32)  # by block: the one in which its stream of steps goes on
 
     @property
@@ -84,6 +85,7 @@ class BlockStore:
         self._top += fresh
         self._holders[blocks] = 1
         self.owners[blocks] = session
+        self.versions[blocks] += 1
         return blocks
 
     def owned_by(self, session: int) -> Integers:
@@ -128,4 +130,5 @@ class BlockStore:
             rows.grow(self._capacity * self.length)
         self._holders = grown(self._holders, self._capacity)
         self.owners = grown(self.owners, self._capacity)
+        self.versions = grown(self.versions, self._capacity)
         self.successors = grown(self.successors, self._capacity)

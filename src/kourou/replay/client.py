@@ -15,7 +15,7 @@ from kourou.replay.remote import Remote
 from kourou.replay.sampler import Sampler
 from kourou.replay.samples import ReplaySample, SampleBatch
 from kourou.replay.structure import flatten
-from kourou.replay.table import TableInfo
+from kourou.replay.table_info import TableInfo
 from kourou.replay.trajectory_writer import TrajectoryWriter
 
 __all__ = ["Client"]
@@ -265,6 +265,15 @@ class Client:
     def reset(self, table: str, timeout: float | None = None) -> None:
         """Delete all items of a table, and let its limiter count from 0."""
         self._call(timeout).reset(table)
+
+    def checkpoint(self, timeout: float | None = None) -> str:
+        """Have the server write a checkpoint; its folder, there. A time-out ends the wait, not the writing.
+
+        Raises:
+            CheckpointError: the server has no checkpointer, or it failed.
+        """
+        path: str = self._calls.with_options(timeout_s=timeout).checkpoint()
+        return path
 
     def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout: float | None = None) -> None:
         """Let a table use another limiter from now on. Whoever may go on does at once."""

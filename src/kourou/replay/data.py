@@ -9,6 +9,7 @@ from kourou.replay.arrays import Array, Integers, Refs, np
 from kourou.replay.blocks import BlockStore
 from kourou.replay.guard import Guard
 from kourou.replay.layout import ColumnSpec, Pattern, block_columns, gather
+from kourou.replay.messages import RowData
 
 __all__ = ["DataStore", "Group"]
 
@@ -82,12 +83,12 @@ class DataStore:
 
     def acquire(self, refs: Refs) -> None:
         """Hold the blocks of items once more."""
-        for store, blocks in self._blocks(refs):
+        for store, blocks in self.blocks(refs):
             store.hold(blocks)
 
     def release(self, refs: Refs) -> None:
         """Let go of the blocks of items."""
-        for store, blocks in self._blocks(refs):
+        for store, blocks in self.blocks(refs):
             store.release(blocks)
 
     def sizes(self, refs: Refs) -> Integers:
@@ -113,6 +114,50 @@ class DataStore:
                 (store.owners[blocks] != session).any() for blocks in self._chain(store, number, part)
             ):
                 raise ValueError("an item of data that its writer does not hold")
+
+    def check_blocks(self, store: int, blocks: Integers, session: int) -> None:
+        """See that a session may write to blocks.
+
+        Raises:
+            ValueError: there are no such blocks, or it may not.
+        """
+        if not 0 <= store < len(self.stores):
+            raise ValueError(f"there is no store {store}")
+        found = self.stores[store]
+        inside = len(blocks) == 0 or 0 <= int(blocks.min()) <= int(blocks.max()) < found.top
+        if not inside or (found.owners[blocks] != session).any():
+            raise ValueError("a block that its writer does not hold")
+
+    def check_rows(self, rows: RowData, session: int) -> None:
+        """See that a session may write these rows, and that they are what the columns take.
+
+        Raises:
+            ValueError: not so.
+        """
+        if not 0 <= rows.store < len(self.stores):
+            raise ValueError(f"there is no store {rows.store}")
+        store = self.stores[rows.store]
+        self.check_blocks(rows.store, rows.rows // store.length, session)
+        for column, values in rows.columns:
+            spec = store.columns[column]
+            if values.dtype != np.dtype(spec.dtype) or values.shape != (len(rows.rows), *spec.shape):
+                raise ValueError(f"rows of {values.dtype}{values.shape[1:]} for a column of {spec.dtype}{spec.shape}")
+
+    def write_rows(self, rows: RowData) -> None:
+        """Write rows that were checked. Needs no guard: they are their writer's own."""
+        arrays = self.stores[rows.store].arrays
+        for column, values in rows.columns:
+            arrays[column][rows.rows] = values
+
+    def link(self, store: int, blocks: Integers, successors: Integers, session: int) -> None:
+        """Note in which blocks a session's stream of steps goes on.
+
+        Raises:
+            ValueError: it may not write to one of them.
+        """
+        self.check_blocks(store, blocks, session)
+        self.check_blocks(store, successors, session)
+        self.stores[store].successors[blocks] = successors
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -140,7 +185,8 @@ class DataStore:
         for store in self.stores:
             store.close()
 
-    def _blocks(self, refs: Refs) -> Iterator[tuple[BlockStore, Integers]]:
+    def blocks(self, refs: Refs) -> Iterator[tuple[BlockStore, Integers]]:
+        """The blocks in which items lie, each as often as items refer to it."""
         for number, _, part in _by_pattern(refs):
             store = self.stores[self.patterns[number].store]
             chain = list(self._chain(store, number, part))  # complete, before anything is let go

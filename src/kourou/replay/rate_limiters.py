@@ -173,6 +173,20 @@ class LimiterState:
         """An item that had been sampled so often was deleted by key from a table that limits how often."""
         self.forfeited += max(0.0, self.limiter.samples_per_insert - times_sampled)
 
+    def rebase(self, *, inserts: int, samples: int, forfeited: float, size: int) -> None:
+        """Go on from counts of an earlier run, with ``size`` items.
+
+        Where those counts would leave both sides waiting under this limiter (it may be another one than then), or one
+        of them for no good reason, ``forfeited`` is chosen so that an insert and a sample may pass, if the bounds are
+        wide enough for both.
+        """
+        limiter = self.limiter
+        self.inserts, self.samples, self.deletes, self.forfeited = inserts, samples, inserts - size, forfeited
+        if size >= limiter.min_size_to_sample:
+            low, high = limiter.min_diff + 1, limiter.max_diff - limiter.samples_per_insert
+            wanted = min(max(self.diff, low), high) if low <= high else min(max(self.diff, limiter.min_diff), low)
+            self.forfeited += self.diff - wanted
+
     def describe(self) -> str:
         """The numbers, for logs: why somebody waits."""
         limiter = self.limiter

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kourou import courier
+from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.data import DataStore
 from kourou.replay.guard import Guard
 from kourou.replay.service import Service
 from kourou.replay.sessions import Sessions
+from kourou.replay.snapshot import restore
 from kourou.replay.table import Table
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ __all__ = ["Server"]
 
 _METHODS = (
     "attend",
+    "checkpoint",
     "close_session",
     "get",
     "insert",
@@ -42,6 +45,7 @@ class Server:
     Args:
         tables: at least one; their names differ, and none of them belongs to another server.
         port: of the gRPC lane; None and 0 let the system choose one that is free.
+        checkpointer: writes checkpoints when a client asks for one. The latest one, if there is any, is read now.
         host: the address to listen on. Anything but loopback lets other hosts connect.
         token: the secret that clients have to show; by default the user's own.
         transport: a :class:`kourou.courier.Server` to answer on, started or not, instead of one of its own. It is
@@ -49,12 +53,14 @@ class Server:
 
     Raises:
         ValueError: no tables, or two of one name.
+        CheckpointError: the latest checkpoint cannot be read, or does not fit the tables.
     """
 
     def __init__(
         self,
         tables: Sequence[Table],
         port: int | None = None,
+        checkpointer: Checkpointer | None = None,
         *,
         host: str = "127.0.0.1",
         token: str | None = None,
@@ -68,7 +74,16 @@ class Server:
         self._tables = tuple(tables)
         guard = Guard()
         self._data = DataStore(guard)
-        self._service = Service(self._tables, guard, self._data, Sessions(guard, self._data))
+        loaded = None if checkpointer is None else checkpointer.load()
+        first = 1 if loaded is None else loaded[0].last_session + 1
+        sessions = Sessions(guard, self._data, first)
+        self._service = Service(self._tables, guard, self._data, sessions, checkpointer)
+        if loaded is not None and checkpointer is not None:
+            try:
+                restore(*loaded, self._tables, self._data, guard, config=checkpointer.config)
+            except BaseException:
+                self._service.close()
+                raise
         self._transport = transport or courier.Server("replay", port, host=host, token=token)
         for name in _METHODS:
             self._transport.bind(name, getattr(self._service, name))

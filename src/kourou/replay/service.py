@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou.courier import current_call
-from kourou.errors import DeadlineExceeded, TableNotFound
+from kourou.errors import CheckpointError, DeadlineExceeded, TableNotFound
 from kourou.replay.arrays import Floats, Keys, np
+from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.completion import Completion, all_of, now_or_later
 from kourou.replay.data import DataStore, Group
 from kourou.replay.deadlines import Janitor
@@ -20,7 +21,6 @@ from kourou.replay.messages import (
     PROBE,
     InsertBatch,
     PackedGroup,
-    RowData,
     SampleReply,
     SessionInfo,
     StoreInfo,
@@ -33,7 +33,9 @@ from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.records import Items, Picks
 from kourou.replay.rows import Rows
 from kourou.replay.sessions import KEYS_PER_SESSION, Session, Sessions
-from kourou.replay.table import Table, TableInfo
+from kourou.replay.snapshot import release, take
+from kourou.replay.table import Table
+from kourou.replay.table_info import TableInfo
 from kourou.replay.waiting import InsertRequest, SampleRequest
 
 __all__ = ["Service"]
@@ -49,9 +51,18 @@ class Service:
         guard: the lock of all that is here.
         data: what the tables' items refer to.
         sessions: the clients.
+        checkpointer: writes checkpoints.
     """
 
-    def __init__(self, tables: Sequence[Table], guard: Guard, data: DataStore, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        guard: Guard,
+        data: DataStore,
+        sessions: Sessions,
+        checkpointer: Checkpointer | None = None,
+    ) -> None:
+        self._checkpointer = checkpointer
         self._tables = {table.name: table for table in tables}
         self._guard = guard
         self._data = data
@@ -148,17 +159,16 @@ class Service:
         answer: Completion[list[Any]],
     ) -> None:
         for rows in batch.data:
-            self._check_rows(session, rows)
+            self._data.check_rows(rows, session.number)
         for rows in batch.data:  # not under the guard: nobody else touches these rows
-            arrays = self._data.stores[rows.store].arrays
-            for column, values in rows.columns:
-                arrays[column][rows.rows] = values
+            self._data.write_rows(rows)
         with self._guard:
             # Links come first, since items are checked along them. They concern nobody else's blocks.
-            self._link(session, batch)
+            for store, blocks, successors in batch.links:
+                self._data.link(store, blocks, successors, session.number)
             work = [self._checked(session, items) for items in batch.items]
             for store, blocks in batch.sealed:
-                self._check_blocks(session, store, blocks)
+                self._data.check_blocks(store, blocks, session.number)
             leased: list[Any] = []
             done = all_of(len(work), answer, leased)
             requests = [(table, InsertRequest(items, wanted, done)) for table, items in work]
@@ -200,28 +210,6 @@ class Service:
                 columns = self._data.stores[found.store].columns
                 table.signature.check(found.structure, found.kinds(columns), f"table {table.name}")
         return table, checked
-
-    def _check_blocks(self, session: Session, store: int, blocks: Any) -> None:
-        if not 0 <= store < len(self._data.stores):
-            raise ValueError(f"there is no store {store}")
-        found = self._data.stores[store]
-        inside = len(blocks) == 0 or 0 <= int(blocks.min()) <= int(blocks.max()) < found.top
-        if not inside or (found.owners[blocks] != session.number).any():
-            raise ValueError("a block that its writer does not hold")
-
-    def _check_rows(self, session: Session, rows: RowData) -> None:
-        self._check_blocks(session, rows.store, rows.rows // self._data.stores[rows.store].length)
-        columns = self._data.stores[rows.store].columns
-        for column, values in rows.columns:
-            spec = columns[column]
-            if values.dtype != np.dtype(spec.dtype) or values.shape != (len(rows.rows), *spec.shape):
-                raise ValueError(f"rows of {values.dtype}{values.shape[1:]} for a column of {spec.dtype}{spec.shape}")
-
-    def _link(self, session: Session, batch: InsertBatch) -> None:
-        for store, blocks, successors in batch.links:
-            self._check_blocks(session, store, blocks)
-            self._check_blocks(session, store, successors)
-            self._data.stores[store].successors[blocks] = successors
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
@@ -337,6 +325,20 @@ class Service:
         with self._guard:
             self._data.release(picks.refs)
         return 0, pack_picks(picks), [_packed(group) for group in groups]
+
+    def checkpoint(self) -> str:
+        """Write a checkpoint; its folder. Inserts and samples go on meanwhile.
+
+        Raises:
+            CheckpointError: the server has no checkpointer, or it failed.
+        """
+        if self._checkpointer is None:
+            raise CheckpointError("this server was made without a checkpointer")
+        snapshot = take(list(self._tables.values()), self._data, self._sessions, self._guard)
+        try:
+            return str(self._checkpointer.save(snapshot, self._data))
+        finally:
+            release(snapshot, self._data, self._guard)
 
     # -- not for clients ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kourou.replay.arrays import Floats, Keys, Slots, np
+from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
 from kourou.replay.indexes.custom import CustomIndex
 from kourou.replay.items import ItemArrays
 from kourou.replay.keymap import ABSENT, KeyMap
@@ -106,6 +106,13 @@ class TableState:
         self._take_in(items)
         self._make_room()
 
+    def restore(self, items: Items, times_sampled: Integers, inserted_ns: Integers) -> None:
+        """Take items of an earlier run in, the oldest first. What does not fit goes as the remover says."""
+        slots = self._take_in(items)
+        self.items.times_sampled[slots] = times_sampled
+        self.items.inserted_ns[slots] = inserted_ns
+        self._make_room()
+
     def _insert_or_update(self, item: Items) -> None:
         slots = self.keymap.find(item.keys)
         if slots[0] == ABSENT:
@@ -115,7 +122,7 @@ class TableState:
         self.update(slots, item.priorities)
         self.references.release(item.refs)
 
-    def _take_in(self, items: Items) -> None:
+    def _take_in(self, items: Items) -> Slots:
         slots = self.items.place(items)
         try:
             self.sampler.insert(slots, items.priorities)
@@ -130,6 +137,7 @@ class TableState:
         self.keymap.insert(items.keys, slots)
         self.bytes += int(items.sizes.sum())
         self.limiter.inserts += len(items)
+        return slots
 
     def _make_room(self) -> None:
         """Let the remover choose what goes until everything fits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import time
@@ -15,51 +14,17 @@ from kourou.replay.guard import Guard
 from kourou.replay.hooks import Event, Extension, Hooks
 from kourou.replay.keymap import ABSENT
 from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
-from kourou.replay.records import NoReferences, Picks, References
+from kourou.replay.records import Items, NoReferences, Picks, References
 from kourou.replay.selectors import Fifo, Lifo, Prioritized, Selector
 from kourou.replay.signature import Signature
 from kourou.replay.state import TableState
+from kourou.replay.table_info import TableInfo
 from kourou.replay.waiting import InsertRequest, SampleRequest
 
-__all__ = ["Table", "TableInfo"]
+__all__ = ["Table"]
 
 _log = logging.getLogger("kourou.replay")
 _WARN_AFTER_S = 10.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TableInfo:
-    """A table as it is now.
-
-    Attributes:
-        name, sampler, remover, max_size, max_bytes, max_times_sampled, rate_limiter, signature: as it was made.
-        current_size: items.
-        current_bytes: of the items' data, as if they shared nothing.
-        inserts, samples, deletes: counted since it was made or reset.
-        num_unique_samples: items that were sampled at least once.
-        waiting_inserts, waiting_samples: requests that the limiter holds back.
-        blocked_on: the limiter's numbers while somebody waits; else empty.
-        hooks_dropped: events that extensions were too slow for.
-    """
-
-    name: str
-    sampler: Selector
-    remover: Selector
-    max_size: int
-    max_bytes: int | None
-    max_times_sampled: int
-    rate_limiter: RateLimiter
-    signature: Signature | None
-    current_size: int
-    current_bytes: int
-    inserts: int
-    samples: int
-    deletes: int
-    num_unique_samples: int
-    waiting_inserts: int
-    waiting_samples: int
-    blocked_on: str
-    hooks_dropped: int
 
 
 class Table:
@@ -115,14 +80,19 @@ class Table:
         self._guard = Guard()
         self._inserts: deque[InsertRequest] = deque()
         self._samples: deque[SampleRequest] = deque()
-        self.state = TableState(
-            sampler=sampler,
-            remover=remover,
-            limiter=rate_limiter,
-            max_size=max_size,
-            max_bytes=max_bytes,
-            max_times_sampled=max_times_sampled,
-            references=NoReferences(),
+        self.state = self._new_state(NoReferences())
+
+    def _new_state(self, references: References) -> TableState:
+        """A state without items."""
+        options = self._options
+        return TableState(
+            sampler=options["sampler"],
+            remover=options["remover"],
+            limiter=options["rate_limiter"],
+            max_size=options["max_size"],
+            max_bytes=options["max_bytes"],
+            max_times_sampled=options["max_times_sampled"],
+            references=references,
             deleted=self._tell_deleted if self._hooks else None,
         )
 
@@ -302,6 +272,23 @@ class Table:
                         _WARN_AFTER_S,
                         self.state.limiter.describe(),
                     )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments that would make it anew, but for its extensions."""
+        return {**self._options, "rate_limiter": self.state.limiter.limiter, "extensions": ()}
+
+    def configure(self, options: dict[str, Any]) -> None:
+        """Become what these options describe. Only while it is empty."""
+        self._options = {**options, "extensions": self._options["extensions"]}
+        self.state = self._new_state(self.state.references)
+
+    def restore(self, items: Items, times_sampled: Integers, inserted_ns: Integers) -> None:
+        """Take items of an earlier run in, the oldest first, as far as there is room. References are the table's."""
+        with self._guard:
+            self.state.check(items)
+            if len(items):
+                self.state.restore(items, times_sampled, inserted_ns)
 
     def close(self) -> None:
         """End the threads of extensions. Requests that wait are left to their owners."""
