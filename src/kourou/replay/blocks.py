@@ -12,7 +12,9 @@ from kourou.replay.rows import Rows, RowsHandle
 __all__ = ["NOBODY", "BlockStore"]
 
 NOBODY = 0  # the owner of a block that no writer may write to
-_FIRST_BYTES = 64 << 20  # address space of a store's largest column at first; memory is used only by what is written
+# Address space of a store's largest column at first. Memory is used only by what is written, but whenever a column grows,
+# everybody maps it anew.
+_FIRST_BYTES = 1 << 30
 _LEAST_BLOCKS = 64
 _ONE = np.int32(1)  # of the dtype of the counts: NumPy is ten times slower when it has to convert
 
@@ -83,6 +85,10 @@ class BlockStore:
         blocks[reused:] = np.arange(self._top, self._top + fresh)
         self._free_count -= reused
         self._top += fresh
+        self._holders = grown(self._holders, self._top)
+        self.owners = grown(self.owners, self._top)
+        self.versions = grown(self.versions, self._top)
+        self.successors = grown(self.successors, self._top)
         self._holders[blocks] = 1
         self.owners[blocks] = session
         self.versions[blocks] += 1
@@ -128,7 +134,3 @@ class BlockStore:
         self._capacity = max(2 * self._capacity, first, blocks)
         for rows in self._rows:
             rows.grow(self._capacity * self.length)
-        self._holders = grown(self._holders, self._capacity)
-        self.owners = grown(self.owners, self._capacity)
-        self.versions = grown(self.versions, self._capacity)
-        self.successors = grown(self.successors, self._capacity)

@@ -9,7 +9,7 @@ from kourou.replay.rows import populate
 
 __all__ = ["Provisioner"]
 
-_AHEAD_BYTES = 64 << 20  # of a store, ready and not in use: what a writer fills in the time that it takes to get more
+_AHEAD_BYTES = 32 << 20  # of a store, ready and not in use: what a writer fills in the time that it takes to get more
 _PIECE_BYTES = 8 << 20
 
 
@@ -25,7 +25,7 @@ class Provisioner:
 
     def used(self, store: BlockStore) -> None:
         """The store's blocks up to ``store.top`` are in use, or soon will be."""
-        ahead = max(1, min(_AHEAD_BYTES, 4 * store.top * store.block_bytes) // store.block_bytes)
+        ahead = max(1, min(_AHEAD_BYTES, 2 * store.top * store.block_bytes) // store.block_bytes)
         with self._news:
             self._wanted[store] = max(self._wanted.get(store, 0), store.top + ahead)
             if self._thread is None and not self._stopped:

@@ -93,6 +93,9 @@ class Remote:
         return number
 
     def _mirrored(self, info: StoreInfo) -> Mirror:
+        known = self._mirrors.get(info.number)
+        if known is not None and known.info.handles == info.handles:
+            return known  # a new mapping would have to be filled in by the system page by page
         arrays = map_rows(info.columns, info.handles) if self.shares else None
         if arrays is None:
             self.shares = False
