@@ -1,4 +1,4 @@
-"""The examples of torchrunx's own page run as they are written there, but on CPUs and on hosts that every machine has."""
+"""The examples of torchrunx's own page run as written there, but on CPUs and on hosts that every machine has."""
 
 from __future__ import annotations
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from kourou import errors
 from kourou.courier import codec
+from kourou.runtime.launchers.ssh import SshOptions
 from kourou.spmd import parcel
 from kourou.spmd.future import LaunchFuture
 from kourou.spmd.job import Cancelled, Job, Order, WorkerHost
 from kourou.spmd.local_host import LocalHost
 from kourou.spmd.output import HandlerFactory, OnOutput, Output
 from kourou.spmd.places import Host
+from kourou.spmd.remote_host import RemoteHost
 from kourou.spmd.results import LaunchResult
 
 __all__ = ["Engine"]
@@ -28,6 +31,7 @@ class Engine:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._local: LocalHost | None = None
+        self._remote: dict[tuple[str, SshOptions], RemoteHost] = {}
         self._owner = os.getpid()
         self._numbers = itertools.count(1)
         self._jobs: dict[Job, threading.Thread] = {}
@@ -64,7 +68,7 @@ class Engine:
     def new_job(self, order: Order) -> Job:
         """A job of this engine, which is among those that :meth:`close` ends."""
         with self._lock:
-            job = Job(f"spmd-{next(self._numbers)}", order, self._host_of)
+            job = Job(f"spmd-{next(self._numbers)}", order, lambda host: self._host_of(host, order.ssh))
             self._jobs[job] = threading.current_thread()
         return job
 
@@ -79,18 +83,46 @@ class Engine:
         with self._lock:
             jobs = dict(self._jobs)
             local, self._local = self._local, None
+            remote, self._remote = list(self._remote.values()), {}
         for job, thread in jobs.items():
             job.cancel()
             if thread is not threading.current_thread():
                 thread.join()
         if local is not None:
             local.close()
+        for host in remote:
+            host.close()
 
-    def _host_of(self, host: Host) -> WorkerHost:
+    def reach(self, names: Iterable[str], options: SshOptions) -> dict[str, RemoteHost]:
+        """Have an agent on each of these hosts; those that are there from an earlier run are taken.
+
+        Raises:
+            AgentFailedError: one cannot be reached; none of the engine's is left then.
+        """
+        self._forget_if_forked()
+        keys = [(name, options) for name in names]
+        with self._lock:
+            gone = [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
+            for key in keys:
+                if key not in self._remote:
+                    self._remote[key] = RemoteHost(*key)  # all are on their way before the first is waited for
+            hosts = {key[0]: self._remote[key] for key in keys}
+        try:
+            for host in hosts.values():
+                host.await_ready()
+        except errors.AgentFailedError:
+            with self._lock:
+                unused = [key for key in keys if not self._jobs or self._remote[key].lost]
+                gone += [self._remote.pop(key) for key in unused]
+            raise
+        finally:
+            for host in gone:
+                host.close()
+        return hosts
+
+    def _host_of(self, host: Host, options: SshOptions) -> WorkerHost:
         if not host.local:
-            error = errors.AgentFailedError(f"{host.name} is another machine (or no name at all), which needs ssh")
-            error.hostname = host.name
-            raise error
+            return self._remote[host.name, options]
         if self._local is None:
             self._local = LocalHost()
         return self._local
@@ -101,6 +133,7 @@ class Engine:
             self._owner = os.getpid()
             self._lock = threading.Lock()
             self._local = None
+            self._remote = {}
             self._jobs = {}
 
 
@@ -160,6 +193,7 @@ class _Task:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, output: Output) -> dict[str, list[Any]]:
+        self._engine.reach([host.name for host in self._order.hosts if not host.local], self._order.ssh)
         with self._lock:
             if self._cancelled:
                 raise Cancelled

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import psutil
@@ -14,7 +14,7 @@ import psutil
 from kourou.runtime.inventory import Inventory
 from kourou.spmd.places import Host
 
-__all__ = ["Hostnames", "WorkersPerHost", "is_this_machine", "resolve_hostnames", "resolve_hosts"]
+__all__ = ["Hostnames", "WorkersPerHost", "interface_of", "is_this_machine", "resolve_hostnames", "resolve_hosts"]
 
 Hostnames: TypeAlias = list[str] | Literal["auto", "slurm"]
 WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
@@ -22,8 +22,17 @@ WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
 _SCONTROL_S = 30.0  # a controller under load may take seconds
 
 
-def resolve_hosts(hostnames: Hostnames, workers_per_host: WorkersPerHost) -> list[Host]:
+def resolve_hosts(
+    hostnames: Hostnames,
+    workers_per_host: WorkersPerHost,
+    inventory_of: Callable[[str], Inventory] = lambda _: Inventory.of_this_process(),
+) -> list[Host]:
     """The hosts of a run.
+
+    Args:
+        hostnames: as the Launcher has it.
+        workers_per_host: likewise.
+        inventory_of: what a host of that name has; asked for "cpu" and "gpu".
 
     Raises:
         ValueError: the two do not fit, or a number of workers is none.
@@ -31,7 +40,7 @@ def resolve_hosts(hostnames: Hostnames, workers_per_host: WorkersPerHost) -> lis
     """
     names = resolve_hostnames(hostnames)
     local = [is_this_machine(name) for name in names]
-    counts = _counts(names, workers_per_host)
+    counts = _counts(names, workers_per_host, inventory_of)
     return [Host(name=n, workers=c, local=here) for n, c, here in zip(names, counts, local, strict=True)]
 
 
@@ -66,6 +75,14 @@ def is_this_machine(name: str) -> bool:
     return all(ipaddress.ip_address(address).is_loopback or address in own for address in found)
 
 
+def interface_of(address: str) -> str | None:
+    """The network interface that has an address; None where none does (127.0.0.2, or one behind a translation)."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(str(own.address).partition("%")[0] == address for own in addresses):
+            return name
+    return None
+
+
 def _slurm_hosts() -> list[str]:
     try:
         listed = subprocess.run(
@@ -81,9 +98,11 @@ def _slurm_hosts() -> list[str]:
     return listed.stdout.split()
 
 
-def _counts(names: Sequence[str], workers_per_host: WorkersPerHost) -> list[int]:
+def _counts(
+    names: Sequence[str], workers_per_host: WorkersPerHost, inventory_of: Callable[[str], Inventory]
+) -> list[int]:
     if isinstance(workers_per_host, str):
-        return _devices(names, workers_per_host)
+        return _devices(names, workers_per_host, inventory_of)
     counts = [workers_per_host] * len(names) if isinstance(workers_per_host, int) else list(workers_per_host)
     if len(counts) != len(names):
         raise ValueError(f"workers_per_host has {len(counts)} numbers for {len(names)} hosts: {', '.join(names)}")
@@ -95,14 +114,15 @@ def _counts(names: Sequence[str], workers_per_host: WorkersPerHost) -> list[int]
     return counts
 
 
-def _devices(names: Sequence[str], kind: str) -> list[int]:
+def _devices(names: Sequence[str], kind: str, inventory_of: Callable[[str], Inventory]) -> list[int]:
     if kind not in {"cpu", "gpu"}:
         raise ValueError(f"workers_per_host is a number, a list of numbers, 'cpu' or 'gpu', not {kind!r}")
-    inventory = Inventory.of_this_process()
-    count = len(inventory.cpus) if kind == "cpu" else len(inventory.gpus)
-    if not count:
+    inventories = [inventory_of(name) for name in names]
+    counts = [len(inventory.cpus if kind == "cpu" else inventory.gpus) for inventory in inventories]
+    without = [name for name, count in zip(names, counts, strict=True) if not count]
+    if without:
         raise RuntimeError(
-            f'workers_per_host="gpu", but no GPUs detected on: {list(names)}; '
+            f'workers_per_host="{kind}", but no {kind.upper()}s detected on: {without}; '
             'on CPUs, use Launcher(workers_per_host="cpu", backend="gloo")'
         )
-    return [count] * len(names)
+    return counts

@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import os
 import queue
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous, place_variables
+from kourou.runtime.launchers.ssh import SshOptions
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
 from kourou.spmd.local_host import Task, WorkerEvents
@@ -39,6 +39,9 @@ class WorkerHost(Protocol):
     def start(self, run: str, task: Task, events: WorkerEvents, call: int) -> None:
         """Start one worker."""
 
+    def forget(self, run: str) -> None:
+        """Let go of what the run still has there."""
+
     def terminate(self, run: str, place: Place) -> None:
         """SIGTERM to a worker and all that it started."""
 
@@ -53,12 +56,18 @@ class Order:
     hosts: tuple[Host, ...]
     env: Mapping[str, str] = dataclasses.field(repr=False)
     """What the user wants every worker to have."""
+    local_env: Mapping[str, str]
+    """What those of this machine have beside it."""
     devices: Mapping[int, str]
     """CUDA_VISIBLE_DEVICES by rank, where the user asked for it."""
     cwd: str
     backend: str | None
     timeout_s: float
     log_level: int
+    ssh: SshOptions
+    """How other hosts are reached."""
+    address: str
+    """Of the first host, where ranks meet; all hosts reach it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,11 +92,17 @@ class _Ended:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class _Lost:
+    hostname: str
+    error: errors.AgentFailedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _CancelAsked:
     pass
 
 
-_Event: TypeAlias = _Started | _Said | _Ended | _CancelAsked
+_Event: TypeAlias = _Started | _Said | _Ended | _Lost | _CancelAsked
 
 
 class Job:
@@ -110,6 +125,7 @@ class Job:
         self._ends: dict[Place, End] = {}
         self._failed: list[End] = []  # by themselves, in the order in which it was seen
         self._cancelled = False
+        self._lost: errors.AgentFailedError | None = None
         self._kill_at: float | None = None  # set once the others are being ended
 
     def work(self, call: int, output: Output) -> dict[str, list[Any]]:
@@ -123,9 +139,15 @@ class Job:
             Exception: the one that a worker raised, or what became of it; all other workers are gone by then.
             Cancelled: it was cancelled.
         """
-        self._start(call)
-        while self._alive:
-            self._step(output)
+        try:
+            self._start(call)
+            while self._alive:
+                self._step(output)
+        finally:
+            for host in self._hosts.values():
+                host.forget(self._name)
+        if self._lost is not None:
+            raise self._lost
         if self._failed:
             raise error_of(blamed(self._failed))
         if self._cancelled:
@@ -151,12 +173,18 @@ class Job:
         """See :class:`WorkerEvents`."""
         self._events.put(_Ended(place=place, exit=end, answer=answer, seen_s=time.monotonic()))
 
+    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Lost(hostname=hostname, error=error))
+
     def _start(self, call: int) -> None:
         order = self._order
         first = order.hosts[0]
-        rendezvous = self._hosts[first.name].meet(self._name, _address_of(first), len(self._places))
+        rendezvous = self._hosts[first.name].meet(self._name, order.address, len(self._places))
+        local = {host.name for host in order.hosts if host.local}
         for place in self._places:
-            env = {**order.env, **place_variables(place, rendezvous)}
+            own = order.local_env if place.hostname in local else {}
+            env = {**own, **order.env, **place_variables(place, rendezvous)}
             if place.rank in order.devices:
                 env["CUDA_VISIBLE_DEVICES"] = order.devices[place.rank]
             task = Task(
@@ -187,6 +215,11 @@ class Job:
             output.agent_line(event.place.hostname, f"{event.place} is process {event.pid}")
         elif isinstance(event, _Ended):
             self._ended(event, output)
+        elif isinstance(event, _Lost):
+            self._lost = self._lost or event.error
+            output.agent_line(event.hostname, str(event.error), logging.ERROR)
+            self._alive -= {place for place in self._alive if place.hostname == event.hostname}
+            self._end_all()
         else:
             self._cancelled = True
             self._end_all()
@@ -227,11 +260,3 @@ def _take(answer: int) -> Any:
         return error
     finally:
         os.close(answer)
-
-
-def _address_of(host: Host) -> str:
-    """Where the ranks of this machine meet: never by a name, which need not resolve."""
-    return host.name if _LOOPBACK.fullmatch(host.name) else "127.0.0.1"
-
-
-_LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1")

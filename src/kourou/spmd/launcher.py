@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
@@ -15,14 +16,16 @@ from kourou.courier import codec
 from kourou.nodes.process_group import torch_is_there
 from kourou.nodes.ranks import LOOPBACK_INTERFACE
 from kourou.runtime.inventory import Inventory, Request, allocate
+from kourou.runtime.launchers.ssh import SshOptions
 from kourou.spmd.engine import Engine
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.spmd.future import LaunchFuture
-from kourou.spmd.hosts import resolve_hosts
+from kourou.spmd.hosts import interface_of, is_this_machine, resolve_hostnames, resolve_hosts
 from kourou.spmd.job import Order
 from kourou.spmd.log_handlers import log_level
 from kourou.spmd.output import HandlerFactory, OnOutput
 from kourou.spmd.places import Host, lay_out
+from kourou.spmd.remote_host import RemoteHost
 from kourou.spmd.results import LaunchResult
 
 if TYPE_CHECKING:
@@ -163,20 +166,28 @@ class Launcher:
             raise ValueError(f"retries is a whole number >= 0, not {self.retries!r}")
         if isinstance(self.copy_env_vars, str):
             raise ValueError(f"copy_env_vars is a tuple of patterns, not the text {self.copy_env_vars!r}")  # noqa: TRY004
-        hosts = resolve_hosts(self.hostnames, self.workers_per_host)
         if self.backend is not None and not torch_is_there():
             raise errors.MissingExtra("torch", "torch")
         env = user_variables(os.environ, copy=self.copy_env_vars, extra=self.extra_env_vars, env_file=self.env_file)
-        if all(host.local for host in hosts) and "GLOO_SOCKET_IFNAME" not in {*os.environ, *env}:
-            env["GLOO_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
+        ssh = SshOptions(
+            config_file=str(self.ssh_config_file) if self.ssh_config_file is not None else None,
+            timeout_s=float(self.agent_timeout),
+            cwd=str(Path.cwd()),
+        )
+        names = resolve_hostnames(self.hostnames)
+        remote = self._engine.reach([name for name in names if not is_this_machine(name)], ssh)
+        hosts = resolve_hosts(names, self.workers_per_host, lambda name: _inventory_of(remote.get(name)))
         return Order(
             hosts=tuple(hosts),
             env=env,
+            local_env=_local_variables(remote),
             devices=self._devices(hosts),
-            cwd=str(Path.cwd()),
+            cwd=ssh.cwd,
             backend=self.backend,
             timeout_s=float(self.worker_timeout),
             log_level=log_level(),
+            ssh=ssh,
+            address=_meeting_place(names[0], remote),
         )
 
     def _devices(self, hosts: list[Host]) -> dict[int, str]:
@@ -186,3 +197,28 @@ class Launcher:
         requests = [Request(name=str(place.rank), gpus=self.gpus_per_worker) for place in lay_out(hosts)]
         allotments = allocate(requests, Inventory.of_this_process())
         return {int(name): ",".join(allotment.gpus or ()) for name, allotment in allotments.items()}
+
+
+def _inventory_of(host: RemoteHost | None) -> Inventory:
+    inventory = Inventory.of_this_process() if host is None else host.inventory
+    assert inventory is not None  # noqa: S101 - a host that was reached is known
+    return inventory
+
+
+def _local_variables(remote: Mapping[str, RemoteHost]) -> dict[str, str]:
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        return {}
+    seen = next((interface_of(host.launcher_address) for host in remote.values()), None)
+    return {"GLOO_SOCKET_IFNAME": seen or LOOPBACK_INTERFACE}
+
+
+def _meeting_place(first: str, remote: Mapping[str, RemoteHost]) -> str:
+    """The address of the first host that all of them reach: never a name, which need not resolve."""
+    if first in remote:
+        return remote[first].address
+    if remote:
+        return next(iter(remote.values())).launcher_address
+    return first if _LOOPBACK.fullmatch(first) else "127.0.0.1"
+
+
+_LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1")

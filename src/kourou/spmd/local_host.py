@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from kourou import errors
 from kourou.nodes.process_group import bind, torch_is_there
 from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.plan import ProcessSpec
@@ -40,6 +41,9 @@ class WorkerEvents(Protocol):
 
     def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
         """It ended, and all that it started. ``answer`` is its parcel's descriptor, to be closed by who is told."""
+
+    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
+        """The host is lost, and all workers on it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +141,13 @@ class LocalHost:
     def kill(self, run: str, place: Place) -> None:
         """SIGKILL to a worker and all that it started."""
         self._supervisor.signal(_name(run, place), signal.SIGKILL)
+
+    def forget(self, run: str) -> None:
+        """A run has ended, or was never started."""
+        with self._lock:
+            listener = self._listeners.pop(run, None)
+        if listener is not None:
+            listener.close()
 
     def close(self) -> None:
         """End what still runs, and the zygote. Idempotent."""

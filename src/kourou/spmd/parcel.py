@@ -15,7 +15,7 @@ from typing import Any
 
 from kourou.courier import codec
 
-__all__ = ["create", "read", "write"]
+__all__ = ["create", "read", "read_raw", "write", "write_raw"]
 
 _COUNT = struct.Struct("<Q")
 _ALIGNMENT = 64  # what torch and NumPy like their arrays to start at
@@ -64,6 +64,16 @@ def read(fd: int) -> Any | None:
     view = memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
     body, *buffers = (view[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True))
     return codec.decode(bytes(body), buffers)
+
+
+def read_raw(fd: int) -> bytes:
+    """The file as it is, to be carried to another host."""
+    return _pread(fd, os.fstat(fd).st_size, 0)
+
+
+def write_raw(fd: int, content: bytes) -> None:
+    """Make a file of what :func:`read_raw` gave."""
+    _write_at(fd, content, 0)
 
 
 def _offsets(sizes: Sequence[int]) -> list[int]:

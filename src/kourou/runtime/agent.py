@@ -1,0 +1,73 @@
+"""The agent: what a launcher starts on another host, over ssh, to have processes there.
+
+It runs a service (a module's ``serve``), which owns a Supervisor like the launcher's own. It lives for as long as its
+launcher does: when the connection closes, or is silent for too long, it ends all that it started, then itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kourou.runtime.agent_wire import Wire
+
+__all__ = ["PING", "Service", "main"]
+
+PING = "ping"
+"""Kind of the message that only shows that the launcher is there."""
+
+
+class Service(Protocol):
+    """What an agent does for its launcher."""
+
+    def handle(self, kind: str, *arguments: Any) -> None:
+        """A message came; it must be handled quickly, since the next one waits."""
+
+    def close(self) -> None:
+        """The launcher is gone: end everything."""
+
+
+def main(entry: str, silence_s: float) -> None:
+    """Be the agent at the end of standard input and output.
+
+    Args:
+        entry: the module whose ``serve(send)`` makes the service; ``send(*message)`` tells the launcher something.
+        silence_s: without a word from the launcher for so long, it is taken for dead.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
+    # What anything here prints must not get among the messages.
+    wire = Wire(os.dup(0), os.dup(1))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    send = _quietly(wire.send)
+    service: Service = importlib.import_module(entry).serve(send)
+    try:
+        wire.greet()
+        while wire.is_readable(silence_s):
+            message = wire.receive()
+            if message is None:
+                break
+            if message[0] != PING:
+                service.handle(*message)
+    except OSError:
+        pass  # the connection broke
+    finally:
+        service.close()
+
+
+def _quietly(send: Callable[..., None]) -> Callable[..., None]:
+    """A launcher that is gone is noticed where messages are received."""
+
+    def send_if_possible(*message: Any) -> None:
+        try:
+            send(*message)
+        except OSError:
+            return
+
+    return send_if_possible

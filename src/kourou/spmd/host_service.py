@@ -1,0 +1,110 @@
+"""What an agent does for runs of its launcher: a LocalHost, steered by messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from kourou import errors
+from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
+from kourou.runtime.inventory import Inventory
+from kourou.runtime.records import ProcessExit
+from kourou.spmd import parcel
+from kourou.spmd.hosts import interface_of
+from kourou.spmd.local_host import LocalHost, Task
+
+__all__ = ["serve"]
+
+
+def serve(send: Callable[..., None]) -> HostService:
+    """The entry of :mod:`kourou.runtime.agent`."""
+    return HostService(send)
+
+
+class HostService:
+    """Implements :class:`kourou.runtime.agent.Service`. Its first message tells what this host is and has."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+        self._host = LocalHost()
+        self._runs: dict[str, _Run] = {}
+        # "client address, client port, server address, server port"
+        connection = os.environ.get("SSH_CONNECTION", "").split()
+        self._address = connection[2] if len(connection) > 2 else "127.0.0.1"  # noqa: PLR2004 - see above
+        launcher = connection[0] if connection else "127.0.0.1"
+        self._greeting = ("hello", Inventory.of_this_process(), self._address, launcher)
+
+    def handle(self, kind: str, *arguments: Any) -> None:
+        """A message of :class:`kourou.spmd.remote_host.RemoteHost`."""
+        getattr(self, f"_do_{kind}")(*arguments)
+
+    def close(self) -> None:
+        """End all workers."""
+        self._host.close()
+        for run in self._runs.values():
+            run.close()
+
+    def _do_hello(self) -> None:
+        self._send(*self._greeting)
+
+    def _do_meet(self, run: str, address: str, world_size: int) -> None:
+        try:
+            self._send("met", run, self._host.meet(run, address, world_size))
+        except OSError as error:
+            self._send("met", run, f"cannot listen on {address}: {error}")
+
+    def _do_call(self, run: str, content: bytes) -> None:
+        self._runs[run] = _Run(run, content, self._send)
+
+    def _do_start(self, run: str, task: Task) -> None:
+        state = self._runs[run]
+        interface = interface_of(self._address) or LOOPBACK_INTERFACE
+        env = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", interface), **task.env}
+        self._host.start(run, dataclasses.replace(task, env=env), state, state.call)
+
+    def _do_terminate(self, run: str, place: Place) -> None:
+        self._host.terminate(run, place)
+
+    def _do_kill(self, run: str, place: Place) -> None:
+        self._host.kill(run, place)
+
+    def _do_forget(self, run: str) -> None:
+        state = self._runs.pop(run, None)
+        if state is not None:
+            state.close()
+
+
+class _Run:
+    """Implements :class:`kourou.spmd.local_host.WorkerEvents`: passes everything on."""
+
+    def __init__(self, name: str, content: bytes, send: Callable[..., None]) -> None:
+        self._name = name
+        self._send = send
+        self._sent: set[str] = set()
+        self.call = parcel.create()
+        parcel.write_raw(self.call, content)
+
+    def close(self) -> None:
+        os.close(self.call)
+
+    def on_started(self, place: Place, pid: int) -> None:
+        self._send("started", self._name, place, pid)
+
+    def on_line(self, place: Place, text: str, stream: str) -> None:
+        self._send("line", self._name, place, text, stream)
+
+    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
+        """Never called: this is that host."""
+
+    def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
+        try:
+            content = parcel.read_raw(answer)
+        finally:
+            os.close(answer)
+        digest = hashlib.sha256(content).hexdigest()
+        repeated = digest in self._sent  # what all ranks return, such as a state_dict, travels once
+        self._sent.add(digest)
+        self._send("exited", self._name, place, end, digest, None if repeated else content)

@@ -1,0 +1,143 @@
+"""The workers of another host, as the launcher has them: an agent over ssh does what LocalHost does here."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+from kourou import errors
+from kourou.nodes.ranks import Place, Rendezvous
+from kourou.runtime.inventory import Inventory
+from kourou.runtime.launchers.ssh import SshAgent, SshOptions
+from kourou.runtime.records import ProcessExit
+from kourou.spmd import parcel
+from kourou.spmd.local_host import Task, WorkerEvents
+
+__all__ = ["RemoteHost"]
+
+
+class RemoteHost:
+    """Implements :class:`kourou.spmd.job.WorkerHost`. Made, it is on its way; :meth:`await_ready` waits for it.
+
+    Args:
+        name: the host, as the user wrote it.
+        options: how it is reached.
+    """
+
+    def __init__(self, name: str, options: SshOptions) -> None:
+        self.name = name
+        self._timeout_s = options.timeout_s
+        self._lock = threading.Lock()
+        self._runs: dict[str, WorkerEvents] = {}
+        self._contents: dict[str, dict[str, bytes]] = {}  # of the answers of each run, by digest
+        self._replies: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
+        self.inventory: Inventory | None = None
+        """What it has to hand out; known once it is ready."""
+        self.address = ""
+        """Where other hosts reach it; known once it is ready."""
+        self.launcher_address = ""
+        """Where it sees this machine; known once it is ready."""
+        self._agent = SshAgent(
+            name, options, entry="kourou.spmd.host_service", on_message=self._on_message, on_lost=self._on_lost
+        )
+
+    @property
+    def lost(self) -> bool:
+        """It has to be made anew."""
+        return self._agent.lost
+
+    def await_ready(self) -> None:
+        """Wait until the host is there, and known.
+
+        Raises:
+            AgentFailedError: it is not, with ssh's own words.
+        """
+        self._agent.await_ready()
+        if self.inventory is None:
+            self._agent.send("hello")
+            self.inventory, self.address, self.launcher_address = self._reply()
+
+    def meet(self, run: str, address: str, world_size: int) -> Rendezvous:
+        """See :class:`kourou.spmd.local_host.LocalHost`."""
+        self._agent.send("meet", run, address, world_size)
+        _, answer = self._reply()
+        if isinstance(answer, Rendezvous):
+            return answer
+        raise self._failure(str(answer))
+
+    def start(self, run: str, task: Task, events: WorkerEvents, call: int) -> None:
+        """See :class:`kourou.spmd.local_host.LocalHost`. The call is sent with the first worker of the run."""
+        with self._lock:
+            first = run not in self._runs
+            self._runs[run] = events
+        if first:
+            self._agent.send("call", run, parcel.read_raw(call))
+        self._agent.send("start", run, task)
+
+    def terminate(self, run: str, place: Place) -> None:
+        """See :class:`kourou.spmd.local_host.LocalHost`."""
+        self._agent.send("terminate", run, place)
+
+    def kill(self, run: str, place: Place) -> None:
+        """See :class:`kourou.spmd.local_host.LocalHost`."""
+        self._agent.send("kill", run, place)
+
+    def forget(self, run: str) -> None:
+        """A run has ended."""
+        with self._lock:
+            known = self._runs.pop(run, None)
+            self._contents.pop(run, None)
+        if known is not None:
+            self._agent.send("forget", run)
+
+    def close(self) -> None:
+        """End the agent and all that it runs."""
+        self._agent.close()
+
+    def _reply(self) -> tuple[Any, ...]:
+        try:
+            reply = self._replies.get(timeout=self._timeout_s)
+        except queue.Empty:
+            raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
+        if isinstance(reply, errors.AgentFailedError):
+            raise reply
+        return reply
+
+    def _failure(self, what: str) -> errors.AgentFailedError:
+        error = errors.AgentFailedError(f"{self.name}: {what}")
+        error.hostname = self.name
+        return error
+
+    def _on_message(self, kind: str, *arguments: Any) -> None:
+        if kind in {"hello", "met"}:
+            self._replies.put(arguments)
+            return
+        run, place, *rest = arguments
+        with self._lock:
+            events = self._runs.get(run)
+        if events is None:
+            return
+        if kind == "started":
+            events.on_started(place, *rest)
+        elif kind == "line":
+            events.on_line(place, *rest)
+        else:
+            self._exited(events, run, place, *rest)
+
+    def _exited(
+        self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, digest: str, content: bytes | None
+    ) -> None:
+        contents = self._contents.setdefault(run, {})
+        if content is not None:
+            contents[digest] = content
+        answer = parcel.create()
+        parcel.write_raw(answer, contents[digest])
+        events.on_exited(place, end, answer)
+
+    def _on_lost(self, error: errors.AgentFailedError) -> None:
+        self._replies.put(error)
+        with self._lock:
+            runs = list(self._runs.values())
+        for events in runs:
+            events.on_lost(self.name, error)
