@@ -327,6 +327,20 @@ def test_odd_objects_can_be_bound():
         client.close()
 
 
+def test_methods_of_kourou_itself_are_not_shown(server):
+    # Given a server with a method that every node's server has
+    server.bind("kourou.calls", lambda: 3)
+    client = Client(server.address, token="t")
+    # When somebody asks for a method that does not exist
+    with pytest.raises(UnknownMethod) as caught:
+        client.nul()
+    # Then only the node's own methods are shown, there and in the list
+    assert str(caught.value).endswith("(methods: null, echo)")
+    assert list_methods(client) == ["echo", "null"]
+    assert getattr(client, "kourou.calls")() == 3
+    client.close()
+
+
 def test_the_users_token(tmp_path, monkeypatch):
     path = tmp_path / "spaced dir" / "token"
     monkeypatch.setenv(token.TOKEN_FILE_VARIABLE, str(path))

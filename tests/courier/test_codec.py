@@ -1,5 +1,6 @@
 """Values that cross: what arrives equals what was sent, is the receiver's own and can be changed."""
 
+import copyreg
 import datetime
 import importlib
 import pickle
@@ -227,3 +228,20 @@ def test_more_than_two_gib(lane):
         value = np.ones((2 << 30) + 5, np.uint8)
         assert client.size(value) == (value.nbytes, 1)
         client.close()
+
+
+class Registered:
+    """What somebody teaches pickle to write, after values were sent already."""
+
+
+def test_a_reducer_that_is_registered_late_counts(monkeypatch):
+    # Given that values were sent before
+    assert cross([1]) == [1]
+    before = codec._dispatch_table()
+    assert codec._dispatch_table() is before
+    # When a reducer is registered, and later replaced by another
+    monkeypatch.setitem(copyreg.dispatch_table, Registered, lambda _: (int, ("7",)))
+    first = cross([Registered()])
+    monkeypatch.setitem(copyreg.dispatch_table, Registered, lambda _: (int, ("8",)))
+    # Then each is used from there on
+    assert (first, cross([Registered()])) == ([7], [8])

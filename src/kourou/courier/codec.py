@@ -162,7 +162,7 @@ def _dump(value: object, buffers: list[Buffer], *, by_value: bool = False) -> li
         pickler = _cloud_pickler(_Pieces(pieces), keep)
     else:
         pickler = pickle.Pickler(_Pieces(pieces), _PROTOCOL, buffer_callback=keep)
-        pickler.dispatch_table = {**copyreg.dispatch_table, **_reducers()}
+        pickler.dispatch_table = _dispatch_table()
     try:
         pickler.dump(value)
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -181,6 +181,27 @@ def _cloud_pickler(file: _Pieces, keep: Callable[[pickle.PickleBuffer], bool]) -
     pickler.dispatch_table = {**kind.dispatch_table, **_reducers()}  # read once, by __init__, so it has to be there
     kind.__init__(pickler, file, _PROTOCOL, buffer_callback=keep)
     return pickler
+
+
+class _Table(NamedTuple):
+    """A dispatch table for pickle, and what it was made from."""
+
+    registered: Mapping[type, _Reducer]
+    libraries: tuple[bool, bool]
+    reducers: dict[type, _Reducer]
+
+
+_table: _Table | None = None
+
+
+def _dispatch_table() -> dict[type, _Reducer]:
+    """What ``copyreg`` knows and our own reducers; made anew only when either has changed."""
+    global _table  # noqa: PLW0603 - a cache; whichever thread writes last is right
+    table, libraries = _table, ("numpy" in sys.modules, "torch" in sys.modules)
+    if table is None or table.libraries != libraries or table.registered != copyreg.dispatch_table:
+        registered = dict(copyreg.dispatch_table)
+        _table = table = _Table(registered, libraries, {**registered, **_reducers()})
+    return table.reducers
 
 
 def _reducers() -> Mapping[type, _Reducer]:

@@ -70,13 +70,15 @@ class Connection:
     def submit(self, reply: Reply, payload: Payload, *, caller_waits: bool = False) -> bool:
         """Send a call. False when the connection was gone before anything was sent."""
         reply.call_id = call_id = next(self._ids)
-        reply.connection = self
         timeout_s = 0.0
         if reply.deadline is not None:
             timeout_s = max(1e-6, reply.deadline - time.monotonic())
         self._pending[call_id] = reply
-        if not self.alive:  # looked at after the entry was made: whoever ends the connection looks the other way round
-            if self._pending.pop(call_id, None) is not None:
+        reply.connection = self  # after the entry was made: who cancels finds both, or neither
+        if (
+            not self.alive or reply.given_up
+        ):  # looked at after the entry was made: whoever ends either looks the other way round
+            if self._pending.pop(call_id, None) is not None and not reply.given_up:
                 reply.connection = None
                 return False
             return True
@@ -96,6 +98,9 @@ class Connection:
         except BaseException:
             self.forget(reply)
             raise
+        if reply.given_up or (reply.waits and call_id not in self._pending):  # the call may have gone out after CANCEL
+            self._pending.pop(call_id, None)
+            self.send_quietly(Frame(Kind.CANCEL, call_id))
         if not caller_waits:
             self._attendant.call(urgent=reply.watched)
         return True

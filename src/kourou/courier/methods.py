@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kourou.courier.batching import BatchedHandler
+from kourou.courier.client import LIST_METHODS
 from kourou.courier.trace import traced
 from kourou.errors import UnknownMethod
 
-__all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable"]
+__all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable", "is_hidden"]
 
 ANY_METHOD = "*"  # a function bound to it answers calls of every method that is not bound
+_OWN_PREFIX = "kourou."  # of methods that every node's server has; no attribute that somebody writes has a dot
 _NEVER_BOUND = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
 
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
@@ -161,13 +163,18 @@ class MethodTable:
         return list(self._methods.values())
 
     def _unknown(self, name: str) -> UnknownMethod:
-        names = self.names()
+        names = [other for other in self.names() if not is_hidden(other)]
         import difflib  # noqa: PLC0415 - needed only to answer a mistake
 
         close = difflib.get_close_matches(name, names, n=3)
         listed = ", ".join([*close, *(other for other in names if other not in close)]) or "none at all"
         hint = f"; did you mean {close[0]}?" if close else ""
         return UnknownMethod(f"method {name} not found{hint} (methods: {listed})")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a method is kourou's own, and not told to those who ask what there is."""
+    return name == LIST_METHODS or name.startswith(_OWN_PREFIX)
 
 
 def _public_names(instance: object) -> list[str]:

@@ -43,6 +43,7 @@ class Reply(Future[Any]):
     waits = True  # there is no answer, as far as anybody has read
     call_id = 0
     connection: Connection | None = None  # where the answer comes from, once the call was sent
+    given_up = False  # nobody wants the answer any more
     on_lost: Callable[[Reply, Exception], bool] | None = None  # takes the call over when its connection broke
     _settling = threading.RLock()  # of all futures; re-entrant, since unpickling may make calls of its own
 
@@ -89,8 +90,10 @@ class Reply(Future[Any]):
         connection = self.connection
         if connection is not None and not connection.forget(self):
             return self._state == _CANCELLED
+        self.given_up = True  # whoever is about to send the call, or has just sent it, looks here
         if not self._finish(_CANCELLED):
             return self._state == _CANCELLED
+        self._recall(connection)
         self.notify()
         return True
 
@@ -243,9 +246,17 @@ class Reply(Future[Any]):
 
     def expire(self) -> None:
         """The deadline passed: end the call here, and tell its handler."""
-        if self.connection is None or self.connection.forget(self):
+        connection = self.connection
+        if connection is None or connection.forget(self):
+            self.given_up = True
             self.fail(DeadlineExceeded(f"{self.method}: no answer before the deadline"))
+            self._recall(connection)
             self.notify()
+
+    def _recall(self, connection: Connection | None) -> None:
+        """Tell the server, too, if the call was sent only after ``connection`` was looked at."""
+        if connection is None and self.connection is not None:
+            self.connection.forget(self)
 
 
 def _open(gate: threading.Lock) -> None:

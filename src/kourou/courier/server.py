@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou.courier.client import LIST_METHODS
 from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.methods import MethodMetrics, MethodTable
+from kourou.courier.methods import MethodMetrics, MethodTable, is_hidden
 from kourou.courier.session import Dispatcher
 from kourou.courier.token import user_token
 from kourou.courier.workers import WorkerPool
@@ -122,7 +122,7 @@ class Server:
 
     def list_methods(self) -> list[str]:
         """The names that can be called, sorted."""
-        return [name for name in self._methods.names() if name != LIST_METHODS]
+        return [name for name in self._methods.names() if not is_hidden(name)]
 
     def metrics(self) -> Mapping[str, MethodMetrics]:
         """What happened to each method so far."""
