@@ -15,7 +15,7 @@ from kourou.runtime.termination import StopState
 from polling import until
 
 WAIT_S = 10.0
-ROUNDS = 300
+ROUNDS = 200
 
 
 class Events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from kourou import errors
@@ -15,6 +16,8 @@ from kourou.runtime.records import Outcome, ProcessExit
 __all__ = ["Entry", "ThreadLauncher"]
 
 Entry = Callable[[context.NodeContext], None]
+
+_MOST_INTERRUPTS = 2  # one to interrupt and one to terminate; a node's end is made to bear so many at any moment
 
 
 class ThreadLauncher:
@@ -43,7 +46,7 @@ class ThreadLauncher:
         self._report = report
         self._threads: dict[str, tuple[threading.Thread, int]] = {}
         self._interruptible: set[tuple[str, int]] = set()
-        self._interrupted: set[tuple[str, int]] = set()
+        self._interrupts: Counter[tuple[str, int]] = Counter()
         self._abandoned: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._inheritance = context.inherit_in_threads()
@@ -62,8 +65,8 @@ class ThreadLauncher:
         with self._lock:
             thread, attempt = self._threads.get(name, (None, 0))
             if thread is not None:
-                self._interrupted.add((name, attempt))
-                if (name, attempt) in self._interruptible:
+                self._interrupts[name, attempt] += 1
+                if (name, attempt) in self._interruptible and self._interrupts[name, attempt] <= _MOST_INTERRUPTS:
                     interrupt_thread(thread)
 
     def terminate(self, name: str) -> None:
@@ -87,21 +90,18 @@ class ThreadLauncher:
 
     def _live(self, name: str, attempt: int) -> None:
         outcome: Outcome | None = None
-        settled = abandoned = False
-        while not settled:  # an interrupt may come at any point, just before the node's code and just after it as well
+        abandoned = False
+        try:  # an interrupt may come just after the node's code as well, and another one while that is dealt with
             try:
-                if outcome is None:
-                    outcome = self._run(name, attempt)
-                with self._lock:
-                    self._interruptible.discard((name, attempt))
-                    abandoned = (name, attempt) in self._abandoned
-                    if not abandoned:
-                        self._threads.pop(name, None)
-                forget_interrupt()
-                settled = True
+                outcome = self._run(name, attempt)
+                abandoned = self._settle(name, attempt)
             except errors.StopRequested:
                 outcome = outcome or Outcome(kind="stopped")
-        assert outcome is not None  # noqa: S101 - the loop ended
+                abandoned = self._settle(name, attempt)
+        except errors.StopRequested:
+            outcome = outcome or Outcome(kind="stopped")
+            abandoned = self._settle(name, attempt)
+        assert outcome is not None  # noqa: S101 - every way to here sets it
         self._report(name, attempt, outcome)
         if not abandoned:
             self._events.on_exited(name, attempt, ProcessExit(code=outcome.code))
@@ -110,7 +110,17 @@ class ThreadLauncher:
         node_context = self._contexts(name, attempt)
         with self._lock:
             self._interruptible.add((name, attempt))
-            if (name, attempt) in self._interrupted:
+            if self._interrupts[name, attempt]:
                 return Outcome(kind="stopped")
         with context.enter_node(node_context):
             return live(self._entries[name], node_context)
+
+    def _settle(self, name: str, attempt: int) -> bool:
+        """From now on nothing interrupts the calling thread; True if it was given up meanwhile."""
+        with self._lock:
+            self._interruptible.discard((name, attempt))
+            abandoned = (name, attempt) in self._abandoned
+            if not abandoned:
+                self._threads.pop(name, None)
+        forget_interrupt()
+        return abandoned
