@@ -12,8 +12,8 @@ from kourou.replay.rows import Rows, RowsHandle
 __all__ = ["NOBODY", "BlockStore"]
 
 NOBODY = 0  # the owner of a block that no writer may write to
-# Address space of a store's largest column at first. Memory is used only by what is written, but whenever a column grows,
-# everybody maps it anew.
+# Address space of a store's largest column at first. Memory is used only by what is written, but whenever a column
+# grows, everybody maps it anew.
 _FIRST_BYTES = 1 << 30
 _LEAST_BLOCKS = 64
 _ONE = np.int32(1)  # of the dtype of the counts: NumPy is ten times slower when it has to convert

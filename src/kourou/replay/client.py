@@ -54,6 +54,10 @@ class Client:
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._arguments,)
 
+    def copy(self) -> Client:
+        """Another client of the same server, with a connection of its own."""
+        return _restore(dict(self._arguments))
+
     def __repr__(self) -> str:
         return f"<replay client of {self.server_address}>"
 
@@ -303,4 +307,4 @@ class Client:
 
 
 def _restore(arguments: dict[str, Any]) -> Client:
-    return Client(arguments.pop("target"), **arguments)
+    return Client(**arguments)

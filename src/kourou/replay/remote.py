@@ -104,11 +104,11 @@ class Remote:
 
     # -- samples ----------------------------------------------------------------------------------------------------
 
-    def ask(self, table: str, count: int, timeout_s: float | None, most: int = 0) -> tuple[Any, ...]:
+    def ask(self, table: str, count: int, timeout_s: float | None, most: int = 0, order: Any = None) -> tuple[Any, ...]:
         """The arguments of a call of ``sample``."""
         with self._lock:
             done, self._done = tuple(self._done), []
-        return self.session.number, table, count, timeout_s, done, self.shares, most
+        return self.session.number, table, count, timeout_s, done, self.shares, most, order
 
     def read(self, reply: SampleReply) -> SampleBatch:
         """The items of a reply. Data in shared memory is copied, and given back with the next call."""

@@ -66,6 +66,8 @@ class Sampler:
         self._timeout = timeout
         self._asked: deque[tuple[Future[Any], int]] = deque()
         self._in_flight = 0
+        self._stream = remote.take_keys(1)  # a number that no other sampler has
+        self._sent = 0
         self._ready: deque[SampleBatch] = deque()
         self._closed = False
         self._lock = threading.Lock()
@@ -144,7 +146,8 @@ class Sampler:
                 if self._left is not None:
                     self._left -= most
                 self._in_flight += most
-                arguments = self._remote.ask(self._table, count, self._timeout, most)
+                arguments = self._remote.ask(self._table, count, self._timeout, most, (self._stream, self._sent))
+                self._sent += 1
                 self._asked.append((self._calls.futures.sample(*arguments), most))
 
     def _give_back(self, reply: Future[Any]) -> None:

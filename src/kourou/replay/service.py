@@ -222,6 +222,7 @@ class Service:
         done: tuple[int, ...] = (),
         shared: bool = False,  # noqa: FBT001, FBT002 - comes by the wire, thousands of times a second
         most: int = 0,
+        order: tuple[int, int] | None = None,
     ) -> Any:
         """Draw items.
 
@@ -232,6 +233,7 @@ class Service:
             timeout_s: 0 takes what is there now, None waits.
             done: tickets of earlier replies whose data was read.
             shared: the client takes the data out of shared memory itself.
+            order: (sampler, number): the sampler's calls are done in the order of their numbers, from 0 on.
             most: if more can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
 
         Raises:
@@ -245,8 +247,18 @@ class Service:
         answer = Completion[SampleReply]()
         request = SampleRequest(count, _wanted(), lambda _: deliver(), most=most)
         deliver = functools.partial(self._answer, session, request, answer, shared=shared)
-        found.sample(request)
-        self._limit(answer, timeout_s, functools.partial(self._give_up_sample, found, request, answer, deliver))
+        give_up = functools.partial(self._give_up_sample, found, request, answer, deliver)
+
+        def begin() -> None:
+            found.sample(request)
+            self._limit(answer, timeout_s, give_up)
+
+        if request.left < 1:
+            raise ValueError(f"the number of samples is at least 1, not {count}")
+        if order is None:
+            begin()
+        else:
+            session.in_turn(self._guard, order, begin)
         return now_or_later(answer)
 
     def _give_up_sample(

@@ -15,6 +15,8 @@ __all__ = ["Stream"]
 _LEASE_BYTES = 32 << 20  # blocks that a writer has in reserve: what it may write before the server answers again
 _MOST_LEASED = 2048
 _LEAST_LEASED = 4
+_BATCH_ITEMS = 256  # items that are worth a message of their own
+_MESSAGE_BYTES = 1 << 20  # of rows that are sent: what still fits into the caches on its way
 
 
 class Stream:
@@ -29,6 +31,9 @@ class Stream:
         length: rows of a block.
         keep: steps that stay readable, the newest included.
         first: number of the first step.
+
+    Attributes:
+        batch_items: items that are worth a message of their own.
     """
 
     def __init__(self, remote: Remote, columns: tuple[ColumnSpec, ...], length: int, keep: int, first: int) -> None:
@@ -40,6 +45,8 @@ class Stream:
         self.store = mirror.info.number
         self.lease_size = max(_LEAST_LEASED, min(_MOST_LEASED, _LEASE_BYTES // mirror.info.block_bytes))
         self.shared = mirror.arrays is not None
+        rows = max(1, _MESSAGE_BYTES * length // mirror.info.block_bytes)
+        self.batch_items = _BATCH_ITEMS if self.shared else min(_BATCH_ITEMS, rows)
         self.arrays: list[Array] = [] if mirror.arrays is None else mirror.arrays
         self.steps = first  # number of the next step
         self.start = first  # steps before this one are not kept, however few there are

@@ -194,8 +194,6 @@ class Table:
 
     def sample(self, request: SampleRequest) -> None:
         """Draw as soon as the limiter lets; the request's future tells."""
-        if request.left < 1:
-            raise ValueError(f"the number of samples is at least 1, not {request.left}")
         with self._guard:
             self._samples.append(request)
             self._serve()

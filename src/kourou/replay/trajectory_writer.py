@@ -22,7 +22,6 @@ from kourou.replay.structure import Path, path_text
 
 __all__ = ["TrajectoryWriter"]
 
-_BATCH_ITEMS = 256  # items that are worth a message of their own
 _LONGEST_BLOCK = 64  # rows; longer blocks would waste memory on rows that no item needs any more
 
 
@@ -242,7 +241,7 @@ class TrajectoryWriter:
                 self._book.check_signature(table, trajectory)
                 items.checked.add(pattern)
             made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
-            if outgoing.pending >= _BATCH_ITEMS:
+            if outgoing.pending >= stream.batch_items:
                 outgoing.make_room()
                 self._send(stream)
             elif outgoing.pending == 1:

@@ -1,0 +1,84 @@
+"""Sampled batches as a PyTorch data set. The only module of replay that needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kourou.errors import MissingExtra
+from kourou.replay.arrays import Array
+from kourou.replay.client import Client
+from kourou.replay.samples import SampleBatch
+from kourou.replay.structure import flatten
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtra("torch", "torch") from error
+
+__all__ = ["ReplayDataset", "TensorBatch"]
+
+
+class TensorBatch(NamedTuple):
+    """A batch.
+
+    Attributes:
+        info: as in a :class:`kourou.replay.SampleBatch`, with keys and probabilities as arrays.
+        data: tensors [n, …], nested as the items were; lists of tensors where items differ in shape.
+    """
+
+    info: SampleBatch
+    data: Any
+
+
+class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
+    """Batches of a table, drawn ahead. Use it as it is, or in a ``DataLoader`` with ``batch_size=None``.
+
+    Each iteration, and each worker of a DataLoader, has a connection of its own; it ends with the iteration.
+
+    Args:
+        client: of the server.
+        table: its name.
+        batch_size: items of a batch.
+        max_in_flight: items on their way, or arrived and not taken; by default those of two batches. 0 draws a batch
+            when it is wanted.
+        max_samples: items in all (of each worker), then the iteration ends; None for no end.
+        rate_limiter_timeout: seconds that the limiter may take for a batch, then the iteration ends; None waits.
+        pin_memory: give tensors in pinned memory, from which a GPU is filled without a wait.
+
+    Raises:
+        ValueError: a number out of its range, when the iteration begins.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        table: str,
+        batch_size: int,
+        *,
+        max_in_flight: int | None = None,
+        max_samples: int | None = None,
+        rate_limiter_timeout: float | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._table = table
+        self._batch_size = batch_size
+        self._options: dict[str, Any] = {
+            "max_in_flight": max_in_flight,
+            "max_samples": max_samples,
+            "timeout": rate_limiter_timeout,
+        }
+        self._pin_memory = pin_memory
+
+    def __iter__(self) -> Iterator[TensorBatch]:
+        """Draw. Closing the iterator (or leaving it to be collected) gives back what was drawn ahead."""
+        with self._client.copy() as client, client.sampler(self._table, self._batch_size, **self._options) as batches:
+            for batch in batches:
+                structure, leaves = flatten(batch.data)  # lists of arrays of different shapes are nests, too
+                yield TensorBatch(batch, structure.unflatten([self._tensor(leaf) for leaf in leaves]))
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self._pin_memory else tensor
