@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,3 +160,14 @@ def nested() -> list[tuple[int, float]]:
 
 def not_picklable() -> Any:
     return (number for number in range(3))
+
+
+def hostname() -> str:
+    return socket.gethostname()
+
+
+def wait_for(path: Path) -> int:
+    (path.parent / f"waiting{rank()}").touch()
+    while not path.exists():
+        time.sleep(0.05)
+    return rank()

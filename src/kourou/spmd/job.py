@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -19,10 +20,10 @@ from kourou.spmd.local_host import Task, WorkerEvents
 from kourou.spmd.output import Output
 from kourou.spmd.places import Host, lay_out
 from kourou.spmd.verdict import End, blamed, error_of
-from kourou.spmd.worker import Raised
 
 __all__ = ["Cancelled", "Job", "Order", "WorkerHost"]
 
+_TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
 _TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
 
 
@@ -126,6 +127,7 @@ class Job:
         self._failed: list[End] = []  # by themselves, in the order in which it was seen
         self._cancelled = False
         self._lost: errors.AgentFailedError | None = None
+        self._sent: set[int] = set()  # the signals that all who were left got
         self._kill_at: float | None = None  # set once the others are being ended
 
     def work(self, call: int, output: Output) -> dict[str, list[Any]]:
@@ -205,6 +207,7 @@ class Job:
             event = self._events.get(timeout=wait_s)
         except queue.Empty:
             self._kill_at = time.monotonic() + _TERMINATE_S
+            self._sent.add(signal.SIGKILL)
             for place in self._alive:
                 self._hosts[place.hostname].kill(self._name, place)
             return
@@ -240,14 +243,21 @@ class Job:
             output.agent_line(place.hostname, f"{place} returned")
             return
         output.agent_line(place.hostname, f"{place} {end.cause}", logging.ERROR)
-        if self._kill_at is None or isinstance(end.answer, Raised):  # else it was ended here
+        if not self._ended_here(end):
             self._failed.append(end)
         self._end_all()
+
+    def _ended_here(self, end: End) -> bool:
+        """A worker that failed was made to, when another one had failed before."""
+        if end.exit.signal is not None:
+            return end.exit.signal in self._sent
+        return bool(self._sent) and end.answer is None and end.exit.code == _TERMINATED
 
     def _end_all(self) -> None:
         if self._kill_at is not None:
             return
         self._kill_at = time.monotonic() + _TERMINATE_S
+        self._sent.add(signal.SIGTERM)
         for place in self._alive:
             self._hosts[place.hostname].terminate(self._name, place)
 

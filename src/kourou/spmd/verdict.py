@@ -16,6 +16,7 @@ from kourou.spmd.worker import Raised
 __all__ = ["End", "blamed", "error_of"]
 
 _ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
+_LOST_A_PEER = ("closed by peer", "reset by peer", "Broken pipe", "NCCL communicator was aborted")
 _SETTLE_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
 
 
@@ -56,16 +57,23 @@ class End:
 def blamed(ends: Sequence[End]) -> End:
     """Of workers that failed by themselves, in the order in which that was seen, the one that the others followed.
 
-    A rank that dies breaks its peers' connections, and their errors may be known first.
+    A rank that dies breaks its peers' connections, and their errors may be known first, above all on other hosts.
     """
-    for end in ends:
-        in_time = end.seen_s - ends[0].seen_s <= _SETTLE_S
-        if end.answer is None and end.exit.signal not in {None, _ABORT} and in_time:
-            return end
-    on_its_host = [e for e in ends if isinstance(e.answer, Raised) and e.place.hostname == ends[0].place.hostname]
-    if isinstance(ends[0].answer, Raised):
-        return min(on_its_host, key=lambda end: end.answer.at_s)
-    return ends[0]
+    at_once = [end for end in ends if end.seen_s - ends[0].seen_s <= _SETTLE_S]
+    died = [end for end in at_once if end.answer is None and end.exit.signal != _ABORT]
+    causes = died or [end for end in at_once if not _lost_a_peer(end)] or at_once
+    first = causes[0]
+    if not isinstance(first.answer, Raised):
+        return first
+    of_its_host = [
+        end for end in causes if isinstance(end.answer, Raised) and end.place.hostname == first.place.hostname
+    ]
+    return min(of_its_host, key=lambda end: end.answer.at_s)
+
+
+def _lost_a_peer(end: End) -> bool:
+    """It raised what a broken connection to another rank raises."""
+    return isinstance(end.answer, Raised) and any(words in end.answer.failure.message for words in _LOST_A_PEER)
 
 
 def error_of(end: End) -> Exception:

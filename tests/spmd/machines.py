@@ -1,0 +1,126 @@
+"""Hosts with an address and a name of their own, on one machine: network namespaces with a real sshd in each.
+
+They share the file system, as hosts of a cluster do, and the table of processes, so a test sees what is left on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from polling import until
+
+TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "unshare")
+START_S = 10.0
+
+
+def why_not() -> str | None:
+    """What this machine lacks; None when hosts can be made."""
+    if os.geteuid() != 0:
+        return "only root may make network namespaces"
+    lacking = [tool for tool in TOOLS if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    return f"not installed: {', '.join(lacking)}" if lacking else None
+
+
+class Machines:
+    """Three hosts, ``m1`` to ``m3``.
+
+    Attributes:
+        ssh_config: knows them.
+        names: of the hosts.
+    """
+
+    def __init__(self, folder: Path, count: int = 3) -> None:
+        self._folder = folder
+        self._count = count
+        self._prefix = f"k{secrets.token_hex(2)}"
+        self._network = f"10.{77 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
+        self.ssh_config = folder / "ssh_config"
+        self.names = [f"m{number}" for number in range(1, count + 1)]
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[Machines]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for key in ("id", "hostkey"):
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / key))
+        shutil.copy(self._folder / "id.pub", self._folder / "authorized_keys")
+        bridge = f"{self._prefix}b"
+        try:
+            run("ip", "link", "add", bridge, "type", "bridge")
+            run("ip", "addr", "add", f"{self._network}.254/24", "dev", bridge)
+            run("ip", "link", "set", bridge, "up")
+            for number in range(1, self._count + 1):
+                self._start(number, bridge)
+            self._write_config()
+            yield self
+        finally:
+            self._down(bridge)
+
+    def cut(self, name: str) -> None:
+        """Take a host off the network."""
+        run("ip", "link", "set", f"{self._prefix}v{name[1:]}", "down")
+
+    def mend(self, name: str) -> None:
+        """Put it back."""
+        run("ip", "link", "set", f"{self._prefix}v{name[1:]}", "up")
+
+    def _start(self, number: int, bridge: str) -> None:
+        space, link, address = f"{self._prefix}n{number}", f"{self._prefix}v{number}", f"{self._network}.{number}"
+        run("ip", "netns", "add", space)
+        run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
+        run("ip", "link", "set", link, "master", bridge, "up")
+        run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+        for device in ("eth0", "lo"):
+            run("ip", "-n", space, "link", "set", device, "up")
+        options = {
+            "Port": "22",
+            "ListenAddress": address,
+            "HostKey": self._folder / "hostkey",
+            "PidFile": self._pid_file(number),
+            "AuthorizedKeysFile": self._folder / "authorized_keys",
+            "StrictModes": "no",
+            "PasswordAuthentication": "no",
+            "PermitRootLogin": "prohibit-password",
+            "UsePAM": "no",
+            "MaxStartups": "100",
+        }
+        config = self._folder / f"sshd{number}.conf"
+        config.write_text("".join(f"{key} {value}\n" for key, value in options.items()), encoding="utf-8")
+        start = f"hostname m{number} && exec /usr/sbin/sshd -f {config} -E {config}.log"
+        run("ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c", start)
+        until(self._pid_file(number).exists, START_S)
+
+    def _write_config(self) -> None:
+        key = " ".join((self._folder / "hostkey.pub").read_text(encoding="ascii").split()[:2])
+        known, config = "", ""
+        for number in range(1, self._count + 1):
+            address = f"{self._network}.{number}"
+            known += f"{address} {key}\n"
+            config += f"Host m{number}\n  HostName {address}\n"
+        config += f"Host nowhere\n  HostName {self._network}.99\n"
+        config += f"Host *\n  User root\n  IdentityFile {self._folder}/id\n  IdentitiesOnly yes\n"
+        config += f"  UserKnownHostsFile {self._folder}/known_hosts\n"
+        (self._folder / "known_hosts").write_text(known, encoding="ascii")
+        self.ssh_config.write_text(config, encoding="utf-8")
+
+    def _pid_file(self, number: int) -> Path:
+        return self._folder / f"sshd{number}.pid"
+
+    def _down(self, bridge: str) -> None:
+        for number in range(1, self._count + 1):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(self._pid_file(number).read_text(encoding="ascii")), 15)
+            run("ip", "netns", "del", f"{self._prefix}n{number}", check=False)
+        run("ip", "link", "del", bridge, check=False)
+
+
+def run(*command: str, check: bool = True) -> None:
+    env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0 or not check, f"{command}: {done.stderr}"

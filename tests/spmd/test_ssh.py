@@ -1,0 +1,196 @@
+"""Runs on hosts of their own, over real ssh: results, failures, lost hosts, and that nothing is left on any of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
+from polling import all_gone, until
+from spmd import functions
+from spmd.machines import Machines, why_not
+
+pytestmark = [
+    # On CI they run: a runner that cannot make hosts is a mistake there.
+    pytest.mark.skipif(why_not() is not None and not os.environ.get("CI"), reason=str(why_not())),
+    pytest.mark.timeout(120),
+]
+
+LONG_S = 60.0  # an agent imports torch first, and this machine may be busy
+PATIENT_S = 30
+HASTY_S = 4
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with Machines(tmp_path_factory.mktemp("machines")).up() as three:
+        yield three
+
+
+@pytest.fixture(scope="module")
+def shared_two(machines: Machines) -> Iterator[Launcher]:
+    with of(machines, ["m1", "m2"]) as launcher:
+        yield launcher
+
+
+def of(machines: Machines, names: list[str], timeout_s: int = PATIENT_S) -> Launcher:
+    launcher = Launcher(names, 1, machines.ssh_config, "gloo", agent_timeout=timeout_s)
+    return launcher.set_logging_handlers(None)
+
+
+def started_on(folder: Path, count: int) -> list[psutil.Process]:
+    """The workers that announced themselves, their zygotes and the agents that these came from."""
+    files = [folder / f"{rank}.pid" for rank in range(count)]
+    until(lambda: all(file.exists() and file.read_text(encoding="ascii") for file in files), LONG_S)
+    workers = [psutil.Process(int(file.read_text(encoding="ascii"))) for file in files]
+    zygotes = [parent for worker in workers if (parent := worker.parent())]
+    agents = [parent for zygote in zygotes if (parent := zygote.parent())]
+    assert all("kourou.runtime.agent" in " ".join(agent.cmdline()) for agent in agents)
+    return [*workers, *zygotes, *agents]
+
+
+def test_ranks_of_two_hosts_meet(shared_two: Launcher) -> None:
+    assert shared_two.run(functions.sum_of_ranks).results == {"m1": [(0, 1.0)], "m2": [(1, 1.0)]}
+    names = shared_two.run(functions.hostname).results
+    assert names == {"m1": ["m1"], "m2": ["m2"]}
+
+
+def test_this_machine_may_be_one_of_them(machines: Machines) -> None:
+    with of(machines, ["localhost", "m3"]) as launcher:
+        assert launcher.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m3": [(1, 1.0)]}
+
+
+def test_copied_variables_cross_and_others_do_not(shared_two: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_HOSTILE", "a 'b'\n\"$c\"")
+    monkeypatch.setenv("SECRET_OF_THE_LAUNCHER", "1")
+    seen = shared_two.run(functions.variables, "NCCL_HOSTILE", "SECRET_OF_THE_LAUNCHER").rank(1)
+    assert seen == {"NCCL_HOSTILE": "a 'b'\n\"$c\"", "SECRET_OF_THE_LAUNCHER": None}
+
+
+def test_an_exception_of_another_host_says_where_it_was_raised(shared_two: Launcher) -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="rank one has had enough") as caught:
+        shared_two.run(functions.fail_in_a_collective)
+    assert time.monotonic() - started < 3
+    assert caught.value.host == "m2"  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_is_killed_there_is_typed_here(shared_two: Launcher) -> None:
+    with pytest.raises(WorkerFailedError, match="rank 1 on m2 was killed by SIGKILL"):
+        shared_two.run(functions.die, "SIGKILL")
+    assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
+
+
+def test_a_large_result_that_all_ranks_share_comes_once_from_each_host(machines: Machines) -> None:
+    with of(machines, ["m1"]) as launcher:
+        launcher.workers_per_host = 2
+        first, second = launcher.run(functions.ones, 1 << 20).results["m1"]
+        assert first.sum() == second.sum() == 1 << 20
+
+
+@pytest.mark.parametrize(("name", "words"), [("nowhere", "route|timed out"), ("no-such-host.invalid", "resolve")])
+def test_a_host_that_does_not_answer_is_told_in_sshs_own_words(machines: Machines, name: str, words: str) -> None:
+    started = time.monotonic()
+    with of(machines, ["m1", name], HASTY_S) as launcher, pytest.raises(AgentFailedError, match=words) as caught:
+        launcher.run(functions.rank)
+    assert caught.value.hostname == name
+    assert time.monotonic() - started < HASTY_S + 10  # m1's agent is waited for, and ended
+
+
+def test_a_folder_that_is_not_there_is_told_in_the_shells_words(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone 'away'"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with of(machines, ["m1"]) as launcher:
+        monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "never 'was'")
+        with pytest.raises(AgentFailedError, match="never 'was'"):
+            launcher.run(functions.rank)
+
+
+def test_an_agent_that_is_killed_is_a_lost_host_and_nothing_is_left(machines: Machines, tmp_path: Path) -> None:
+    with of(machines, ["m1", "m2"]) as launcher:
+        running = launcher.submit(functions.announce_and_wait, tmp_path)
+        processes = started_on(tmp_path, 2)
+        # When
+        processes[-1].kill()
+        # Then
+        with pytest.raises(AgentFailedError, match="m2"):
+            running.result(5)
+        # and the next run has a new agent
+        assert launcher.run(functions.rank).results == {"m1": [0], "m2": [1]}
+    all_gone(processes, 5)
+
+
+SCRIPT = """
+    import sys
+    from kourou.spmd import Launcher
+    from spmd import functions
+
+    launcher = Launcher(["m1", "m2"], 1, sys.argv[1], "gloo").set_logging_handlers(None)
+    launcher.run(functions.announce_and_wait, pathlib.Path(sys.argv[2]))
+"""
+
+
+def test_nothing_is_left_when_the_launcher_is_killed(machines: Machines, tmp_path: Path) -> None:
+    script, folder = tmp_path / "launcher.py", tmp_path / "pids"
+    folder.mkdir()
+    path = [str(Path(__file__).parent.parent)]
+    script.write_text(f"import sys; sys.path[:0] = {path!r}; import pathlib\n" + textwrap.dedent(SCRIPT), "utf-8")
+    with subprocess.Popen([sys.executable, str(script), str(machines.ssh_config), str(folder)]) as launcher:
+        processes = started_on(folder, 2)
+        launcher.send_signal(signal.SIGKILL)
+    all_gone(processes, 5)
+
+
+def test_a_link_that_is_cut_for_a_while_is_survived(machines: Machines, tmp_path: Path) -> None:
+    with of(machines, ["m1", "m3"]) as launcher:
+        running = launcher.submit(functions.wait_for, tmp_path / "go")
+        until(lambda: len(list(tmp_path.glob("waiting*"))) == 2, LONG_S)
+        # When
+        machines.cut("m3")
+        try:
+            time.sleep(5)  # that is the time to survive
+        finally:
+            machines.mend("m3")
+        (tmp_path / "go").touch()
+        # Then
+        assert running.result(LONG_S).results == {"m1": [0], "m3": [1]}
+
+
+def test_a_link_that_is_cut_for_good_is_a_lost_host(machines: Machines, tmp_path: Path) -> None:
+    with of(machines, ["m1", "m3"], HASTY_S) as launcher:
+        running = launcher.submit(functions.announce_and_wait, tmp_path)
+        processes = started_on(tmp_path, 2)
+        # When
+        machines.cut("m3")
+        started = time.monotonic()
+        try:
+            # Then
+            with pytest.raises(AgentFailedError, match="m3"):
+                running.result(LONG_S)
+            assert time.monotonic() - started < HASTY_S + 3
+            workers, (zygote, agent) = processes[:2], processes[3::2]
+            all_gone([*workers, zygote, agent], HASTY_S + 3)  # those of m1 wait for the next run
+        finally:
+            machines.mend("m3")
+    all_gone(processes, 5)
+
+
+def test_no_secret_is_in_any_command_line(shared_two: Launcher) -> None:
+    shared_two.extra_env_vars = {"MY_SECRET": "c0ffee-c0ffee"}
+    try:
+        assert shared_two.run(functions.variables, "MY_SECRET").rank(1) == {"MY_SECRET": "c0ffee-c0ffee"}
+    finally:
+        shared_two.extra_env_vars = None
+    assert not any("c0ffee" in word for p in psutil.process_iter(["cmdline"]) for word in p.info["cmdline"] or ())
