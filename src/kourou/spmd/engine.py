@@ -93,6 +93,16 @@ class Engine:
         for host in remote:
             host.close()
 
+    def close_when_dropped(self) -> None:
+        """As :meth:`close`, for the garbage collector.
+
+        It may come in any thread: one that close() would wait for, or one that holds the lock.
+        """
+        if threading.current_thread() is threading.main_thread():
+            self.close()
+        else:
+            threading.Thread(target=self.close, name="kourou-spmd-close").start()
+
     def reach(self, names: Iterable[str], options: SshOptions) -> dict[str, RemoteHost]:
         """Have an agent on each of these hosts; those that are there from an earlier run are taken.
 

@@ -155,7 +155,7 @@ class Launcher:
 
     def _attach_engine(self) -> None:
         self._engine = Engine()
-        self._finalizer = weakref.finalize(self, self._engine.close)
+        self._finalizer = weakref.finalize(self, self._engine.close_when_dropped)
 
     def _order(self) -> Order:
         for field in ("worker_timeout", "agent_timeout"):
