@@ -15,6 +15,8 @@ How it works, from the outside in:
   likewise; a batch of data is one gather for each column.
 - One lock guards all tables and blocks of a server. Work under it is short and in memory; copying data is outside of
   it. So every state between two requests is consistent, over all tables, which is what a checkpoint saves.
+
+``kourou.replay.dataset.ReplayDataset`` gives batches to PyTorch, and is imported by that name since it needs torch.
 """
 
 from __future__ import annotations

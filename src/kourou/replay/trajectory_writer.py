@@ -196,15 +196,12 @@ class TrajectoryWriter:
         return self._episode_steps
 
     def create_item(self, table: str, priority: float, trajectory: Any) -> int:
-        """Make an item.
+        """Make an item; its key.
 
         Args:
             table: its table.
             priority: its priority there.
             trajectory: parts of the history, nested in any way.
-
-        Returns:
-            the item's key.
 
         Raises:
             TableNotFound: there is no such table.
