@@ -70,7 +70,7 @@ def test_everything_is_gone_two_seconds_after_the_launcher_was_killed(number: in
     assert marked(runs_dir) == []
 
 
-@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("moment", [0, 2, 4])
 def test_everything_is_gone_when_the_launcher_is_killed_while_it_starts(moment: int, tmp_path: Path, runs_dir: Path):
     # Given a launcher that has just begun to start its nodes.
     source = """

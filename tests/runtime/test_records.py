@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.proto.v1 import coordinator_pb2 as pb
@@ -46,11 +46,13 @@ RECORDS = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(RECORDS)
 def test_a_record_survives_json(record):
     assert NodeRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
+@settings(max_examples=40, deadline=None)
 @given(RECORDS)
 def test_a_record_survives_the_wire(record):
     message = pb.NodeRecord.FromString(record_to_proto(record).SerializeToString())

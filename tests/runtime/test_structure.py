@@ -8,7 +8,7 @@ import functools
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.runtime.structure import iterate_leaves, map_leaves
@@ -120,6 +120,7 @@ _NESTED = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(_NESTED)
 def test_every_leaf_is_replaced_once_and_in_order(value):
     leaves = [leaf for _, leaf in iterate_leaves(value)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -72,11 +73,13 @@ def launched():
 
 @pytest.fixture
 def often():
-    """Threads take turns as often as they can."""
+    """Threads take turns as often as they can; no callback of the garbage collector (hypothesis has one) is hit."""
     before = sys.getswitchinterval()
+    gc.disable()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
+    gc.enable()
 
 
 def test_a_node_that_returns_has_finished(launched):
