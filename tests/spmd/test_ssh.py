@@ -64,6 +64,11 @@ def test_ranks_of_two_hosts_meet(shared_two: Launcher) -> None:
     assert names == {"m1": ["m1"], "m2": ["m2"]}
 
 
+def test_runs_may_overlap(shared_two: Launcher) -> None:
+    running = [shared_two.submit(functions.sum_of_ranks) for _ in range(4)]
+    assert [run.result(LONG_S).rank(1) for run in running] == [(1, 1.0)] * 4
+
+
 def test_this_machine_may_be_one_of_them(machines: Machines) -> None:
     with of(machines, ["localhost", "m3"]) as launcher:
         assert launcher.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m3": [(1, 1.0)]}

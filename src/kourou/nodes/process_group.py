@@ -24,7 +24,8 @@ __all__ = ["Backend", "assemble", "bind", "grouped", "reach_store", "serve_store
 Backend: TypeAlias = Literal["nccl", "gloo", "mpi", "ucc"]
 
 _STORE_S = 300.0  # for parts of a rendezvous; a worker that dies in it ends it before that, by the others' hands
-_POLL_S = 0.005  # rank 0 asks its own store, and a wait inside of torch would let no signal through
+_POLL_S = 0.005  # a wait inside of torch would let no signal through
+_JOINED = "kourou/joined"
 
 
 def torch_is_there() -> bool:
@@ -61,7 +62,7 @@ def reach_store(rendezvous: Rendezvous, world_size: int) -> TCPStore:
 
 def assemble(store: TCPStore, place: Place) -> None:
     """Say that this rank is there; rank 0 returns when all are."""
-    _meet(store, place, "here")
+    _gather(store, place, "kourou/here")
 
 
 @contextlib.contextmanager
@@ -83,15 +84,23 @@ def grouped(store: TCPStore, place: Place, *, backend: Backend, timeout_s: float
         world_size=place.world_size,
         timeout=datetime.timedelta(seconds=timeout_s),
     )
+    store.add(_JOINED, 1)
     yield  # when it raises, the process ends at once: a group whose members are gone may not let itself be destroyed
+    _wait(store, _JOINED, place)  # a member that leaves while another still connects takes it for dead
     if dist.is_initialized():
         dist.destroy_process_group()
-    _meet(store, place, "left")  # rank 0 goes last: watchdogs of the others still read its store
+    _gather(store, place, "kourou/left")  # rank 0 goes last: watchdogs of the others still read its store
 
 
-def _meet(store: TCPStore, place: Place, key: str) -> None:
-    store.add(f"kourou/{key}", 1)
-    while place.rank == 0 and store.add(f"kourou/{key}", 0) < place.world_size:
+def _gather(store: TCPStore, place: Place, key: str) -> None:
+    """Count this rank; rank 0 waits until all are counted."""
+    store.add(key, 1)
+    if place.rank == 0:
+        _wait(store, key, place)
+
+
+def _wait(store: TCPStore, key: str, place: Place) -> None:
+    while store.add(key, 0) < place.world_size:
         time.sleep(_POLL_S)
 
 

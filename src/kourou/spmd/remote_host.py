@@ -29,6 +29,7 @@ class RemoteHost:
         self.name = name
         self._timeout_s = options.timeout_s
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._runs: dict[str, WorkerEvents] = {}
         self._contents: dict[str, dict[str, bytes]] = {}  # of the answers of each run, by digest
         self._replies: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
@@ -55,13 +56,11 @@ class RemoteHost:
         """
         self._agent.await_ready()
         if self.inventory is None:
-            self._agent.send("hello")
-            self.inventory, self.address, self.launcher_address = self._reply()
+            self.inventory, self.address, self.launcher_address = self._ask("hello")
 
     def meet(self, run: str, address: str, world_size: int) -> Rendezvous:
         """See :class:`kourou.spmd.local_host.LocalHost`."""
-        self._agent.send("meet", run, address, world_size)
-        _, answer = self._reply()
+        _, answer = self._ask("meet", run, address, world_size)
         if isinstance(answer, Rendezvous):
             return answer
         raise self._failure(str(answer))
@@ -95,11 +94,15 @@ class RemoteHost:
         """End the agent and all that it runs."""
         self._agent.close()
 
-    def _reply(self) -> tuple[Any, ...]:
-        try:
-            reply = self._replies.get(timeout=self._timeout_s)
-        except queue.Empty:
-            raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
+    def _ask(self, *question: Any) -> tuple[Any, ...]:
+        with self._asking:  # runs that start at once must not take each other's answers
+            if self.lost:
+                raise self._failure("the connection to its agent broke")
+            self._agent.send(*question)
+            try:
+                reply = self._replies.get(timeout=self._timeout_s)
+            except queue.Empty:
+                raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
         if isinstance(reply, errors.AgentFailedError):
             raise reply
         return reply
