@@ -130,10 +130,10 @@ def is_initialized() -> bool:
     return dist.is_initialized()
 
 
-def shape_and_pages(state: dict[str, Any]) -> tuple[int, int, int]:
-    """Elements, private bytes before and after the function looked at them."""
-    seen = sum(int(value.sum()) for value in state.values())
-    return seen, sum(value.numel() for value in state.values()), _private_bytes()
+def sums_and_pages(state: dict[str, Any]) -> tuple[int, int, int]:
+    """The sum of all elements, the bytes mapped from parcels, and those of them that are this worker's own copies."""
+    total = sum(int(value.sum()) for value in state.values())
+    return total, *_parcel_bytes()
 
 
 def change_own_copy(values: torch.Tensor) -> float:
@@ -142,9 +142,18 @@ def change_own_copy(values: torch.Tensor) -> float:
     return float((values - before).sum())
 
 
-def _private_bytes() -> int:
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+def _parcel_bytes() -> tuple[int, int]:
+    mapped = copied = 0
+    is_parcel = False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        if "-" in key:  # the head of a mapping: its addresses come first
+            is_parcel = "kourou-parcel" in line
+        elif is_parcel and key == "Rss":
+            mapped += 1024 * int(value.split()[0])
+        elif is_parcel and key == "Anonymous":
+            copied += 1024 * int(value.split()[0])
+    return mapped, copied
 
 
 def ones(elements: int) -> torch.Tensor:
