@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kourou import courier, errors
     from kourou.courier import Client as CourierClient
+    from kourou.courier import batched_handler
     from kourou.nodes.cacher import CacherNode
     from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
     from kourou.nodes.courier import CourierHandle, CourierNode
@@ -61,7 +62,7 @@ __version__ = "0.1.0"
 
 _SOURCES = {
     "kourou": ("courier", "errors"),
-    "kourou.courier": ("Client",),
+    "kourou.courier": ("Client", "batched_handler"),
     "kourou.nodes.cacher": ("CacherNode",),
     "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
     "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
@@ -131,6 +132,7 @@ __all__ = [
     "Run",
     "StopTimeline",
     "TorchNode",
+    "batched_handler",
     "broadcast",
     "compile_program",
     "courier",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -57,6 +58,10 @@ class Actor:
                 continue
 
 
+def is_back(run: lp.Run, dead: lp.NodeRecord) -> bool:
+    return run.nodes[dead.name].attempt > dead.attempt
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("no_leaks")
@@ -83,7 +88,7 @@ def test_two_hundred_kills_lose_nobody_and_repeat_no_call(tmp_path: Path):
             continue
         os.kill(victim.pid, signal.SIGKILL)
         kills += 1
-        until(lambda dead=victim: run.nodes[dead.name].attempt > dead.attempt, 30)
+        until(functools.partial(is_back, run, victim), 30)
     # Then all are back and answer
     until(lambda: all(node.state is lp.NodeState.READY for node in run.nodes.values()), 30)
     clients = [actor.dereference() for actor in actors]

@@ -6,13 +6,16 @@ import datetime
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kourou.courier import codec
 from kourou.courier.link import Link
 from kourou.courier.reply import Reply
 from kourou.courier.target import AddressTarget, Target
 from kourou.courier.trace import traced
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["LIST_METHODS", "Client", "disconnect", "list_methods"]
 
@@ -29,7 +32,8 @@ class Client:
     iterator. Every public attribute is a method, except ``futures``, ``address``, ``lane``, ``with_options`` and
     ``close``; a remote method of such a name is called as ``client.futures.close().result()``.
 
-    It connects when first used, may be used by any number of threads, can be pickled, and survives fork.
+    It connects when first used, may be used by any number of threads, can be pickled, and survives fork. A ``with``
+    closes it at its end.
 
     Args:
         target: ``host:port``, or something that knows where its server is.
@@ -72,6 +76,12 @@ class Client:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the remote object itself."""
         return self._stub("__call__")(*args, **kwargs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<client of {self._link.target.name}>"
