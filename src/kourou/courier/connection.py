@@ -75,9 +75,8 @@ class Connection:
             timeout_s = max(1e-6, reply.deadline - time.monotonic())
         self._pending[call_id] = reply
         reply.connection = self  # after the entry was made: who cancels finds both, or neither
-        if (
-            not self.alive or reply.given_up
-        ):  # looked at after the entry was made: whoever ends either looks the other way round
+        # Looked at after the entry was made: whoever ends the connection or the call looks the other way round.
+        if not self.alive or reply.given_up:
             if self._pending.pop(call_id, None) is not None and not reply.given_up:
                 reply.connection = None
                 return False
