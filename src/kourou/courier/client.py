@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kourou.courier import codec
 from kourou.courier.link import Link
 from kourou.courier.reply import Reply
-from kourou.courier.target import AddressTarget, Target
+from kourou.courier.target import AddressTarget, Target, Tls
 from kourou.courier.trace import traced
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Client:
         wait_for_ready: wait for a server that is not up yet; False raises ``ServerUnavailable`` at once.
         lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share.
         token: the server's secret, when ``target`` is an address; by default the user's own.
+        tls: for a server whose gRPC lane speaks TLS: the certificates to trust, in PEM format, or what
+            ``grpc.ssl_channel_credentials`` made of them and of the client's own (such a client cannot be pickled).
         idempotent: calls may run twice, so they are repeated when a connection breaks under them.
         compress, chunk_tensors, load_balancing_policy, propagate_deadline: accepted from Launchpad and ignored.
     """
@@ -56,13 +58,14 @@ class Client:
         *,
         lane: str | None = None,
         token: str | None = None,
+        tls: Tls | None = None,
         idempotent: bool = False,
         load_balancing_policy: str | None = None,
         propagate_deadline: bool = True,
     ) -> None:
         del compress, chunk_tensors, load_balancing_policy, propagate_deadline
-        resolved = AddressTarget(target, token) if isinstance(target, str) else target
-        self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane)
+        resolved = AddressTarget(target, token, tls) if isinstance(target, str) else target
+        self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane, tls=tls)
         self._timeout_s = _seconds(call_timeout)
         self._idempotent = idempotent
 
@@ -93,6 +96,7 @@ class Client:
             call_timeout=self._timeout_s,
             wait_for_ready=link.wait_for_ready,
             lane=link.forced_lane,
+            tls=link.tls,
             idempotent=self._idempotent,
         )
         return restore, (link.target,)

@@ -18,7 +18,7 @@ from kourou.courier.connection import Connection
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.recycling import own_memory
 from kourou.courier.reply import Reply
-from kourou.courier.target import Target
+from kourou.courier.target import Target, Tls
 from kourou.courier.wire import Wire
 from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, ServerUnavailable
 
@@ -40,14 +40,16 @@ class Link:
         target: what to call.
         wait_for_ready: wait for a server that is not there yet, instead of failing.
         lane: the only lane to use; None takes the fastest that both ends share.
+        tls: whom to trust on the gRPC lane; by default as the target says, and if it says nothing, no TLS.
     """
 
-    def __init__(self, target: Target, *, wait_for_ready: bool, lane: str | None) -> None:
+    def __init__(self, target: Target, *, wait_for_ready: bool, lane: str | None, tls: Tls | None = None) -> None:
         if lane is not None and lane not in LANES:
             raise ValueError(f"there is no lane {lane!r}; lanes are {', '.join(LANES)}")
         self.target = target
         self.wait_for_ready = wait_for_ready
         self.forced_lane = lane
+        self.tls: Tls | None = tls if tls is not None else getattr(target, "tls", None)
         self._connection: Connection | None = None
         self._closed = False
         self._deferred: deque[tuple[Reply, Payload]] = deque()
@@ -165,7 +167,7 @@ class Link:
         wire: Wire | None = None
         for lane in lanes:
             try:
-                wire = _dial(lane, endpoint, self.target.token, timeout_s)
+                wire = _dial(lane, endpoint, self.target.token, timeout_s, self.tls)
                 break
             except ServerUnavailable:
                 if lane == lanes[-1]:
@@ -280,7 +282,7 @@ def _sweep(endpoint: Endpoint) -> None:
         local_socket.sweep(endpoint.local)
 
 
-def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None) -> Wire:
+def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None) -> Wire:
     # Imported when first used: a program that stays in one process never pays for gRPC.
     if lane == "inproc":
         from kourou.courier.lanes import inproc  # noqa: PLC0415
@@ -292,7 +294,7 @@ def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None) ->
         return local.dial(endpoint, token, timeout_s)
     from kourou.courier.lanes import grpc  # noqa: PLC0415
 
-    return grpc.dial(endpoint, token, timeout_s)
+    return grpc.dial(endpoint, token, timeout_s, tls)
 
 
 def _snapshot(buffer: Any) -> memoryview:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.token import user_token
 from kourou.errors import ConnectionLost, RpcError
 
-__all__ = ["AddressTarget", "Target"]
+if TYPE_CHECKING:
+    import grpc
+
+__all__ = ["AddressTarget", "Target", "Tls"]
+
+Tls: TypeAlias = Union[bytes, "grpc.ChannelCredentials"]  # certificates to trust (PEM), or all that gRPC can be told
 
 
 class Target(Protocol):
@@ -44,17 +49,19 @@ class AddressTarget:
     Args:
         address: where its gRPC server listens; ``localhost:4711`` and ``[::1]:4711`` are fine too.
         token: the secret that it expects; by default the user's own token.
+        tls: whom to trust, if it speaks TLS; see ``Client``.
     """
 
-    def __init__(self, address: str, token: str | None = None) -> None:
+    def __init__(self, address: str, token: str | None = None, tls: Tls | None = None) -> None:
         host, colon, port = address.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
             raise ValueError(f"an address looks like host:port, not {address!r}")
         self._address = address
         self._token = token
+        self.tls = tls
 
-    def __reduce__(self) -> tuple[type[AddressTarget], tuple[str, str | None]]:
-        return type(self), (self._address, self._token)
+    def __reduce__(self) -> tuple[type[AddressTarget], tuple[str, str | None, Tls | None]]:
+        return type(self), (self._address, self._token, self.tls)
 
     def __repr__(self) -> str:
         return f"AddressTarget({self._address!r})"
@@ -75,7 +82,7 @@ class AddressTarget:
         """Ask the server at the address what it is, unless it lives in this very process."""
         from kourou.courier.lanes import grpc, inproc  # noqa: PLC0415 - gRPC is slow to import; clients may need none
 
-        return inproc.endpoint_at(self._address) or grpc.describe(self._address, self.token, timeout_s)
+        return inproc.endpoint_at(self._address) or grpc.describe(self._address, self.token, timeout_s, self.tls)
 
     def lost(self, endpoint: Endpoint) -> RpcError:
         """A connection that broke is all that can be known."""

@@ -11,6 +11,7 @@ import grpc
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, FrameParser, pack
 from kourou.courier.lanes.packets import Outbox, unpack_packet
+from kourou.courier.target import Tls
 from kourou.courier.wire import PushingWire, Receiver
 from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
 
@@ -34,9 +35,9 @@ class GrpcWire(PushingWire):
 
     lane = "grpc"
 
-    def __init__(self, endpoint: Endpoint, token: str) -> None:
+    def __init__(self, endpoint: Endpoint, token: str, tls: Tls | None = None) -> None:
         self._address = endpoint.grpc
-        self._channel = _channel(self._address)
+        self._channel = _channel(self._address, tls)
         self._outbox = Outbox()
         self._parser = FrameParser()
         connect: Any = self._channel.stream_stream(f"/{SERVICE}/Connect")
@@ -106,19 +107,19 @@ class GrpcWire(PushingWire):
                 self._receiver.end(error if isinstance(error, ProtocolError) else ConnectionResetError(str(error)))
 
 
-def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> GrpcWire:
+def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcWire:
     """Connect.
 
     Raises:
         ServerUnavailable: nothing answers there.
         Unauthenticated: the token is wrong.
     """
-    wire = GrpcWire(endpoint, token)
+    wire = GrpcWire(endpoint, token, tls)
     wire.handshake(timeout_s)
     return wire
 
 
-def describe(address: str, token: str, timeout_s: float | None) -> Endpoint:
+def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None = None) -> Endpoint:
     """Ask the server at an address what it is.
 
     Raises:
@@ -127,7 +128,7 @@ def describe(address: str, token: str, timeout_s: float | None) -> Endpoint:
     """
     from kourou.proto.v1 import courier_pb2  # noqa: PLC0415 - protobuf is needed for nothing else here
 
-    with contextlib.closing(_channel(address)) as channel:
+    with contextlib.closing(_channel(address, tls)) as channel:
         ask: Any = channel.unary_unary(f"/{SERVICE}/Describe", response_deserializer=courier_pb2.Description.FromString)
         try:
             found = ask(b"", timeout=_DIAL_S if timeout_s is None else timeout_s, metadata=_metadata(token))
@@ -138,8 +139,11 @@ def describe(address: str, token: str, timeout_s: float | None) -> Endpoint:
     )
 
 
-def _channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+def _channel(address: str, tls: Tls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(tls) if isinstance(tls, bytes) else tls
+    return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:

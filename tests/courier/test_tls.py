@@ -1,0 +1,116 @@
+"""The gRPC lane with certificates of a CA of one's own."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+
+import grpc
+import pytest
+
+from kourou.courier import AddressTarget, Client, Server
+from kourou.errors import ServerUnavailable
+
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with the openssl command"),
+]
+
+
+class Authority:
+    """A CA, and what it has signed for localhost."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._openssl("req", "-x509", *self._new("ca"), "-subj", "/CN=test", "-days", "2")
+        self.root = (folder / "ca.pem").read_bytes()
+
+    def issue(self, name):
+        """A private key and a certificate."""
+        names = self._folder / "names"
+        names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        self._openssl("req", "-new", *self._new(name), "-subj", f"/CN={name}")
+        signed = self._folder / f"{name}-signed.pem"
+        ca = ("-CA", self._folder / "ca.pem", "-CAkey", self._folder / "ca.key", "-CAcreateserial")
+        source = self._folder / f"{name}.pem"
+        self._openssl("x509", "-req", "-in", source, *ca, "-days", "2", "-extfile", names, "-out", signed)
+        return (self._folder / f"{name}.key").read_bytes(), signed.read_bytes()
+
+    def _new(self, name):
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        return (*curve, "-keyout", self._folder / f"{name}.key", "-out", self._folder / f"{name}.pem")
+
+    def _openssl(self, *arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def identity(authority):
+    return authority.issue("server")
+
+
+@pytest.fixture
+def server(identity):
+    with Server(token="t", tls=grpc.ssl_server_credentials([identity])) as server:
+        server.bind("echo", lambda value: value)
+        yield server
+
+
+def address_of(server):
+    """As a name, which certificates are about."""
+    return f"localhost:{server.port}"
+
+
+def test_a_client_with_the_root_certificate_is_served_and_can_be_copied(server, authority):
+    # Given a server that speaks TLS, and a client that trusts its CA
+    client = Client(address_of(server), lane="grpc", token="t", tls=authority.root, call_timeout=20)
+    # When it calls, and a copy of it does
+    copy = pickle.loads(pickle.dumps(client))
+    # Then both are answered over the gRPC lane
+    assert [client.echo(1), copy.echo(b"x" * 3_000_000)] == [1, b"x" * 3_000_000]
+    assert client.lane == copy.lane == "grpc"
+    client.close()
+    copy.close()
+
+
+def test_the_target_may_say_whom_to_trust(server, authority):
+    # Given a target that brings the certificates
+    client = Client(AddressTarget(address_of(server), "t", authority.root), lane="grpc", call_timeout=20)
+    # When it is called, then it answers
+    assert client.echo(2) == 2
+    client.close()
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["plain", "of another CA"])
+def test_a_client_that_cannot_know_the_server_does_not_talk_to_it(server, tmp_path, trusted):
+    # Given a client without certificates, or with those of somebody else
+    tls = Authority(tmp_path).root if trusted else None
+    client = Client(address_of(server), lane="grpc", token="t", tls=tls, wait_for_ready=False)
+    # When it calls, then it says that there is no such server
+    with pytest.raises(ServerUnavailable):
+        client.echo(1)
+    client.close()
+
+
+def test_both_ends_may_show_certificates(authority, identity):
+    # Given a server that wants to see its clients' certificates
+    demanding = grpc.ssl_server_credentials([identity], authority.root, require_client_auth=True)
+    with Server(token="t", tls=demanding) as server:
+        server.bind("echo", lambda value: value)
+        key, certificate = authority.issue("client")
+        # When one shows its own and another has none
+        shown = grpc.ssl_channel_credentials(authority.root, key, certificate)
+        known = Client(address_of(server), lane="grpc", token="t", tls=shown, call_timeout=20)
+        stranger = Client(address_of(server), lane="grpc", token="t", tls=authority.root, wait_for_ready=False)
+        # Then only the first is served
+        assert known.echo(3) == 3
+        with pytest.raises(ServerUnavailable):
+            stranger.echo(3)
+        known.close()
+        stranger.close()
