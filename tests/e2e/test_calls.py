@@ -98,8 +98,13 @@ def test_a_node_that_calls_one_that_ended_gets_the_same_error(launch_type, runni
     ended = program.add_node(lp.CourierNode(EndsEarly), label="ended")
     path = Path(os.environ["KOUROU_RUNS_DIR"]).parent / "told"
     program.add_node(lp.PyNode(call, ended, str(path)), label="caller")
-    running(program, launch_type)
-    until(lambda: path.exists() and "ended/0 has ended" in path.read_text(encoding="utf-8"), WAIT_S)
+    run = running(program, launch_type)
+    until(
+        lambda: run.failures or (path.exists() and "ended/0 has ended" in path.read_text(encoding="utf-8")),
+        WAIT_S,
+        f"NodeExited in the caller, among {run.nodes}",
+    )
+    assert run.failures == ()
 
 
 @pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
