@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_a_call_cancelled_around_its_sending_is_cancelled_at_the_server(server, 
     # Given a connection on which another thread cancels a call just before or just after it is sent
     client = Client(server.address, token="t", lane=lane)
     client.ping()
-    connection = client._link.connection
+    connection: Any = client._link.connection
     send = connection.wire.send
 
     def interfering(frame, **options):
