@@ -124,6 +124,25 @@ def test_packets_carry_what_was_put(parts):
     assert b"".join(map(unpack_packet, outbox.packets())) == b"".join(parts)
 
 
+SIZES = st.sampled_from([1, 60_000, 65_535, 65_536, 70_000, 1 << 20, (1 << 20) + 5])
+
+
+@given(st.lists(st.lists(SIZES, min_size=1, max_size=5), max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_packets_carry_large_pieces_between_small_ones(frames):
+    # Given frames of pieces around the sizes at which packets are cut and joined
+    outbox = Outbox()
+    given_bytes = []
+    # When they are put
+    for number, sizes in enumerate(frames):
+        pieces = [bytes([number + 1]) * size for size in sizes]
+        given_bytes += pieces
+        outbox.put(pieces)
+    outbox.close()
+    # Then the same bytes come out in their order
+    assert b"".join(map(unpack_packet, outbox.packets())) == b"".join(given_bytes)
+
+
 def dial(server):
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(20)

@@ -198,7 +198,7 @@ class FrameParser:
             self.filling.append(view[count:])
         return self._completed()
 
-    def feed(self, data: bytes) -> list[Frame]:  # noqa: C901 - in one piece, because it runs for every frame
+    def feed(self, data: bytes | memoryview) -> list[Frame]:  # noqa: C901 - in one piece, because it runs for every frame
         """The frames that ``data`` completes.
 
         Raises:
@@ -207,6 +207,8 @@ class FrameParser:
         frames: list[Frame] = []
         if self.filling:
             data = self._fill(data, frames)
+        elif type(data) is not bytes:
+            data = bytes(data)
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -234,7 +236,7 @@ class FrameParser:
             table = data[body_start - _ENTRY_SIZE * count : body_start]
             self._begin(frame, table, body_is_last=bool(flags))
             if self.filling:
-                data, start = self._fill(data[start:], frames), 0
+                data, start = self._fill(memoryview(data)[start:], frames), 0
                 end = len(data)
             else:
                 frames.extend(self._completed())
@@ -262,7 +264,7 @@ class FrameParser:
         self._unfinished = _Unfinished(frame, body_is_last, buffers)
         self.filling = empty[::-1]
 
-    def _fill(self, data: bytes, frames: list[Frame]) -> bytes:
+    def _fill(self, data: bytes | memoryview, frames: list[Frame]) -> bytes:
         """Copy bulk out of ``data`` into its places; what is left belongs to the next frame."""
         source = memoryview(data)
         while self.filling and source:

@@ -21,6 +21,7 @@ _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but t
 _BITS = 0x7F
 _LONGEST_SHIFT = 63
 _PACKET_BYTES = 1 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
+_LARGE_BYTES = 64 << 10  # contents above this size are not copied to join them with others, nor to unpack them
 _MAX_QUEUED_BYTES = 32 << 20  # what may wait for a slow peer before its senders have to wait, too
 
 
@@ -33,8 +34,8 @@ def _packet(contents: Sequence[Buffer], size: int) -> bytes:
     return b"".join((head, *contents))
 
 
-def unpack_packet(message: bytes) -> bytes:
-    """The contents of a packet.
+def unpack_packet(message: bytes) -> bytes | memoryview:
+    """The contents of a packet; not copied when they are large.
 
     Raises:
         ProtocolError: it is not one.
@@ -51,14 +52,14 @@ def unpack_packet(message: bytes) -> bytes:
             break
     if message[0] != _FIELD or position + size != len(message):
         raise ProtocolError("a message that is not a packet of frames")
-    return message[position:]
+    return message[position:] if size < _LARGE_BYTES else memoryview(message)[position:]
 
 
 class Outbox:
     """What is to be sent, between the threads that call and the one that feeds gRPC."""
 
     def __init__(self) -> None:
-        self._queue: deque[Buffer] = deque()
+        self._queue: deque[bytes] = deque()  # small contents as they are, to be gathered, and large ones as packets
         self._bytes = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -73,7 +74,7 @@ class Outbox:
             NotSentError: the stream is closed.
         """
         with self._bulk:
-            if len(frame) == 1 and len(frame[0]) <= _PACKET_BYTES:
+            if len(frame) == 1 and len(frame[0]) < _LARGE_BYTES:
                 self._append(frame[0] if isinstance(frame[0], bytes) else bytes(frame[0]))
                 return
             pieces = _cut(frame)
@@ -104,12 +105,14 @@ class Outbox:
                     return
                 contents = [self._queue.popleft()]
                 size = len(contents[0])
-                while self._queue and size + len(self._queue[0]) <= _PACKET_BYTES:
+                packed = size >= _LARGE_BYTES
+                while not packed and self._queue and len(self._queue[0]) < _LARGE_BYTES and size < _PACKET_BYTES:
                     contents.append(self._queue.popleft())
                     size += len(contents[-1])
                 self._bytes -= size
                 self._room.notify_all()
-            yield _packet(contents, size)
+            yield contents[0] if packed else _packet(contents, size)
+            del contents  # or a large one would live until the next one comes
 
     def close(self) -> None:
         """Take no more; what is queued is still sent."""
@@ -120,8 +123,9 @@ class Outbox:
 
 
 def _cut(frame: Sequence[Buffer]) -> Iterator[bytes]:
-    """A large frame in pieces that fit into packets."""
+    """A large frame in pieces that fit into packets; those that are large are packets already."""
     for part in frame:
         view = memoryview(part)
         for start in range(0, len(view), _PACKET_BYTES):
-            yield bytes(view[start : start + _PACKET_BYTES])
+            piece = view[start : start + _PACKET_BYTES]
+            yield bytes(piece) if len(piece) < _LARGE_BYTES else _packet((piece,), len(piece))
