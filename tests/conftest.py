@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,11 @@ from leaks import Snapshot
 
 # Above the longest timeline of a stop that a test waits out (ask, SIGTERM, SIGKILL), far below a test's time-out.
 LEAVE_TIMEOUT_S = 5.0
+
+# A shell that runs this in the background, or under nohup, has these ignored, and every process would inherit that.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
