@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kourou import errors
 from kourou.runtime.context import NodeContext
 from kourou.runtime.records import Outcome
 
-__all__ = ["Ended", "exited", "forget_interrupt", "interrupt_thread", "live"]
+__all__ = ["Ended", "exited", "forget_interrupt", "interrupt_thread", "live", "shielded"]
 
 
 class Ended(BaseException):
@@ -42,10 +43,37 @@ def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
     return Outcome(kind="finished")
 
 
+_shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
+_shields_lock = threading.Lock()
+
+
 def interrupt_thread(thread: threading.Thread) -> None:
     """Raise StopRequested in a thread, as soon as it runs Python code again: no thread can be made to leave a lock."""
-    if thread.ident is not None and thread.is_alive():
+    if thread.ident is None or not thread.is_alive():
+        return
+    with _shields_lock:
+        if thread.ident in _shields:
+            _shields[thread.ident] = True
+            return
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested))
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Let no interrupt tear the calling thread out of the body, half of whose work would stay; raise it at the end."""
+    ident = threading.get_ident()
+    with _shields_lock:
+        nested = ident in _shields
+        _shields.setdefault(ident, False)
+    try:
+        yield
+    finally:
+        interrupted = False
+        if not nested:
+            with _shields_lock:
+                interrupted = _shields.pop(ident)
+    if interrupted:
+        raise errors.StopRequested
 
 
 def forget_interrupt() -> None:

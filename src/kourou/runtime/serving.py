@@ -9,6 +9,7 @@ from typing import Any
 from kourou.courier import Server
 from kourou.runtime import metering
 from kourou.runtime.context import NodeContext, enter_node
+from kourou.runtime.life import shielded
 from kourou.runtime.records import NodeState
 
 __all__ = ["node_server", "serve"]
@@ -24,8 +25,9 @@ class NodeServer(Server):
 
     def start(self) -> None:
         """Listen on every lane, then tell the program: the node is READY, and here it is."""
-        super().start()
-        self._context.publish(state=NodeState.READY, endpoint=self.endpoint.to_json())
+        with shielded():
+            super().start()
+            self._context.publish(state=NodeState.READY, endpoint=self.endpoint.to_json())
 
     Start = start
 
@@ -47,10 +49,11 @@ def serve(context: NodeContext, server: Server | None = None, *, start: bool = T
         start: False leaves the start, and with it the announcement, to the body.
     """
     server = server or node_server(context)
-    if start and not server.has_started:
-        server.start()
     try:
+        if start and not server.has_started:
+            server.start()
         yield server
     finally:
-        if server.has_started:
-            server.stop()
+        with shielded():
+            if server.has_started:
+                server.stop()

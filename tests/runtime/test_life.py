@@ -1,0 +1,77 @@
+"""Interrupting threads, and where they may not be."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kourou.errors import StopRequested
+from kourou.runtime.life import interrupt_thread, shielded
+
+
+def run_and_interrupt(body):
+    """Run ``body(started, interrupted)`` in a thread and interrupt it while it waits; what it raised."""
+    started, interrupted = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def work():
+        try:
+            body(started, interrupted)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert started.wait(10)
+    interrupt_thread(thread)
+    interrupted.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    return raised
+
+
+def test_an_interrupt_is_raised_at_the_end_of_the_shield():
+    # Given a thread in a shield, and in one within that
+    done = []
+
+    def body(started, interrupted):
+        with shielded():
+            with shielded():
+                started.set()
+                interrupted.wait(10)
+            done.append("inner")
+        done.append("outer")
+
+    # When it is interrupted there
+    raised = run_and_interrupt(body)
+    # Then all that the outer one covers is done, and nothing after it
+    assert done == ["inner"]
+    assert [type(error) for error in raised] == [StopRequested]
+
+
+def test_without_a_shield_it_is_raised_at_once():
+    def body(started, interrupted):
+        started.set()
+        interrupted.wait(10)
+        while True:
+            pass
+
+    assert [type(error) for error in run_and_interrupt(body)] == [StopRequested]
+
+
+def test_an_error_of_the_body_comes_before_the_interrupt():
+    def body(started, interrupted):
+        with shielded():
+            started.set()
+            interrupted.wait(10)
+            raise OSError("the port is taken")
+
+    assert [type(error) for error in run_and_interrupt(body)] == [OSError]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_shield_that_nobody_hit_raises_nothing(times):
+    for _ in range(times):
+        with shielded():
+            pass
