@@ -122,3 +122,28 @@ def test_a_call_that_expires_while_its_client_connects_is_never_sent(server, slo
     assert client.ping() == "pong"
     assert not slow.entered.is_set()
     client.close()
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_thread_whose_call_another_one_cancels_waits_no_more(server, slow, lane):
+    # Given a thread that waits for an answer, with nobody else on the connection
+    client = Client(server.address, token="t", lane=lane)
+    client.ping()
+    future = client.futures.block()
+    ended = []
+
+    def wait():
+        try:
+            future.result()
+        except BaseException as error:
+            ended.append(type(error).__name__)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert slow.entered.wait(20)
+    # When another thread cancels the call
+    assert future.cancel()
+    # Then the first one learns of it
+    waiter.join(20)
+    assert ended == ["CancelledError"]
+    client.close()

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from kourou import errors
+from kourou.runtime.sessions import alive
 from kourou.spmd import DEFAULT_ENV_VARS_FOR_COPY, AgentFailedError, Launcher, WorkerFailedError
 from kourou.spmd.environment import user_variables
 from polling import until
@@ -50,7 +51,7 @@ def test_2_the_death_of_a_worker_ends_the_others_and_what_they_started(gloo2: La
         gloo2.run(functions.die_with_grandchild, path)
     # Then
     child = int(path.read_text(encoding="ascii"))
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    until(lambda: not alive(child), WITHIN_S)
 
 
 def test_3_a_worker_that_leaves_with_code_0_has_failed(gloo2: Launcher) -> None:

@@ -164,6 +164,8 @@ class Session:
             call = self.calls.pop(call_id, None)
             if call is not None:
                 call.abandon()
+                # Nobody waits for this by its number, but the thread whose call another one gave up may sit in a read.
+                self.send(Frame(Kind.END, call_id))
         elif kind == Kind.CREDIT:
             call = self.calls.get(call_id)
             if call is not None and call.outflow is not None and 0 <= number < _MOST_CREDIT:

@@ -142,7 +142,7 @@ class LimiterState:
         limiter = self.limiter
         if self.size + count <= limiter.min_size_to_sample:
             return True
-        return self.diff + count * limiter.samples_per_insert <= limiter.max_diff
+        return self._diff_after(count) <= limiter.max_diff
 
     def samplable(self, count: int) -> int:
         """How many of ``count`` samples, taken one by one without a deletion, may be taken."""
@@ -157,7 +157,7 @@ class LimiterState:
     def insertable(self, count: int, max_size: int) -> int:
         """How many of ``count`` items, inserted one by one into a table of ``max_size``, may be inserted."""
         limiter = self.limiter
-        if self.diff + count * limiter.samples_per_insert <= limiter.max_diff:
+        if self._diff_after(count) <= limiter.max_diff:
             return count
         if max_size < limiter.min_size_to_sample:
             return count  # it will never have the size up to which inserts are free
@@ -166,8 +166,12 @@ class LimiterState:
         paid = _largest(min(paid, count), count, self._has_budget)
         return min(count, max(free, paid))
 
+    def _diff_after(self, count: int) -> float:
+        """``diff`` after ``count`` inserts, by the documented expression: another one would round otherwise."""
+        return (self.inserts + count) * self.limiter.samples_per_insert - self.samples - self.forfeited
+
     def _has_budget(self, count: int) -> bool:
-        return self.diff + count * self.limiter.samples_per_insert <= self.limiter.max_diff
+        return self._diff_after(count) <= self.limiter.max_diff
 
     def forfeit(self, times_sampled: int) -> None:
         """An item that had been sampled so often was deleted by key from a table that limits how often."""
