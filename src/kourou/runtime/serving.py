@@ -49,9 +49,9 @@ def serve(context: NodeContext, server: Server | None = None, *, start: bool = T
         start: False leaves the start, and with it the announcement, to the body.
     """
     server = server or node_server(context)
+    if start and not server.has_started:
+        server.start()
     try:
-        if start and not server.has_started:
-            server.start()
         yield server
     finally:
         with shielded():
