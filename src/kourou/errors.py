@@ -300,6 +300,10 @@ class NodeRestarted(ConnectionLost):
     """The node was restarted while the call was under way; the call was not repeated."""
 
 
+class UsedAfterFork(RpcError, RuntimeError):
+    """A child of ``os.fork()`` would have to use gRPC, which hangs there; the message says what to do instead."""
+
+
 class Unauthenticated(RpcError, PermissionError):
     """The peer did not show the token of this program."""
 

@@ -214,18 +214,35 @@ def test_the_fastest_lane_is_taken(server):
 FORKING = """
 import os, sys
 from kourou.courier import Client
-client = Client(sys.argv[1], token="t", lane="local")
+from kourou.errors import UsedAfterFork
+client = Client(sys.argv[1], token="t", lane=sys.argv[2] or None)
+other = Client(sys.argv[1], token="t")
 assert client.echo(1) == 1
 pid = os.fork()
 if pid == 0:
-    os._exit(0 if client.echo(2) == 2 else 1)
+    print(client.echo(2), client.lane)
+    try:
+        other.echo(2)
+    except UsedAfterFork as error:
+        print(type(error).__name__, "call it once before the fork" in str(error), flush=True)
+    os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert client.echo(3) == 3
 """
 
 
-def test_a_child_of_fork_connects_anew(server):
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING, server.address], check=True, timeout=40)
+@pytest.mark.parametrize("lane", ["", "local"])
+def test_a_child_of_fork_connects_anew_where_its_parent_was_connected(server, lane):
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, server.address, lane]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=40)
+    assert done.stdout.split("\n")[:2] == ["2 local", "UsedAfterFork True"]
+
+
+def test_a_child_of_fork_is_told_that_it_cannot_use_grpc(server):
+    code = FORKING.replace("print(client.echo(2), client.lane)", "other = client")
+    command = [sys.executable, "-W", "ignore", "-c", code, server.address, "grpc"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=40)
+    assert done.stdout == "UsedAfterFork True\n"
 
 
 def test_asyncio(server):

@@ -51,6 +51,7 @@ class Link:
         self.forced_lane = lane
         self.tls: Tls | None = tls if tls is not None else getattr(target, "tls", None)
         self._connection: Connection | None = None
+        self._inherited: Endpoint | None = None  # in a child of fork: where the parent was connected to
         self._closed = False
         self._deferred: deque[tuple[Reply, Payload]] = deque()
         self._make_locks()
@@ -136,6 +137,9 @@ class Link:
     def _connect(self, deadline: float | None, what: str) -> Connection:
         patience = _Patience(self.target.name, deadline)
         pause_s = _FIRST_PAUSE_S
+        connection = self._open_inherited(patience)
+        if connection is not None:
+            return connection
         while True:
             try:
                 return self._open(self._endpoint(patience), patience.left_s())
@@ -149,6 +153,18 @@ class Link:
             patience.warn_when_due()
             time.sleep(pause_s)  # not to wait for something, but to spare a server that is just starting
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _open_inherited(self, patience: _Patience) -> Connection | None:
+        """In a child of fork, asking where the server is would take gRPC, which hangs there; its socket is known."""
+        endpoint, self._inherited = self._inherited, None
+        if endpoint is None or endpoint.local is None or self.forced_lane not in {None, "local"}:
+            return None
+        try:
+            return _connected(
+                endpoint, _dial("local", endpoint, self.target.token, patience.left_s(), None), self.target
+            )
+        except ServerUnavailable:
+            return None
 
     def _endpoint(self, patience: _Patience) -> Endpoint:
         """Where the server is; asks twice when that takes long, to give a warning in between."""
@@ -221,8 +237,10 @@ class Link:
 
     def forked(self) -> None:
         """In a child of fork: the connection belongs to the parent. It is left alone, and not even closed."""
-        _inherited.append(self._connection)
-        self._connection = None
+        if self._connection is not None:
+            self._inherited = self._connection.endpoint
+            _parents.append(self._connection)
+            self._connection = None
         self._deferred.clear()
         self._make_locks()
 
@@ -304,7 +322,7 @@ def _snapshot(buffer: Any) -> memoryview:
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
-_inherited: list[Connection | None] = []  # kept for ever: to finalise them would close what the parent uses
+_parents: list[Connection] = []  # kept for ever: to finalise them would close what the parent uses
 
 
 def _forget_after_fork() -> None:

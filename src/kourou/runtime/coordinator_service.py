@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from kourou.courier.lanes import grpc_process
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
 from kourou.runtime.coordinator import Closed, Coordinator
@@ -45,6 +46,7 @@ class CoordinatorServer:
         self._status = status
         # A thread for the stream of every node, and a few for all other calls.
         self._threads = StreamThreads(reserve=len(coordinator.directory.all()) + _SPARE_THREADS)
+        grpc_process.claim()
         self._server = grpc.server(
             self._threads,  # type: ignore[arg-type]  # grpcio calls nothing but submit()
             interceptors=[_TokenCheck(token)],

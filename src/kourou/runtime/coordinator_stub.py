@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from kourou import errors
+from kourou.courier.lanes import grpc_process
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.coordinator_service import SERVICE, TOKEN_KEY
 
@@ -29,6 +30,7 @@ class CoordinatorStub:
         self._caller = caller
         self._metadata = ((TOKEN_KEY, token),)
         self._wait_for_ready = wait_for_ready
+        grpc_process.claim()
         self._channel = grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)])
 
     def attach(self, request: pb.AttachRequest) -> Any:
@@ -46,7 +48,9 @@ class CoordinatorStub:
         Raises:
             Unauthenticated: the token is another run's.
             ServerUnavailable: it did not answer.
+            UsedAfterFork: this process is a child of the one that made the channel.
         """
+        grpc_process.claim()
         call = self._channel.unary_unary(
             f"/{SERVICE}/{method}",
             request_serializer=type(request).SerializeToString,

@@ -10,6 +10,7 @@ import grpc
 
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, FrameParser, pack
+from kourou.courier.lanes import grpc_process
 from kourou.courier.lanes.packets import Outbox, unpack_packet
 from kourou.courier.target import Tls
 from kourou.courier.wire import PushingWire, Receiver
@@ -140,6 +141,7 @@ def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None 
 
 
 def _channel(address: str, tls: Tls | None) -> grpc.Channel:
+    grpc_process.claim()
     if tls is None:
         return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
     credentials = grpc.ssl_channel_credentials(tls) if isinstance(tls, bytes) else tls

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from kourou.courier.calls import Peer
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, FrameParser, pack
+from kourou.courier.lanes import grpc_process
 from kourou.courier.lanes.grpc import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.packets import Outbox, unpack_packet
 from kourou.courier.methods import MethodMetrics
@@ -62,6 +63,7 @@ class GrpcListener:
         self._streams: set[Outbox] = set()
         self._lock = threading.Lock()
         self._health = health.HealthServicer(experimental_non_blocking=False)
+        grpc_process.claim()
         self._server = grpc.server(ThreadPerTask(), options=_SERVER_OPTIONS)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((self._handlers(),))
