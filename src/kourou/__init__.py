@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
     from kourou.nodes.courier import CourierHandle, CourierNode
     from kourou.nodes.python import PyClassNode, PyNode
+    from kourou.nodes.replay import ReplayGroup, ReplayNode
+    from kourou.nodes.replay import ReplayNode as ReverbNode
     from kourou.nodes.torch import TorchNode
     from kourou.runtime.broadcast import broadcast
     from kourou.runtime.compile import compile_program
@@ -67,6 +69,7 @@ _SOURCES = {
     "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
     "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
+    "kourou.nodes.replay": ("ReplayGroup", "ReplayNode"),
     "kourou.nodes.torch": ("TorchNode",),
     "kourou.runtime.broadcast": ("broadcast",),
     "kourou.runtime.compile": ("compile_program",),
@@ -101,7 +104,10 @@ _SOURCES = {
     ),
 }
 _SOURCE_OF = {name: module for module, names in _SOURCES.items() for name in names}
+# Names that differ from those in their modules: CourierClient is courier's Client, ReverbNode is Launchpad's name.
+_ALIASES = {"CourierClient": "Client", "ReverbNode": "ReplayNode"}
 _SOURCE_OF["CourierClient"] = _SOURCE_OF.pop("Client")
+_SOURCE_OF["ReverbNode"] = _SOURCE_OF["ReplayNode"]
 
 __all__ = [
     "CacherNode",
@@ -127,8 +133,11 @@ __all__ = [
     "PyClassNode",
     "PyNode",
     "PythonProcess",
+    "ReplayGroup",
+    "ReplayNode",
     "Resources",
     "Restart",
+    "ReverbNode",
     "Run",
     "StopTimeline",
     "TorchNode",
@@ -160,7 +169,7 @@ def __getattr__(name: str) -> Any:
     if source == "kourou":
         value = importlib.import_module(f"kourou.{name}")
     else:
-        value = getattr(importlib.import_module(source), "Client" if name == "CourierClient" else name)
+        value = getattr(importlib.import_module(source), _ALIASES.get(name, name))
     globals()[name] = value
     return value
 

@@ -4,6 +4,7 @@ from kourou.nodes.cacher import CacherNode
 from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.python import PyClassNode, PyNode
+from kourou.nodes.replay import ReplayGroup, ReplayGroupHandle, ReplayHandle, ReplayNode
 from kourou.nodes.torch import TorchClient, TorchHandle, TorchNode
 
 __all__ = [
@@ -14,6 +15,10 @@ __all__ = [
     "MultiThreadingColocation",
     "PyClassNode",
     "PyNode",
+    "ReplayGroup",
+    "ReplayGroupHandle",
+    "ReplayHandle",
+    "ReplayNode",
     "TorchClient",
     "TorchHandle",
     "TorchNode",

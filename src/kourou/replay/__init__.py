@@ -24,6 +24,8 @@ from __future__ import annotations
 from kourou.replay import rate_limiters, selectors
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.client import Client
+from kourou.replay.group import GroupClient
+from kourou.replay.group_writer import GroupWriter
 from kourou.replay.hooks import Event, Extension
 from kourou.replay.samples import ReplaySample, SampleBatch, SampleInfo
 from kourou.replay.server import Server
@@ -37,6 +39,8 @@ __all__ = [
     "Client",
     "Event",
     "Extension",
+    "GroupClient",
+    "GroupWriter",
     "ReplaySample",
     "SampleBatch",
     "SampleInfo",

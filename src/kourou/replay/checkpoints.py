@@ -104,6 +104,11 @@ class Checkpointer:
         self._sections: dict[int, dict[int, _Section]] = {}
         self._sums: dict[int, tuple[int, int]] = {}  # by data file: size, checksum
 
+    def below(self, name: str) -> Checkpointer:
+        """One like it, in a folder below this one's: for a server among several."""
+        fallback = None if self._fallback is None else self._fallback / name
+        return Checkpointer(self.path / name, keep_latest=self._keep_latest, config=self.config, fallback_path=fallback)
+
     # -- writing --------------------------------------------------------------------------------------------------
 
     def save(self, snapshot: Snapshot, data: DataStore) -> Path:

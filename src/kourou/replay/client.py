@@ -73,6 +73,11 @@ class Client:
         return self._calls.address
 
     @property
+    def calls(self) -> courier.Client:
+        """What its calls go through."""
+        return self._calls
+
+    @property
     def lane(self) -> str | None:
         """The lane in use; None before the first call."""
         return self._calls.lane

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kourou.errors import MissingExtra
 from kourou.replay.arrays import Array
 from kourou.replay.client import Client
+from kourou.replay.group import GroupClient
 from kourou.replay.samples import SampleBatch
 from kourou.replay.structure import flatten
 
@@ -37,7 +38,7 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
     Each iteration, and each worker of a DataLoader, has a connection of its own; it ends with the iteration.
 
     Args:
-        client: of the server.
+        client: of the server, or of a group of servers.
         table: its name.
         batch_size: items of a batch.
         max_in_flight: items on their way, or arrived and not taken; by default those of two batches. 0 draws a batch
@@ -52,7 +53,7 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
 
     def __init__(
         self,
-        client: Client,
+        client: Client | GroupClient,
         table: str,
         batch_size: int,
         *,

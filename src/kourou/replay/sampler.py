@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou import courier
-from kourou.errors import DeadlineExceeded
+from kourou.errors import CallCancelled, DeadlineExceeded
 from kourou.replay.remote import Remote
 from kourou.replay.samples import SampleBatch
 
@@ -25,7 +25,8 @@ class Sampler:
     for when it is wanted: then it is drawn by priorities that were updated before, and the limiter counts what was
     used.
 
-    One thread iterates; ``close`` may come from another.
+    One thread iterates; ``close`` may come from another. The iteration also ends when the server stops, or lets nobody
+    wait any more because its program stops.
 
     Args:
         calls: of the server.
@@ -98,7 +99,7 @@ class Sampler:
             reply, asked = self._asked[0]
         try:
             batch = self._remote.read(reply.result())
-        except DeadlineExceeded:
+        except (DeadlineExceeded, CallCancelled):
             self.close()
             raise StopIteration from None
         except BaseException:

@@ -83,6 +83,7 @@ class Server:
                 restore(*loaded, self._tables, self._data, guard, config=checkpointer.config)
             except BaseException:
                 self._service.close()
+                self._data.close()
                 raise
         self._transport = transport or courier.Server("replay", port, host=host, token=token)
         for name in _METHODS:
@@ -119,6 +120,22 @@ class Server:
         from kourou.replay.client import Client  # noqa: PLC0415 - servers need no client
 
         return Client(self.address, token=self._transport.token)
+
+    def checkpoint(self) -> str:
+        """Write a checkpoint; its folder. Inserts and samples go on meanwhile.
+
+        Raises:
+            CheckpointError: the server was made without a checkpointer, or it failed.
+        """
+        return self._service.checkpoint()
+
+    def cancel_waits(self) -> None:
+        """Let nobody wait for a limiter from now on, since whoever could let them go on is about to leave.
+
+        Calls that wait, and later ones that would have to, end with ``CallCancelled``, or with the items that they got;
+        iterations of samplers end. Whatever need not wait goes on.
+        """
+        self._service.cancel_waits()
 
     def stop(self) -> None:
         """Answer no more. Calls that wait end with ``CallCancelled``. May be called twice."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou.courier import current_call
-from kourou.errors import CheckpointError, DeadlineExceeded, TableNotFound
+from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcError, TableNotFound
 from kourou.replay.arrays import Floats, Keys, np
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.completion import Completion, all_of, now_or_later
@@ -36,7 +36,7 @@ from kourou.replay.sessions import KEYS_PER_SESSION, Session, Sessions
 from kourou.replay.snapshot import release, take
 from kourou.replay.table import Table
 from kourou.replay.table_info import TableInfo
-from kourou.replay.waiting import InsertRequest, SampleRequest
+from kourou.replay.waiting import InsertRequest, Request, SampleRequest
 
 __all__ = ["Service"]
 
@@ -70,6 +70,7 @@ class Service:
         self._provisioner = Provisioner()
         self._probe = Rows(PROBE)
         self._probe.grow(1)
+        self._patient = True
         self._janitor = Janitor(self._look_after, _ROUND_S)
         for table in tables:
             table.adopt(guard, data)
@@ -183,7 +184,8 @@ class Service:
                 table.insert(request)
             if not requests:
                 self._guard.later(functools.partial(answer.set_result, leased))
-        self._limit(answer, timeout_s, functools.partial(self._give_up_insert, requests, answer))
+        give_up = functools.partial(self._give_up_insert, requests, answer)
+        self._limit(answer, timeout_s, give_up, [request for _, request in requests])
 
     def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Completion[list[Any]]) -> None:
         with self._guard:
@@ -192,7 +194,7 @@ class Service:
             done = sum(request.done for _, request in requests)
             total = sum(len(request.items) for _, request in requests)
             why = "; ".join(f"{table.name}: {table.state.limiter.describe()}" for table, _ in requests)
-            error = DeadlineExceeded(f"{done} of {total} items were inserted in time ({why})")
+            error = self._too_late(f"{done} of {total} items were inserted in time ({why})")
             self._guard.later(functools.partial(answer.set_exception, error))
 
     def _checked(self, session: Session, items: TableItems) -> tuple[Table, Items]:
@@ -251,7 +253,7 @@ class Service:
 
         def begin() -> None:
             found.sample(request)
-            self._limit(answer, timeout_s, give_up)
+            self._limit(answer, timeout_s, give_up, [request])
 
         if request.left < 1:
             raise ValueError(f"the number of samples is at least 1, not {count}")
@@ -271,7 +273,7 @@ class Service:
         if request.parts:
             deliver()
         else:
-            answer.set_exception(DeadlineExceeded(why))
+            answer.set_exception(self._too_late(why))
 
     def _answer(
         self, session: Session, request: SampleRequest, answer: Completion[SampleReply], *, shared: bool
@@ -354,6 +356,14 @@ class Service:
 
     # -- not for clients ------------------------------------------------------------------------------------------
 
+    def cancel_waits(self) -> None:
+        """Let nobody wait for a limiter from now on: such calls end with CallCancelled, or with what they have."""
+        self._patient = False
+        for table in self._tables.values():
+            for request in table.waiting:
+                if request.give_up is not None:
+                    request.give_up()
+
     def close(self) -> None:
         """End the threads, and all sessions."""
         self._janitor.stop()
@@ -369,13 +379,24 @@ class Service:
             raise TableNotFound(f"there is no table {name!r}; there are {', '.join(map(repr, self._tables))}")
         return table
 
-    def _limit(self, answer: Completion[Any], timeout_s: float | None, give_up: Callable[[], object]) -> None:
-        if timeout_s is None or answer.done():
+    def _limit(
+        self,
+        answer: Completion[Any],
+        timeout_s: float | None,
+        give_up: Callable[[], object],
+        requests: Sequence[Request],
+    ) -> None:
+        if answer.done():
             return
-        if timeout_s <= 0:
+        for request in requests:
+            request.give_up = give_up
+        if not self._patient or (timeout_s is not None and timeout_s <= 0):
             give_up()
-        else:
+        elif timeout_s is not None:
             self._janitor.at(time.monotonic() + timeout_s, give_up)
+
+    def _too_late(self, why: str) -> RpcError:
+        return DeadlineExceeded(why) if self._patient else CallCancelled(f"the server waits no more: {why}")
 
     def _look_after(self) -> None:
         for table in self._tables.values():

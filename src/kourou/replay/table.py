@@ -253,11 +253,16 @@ class Table:
                 self._hooks.tell("on_reset", self.name)
             self._serve()
 
+    @property
+    def waiting(self) -> list[InsertRequest | SampleRequest]:
+        """What waits for the limiter."""
+        with self._guard:
+            return [*self._inserts, *self._samples]
+
     def drop_unwanted(self) -> None:
         """Forget requests that nobody waits for, and log those that have waited for long."""
         with self._guard:
-            waiting: list[InsertRequest | SampleRequest] = [*self._inserts, *self._samples]
-            for request in waiting:
+            for request in self.waiting:
                 if not request.wanted():
                     self.withdraw(request)
                 elif not request.warned and time.monotonic() - request.since > _WARN_AFTER_S:

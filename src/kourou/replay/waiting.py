@@ -20,12 +20,16 @@ class Request:
 
     Args:
         wanted: whether anybody still waits for it; asked before anything is done.
+
+    Attributes:
+        give_up: ends the wait; None until it has to wait.
     """
 
     def __init__(self, wanted: Callable[[], bool] = _always) -> None:
         self.wanted = wanted
         self.since = time.monotonic()
         self.warned = False
+        self.give_up: Callable[[], object] | None = None
 
 
 class InsertRequest(Request):

@@ -1,0 +1,236 @@
+"""Nodes that are replay servers."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kourou import errors
+from kourou.nodes.colocation import MultiProcessingColocation
+from kourou.runtime.context import NodeContext
+from kourou.runtime.handles import Handle, maybe_dereference
+from kourou.runtime.life import shielded
+from kourou.runtime.names import child_name
+from kourou.runtime.node import Node
+from kourou.runtime.serving import node_server
+from kourou.runtime.target import NodeTarget
+
+if TYPE_CHECKING:
+    from kourou.replay import Checkpointer, Client, GroupClient, Server, Table
+
+__all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode"]
+
+_log = logging.getLogger("kourou.replay")
+
+TablesFn = Callable[[], "Sequence[Table]"]
+CheckpointerFn = Callable[[], "Checkpointer"]
+
+
+class ReplayHandle(Handle["Client"]):
+    """A promise of a :class:`kourou.replay.Client` of a ReplayNode."""
+
+    def make_client(self, target: NodeTarget) -> Client:
+        """A client of the node's server; it finds the server again when the node was restarted."""
+        return _client(target)
+
+
+class ReplayNode(Node):
+    """A replay server as a node of a program.
+
+    Its tables, and the checkpointer, are made in the node. The latest checkpoint is read before the node is READY, so
+    a node that is restarted (``on_failure=lp.Restart()``) goes on from there. A checkpoint is written every so many
+    minutes, by a clock that does not drift, and when the program stops, after the nodes that have work of their own
+    have ended. One that cannot be written is logged, and tried again at its next time.
+
+    Once the program stops, nobody waits for a rate limiter any more: calls that would end with ``CallCancelled``, and
+    iterations of samplers just end.
+
+    Args:
+        tables_fn: makes the tables.
+        checkpoint_ctor: makes a :class:`kourou.replay.Checkpointer`; None for a server without checkpoints.
+        checkpoint_time_delta_minutes: between two checkpoints; None for none but at the end, and when a client asks.
+
+    Raises:
+        TypeError: something to be called is no function.
+        GraphError: the time is not above 0, or there is one and no checkpointer.
+    """
+
+    def __init__(
+        self,
+        tables_fn: TablesFn,
+        checkpoint_ctor: CheckpointerFn | None = None,
+        checkpoint_time_delta_minutes: float | None = None,
+    ) -> None:
+        _check(type(self).__name__, tables_fn, checkpoint_ctor, checkpoint_time_delta_minutes)
+        self._tables_fn = tables_fn
+        self._checkpoint_ctor = checkpoint_ctor
+        self._period_s = None if checkpoint_time_delta_minutes is None else 60.0 * checkpoint_time_delta_minutes
+
+    @property
+    def serves_only(self) -> bool:
+        """True: its work is to answer."""
+        return True
+
+    def arguments(self) -> Mapping[str, Any]:
+        """What makes the tables and the checkpointer."""
+        return {"tables_fn": self._tables_fn, "checkpoint_ctor": self._checkpoint_ctor}
+
+    def create_handle(self) -> ReplayHandle:
+        """A promise of a client of this node."""
+        return ReplayHandle(self)
+
+    def run(self, context: NodeContext) -> None:
+        """Serve until nobody needs it any more."""
+        from kourou.replay import Server  # noqa: PLC0415 - needs NumPy, which a launcher may do without
+
+        tables_fn, checkpoint_ctor = maybe_dereference((self._tables_fn, self._checkpoint_ctor))
+        checkpointer = None if checkpoint_ctor is None else checkpoint_ctor()
+        tables = tables_fn()
+        with shielded():
+            server = Server(tables, checkpointer=checkpointer, transport=node_server(context))
+        try:
+            context.publish(serves_only=True)
+            context.stop.register(server.cancel_waits)
+            for due in _clock(self._period_s):
+                if context.stop.event.wait(None if due is None else max(0.0, due - time.monotonic())):
+                    break
+                _save(server, context.name)
+            context.stop.released.wait()
+        finally:
+            with shielded():
+                context.stop.unregister(server.cancel_waits)
+                if checkpointer is not None:
+                    _save(server, context.name)
+                server.stop()
+
+
+class ReplayGroupHandle(Handle["GroupClient"]):
+    """A promise of a :class:`kourou.replay.GroupClient` of the servers of a ReplayGroup."""
+
+    def __init__(self, node: ReplayGroup, size: int) -> None:
+        super().__init__(node)
+        self._size = size
+
+    def make_client(self, target: NodeTarget) -> GroupClient:
+        """One client for all the servers."""
+        from kourou.replay import GroupClient  # noqa: PLC0415 - needs NumPy
+
+        names = [child_name(target.name, place) for place in range(self._size)]
+        return GroupClient([_client(dataclasses.replace(target, name=name)) for name in names])
+
+
+class ReplayGroup(MultiProcessingColocation):
+    """Tables spread over several replay servers, each a process, that one client reaches as if they were one.
+
+    A table is in one server as a whole, so that its limiter and its selectors mean what they always mean: of the tables
+    that ``tables_fn`` makes, server i has the i-th, the (i + n)-th, and so on.
+
+    Args:
+        n: servers; not more than there are tables.
+        tables_fn: makes all tables; called in each of the servers.
+        checkpoint_ctor: as for ReplayNode; each server writes to a folder of its own below that one.
+        checkpoint_time_delta_minutes: as for ReplayNode.
+        num_retries_on_failure: how often each server is started again after a failure.
+
+    Raises:
+        TypeError, GraphError: as for ReplayNode; there is not even one server.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        tables_fn: TablesFn,
+        checkpoint_ctor: CheckpointerFn | None = None,
+        checkpoint_time_delta_minutes: float | None = None,
+        *,
+        num_retries_on_failure: int = 0,
+    ) -> None:
+        if n < 1:
+            raise errors.GraphError(f"a ReplayGroup has at least one server, not {n!r}")
+        _check(type(self).__name__, tables_fn, checkpoint_ctor, checkpoint_time_delta_minutes)
+        servers = [
+            ReplayNode(
+                _Share(tables_fn, place, n),
+                None if checkpoint_ctor is None else _Below(checkpoint_ctor, place),
+                checkpoint_time_delta_minutes,
+            )
+            for place in range(n)
+        ]
+        super().__init__(servers, num_retries_on_failure)
+        self._size = n
+
+    def create_handle(self) -> ReplayGroupHandle:
+        """A promise of a client of all the servers."""
+        return ReplayGroupHandle(self, self._size)
+
+
+class _Share:
+    """The tables of one server of a group."""
+
+    def __init__(self, tables_fn: TablesFn, place: int, servers: int) -> None:
+        self._tables_fn = tables_fn
+        self._place = place
+        self._servers = servers
+
+    def __call__(self) -> Sequence[Table]:
+        tables = list(self._tables_fn())
+        if len(tables) < self._servers:
+            raise errors.GraphError(f"a ReplayGroup of {self._servers} servers has but {len(tables)} tables")
+        return tables[self._place :: self._servers]
+
+
+class _Below:
+    """The checkpointer of one server of a group."""
+
+    def __init__(self, checkpoint_ctor: CheckpointerFn, place: int) -> None:
+        self._checkpoint_ctor = checkpoint_ctor
+        self._place = place
+
+    def __call__(self) -> Checkpointer:
+        return self._checkpoint_ctor().below(f"server-{self._place}")
+
+
+def _check(
+    kind: str, tables_fn: TablesFn, checkpoint_ctor: CheckpointerFn | None, period_minutes: float | None
+) -> None:
+    if not callable(tables_fn):
+        raise TypeError(f"{kind} takes a function that makes tables, got {tables_fn!r}")
+    if checkpoint_ctor is not None and not callable(checkpoint_ctor):
+        raise TypeError(f"{kind}: checkpoint_ctor makes a kourou.replay.Checkpointer, got {checkpoint_ctor!r}")
+    if period_minutes is not None and not period_minutes > 0:
+        raise errors.GraphError(f"{kind}: checkpoint_time_delta_minutes is above 0, got {period_minutes!r}")
+    if period_minutes is not None and checkpoint_ctor is None:
+        raise errors.GraphError(f"{kind}: checkpoint_time_delta_minutes needs a checkpoint_ctor")
+
+
+def _client(target: NodeTarget) -> Client:
+    from kourou.replay import Client  # noqa: PLC0415 - needs NumPy
+
+    client = Client(target)
+    target.binding.clients.add(client.calls)
+    return client
+
+
+def _clock(period_s: float | None) -> Iterator[float | None]:
+    """The times of checkpoints, in ``time.monotonic()``: multiples of the period, those left out that are over."""
+    if period_s is None:
+        yield from itertools.repeat(None)
+        return
+    due = time.monotonic()
+    while True:
+        due += period_s * max(1, -(-(time.monotonic() - due) // period_s))
+        yield due
+
+
+def _save(server: Server, node_name: str) -> None:
+    started = time.monotonic()
+    try:
+        path = server.checkpoint()
+    except Exception:  # noqa: BLE001 - a full disk, or a user's object that cannot be pickled: the tables serve on
+        _log.exception("%s could not write a checkpoint", node_name)
+    else:
+        _log.info("%s wrote the checkpoint %s in %.1f s", node_name, path, time.monotonic() - started)
