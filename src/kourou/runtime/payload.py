@@ -20,7 +20,7 @@ from kourou import errors
 from kourou.runtime import context, structure
 from kourou.runtime.node import Node
 
-__all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload"]
+__all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "why_not_picklable"]
 
 Blobs = Mapping[str, "bytes | memoryview"]
 
@@ -111,7 +111,7 @@ def find_unpicklable(node: Node, error: Exception) -> str:
     """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
     arguments = ((member, key, value) for member in node.iterate_family() for key, value in member.arguments().items())
     for member, key, value in arguments:
-        if (reason := _why_not(value)) is None:
+        if (reason := why_not_picklable(value)) is None:
             continue
         path, leaf, reason = _innermost(key, value, reason)
         return (
@@ -123,12 +123,13 @@ def find_unpicklable(node: Node, error: Exception) -> str:
 
 def _innermost(key: str, value: Any, reason: str) -> tuple[str, Any, str]:
     for path, leaf in structure.iterate_leaves(value, key):
-        if (why := _why_not(leaf)) is not None:
+        if (why := why_not_picklable(leaf)) is not None:
             return path, leaf, why
     return key, value, reason
 
 
-def _why_not(value: Any) -> str | None:
+def why_not_picklable(value: Any) -> str | None:
+    """Why a value cannot be pickled; None: it can. Handles are left to compile, which reports them on their own."""
     token = context.compiling.set(True)
     try:
         cloudpickle.dumps(value)
