@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -140,11 +141,11 @@ class Server:
         from kourou.courier.lanes.grpc_server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
         from kourou.courier.lanes.inproc import InprocListener  # noqa: PLC0415 - goes with it
 
-        with self._lock:
-            if self._grpc is not None:
+        with self._lock, contextlib.ExitStack() as undo:  # all of it, or nothing is left open
+            if self.has_started:
                 raise ValueError("Server already started")
             token = self.token
-            self._grpc = GrpcListener(
+            remote = GrpcListener(
                 self._dispatcher,
                 host=self._host,
                 port=self._asked_port,
@@ -152,18 +153,26 @@ class Server:
                 credentials=self._tls,
                 describe=lambda: self.endpoint,
             )
-            self._grpc.set_healthy(healthy=self._healthy)
-            self._local = _local_listener(self._dispatcher, token, self._socket_dir)
-            self._endpoint = Endpoint(
-                server_id=self._server_id,
-                pid=os.getpid(),
-                host_id=host_id(),
-                grpc=f"{self._advertised_host()}:{self._grpc.port}",
-                local=self._local.path if self._local is not None else None,
-            )
+            undo.callback(remote.stop)
+            remote.set_healthy(healthy=self._healthy)
+            local = _local_listener(self._dispatcher, token, self._socket_dir)
+            if local is not None:
+                undo.callback(local.stop)
+            endpoint = self._endpoint_of(remote, local)
             if self._name is None:
-                self._dispatcher.name = self._endpoint.grpc
-            self._inproc = InprocListener(self._dispatcher, self._endpoint, token)
+                self._dispatcher.name = endpoint.grpc
+            self._inproc = InprocListener(self._dispatcher, endpoint, token)
+            self._grpc, self._local, self._endpoint = remote, local, endpoint
+            undo.pop_all()
+
+    def _endpoint_of(self, remote: GrpcListener, local: LocalListener | None) -> Endpoint:
+        return Endpoint(
+            server_id=self._server_id,
+            pid=os.getpid(),
+            host_id=host_id(),
+            grpc=f"{self._advertised_host()}:{remote.port}",
+            local=local.path if local is not None else None,
+        )
 
     def stop(self, grace_s: float = _GRACE_S) -> None:
         """Refuse new calls, give those that run ``grace_s`` seconds, fail the rest with ``CallCancelled``, and close.

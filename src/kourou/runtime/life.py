@@ -16,6 +16,9 @@ from kourou.runtime.records import Outcome
 __all__ = ["Ended", "exited", "forget_interrupt", "interrupt_thread", "live", "shielded"]
 
 
+_HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
+
+
 class Ended(BaseException):
     """Raised by a node that runs others and whose end is in words already: those of the child that failed."""
 
@@ -35,8 +38,12 @@ def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
     except Ended as ended:
         return ended.outcome
     except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
-        if context.stop.event.is_set() and isinstance(error, (errors.ConnectionLost, errors.CallCancelled)):
-            return Outcome(kind="stopped")  # the program stops, and whom the node called was gone first
+        if isinstance(error, (errors.ConnectionLost, errors.CallCancelled)):
+            # The program stops, and whom the node called was gone first; or has cancelled the call because of the stop,
+            # of which this node may hear a moment later.
+            heard_within_s = _HEARD_S if isinstance(error, errors.CallCancelled) else 0
+            if context.stop.event.wait(heard_within_s):
+                return Outcome(kind="stopped")
         text = "".join(traceback.format_exception(error))
         print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
         return Outcome(kind="raised", code=1, exception=f"{type(error).__name__}: {error}", traceback=text)
@@ -60,20 +67,29 @@ def interrupt_thread(thread: threading.Thread) -> None:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Let no interrupt tear the calling thread out of the body, half of whose work would stay; raise it at the end."""
+    """Let no interrupt tear the calling thread out of the body, half of whose work would stay; raise it at the end.
+
+    One that comes just before is raised before the body begins.
+    """
     ident = threading.get_ident()
-    with _shields_lock:
-        nested = ident in _shields
-        _shields.setdefault(ident, False)
+    if ident in _shields:
+        yield
+        return
+    wanted = False
     try:
+        with _shields_lock:  # whoever was about to interrupt has done so when this is ours
+            _shields[ident] = False
+        _raise_what_is_due()
         yield
     finally:
-        interrupted = False
-        if not nested:
-            with _shields_lock:
-                interrupted = _shields.pop(ident)
-    if interrupted:
+        with _shields_lock:
+            wanted = _shields.pop(ident, False)
+    if wanted:
         raise errors.StopRequested
+
+
+def _raise_what_is_due() -> None:
+    """Nothing: the interpreter raises a due interrupt where a function begins."""
 
 
 def forget_interrupt() -> None:

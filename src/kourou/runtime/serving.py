@@ -49,11 +49,21 @@ def serve(context: NodeContext, server: Server | None = None, *, start: bool = T
         start: False leaves the start, and with it the announcement, to the body.
     """
     server = server or node_server(context)
-    if start and not server.has_started:
-        server.start()
     try:
+        if start and not server.has_started:
+            server.start()
         yield server
-    finally:
-        with shielded():
-            if server.has_started:
-                server.stop()
+    finally:  # a thread is interrupted twice at most, so one of three attempts is not
+        try:
+            _close(server)
+        finally:
+            try:
+                _close(server)
+            finally:
+                _close(server)
+
+
+def _close(server: Server) -> None:
+    with shielded():
+        if server.has_started:
+            server.stop()

@@ -27,6 +27,6 @@ def claim() -> None:
     elif _owner != os.getpid():
         raise UsedAfterFork(
             f"process {os.getpid()} was forked from process {_owner}, which used gRPC, and would hang if it did so "
-            "too; start it by spawn or forkserver (multiprocessing.get_context), or, for a node on the same host, call it "
-            "once before the fork: its children then reach it by the local lane"
+            "too; start it by spawn or forkserver (multiprocessing.get_context), or call a node of the same host "
+            "once before the fork: children then reach it by the local lane"
         )
