@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,8 @@ import kourou as lp
 from examples.dqn.nodes import Actor, Evaluation, Evaluator, Learner
 from examples.dqn.plot import draw, write_json
 from examples.dqn.progress import ProgressLine
-from examples.dqn.replay import ReplayBuffer, ReplayStats
+from examples.dqn.replay import BATCH_SIZE, TABLE, make_tables
+from kourou.replay import TableInfo
 
 ACTORS = 2
 ENVIRONMENTS_PER_ACTOR = 8
@@ -33,18 +35,7 @@ POLL_S = 0.2
 def make_program(seed: int = 0) -> lp.Program:
     """The topology: actors feed the replay buffer, the learner drains it, and who acts asks the learner for weights."""
     program = lp.Program("dqn")
-    replay = program.add_node(
-        lp.CourierNode(
-            ReplayBuffer,
-            capacity=50_000,
-            batch_size=128,
-            batches_per_step=0.5,
-            warm_up=1_000,
-            seed=seed,
-            courier_kwargs={"thread_pool_size": 16},  # more than there can be calls that wait in add() and sample()
-        ),
-        label="replay",
-    )
+    replay = program.add_node(lp.ReplayNode(functools.partial(make_tables, seed)), label="replay")
     learner = program.add_node(lp.CourierNode(Learner, replay, seed=seed), label="learner")
     epsilons = np.linspace(0.02, 0.3, ACTORS * ENVIRONMENTS_PER_ACTOR, dtype=np.float32)
     with program.group("actor"):
@@ -83,29 +74,29 @@ def main() -> int:
 
 def follow(program: lp.Program, target: float, *, started: float, max_seconds: float) -> list[Evaluation]:
     """Show how things stand until the target is reached, the time is up or the program stops; the learning curve."""
-    replay = program.handle_to("replay").dereference().with_options(timeout_s=max_seconds)
+    replay = program.handle_to("replay").dereference()
     evaluator = program.handle_to("evaluator").dereference().with_options(timeout_s=max_seconds)
     stopping = lp.stop_event()
     curve: list[Evaluation] = []
     # A lost connection means that a node has ended and the program stops; the run will tell why.
-    over = (lp.errors.ConnectionLost, lp.errors.DeadlineExceeded)
+    over = (lp.errors.CallCancelled, lp.errors.ConnectionLost, lp.errors.DeadlineExceeded)
     with contextlib.closing(ProgressLine()) as line, contextlib.suppress(*over):
         while not stopping.wait(POLL_S) and time.time() - started < max_seconds:
             for evaluation in evaluator.curve(since=len(curve)):
                 curve.append(evaluation)
                 if evaluation.mean >= target:
-                    line.show(describe(replay.stats(), curve, time.time() - started))
+                    line.show(describe(replay.server_info(max_seconds)[TABLE], curve, time.time() - started))
                     return curve
-            line.show(describe(replay.stats(), curve, time.time() - started))
+            line.show(describe(replay.server_info(max_seconds)[TABLE], curve, time.time() - started))
     return curve
 
 
-def describe(stats: ReplayStats, curve: list[Evaluation], seconds: float) -> str:
+def describe(table: TableInfo, curve: list[Evaluation], seconds: float) -> str:
     """How things stand, in one line."""
     latest = f"{curve[-1].mean:.1f}" if curve else "none yet"
     return (
-        f"{seconds:5.1f} s | {stats.steps:,} steps | {stats.episodes:,} episodes | buffer {stats.size:,} | "
-        f"{stats.batches:,} gradient steps | mean return {latest}"
+        f"{seconds:5.1f} s | {table.inserts:,} steps | buffer {table.current_size:,} | "
+        f"{table.samples // BATCH_SIZE:,} gradient steps | mean return {latest}"
     )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
 
 import kourou as lp
 from examples.dqn.policy import Floats, Weights, choose_actions, make_environments, play_episodes
-from examples.dqn.transitions import Step, Transitions, fold
+from examples.dqn.replay import BATCH_SIZE, TABLE
+from examples.dqn.transitions import Step, fold
+from kourou import replay as kr
 
 GAMMA = 0.99
 N_STEPS = 3
@@ -30,7 +30,7 @@ class Actor:
 
     STEPS_PER_ROUND = 16
 
-    def __init__(self, replay: lp.CourierClient, learner: lp.CourierClient, epsilons: Floats, seed: int) -> None:
+    def __init__(self, replay: kr.Client, learner: lp.CourierClient, epsilons: Floats, seed: int) -> None:
         self._replay = replay
         self._learner = learner
         self._epsilons = epsilons
@@ -41,29 +41,24 @@ class Actor:
         self._steps: list[Step] = []
 
     def run(self) -> None:
-        """Act until the program stops. Sending and fetching happen while the next steps are taken."""
+        """Act until the program stops. Fetching happens while the next steps are taken."""
         weights = self._learner.weights()
-        sent = None
         while not lp.wait_for_stop(0):
             fetched = self._learner.futures.weights()
-            episodes = self._act(weights)
-            if sent is not None:
-                sent.result()  # the buffer answers late when actors are ahead of the learner: so this is the brake
-            sent = self._replay.futures.add(fold(self._steps, N_STEPS, GAMMA), episodes)
+            self._act(weights)
+            # This takes its time when actors are ahead of the learner: so it is the brake.
+            self._replay.insert_batch(TABLE, fold(self._steps, N_STEPS, GAMMA))
             del self._steps[:-N_STEPS]
             weights = fetched.result()
 
-    def _act(self, weights: Weights) -> int:
-        """Take some steps; how many episodes ended with them."""
-        episodes = 0
+    def _act(self, weights: Weights) -> None:
+        """Take some steps."""
         for _ in range(self.STEPS_PER_ROUND):
             action = choose_actions(weights, self._observation, self._epsilons, self._rng)
             observation, reward, fell, time_up, _ = self._environments.step(action)
             ended = fell | time_up
             self._steps.append(Step(self._observation, action, reward, fell, ended, restarted=self._ended))
             self._observation, self._ended = observation, ended
-            episodes += int(ended.sum())
-        return episodes
 
 
 class Learner:
@@ -74,10 +69,10 @@ class Learner:
         seed: of the network's first weights.
     """
 
-    BATCHES_PER_CALL = 8
-    CALLS_AHEAD = 2
+    STEPS_PER_WEIGHTS = 8
+    BATCHES_AHEAD = 16
 
-    def __init__(self, replay: lp.CourierClient, seed: int) -> None:
+    def __init__(self, replay: kr.Client, seed: int) -> None:
         import torch  # noqa: PLC0415 - two seconds and 200 MB, which only this node's process has to pay
 
         from examples.dqn.agent import Agent  # noqa: PLC0415 - imports torch
@@ -88,20 +83,16 @@ class Learner:
         self._weights = self._agent.weights()
 
     def run(self) -> None:
-        """Learn until the program stops. The next batches are under way while these are learnt from."""
-        calls = deque(self._draw() for _ in range(self.CALLS_AHEAD))
-        while (batches := calls.popleft().result()) is not None:
-            calls.append(self._draw())
-            for batch in batches:
-                self._agent.update(batch)
-            self._weights = self._agent.weights()
+        """Learn until the program stops. The next batches are under way while this one is learnt from."""
+        with self._replay.sampler(TABLE, BATCH_SIZE, max_in_flight=self.BATCHES_AHEAD * BATCH_SIZE) as batches:
+            for step, batch in enumerate(batches, 1):
+                self._agent.update(batch.data)
+                if step % self.STEPS_PER_WEIGHTS == 0:
+                    self._weights = self._agent.weights()
 
     def weights(self) -> list[Floats]:
         """The latest weights."""
         return self._weights
-
-    def _draw(self) -> Future[list[Transitions] | None]:
-        return self._replay.futures.sample(self.BATCHES_PER_CALL)
 
 
 class Evaluation(NamedTuple):
@@ -131,7 +122,7 @@ class Evaluator:
     EPISODES = 20
     PAUSE_S = 0.2
 
-    def __init__(self, learner: lp.CourierClient, replay: lp.CourierClient, seed: int) -> None:
+    def __init__(self, learner: lp.CourierClient, replay: kr.Client, seed: int) -> None:
         self._learner = learner
         self._replay = replay
         self._rng = np.random.default_rng(seed)
@@ -140,7 +131,7 @@ class Evaluator:
     def run(self) -> None:
         """Evaluate until the program stops."""
         while not lp.wait_for_stop(self.PAUSE_S):
-            weights, steps = self._learner.weights(), self._replay.stats().steps
+            weights, steps = self._learner.weights(), self._replay.server_info()[TABLE].inserts
             returns = play_episodes(weights, self.EPISODES, seed=int(self._rng.integers(2**31)))
             self._curve.append(Evaluation(time.time(), steps, returns))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from examples.dqn.policy import OBSERVATION_SIZE, Floats, Integers
+from examples.dqn.policy import Floats, Integers
 
 Flags = npt.NDArray[np.bool_]
 
@@ -24,17 +24,6 @@ class Transitions(NamedTuple):
     """The weight of the value of ``after``: gamma to the number of those steps, or 0 if the pole fell."""
     after: Floats
     """The observation after those steps."""
-
-
-def empty_transitions(count: int) -> Transitions:
-    """Room for ``count`` transitions."""
-    return Transitions(
-        observation=np.zeros((count, OBSERVATION_SIZE), np.float32),
-        action=np.zeros(count, np.int64),
-        reward=np.zeros(count, np.float32),
-        discount=np.zeros(count, np.float32),
-        after=np.zeros((count, OBSERVATION_SIZE), np.float32),
-    )
 
 
 class Step(NamedTuple):

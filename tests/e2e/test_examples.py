@@ -77,7 +77,7 @@ def test_dqn_learns_and_leaves_its_learning_curve(tmp_path: Path) -> None:
 
     picture = tmp_path / "curve" / "learning_curve.png"
     assert f"The learning curve is in {picture}" in output
-    assert re.search(r"\d s \| [\d,]+ steps \| [\d,]+ episodes \| .* \| mean return [\d.]+\n", output)
+    assert re.search(r"\d s \| [\d,]+ steps \| buffer [\d,]+ \| .* \| mean return [\d.]+\n", output)
     width, height = png_size(picture)
     assert width >= 1_000
     assert height >= 600

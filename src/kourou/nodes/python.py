@@ -11,7 +11,7 @@ from kourou.runtime.handles import maybe_dereference
 from kourou.runtime.node import Node
 from kourou.runtime.serving import serve
 
-__all__ = ["Constructed", "PyClassNode", "PyNode"]
+__all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]
 
 _log = logging.getLogger("kourou")
 
@@ -43,7 +43,7 @@ class PyNode(Node):
 
     def describe(self) -> str:
         """``PyNode(function)``."""
-        return f"{type(self).__name__}({_name_of(self._function)})"
+        return f"{type(self).__name__}({name_of(self._function)})"
 
 
 class Constructed(Node):
@@ -75,7 +75,7 @@ class Constructed(Node):
 
     def describe(self) -> str:
         """``PyClassNode(Class)``."""
-        return f"{type(self).__name__}({_name_of(self._constructor)})"
+        return f"{type(self).__name__}({name_of(self._constructor)})"
 
     def _construct(self) -> Any:
         args, kwargs = maybe_dereference((self._args, self._kwargs))
@@ -96,7 +96,7 @@ class PyClassNode(Constructed):
         run = getattr(instance, "run", None)
         if not self._should_run or run is None:
             if run is None:
-                _log.warning("%s has no run(): %s was constructed and ends", _name_of(self._constructor), context.name)
+                _log.warning("%s has no run(): %s was constructed and ends", name_of(self._constructor), context.name)
             return
         with serve(context):
             run()
@@ -107,6 +107,7 @@ def _check_callable(kind: str, value: object) -> None:
         raise TypeError(f"{kind} takes a function or a class first, got {value!r}")
 
 
-def _name_of(value: object) -> str:
+def name_of(value: object) -> str:
+    """What a function, a class or a partial of one is called, for :meth:`Node.describe`."""
     inner = getattr(value, "func", value)  # the function of a partial
     return str(getattr(inner, "__qualname__", type(inner).__qualname__))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.nodes.colocation import MultiProcessingColocation
+from kourou.nodes.python import name_of
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle, maybe_dereference
 from kourou.runtime.life import shielded
@@ -78,6 +79,10 @@ class ReplayNode(Node):
     def arguments(self) -> Mapping[str, Any]:
         """What makes the tables and the checkpointer."""
         return {"tables_fn": self._tables_fn, "checkpoint_ctor": self._checkpoint_ctor}
+
+    def describe(self) -> str:
+        """``ReplayNode(make_tables)``."""
+        return f"{type(self).__name__}({name_of(self._tables_fn)})"
 
     def create_handle(self) -> ReplayHandle:
         """A promise of a client of this node."""
@@ -161,7 +166,12 @@ class ReplayGroup(MultiProcessingColocation):
             for place in range(n)
         ]
         super().__init__(servers, num_retries_on_failure)
+        self._tables_fn = tables_fn
         self._size = n
+
+    def describe(self) -> str:
+        """``ReplayGroup(4 × make_tables)``."""
+        return f"{type(self).__name__}({self._size} × {name_of(self._tables_fn)})"
 
     def create_handle(self) -> ReplayGroupHandle:
         """A promise of a client of all the servers."""
@@ -172,12 +182,12 @@ class _Share:
     """The tables of one server of a group."""
 
     def __init__(self, tables_fn: TablesFn, place: int, servers: int) -> None:
-        self._tables_fn = tables_fn
+        self.func = tables_fn
         self._place = place
         self._servers = servers
 
     def __call__(self) -> Sequence[Table]:
-        tables = list(self._tables_fn())
+        tables = list(self.func())
         if len(tables) < self._servers:
             raise errors.GraphError(f"a ReplayGroup of {self._servers} servers has but {len(tables)} tables")
         return tables[self._place :: self._servers]
