@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from kourou.runtime.resources import PythonProcess
 from kourou.runtime.run import Run
 from kourou.runtime.run_info import INFO_FILE, RunInfo
 from kourou.runtime.rundir import PLAN_FILE, RunFolder, new_run_id
+from kourou.runtime.scratch import ScratchFolder
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION, check_tmux, open_session
@@ -106,7 +105,7 @@ class _Ignition:
         self._program = program
         self._folder = folder
         self._token = secrets.token_hex(_TOKEN_BYTES)
-        self._sockets: Path | None = None
+        self._scratch: ScratchFolder | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
         terminal = Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
         self._logs = NodeLogs(folder.log_file, terminal, merged=folder.path / MERGED_LOG)
@@ -262,10 +261,10 @@ class _Ignition:
 
     def _socket_dir(self) -> Path:
         """A private folder for UNIX sockets: their paths may have 107 bytes only, and a run's folder can be longer."""
-        if self._sockets is None:
-            self._sockets = Path(tempfile.mkdtemp(prefix="kourou-"))
-            self._resources.callback(shutil.rmtree, self._sockets, ignore_errors=True)
-        return self._sockets
+        if self._scratch is None:
+            self._scratch = ScratchFolder()
+            self._resources.callback(self._scratch.remove)
+        return self._scratch.path
 
     def _bind_this_process(self) -> None:
         control = NodeControl(coordinator=self._coordinator, origin="launcher")

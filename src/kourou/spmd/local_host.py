@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +18,7 @@ from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import Preload
 from kourou.runtime.records import ProcessExit
+from kourou.runtime.scratch import ScratchFolder
 from kourou.runtime.supervisor import Supervisor
 from kourou.spmd import parcel
 
@@ -76,7 +75,8 @@ class LocalHost:
 
     def __init__(self) -> None:
         modules = (*_OWN_MODULES, *(_TORCH_MODULES if torch_is_there() else ()))
-        self._folder = Path(tempfile.mkdtemp(prefix="kourou-spmd-"))
+        self._scratch = ScratchFolder()
+        self._folder = self._scratch.path
         self._workers: dict[str, _Worker] = {}
         self._listeners: dict[str, socket.socket] = {}
         self._lock = threading.Lock()
@@ -159,7 +159,7 @@ class LocalHost:
             listener.close()
         for worker in workers:
             os.close(worker.answer_fd)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.remove()
 
     # -- what the supervisor tells ------------------------------------------------------------------------------
 
