@@ -22,6 +22,8 @@ from kourou.experiments.failures import (
     DescriptionError,
     ExperimentError,
     ResultsError,
+    SweepBusy,
+    SweepError,
     VariantKeyError,
     VariantTypeError,
 )
@@ -64,6 +66,8 @@ __all__ = [
     "Seeder",
     "SobolSearch",
     "Sweep",
+    "SweepBusy",
+    "SweepError",
     "Uniform",
     "VariantKeyError",
     "VariantLevel",

@@ -8,7 +8,9 @@
         ├ AffinityError (ValueError)     a division of CPUs and GPUs that does not come out even
         ├ VariantKeyError (KeyError)     a variant sets what its configuration does not have
         ├ VariantTypeError (TypeError)   a variant puts a value where a section is, or the reverse
-        └ ResultsError (ValueError)      measurements that cannot be read, or compared
+        ├ ResultsError (ValueError)      measurements that cannot be read, or compared
+        └ SweepError (RuntimeError)      a sweep's folder or journal cannot be used, or a batch system refuses
+           └ SweepBusy                      another process runs this sweep
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ __all__ = [
     "DescriptionError",
     "ExperimentError",
     "ResultsError",
+    "SweepBusy",
+    "SweepError",
     "VariantKeyError",
     "VariantTypeError",
 ]
@@ -50,3 +54,11 @@ class VariantTypeError(ExperimentError, TypeError):
 
 class ResultsError(ExperimentError, ValueError):
     """Measurements cannot be read, or cannot be compared."""
+
+
+class SweepError(ExperimentError, RuntimeError):
+    """A sweep's folder or journal cannot be used, or the batch system refuses what it was asked."""
+
+
+class SweepBusy(SweepError):
+    """Another process runs this sweep; the message says which."""

@@ -1,0 +1,382 @@
+"""The engine of a sweep on this host: gives runs to slots as these fall free, and journals all that happens.
+
+One thread, the caller's, owns the state. The supervisor, signals and requests from other shells only put events into
+its queue. A run is journalled as started before its process exists, and as ended before its slot is used again.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import heapq
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou.experiments.journal import Journal
+from kourou.experiments.prepared import PAYLOAD_FILE, PreparedRun, process_spec
+from kourou.experiments.provenance import Provenance
+from kourou.experiments.requests import Request, take_requests
+from kourou.experiments.results import RUN_FILE
+from kourou.experiments.retries import Ending, Retry, ending_of
+from kourou.experiments.run_folder import EXIT_FILE, RunLogs, write_json
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.signals import told_of_signals
+from kourou.experiments.slots import Slot, SlotPool
+from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.preload import COMMANDS, Preload
+from kourou.runtime.records import ProcessExit, describe_signal
+from kourou.runtime.supervisor import Supervisor
+
+__all__ = ["Engine", "EngineOptions"]
+
+_LOOK_S = 0.2  # between looks for requests from other shells
+_FOREVER_S = float("inf")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How runs are treated."""
+
+    retry: Retry = dataclasses.field(default_factory=Retry)
+    time_limit_s: float | None = None
+    """Seconds that one attempt may take; None: no limit."""
+    memory_bytes: int | None = None
+    """Resident memory that a run and all that it starts may take; None: no limit."""
+    fail_fast: bool = False
+    """End the sweep with the first run that has failed for good."""
+    pause_s: float = 0.0
+    """Seconds between the starts of two runs, as Sample Factory's --pause_between. It delays nothing else."""
+    interrupt_s: float = 10.0
+    """Seconds between SIGINT, which lets a run save its work, and SIGTERM."""
+    terminate_s: float = 2.0
+    """Seconds between SIGTERM and SIGKILL."""
+    preload: tuple[str, ...] = ()
+    """Modules that functions and programs find imported already, such as ``("torch",)``; they must start nothing that
+    a fork cannot carry along."""
+
+
+@dataclasses.dataclass
+class _Live:
+    """An attempt that runs."""
+
+    run: PreparedRun
+    slot: Slot
+    attempt: int
+    logs: RunLogs
+    begun: float
+    pid: int | None = None
+    ending: str = ""
+    """Why it is being ended, if it is: "timeout", "cancelled" or "interrupted"."""
+    steps: collections.deque[tuple[int, float]] = dataclasses.field(default_factory=collections.deque)
+    """Signals still to be sent, each with the seconds to wait after it."""
+    next_step: float = _FOREVER_S
+    """Monotonic time of the next one."""
+
+
+class Engine:
+    """Runs what it is given, until all have ended or somebody stops it.
+
+    Args:
+        folder: the sweep's folder, whose lock the caller holds.
+        journal: where all runs are declared.
+        runs: those to be run now, in order.
+        slots: places for them.
+        options: how they are treated.
+        launch_id: marks their processes.
+        provenance: makes what is told in each run's folder; called while the first processes are prepared.
+        adapt: changes what is started to the slot that it got.
+        on_change: called with the record of every run that changes, in the engine's thread.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts that a launch puts together
+        self,
+        folder: Path,
+        journal: Journal,
+        runs: Sequence[PreparedRun],
+        slots: SlotPool,
+        options: EngineOptions,
+        *,
+        launch_id: str,
+        provenance: Callable[[], Provenance],
+        adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
+        on_change: Callable[[RunRecord], None] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._runs = {run.run_id: run for run in runs}
+        self._slots = slots
+        self._options = options
+        self._launch_id = launch_id
+        self._make_provenance = provenance
+        self._adapt = adapt or (lambda spec, _run, _slot: spec)
+        self._on_change = on_change or (lambda _: None)
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._pending = collections.deque(self._runs)
+        self._delayed: list[tuple[float, str]] = []  # heap of (unix time, run id): retries that wait
+        self._live: dict[str, _Live] = {}
+        self._next_start = 0.0
+        self._next_look = 0.0
+        self.stopped = ""
+        """Why the engine ended before its runs had: "interrupted" or "fail-fast"; empty otherwise."""
+
+    def run(self) -> None:
+        """Work until nothing is left to do.
+
+        Raises:
+            SweepError: the journal cannot be written; what ran was killed.
+        """
+        payloads = any(run.payload is not None for run in self._runs.values())
+        own = ("kourou.experiments.run_worker", "cloudpickle", *self._options.preload)
+        preload = Preload(modules=own) if payloads else COMMANDS
+        handler = Supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
+        with handler as self._supervisor, told_of_signals(lambda _: self._events.put(self._on_interrupt)):
+            self._supervisor.prepare()
+            self._provenance = self._make_provenance()
+            self._provenance.save_diff(self._folder)
+            try:
+                while self._work_is_left():
+                    self._start_what_fits()
+                    self._take_events()
+                    self._mind_the_clock()
+            finally:
+                for live in self._live.values():
+                    live.logs.close()
+
+    # -- what the supervisor tells, in its thread ---------------------------------------------------------------
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
+        del attempt
+        self._events.put(lambda: self._note_pid(name, pid))
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
+        live = self._live.get(name)
+        if live is not None:
+            with contextlib.suppress(OSError, ValueError):  # a full disk loses lines, not runs
+                live.logs.write(line, stream)
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
+        del attempt
+        self._events.put(lambda: self._end(self._live.pop(name), exit))
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def _work_is_left(self) -> bool:
+        return bool(self._live or ((self._pending or self._delayed) and not self.stopped))
+
+    def _start_what_fits(self) -> None:
+        now = time.time()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._pending.append(heapq.heappop(self._delayed)[1])
+        begun = []
+        while self._pending and self._slots.has_room and not self.stopped and time.monotonic() >= self._next_start:
+            live = self._begin(self._runs[self._pending.popleft()])
+            if live is not None:
+                begun.append(live)
+                self._next_start = time.monotonic() + self._options.pause_s
+        self._journal.commit()  # it says that they run before they do
+        for live in begun:
+            spec, boot = process_spec(live.run, live.slot, live.attempt, self._folder)
+            spec = dataclasses.replace(self._adapt(spec, live.run, live.slot), memory_bytes=self._options.memory_bytes)
+            self._supervisor.start(spec, live.attempt, boot)
+
+    def _begin(self, run: PreparedRun) -> _Live | None:
+        record = self._journal.records[run.run_id]
+        if record.not_before > time.time():
+            heapq.heappush(self._delayed, (record.not_before, run.run_id))
+            return None
+        slot = self._slots.take()
+        attempt = record.attempt + 1
+        self._tell("started", run, attempt=attempt, slot=slot.index, gpus=slot.gpus, host=self._host)
+        try:
+            logs = self._open(run, slot, attempt)
+        except OSError as error:
+            self._slots.give_back(slot)
+            self._close(run, Ending(ok=False, why="start", words=f"cannot use the run's folder: {error}"))
+            return None
+        live = _Live(run, slot, attempt, logs, time.monotonic())
+        if self._options.time_limit_s is not None:
+            live.next_step = live.begun + self._options.time_limit_s
+        self._live[run.run_id] = live
+        return live
+
+    @property
+    def _host(self) -> str:
+        return str(self._provenance.facts["host"])
+
+    def _open(self, run: PreparedRun, slot: Slot, attempt: int) -> RunLogs:
+        """Make the run's folder, and write down what is about to be started."""
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / EXIT_FILE).unlink(missing_ok=True)
+        if run.payload is not None:
+            (run.folder / PAYLOAD_FILE).write_bytes(run.payload)
+        env = run.environment(slot, attempt, self._folder)
+        facts: dict[str, Any] = {
+            **run.record,
+            "run_id": run.run_id,
+            "argv": list(run.argv),
+            "env": Provenance.of_environment(env),
+            "attempt": attempt,
+            "slot": slot.index,
+            "gpus": slot.gpus,
+            "cpus": slot.cpus,
+            "started_at": time.time(),
+            **self._provenance.facts,
+        }
+        write_json(run.folder / RUN_FILE, facts)
+        return RunLogs(run.folder)
+
+    def _take_events(self) -> None:
+        """Wait for an event, or for the next thing that is due, and take all that there are."""
+        now, wall = time.monotonic(), time.time()
+        due = [self._next_look, *(live.next_step for live in self._live.values())]
+        if self._delayed:
+            due.append(now + self._delayed[0][0] - wall)
+        if self._pending and self._slots.has_room and not self.stopped:
+            due.append(self._next_start)
+        with contextlib.suppress(queue.Empty):
+            self._events.get(timeout=max(0.0, min(due) - now))()
+            while True:
+                self._events.get_nowait()()
+
+    def _mind_the_clock(self) -> None:
+        now = time.monotonic()
+        for live in list(self._live.values()):
+            if now >= live.next_step:
+                if live.ending:
+                    self._next_signal(live)
+                else:
+                    self._stop_run(live, "timeout", first=signal.SIGTERM)
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            for request in take_requests(self._folder):
+                self._answer(request)
+        self._journal.commit()
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+
+    def _note_pid(self, run_id: str, pid: int) -> None:
+        live = self._live.get(run_id)
+        if live is not None:
+            live.pid = pid
+            self._tell("running", live.run, pid=pid)
+
+    def _end(self, live: _Live, end: ProcessExit) -> None:
+        self._slots.give_back(live.slot)
+        live.logs.close()
+        timed_out = self._options.time_limit_s if live.ending == "timeout" else None
+        ending = ending_of(end, timed_out_after_s=timed_out)
+        state = RunState.SUCCEEDED if ending.ok else RunState.FAILED
+        words = ending.words
+        if live.ending == "timeout":
+            state = RunState.TIMEOUT
+        elif live.ending and not ending.ok:
+            state = RunState.CANCELLED if live.ending == "cancelled" else RunState.INTERRUPTED
+            words = f"{live.ending}, and {ending.words}"
+        elif live.ending == "cancelled":
+            state = RunState.CANCELLED
+        if live.run.payload is not None:
+            with contextlib.suppress(OSError):
+                (live.run.folder / PAYLOAD_FILE).unlink()
+        self._close(live.run, dataclasses.replace(ending, words=words), state=state, end=end)
+
+    def _close(
+        self, run: PreparedRun, ending: Ending, *, state: RunState = RunState.FAILED, end: ProcessExit | None = None
+    ) -> None:
+        """Tell how an attempt ended, and decide on another one."""
+        said = () if end is None or state is RunState.SUCCEEDED else end.last_lines
+        facts: dict[str, Any] = {"state": str(state), "cause": ending.words, "last_lines": said}
+        if end is not None:
+            facts |= {"code": end.code, "signal": describe_signal(end.signal) if end.signal else None}
+        record = self._tell("ended", run, **facts)
+        with contextlib.suppress(OSError):
+            whole = {**facts, "attempt": record.attempt, "host": record.host}
+            times = {"started_at": record.started_at, "ended_at": record.ended_at, "duration_s": record.duration_s}
+            write_json(run.folder / EXIT_FILE, {**whole, **times})
+        if not state.failed:
+            return
+        delay_s = self._options.retry.delay_s(ending.why, record.retries) if not self.stopped else None
+        if delay_s is not None:
+            not_before = time.time() + delay_s
+            self._tell("retrying", run, cause=ending.why, not_before=not_before)
+            heapq.heappush(self._delayed, (not_before, run.run_id))
+        elif self._options.fail_fast and not self.stopped:
+            self._stop("fail-fast")
+
+    def _tell(self, kind: str, run: PreparedRun, **data: Any) -> RunRecord:
+        record = self._journal.tell(kind, run.run_id, **data)
+        self._on_change(record)
+        return record
+
+    # -- stopping -----------------------------------------------------------------------------------------------
+
+    def _on_interrupt(self) -> None:
+        if self.stopped == "interrupted":  # again: at once
+            for live in self._live.values():
+                live.steps = collections.deque([(signal.SIGKILL, _FOREVER_S)])
+                self._next_signal(live)
+        else:
+            self._stop("interrupted")
+
+    def _stop(self, why: str) -> None:
+        self.stopped = why
+        for live in self._live.values():
+            if not live.ending:
+                self._stop_run(live, "interrupted")
+
+    def _stop_run(self, live: _Live, why: str, *, first: int = signal.SIGINT) -> None:
+        live.ending = why
+        steps = [
+            (signal.SIGINT, self._options.interrupt_s),
+            (signal.SIGTERM, self._options.terminate_s),
+            (signal.SIGKILL, _FOREVER_S),
+        ]
+        live.steps = collections.deque(step for step in steps if first == signal.SIGINT or step[0] != signal.SIGINT)
+        self._next_signal(live)
+
+    def _next_signal(self, live: _Live) -> None:
+        number, wait_s = live.steps.popleft()
+        live.next_step = time.monotonic() + wait_s
+        if number != signal.SIGINT:
+            self._supervisor.signal(live.run.run_id, number)
+        elif live.pid is None:
+            live.next_step = time.monotonic()  # it has barely begun: nothing to save
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(live.pid, number)  # as a terminal does: what has a session of its own is its parent's to stop
+
+    def _answer(self, request: Request) -> None:
+        chosen = list(self._runs) if request.runs is None else [r for r in request.runs if r in self._runs]
+        if request.kind == "stop":
+            self._on_interrupt()
+        elif request.kind == "cancel":
+            for run_id in chosen:
+                self._cancel(run_id)
+        elif request.kind == "retry":
+            for run_id in chosen:
+                if self._journal.records[run_id].state.ended:
+                    self._tell("rerun", self._runs[run_id])
+                    self._pending.append(run_id)
+
+    def _cancel(self, run_id: str) -> None:
+        live = self._live.get(run_id)
+        if live is not None:
+            if not live.ending:
+                self._stop_run(live, "cancelled")
+            return
+        if run_id in self._pending:
+            self._pending.remove(run_id)
+        elif any(waiting == run_id for _, waiting in self._delayed):
+            self._delayed = [entry for entry in self._delayed if entry[1] != run_id]
+            heapq.heapify(self._delayed)
+        else:
+            return  # it has ended
+        self._tell("ended", self._runs[run_id], state=str(RunState.CANCELLED), cause="cancelled before it began")

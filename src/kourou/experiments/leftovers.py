@@ -1,0 +1,41 @@
+"""What a killed launcher may have left for a moment: its zygote and runs, which are on their way out."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from kourou.experiments.journal import Journal, read_launches
+from kourou.experiments.run_records import RunState
+from kourou.runtime import sessions
+
+__all__ = ["bury"]
+
+_BY_THEMSELVES_S = 3.0  # a zygote whose launcher died ends all below it in less than 2 s
+_POLL_S = 0.02
+
+
+def bury(folder: Path, journal: Journal) -> None:
+    """Make sure that nothing of earlier launches runs any more, and journal as lost what they did not see end.
+
+    The caller holds the sweep's lock, so their launchers are dead; on this host, so must be all that they started.
+    """
+    lost = [record for record in journal.records.values() if record.state is RunState.RUNNING and not record.job]
+    if not lost:
+        return
+    here = socket.gethostname()
+    cookies = [f"{launch.launch_id}:" for launch in read_launches(folder) if launch.host == here]
+    _wait_for_end(cookies)
+    for record in lost:
+        cause = f"its launcher on {record.host or 'this host'} died"
+        journal.tell("ended", record.run_id, state=str(RunState.LOST), cause=cause)
+    journal.commit()
+
+
+def _wait_for_end(cookies: list[str]) -> None:
+    deadline = time.monotonic() + _BY_THEMSELVES_S
+    while left := sorted({pid for cookie in cookies for pid in sessions.escaped_from(cookie) if sessions.alive(pid)}):
+        if time.monotonic() > deadline:
+            sessions.signal_all(left)
+        time.sleep(_POLL_S)

@@ -1,0 +1,55 @@
+"""What a run's folder tells of it: run.json, exit.json, stdout.log and stderr.log."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["EXIT_FILE", "STDERR_FILE", "STDOUT_FILE", "RunLogs", "read_json", "write_json"]
+
+EXIT_FILE = "exit.json"
+STDOUT_FILE = "stdout.log"
+STDERR_FILE = "stderr.log"
+
+
+class RunLogs:
+    """The two logs of one attempt; a further attempt appends. Every line is in the file when it was written.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, io.FileIO] = {
+            "stdout": (folder / STDOUT_FILE).open("ab", buffering=0),
+            "stderr": (folder / STDERR_FILE).open("ab", buffering=0),
+        }
+
+    def write(self, line: str, stream: str) -> None:
+        """Append a line."""
+        self._files[stream].write(line.encode("utf-8", errors="backslashreplace") + b"\n")
+
+    def close(self) -> None:
+        """Close both."""
+        for file in self._files.values():
+            file.close()
+
+
+def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a JSON file aside and rename it, so that a reader never sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; None: there is none, or it holds something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,180 @@
+"""What is known of a run: its state and how it came to it, as a fold over the events of its sweep's journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["EVENTS", "Event", "RunRecord", "RunState", "changed"]
+
+
+class RunState(str, enum.Enum):
+    """PENDING → (QUEUED →) RUNNING → SUCCEEDED | FAILED | TIMEOUT | CANCELLED | INTERRUPTED | LOST."""
+
+    PENDING = "PENDING"
+    """Not started yet, or to be started again."""
+    QUEUED = "QUEUED"
+    """Handed to a batch system, which has not started it yet."""
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    """It exited with 0."""
+    FAILED = "FAILED"
+    """It exited otherwise, was killed, or could not be started."""
+    TIMEOUT = "TIMEOUT"
+    """It took longer than the time limit."""
+    CANCELLED = "CANCELLED"
+    """Somebody cancelled it; it stays out until asked for."""
+    INTERRUPTED = "INTERRUPTED"
+    """The sweep was stopped while it ran; the next launch runs it again."""
+    LOST = "LOST"
+    """Its launcher, or its host, died while it ran; the next launch runs it again."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs or will run in this launch."""
+        return self not in {RunState.PENDING, RunState.QUEUED, RunState.RUNNING}
+
+    @property
+    def failed(self) -> bool:
+        """True for FAILED and TIMEOUT."""
+        return self in {RunState.FAILED, RunState.TIMEOUT}
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The present state of one run of a sweep."""
+
+    run_id: str
+    name: str
+    folder: str
+    setting: str = ""
+    repeat: int = 0
+    seed: int | None = None
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """As JSON holds them."""
+    state: RunState = RunState.PENDING
+    attempt: int = 0
+    """1 for the first start; it counts over all launches."""
+    retries: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How often it was started again by itself, by cause; a rerun that somebody asked for begins anew."""
+    not_before: float = 0.0
+    """Unix time before which it is not started again."""
+    slot: int | None = None
+    gpus: tuple[str, ...] | None = None
+    """What CUDA_VISIBLE_DEVICES called its GPUs; None: nobody chose any for it."""
+    pid: int | None = None
+    host: str = ""
+    job: str = ""
+    """Its job in the batch system that it was handed to, such as ``1234_7``."""
+    started_at: float | None = None
+    """Unix time at which the latest attempt began, or was submitted."""
+    ended_at: float | None = None
+    code: int | None = None
+    signal: str | None = None
+    cause: str = ""
+    """How the latest attempt ended, in words."""
+    last_lines: tuple[str, ...] = ()
+    """The end of its output, where it did not succeed."""
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds that the latest attempt took."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return self.ended_at - self.started_at
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        return {**dataclasses.asdict(self), "state": str(self.state)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a run."""
+
+    kind: str
+    """One of EVENTS."""
+    run_id: str
+    at: float
+    """Unix time."""
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def changed(record: RunRecord | None, event: Event) -> RunRecord:
+    """The record after an event; None before the first one, which declares the run."""
+    if record is None:
+        return RunRecord(run_id=event.run_id, **event.data)
+    return EVENTS[event.kind](record, event)
+
+
+def _declared(record: RunRecord, event: Event) -> RunRecord:
+    return dataclasses.replace(record, **event.data)
+
+
+def _submitted(record: RunRecord, event: Event) -> RunRecord:
+    return dataclasses.replace(_begun(record, event), state=RunState.QUEUED)
+
+
+def _started(record: RunRecord, event: Event) -> RunRecord:
+    return dataclasses.replace(_begun(record, event), state=RunState.RUNNING)
+
+
+def _begun(record: RunRecord, event: Event) -> RunRecord:
+    gpus = event.data.get("gpus")
+    return dataclasses.replace(
+        record,
+        attempt=event.data["attempt"],
+        slot=event.data.get("slot"),
+        gpus=None if gpus is None else tuple(gpus),
+        host=event.data.get("host", ""),
+        job=event.data.get("job", ""),
+        started_at=event.at,
+        pid=None,
+        ended_at=None,
+        code=None,
+        signal=None,
+        cause="",
+        last_lines=(),
+    )
+
+
+def _running(record: RunRecord, event: Event) -> RunRecord:
+    return dataclasses.replace(record, state=RunState.RUNNING, **event.data)
+
+
+def _ended(record: RunRecord, event: Event) -> RunRecord:
+    data = dict(event.data)
+    data["state"] = RunState(data["state"])
+    data["last_lines"] = tuple(data.get("last_lines", ()))
+    data.setdefault("ended_at", event.at)
+    return dataclasses.replace(record, pid=None, **data)
+
+
+def _retrying(record: RunRecord, event: Event) -> RunRecord:
+    cause = event.data["cause"]
+    retries = {**record.retries, cause: record.retries.get(cause, 0) + 1}
+    return dataclasses.replace(
+        record, state=RunState.PENDING, retries=retries, not_before=event.data.get("not_before", 0.0)
+    )
+
+
+def _rerun(record: RunRecord, event: Event) -> RunRecord:
+    del event
+    return dataclasses.replace(record, state=RunState.PENDING, retries={}, not_before=0.0)
+
+
+EVENTS: Mapping[str, Callable[[RunRecord, Event], RunRecord]] = {
+    "declared": _declared,
+    "submitted": _submitted,
+    "started": _started,
+    "running": _running,
+    "ended": _ended,
+    "retrying": _retrying,
+    "rerun": _rerun,
+}
+"""What can happen to a run, and what it makes of its record."""

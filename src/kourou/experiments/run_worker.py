@@ -1,0 +1,63 @@
+"""The process of a run that is a function or a program: unpickle it, call it, exit with what came of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.runtime import interpreter
+from kourou.runtime.life import exited
+
+__all__ = ["run"]
+
+_INTERRUPTED = 130
+
+
+def run(boot: dict[str, Any]) -> int:
+    """Be the run that ``boot`` describes, in a process forked for it; its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interpreter.prepare(boot["argv"], boot["path"])
+    code = _call(Path(boot["payload_file"]))
+    interpreter.finish()
+    return code
+
+
+def _call(payload_file: Path) -> int:
+    try:
+        kind, target, arguments = pickle.loads(payload_file.read_bytes())
+        if kind == "function":
+            target(**arguments)
+        else:
+            _run_program(target, arguments)
+    except SystemExit as error:
+        return exited(error).code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201 - the run's log
+        return _INTERRUPTED
+    except errors.ProgramFailed as failure:
+        print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - the run's log
+        return 1
+    except BaseException:  # noqa: BLE001 - whatever a run raises is its failure
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _run_program(target: Any, arguments: dict[str, Any]) -> None:
+    from kourou.runtime.launch import launch  # noqa: PLC0415 - functions need none of it
+    from kourou.runtime.program import Program  # noqa: PLC0415 - as above
+
+    made = target if isinstance(target, Program) else target(**arguments)
+    program, options = made if isinstance(made, tuple) else (made, {})
+    launch_type = os.environ.get("KOUROU_LAUNCH_TYPE") or "local_mp"
+    launch(program, **{"launch_type": launch_type, "run_dir": os.environ["KOUROU_RUN_DIR"], **options}).wait()
+
+
+if __name__ == "__main__":
+    sys.exit(_call(Path(sys.argv[1])))

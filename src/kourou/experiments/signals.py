@@ -1,0 +1,33 @@
+"""Ctrl-C and SIGTERM while a sweep runs: told to its engine instead of raised somewhere in it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+__all__ = ["told_of_signals"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def told_of_signals(tell: Callable[[int], None]) -> Iterator[None]:
+    """In the body, call ``tell`` with each signal that asks for the end; in other threads than the main one, nothing.
+
+    ``tell`` runs between any two instructions of the main thread, so it may only put something into a SimpleQueue.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # Under nohup SIGHUP is ignored, and stays so.
+    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, lambda received, _frame: tell(received))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])

@@ -1,0 +1,93 @@
+"""The journal: what was committed is there, and who may write it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kourou import errors
+from kourou.experiments import SweepBusy, SweepError
+from kourou.experiments.journal import Journal, SweepLock, declare, find_launcher, read_launches, read_records
+from kourou.experiments.run_records import RunState
+
+RUN = {"run_id": "a-0", "name": "a", "folder": "/f", "setting": "a", "repeat": 0, "seed": 1, "params": {"x": 1}}
+
+
+def test_a_runs_state_is_what_its_events_made_of_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.launch("sweep-x-1")
+    declare(journal, [RUN])
+    journal.tell("started", "a-0", attempt=1, slot=0, gpus=["2"], host="h")
+    journal.tell("running", "a-0", pid=12)
+    journal.tell("ended", "a-0", state="FAILED", code=3, signal=None, cause="exited with 3", last_lines=["oh"])
+    journal.tell("retrying", "a-0", cause="exit", not_before=5.0)
+    journal.commit()
+    journal.close()
+    # when another process reads it
+    (record,) = read_records(tmp_path).values()
+    assert (record.state, record.attempt, record.code, record.last_lines) == (RunState.PENDING, 1, 3, ("oh",))
+    assert (record.retries, record.not_before, record.gpus, record.seed) == ({"exit": 1}, 5.0, ("2",), 1)
+    assert [launch.launch_id for launch in read_launches(tmp_path)] == ["sweep-x-1"]
+
+
+def test_what_was_not_committed_is_not_in_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    declare(journal, [RUN])
+    journal.commit()
+    journal.tell("started", "a-0", attempt=1)
+    journal.close()
+    assert read_records(tmp_path)["a-0"].state is RunState.PENDING
+
+
+def test_a_run_is_declared_once_and_again_where_it_changed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    declare(journal, [RUN, RUN])
+    declare(journal, [{**RUN, "folder": "/g"}])
+    journal.commit()
+    rows = journal._db.execute("SELECT kind, json_extract(data, '$.folder') FROM events").fetchall()
+    journal.close()
+    assert rows == [("declared", "/f"), ("declared", "/g")]
+
+
+def test_one_process_at_a_time_is_the_launcher(tmp_path: Path) -> None:
+    assert find_launcher(tmp_path) is None
+    with SweepLock(tmp_path):
+        assert find_launcher(tmp_path) == {"pid": os.getpid(), "host": os.uname().nodename}
+        with pytest.raises(SweepBusy, match=f"is being run by pid {os.getpid()} on"):
+            SweepLock(tmp_path)
+    assert find_launcher(tmp_path) is None
+    SweepLock(tmp_path).close()
+
+
+def test_a_killed_launcher_holds_nothing_and_its_commits_stay(tmp_path: Path) -> None:
+    code = """
+import json, os, signal, sys, pathlib
+from kourou.experiments.journal import Journal, SweepLock, declare
+folder = pathlib.Path(sys.argv[1])
+lock = SweepLock(folder)
+journal = Journal(folder)
+declare(journal, [json.loads(sys.argv[2])])
+journal.commit()
+journal.tell("started", "a-0", attempt=1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), json.dumps(RUN)], check=False)
+    assert done.returncode == -9
+    assert read_records(tmp_path)["a-0"].state is RunState.PENDING
+    with SweepLock(tmp_path):
+        journal = Journal(tmp_path)
+        assert list(journal.records) == ["a-0"]
+        journal.close()
+
+
+def test_what_is_no_sweep_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFound, match="there is no sweep"):
+        read_records(tmp_path)
+    (tmp_path / "sweep.sqlite").write_text("this is no database" * 100)
+    with pytest.raises(SweepError, match="cannot be used"):
+        read_records(tmp_path)
