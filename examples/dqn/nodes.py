@@ -10,7 +10,7 @@ import numpy as np
 import kourou as lp
 from examples.dqn.policy import Floats, Weights, choose_actions, make_environments, play_episodes
 from examples.dqn.replay import BATCH_SIZE, TABLE
-from examples.dqn.transitions import Step, fold
+from examples.dqn.transitions import Step, Transitions, fold
 from kourou import replay as kr
 
 GAMMA = 0.99
@@ -46,10 +46,14 @@ class Actor:
         while not lp.wait_for_stop(0):
             fetched = self._learner.futures.weights()
             self._act(weights)
-            # This takes its time when actors are ahead of the learner: so it is the brake.
-            self._replay.insert_batch(TABLE, fold(self._steps, N_STEPS, GAMMA))
+            self._send(fold(self._steps, N_STEPS, GAMMA), weights)
             del self._steps[:-N_STEPS]
             weights = fetched.result()
+
+    def _send(self, transitions: Transitions, weights: Weights) -> None:
+        """Insert transitions. It takes its time when actors are ahead of the learner: so this is the brake."""
+        del weights  # every transition has the same priority
+        self._replay.insert_batch(TABLE, transitions)
 
     def _act(self, weights: Weights) -> None:
         """Take some steps."""
@@ -116,24 +120,30 @@ class Evaluator:
     Args:
         learner: client of the learner.
         replay: client of the replay buffer, which knows how many steps have been taken.
+        table: where they are counted.
         seed: of the episodes.
+        steps_per_item: how many each item of the table counts for.
     """
 
     EPISODES = 20
     PAUSE_S = 0.2
 
-    def __init__(self, learner: lp.CourierClient, replay: kr.Client, seed: int) -> None:
+    def __init__(
+        self, learner: lp.CourierClient, replay: kr.Client, *, table: str, seed: int, steps_per_item: int = 1
+    ) -> None:
         self._learner = learner
         self._replay = replay
+        self._table = table
+        self._steps_per_item = steps_per_item
         self._rng = np.random.default_rng(seed)
         self._curve: list[Evaluation] = []
 
     def run(self) -> None:
         """Evaluate until the program stops."""
         while not lp.wait_for_stop(self.PAUSE_S):
-            weights, steps = self._learner.weights(), self._replay.server_info()[TABLE].inserts
+            weights, items = self._learner.weights(), self._replay.server_info()[self._table].inserts
             returns = play_episodes(weights, self.EPISODES, seed=int(self._rng.integers(2**31)))
-            self._curve.append(Evaluation(time.time(), steps, returns))
+            self._curve.append(Evaluation(time.time(), items * self._steps_per_item, returns))
 
     def curve(self, since: int = 0) -> list[Evaluation]:
         """The evaluations so far, without the first ``since`` of them."""

@@ -40,7 +40,7 @@ def write_json(path: Path, curve: Sequence[Evaluation], *, started: float, targe
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def draw(path: Path, curve: Sequence[Evaluation], *, started: float, target: float) -> None:
+def draw(path: Path, curve: Sequence[Evaluation], name: str, *, started: float, target: float) -> None:
     """Draw the returns over the seconds since the launch (below) and the steps taken by then (above)."""
     seconds = np.array([point.unix_time - started for point in curve])
     steps = np.array([float(point.steps) for point in curve])
@@ -51,7 +51,7 @@ def draw(path: Path, curve: Sequence[Evaluation], *, started: float, target: flo
     _draw_returns(axes, seconds, curve)
     _draw_target(axes, target)
     _draw_last(axes, seconds, curve)
-    _dress(axes, curve, target)
+    _dress(axes, curve, name, target)
     _add_steps(axes, seconds, steps)
     figure.savefig(path)
 
@@ -98,11 +98,11 @@ def _draw_last(axes: Axes, seconds: Floats, curve: Sequence[Evaluation]) -> None
     )
 
 
-def _dress(axes: Axes, curve: Sequence[Evaluation], target: float) -> None:
+def _dress(axes: Axes, curve: Sequence[Evaluation], name: str, target: float) -> None:
     highest = max(target, *(point.mean for point in curve))
     axes.set_ylim(0, min(1.25 * highest, 1.05 * LONGEST_EPISODE))
     axes.set_xlim(left=0)
-    axes.set_title(f"{ENVIRONMENT}: what DQN learns", loc="left", pad=14, fontsize=14, fontweight="bold", color=TEXT)
+    axes.set_title(f"{ENVIRONMENT}: what {name} learns", loc="left", pad=14, fontsize=14, fontweight="bold", color=TEXT)
     axes.set_xlabel("seconds since the launch", color=TEXT)
     axes.set_ylabel(f"return of {len(curve[0].returns)} greedy episodes: each, and the mean", color=TEXT)
     axes.grid(axis="y", color=FAINT, alpha=0.35, linewidth=0.8)

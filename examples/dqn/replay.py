@@ -13,12 +13,15 @@ WARM_UP = 1_000
 """Transitions to wait for before the first batch; and how far either side may get ahead of the other."""
 
 
-def make_tables(seed: int) -> list[replay.Table]:
-    """One table, sampled uniformly.
+def make_limiter() -> replay.rate_limiters.RateLimiter:
+    """Inserts wait while actors are ahead of the learner, samples while the learner is ahead of the actors.
 
-    Its limiter lets inserts wait while actors are ahead of the learner, and samples while the learner is ahead of the
-    actors. Thus the outcome depends little on how fast either is on the machine at hand.
+    Thus the outcome depends little on how fast either is on the machine at hand.
     """
     samples_per_insert = BATCHES_PER_STEP * BATCH_SIZE
-    limiter = replay.rate_limiters.SampleToInsertRatio(samples_per_insert, WARM_UP, WARM_UP * samples_per_insert)
-    return [replay.Table(TABLE, replay.selectors.Uniform(seed), replay.selectors.Fifo(), CAPACITY, limiter)]
+    return replay.rate_limiters.SampleToInsertRatio(samples_per_insert, WARM_UP, WARM_UP * samples_per_insert)
+
+
+def make_tables(seed: int) -> list[replay.Table]:
+    """One table, sampled uniformly."""
+    return [replay.Table(TABLE, replay.selectors.Uniform(seed), replay.selectors.Fifo(), CAPACITY, make_limiter())]

@@ -132,8 +132,8 @@ class Server:
     def cancel_waits(self) -> None:
         """Let nobody wait for a limiter from now on, since whoever could let them go on is about to leave.
 
-        Calls that wait, and later ones that would have to, end with ``CallCancelled``, or with the items that they got;
-        iterations of samplers end. Whatever need not wait goes on.
+        Calls that wait, and later ones that would have to, end with ``CallCancelled``, or with the items that they got.
+        What need not wait goes on, but for the iterations of samplers: they end.
         """
         self._service.cancel_waits()
 

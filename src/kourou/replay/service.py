@@ -244,6 +244,8 @@ class Service:
         """
         session = self._sessions.get(number)
         found = self._table(table)
+        if order is not None and not self._patient:
+            raise CallCancelled("the server is about to end, and so do iterations over its samples")
         if done:
             self._sessions.unpin(session, list(done))
         answer = Completion[SampleReply]()
@@ -357,7 +359,7 @@ class Service:
     # -- not for clients ------------------------------------------------------------------------------------------
 
     def cancel_waits(self) -> None:
-        """Let nobody wait for a limiter from now on: such calls end with CallCancelled, or with what they have."""
+        """Let nobody wait for a limiter from now on, and samplers have no more; see ``Server.cancel_waits``."""
         self._patient = False
         for table in self._tables.values():
             for request in table.waiting:

@@ -1,0 +1,1 @@
+"""Ape-X DQN on CartPole: many actors, prioritized replay, and priorities that are written back."""

@@ -1,0 +1,1 @@
+"""PPO on CartPole: on-policy learning through a queue table."""

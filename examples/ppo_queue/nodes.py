@@ -1,0 +1,100 @@
+"""The actors, which play and queue what they see, and the learner."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import kourou as lp
+from examples.dqn.policy import Floats, Integers, Weights, action_values, make_environments
+from kourou import replay as kr
+
+TABLE = "rollouts"
+STEPS = 64
+"""Of a rollout."""
+ENVIRONMENTS_PER_ACTOR = 8
+
+
+class Actor:
+    """Plays a round of steps with the latest policy, queues it, and fetches the next policy.
+
+    Args:
+        replay: client of the queue.
+        learner: client of the learner.
+        seed: of its environments and its actions.
+    """
+
+    def __init__(self, replay: kr.Client, learner: lp.CourierClient, seed: int) -> None:
+        self._replay = replay
+        self._learner = learner
+        self._rng = np.random.default_rng(seed)
+        self._environments = make_environments(ENVIRONMENTS_PER_ACTOR, sparse_reward=True)
+        self._observation, _ = self._environments.reset(seed=seed)
+        self._restarted = np.zeros(ENVIRONMENTS_PER_ACTOR, bool)
+
+    def run(self) -> None:
+        """Act until the program stops."""
+        while not lp.wait_for_stop(0):
+            rollout = self._play(self._learner.weights())
+            self._replay.insert_batch(TABLE, rollout)  # waits while the learner has not taken the last round
+
+    def _play(self, weights: Weights) -> dict[str, np.ndarray]:
+        """One rollout of each environment: arrays [environment, step, …]."""
+        columns: dict[str, list[np.ndarray]] = {}
+        for _ in range(STEPS):
+            action, likelihood = self._choose(weights)
+            observation, reward, fell, time_up, _ = self._environments.step(action)
+            step = {
+                "observation": self._observation,
+                "action": action,
+                "likelihood": likelihood,
+                "reward": reward.astype(np.float32),
+                "fell": fell,
+                "ended": fell | time_up,
+                "restarted": self._restarted,  # the action was ignored, and the next episode began
+                "after": observation,
+            }
+            for name, values in step.items():
+                columns.setdefault(name, []).append(values)
+            self._observation, self._restarted = observation, fell | time_up
+        return {name: np.stack(values, axis=1) for name, values in columns.items()}
+
+    def _choose(self, weights: Weights) -> tuple[Integers, Floats]:
+        """An action for each environment, and the logarithm of its probability."""
+        preferences = action_values(weights, self._observation)
+        logarithms = preferences - np.log(np.exp(preferences).sum(axis=1, keepdims=True))
+        right = self._rng.random(len(logarithms)) < np.exp(logarithms[:, 1])
+        action: Integers = right.astype(np.int64)
+        return action, logarithms[np.arange(len(action)), action]
+
+
+class Learner:
+    """Takes rollouts out of the queue, learns from them, and hands out its policy.
+
+    Args:
+        replay: client of the queue.
+        rollouts: how many it takes at a time.
+        seed: of the networks' first weights, and of the order of steps.
+    """
+
+    def __init__(self, replay: kr.Client, rollouts: int, seed: int) -> None:
+        import torch  # noqa: PLC0415 - two seconds and 200 MB, which only this node's process has to pay
+
+        from examples.ppo_queue.agent import Agent  # noqa: PLC0415 - imports torch
+
+        torch.set_num_threads(1)
+        self._replay = replay
+        self._rollouts = rollouts
+        self._agent = Agent(seed)
+        self._weights = self._agent.weights()
+
+    def run(self) -> None:
+        """Learn until the program stops."""
+        # Nothing is taken ahead: a rollout that waited here would be older when its turn comes.
+        with self._replay.sampler(TABLE, self._rollouts, max_in_flight=0) as batches:
+            for batch in batches:
+                self._agent.update(batch.data)
+                self._weights = self._agent.weights()
+
+    def weights(self) -> list[Floats]:
+        """The latest policy."""
+        return self._weights
