@@ -118,6 +118,12 @@ class Link:
             connection.glance()
             connection.end(ConnectionLost(f"the connection to {self.target.name} was closed"))
 
+    def give_up(self, endpoint: Endpoint) -> None:
+        """End the connection to a server that is gone, if it is still the one in use."""
+        connection = self._connection
+        if connection is not None and connection.endpoint == endpoint:
+            connection.end()
+
     def __del__(self) -> None:
         connection = self.__dict__.get("_connection")  # its constructor may have raised
         if connection is not None and connection.alive:
@@ -297,7 +303,7 @@ def _sweep(endpoint: Endpoint) -> None:
     if endpoint.local is not None and endpoint.host_id == host_id():
         from kourou.courier.lanes import local_socket  # noqa: PLC0415 - exists where there is a local lane
 
-        local_socket.sweep(endpoint.local)
+        local_socket.sweep(endpoint.local, endpoint.pid)
 
 
 def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None) -> Wire:

@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,9 @@ _REFUSED = b"REFUSED\n"
 GREETING_BYTES = 1024  # longer than any token: what is longer is no greeting
 _LONGEST_PATH = 107  # bytes that Linux allows for the name of a socket
 _BACKLOG = 1024
+_DYING_S = 1.0
+_DYING_PAUSE_S = 2e-3
+_PF_EXITING = 0x4  # in the flags of /proc/PID/stat: the process is about to close what it has open
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -84,15 +88,41 @@ def listen(folder: str) -> tuple[socket.socket, str]:
     return listener, path
 
 
-def sweep(path: str) -> None:
-    """Remove a socket, or the sockets in a folder, whose server was killed before it could."""
+def sweep(path: str, server: int | None = None) -> None:
+    """Remove a socket, or the sockets in a folder, whose server was killed before it could.
+
+    Args:
+        path: of the socket or the folder.
+        server: process of a server whose connection broke. While it is dying its socket may still take connections,
+            for the kernel closes one descriptor after the other; so it is given a second for that.
+    """
+    deadline = time.monotonic() + _DYING_S
     for one in _sockets(path):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
-            probe.settimeout(0.1)
-            try:
-                probe.connect(one)
-            except ConnectionRefusedError:
-                Path(one).unlink(missing_ok=True)
+        while not _swept(one) and server is not None and _is_dying(server) and time.monotonic() < deadline:
+            time.sleep(_DYING_PAUSE_S)
+
+
+def _swept(path: str) -> bool:
+    """Remove a socket that takes no connections. False when it does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+        except OSError:  # it is gone, or so busy that it is not dead
+            pass
+        else:
+            return False
+    return True
+
+
+def _is_dying(process: int) -> bool:
+    try:
+        state, flags = Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:7:6]
+    except (OSError, ValueError):
+        return True
+    return state in "ZX" or bool(int(flags) & _PF_EXITING)
 
 
 def _sockets(path: str) -> Iterator[str]:
