@@ -12,6 +12,7 @@ import typer
 import kourou
 from kourou.cli.completion import complete_node, complete_run, complete_started_run
 from kourou.cli.output import reported
+from kourou.cli.sweep import sweep_app
 
 __all__ = ["app"]
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a user's traceback as Python prints it, without pages of locals
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(sweep_app)
 
 Target = Annotated[
     str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns the lp.Program; path/to/file.py:FUNCTION works too.")

@@ -15,7 +15,7 @@ from kourou.runtime.records import NodeRecord, NodeState
 from kourou.runtime.sampling import RunSample
 from kourou.runtime.status import RunState
 
-__all__ = ["NODE_MARKS", "RUN_STYLES", "status_table"]
+__all__ = ["NODE_MARKS", "RUN_STYLES", "clean", "status_table"]
 
 RUN_STYLES = {
     RunState.RUNNING: "bold green",
@@ -95,7 +95,7 @@ def _heading(sample: RunSample, width: int) -> Text:
     text = Text.assemble((status.run_id, "bold"), (separator, "bright_black"), facts)
     if status.stop_reason and status.state not in {RunState.DEAD, RunState.FAILED}:  # these are told below
         verb = "stopping" if status.state.live else "stopped"
-        text.append(f"\n{verb} because: {_clean(status.stop_reason)}", style="bright_black")
+        text.append(f"\n{verb} because: {clean(status.stop_reason)}", style="bright_black")
     return text
 
 
@@ -137,7 +137,7 @@ def _cells(node: NodeRecord, sample: RunSample, *, wide: bool) -> list[Renderabl
         texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
         cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
     if wide:
-        cells.append(Text(_clean(figures.last_line), style=faded))
+        cells.append(Text(clean(figures.last_line), style=faded))
     return cells
 
 
@@ -146,7 +146,7 @@ def _failures(sample: RunSample) -> list[RenderableType]:
     for node in sample.status.nodes:
         if node.exit is not None and node.exit.state is not NodeState.FINISHED:
             text = Text.assemble(
-                ("  ✗ ", "red"), (node.name, "bold"), f" {_clean(node.exit.cause)}", overflow="ellipsis", no_wrap=True
+                ("  ✗ ", "red"), (node.name, "bold"), f" {clean(node.exit.cause)}", overflow="ellipsis", no_wrap=True
             )
             if node.exit.attempt != node.attempt:
                 text.append(f" (attempt {node.exit.attempt})", style="bright_black")
@@ -172,6 +172,6 @@ def _census(sample: RunSample, shown: list[NodeRecord]) -> str:
     return ", ".join(f"{hidden.count(state)} {state}" for state in dict.fromkeys(hidden))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """One line without what would move the cursor or colour the table."""
     return _ESCAPES.sub("", text.replace("\t", " ").partition("\n")[0])

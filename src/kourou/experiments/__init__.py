@@ -1,6 +1,6 @@
 """Experiments: descriptions of many runs, their seeds and CPUs, what they measured, and which of them differ.
 
-Nothing here starts a process. NumPy, pandas and PyYAML are loaded by the functions that need them.
+NumPy, pandas and PyYAML are loaded by the functions that need them.
 """
 
 from kourou.experiments.affinity import Affinity, affinity_from_code, make_affinity

@@ -22,7 +22,7 @@ from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
 
-__all__ = ["SOURCE_FILE", "Rerun", "SweepOutcome", "new_launch_id", "open_sweep", "run_sweep", "to_run"]
+__all__ = ["SOURCE_FILE", "Rerun", "SweepOutcome", "is_to_run", "new_launch_id", "open_sweep", "run_sweep", "to_run"]
 
 Rerun: TypeAlias = Literal["lost", "failed", "all"]
 """What is run again beside what never ran. ``lost``: what was interrupted, or whose launcher died. ``failed``: and what
@@ -170,14 +170,19 @@ def to_run(journal: Journal, prepared: Sequence[PreparedRun], rerun: Rerun) -> l
     Raises:
         PlanError: no such rule.
     """
+    chosen = [run for run in prepared if is_to_run(journal.records[run.run_id].state, rerun)]
+    for run in chosen:
+        if journal.records[run.run_id].state is not RunState.PENDING:
+            journal.tell("rerun", run.run_id)
+    return chosen
+
+
+def is_to_run(state: RunState, rerun: Rerun) -> bool:
+    """Whether a run in this state is run now.
+
+    Raises:
+        PlanError: no such rule.
+    """
     if rerun not in get_args(Rerun):
         raise errors.PlanError(f"rerun is one of {', '.join(get_args(Rerun))}, got {rerun!r}")
-    chosen = []
-    for run in prepared:
-        state = journal.records[run.run_id].state
-        if state in _AGAIN[rerun]:
-            journal.tell("rerun", run.run_id)
-        elif state is not RunState.PENDING:
-            continue
-        chosen.append(run)
-    return chosen
+    return state is RunState.PENDING or state in _AGAIN[rerun]

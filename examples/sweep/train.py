@@ -1,0 +1,74 @@
+"""A tiny policy-gradient training on CartPole, for the sweep in sweep.yaml: REINFORCE with a linear policy, NumPy only."""
+
+from __future__ import annotations
+
+import argparse
+
+import gymnasium as gym
+import numpy as np
+
+from kourou import experiments
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--gamma", type=float, default=0.99)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--experiment")
+    parser.add_argument("--train_dir")
+    train(parser.parse_args())
+
+
+def train(options: argparse.Namespace) -> None:
+    rng = np.random.default_rng(options.seed)
+    env = gym.make("CartPole-v1", max_episode_steps=200)
+    weights = np.zeros((4, 2))
+    returns = []
+    for episode in range(1, options.episodes + 1):
+        states, actions, rewards = play(env, weights, rng, seed=options.seed if episode == 1 else None)
+        returns.append(sum(rewards))
+        weights += options.lr * gradient(weights, states, actions, discounted(rewards, options.gamma))
+        if episode % 10 == 0:
+            experiments.log(episode, mean_return=float(np.mean(returns[-10:])), weight_norm=np.linalg.norm(weights))
+            print(f"episode {episode}: return {np.mean(returns[-10:]):.1f}", flush=True)
+    env.close()
+
+
+def play(env, weights, rng, seed=None):
+    states, actions, rewards = [], [], []
+    state, _ = env.reset(seed=seed)
+    done = False
+    while not done:
+        action = int(rng.random() < probabilities(state @ weights)[1])
+        states.append(state)
+        actions.append(action)
+        state, reward, terminated, truncated, _ = env.step(action)
+        rewards.append(float(reward))
+        done = terminated or truncated
+    return np.array(states), np.array(actions), rewards
+
+
+def probabilities(scores):
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def discounted(rewards, gamma):
+    total, reversed_totals = 0.0, []
+    for reward in reversed(rewards):
+        total = reward + gamma * total
+        reversed_totals.append(total)
+    totals = np.array(reversed_totals[::-1])
+    return (totals - totals.mean()) / (totals.std() + 1e-8)
+
+
+def gradient(weights, states, actions, advantages):
+    """Of the mean of log-probability times advantage."""
+    taken = np.eye(2)[actions] - probabilities(states @ weights)
+    return states.T @ (taken * advantages[:, None]) / len(states)
+
+
+if __name__ == "__main__":
+    main()

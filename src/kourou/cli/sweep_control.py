@@ -1,0 +1,64 @@
+"""``kourou sweep cancel`` and ``retry``: through the sweep's launcher if there is one, else in its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kourou.cli.output import tell
+from kourou.experiments.journal import Journal, SweepLock
+from kourou.experiments.looking import choose_runs, find_sweep, look
+from kourou.experiments.requests import ask
+from kourou.experiments.run_records import RunRecord, RunState
+
+__all__ = ["cancel_runs", "retry_runs"]
+
+_WORTH_RETRYING = {RunState.FAILED, RunState.TIMEOUT, RunState.LOST, RunState.INTERRUPTED}
+
+
+def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
+    """Cancel runs, or end the sweep."""
+    top = find_sweep(folder)
+    found = look(top)
+    chosen = [record for record in choose_runs(found.records, wanted) if not record.state.ended]
+    if found.launcher:
+        ask(top, "cancel" if wanted else "stop", [record.run_id for record in chosen] if wanted else None)
+        tell(f"asked {found.launcher} to {f'cancel {_named(chosen)}' if wanted else 'end the sweep'}")
+        return
+    with SweepLock(top):
+        journal = Journal(top)
+        try:
+            for record in chosen:
+                journal.tell("ended", record.run_id, state=str(RunState.CANCELLED), cause="cancelled before it began")
+            journal.commit()
+        finally:
+            journal.close()
+    tell(f"cancelled {_named(chosen)}; nobody was running the sweep")
+
+
+def retry_runs(folder: Path, wanted: Sequence[str]) -> None:
+    """Let runs be run again: at once if the sweep is being run, else by a launch that is made here."""
+    top = find_sweep(folder)
+    found = look(top)
+    chosen = choose_runs(found.records, wanted)
+    chosen = [record for record in chosen if (record.state.ended if wanted else record.state in _WORTH_RETRYING)]
+    if not chosen:
+        tell("there is nothing to retry")
+        return
+    if found.launcher:
+        ask(top, "retry", [record.run_id for record in chosen])
+        tell(f"asked {found.launcher} to run {_named(chosen)} again")
+        return
+    with SweepLock(top):
+        journal = Journal(top)
+        try:
+            for record in chosen:
+                journal.tell("rerun", record.run_id)
+            journal.commit()
+        finally:
+            journal.close()
+    tell(f"{_named(chosen)} will be run again by the next launch, which is: kourou sweep run {top}")
+
+
+def _named(records: Sequence[RunRecord]) -> str:
+    return records[0].name if len(records) == 1 else f"{len(records)} runs"

@@ -1,0 +1,112 @@
+"""``kourou sweep status`` and ``logs``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.live import Live
+
+from kourou.cli.output import console, print_json, tell
+from kourou.cli.sweep_table import sweep_table
+from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep, look
+from kourou.experiments.progress import progress_of
+from kourou.experiments.run_folder import STDERR_FILE, STDOUT_FILE
+
+__all__ = ["show_sweep", "show_sweep_logs"]
+
+_PAUSE_S = 0.5
+
+
+def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
+    """Print the sweep's status once, or until it ends."""
+    if as_json:
+        while True:
+            found = look(folder)
+            print_json(_as_dict(found), indent=None if watch else 2)
+            if not (watch and found.going_on):
+                return
+            time.sleep(_PAUSE_S)
+    out = console()
+    found = look(folder)
+    if watch and found.going_on:
+        with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+            while found.going_on:
+                table = sweep_table(folder, found.records, width=out.width, height=out.height)
+                live.update(table, refresh=True)
+                time.sleep(_PAUSE_S)
+                found = look(folder)
+            live.update("", refresh=True)
+    out.print(sweep_table(folder, found.records, width=out.width))
+    if found.launcher:
+        tell(f"run by {found.launcher}")
+
+
+def show_sweep_logs(folder: Path, wanted: Sequence[str], *, follow: bool, lines: int | None) -> None:
+    """Print the logs of runs, and what is added to them until the runs have ended."""
+    top = find_sweep(folder)
+    records = choose_runs(look(top).records, wanted)
+    logs = [
+        _Log(Path(record.folder) / name, prefix=f"{record.name} │ " if len(records) > 1 else "")
+        for record in records
+        for name in (STDOUT_FILE, STDERR_FILE)
+    ]
+    for log in logs:
+        log.print_last(lines)
+    while follow:
+        found = look(top)
+        for log in logs:
+            log.print_new()
+        if not found.going_on or all(record.state.ended for record in choose_runs(found.records, wanted)):
+            return
+        time.sleep(_PAUSE_S)
+
+
+@dataclasses.dataclass
+class _Log:
+    path: Path
+    prefix: str
+    offset: int = 0
+
+    def print_last(self, count: int | None) -> None:
+        """Print the end of what is there."""
+        lines = self._new()
+        self._print(lines if count is None else lines[len(lines) - min(count, len(lines)) :])
+
+    def print_new(self) -> None:
+        """Print what was added."""
+        self._print(self._new())
+
+    def _new(self) -> list[str]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.decode(errors="replace").splitlines()
+
+    def _print(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            sys.stdout.write(f"{self.prefix}{line}\n")
+        sys.stdout.flush()
+
+
+def _as_dict(found: FoundSweep) -> dict[str, Any]:
+    progress = progress_of(found.records)
+    return {
+        "folder": str(found.folder),
+        "launcher": found.launcher,
+        "going_on": found.going_on,
+        "total": progress.total,
+        "done": progress.done,
+        "states": {str(state): count for state, count in progress.counts.items()},
+        "eta_s": progress.eta_s,
+        "runs": [record.to_dict() for record in found.records],
+    }

@@ -1,0 +1,109 @@
+"""What a launch on this host would start, found without starting, making or writing anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from kourou.experiments.journal import JOURNAL_FILE, read_records
+from kourou.experiments.launching import Rerun, is_to_run
+from kourou.experiments.prepared import PreparedRun, prepare, process_spec
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.runs import RunSpec, check_runs
+from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
+from kourou.runtime.inventory import Inventory
+from kourou.runtime.plan import ProcessSpec
+
+__all__ = ["PlannedStart", "plan_sweep", "remembered"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedStart:
+    """One process that would be started."""
+
+    name: str
+    run_id: str
+    folder: str
+    attempt: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """What is set for it."""
+    cwd: str
+    slot: int
+    """Its place, if all runs take equally long."""
+    gpus: tuple[str, ...] | None
+    cpus: tuple[int, ...] | None
+
+
+def plan_sweep(
+    runs: Sequence[RunSpec],
+    folder: str | os.PathLike[str],
+    *,
+    share: Share | None = None,
+    rerun: Rerun = "lost",
+    inventory: Inventory | None = None,
+    slots: Sequence[Slot] | None = None,
+    adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
+) -> list[PlannedStart]:
+    """What :func:`kourou.experiments.run_sweep` would start, with the same arguments; it raises the same errors."""
+    share = share or Share()
+    places = make_slots(share, inventory or Inventory.of_this_process()) if slots is None else tuple(slots)
+    prepared = prepare(check_runs(runs))
+    top = Path(folder).absolute()
+    known = remembered(top)
+    pool, taken = SlotPool(places, share.parallel), list[Slot]()
+    planned = []
+    for run in prepared:
+        record = known.get(run.run_id)
+        if not is_to_run(record.state if record else RunState.PENDING, rerun):
+            continue
+        if not pool.has_room:
+            pool.give_back(taken.pop(0))
+        taken.append(pool.take())
+        planned.append(_planned(run, taken[-1], record.attempt + 1 if record else 1, top, adapt))
+    return planned
+
+
+def remembered(folder: Path) -> dict[str, RunRecord]:
+    """What a sweep's journal says, if there is one. It is read in a copy: looking into the original may write to it."""
+    if not (folder / JOURNAL_FILE).exists():
+        return {}
+    with tempfile.TemporaryDirectory(prefix="kourou-") as copy:
+        for file in folder.glob(f"{JOURNAL_FILE}*"):
+            if not file.name.endswith("-shm"):
+                shutil.copy(file, copy)
+        known = read_records(copy)
+    # Whoever launched them is dead, or the launch would be refused.
+    return {
+        run_id: dataclasses.replace(record, state=RunState.LOST)
+        if record.state is RunState.RUNNING and not record.job
+        else record
+        for run_id, record in known.items()
+    }
+
+
+def _planned(
+    run: PreparedRun,
+    slot: Slot,
+    attempt: int,
+    top: Path,
+    adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None,
+) -> PlannedStart:
+    spec, boot = process_spec(run, slot, attempt, top)
+    spec = adapt(spec, run, slot) if adapt is not None else spec
+    return PlannedStart(
+        name=run.name,
+        run_id=run.run_id,
+        folder=str(run.folder),
+        attempt=attempt,
+        argv=spec.argv if not boot else run.argv,
+        env=dict(spec.env),
+        cwd=spec.cwd,
+        slot=slot.index,
+        gpus=slot.gpus,
+        cpus=spec.cpus,
+    )

@@ -1,0 +1,73 @@
+"""Telling on standard error how a sweep goes, where there is no terminal for a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from typing import Any
+
+from kourou.experiments.dry_run import PlannedStart
+from kourou.experiments.launching import SweepOutcome
+from kourou.experiments.run_records import RunRecord, RunState
+
+__all__ = ["LineReporter", "planned_as_json", "planned_as_text", "summary"]
+
+
+class LineReporter:
+    """One line for each attempt that ends.
+
+    Args:
+        total: how many runs there are.
+        done: how many had ended before.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total = total
+        self._done = done
+
+    def __call__(self, record: RunRecord) -> None:
+        """A run has changed."""
+        if record.state is RunState.PENDING and record.not_before:
+            self._done -= 1
+            self._say(record, "will be tried again")
+        elif record.state.ended:
+            self._done += 1
+            took = f" in {record.duration_s:.1f} s" if record.duration_s is not None else ""
+            cause = "" if record.state is RunState.SUCCEEDED else f": {record.cause} (logs: {record.folder})"
+            self._say(record, f"{record.state}{took}{cause}")
+
+    def _say(self, record: RunRecord, what: str) -> None:
+        where = f" on GPU {','.join(record.gpus)}" if record.gpus else ""
+        again = f" (attempt {record.attempt})" if record.attempt > 1 else ""
+        print(f"[{self._done}/{self._total}] {record.name}{where}{again}: {what}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+
+
+def summary(outcome: SweepOutcome) -> str:
+    """A sweep's end in one line, and one for each of the first failures."""
+    states = outcome.to_dict()["states"]
+    counted = ", ".join(f"{count} {state.lower()}" for state, count in states.items()) or "no runs"
+    lines = [f"{outcome.folder.name}: {counted}" + (f" ({outcome.stopped})" if outcome.stopped else "")]
+    lines += [f"  {record.name} {record.cause}; logs: {record.folder}" for record in outcome.failed[:_MOST_TOLD]]
+    if len(outcome.failed) > _MOST_TOLD:
+        lines.append(f"  and {len(outcome.failed) - _MOST_TOLD} more")
+    return "\n".join(lines)
+
+
+_MOST_TOLD = 5
+
+
+def planned_as_json(planned: list[PlannedStart]) -> list[dict[str, Any]]:
+    """A dry run as JSON holds it."""
+    return [dataclasses.asdict(start) for start in planned]
+
+
+def planned_as_text(planned: list[PlannedStart]) -> str:
+    """A dry run as commands that a shell would understand, each with what is set for it."""
+    lines = []
+    for start in planned:
+        lines.append(f"# {start.name}: attempt {start.attempt}, slot {start.slot}")
+        env = " ".join(f"{name}={shlex.quote(value)}" for name, value in start.env.items())
+        pinned = f"taskset -c {','.join(map(str, start.cpus))} " if start.cpus is not None else ""
+        lines.append(f"cd {shlex.quote(start.cwd)} && env {env} {pinned}{shlex.join(start.argv)}")
+    return "\n".join(lines)
