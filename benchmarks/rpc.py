@@ -3,7 +3,7 @@
     python benchmarks/rpc.py                                   all lanes; the local lane's metrics have the plain names
     python benchmarks/rpc.py --lane grpc                       one lane, under the plain names
     python benchmarks/rpc.py --compare DIR --peers VENVS       in turn with the peers' scripts in DIR (A B A B A B)
-    python benchmarks/rpc.py --plot rpc.png                    latency and bandwidth over payload size
+    python benchmarks/rpc.py --plot rpc.png --peers VENVS      latency and bandwidth over payload size
 
 Metrics: rpc.sync_p50_us, rpc.sync_p99_us, rpc.sync_per_s (blocking calls without arguments), rpc.futures64_per_s
 (windows of 64 futures), rpc.echo_1MiB_gib_s and rpc.echo_64MiB_gib_s (one NumPy array there and back, both ways
@@ -102,29 +102,40 @@ class PlainFutures:
         return self.client.call.future(b"")
 
 
+class Served(NamedTuple):
+    """A server in another process."""
+
+    address: str
+    token: str
+    pid: int
+
+
 @contextlib.contextmanager
-def client_of(lane: str) -> Iterator[Any]:
-    """A client on a lane, and a server in another process (or, for inproc, in this one)."""
+def server_process(kind: str = "kourou") -> Iterator[Served]:
+    """A server in a process of its own: kourou's, or one of plain gRPC."""
     token = new_token()
-    if lane == "inproc":
-        with Server(token=token) as server:
-            server.bind_object(Echo())
-            inside = Client(server.address, lane=lane, token=token)
-            yield inside
-            inside.close()
-        return
     environment = {**os.environ, TOKEN_VARIABLE: token}
-    command = [sys.executable, __file__, "--serve", "grpcio" if lane == "grpcio" else "kourou"]
+    command = [sys.executable, __file__, "--serve", kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
         assert child.stdin is not None
-        address = child.stdout.readline().strip()
+        yield Served(child.stdout.readline().strip(), token, child.pid)
+        child.stdin.close()
+
+
+@contextlib.contextmanager
+def client_of(lane: str) -> Iterator[Any]:
+    """A client on a lane, and a server in another process (or, for inproc, in this one)."""
+    with contextlib.ExitStack() as stack:
+        if lane == "inproc":
+            server = stack.enter_context(Server(token=new_token()))
+            server.bind_object(Echo())
+            address, token = server.address, server.token
+        else:
+            address, token, _ = stack.enter_context(server_process("grpcio" if lane == "grpcio" else "kourou"))
         client: Any = PlainClient(address) if lane == "grpcio" else Client(address, lane=lane, token=token)
-        try:
-            yield client
-        finally:
-            client.close()
-            child.stdin.close()
+        stack.callback(client.close)
+        yield client
 
 
 def measure(lane: str) -> dict[str, float]:
@@ -212,17 +223,23 @@ TARGETS = (
 )
 
 
-def contenders(scripts: Path, environments: Path) -> list[Contender]:
-    """Ours and those of the peers that are installed."""
-    own = [Contender(lane, [sys.executable, __file__, "--lane", lane]) for lane in LANES]
-    own.append(Contender("grpcio", [sys.executable, __file__, "--lane", "grpcio"]))
-    for name, (script, environment) in PEERS.items():
-        python = environments / environment / "bin" / "python"
-        if python.exists():
-            own.append(Contender(name, [str(python), str(scripts / script)]))
+def installed_peers(environments: Path | None) -> dict[str, Path]:
+    """The Python of each peer that is installed."""
+    found = {}
+    for name, (_, environment) in PEERS.items():
+        python = environments / environment / "bin" / "python" if environments else None
+        if python is not None and python.exists():
+            found[name] = python
         else:
             print(f"{name} is not installed in {environments}: left out", file=sys.stderr)
-    return own
+    return found
+
+
+def contenders(scripts: Path, environments: Path) -> list[Contender]:
+    """Ours and those of the peers that are installed."""
+    own = [Contender(lane, [sys.executable, __file__, "--lane", lane]) for lane in (*LANES, "grpcio")]
+    peers = installed_peers(environments)
+    return own + [Contender(name, [str(python), str(scripts / PEERS[name][0])]) for name, python in peers.items()]
 
 
 def compare(scripts: Path, environments: Path, rounds: int) -> bool:
@@ -276,28 +293,51 @@ def sweep(client: Any, seconds: float = 0.3) -> list[tuple[int, float]]:
     return found
 
 
-def plot(path: Path) -> None:
-    """Latency and bandwidth over payload size, all lanes and plain gRPC, as one picture."""
+def sweep_peer(name: str, python: Path) -> list[tuple[int, float]]:
+    """The same of a peer, in its own environment."""
+    script = Path(__file__).parent / "peers" / "echo_sizes.py"
+    command = [str(python), str(script), name, *map(str, SIZES)]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [(line["bytes"], line["median_us"] / 1e6) for line in lines]
+
+
+LABELS = {
+    "local": "kourou, local lane",
+    "grpc": "kourou, gRPC lane",
+    "inproc": "kourou, inproc lane",
+    "grpcio": "plain gRPC, unary (bytes)",
+    "courier": "Launchpad's Courier (bytes)",
+    "ray": "Ray actor (read-only array)",
+}
+
+
+def plot(path: Path, environments: Path | None) -> None:
+    """Latency and bandwidth over payload size, all lanes and the peers, as one picture."""
     import matplotlib as mpl  # noqa: PLC0415 - only needed here
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    curves = {}
     for lane in (*LANES, "grpcio"):
         with client_of(lane) as client:
-            found = sweep(client)
+            curves[lane] = sweep(client)
+    for name, python in installed_peers(environments).items():
+        curves[name] = sweep_peer(name, python)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    for name, found in curves.items():
         for size, seconds in found:
-            emit("rpc.echo_us", seconds * 1e6, lane=lane, bytes=size)
-        name = "plain gRPC unary (bytes)" if lane == "grpcio" else f"kourou, {lane}"
-        left.loglog([max(size, 32) for size, _ in found], [s * 1e6 for _, s in found], marker=".", label=name)
+            emit("rpc.echo_us", seconds * 1e6, of=name, bytes=size)
+        style = {"marker": ".", "label": LABELS[name], "linestyle": "-" if name in LANES else "--"}
+        left.loglog([max(size, 32) for size, _ in found], [s * 1e6 for _, s in found], **style)
         large = [(size, s) for size, s in found if size >= 1 << 12]
-        right.loglog([size for size, _ in large], [2 * size / s / 2**30 for size, s in large], marker=".", label=name)
+        right.loglog([size for size, _ in large], [2 * size / s / 2**30 for size, s in large], **style)
     left.set(title="Echo of one array: time", xlabel="payload in bytes", ylabel="median in microseconds")
     right.set(title="… and bandwidth, both ways", xlabel="payload in bytes", ylabel="GiB/s")
     for axes in (left, right):
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(frameon=False)
+    left.legend(frameon=False)
     figure.savefig(path, dpi=130)
     print(f"wrote {path}", file=sys.stderr)
 
@@ -317,7 +357,7 @@ def main() -> None:
     if options.serve:
         serve_grpcio() if options.serve == "grpcio" else serve()
     elif options.plot:
-        plot(options.plot)
+        plot(options.plot, options.peers)
     elif options.compare:
         sys.exit(not compare(options.compare, options.peers or options.compare, options.rounds))
     else:
