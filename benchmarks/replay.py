@@ -12,22 +12,17 @@ measures the same with Reverb (installed in VENVS/launchpad), and this script in
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from compare import add_arguments, emit, in_turn, parse, run
+
 RUN_TIMEOUT_S = 300.0
 BATCH = 256
 IN_FLIGHT = 1024  # the peer has 512 in flight, and two batches prefetched
 BATCHES = 60
-
-
-def emit(metric: str, value: float) -> None:
-    """Print one result."""
-    print(json.dumps({"metric": metric, "value": round(value, 3)}), flush=True)
 
 
 def serve() -> None:
@@ -60,39 +55,32 @@ def measure(lane: str | None) -> None:
                         writer.append({"o": step})
                         writer.create_item("t", 1.0, {"o": writer.history["o"][-1:]})
                     writer.flush()
-                    emit(f"replay.insert_{label}_per_s", count / (time.perf_counter() - start))
+                    emit(f"replay.insert_{label}_per_s", count / (time.perf_counter() - start), digits=3)
                 with client.sampler("t", BATCH, max_in_flight=IN_FLIGHT) as batches:
                     for _ in range(5):
                         assert next(batches).data["o"].shape == (BATCH, 1, floats)
                     start = time.perf_counter()
                     for _ in range(BATCHES):
                         _ = next(batches).data
-                    emit(f"replay.sample256_{label}_items_per_s", BATCHES * BATCH / (time.perf_counter() - start))
+                    rate = BATCHES * BATCH / (time.perf_counter() - start)
+                    emit(f"replay.sample256_{label}_items_per_s", rate, digits=3)
                 client.reset("t")
     finally:
         child.stdin.close()
         child.wait(RUN_TIMEOUT_S)
 
 
-def run(command: list[str | Path]) -> dict[str, float]:
-    """The metrics that a script prints, by name."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
-    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"metric"')]
-    if done.returncode or not records:
-        sys.exit(f"{command} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
-    return {record["metric"]: record["value"] for record in records}
-
-
 def compare(rounds: int, lane: str | None, scripts: Path, environments: Path) -> None:
-    """Run the peer and kourou in turn: figures drift with the machine's load, a ratio taken in one go does not."""
-    peer: list[str | Path] = [environments / "launchpad" / "bin" / "python", scripts / "replay_reverb.py"]
-    own: list[str | Path] = [sys.executable, __file__, *(["--lane", lane] if lane else [])]
-    pairs = [(run(peer), run(own)) for _ in range(rounds)]
-    for metric in pairs[0][1]:
-        theirs, ours = (statistics.median(result[metric] for result in results) for results in zip(*pairs, strict=True))
-        emit(metric, ours)
-        emit(f"{metric}.reverb", theirs)
-        emit(f"{metric}.ratio", ours / theirs)
+    """Run the peer and kourou in turn."""
+    peer = [environments / "launchpad" / "bin" / "python", scripts / "replay_reverb.py"]
+    own = [sys.executable, __file__, *(["--lane", lane] if lane else [])]
+    in_turn(
+        "reverb",
+        lambda: run(peer, timeout_s=RUN_TIMEOUT_S),
+        lambda: run(own, timeout_s=RUN_TIMEOUT_S),
+        rounds,
+        digits=3,
+    )
 
 
 def main() -> None:
@@ -100,12 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lane", choices=["local", "grpc"], help="the lane to force (default: the fastest)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--compare", type=Path, metavar="DIR", help="folder with the peer's script")
-    parser.add_argument("--peers", type=Path, metavar="VENVS", help="folder with the peer's environment")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs of a comparison (default: %(default)s)")
-    args = parser.parse_args()
-    if (args.compare is None) != (args.peers is None):
-        parser.error("--compare and --peers go together")
+    add_arguments(parser)
+    args = parse(parser)
     if args.serve:
         serve()
     elif args.compare:

@@ -1,7 +1,12 @@
-"""Experiments: descriptions of many runs, their seeds and CPUs, what they measured, and which of them differ.
+"""Experiments: descriptions of many runs, launching them, what they measured, and which of them differ.
 
 NumPy, pandas and PyYAML are loaded by the functions that need them.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from kourou.experiments.affinity import Affinity, affinity_from_code, make_affinity
 from kourou.experiments.affinity_code import (
@@ -44,6 +49,32 @@ from kourou.experiments.statistics import (
 from kourou.experiments.sweepfile import Sweep, load_sweep
 from kourou.experiments.variants import VariantLevel, load_variant, make_variants, save_variant, update_config
 
+if TYPE_CHECKING:
+    from kourou.experiments.dry_run import plan_sweep
+    from kourou.experiments.engine import EngineOptions
+    from kourou.experiments.launching import SweepOutcome, run_sweep
+    from kourou.experiments.plots import learning_curves, plot
+    from kourou.experiments.retries import Retry
+    from kourou.experiments.rlpyt_launching import launch_experiment, run_experiments
+    from kourou.experiments.run_records import RunRecord, RunState
+    from kourou.experiments.slots import Share
+
+# What launches and draws is loaded when it is asked for: a run that only logs needs none of it.
+_LATER = {
+    "EngineOptions": "engine",
+    "Retry": "retries",
+    "RunRecord": "run_records",
+    "RunState": "run_records",
+    "Share": "slots",
+    "SweepOutcome": "launching",
+    "launch_experiment": "rlpyt_launching",
+    "learning_curves": "plots",
+    "plan_sweep": "dry_run",
+    "plot": "plots",
+    "run_experiments": "rlpyt_launching",
+    "run_sweep": "launching",
+}
+
 __all__ = [
     "Affinity",
     "AffinityCode",
@@ -52,6 +83,7 @@ __all__ = [
     "Choice",
     "Comparison",
     "DescriptionError",
+    "EngineOptions",
     "Experiment",
     "ExperimentError",
     "Integers",
@@ -61,13 +93,18 @@ __all__ = [
     "ParamList",
     "RandomSearch",
     "ResultsError",
+    "Retry",
     "RunDescription",
+    "RunRecord",
     "RunSpec",
+    "RunState",
     "Seeder",
+    "Share",
     "SobolSearch",
     "Sweep",
     "SweepBusy",
     "SweepError",
+    "SweepOutcome",
     "Uniform",
     "VariantKeyError",
     "VariantLevel",
@@ -85,6 +122,8 @@ __all__ = [
     "get_n_run_slots",
     "improvement_interval",
     "iqm",
+    "launch_experiment",
+    "learning_curves",
     "load_results",
     "load_sweep",
     "load_variant",
@@ -94,6 +133,8 @@ __all__ = [
     "make_variants",
     "mean_band",
     "permutation_test",
+    "plan_sweep",
+    "plot",
     "prepend_run_slot",
     "probability_of_improvement",
     "quick_affinity_code",
@@ -101,7 +142,9 @@ __all__ = [
     "read_metrics",
     "read_progress",
     "remove_run_slot",
+    "run_experiments",
     "run_seed",
+    "run_sweep",
     "safe_reseed",
     "save_run",
     "save_variant",
@@ -111,3 +154,15 @@ __all__ = [
     "tukey_hsd",
     "update_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
