@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kourou.runtime.compile import compile_program
     from kourou.runtime.context import NodeContext, get_context
     from kourou.runtime.handles import Deferred, Handle, maybe_dereference
+    from kourou.runtime.hosts import Host, Hosts
     from kourou.runtime.inventory import Inventory
     from kourou.runtime.launch import launch
     from kourou.runtime.node import Node
@@ -75,6 +76,7 @@ _SOURCES = {
     "kourou.runtime.compile": ("compile_program",),
     "kourou.runtime.context": ("NodeContext", "get_context"),
     "kourou.runtime.handles": ("Deferred", "Handle", "maybe_dereference"),
+    "kourou.runtime.hosts": ("Host", "Hosts"),
     "kourou.runtime.inventory": ("Inventory",),
     "kourou.runtime.launch": ("launch",),
     "kourou.runtime.node": ("Node",),
@@ -117,6 +119,8 @@ __all__ = [
     "Deferred",
     "ExitRecord",
     "Handle",
+    "Host",
+    "Hosts",
     "Inventory",
     "LaunchPlan",
     "LaunchType",

@@ -26,6 +26,9 @@ class Events:
         self.exits = []
         self.outcomes = []
 
+    def on_placed(self, name, attempt, host):
+        raise AssertionError("threads have one host")
+
     def on_started(self, name, attempt, pid):
         pass
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from kourou.runtime.addresses import is_this_machine
 from kourou.runtime.inventory import Inventory
-from kourou.spmd.hosts import is_this_machine, resolve_hostnames, resolve_hosts
+from kourou.spmd.hosts import resolve_hostnames, resolve_hosts
 from kourou.spmd.places import Host, lay_out
 
 

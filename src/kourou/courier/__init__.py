@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kourou.courier.batching import BatchedHandler, batched_handler
 from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
-from kourou.courier.client import Client, disconnect, list_methods
+from kourou.courier.client import Client, disconnect, give_up, list_methods
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.server import Server
@@ -29,6 +29,7 @@ __all__ = [
     "batched_handler",
     "current_call",
     "disconnect",
+    "give_up",
     "host_id",
     "list_methods",
     "new_token",

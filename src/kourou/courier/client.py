@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kourou.courier import codec
+from kourou.courier.endpoint import Endpoint
 from kourou.courier.link import Link
 from kourou.courier.reply import Reply
 from kourou.courier.target import AddressTarget, Target, Tls
@@ -17,7 +18,7 @@ from kourou.courier.trace import traced
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LIST_METHODS", "Client", "disconnect", "list_methods"]
+__all__ = ["LIST_METHODS", "Client", "disconnect", "give_up", "list_methods"]
 
 Timeout: TypeAlias = float | datetime.timedelta | None
 LIST_METHODS = "__list_methods__"  # answered by every server
@@ -182,6 +183,14 @@ class Futures:
 def disconnect(client: Client) -> None:
     """Close the client's connection; its next call makes a new one. Calls in flight end with ``ConnectionLost``."""
     client._link.hang_up()  # noqa: SLF001 - a method of the client would hide a remote one of that name
+
+
+def give_up(client: Client, endpoint: Endpoint) -> None:
+    """End the connection to a server that is known to be gone, where a cut network keeps that from showing.
+
+    Calls in flight end with what the target knows of the server's end.
+    """
+    client._link.give_up(endpoint)  # noqa: SLF001 - as above
 
 
 def list_methods(client: Client, timeout_s: Timeout = 10.0) -> list[str]:

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 from kourou.runtime.agent_wire import Wire
 
-__all__ = ["PING", "Service", "main"]
+__all__ = ["PING", "PONG", "Service", "main"]
 
 PING = "ping"
 """Kind of the message that only shows that the launcher is there."""
+PONG = "pong"
+"""Kind of the answer to it."""
 
 
 class Service(Protocol):
@@ -40,7 +42,7 @@ def main(entry: str, silence_s: float) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
     # What anything here prints must not get among the messages.
-    wire = Wire(os.dup(0), os.dup(1))
+    wire = Wire(os.dup(0), os.dup(1), silence_s)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -53,7 +55,9 @@ def main(entry: str, silence_s: float) -> None:
             message = wire.receive()
             if message is None:
                 break
-            if message[0] != PING:
+            if message[0] == PING:
+                send(PONG)
+            else:
                 service.handle(*message)
     except OSError:
         pass  # the connection broke

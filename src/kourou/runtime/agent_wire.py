@@ -28,11 +28,13 @@ class Wire:
     Args:
         read_fd: where messages come from.
         write_fd: where they go.
+        silence_s: in the middle of a message, so long a silence is the other end's death.
     """
 
-    def __init__(self, read_fd: int, write_fd: int) -> None:
+    def __init__(self, read_fd: int, write_fd: int, silence_s: float) -> None:
         self._read_fd = read_fd
         self._write_fd = write_fd
+        self._silence_s = silence_s
         self._lock = threading.Lock()
 
     def send(self, *message: Any) -> None:
@@ -65,7 +67,11 @@ class Wire:
         return True
 
     def receive(self) -> tuple[Any, ...] | None:
-        """The next message, whole; None when the other end closed."""
+        """The next message, whole; None when the other end closed.
+
+        Raises:
+            TimeoutError: it fell silent in the middle of it.
+        """
         head = self._read(_SIZE.size)
         if head is None:
             return None
@@ -78,6 +84,8 @@ class Wire:
     def _read(self, size: int) -> bytes | None:
         parts = []
         while size > 0:
+            if not self.is_readable(self._silence_s):
+                raise TimeoutError(f"nothing came for {self._silence_s:g} s")
             part = os.read(self._read_fd, min(size, _READ_BYTES))
             if not part:
                 return None

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Allotment, Inventory, Request, allocate
 from kourou.runtime.names import index_of, label_of
 from kourou.runtime.node import Node
 from kourou.runtime.payload import Payloads, find_unpicklable
-from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
+from kourou.runtime.placement import PlacementOf, place
+from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.program import Program
 from kourou.runtime.resources import PythonProcess, Resources
@@ -27,7 +29,7 @@ __all__ = ["TERMINALS", "compile_program", "launch_type_from"]
 TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
 
-def compile_program(
+def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     program: Program,
     launch_type: LaunchType | str | None = None,
     *,
@@ -36,17 +38,22 @@ def compile_program(
     stop: StopTimeline | None = None,
     serialize_py_nodes: bool | None = None,
     inventory: Inventory | None = None,
+    hosts: Hosts | Sequence[str | Host] | None = None,
+    placement: PlacementOf | None = None,
 ) -> LaunchPlan:
     """Make the plan of a program; start nothing.
 
     Args:
         program: the graph.
-        launch_type: ``local_mt``, ``local_mp``, ``test_mt`` or ``test_mp``; None: KOUROU_LAUNCH_TYPE, else local_mt.
+        launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp`` or ``ssh``; None: KOUROU_LAUNCH_TYPE, else
+            local_mt.
         local_resources: what the processes of each label get.
         terminal: ``current_terminal`` (default), ``output_to_files`` or ``tmux_session``.
         stop: the seconds of the stop timeline.
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
         inventory: the CPUs and GPUs to hand out; None: those that this process may use.
+        hosts: under ``ssh``: where nodes may run.
+        placement: under ``ssh``: label → host, hosts, or how many processes each host gets.
 
     Raises:
         PlanError: with all mistakes found at once.
@@ -54,6 +61,7 @@ def compile_program(
     kind = launch_type_from(launch_type)
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
     problems += _check_terminal(terminal)
+    spanned = _check_hosts(kind, hosts, placement, problems)
     members = list(_members(program))
     for member in members:
         problems += _check_handles(program, member.node)
@@ -67,7 +75,7 @@ def compile_program(
             problems += error.problems
     if not problems:
         try:
-            plans = _hand_out_devices(plans, local_resources or {}, inventory)
+            plans = _hand_out_devices(plans, local_resources or {}, inventory, spanned, placement or {})
         except errors.PlanError as error:
             problems += error.problems
     if problems:
@@ -78,6 +86,7 @@ def compile_program(
         nodes=tuple(plans),
         terminal=terminal or TERMINALS[0],
         stop=stop or StopTimeline(),
+        hosts=spanned,
         blobs={} if kind.threads else payloads.blobs,
     )
 
@@ -117,6 +126,24 @@ def _check_resources(program: Program, resources: Mapping[str, Any]) -> list[str
         if not isinstance(resource, PythonProcess):
             problems.append(f"local_resources[{label!r}]: Launch config for {label} must be a PythonProcess.")
     return problems
+
+
+def _check_hosts(
+    kind: LaunchType, hosts: Hosts | Sequence[str | Host] | None, placement: PlacementOf | None, problems: list[str]
+) -> Hosts | None:
+    """The hosts that the plan spans; notes what is wrong with them."""
+    if kind is not LaunchType.SSH:
+        if hosts is not None or placement is not None:
+            problems.append(f"hosts and placement are for launch_type='ssh', not for {kind}")
+        return None
+    if hosts is None:
+        problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
+        return None
+    try:
+        return Hosts.of(hosts)
+    except errors.GraphError as error:
+        problems.append(str(error))
+        return None
 
 
 def _check_terminal(terminal: str | None) -> list[str]:
@@ -215,30 +242,37 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
 
 
 def _hand_out_devices(
-    plans: list[NodePlan], resources: Mapping[str, PythonProcess], inventory: Inventory | None
+    plans: list[NodePlan],
+    resources: Mapping[str, PythonProcess],
+    inventory: Inventory | None,
+    hosts: Hosts | None,
+    placement: PlacementOf,
 ) -> list[NodePlan]:
-    specs = [plan.process for plan in plans if plan.process is not None]
-    if not any(isinstance(resource, Resources) for resource in resources.values()):
+    """Hand out hosts, where there are several, and CPUs and GPUs to the processes that ask for some."""
+    requests = [_request(plan.name, resources) for plan in plans if plan.process is not None]
+    sites: Mapping[str, Site] = {}
+    if hosts is not None:
+        sites, allotments = place(requests, hosts, placement)
+    elif any(isinstance(resource, Resources) for resource in resources.values()):
+        allotments = allocate(requests, inventory or Inventory.of_this_process())
+    else:
         return plans
-    equipped = {s.name: s for s in _equip(specs, resources, inventory or Inventory.of_this_process())}
-    return [dataclasses.replace(plan, process=equipped.get(plan.name)) for plan in plans]
+    equipped = []
+    for plan in plans:
+        spec = plan.process and _with_devices(plan.process, allotments.get(plan.name, Allotment()))
+        equipped.append(dataclasses.replace(plan, process=spec, site=sites.get(plan.name)))
+    return equipped
 
 
-def _equip(
-    specs: Sequence[ProcessSpec], resources: Mapping[str, PythonProcess], inventory: Inventory
-) -> list[ProcessSpec]:
-    """Hand out CPUs and GPUs to the processes that ask for some."""
-    requests = []
-    for spec in specs:
-        resource = resources.get(label_of(spec.name))
-        if isinstance(resource, Resources):
-            try:
-                cpus, gpus = (resource.amount(field, index_of(spec.name)) for field in ("cpus", "gpus"))
-            except Exception as error:
-                raise errors.PlanError(f"local_resources of {spec.name}: {error}") from error
-            requests.append(Request(name=spec.name, cpus=cpus, gpus=gpus))
-    allotments = allocate(requests, inventory)
-    return [_with_devices(spec, allotments.get(spec.name, Allotment())) for spec in specs]
+def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
+    resource = resources.get(label_of(name))
+    if not isinstance(resource, Resources):
+        return Request(name=name)
+    try:
+        cpus, gpus = (resource.amount(field, index_of(name)) for field in ("cpus", "gpus"))
+    except Exception as error:
+        raise errors.PlanError(f"local_resources of {name}: {error}") from error
+    return Request(name=name, cpus=cpus, gpus=gpus)
 
 
 def _with_devices(spec: ProcessSpec, allotment: Allotment) -> ProcessSpec:

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+_CLOSES_BY_ITSELF_S = 1.0  # a connection to a node that ended, unless its host is lost; last answers come before
+
+
 class ControlPlane(Protocol):
     """A node's (or the launcher's) view of its program's coordinator."""
 
@@ -56,6 +59,8 @@ class Binding:
     run_id: str
     control: ControlPlane
     token: str = dataclasses.field(repr=False)
+    tls: bytes | None = dataclasses.field(default=None, repr=False)
+    """The certificate to trust on the way to other hosts; None: nodes speak no TLS."""
     clients: weakref.WeakSet[Any] = dataclasses.field(default_factory=weakref.WeakSet, repr=False, compare=False)
     """Courier clients made through it: their connections are closed when the run ends."""
 
@@ -65,6 +70,19 @@ class Binding:
 
         for client in list(self.clients):
             disconnect(client)
+
+    def forget_if_gone(self, record: NodeRecord) -> None:
+        """Where nodes are on several hosts: a connection to a lost one never closes by itself, so it is ended here."""
+        if self.tls is None or not record.state.ended or record.endpoint is None:
+            return
+        from kourou.courier import Endpoint, give_up  # noqa: PLC0415 - as above
+
+        endpoint = Endpoint.from_json(record.endpoint)
+        for client in list(self.clients):
+            if client.address == record.name:
+                timer = threading.Timer(_CLOSES_BY_ITSELF_S, give_up, [client, endpoint])
+                timer.daemon = True
+                timer.start()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ class CoordinatorClient:
         on_stop: called when the program stops.
         on_release: called when nodes that only serve may go.
         on_lost: called when the coordinator is gone.
+        on_record: called with every record of a node that this one follows.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class CoordinatorClient:
         on_stop: Callable[[], None],
         on_release: Callable[[], None],
         on_lost: Callable[[], None],
+        on_record: Callable[[NodeRecord], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._attempt = attempt
@@ -52,6 +54,7 @@ class CoordinatorClient:
         self._on_stop = on_stop
         self._on_release = on_release
         self._on_lost = on_lost
+        self._on_record = on_record
         self._closed = False
         self._attached = threading.Event()
         self._stream: Any = None
@@ -121,6 +124,7 @@ class CoordinatorClient:
                 event = messages.event_from_proto(message)
                 if isinstance(event, NodeRecord):
                     self._directory.put(event)
+                    self._on_record(event)
                 elif isinstance(event, Stop):
                     self._on_stop()
                 elif isinstance(event, Release):

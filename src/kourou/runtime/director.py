@@ -39,6 +39,13 @@ class _Started:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class _Placed:
+    name: str
+    attempt: int
+    host: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Exited:
     name: str
     attempt: int
@@ -57,7 +64,7 @@ class _PartReady:
     unit: str
 
 
-_Event: TypeAlias = _Started | _Exited | _StopAsked | _PartReady
+_Event: TypeAlias = _Placed | _Started | _Exited | _StopAsked | _PartReady
 
 
 class Director:
@@ -99,7 +106,8 @@ class Director:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0  # breaks ties, so that actions are never compared
         self._stopping = False
-        self._host = socket.gethostname()
+        here = socket.gethostname()
+        self._hosts = {node.name: node.site.host if node.site else here for node in plan.nodes}
         self.failures: list[ExitRecord] = []
         """Exit records of the nodes that failed, the first failure first."""
         self.crash: Exception | None = None
@@ -113,6 +121,10 @@ class Director:
         """Start all nodes, and direct them from now on."""
         self._launcher = launcher
         threading.Thread(target=self._direct, name="kourou-director", daemon=True).start()
+
+    def on_placed(self, name: str, attempt: int, host: str) -> None:
+        """A launcher's event."""
+        self._events.put(_Placed(name=name, attempt=attempt, host=host))
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
         """A launcher's event."""
@@ -165,7 +177,11 @@ class Director:
         except queue.Empty:
             heapq.heappop(self._timers)[2]()
             return
-        if isinstance(event, _Started):
+        if isinstance(event, _Placed):
+            for name in (event.name, *self._family.threads_of(event.name)):
+                self._hosts[name] = event.host
+                self._coordinator.change(name, event.attempt, host=event.host)
+        elif isinstance(event, _Started):
             for name in (event.name, *self._family.threads_of(event.name)):
                 self._coordinator.change(name, event.attempt, pid=event.pid)
         elif isinstance(event, _Exited):
@@ -196,7 +212,7 @@ class Director:
             name,
             state=NodeState.STARTING,
             attempt=attempt,
-            host=self._host,
+            host=self._hosts[name],
             started_at=time.time(),
             endpoint=None,
             pid=None,

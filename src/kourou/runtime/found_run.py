@@ -12,7 +12,7 @@ from typing import Any
 from kourou import errors
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.run_info import INFO_FILE, RunInfo
-from kourou.runtime.rundir import EVENTS_FILE, PLAN_FILE, TOKEN_FILE, runs_dir
+from kourou.runtime.rundir import CERTIFICATE_FILE, EVENTS_FILE, PLAN_FILE, TOKEN_FILE, runs_dir
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 
 __all__ = ["LATEST", "FoundRun", "choose_run", "find_runs"]
@@ -71,6 +71,14 @@ class FoundRun:
             return (self.path / TOKEN_FILE).read_text(encoding="ascii")
         except OSError as error:
             raise errors.ServerUnavailable(f"run {self.run_id} has ended, so it has no token any more") from error
+
+    @property
+    def certificate(self) -> bytes | None:
+        """What the run's servers prove themselves with; None: they speak no TLS."""
+        try:
+            return (self.path / CERTIFICATE_FILE).read_bytes()
+        except OSError:
+            return None
 
     def status(self) -> RunStatus:
         """What the folder tells of the run and its nodes; ask a :class:`RemoteRun` while it is live."""

@@ -1,19 +1,21 @@
-"""A forked process's Python: made fit for the user's code, and ended as an interpreter ends."""
+"""Another process's Python: given this one's path, made fit for the user's code, and ended as an interpreter ends."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import faulthandler
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 from kourou.runtime.stacks import dump_on_signal
 
-__all__ = ["finish", "prepare"]
+__all__ = ["finish", "path_for", "prepare"]
 
 
 def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
@@ -29,6 +31,18 @@ def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
     sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
     sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
+
+
+def path_for(python: str) -> tuple[str, list[str]]:
+    """What an interpreter's ``sys.path`` has to become to find what this one finds, as a slice and its new content.
+
+    Another interpreter keeps its own library and packages, and gets in front what is the user's.
+    """
+    paths = [str(Path(path).absolute()) for path in sys.path]  # "" means this folder, wherever it is run
+    if python == sys.executable:
+        return "sys.path[:]", paths
+    own = tuple(str(Path(prefix).absolute()) + os.sep for prefix in (sys.prefix, sys.base_prefix))
+    return "sys.path[:0]", [path for path in paths if not (path + os.sep).startswith(own)]
 
 
 def _line_stream(fd: int) -> TextIO:

@@ -17,23 +17,25 @@ from kourou.runtime.callbacks import ExitCallback
 from kourou.runtime.compile import compile_program
 from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.director import Director
+from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
 from kourou.runtime.payload import store_blobs
+from kourou.runtime.placement import PlacementOf
 from kourou.runtime.plan import LaunchPlan, LaunchType
 from kourou.runtime.program import Program
 from kourou.runtime.records import NodeRecord
-from kourou.runtime.resources import PythonProcess
+from kourou.runtime.resources import PythonProcess, Resources
 from kourou.runtime.run import Run
 from kourou.runtime.run_info import INFO_FILE, RunInfo
-from kourou.runtime.rundir import PLAN_FILE, RunFolder, new_run_id
+from kourou.runtime.rundir import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.scratch import ScratchFolder
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION, check_tmux, open_session
 
-__all__ = ["launch"]
+__all__ = ["hosts_to_plan_for", "launch"]
 
 _TOKEN_BYTES = 32
 
@@ -51,13 +53,15 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     run_dir: str | os.PathLike[str] | None = None,
     inventory: Inventory | None = None,
     on_node_exit: ExitCallback | None = None,
+    hosts: Hosts | Sequence[str | Host] | None = None,
+    placement: PlacementOf | None = None,
 ) -> Run:
     """Start a program and return at once.
 
     Args:
         programs: the program (of a sequence, as in Launchpad, the first).
-        launch_type: ``local_mt`` (threads), ``local_mp`` (processes), ``test_mt``, ``test_mp``; None: the environment
-            variable KOUROU_LAUNCH_TYPE, else ``local_mt``.
+        launch_type: ``local_mt`` (threads), ``local_mp`` (processes), ``test_mt``, ``test_mp``, or ``ssh`` (processes
+            of several hosts); None: the environment variable KOUROU_LAUNCH_TYPE, else ``local_mt``.
         xm_resources: accepted for Launchpad's sake, if None.
         local_resources: label → what its processes get.
         test_case: a ``unittest.TestCase`` whose clean-up stops the program.
@@ -68,15 +72,20 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         run_dir: where the run's folder is made; None: KOUROU_RUNS_DIR, else below the user's state directory.
         inventory: the CPUs and GPUs to hand out; None: those that this process may use. Tests pass their own.
         on_node_exit: called with the :class:`ExitRecord` of every attempt of a node that ended, in a thread of its own.
+        hosts: under ``ssh``: where nodes may run; names that ssh knows, :class:`Host` objects, or :class:`Hosts`.
+        placement: under ``ssh``: label → a host; several hosts, of which each node takes one; or a mapping of hosts to
+            how many of the label's processes each gets. Other labels go where there is most room.
 
     Raises:
         PlanError: the program has mistakes; nothing was started.
-        LaunchError: the run's folder cannot be made, or there is no tmux.
+        LaunchError: the run's folder cannot be made, or there is no tmux; under ``ssh``: no openssl, or no rsync.
+        AgentFailedError: a host cannot be reached, with ssh's own words; nothing is left on the others.
         MissingExtra: ``tmux_session`` needs the extra ``tmux``.
     """
     program = _the_program(programs)
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
+    hosts = hosts_to_plan_for(launch_type, hosts, local_resources)
     plan = compile_program(
         program,
         launch_type,
@@ -85,6 +94,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         stop=stop_timeline,
         serialize_py_nodes=serialize_py_nodes,
         inventory=inventory,
+        hosts=hosts,
+        placement=placement,
     )
     if plan.terminal == TMUX_SESSION:
         check_tmux()
@@ -105,6 +116,8 @@ class _Ignition:
         self._program = program
         self._folder = folder
         self._token = secrets.token_hex(_TOKEN_BYTES)
+        self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
+        self._binding: context.Binding | None = None  # of this process
         self._scratch: ScratchFolder | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
         terminal = Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
@@ -148,6 +161,8 @@ class _Ignition:
 
     def _record_change(self, record: NodeRecord) -> None:
         self._director.on_changed(record)
+        if self._binding is not None:
+            self._binding.forget_if_gone(record)
         self._folder.event(
             "node",
             name=record.name,
@@ -160,6 +175,8 @@ class _Ignition:
     def _launcher(self) -> Launcher:
         if self._plan.launch_type.threads:
             return self._thread_launcher()
+        if self._plan.launch_type is LaunchType.SSH:
+            return self._ssh_launcher()
         return self._process_launcher()
 
     def _process_launcher(self) -> Launcher:
@@ -179,6 +196,23 @@ class _Ignition:
             payloads=str(folder.payloads),
             socket_dir=str(self._socket_dir()),
         )
+        return launcher
+
+    def _ssh_launcher(self) -> Launcher:
+        from kourou.runtime.launchers.ssh_launcher import SshLauncher  # noqa: PLC0415 - others need none of it
+
+        folder = self._folder
+        host, _, port = self._serve().rpartition(":")
+        launcher = SshLauncher(self._plan, self._director, run_id=folder.run_id, coordinator=(host, int(port)))
+        self._resources.callback(launcher.close)
+        certificate = launcher.configure(
+            self._token,
+            run_id=folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+        ).certificate
+        self._certificate = certificate
+        (folder.path / CERTIFICATE_FILE).write_bytes(certificate)
         return launcher
 
     def _thread_launcher(self) -> Launcher:
@@ -270,8 +304,28 @@ class _Ignition:
         control = NodeControl(coordinator=self._coordinator, origin="launcher")
         stop = StopState(control.request_stop)
         self._coordinator.add_stop_state(stop)
-        binding = context.Binding(run_id=self._folder.run_id, control=control, token=self._token)
-        self._resources.enter_context(context.live_run(binding, stop))
+        self._binding = context.Binding(
+            run_id=self._folder.run_id, control=control, token=self._token, tls=self._certificate
+        )
+        self._resources.enter_context(context.live_run(self._binding, stop))
+
+
+def hosts_to_plan_for(
+    launch_type: LaunchType | str | None,
+    hosts: Hosts | Sequence[str | Host] | None,
+    resources: Mapping[str, PythonProcess] | None,
+) -> Hosts | Sequence[str | Host] | None:
+    """The hosts, with what they have where somebody asks for CPUs or GPUs and a host does not say. They are asked then.
+
+    Raises:
+        AgentFailedError: one cannot be reached.
+    """
+    claims = [(r.cpus, r.gpus) for r in (resources or {}).values() if isinstance(r, Resources)]
+    if hosts is None or str(launch_type) != LaunchType.SSH or not any(claim != (None, None) for claim in claims):
+        return hosts
+    from kourou.runtime.launchers.ssh_inventory import with_inventories  # noqa: PLC0415 - others need none of it
+
+    return with_inventories(Hosts.of(hosts))
 
 
 def _the_program(programs: Any) -> Program:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["child_name", "index_of", "label_of"]
+__all__ = ["child_name", "index_of", "label_of", "root_of"]
 
 
 def label_of(name: str) -> str:
@@ -18,3 +18,9 @@ def index_of(name: str) -> int:
 def child_name(parent: str, place: int) -> str:
     """The name of a colocation's child, by its place among its siblings."""
     return f"{parent}:{place}"
+
+
+def root_of(name: str) -> str:
+    """The node that the program was given: itself, or the outermost colocation that it is in."""
+    label, slash, rest = name.rpartition("/")
+    return label + slash + rest.partition(":")[0]

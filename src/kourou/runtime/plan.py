@@ -7,6 +7,7 @@ import enum
 import json
 from typing import Any
 
+from kourou.runtime.hosts import Hosts
 from kourou.runtime.payload import Blobs, Payload
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.termination import StopTimeline
@@ -17,6 +18,7 @@ __all__ = [
     "NodePlan",
     "Placement",
     "ProcessSpec",
+    "Site",
     "is_local_launch",
     "is_local_launch_or_test",
 ]
@@ -33,6 +35,8 @@ class LaunchType(str, enum.Enum):
     """As local_mt, and checks that every node could be pickled."""
     TEST_MULTI_PROCESSING = "test_mp"
     """As local_mp, for tests."""
+    SSH = "ssh"
+    """Every node is a process of one of several hosts, which are reached over ssh."""
 
     @property
     def threads(self) -> bool:
@@ -55,7 +59,7 @@ def is_local_launch(launch_type: LaunchType | str) -> bool:
 
 def is_local_launch_or_test(launch_type: LaunchType | str) -> bool:
     """True for local_mt, local_mp, test_mt and test_mp."""
-    return str(launch_type) in {kind.value for kind in LaunchType}
+    return str(launch_type) in {"local_mt", "local_mp", "test_mt", "test_mp"}
 
 
 class Placement(str, enum.Enum):
@@ -99,6 +103,19 @@ class ProcessSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a process runs, in a plan that spans hosts."""
+
+    host: str
+    """Its name, as the user wrote it."""
+    others: tuple[str, ...] = ()
+    """Where it may be started again when that host is lost."""
+    cpus: float | None = None
+    """What it asks of its host; None: nothing."""
+    gpus: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NodePlan:
     """One node of the program."""
 
@@ -114,6 +131,8 @@ class NodePlan:
     """The colocation that it is a child of."""
     process: ProcessSpec | None = None
     """None where nodes are threads, and for all that is not placed on its own."""
+    site: Site | None = None
+    """Where the process runs; None: on the launcher's host."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +144,8 @@ class LaunchPlan:
     nodes: tuple[NodePlan, ...]
     terminal: str = "current_terminal"
     stop: StopTimeline = dataclasses.field(default_factory=StopTimeline)
+    hosts: Hosts | None = None
+    """The hosts that it spans; None: the launcher's alone."""
     blobs: Blobs = dataclasses.field(default_factory=dict, repr=False, compare=False)
     """The payloads' bytes by SHA-256; not part of the JSON."""
 
@@ -135,13 +156,16 @@ class LaunchPlan:
             node["placement"] = str(node["placement"])
             if node["process"]:
                 node["process"]["env"] = dict(node["process"]["env"])
-        return {
+            if node["site"] is None:
+                del node["site"]
+        data = {
             "program": self.program,
             "launch_type": str(self.launch_type),
             "terminal": self.terminal,
             "stop": dataclasses.asdict(self.stop),
             "nodes": nodes,
         }
+        return data if self.hosts is None else {**data, "hosts": self.hosts.to_dict()}
 
     def to_json(self) -> str:
         """The plan as indented JSON."""

@@ -77,7 +77,7 @@ class RemoteRun:
         """A client of a node; it is closed with this object."""
         client = self._clients.get(node)
         if client is None:
-            binding = Binding(run_id=self.found.run_id, control=self, token=self._token)
+            binding = Binding(run_id=self.found.run_id, control=self, token=self._token, tls=self.found.certificate)
             client = self._clients[node] = Client(NodeTarget(name=node, binding=binding))
         return client
 

@@ -20,10 +20,21 @@ import platformdirs
 
 from kourou import errors
 
-__all__ = ["EVENTS_FILE", "PLAN_FILE", "TOKEN_FILE", "RunFolder", "new_run_id", "node_log", "runs_dir"]
+__all__ = [
+    "CERTIFICATE_FILE",
+    "EVENTS_FILE",
+    "PLAN_FILE",
+    "TOKEN_FILE",
+    "RunFolder",
+    "new_run_id",
+    "node_log",
+    "runs_dir",
+]
 
 PLAN_FILE = "plan.json"
 EVENTS_FILE = "events.jsonl"
+CERTIFICATE_FILE = "certificate.pem"
+"""What clients trust, where nodes are on several hosts; no secret."""
 TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
 _IN_JSON = "backslashreplace"  # what stands for a byte that is no UTF-8 (in a path, an argument) is an escape of JSON

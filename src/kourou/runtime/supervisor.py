@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kourou import errors
 from kourou.runtime import sessions
 from kourou.runtime.channel import Channel
+from kourou.runtime.interpreter import path_for
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import NODES, Preload
 from kourou.runtime.records import ProcessExit
@@ -227,8 +228,9 @@ class Supervisor:
     def _start_zygote(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
         ours, theirs = socket.socketpair()
         log_file = self._folder / f"zygote-{len(self._zygotes)}.log"
+        where, paths = path_for(interpreter)
         code = _BOOT.format(
-            path=_path_statement(interpreter),
+            path=f"{where} = {json.dumps(paths)}",
             fd=theirs.fileno(),
             preload=self._preload.modules,
             version=tuple(sys.version_info[:2]),
@@ -362,18 +364,6 @@ def _has_data(fd: int) -> bool:
 # Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
 _READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES")
 _ENTRY = "kourou.runtime.worker"  # the life of a node
-
-
-def _path_statement(interpreter: str) -> str:
-    """The statement that gives a zygote the launcher's ``sys.path``.
-
-    Another interpreter keeps its own library and packages, and gets in front what is the user's.
-    """
-    paths = [str(Path(path).absolute()) for path in sys.path]  # "" means the launcher's folder, wherever it is run
-    if interpreter == sys.executable:
-        return f"sys.path[:] = {json.dumps(paths)}"
-    own = tuple(str(Path(prefix).absolute()) + os.sep for prefix in (sys.prefix, sys.base_prefix))
-    return f"sys.path[:0] = {json.dumps([path for path in paths if not (path + os.sep).startswith(own)])}"
 
 
 def _lines_of(log_file: Path) -> list[str]:

@@ -36,6 +36,11 @@ class NodeTarget:
         """The program's token."""
         return self.binding.token
 
+    @property
+    def tls(self) -> bytes | None:
+        """The certificate to trust on the gRPC lane; None: it speaks no TLS."""
+        return self.binding.tls
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.binding.run_id, self.name)
 

@@ -46,22 +46,24 @@ class _Worker:
             on_stop=self._on_stop,
             on_release=lambda: self._stop.release(),  # noqa: PLW0108 - likewise
             on_lost=self._on_lost,
+            on_record=lambda record: self._binding.forget_if_gone(record),  # noqa: PLW0108 - likewise
         )
         self._stop = StopState(self.control.request_stop)
         self._interrupted = False
         self._interrupt_pending = False
         self._done = False
-        binding = context.Binding(run_id=boot["run_id"], control=self.control, token=token)
+        tls, network = _network(boot.get("network"))
+        self._binding = context.Binding(run_id=boot["run_id"], control=self.control, token=token, tls=tls)
         self._context = context.NodeContext(
             name=self._name,
             program=boot["program"],
             run_id=boot["run_id"],
             launch_type=boot["launch_type"],
             attempt=boot["attempt"],
-            binding=binding,
+            binding=self._binding,
             stop=self._stop,
             report_child=self.control.report,
-            server_options={"token": token, "socket_dir": boot["socket_dir"]},
+            server_options={"token": token, "socket_dir": boot["socket_dir"], **network},
         )
 
     def live(self) -> Outcome:
@@ -119,6 +121,17 @@ class _Worker:
         if self._stop.event.is_set():
             raise errors.StopRequested
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]:
+    """Whom to trust on the way to other hosts, and how this node's server listens there."""
+    if told is None:
+        return None, {}
+    import grpc  # noqa: PLC0415 - the zygote has it imported
+
+    certificate = Path(told["certificate"]).read_bytes()
+    identity = (Path(told["key"]).read_bytes(), certificate)
+    return certificate, {"host": told["host"], "tls": grpc.ssl_server_credentials([identity])}
 
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterable, Mapping
 
+from kourou.runtime.hosts import matching_variables
 from kourou.spmd.env_file import read_env_file
 
 __all__ = ["DEFAULT_ENV_VARS_FOR_COPY", "user_variables"]
@@ -41,12 +41,7 @@ def user_variables(
     Raises:
         OSError, ValueError: the file cannot be read, or is none.
     """
-    patterns = tuple(copy)
-    variables = {
-        name: value
-        for name, value in environ.items()
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    variables = matching_variables(environ, copy)
     variables.update(extra or {})
     if env_file is not None:
         variables.update(read_env_file(env_file, {**environ, **variables}))

@@ -10,10 +10,10 @@ from typing import Any
 
 from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
+from kourou.runtime.addresses import interface_of
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
-from kourou.spmd.hosts import interface_of
 from kourou.spmd.local_host import LocalHost, Task
 
 __all__ = ["serve"]

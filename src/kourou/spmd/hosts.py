@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-import psutil
-
+from kourou.runtime.addresses import is_this_machine
 from kourou.runtime.inventory import Inventory
 from kourou.spmd.places import Host
 
-__all__ = ["Hostnames", "WorkersPerHost", "interface_of", "is_this_machine", "resolve_hostnames", "resolve_hosts"]
+__all__ = ["Hostnames", "WorkersPerHost", "resolve_hostnames", "resolve_hosts"]
 
 Hostnames: TypeAlias = list[str] | Literal["auto", "slurm"]
 WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
@@ -61,26 +58,6 @@ def resolve_hostnames(hostnames: Hostnames, environ: Mapping[str, str] = os.envi
     if twice:
         raise ValueError(f"hostnames names {', '.join(twice)} more than once; give it more workers_per_host instead")
     return list(hostnames)
-
-
-def is_this_machine(name: str) -> bool:
-    """True when a name leads to a loopback address, or to an address of one of this machine's interfaces."""
-    if name == "localhost":
-        return True
-    try:
-        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(name, None)}
-    except OSError:
-        return False  # an alias that ssh knows, or a mistake that ssh will tell
-    own = {str(a.address).partition("%")[0] for addresses in psutil.net_if_addrs().values() for a in addresses}
-    return all(ipaddress.ip_address(address).is_loopback or address in own for address in found)
-
-
-def interface_of(address: str) -> str | None:
-    """The network interface that has an address; None where none does (127.0.0.2, or one behind a translation)."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(str(own.address).partition("%")[0] == address for own in addresses):
-            return name
-    return None
 
 
 def _slurm_hosts() -> list[str]:

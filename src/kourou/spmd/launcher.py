@@ -15,12 +15,13 @@ from kourou import errors
 from kourou.courier import codec
 from kourou.nodes.process_group import torch_is_there
 from kourou.nodes.ranks import LOOPBACK_INTERFACE
+from kourou.runtime.addresses import interface_of, is_this_machine
 from kourou.runtime.inventory import Inventory, Request, allocate
 from kourou.runtime.launchers.ssh import SshOptions
 from kourou.spmd.engine import Engine
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.spmd.future import LaunchFuture
-from kourou.spmd.hosts import interface_of, is_this_machine, resolve_hostnames, resolve_hosts
+from kourou.spmd.hosts import resolve_hostnames, resolve_hosts
 from kourou.spmd.job import Order
 from kourou.spmd.log_handlers import log_level
 from kourou.spmd.output import HandlerFactory, OnOutput

@@ -12,6 +12,9 @@ __all__ = ["Launcher", "LauncherEvents"]
 class LauncherEvents(Protocol):
     """Told by a launcher from threads of its own; each call must return quickly."""
 
+    def on_placed(self, name: str, attempt: int, host: str) -> None:
+        """The node is about to start, on this host; told where there are several."""
+
     def on_started(self, name: str, attempt: int, pid: int) -> None:
         """The node's process or thread exists."""
 

@@ -1,4 +1,4 @@
-"""Starting an agent on another host with the system's ssh: the user's configuration, keys, jumps and masters hold."""
+"""An agent on another host, started with the system's ssh: the user's configuration, keys, jumps and masters hold."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.agent import PING
+from kourou.runtime.agent import PING, PONG
 from kourou.runtime.agent_wire import Wire
+from kourou.runtime.interpreter import path_for
 
-__all__ = ["SshAgent", "SshOptions"]
+__all__ = ["SshAgent", "SshOptions", "ssh_words"]
 
 _SHARE_OF_SILENCE = 4  # so many signs of life are sent in the time after which silence means death
+_AGENTS_PATIENCE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
 _WORDS_BYTES = 1 << 16
 _WORDS = 20  # lines of what ssh and the agent said
@@ -35,9 +36,22 @@ class SshOptions:
     config_file: str | None = None
     """For ssh's -F; None: the user's and the system's."""
     timeout_s: float = 60.0
-    """For a host to answer, and for silence to mean that it is lost."""
+    """For a host to answer."""
+    silence_s: float | None = None
+    """A host that says nothing for so long is lost; None: the same seconds."""
     cwd: str
-    """The working folder there; it has to exist."""
+    """The working folder there; it has to exist. A relative one is below the user's home."""
+    python: str | None = None
+    """The interpreter there; None: this one's path."""
+    tree: str | None = None
+    """The folder here that ``cwd`` is a copy of; None: it is no copy."""
+    local: bool = False
+    """The host is this machine: the agent is started without ssh."""
+
+    @property
+    def patience_s(self) -> float:
+        """The seconds of silence that mean that a host is lost."""
+        return self.timeout_s if self.silence_s is None else self.silence_s
 
 
 class SshAgent:
@@ -70,10 +84,12 @@ class SshAgent:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the agent
         try:
             self._popen = subprocess.Popen(
-                ssh_command(host, options, entry),
+                agent_command(host, options, entry),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
+                cwd=options.cwd if options.local else None,
+                env=_environment(local=options.local),
                 start_new_session=True,  # Ctrl-C is the launcher's to hear
             )
         except OSError as error:
@@ -81,8 +97,10 @@ class SshAgent:
             raise self._failure(f"ssh cannot be run: {error}") from error
         assert self._popen.stdin is not None  # noqa: S101 - asked for above
         assert self._popen.stdout is not None  # noqa: S101 - likewise
-        self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno())
+        self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.patience_s)
+        self._silent = threading.Event()  # set when there is nobody to ping any more
         self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
+        self._pinger = threading.Thread(target=self._ping, name=f"kourou-ping-{host}", daemon=True)
         self._thread.start()
 
     @property
@@ -112,6 +130,7 @@ class SshAgent:
         if self._closed:
             return
         self._closed = True
+        self._silent.set()
         with contextlib.suppress(OSError):
             assert self._popen.stdin is not None  # noqa: S101 - asked for when it was started
             self._popen.stdin.close()  # ssh passes this on, and ends with the agent
@@ -122,34 +141,48 @@ class SshAgent:
             self._popen.wait()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        if self._pinger.is_alive():
+            self._pinger.join()
         assert self._popen.stdout is not None  # noqa: S101 - asked for when it was started
         self._popen.stdout.close()
         self._said.close()
 
+    def _ping(self) -> None:
+        """A thread of its own: what is done with a message may take longer than an agent's patience."""
+        while not self._silent.is_set():
+            self.send(PING)
+            self._silent.wait(self._options.patience_s / _SHARE_OF_SILENCE)
+
     def _listen(self) -> None:
-        pause_s = self._options.timeout_s / _SHARE_OF_SILENCE
         try:
             if not self._wire.skip_preamble():
                 self._lose("its agent did not start")
                 return
             self._ready.set()
-            self.send(PING)
-            next_ping = time.monotonic() + pause_s
-            while not self._closed:
-                if self._wire.is_readable(max(0.0, next_ping - time.monotonic())):
-                    message = self._wire.receive()
-                    if message is None:
-                        break
-                    self._on_message(*message)
-                if time.monotonic() >= next_ping:
-                    self.send(PING)
-                    next_ping = time.monotonic() + pause_s
+            self._pinger.start()
+            self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
         self._lose("the connection to its agent broke")
 
+    def _receive(self) -> None:
+        patience_s = self._options.patience_s
+        while not self._closed:
+            # ssh notices a dead connection, too; but not where it is a guest on another one's (ControlMaster).
+            if not self._wire.is_readable(patience_s):
+                self._popen.kill()
+                self._lose(f"its agent said nothing for {patience_s:g} s")
+                return
+            message = self._wire.receive()
+            if message is None:
+                return
+            if message[0] != PONG:
+                self._on_message(*message)
+
     def _lose(self, what: str) -> None:
+        self._silent.set()
         if self._closed or self._error is not None:
+            self._ready.set()
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(1.0)  # its last words are complete then
@@ -162,7 +195,9 @@ class SshAgent:
         with contextlib.suppress(OSError, ValueError):
             size = os.fstat(self._said.fileno()).st_size
             words = (
-                os.pread(self._said.fileno(), 1 << 16, max(0, size - (1 << 16))).decode(errors="replace").split("\n")
+                os.pread(self._said.fileno(), _WORDS_BYTES, max(0, size - _WORDS_BYTES))
+                .decode(errors="replace")
+                .split("\n")
             )
         told = "\n".join(f"    {line}" for line in words[-_WORDS:] if line.strip())
         error = errors.AgentFailedError(f"{self.host}: {what}" + (f"; ssh said:\n{told}" if told else ""))
@@ -170,24 +205,44 @@ class SshAgent:
         return error
 
 
-def ssh_command(host: str, options: SshOptions, entry: str) -> list[str]:
+def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:
     """The command that starts an agent. The remote shell sees one quoted Python program and no secret."""
-    alive_s = max(1, int(options.timeout_s / _SHARE_OF_SILENCE))
-    paths = [str(Path(path).absolute()) for path in sys.path]
-    code = (
-        f"import sys; sys.path[:] = {json.dumps(paths)}; "
-        f"from kourou.runtime.agent import main; main({entry!r}, {options.timeout_s!r})"
-    )
-    python = shlex.join([sys.executable, "-u", "-c", code])
+    code = f"{_path_statement(options)}; from kourou.runtime.agent import main; "
+    code += f"main({entry!r}, {options.patience_s * _AGENTS_PATIENCE!r})"
+    python = [options.python or sys.executable, "-u", "-c", code]
+    if options.local:
+        return python
+    return ["ssh", *ssh_words(options), "-T", "--", host, f"cd {shlex.quote(options.cwd)} && exec {shlex.join(python)}"]
+
+
+def _environment(*, local: bool) -> dict[str, str]:
+    """An agent of this machine must not take the user's own connection to it for one of its launcher's."""
+    return {name: value for name, value in os.environ.items() if not (local and name == "SSH_CONNECTION")}
+
+
+def ssh_words(options: SshOptions) -> list[str]:
+    """The options that every ssh to a host gets."""
+    alive_s = max(1, int(options.patience_s / _SHARE_OF_SILENCE))
     return [
-        "ssh",
         *(["-F", options.config_file] if options.config_file else []),
         *("-o", "BatchMode=yes"),  # a question would go to a terminal that nobody looks at
         *("-o", f"ConnectTimeout={max(1, int(options.timeout_s))}"),
         *("-o", f"ServerAliveInterval={alive_s}"),
         *("-o", f"ServerAliveCountMax={_SHARE_OF_SILENCE - 1}"),
-        *("-T", "-x", "-a"),
-        "--",
-        host,
-        f"cd {shlex.quote(options.cwd)} && exec {python}",
+        *("-x", "-a"),
     ]
+
+
+def _path_statement(options: SshOptions) -> str:
+    """The statement that gives an agent the launcher's ``sys.path``; what was copied comes from the copy."""
+    where, paths = path_for(options.python or sys.executable)
+    if options.tree is not None:
+        paths = [_below(path, options.tree) or path for path in paths]
+    return f"import os, sys; {where} = [os.path.abspath(p) for p in {json.dumps(paths)}]"
+
+
+def _below(path: str, tree: str) -> str | None:
+    """A path of the tree, as the copy's own folder knows it; None when it is none."""
+    with contextlib.suppress(ValueError):
+        return f"./{Path(path).relative_to(tree)}"
+    return None

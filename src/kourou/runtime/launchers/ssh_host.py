@@ -1,0 +1,191 @@
+"""One host of a program, as the launcher has it: an agent, and a thread that tells it what to do, in order.
+
+The thread connects, and waits where a slow network makes one wait, so that the launcher never does.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Protocol
+
+from kourou import errors
+from kourou.runtime.host_agent import ENTRY, Beginning, HostFacts
+from kourou.runtime.launchers.ssh import SshAgent, SshOptions
+from kourou.runtime.payload import Blobs, Payload
+from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.tunnel import Tunnel
+
+__all__ = ["HostEvents", "SshHost", "close_all"]
+
+_PIECE_BYTES = 4 << 20  # of a payload: between two of them there is room for signals and signs of life
+
+
+class HostEvents(Protocol):
+    """What a host tells; from threads of its own, so each must return quickly."""
+
+    def on_host_message(self, host: SshHost, kind: str, *arguments: Any) -> None:
+        """A process started, printed or ended: see :class:`kourou.runtime.supervisor.ProcessEvents`."""
+
+    def on_host_lost(self, host: SshHost, error: errors.KourouError) -> None:
+        """It could not be reached, or is lost, with everything on it. Told once."""
+
+
+class SshHost:
+    """Made, it is on its way. Its owner closes it.
+
+    Args:
+        name: the host, as the user wrote it.
+        prepare: how it is reached; called in this host's thread, since it may copy files there first.
+        events: told what happens.
+        coordinator: ``(host, port)`` of the coordinator, to which its nodes' connections lead.
+        blobs: the payloads' parts; a host gets those that its nodes need.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prepare: Callable[[], SshOptions],
+        events: HostEvents,
+        *,
+        coordinator: tuple[str, int],
+        blobs: Blobs,
+    ) -> None:
+        self.name = name
+        self.facts: HostFacts | None = None
+        """What it is and has; known once it answered."""
+        self.options: SshOptions | None = None
+        """How it is reached; known once it answered."""
+        self._prepare = prepare
+        self._events = events
+        self._blobs = blobs
+        self._sent: set[str] = set()
+        self._orders: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._told = threading.Event()  # it answered, or is lost
+        self._lock = threading.Lock()
+        self._lost: errors.KourouError | None = None
+        self._closed = False
+        self._agent: SshAgent | None = None
+        self._tunnel = Tunnel(lambda *piece: self._send("tunnel", *piece), exit_to=coordinator)
+        self._thread = threading.Thread(target=self._work, name=f"kourou-host-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """It cannot be used any more; another object may reach it again."""
+        return self._lost is not None
+
+    def await_facts(self) -> HostFacts:
+        """Wait until the host has answered.
+
+        Raises:
+            AgentFailedError: it cannot be reached, with ssh's own words.
+            LaunchError: its files could not be copied.
+        """
+        self._told.wait()
+        if self._lost is not None:
+            raise self._lost
+        assert self.facts is not None  # noqa: S101 - it is lost, or has answered
+        return self.facts
+
+    def begin(self, make: Callable[[HostFacts, SshOptions], Beginning]) -> None:
+        """Tell the host of the run; before the first start."""
+        self._orders.put(("begin", make))
+
+    def start(self, spec: ProcessSpec, attempt: int) -> None:
+        """Start a process there; returns at once."""
+        self._orders.put(("start", spec, attempt))
+
+    def signal(self, name: str, number: int, *, alone: bool) -> None:
+        """Signal a process there; returns at once."""
+        self._orders.put(("signal", name, number, alone))
+
+    def close(self) -> None:
+        """End the agent, and all that it runs. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            agent = self._agent
+        self._orders.put(None)
+        if agent is not None:
+            agent.close()
+        self._thread.join()
+        if self._agent is not None:
+            self._agent.close()
+        self._tunnel.close()
+
+    def _work(self) -> None:
+        try:
+            self._connect()
+        except errors.KourouError as error:
+            self._lose(error)
+            return
+        while not self.lost and (order := self._orders.get()) is not None:
+            kind, *arguments = order
+            if kind == "begin":
+                assert self.facts is not None  # noqa: S101 - it has answered
+                assert self.options is not None  # noqa: S101 - likewise
+                self._send("begin", arguments[0](self.facts, self.options))
+            elif kind == "start":
+                self._send_blobs(arguments[0].payload)
+                self._send(*order)
+            else:
+                self._send(*order)
+
+    def _connect(self) -> None:
+        options = self._prepare()
+        with self._lock:
+            if self._closed:
+                return
+            self.options = options
+            self._agent = SshAgent(self.name, options, entry=ENTRY, on_message=self._on_message, on_lost=self._lose)
+        self._agent.await_ready()
+        self._send("hello")
+
+    def _send(self, *message: Any) -> None:
+        agent = self._agent
+        if agent is not None:
+            agent.send(*message)
+
+    def _send_blobs(self, payload: Payload | None) -> None:
+        for name in _parts(payload):
+            if name in self._sent:
+                continue
+            self._sent.add(name)
+            view = memoryview(self._blobs[name])
+            for offset in range(0, max(1, len(view)), _PIECE_BYTES):
+                self._send("blob", name, bytes(view[offset : offset + _PIECE_BYTES]))
+
+    def _on_message(self, kind: str, *arguments: Any) -> None:
+        if kind == "tunnel":
+            self._tunnel.receive(*arguments)
+        elif kind == "hello":
+            (self.facts,) = arguments
+            self._told.set()
+        else:
+            self._events.on_host_message(self, kind, *arguments)
+
+    def _lose(self, error: errors.KourouError) -> None:
+        with self._lock:
+            if self._lost is not None or self._closed:
+                self._told.set()
+                return
+            self._lost = error
+        self._told.set()
+        self._orders.put(None)
+        self._events.on_host_lost(self, error)
+
+
+def close_all(hosts: Collection[SshHost]) -> None:
+    """Close hosts side by side: one whose link is cut takes seconds."""
+    threads = [threading.Thread(target=host.close, name=f"kourou-close-{host.name}") for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _parts(payload: Payload | None) -> Iterable[str]:
+    return () if payload is None else (payload.stream, *payload.buffers)

@@ -1,0 +1,69 @@
+"""How a program's host is reached; and copying the working folder to it, where there is no shared file system."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from kourou import errors
+from kourou.runtime.addresses import is_this_machine
+from kourou.runtime.hosts import Host, Hosts
+from kourou.runtime.launchers.ssh import SshOptions, ssh_words
+
+__all__ = ["options_of"]
+
+_TREES = ".cache/kourou/trees"
+_COPY_S = 600.0
+_WORDS = 5  # lines of what rsync said
+
+
+def options_of(host: Host, hosts: Hosts) -> SshOptions:
+    """How a host is reached, once its files are there.
+
+    Raises:
+        LaunchError: they could not be copied.
+    """
+    options = SshOptions(
+        config_file=None if hosts.ssh_config is None else str(hosts.ssh_config),
+        timeout_s=hosts.connect_timeout_s,
+        silence_s=hosts.lost_after_s,
+        cwd=str(Path.cwd()),
+        python=host.python,
+        local=is_this_machine(host.name),
+    )
+    return options if hosts.sync is None or options.local else _copy_tree(host.name, options)
+
+
+def _copy_tree(host: str, options: SshOptions) -> SshOptions:
+    """Copy ``options.cwd`` to a host, so that the copy is as the folder is now; the options that use the copy.
+
+    What ``.gitignore`` files name stays behind, and so does ``.git``. The copy is this user's and this folder's, below
+    ``~/.cache``, so nothing else there is touched.
+
+    Raises:
+        LaunchError: rsync is missing here or there, or failed; with its own words.
+    """
+    folder = Path(options.cwd)
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", folder.name).strip("-.") or "tree"
+    there = f"{_TREES}/{readable}-{hashlib.sha256(options.cwd.encode(errors='surrogateescape')).hexdigest()[:12]}"
+    command = ["rsync", "--archive", "--delete", "--filter=:- .gitignore", "--exclude=.git"]
+    command += [f"--rsync-path=mkdir -p {there} && rsync", "-e", shlex.join(["ssh", *ssh_words(options)])]
+    command += ["--", f"{folder}/", f"{host}:{there}/"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_COPY_S, check=False)
+    except FileNotFoundError:
+        raise errors.LaunchError(
+            f"sync='rsync' copies {folder} to {host} with rsync, which is not installed here"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise errors.LaunchError(f"copying {folder} to {host} took longer than {_COPY_S:g} s") from None
+    if done.returncode != 0:
+        words = done.stderr.decode(errors="replace").strip().splitlines()[-_WORDS:]
+        hint = " (is rsync installed there?)" if any("not found" in word for word in words) else ""
+        told = "\n".join(f"    {word}" for word in words)
+        raise errors.LaunchError(f"rsync could not copy {folder} to {host}{hint}:\n{told}")
+    return dataclasses.replace(options, cwd=there, tree=options.cwd)
