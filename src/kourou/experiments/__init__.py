@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from kourou.experiments.rlpyt_launching import launch_experiment, run_experiments
     from kourou.experiments.run_records import RunRecord, RunState
     from kourou.experiments.slots import Share
+    from kourou.experiments.slurm_launching import run_slurm_sweep
+    from kourou.experiments.slurm_options import SlurmOptions
+    from kourou.experiments.templates import run_template_sweep
 
 # What launches and draws is loaded when it is asked for: a run that only logs needs none of it.
 _LATER = {
@@ -66,13 +69,16 @@ _LATER = {
     "RunRecord": "run_records",
     "RunState": "run_records",
     "Share": "slots",
+    "SlurmOptions": "slurm_options",
     "SweepOutcome": "launching",
     "launch_experiment": "rlpyt_launching",
     "learning_curves": "plots",
     "plan_sweep": "dry_run",
     "plot": "plots",
     "run_experiments": "rlpyt_launching",
+    "run_slurm_sweep": "slurm_launching",
     "run_sweep": "launching",
+    "run_template_sweep": "templates",
 }
 
 __all__ = [
@@ -100,6 +106,7 @@ __all__ = [
     "RunState",
     "Seeder",
     "Share",
+    "SlurmOptions",
     "SobolSearch",
     "Sweep",
     "SweepBusy",
@@ -144,7 +151,9 @@ __all__ = [
     "remove_run_slot",
     "run_experiments",
     "run_seed",
+    "run_slurm_sweep",
     "run_sweep",
+    "run_template_sweep",
     "safe_reseed",
     "save_run",
     "save_variant",

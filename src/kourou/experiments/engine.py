@@ -92,6 +92,7 @@ class Engine:
         provenance: makes what is told in each run's folder; called while the first processes are prepared.
         adapt: changes what is started to the slot that it got.
         on_change: called with the record of every run that changes, in the engine's thread.
+        takes_requests: whether requests from other shells are for this engine.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that a launch puts together
@@ -106,7 +107,9 @@ class Engine:
         provenance: Callable[[], Provenance],
         adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
         on_change: Callable[[RunRecord], None] | None = None,
+        takes_requests: bool = True,
     ) -> None:
+        self._takes_requests = takes_requests
         self._folder = folder
         self._journal = journal
         self._runs = {run.run_id: run for run in runs}
@@ -122,6 +125,8 @@ class Engine:
         self._live: dict[str, _Live] = {}
         self._next_start = 0.0
         self._next_look = 0.0
+        self.checkpointed: set[str] = set()
+        """Runs that were told by :meth:`checkpoint` to save their work, and ended."""
         self.stopped = ""
         """Why the engine ended before its runs had: "interrupted" or "fail-fast"; empty otherwise."""
 
@@ -147,6 +152,13 @@ class Engine:
             finally:
                 for live in self._live.values():
                     live.logs.close()
+
+    def checkpoint(self, number: int, wait_s: float) -> None:
+        """Tell all runs by a signal to save their work and end; not later than ``wait_s`` seconds from now they do.
+
+        May be called from a signal handler. Nothing is started any more.
+        """
+        self._events.put(lambda: self._checkpoint(number, wait_s))
 
     # -- what the supervisor tells, in its thread ---------------------------------------------------------------
 
@@ -257,7 +269,7 @@ class Engine:
                     self._stop_run(live, "timeout", first=signal.SIGTERM)
         if now >= self._next_look:
             self._next_look = now + _LOOK_S
-            for request in take_requests(self._folder):
+            for request in take_requests(self._folder) if self._takes_requests else ():
                 self._answer(request)
         self._journal.commit()
 
@@ -278,6 +290,8 @@ class Engine:
         words = ending.words
         if live.ending == "timeout":
             state = RunState.TIMEOUT
+        elif live.run.run_id in self.checkpointed:
+            state, words = RunState.INTERRUPTED, f"{live.ending}, and {ending.words}"
         elif live.ending and not ending.ok:
             state = RunState.CANCELLED if live.ending == "cancelled" else RunState.INTERRUPTED
             words = f"{live.ending}, and {ending.words}"
@@ -331,6 +345,20 @@ class Engine:
         for live in self._live.values():
             if not live.ending:
                 self._stop_run(live, "interrupted")
+
+    def _checkpoint(self, number: int, wait_s: float) -> None:
+        self.stopped = self.stopped or "checkpoint"
+        for live in self._live.values():
+            if not live.ending:
+                live.ending = "told to save its work"
+                live.steps = collections.deque(
+                    [(signal.SIGTERM, self._options.terminate_s), (signal.SIGKILL, _FOREVER_S)]
+                )
+                live.next_step = time.monotonic() + wait_s
+                self.checkpointed.add(live.run.run_id)
+                if live.pid is not None:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(live.pid, number)
 
     def _stop_run(self, live: _Live, why: str, *, first: int = signal.SIGINT) -> None:
         live.ending = why

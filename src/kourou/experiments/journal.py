@@ -121,14 +121,16 @@ class Journal:
 
     Args:
         folder: the sweep's folder, whose lock the caller holds.
+        on_disk: False keeps it in memory, for whoever only needs what an engine tells it.
 
     Raises:
         SweepError: the file is no journal, or cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, on_disk: bool = True) -> None:
         with _told(folder):
-            self._db = sqlite3.connect(folder / JOURNAL_FILE, isolation_level=None, timeout=_PATIENCE_S)
+            place = folder / JOURNAL_FILE if on_disk else ":memory:"
+            self._db = sqlite3.connect(place, isolation_level=None, timeout=_PATIENCE_S)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the process, not a power cut
             self._db.execute(_TABLE)

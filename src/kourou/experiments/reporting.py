@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from kourou.experiments.dry_run import PlannedStart
 from kourou.experiments.launching import SweepOutcome
 from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.slurm_script import Submission
 
-__all__ = ["LineReporter", "planned_as_json", "planned_as_text", "summary"]
+__all__ = ["LineReporter", "planned_as_json", "planned_as_text", "submissions_as_text", "summary"]
 
 
 class LineReporter:
@@ -55,6 +57,16 @@ def summary(outcome: SweepOutcome) -> str:
 
 
 _MOST_TOLD = 5
+
+
+def submissions_as_text(planned: Sequence[Submission]) -> str:
+    """A dry run on Slurm: each script, and the command that would submit it."""
+    parts = []
+    for submission in planned:
+        parts.append(f"# {submission.script}, for {', '.join(run.name for run in submission.runs)}:")
+        parts.append(submission.text.rstrip())
+        parts.append(f"# submitted by:\n{shlex.join(['sbatch', '--parsable', *submission.arguments])}\n")
+    return "\n".join(parts)
 
 
 def planned_as_json(planned: list[PlannedStart]) -> list[dict[str, Any]]:

@@ -12,17 +12,22 @@ here needs them.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.experiments.dry_run import plan_sweep
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.launching import SweepOutcome, run_sweep
-from kourou.experiments.reporting import LineReporter, planned_as_text, summary
+from kourou.experiments.reporting import LineReporter, planned_as_text, submissions_as_text, summary
 from kourou.experiments.slots import Share
+from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
+from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.sources import Changes, LoadedSweep, load_source
+from kourou.experiments.templates import plan_template_sweep, run_template_sweep
 
 __all__ = ["launcher_argparser", "main"]
 
@@ -119,8 +124,78 @@ def _run_processes(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcom
     )
 
 
-_FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {"processes": _process_flags}
-_BACKENDS: dict[str, Callable[[LoadedSweep, Any], SweepOutcome | None]] = {"processes": _run_processes}
+def _slurm_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--slurm_gpus_per_job", default=1, type=int, help="GPUs in a single SLURM process")
+    add("--slurm_cpus_per_gpu", default=14, type=int, help="CPU cores per allocated GPU")
+    add("--slurm_print_only", default=False, type=str2bool, help="Just print what would be submitted")
+    add("--slurm_workdir", default=None, help="Where scripts and jobs' output go")
+    add("--slurm_partition", default=None, help="Slurm partition")
+    add("--slurm_sbatch_template", default=None, help="Script around the experiment's $CMD")
+    add("--slurm_timeout", default="0", help="$TIMEOUT of the template; 0: none")
+
+
+def _run_slurm(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | None:
+    template, workdir = args.slurm_sbatch_template, args.slurm_workdir
+    slurm = SlurmOptions(
+        partition=args.slurm_partition,
+        gpus=args.slurm_gpus_per_job,
+        cpus=max(1, args.slurm_cpus_per_gpu * max(1, args.slurm_gpus_per_job)),
+        array=False,
+        template=Path(template) if template is not None else None,
+        timeout=args.slurm_timeout,
+        workdir=Path(workdir).absolute() if workdir is not None else None,
+        pause_s=args.pause_between,
+    )
+    if args.slurm_print_only or args.print_only:
+        print(submissions_as_text(plan_slurm_sweep(loaded.runs, loaded.folder, slurm=slurm, rerun=args.rerun)))  # noqa: T201
+        return None
+    outcome = run_slurm_sweep(
+        loaded.runs,
+        loaded.folder,
+        slurm=slurm,
+        rerun=args.rerun,
+        wait=False,
+        on_change=LineReporter(len(loaded.runs)),
+        source=loaded.source,
+    )
+    print(f"follow it with: kourou sweep status --watch {outcome.folder}", file=sys.stderr)  # noqa: T201
+    return outcome
+
+
+def _ngc_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--ngc_job_template", required=True, help="NGC command line template")
+    add("--ngc_print_only", default=False, type=str2bool, help="Just print commands without executing them")
+
+
+def _run_ngc(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | None:
+    template = Path(args.ngc_job_template).read_text(encoding="utf-8")
+    if args.ngc_print_only or args.print_only:
+        for _, words in plan_template_sweep(loaded.runs, loaded.folder, template, rerun=args.rerun):
+            print(shlex.join(words))  # noqa: T201 - what was asked for
+        return None
+    return run_template_sweep(
+        loaded.runs,
+        loaded.folder,
+        template,
+        rerun=args.rerun,
+        pause_s=args.pause_between,
+        on_change=LineReporter(len(loaded.runs)),
+        source=loaded.source,
+    )
+
+
+_FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "processes": _process_flags,
+    "slurm": _slurm_flags,
+    "ngc": _ngc_flags,
+}
+_BACKENDS: dict[str, Callable[[LoadedSweep, Any], SweepOutcome | None]] = {
+    "processes": _run_processes,
+    "slurm": _run_slurm,
+    "ngc": _run_ngc,
+}
 
 
 if __name__ == "__main__":

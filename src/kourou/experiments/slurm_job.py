@@ -1,0 +1,131 @@
+"""What a Slurm job executes: one run of a manifest, under the same engine as on any host.
+
+Shortly before the job's time limit Slurm sends SIGUSR1: the run is told to save its work, and the job is put back into
+the queue under its own id, as often as the sweep allows. How the run ended is written to its folder, where the
+launcher, or whoever looks later, finds it without any accounting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou.experiments import slurm_commands
+from kourou.experiments.engine import Engine, EngineOptions
+from kourou.experiments.failures import SweepError
+from kourou.experiments.journal import Journal, declare
+from kourou.experiments.launching import new_launch_id
+from kourou.experiments.prepared import PreparedRun
+from kourou.experiments.provenance import Provenance
+from kourou.experiments.run_folder import EXIT_FILE, read_json, write_json
+from kourou.experiments.run_records import RunState
+from kourou.experiments.slots import Slot, SlotPool
+from kourou.experiments.slurm_options import SlurmOptions
+
+__all__ = ["Manifest", "main"]
+
+_LAST_S = 5.0  # of the time before the limit: for the run's end and for requeuing
+_BUSY = 75  # EX_TEMPFAIL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The runs of one launch, as their jobs read them."""
+
+    folder: Path
+    """The sweep's."""
+    runs: tuple[PreparedRun, ...]
+    attempts: tuple[int, ...]
+    """Of each run, the number of the attempt that its job makes first."""
+    options: EngineOptions
+    slurm: SlurmOptions
+    path: tuple[str, ...]
+    """The launcher's ``sys.path``."""
+
+    def save(self, file: Path) -> None:
+        """Write it, for its owner only."""
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            pickle.dump(self, stream)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the run at a place of a manifest; the job's exit code."""
+    manifest: Manifest = pickle.loads(Path(words[0]).read_bytes())
+    sys.path += [folder for folder in manifest.path if folder not in sys.path]
+    run, attempt = manifest.runs[int(words[1])], manifest.attempts[int(words[1])]
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(f"kourou: {run.name} is being run by another job", file=sys.stderr)  # noqa: T201 - the job's output
+        return _BUSY
+    return _run(manifest, run, attempt)
+
+
+def _run(manifest: Manifest, run: PreparedRun, attempt: int) -> int:
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    journal = Journal(run.folder, on_disk=False)
+    declare(journal, [run.declaration()])
+    before = journal.records[run.run_id]
+    journal.records[run.run_id] = dataclasses.replace(before, attempt=attempt - 1 + restarts)
+    launch_id = new_launch_id(manifest.folder)
+    threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+    engine = Engine(
+        manifest.folder,
+        journal,
+        [run],
+        SlotPool([Slot(index=0, threads=threads)]),
+        manifest.options,
+        launch_id=launch_id,
+        provenance=lambda: _provenance(launch_id),
+        takes_requests=False,
+    )
+    slurm = manifest.slurm
+    number = signal.Signals[f"SIG{slurm.checkpoint_signal.removeprefix('SIG')}"]
+    wait_s = max(1.0, slurm.signal_s - _LAST_S - manifest.options.terminate_s)
+    signal.signal(signal.SIGUSR1, lambda *_: engine.checkpoint(number, wait_s))
+    engine.run()
+    record = journal.records[run.run_id]
+    if run.run_id in engine.checkpointed:
+        return _requeue(run, restarts, slurm.requeues)
+    return 0 if record.state is RunState.SUCCEEDED else record.code or 1
+
+
+def _provenance(launch_id: str) -> Provenance:
+    found = Provenance.of_this_process(launch_id)
+    return dataclasses.replace(found, facts={**found.facts, "job": own_job()})
+
+
+def own_job() -> str:
+    """This job's id as squeue has it: ``12``, or ``12_3`` for an element of an array."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _requeue(run: PreparedRun, restarts: int, most: int) -> int:
+    """Put this job back into the queue; Slurm ends it then, with whatever it is doing."""
+    told: dict[str, Any] = read_json(run.folder / EXIT_FILE) or {}
+    words = f"reached its time limit {restarts + 1} times; it was requeued {restarts} times"
+    if restarts < most:
+        write_json(run.folder / EXIT_FILE, {**told, "requeued": True})
+        try:
+            slurm_commands.requeue(os.environ["SLURM_JOB_ID"])
+        except SweepError as error:
+            words = f"reached its time limit, and {error}"
+        else:
+            signal.pause()
+    write_json(run.folder / EXIT_FILE, {**told, "state": str(RunState.TIMEOUT), "cause": words})
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,219 @@
+"""Sweeps on Slurm: hand the runs over, follow them, end them; from any shell, before or after the launcher died."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou.experiments import slurm_commands
+from kourou.experiments.dry_run import remembered
+from kourou.experiments.engine import EngineOptions
+from kourou.experiments.failures import SweepError
+from kourou.experiments.journal import Journal, SweepLock, declare
+from kourou.experiments.launching import (
+    SOURCE_FILE,
+    Rerun,
+    SweepOutcome,
+    is_to_run,
+    new_launch_id,
+    open_sweep,
+    to_run,
+)
+from kourou.experiments.leftovers import bury
+from kourou.experiments.prepared import PreparedRun, prepare
+from kourou.experiments.requests import take_requests
+from kourou.experiments.run_folder import EXIT_FILE, write_json
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.runs import RunSpec, check_runs
+from kourou.experiments.signals import told_of_signals
+from kourou.experiments.slurm_job import Manifest
+from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm_script import Submission, submissions
+from kourou.experiments.slurm_watch import SlurmWatch, handed_over
+
+__all__ = ["plan_slurm_sweep", "run_slurm_sweep"]
+
+_JOBS = "jobs"  # folder of scripts, manifests and jobs' output, in the sweep's folder
+
+
+def run_slurm_sweep(
+    runs: Sequence[RunSpec],
+    folder: str | os.PathLike[str],
+    *,
+    slurm: SlurmOptions | None = None,
+    options: EngineOptions | None = None,
+    rerun: Rerun = "lost",
+    wait: bool = True,
+    on_change: Callable[[RunRecord], None] | None = None,
+    source: dict[str, Any] | None = None,
+) -> SweepOutcome:
+    """Hand all runs that have not finished to Slurm, and follow them.
+
+    What Slurm has from an earlier launch is followed too, and not submitted again. Ctrl-C ends the following only:
+    the jobs go on, and the same call, or ``kourou sweep status``, finds them again.
+
+    Args:
+        runs: all runs of the sweep.
+        folder: the sweep's folder, which all nodes see under the same path.
+        slurm: what the jobs ask for.
+        options: retries and limits within a job.
+        rerun: what is run again.
+        wait: whether to follow the jobs until the last has ended.
+        on_change: called with the record of every run that changes.
+        source: what the runs were made from, kept in ``sweep.json``.
+
+    Raises:
+        PlanError: a function cannot be pickled; nothing was submitted.
+        SweepBusy: another process runs this sweep.
+        SweepError: Slurm cannot be asked. A submission that it refuses is that run's failure, and raises nothing.
+    """
+    prepared = prepare(check_runs(runs))
+    top = open_sweep(folder)
+    with SweepLock(top):
+        journal = Journal(top)
+        try:
+            bury(top, journal)
+            declare(journal, [run.declaration() for run in prepared])
+            launch = _Launch(top, journal, slurm or SlurmOptions(), options or EngineOptions(), on_change)
+            launch.watch.look()
+            chosen = to_run(journal, prepared, rerun)
+            journal.commit()
+            if source is not None:
+                write_json(top / SOURCE_FILE, source)
+            launch.submit(chosen)
+            stopped = launch.follow() if wait else "detached"
+            records = tuple(journal.records[run.run_id] for run in prepared)
+        finally:
+            journal.close()
+    return SweepOutcome(folder=top, records=records, stopped=stopped)
+
+
+def plan_slurm_sweep(
+    runs: Sequence[RunSpec],
+    folder: str | os.PathLike[str],
+    *,
+    slurm: SlurmOptions | None = None,
+    rerun: Rerun = "lost",
+) -> list[Submission]:
+    """What :func:`run_slurm_sweep` would hand over, with the same arguments.
+
+    Nothing is written, and Slurm is asked for its MaxArraySize at most.
+    """
+    top = Path(folder).absolute()
+    known = remembered(top)
+    chosen = []
+    for run in prepare(check_runs(runs)):
+        record = known.get(run.run_id)
+        if is_to_run(record.state if record else RunState.PENDING, rerun):
+            chosen.append(run)
+    return _submissions(chosen, top, "LAUNCH", slurm or SlurmOptions())
+
+
+def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[Submission]:
+    largest = 1
+    if slurm.array and slurm.template is None:
+        largest = slurm.max_array_size or slurm_commands.max_array_size()
+    return submissions(chosen, top.name, top / _JOBS / f"{launch_id}.pkl", slurm, largest_array=largest)
+
+
+class _Launch:
+    """One launcher's work."""
+
+    def __init__(
+        self,
+        top: Path,
+        journal: Journal,
+        slurm: SlurmOptions,
+        options: EngineOptions,
+        on_change: Callable[[RunRecord], None] | None,
+    ) -> None:
+        self._top = top
+        self._journal = journal
+        self._slurm = slurm
+        self._options = options
+        self._on_change = on_change or (lambda _: None)
+        self.watch = SlurmWatch(journal)
+
+    def submit(self, chosen: Sequence[PreparedRun]) -> None:
+        """Hand runs over. Each submission is in the journal before the next one is made."""
+        if not chosen:
+            return
+        launch_id = new_launch_id(self._top)
+        folder = self._slurm.workdir or self._top / _JOBS
+        for place in (folder, self._top / _JOBS):
+            place.mkdir(parents=True, exist_ok=True)
+        self._journal.launch(launch_id, backend="slurm")
+        records = self._journal.records
+        Manifest(
+            folder=self._top,
+            runs=tuple(chosen),
+            attempts=tuple(records[run.run_id].attempt + 1 for run in chosen),
+            options=self._options,
+            slurm=self._slurm,
+            path=tuple(str(Path(path).absolute()) for path in sys.path),
+        ).save(self._top / _JOBS / f"{launch_id}.pkl")
+        for submission in _submissions(chosen, self._top, launch_id, self._slurm):
+            self._submit(submission)
+            self._journal.commit()
+            time.sleep(self._slurm.pause_s)
+        self._write_scancel(folder)
+
+    def _submit(self, submission: Submission) -> None:
+        submission.script.write_text(submission.text, encoding="utf-8")
+        for run in submission.runs:
+            (run.folder / EXIT_FILE).unlink(missing_ok=True)  # it tells of an earlier attempt
+        try:
+            job = slurm_commands.submit(submission.arguments)
+        except SweepError as error:
+            for run in submission.runs:
+                self._tell("ended", run.run_id, state=str(RunState.FAILED), cause=str(error))
+            return
+        for place, run in enumerate(submission.runs):
+            attempt = self._journal.records[run.run_id].attempt + 1
+            self._tell("submitted", run.run_id, attempt=attempt, job=submission.job_of(job, place))
+
+    def _write_scancel(self, folder: Path) -> None:
+        """As Sample Factory does; ``kourou sweep cancel`` knows of later jobs, too."""
+        jobs = sorted({record.job.partition("_")[0] for record in handed_over(list(self._journal.records.values()))})
+        if jobs:
+            script = folder / "scancel.sh"
+            script.write_text(f"#!/bin/sh\nscancel {' '.join(jobs)}\n", encoding="utf-8")
+            script.chmod(0o755)
+
+    def follow(self) -> str:
+        """Look again and again until Slurm has nothing of the sweep any more; "interrupted" after Ctrl-C."""
+        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        with told_of_signals(signals.put):
+            while handed_over(list(self._journal.records.values())):
+                with contextlib.suppress(queue.Empty):
+                    signals.get(timeout=self._slurm.poll_s)
+                    return "interrupted"
+                for record in self.watch.look():
+                    self._on_change(record)
+                self._answer()
+                if self._options.fail_fast and any(r.state.failed for r in self._journal.records.values()):
+                    self.cancel([record.run_id for record in handed_over(list(self._journal.records.values()))])
+                    return "fail-fast"
+        return ""
+
+    def _answer(self) -> None:
+        for request in take_requests(self._top):
+            watched = [record.run_id for record in handed_over(list(self._journal.records.values()))]
+            if request.kind in {"cancel", "stop"}:
+                self.cancel([run for run in watched if request.runs is None or run in request.runs])
+
+    def cancel(self, run_ids: Sequence[str]) -> None:
+        """Cancel the jobs of runs."""
+        slurm_commands.cancel_jobs([self._journal.records[run_id].job for run_id in run_ids])
+        for run_id in run_ids:
+            self._tell("ended", run_id, state=str(RunState.CANCELLED), cause="cancelled")
+        self._journal.commit()
+
+    def _tell(self, kind: str, run_id: str, **data: Any) -> None:
+        self._on_change(self._journal.tell(kind, run_id, **data))

@@ -1,0 +1,126 @@
+"""What has become of the runs that were handed to Slurm: from their folders, the queue, and Slurm's memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou.experiments import slurm_commands
+from kourou.experiments.failures import SweepBusy
+from kourou.experiments.journal import Journal, SweepLock
+from kourou.experiments.results import RUN_FILE
+from kourou.experiments.run_folder import EXIT_FILE, read_json
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.slurm_commands import JobState
+
+__all__ = ["SlurmWatch", "handed_over", "refresh"]
+
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED", "CONFIGURING", "SPECIAL_EXIT"}
+_GONE_S = 15.0  # a job may leave the queue before its last file is seen on a network's file system
+_ENDS = {
+    "TIMEOUT": (RunState.TIMEOUT, "reached the job's time limit"),
+    "DEADLINE": (RunState.TIMEOUT, "reached the job's deadline"),
+    "CANCELLED": (RunState.CANCELLED, "its job was cancelled"),
+    "PREEMPTED": (RunState.LOST, "its job was preempted"),
+    "NODE_FAIL": (RunState.LOST, "its node failed"),
+    "BOOT_FAIL": (RunState.LOST, "its node did not boot"),
+    "OUT_OF_MEMORY": (RunState.FAILED, "took more memory than its job has"),
+    "FAILED": (RunState.FAILED, "its job failed before it began or could tell; see the job's output"),
+    "COMPLETED": (RunState.LOST, "its job ended without a word; does the template run $CMD?"),
+}
+
+
+def handed_over(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Those that Slurm has."""
+    return [r for r in records if r.job and r.state in {RunState.QUEUED, RunState.RUNNING}]
+
+
+def refresh(folder: Path) -> None:
+    """Ask Slurm about a sweep that nobody follows, and write down what it says. If somebody follows it, do nothing.
+
+    Raises:
+        SweepError: Slurm cannot be asked.
+    """
+    try:
+        lock = SweepLock(folder)
+    except SweepBusy:
+        return
+    with lock:
+        journal = Journal(folder)
+        try:
+            SlurmWatch(journal).look()
+        finally:
+            journal.close()
+
+
+class SlurmWatch:
+    """Brings a journal up to date.
+
+    Args:
+        journal: of the sweep, whose lock the caller holds.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._missing: dict[str, float] = {}  # run → monotonic time since which its job is nowhere to be seen
+
+    def look(self) -> list[RunRecord]:
+        """Look once; the records that changed, which are committed.
+
+        Raises:
+            SweepError: Slurm cannot be asked.
+        """
+        watched = handed_over(list(self._journal.records.values()))
+        if not watched:
+            return []
+        jobs = slurm_commands.queued_jobs()  # before the folders: what left the queue has told its end by then
+        changed = [record for record in (self._update(record, jobs) for record in watched) if record is not None]
+        self._journal.commit()
+        return changed
+
+    def _update(self, record: RunRecord, jobs: dict[str, JobState]) -> RunRecord | None:
+        folder = Path(record.folder)
+        end = read_json(folder / EXIT_FILE)
+        if end is not None and not end.get("requeued") and end.get("state") != "INTERRUPTED":
+            return self._ended(record, end)
+        job = jobs.get(record.job)
+        if job is None:
+            return self._gone(record, folder, end)
+        self._missing.pop(record.run_id, None)
+        if job.state in _WAITING:
+            if job.reason == "BeginTime" and record.state is RunState.RUNNING:
+                slurm_commands.release(record.job)
+            if record.state is RunState.RUNNING:  # it was requeued
+                return self._journal.tell("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)
+        elif record.state is RunState.QUEUED and job.state == "RUNNING":
+            told = read_json(folder / RUN_FILE) or {}
+            host = str(told.get("host", "")) if told.get("job") == record.job else ""
+            if host:  # else it has not begun to run yet
+                return self._journal.tell("running", record.run_id, host=host, started_at=told["started_at"])
+        return None
+
+    def _gone(self, record: RunRecord, folder: Path, end: dict[str, Any] | None) -> RunRecord | None:
+        """Its job is not in the queue, and the run did not say how it ended."""
+        told = read_json(folder / RUN_FILE) or {}
+        started = told.get("started_at", 0.0)
+        if told.get("job") and told["job"] != record.job and started > (record.started_at or 0.0):
+            # A template has submitted itself again.
+            return self._journal.tell("submitted", record.run_id, attempt=told["attempt"], job=told["job"])
+        since = self._missing.setdefault(record.run_id, time.monotonic())
+        final = slurm_commands.final_state(record.job)
+        state = final.state if final is not None else ""
+        if end is not None and state not in _ENDS:
+            return self._ended(record, end)
+        if state in _ENDS and (state not in {"COMPLETED", "FAILED"} or time.monotonic() - since > _GONE_S / 5):
+            ended, words = _ENDS[state]
+            return self._journal.tell("ended", record.run_id, state=str(ended), cause=words)
+        if time.monotonic() - since > _GONE_S:
+            words = f"its job {record.job} is gone, and Slurm does not know what became of it"
+            return self._journal.tell("ended", record.run_id, state=str(RunState.LOST), cause=words)
+        return None
+
+    def _ended(self, record: RunRecord, end: dict[str, Any]) -> RunRecord:
+        known = ("state", "cause", "code", "signal", "last_lines", "host", "started_at", "ended_at", "attempt")
+        return self._journal.tell("ended", record.run_id, **{name: end[name] for name in known if name in end})

@@ -1,0 +1,134 @@
+"""Handing runs to any program that takes a command line, such as NVIDIA's ``ngc batch run``.
+
+A template is that program's command line, with ``{{ name }}`` and ``{{ experiment_cmd }}`` in it. It is read as a shell
+reads it, quotes and continued lines included, before anything is put in; so whatever a value holds stays one argument,
+and no shell is involved here. The run's command is quoted for the shell that will execute it there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.experiments.dry_run import remembered
+from kourou.experiments.journal import Journal, SweepLock, declare
+from kourou.experiments.launching import SOURCE_FILE, Rerun, SweepOutcome, is_to_run, new_launch_id, open_sweep
+from kourou.experiments.results import run_record
+from kourou.experiments.run_folder import write_json
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.runs import RunSpec, check_runs
+
+__all__ = ["fill_template", "plan_template_sweep", "run_template_sweep"]
+
+_TIMEOUT_S = 300.0
+_PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+def fill_template(template: str, run: RunSpec) -> list[str]:
+    """The arguments that hand one run over.
+
+    Raises:
+        PlanError: the template is no command line, has no place for the command, or one that nothing is known for;
+            or the run is no command.
+    """
+    if run.command is None:
+        raise errors.PlanError(f"run {run.name} is no command, and a template hands over nothing else")
+    environment = [f"{name}={value}" for name, value in run.env.items()]
+    values = {
+        "name": run.name,
+        "experiment_cmd": shlex.join([*(["env", *environment] if environment else []), *run.command]),
+    }
+    unknown = sorted(set(_PLACE.findall(template)) - set(values))
+    if unknown or "experiment_cmd" not in _PLACE.findall(template):
+        raise errors.PlanError(
+            "a template has the place {{ experiment_cmd }}, and may have {{ name }}; "
+            + (f"there is {{{{ {unknown[0]} }}}}" if unknown else "it has no {{ experiment_cmd }}")
+        )
+    # Spaces within a place would divide it.
+    compact = _PLACE.sub(lambda found: f"{{{{{found[1]}}}}}", template)
+    try:
+        words = shlex.split(compact)
+    except ValueError as error:
+        raise errors.PlanError(f"the template is no command line: {error}") from error
+    return [_PLACE.sub(lambda found: values[found[1]], word) for word in words]
+
+
+def plan_template_sweep(
+    runs: Sequence[RunSpec], folder: str | os.PathLike[str], template: str, *, rerun: Rerun = "lost"
+) -> list[tuple[RunSpec, list[str]]]:
+    """What :func:`run_template_sweep` would call, run by run; nothing is written."""
+    known = remembered(Path(folder).absolute())
+    states = {run_id: record.state for run_id, record in known.items()}
+    listed = [(run, fill_template(template, run)) for run in check_runs(runs)]
+    return [(run, words) for run, words in listed if is_to_run(states.get(run.run_id, RunState.PENDING), rerun)]
+
+
+def run_template_sweep(
+    runs: Sequence[RunSpec],
+    folder: str | os.PathLike[str],
+    template: str,
+    *,
+    rerun: Rerun = "lost",
+    pause_s: float = 0.0,
+    on_change: Callable[[RunRecord], None] | None = None,
+    source: dict[str, Any] | None = None,
+) -> SweepOutcome:
+    """Hand each run over, once, one after the other. What became of it there, only that system knows.
+
+    A run that was handed over is QUEUED; one that was refused FAILED, with what the program said.
+
+    Raises:
+        PlanError: the template has a mistake; nothing was handed over.
+        SweepBusy: another process runs this sweep.
+    """
+    specs = check_runs(runs)
+    for run in specs:
+        fill_template(template, run)
+    top = open_sweep(folder)
+    tell = on_change or (lambda _: None)
+    with SweepLock(top):
+        journal = Journal(top)
+        try:
+            journal.launch(new_launch_id(top), backend="template")
+            declare(
+                journal,
+                [{"run_id": r.run_id, "folder": str(Path(r.folder).absolute()), **run_record(r)} for r in specs],
+            )
+            if source is not None:
+                write_json(top / SOURCE_FILE, source)
+            for run in specs:
+                if is_to_run(journal.records[run.run_id].state, rerun):
+                    tell(_hand_over(journal, run, fill_template(template, run)))
+                    journal.commit()
+                    time.sleep(pause_s)
+            journal.commit()
+            records = tuple(journal.records[run.run_id] for run in specs)
+        finally:
+            journal.close()
+    return SweepOutcome(folder=top, records=records, stopped="detached")
+
+
+def _declaration(run: RunSpec) -> dict[str, Any]:
+    return {"run_id": run.run_id, "folder": str(Path(run.folder).absolute()), **run_record(run)}
+
+
+def _hand_over(journal: Journal, run: RunSpec, words: list[str]) -> RunRecord:
+    record = journal.tell("submitted", run.run_id, attempt=journal.records[run.run_id].attempt + 1)
+    try:
+        done = subprocess.run(
+            words, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return journal.tell("ended", run.run_id, state="FAILED", cause=f"{words[0]} could not be called: {error}")
+    if done.returncode:
+        said = tuple((done.stdout + done.stderr).splitlines()[-50:])
+        cause = f"{words[0]} exited with {done.returncode}"
+        return journal.tell("ended", run.run_id, state="FAILED", code=done.returncode, cause=cause, last_lines=said)
+    return record
