@@ -46,7 +46,8 @@ def test_argparse_refuses_what_is_no_number(words: list[str]) -> None:
 
 
 def test_tyro_takes_the_dataclass_with_and_without_flags() -> None:
-    tyro = pytest.importorskip("tyro")
+    import tyro
+
     assert tyro.cli(Launcher, args=[]) == Launcher()
     words = ["--hostnames", "a", "b", "--workers-per-host", "2", "--backend", "gloo", "--env-file", "x"]
     assert tyro.cli(Launcher, args=words) == Launcher(["a", "b"], 2, backend="gloo", env_file="x")
@@ -62,7 +63,6 @@ def with_accelerate() -> tuple[int, int, list[int]]:
 
 
 def test_accelerate_finds_the_other_ranks(gloo2: Launcher) -> None:
-    pytest.importorskip("accelerate")
     gloo2.extra_env_vars = {"ACCELERATE_USE_CPU": "true"}
     assert gloo2.run(with_accelerate).results["localhost"] == [(0, 2, [0, 1]), (1, 2, [0, 1])]
 
@@ -81,7 +81,6 @@ def with_lightning() -> tuple[int, int, float]:
 
 
 def test_lightning_finds_the_other_ranks(gloo2: Launcher) -> None:
-    pytest.importorskip("lightning")
     gloo2.backend = None
     assert gloo2.run(with_lightning).results["localhost"] == [(0, 2, 1.0), (1, 2, 1.0)]
 
