@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 from kourou.replay.blocks import BlockStore
-from kourou.replay.rows import populate
 
 __all__ = ["Provisioner"]
 
@@ -54,7 +53,6 @@ class Provisioner:
                 end = min(self._wanted[store], store.capacity)
             start = max(self._ready.get(store, 0), store.top)
             piece = min(end, start + max(1, _PIECE_BYTES // store.block_bytes))
-            for array in store.arrays:
-                populate(array, start * store.length, piece * store.length)
+            store.reserve(start, piece)
             with self._news:
                 self._ready[store] = piece if piece < end else max(piece, self._wanted[store])
