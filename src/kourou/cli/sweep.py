@@ -55,7 +55,7 @@ def run(  # noqa: PLR0913 - the knobs of a launch
     json: Json = False,
     backend: Annotated[str, typer.Option(help="processes, slurm or template.")] = "processes",
     parallel: Annotated[
-        Optional[int], typer.Option("--parallel", "-j", min=1, help="Runs at once; by default one a CPU.")
+        Optional[int], typer.Option("--parallel", "-j", min=1, help="Runs at once; here by default one a CPU.")
     ] = None,
     gpus: Annotated[
         Optional[int], typer.Option(min=1, help="GPUs to use; by default all.", rich_help_panel=_HERE)
@@ -65,6 +65,31 @@ def run(  # noqa: PLR0913 - the knobs of a launch
     ] = None,
     gpus_per_run: Annotated[Optional[int], typer.Option(min=1, help="Or GPUs that each run has for itself.")] = None,
     cpus_per_run: Annotated[Optional[int], typer.Option(min=1, help="CPUs that each run has for itself.")] = None,
+    template: Annotated[
+        Optional[Path],
+        typer.Option(help="slurm: a script around $CMD. template: a command line."),
+    ] = None,
+    partition: Annotated[Optional[str], typer.Option(rich_help_panel=_ON_SLURM)] = None,
+    time: Annotated[Optional[str], typer.Option(help="Time limit of a job.", rich_help_panel=_ON_SLURM)] = None,
+    mem: Annotated[Optional[str], typer.Option(help="Memory of a job.", rich_help_panel=_ON_SLURM)] = None,
+    account: Annotated[Optional[str], typer.Option(rich_help_panel=_ON_SLURM)] = None,
+    qos: Annotated[Optional[str], typer.Option(rich_help_panel=_ON_SLURM)] = None,
+    constraint: Annotated[Optional[str], typer.Option(rich_help_panel=_ON_SLURM)] = None,
+    sbatch_arg: Annotated[
+        Optional[list[str]], typer.Option(help="A further argument of sbatch.", rich_help_panel=_ON_SLURM)
+    ] = None,
+    line: Annotated[
+        Optional[list[str]], typer.Option(help="A line of shell before each run.", rich_help_panel=_ON_SLURM)
+    ] = None,
+    array: Annotated[
+        bool, typer.Option("--array/--no-array", help="One array, or a job a run.", rich_help_panel=_ON_SLURM)
+    ] = True,
+    requeues: Annotated[
+        int, typer.Option(min=0, help="Times that a job goes on after its time limit.", rich_help_panel=_ON_SLURM)
+    ] = 3,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Submit, and wait for nothing.", rich_help_panel=_ON_SLURM)
+    ] = False,
 ) -> None:
     """Run all that has not finished, and wait.
 
@@ -90,6 +115,18 @@ def run(  # noqa: PLR0913 - the knobs of a launch
             runs_per_gpu=runs_per_gpu,
             gpus_per_run=gpus_per_run,
             cpus_per_run=cpus_per_run,
+            template=template,
+            partition=partition,
+            time=time,
+            mem=mem,
+            account=account,
+            qos=qos,
+            constraint=constraint,
+            sbatch_args=tuple(sbatch_arg or ()),
+            lines=tuple(line or ()),
+            array=array,
+            requeues=requeues,
+            detach=detach,
         ),
         dry_run=dry_run,
         as_json=json,

@@ -10,6 +10,7 @@ from kourou.experiments.journal import Journal, SweepLock
 from kourou.experiments.looking import choose_runs, find_sweep, look
 from kourou.experiments.requests import ask
 from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.slurm_commands import cancel_jobs
 
 __all__ = ["cancel_runs", "retry_runs"]
 
@@ -28,12 +29,14 @@ def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
     with SweepLock(top):
         journal = Journal(top)
         try:
+            cancel_jobs([record.job for record in chosen if record.job])
             for record in chosen:
-                journal.tell("ended", record.run_id, state=str(RunState.CANCELLED), cause="cancelled before it began")
+                words = "cancelled" if record.job else "cancelled before it began"
+                journal.tell("ended", record.run_id, state=str(RunState.CANCELLED), cause=words)
             journal.commit()
         finally:
             journal.close()
-    tell(f"cancelled {_named(chosen)}; nobody was running the sweep")
+    tell(f"cancelled {_named(chosen)}")
 
 
 def retry_runs(folder: Path, wanted: Sequence[str]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.live import Live
@@ -15,11 +18,20 @@ from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.dry_run import plan_sweep, remembered
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.launching import Rerun, SweepOutcome, run_sweep
-from kourou.experiments.reporting import LineReporter, planned_as_json, planned_as_text, summary
+from kourou.experiments.reporting import (
+    LineReporter,
+    planned_as_json,
+    planned_as_text,
+    submissions_as_text,
+    summary,
+)
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_records import RunRecord
 from kourou.experiments.slots import Share
+from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
+from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.sources import Changes, LoadedSweep, load_source
+from kourou.experiments.templates import plan_template_sweep, run_template_sweep
 
 __all__ = ["SweepWish", "launch_sweep"]
 
@@ -43,6 +55,18 @@ class SweepWish:
     runs_per_gpu: int | None
     gpus_per_run: int | None
     cpus_per_run: int | None
+    template: Path | None
+    partition: str | None
+    time: str | None
+    mem: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    sbatch_args: tuple[str, ...]
+    lines: tuple[str, ...]
+    array: bool
+    requeues: int
+    detach: bool
 
     @property
     def changes(self) -> Changes:
@@ -61,6 +85,37 @@ class SweepWish:
         )
 
     @property
+    def slurm(self) -> SlurmOptions:
+        """What jobs ask for."""
+        return SlurmOptions(
+            partition=self.partition,
+            time=self.time,
+            mem=self.mem,
+            account=self.account,
+            qos=self.qos,
+            constraint=self.constraint,
+            cpus=self.cpus_per_run,
+            gpus=self.gpus_per_run or 0,
+            extra=self.sbatch_args,
+            lines=self.lines,
+            at_once=self.parallel,
+            array=self.array,
+            template=self.template,
+            requeues=self.requeues,
+        )
+
+    @property
+    def command_template(self) -> str:
+        """The command line that hands a run over.
+
+        Raises:
+            PlanError: there is none.
+        """
+        if self.template is None or not self.template.is_file():
+            raise errors.PlanError(f"--backend template needs --template FILE, got {self.template}")
+        return self.template.read_text(encoding="utf-8")
+
+    @property
     def options(self) -> EngineOptions:
         """How runs are treated."""
         return EngineOptions(
@@ -77,24 +132,73 @@ def launch_sweep(wish: SweepWish, *, dry_run: bool, as_json: bool) -> None:
     except FileNotFoundError as error:
         raise errors.PlanError(str(error)) from None
     rerun: Rerun = wish.rerun  # type: ignore[assignment] # checked where it is used
+    if wish.backend not in _BACKENDS:
+        raise errors.PlanError(f"--backend is one of {', '.join(_BACKENDS)}, got {wish.backend!r}")
     if dry_run:
-        planned = plan_sweep(loaded.runs, loaded.folder, share=wish.share, rerun=rerun)
+        planned, text = _planned(wish, loaded, rerun)
         if as_json:
-            print_json(planned_as_json(planned))
+            print_json(planned)
         else:
-            print_text(planned_as_text(planned))
+            print_text(text)
         return
     with _shown(loaded, live=console().is_terminal and not as_json, parallel=wish.parallel) as on_change:
-        outcome = run_sweep(
-            loaded.runs,
-            loaded.folder,
-            share=wish.share,
-            options=wish.options,
-            rerun=rerun,
-            on_change=on_change,
-            source=loaded.source,
-        )
+        outcome = _BACKENDS[wish.backend](wish, loaded, rerun, on_change)
     finish(outcome, as_json=as_json)
+
+
+def _planned(wish: SweepWish, loaded: LoadedSweep, rerun: Rerun) -> tuple[Any, str]:
+    """What would be done, as JSON holds it and for people."""
+    if wish.backend == "slurm":
+        handed = plan_slurm_sweep(loaded.runs, loaded.folder, slurm=wish.slurm, rerun=rerun)
+        as_json = [
+            {"script": str(s.script), "text": s.text, "sbatch": s.arguments, "runs": [r.name for r in s.runs]}
+            for s in handed
+        ]
+        return as_json, submissions_as_text(handed)
+    if wish.backend == "template":
+        calls = plan_template_sweep(loaded.runs, loaded.folder, wish.command_template, rerun=rerun)
+        as_json = [{"name": run.name, "argv": words} for run, words in calls]
+        return as_json, "\n".join(shlex.join(words) for _, words in calls)
+    planned = plan_sweep(loaded.runs, loaded.folder, share=wish.share, rerun=rerun)
+    return planned_as_json(planned), planned_as_text(planned)
+
+
+def _here(wish: SweepWish, loaded: LoadedSweep, rerun: Rerun, on_change: Callable[[RunRecord], None]) -> SweepOutcome:
+    return run_sweep(
+        loaded.runs,
+        loaded.folder,
+        share=wish.share,
+        options=wish.options,
+        rerun=rerun,
+        on_change=on_change,
+        source=loaded.source,
+    )
+
+
+def _on_slurm(
+    wish: SweepWish, loaded: LoadedSweep, rerun: Rerun, on_change: Callable[[RunRecord], None]
+) -> SweepOutcome:
+    return run_slurm_sweep(
+        loaded.runs,
+        loaded.folder,
+        slurm=wish.slurm,
+        options=wish.options,
+        rerun=rerun,
+        wait=not wish.detach,
+        on_change=on_change,
+        source=loaded.source,
+    )
+
+
+def _by_template(
+    wish: SweepWish, loaded: LoadedSweep, rerun: Rerun, on_change: Callable[[RunRecord], None]
+) -> SweepOutcome:
+    return run_template_sweep(
+        loaded.runs, loaded.folder, wish.command_template, rerun=rerun, on_change=on_change, source=loaded.source
+    )
+
+
+_BACKENDS = {"processes": _here, "slurm": _on_slurm, "template": _by_template}
 
 
 def finish(outcome: SweepOutcome, *, as_json: bool) -> None:

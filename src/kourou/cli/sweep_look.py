@@ -13,9 +13,11 @@ from rich.live import Live
 
 from kourou.cli.output import console, print_json, tell
 from kourou.cli.sweep_table import sweep_table
-from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep, look
+from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep
+from kourou.experiments.looking import look as read_sweep
 from kourou.experiments.progress import progress_of
 from kourou.experiments.run_folder import STDERR_FILE, STDOUT_FILE
+from kourou.experiments.slurm_watch import refresh
 
 __all__ = ["show_sweep", "show_sweep_logs"]
 
@@ -64,6 +66,15 @@ def show_sweep_logs(folder: Path, wanted: Sequence[str], *, follow: bool, lines:
         if not found.going_on or all(record.state.ended for record in choose_runs(found.records, wanted)):
             return
         time.sleep(_PAUSE_S)
+
+
+def look(folder: Path) -> FoundSweep:
+    """What the journal says, once Slurm was asked about what it has and nobody follows."""
+    found = read_sweep(folder)
+    if found.going_on and not found.launcher:
+        refresh(folder)
+        found = read_sweep(folder)
+    return found
 
 
 @dataclasses.dataclass

@@ -93,9 +93,12 @@ def requeue(job: str) -> None:
 
 
 def release(job: str) -> None:
-    """Let a requeued job begin now, and not two minutes later; a cluster that does not allow it is left alone."""
+    """Let a requeued job begin soon, and not two minutes later; a cluster that does not allow it is left alone.
+
+    Not at once: in the second in which it was requeued, a node takes the job's credential for revoked.
+    """
     try:
-        _call(["scontrol", "update", f"JobId={job}", "StartTime=now"])
+        _call(["scontrol", "update", f"JobId={job}", "StartTime=now+3"])
     except SweepError:
         return
 

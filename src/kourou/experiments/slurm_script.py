@@ -95,5 +95,6 @@ def _single(run: PreparedRun, place: int, name: str, manifest: Path, options: Sl
 
 
 def _script(options: SlurmOptions, command: str) -> str:
-    # exec: Slurm's signals reach what they are for, and no shell waits in between.
-    return "\n".join(["#!/bin/bash", *options.lines, f"exec {command}", ""])
+    # exec: Slurm's signals reach what they are for, and no shell waits in between. One that comes before the job is
+    # ready for it must not end it.
+    return "\n".join(["#!/bin/bash", "trap '' USR1", *options.lines, f"exec {command}", ""])

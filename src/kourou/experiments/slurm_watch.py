@@ -90,9 +90,8 @@ class SlurmWatch:
             return self._gone(record, folder, end)
         self._missing.pop(record.run_id, None)
         if job.state in _WAITING:
-            if job.reason == "BeginTime" and record.state is RunState.RUNNING:
-                slurm_commands.release(record.job)
             if record.state is RunState.RUNNING:  # it was requeued
+                slurm_commands.release(record.job)
                 return self._journal.tell("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)
         elif record.state is RunState.QUEUED and job.state == "RUNNING":
             told = read_json(folder / RUN_FILE) or {}

@@ -1,0 +1,287 @@
+"""Sweeps on a real Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments.slurm_cluster import slurm_cluster
+from experiments.sweeping import by_name, python_run, shell_run, states
+from kourou import experiments
+from kourou.experiments import RunSpec, SlurmOptions
+from kourou.experiments.journal import read_records
+from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
+from kourou.experiments.slurm_watch import refresh
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("cluster", "no_leaks")
+
+
+@pytest.fixture(scope="module")
+def slurm_conf():
+    # A short path: munged and Slurm have sockets in there.
+    with tempfile.TemporaryDirectory(prefix="kourou-slurm-") as folder, slurm_cluster(Path(folder) / "s") as config:
+        yield config
+
+
+@pytest.fixture
+def cluster(slurm_conf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+    return slurm_conf
+
+
+def slurm(**changes) -> SlurmOptions:
+    return SlurmOptions(**{"poll_s": 0.1, **changes})
+
+
+def sweep(top: Path, runs, **options):
+    given = options.pop("slurm", slurm())
+    return run_slurm_sweep(runs, top / "sweep", slurm=given, **options)
+
+
+def stdout(run: RunSpec) -> str:
+    return (Path(run.folder) / "stdout.log").read_text(encoding="utf-8")
+
+
+HOSTILE = ["a b", "q\"uo'te", "$HOME `id` \\", "ünï\N{ROCKET}", "*", ""]
+SHOW = """
+import json, os, sys
+print(json.dumps([sys.argv[1:], os.environ["CUDA_VISIBLE_DEVICES"], os.environ["ODD"], os.environ["SLURM_JOB_ID"]]))
+"""
+
+
+def test_arrays_run_everything_with_its_arguments_variables_and_gpus(tmp_path: Path) -> None:
+    runs = [
+        python_run(tmp_path, f"r {i}", SHOW, *HOSTILE, str(i), env={"ODD": f'x "{i}" $y'}, params={"i": i})
+        for i in range(20)
+    ]
+    outcome = sweep(tmp_path, runs, slurm=slurm(gpus=2, max_array_size=8, at_once=5, job_name="odd name"))
+    assert outcome.exit_code == 0
+    assert set(states(outcome).values()) == {"SUCCEEDED"}
+    for i, run in enumerate(runs):
+        words, gpus, odd, job = json.loads(stdout(run))
+        assert (words, odd) == ([*HOSTILE, str(i)], f'x "{i}" $y')
+        assert gpus in {"0,1", "2,3"}
+        told = json.loads((Path(run.folder) / "run.json").read_text())
+        assert told["job"] == outcome.records[i].job
+        assert (told["params"], told["argv"][-1]) == ({"i": i}, str(i))
+        assert job
+    # 20 runs in arrays of at most 8
+    arrays = Counter(record.job.partition("_")[0] for record in outcome.records)
+    assert sorted(arrays.values()) == [4, 8, 8]
+    # and what has finished is not submitted again
+    again = sweep(tmp_path, runs)
+    assert [record.job for record in again.records] == [record.job for record in outcome.records]
+
+
+def test_failures_keep_code_and_last_lines_and_a_job_that_dies_is_noticed(tmp_path: Path) -> None:
+    runs = [
+        shell_run(tmp_path, "bad", "echo oh no >&2; exit 7"),
+        shell_run(tmp_path, "good", "true"),
+        # ends what runs it in its job, which can tell nothing any more
+        shell_run(tmp_path, "gone", "scancel -s KILL --batch ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; sleep 30"),
+    ]
+    outcome = sweep(tmp_path, runs)
+    records = by_name(outcome)
+    assert outcome.exit_code == 1
+    assert (str(records["bad"].state), records["bad"].code, records["bad"].last_lines) == ("FAILED", 7, ("oh no",))
+    assert str(records["good"].state) == "SUCCEEDED"
+    assert str(records["gone"].state) == "FAILED"
+    assert "its job failed" in records["gone"].cause
+
+
+SAVING = """
+test -e $KOUROU_RUN_DIR/saved && echo goes on && exit 0
+trap 'touch $KOUROU_RUN_DIR/saved; exit 0' USR1
+touch $KOUROU_RUN_DIR/begun
+while true; do sleep 0.02; done
+"""
+
+
+def near_its_limit(records, folder: Path) -> None:
+    """What Slurm does some time before a job's limit; the smallest limit is a minute."""
+    if folder.joinpath("begun").exists():
+        folder.joinpath("begun").unlink()
+        subprocess.run(["scancel", "--signal=USR1", "--batch", records.job], check=True)
+
+
+def test_a_run_near_its_time_limit_saves_its_work_and_goes_on_under_the_same_id(tmp_path: Path) -> None:
+    run = shell_run(tmp_path, "long", SAVING)
+    jobs = []
+    with Follower(tmp_path, [run], slurm()) as follow:
+        until((Path(run.folder) / "begun").exists, 20, "the run to begin")
+        (record,) = read_records(tmp_path / "sweep").values()
+        jobs.append(record.job)
+        near_its_limit(record, Path(run.folder))
+        outcome = follow()
+    (record,) = outcome.records
+    assert (str(record.state), record.attempt, record.job) == ("SUCCEEDED", 2, jobs[0]), record
+    assert stdout(run) == "goes on\n"
+
+
+def test_requeues_are_bounded(tmp_path: Path) -> None:
+    run = shell_run(tmp_path, "long", SAVING)
+    with Follower(tmp_path, [run], slurm(requeues=0)) as follow:
+        until((Path(run.folder) / "begun").exists, 20, "the run to begin")
+        (record,) = read_records(tmp_path / "sweep").values()
+        near_its_limit(record, Path(run.folder))
+        outcome = follow()
+    (record,) = outcome.records
+    assert (str(record.state), record.attempt) == ("TIMEOUT", 1)
+    assert "reached its time limit" in record.cause
+
+
+class Follower:
+    """Runs a sweep in a thread, to be joined by calling what ``with`` gives."""
+
+    def __init__(self, top: Path, runs, options: SlurmOptions) -> None:
+        import concurrent.futures
+
+        self._pool = concurrent.futures.ThreadPoolExecutor(1)
+        self._future = self._pool.submit(sweep, top, runs, slurm=options)
+
+    def __enter__(self):
+        return lambda: self._future.result(40)
+
+    def __exit__(self, *exc_info):
+        self._pool.shutdown()
+
+
+TEMPLATE = """#!/bin/bash
+# a comment with $HOME and $$dollars
+export FROM_TEMPLATE="gpu $GPU cpu $CPU timeout $TIMEOUT"
+timeout 60 $CMD
+"""
+MODULE = """
+from kourou.experiments import Experiment, ParamGrid, RunDescription
+grid = ParamGrid([("seed", [1, 2]), ("note", ["it's a $HOME note"])])
+command = "sh -c 'echo \\"$FROM_TEMPLATE|$HOME|$@\\"' sh"
+RUN_DESCRIPTION = RunDescription("described", [Experiment("base", command, grid.generate_params(False))])
+"""
+
+
+def test_sample_factorys_flags_and_a_template_submit_and_another_shell_sees_the_end(tmp_path: Path) -> None:
+    (tmp_path / "described.py").write_text(MODULE)
+    (tmp_path / "template.sh").write_text(TEMPLATE)
+    command = [sys.executable, "-m", "kourou.experiments.run", "--run=described", "--backend=slurm"]
+    command += ["--slurm_gpus_per_job=1", "--slurm_cpus_per_gpu=2", "--slurm_workdir=work dir"]
+    command += ["--slurm_sbatch_template=template.sh", "--slurm_timeout=5m", "--slurm_partition=main"]
+    printed = subprocess.run(
+        [*command, "--slurm_print_only=True"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert (
+        sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__")
+        == [
+            "described.py",
+            "runs",
+            "template.sh",
+        ]
+        or not (tmp_path / "work dir").exists()
+    )
+    assert printed.count("sbatch --parsable") == 2
+    assert "a comment with $HOME and $dollars" in printed
+    # when it is submitted in truth, and its launcher has left
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    folder = tmp_path / "train_dir" / "described"
+    assert "kourou sweep status --watch" in done.stderr
+
+    def ended():
+        refresh(folder)
+        return all(record.state.ended for record in read_records(folder).values())
+
+    until(ended, 30, "the end of both jobs")
+    records = list(read_records(folder).values())
+    assert [str(record.state) for record in records] == ["SUCCEEDED"] * 2
+    line = (Path(records[1].folder) / "stdout.log").read_text().strip()
+    arguments = (
+        f"--seed=2 --note=it's a $HOME note --experiment={records[1].name} --train_dir=./train_dir/described/base_"
+    )
+    assert line == f"gpu 1 cpu 2 timeout 5m|{os.environ['HOME']}|{arguments}"
+    scancel = tmp_path / "work dir" / "scancel.sh"
+    assert scancel.read_text().splitlines()[1].split() == ["scancel", *sorted(record.job for record in records)]
+    assert scancel.stat().st_mode & stat.S_IXUSR
+
+
+def test_a_refused_submission_is_that_runs_failure_and_the_others_are_submitted(tmp_path: Path, monkeypatch) -> None:
+    # given an sbatch that refuses the second job, as one does whose user has reached a limit
+    real = subprocess.run(["which", "sbatch"], check=True, capture_output=True, text=True).stdout.strip()
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    sbatch = tools / "sbatch"
+    sbatch.write_text(
+        f"""#!/bin/sh
+echo x >> {tmp_path}/calls
+test "$(wc -l < {tmp_path}/calls)" = 2 && echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2 && exit 1
+exec {real} "$@"
+"""
+    )
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    runs = [shell_run(tmp_path, f"r{i}", "true", params={"i": i}) for i in range(3)]
+    outcome = sweep(tmp_path, runs, slurm=slurm(array=False))
+    assert states(outcome) == {"r0": "SUCCEEDED", "r1": "FAILED", "r2": "SUCCEEDED"}
+    assert "QOSMaxSubmitJobPerUserLimit" in outcome.records[1].cause
+    # and it is submitted when asked for
+    outcome = sweep(tmp_path, runs, slurm=slurm(array=False), rerun="failed")
+    assert outcome.exit_code == 0
+
+
+def test_cancel_from_another_shell_and_re_attaching(tmp_path: Path) -> None:
+    runs = [
+        shell_run(tmp_path, "long", "sleep 60"),
+        shell_run(tmp_path, "short", f"while ! test -e {tmp_path}/go; do sleep 0.05; done"),
+    ]
+    outcome = sweep(tmp_path, runs, wait=False)
+    assert states(outcome) == {"long": "QUEUED", "short": "QUEUED"}
+    assert outcome.exit_code == 0
+    command = [sys.executable, "-m", "kourou.cli", "sweep", "cancel", str(tmp_path / "sweep"), "long"]
+    subprocess.run(command, check=True, capture_output=True)
+    (tmp_path / "go").touch()
+    outcome = sweep(tmp_path, runs)
+    assert states(outcome) == {"long": "CANCELLED", "short": "SUCCEEDED"}
+    assert [record.attempt for record in outcome.records] == [1, 1]
+    until(lambda: not subprocess.run(["squeue", "-h"], check=True, capture_output=True).stdout, 15, "an empty queue")
+
+
+def test_a_function_runs_in_a_job(tmp_path: Path) -> None:
+    def train(x):
+        experiments.log(1, score=x)
+
+    run = RunSpec(name="f", folder=str(tmp_path / "runs" / "f"), function=train, params={"x": 4})
+    assert sweep(tmp_path, [run]).exit_code == 0
+    assert json.loads((Path(run.folder) / "metrics.jsonl").read_text())["score"] == 4
+
+
+def test_a_dry_run_does_nothing_and_says_what_the_launch_will_do(tmp_path: Path) -> None:
+    runs = [shell_run(tmp_path, f"r{i}", "true", params={"i": i}) for i in range(3)]
+    options = slurm(max_array_size=2, time="5", mem="100M", lines=("export LINE=1",), extra=("--comment=it is",))
+    planned = plan_slurm_sweep(runs, tmp_path / "sweep", slurm=options)
+    assert not (tmp_path / "sweep").exists()
+    outcome = sweep(tmp_path, runs, slurm=options)
+    assert outcome.exit_code == 0
+    scripts = sorted((tmp_path / "sweep" / "jobs").glob("sweep-*.sh"))
+    launch = scripts[0].name.rpartition("-")[0]
+    assert [script.read_text() for script in scripts] == [each.text.replace("LAUNCH", launch) for each in planned]
+    assert planned[1].arguments[-3:] == (
+        "--array=0-0",
+        f"--output={tmp_path}/sweep/jobs/%A_%a.out",
+        f"{tmp_path}/sweep/jobs/LAUNCH-2.sh",
+    )
+    assert {"--time=5", "--mem=100M", "--comment=it is"} <= set(planned[0].arguments)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path) -> None:
+    run = shell_run(tmp_path, "long", SAVING)
+    outcome = sweep(tmp_path, [run], slurm=slurm(time="1", signal_s=30))
+    (record,) = outcome.records
+    assert (str(record.state), record.attempt) == ("SUCCEEDED", 2)
