@@ -17,6 +17,7 @@ from kourou.cli.output import console, print_json, print_text, tell
 from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.dry_run import plan_sweep, remembered
 from kourou.experiments.engine import EngineOptions
+from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import Rerun, SweepOutcome, run_sweep
 from kourou.experiments.reporting import (
     LineReporter,
@@ -129,7 +130,7 @@ def launch_sweep(wish: SweepWish, *, dry_run: bool, as_json: bool) -> None:
     """Run a sweep, or say what would be run."""
     try:
         loaded = load_source(wish.target, wish.changes)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, DescriptionError) as error:
         raise errors.PlanError(str(error)) from None
     rerun: Rerun = wish.rerun  # type: ignore[assignment] # checked where it is used
     if wish.backend not in _BACKENDS:

@@ -22,7 +22,17 @@ from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
 
-__all__ = ["SOURCE_FILE", "Rerun", "SweepOutcome", "is_to_run", "new_launch_id", "open_sweep", "run_sweep", "to_run"]
+__all__ = [
+    "SOURCE_FILE",
+    "Rerun",
+    "SweepOutcome",
+    "check_rerun",
+    "is_to_run",
+    "new_launch_id",
+    "open_sweep",
+    "run_sweep",
+    "to_run",
+]
 
 Rerun: TypeAlias = Literal["lost", "failed", "all"]
 """What is run again beside what never ran. ``lost``: what was interrupted, or whose launcher died. ``failed``: and what
@@ -109,6 +119,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         SweepBusy: another process runs this sweep.
         SweepError: its folder cannot be used.
     """
+    check_rerun(rerun)
     specs = check_runs(runs)
     share = share or Share()
     places = make_slots(share, inventory or Inventory.of_this_process()) if slots is None else tuple(slots)
@@ -177,12 +188,21 @@ def to_run(journal: Journal, prepared: Sequence[PreparedRun], rerun: Rerun) -> l
     return chosen
 
 
+def check_rerun(rerun: str) -> None:
+    """Refuse a rule that there is not.
+
+    Raises:
+        PlanError: naming those that there are.
+    """
+    if rerun not in get_args(Rerun):
+        raise errors.PlanError(f"rerun is one of {', '.join(get_args(Rerun))}, got {rerun!r}")
+
+
 def is_to_run(state: RunState, rerun: Rerun) -> bool:
     """Whether a run in this state is run now.
 
     Raises:
         PlanError: no such rule.
     """
-    if rerun not in get_args(Rerun):
-        raise errors.PlanError(f"rerun is one of {', '.join(get_args(Rerun))}, got {rerun!r}")
+    check_rerun(rerun)
     return state is RunState.PENDING or state in _AGAIN[rerun]

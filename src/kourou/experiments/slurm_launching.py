@@ -20,6 +20,7 @@ from kourou.experiments.launching import (
     SOURCE_FILE,
     Rerun,
     SweepOutcome,
+    check_rerun,
     is_to_run,
     new_launch_id,
     open_sweep,
@@ -73,6 +74,7 @@ def run_slurm_sweep(
         SweepBusy: another process runs this sweep.
         SweepError: Slurm cannot be asked. A submission that it refuses is that run's failure, and raises nothing.
     """
+    check_rerun(rerun)
     prepared = prepare(check_runs(runs))
     top = open_sweep(folder)
     with SweepLock(top):

@@ -19,7 +19,15 @@ from typing import Any
 from kourou import errors
 from kourou.experiments.dry_run import remembered
 from kourou.experiments.journal import Journal, SweepLock, declare
-from kourou.experiments.launching import SOURCE_FILE, Rerun, SweepOutcome, is_to_run, new_launch_id, open_sweep
+from kourou.experiments.launching import (
+    SOURCE_FILE,
+    Rerun,
+    SweepOutcome,
+    check_rerun,
+    is_to_run,
+    new_launch_id,
+    open_sweep,
+)
 from kourou.experiments.results import run_record
 from kourou.experiments.run_folder import write_json
 from kourou.experiments.run_records import RunRecord, RunState
@@ -28,6 +36,7 @@ from kourou.experiments.runs import RunSpec, check_runs
 __all__ = ["fill_template", "plan_template_sweep", "run_template_sweep"]
 
 _TIMEOUT_S = 300.0
+_CONTINUED = re.compile(r"\\\r?\n")  # which shlex, unlike a shell, does not join
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
@@ -52,7 +61,7 @@ def fill_template(template: str, run: RunSpec) -> list[str]:
             + (f"there is {{{{ {unknown[0]} }}}}" if unknown else "it has no {{ experiment_cmd }}")
         )
     # Spaces within a place would divide it.
-    compact = _PLACE.sub(lambda found: f"{{{{{found[1]}}}}}", template)
+    compact = _PLACE.sub(lambda found: f"{{{{{found[1]}}}}}", _CONTINUED.sub("", template))
     try:
         words = shlex.split(compact)
     except ValueError as error:
@@ -88,6 +97,7 @@ def run_template_sweep(
         PlanError: the template has a mistake; nothing was handed over.
         SweepBusy: another process runs this sweep.
     """
+    check_rerun(rerun)
     specs = check_runs(runs)
     for run in specs:
         fill_template(template, run)

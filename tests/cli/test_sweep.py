@@ -1,0 +1,171 @@
+"""``kourou sweep``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cli.commands import START_S, kourou, start
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SWEEP = """
+name: small
+train_dir: out
+experiments:
+  - name: base
+    command: [sh, -c, %s, sh]
+    params: {grid: {x: [1, 2, 3]}}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write(script: str) -> None:
+    Path("sweep.yaml").write_text(SWEEP % json.dumps(script))
+
+
+LOGGING = """echo "said $1"
+echo '{"step": 1, "time": 1, "score": 1}' > $KOUROU_RUN_DIR/metrics.jsonl
+echo '{"step": 2, "time": 2, "score": 3}' >> $KOUROU_RUN_DIR/metrics.jsonl"""
+
+
+def test_run_status_logs_results_and_plot(here: Path) -> None:
+    write(LOGGING)
+    outcome = kourou("sweep", "run", "sweep.yaml", "-j", "2", "--json")
+    assert outcome.code == 0
+    assert outcome.json["states"] == {"SUCCEEDED": 3}
+    assert "[3/3]" in outcome.err
+    assert "small: 3 succeeded" in outcome.err
+    # when looked at from the folder above, without saying which sweep
+    outcome = kourou("sweep", "status", "--json")
+    assert (outcome.json["done"], outcome.json["total"], outcome.json["going_on"]) == (3, 3, False)
+    shown = kourou("sweep", "status", "out/small").out
+    assert "3/3 done" in shown
+    assert "00_base_x_1" in shown
+    assert kourou("sweep", "logs", "out/small", "01_base_x_2").out == "said --x=2\n"
+    assert "00_base_x_1 │ said --x=1" in kourou("sweep", "logs", "out/small", "-n", "1").out
+    assert [row["score"] for row in kourou("sweep", "results", "--json").json] == [3, 3, 3]
+    assert kourou("sweep", "results", "-o", "rows.csv").code == 0
+    assert len(Path("rows.csv").read_text().splitlines()) == 7
+    with start("sweep", "plot", "-m", "score") as process:  # matplotlib keeps its fonts' files open
+        assert process.wait(START_S) == 0
+    assert Path("out/small/plot.png").stat().st_size > 10_000
+    assert "x=3" in Path("out/small/plot.html").read_text()
+
+
+def test_failures_give_1_and_are_retried_from_the_folder_alone(here: Path) -> None:
+    write('test "$1" != --x=2 || test -e mended || exit 4')
+    outcome = kourou("sweep", "run", "sweep.yaml", "--retries", "exit=1", "--backoff", "0.01")
+    assert outcome.code == 1
+    assert "01_base_x_2 exited with 4; logs: " in outcome.err
+    assert "(attempt 2)" in outcome.err
+    assert kourou("sweep", "run", "out/small").code == 1
+    Path("mended").touch()
+    assert "01_base_x_2 will be run again by the next launch" in kourou("sweep", "retry", "out/small").err
+    outcome = kourou("sweep", "run", "out/small", "--json")
+    assert outcome.code == 0
+    assert [run["attempt"] for run in outcome.json["runs"]] == [1, 3, 1]
+    assert "nothing to retry" in kourou("sweep", "retry", "out/small").err
+
+
+def test_a_dry_run_prints_what_a_launch_starts_and_leaves_nothing(here: Path) -> None:
+    write('env | grep -E "^(KOUROU_RUN|KOUROU_SWEEP|CUDA|OMP)" | sort; pwd; echo "$@"')
+    outcome = kourou("sweep", "run", "sweep.yaml", "-j", "1", "--dry-run", "--json")
+    assert outcome.code == 0
+    assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
+    planned = outcome.json
+    text = kourou("sweep", "run", "sweep.yaml", "-j", "1", "--dry-run").out
+    # when each printed line is executed by a shell, and the sweep is run
+    printed = [
+        subprocess.run(["sh", "-c", line], check=True, capture_output=True, text=True).stdout
+        for line in text.replace("\\\n", "").splitlines()
+        if line.startswith("cd ")
+    ]
+    assert kourou("sweep", "run", "sweep.yaml", "-j", "1").code == 0
+    for start_, shown in zip(planned, printed, strict=True):
+        folder = Path(start_["folder"])
+        assert (folder / "stdout.log").read_text() == shown
+        told = json.loads((folder / "run.json").read_text())
+        assert told["argv"] == start_["argv"]
+        assert {name: start_["env"][name] for name in told["env"]} == told["env"]
+    assert kourou("sweep", "run", "sweep.yaml", "--dry-run", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "nothing.yaml"], "nothing.yaml"),
+        (["run", "no.such.module"], "there is no module 'no.such.module'"),
+        (["run", "sweep.yaml", "--rerun", "some"], "rerun is one of lost, failed, all"),
+        (["run", "sweep.yaml", "--backend", "magic"], "--backend is one of processes, slurm, template"),
+        (["run", "sweep.yaml", "--retries", "often"], "--retries is a number"),
+        (["run", "sweep.yaml", "--gpus-per-run", "900"], "900 GPUs are asked for"),
+        (["status", "."], "there is no sweep in"),
+    ],
+)
+def test_a_mistake_gives_2_and_starts_nothing(here: Path, words: list[str], message: str) -> None:
+    write("true")
+    outcome = kourou("sweep", *words)
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.split())
+    assert not Path("out").exists()
+
+
+def test_ctrl_c_gives_130_and_another_shell_may_cancel(here: Path) -> None:
+    write("trap 'exit 3' INT; touch $KOUROU_RUN_DIR/begun; while true; do sleep 0.02; done")
+
+    def begun() -> int:
+        return len(list(here.rglob("begun")))
+
+    with start("sweep", "run", "sweep.yaml", "-j", "2") as process:
+        until(lambda: begun() == 2, START_S, "two runs")
+        status = kourou("sweep", "status", "--json").json
+        assert (status["going_on"], status["states"]) == (True, {"RUNNING": 2, "PENDING": 1})
+        assert status["launcher"] == f"pid {process.pid} on {os.uname().nodename}"
+        assert kourou("sweep", "cancel", "out/small", "00_base_x_1").code == 0
+        until(lambda: begun() == 3, START_S, "the third run, in the place of the cancelled one")
+        assert "is being run by pid" in kourou("sweep", "run", "sweep.yaml").err
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=START_S)
+    assert process.returncode == 130
+    states = [run["state"] for run in kourou("sweep", "status", "--json").json["runs"]]
+    assert states == ["CANCELLED", "INTERRUPTED", "INTERRUPTED"]
+
+
+def test_a_template_hands_every_run_to_another_program(here: Path) -> None:
+    tool = here / "tool"
+    tool.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >> calls; echo id\n')
+    tool.chmod(0o755)
+    template = here / "job.template"
+    template.write_text(
+        './tool run --name "{{ name }}" \\\n  --commandline "cd /work; {{ experiment_cmd }}" --image "a  b"\n'
+    )
+    write("""echo "it's $HOME" """)
+    words = ["run", "sweep.yaml", "--backend", "template", "--template", "job.template"]
+    planned = kourou("sweep", *words, "--dry-run", "--json").json
+    assert not Path("calls").exists()
+    assert kourou("sweep", *words).code == 0
+    called = Path("calls").read_text().splitlines()
+    assert called == [word for each in planned for word in each["argv"][1:]]
+    assert called[-1] == "a  b"
+    # and the command is quoted for the shell that will execute it
+    place = called.index("--commandline") + 1
+    done = subprocess.run(
+        ["sh", "-c", called[place].replace("cd /work", "cd /")], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"it's {os.environ['HOME']}\n"
+    assert kourou("sweep", *words).code == 0
+    assert len(Path("calls").read_text().splitlines()) == len(called)
