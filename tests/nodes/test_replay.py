@@ -167,6 +167,50 @@ def test_a_restarted_node_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert numbers(tmp_path / "c") == list(range(12))
 
 
+def keep_writing(client: Any) -> None:
+    with client.trajectory_writer(2) as writer:
+        number = 0
+        while not lp.wait_for_stop(0.001):
+            writer.append({"x": np.array(number), "y": np.array(-number)})
+            if number:
+                writer.create_item("t", 1.0, {name: writer.history[name][-2:] for name in ("x", "y")})
+            number += 1
+
+
+def keep_sampling(client: Any) -> None:
+    with client.sampler("t", 8) as batches:
+        for batch in batches:
+            assert (batch.data["x"] == -batch.data["y"]).all()
+            assert (np.diff(batch.data["x"]) == 1).all()
+
+
+@pytest.mark.parametrize("saves", [False, True], ids=["empty", "checkpoint"])
+def test_writers_and_samplers_outlive_a_killed_server(tmp_path: Path, saves: bool) -> None:
+    # given actors and a learner at work
+    program = lp.Program("replay")
+    with program.group("replay", on_failure=lp.Restart(max_times=9, backoff_s=0.01)):
+        node = lp.ReplayNode(tables, checkpointer(tmp_path / "c") if saves else None, 0.05 / 60 if saves else None)
+        handle = program.add_node(node)
+    with program.group("worker"):
+        for work in (keep_writing, keep_writing, keep_sampling):
+            program.add_node(lp.PyNode(work, handle))
+    with lp.launch(program, "local_mp") as run, handle.dereference() as client:
+
+        def work_goes_on() -> None:
+            before = client.server_info(WAIT_S)["t"]
+            until(lambda: client.server_info()["t"].inserts > before.inserts + 50, WAIT_S)
+            until(lambda: client.server_info()["t"].samples > before.samples + 100, WAIT_S)
+
+        for attempt in (1, 2):
+            work_goes_on()
+            # when their server is killed, then they go on with the next one
+            pid = run.nodes["replay/0"].pid
+            assert pid is not None
+            psutil.Process(pid).kill()
+            until(functools.partial(lambda before: run.nodes["replay/0"].attempt > before, attempt), WAIT_S)
+        work_goes_on()
+
+
 def test_a_checkpoint_that_fails_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("no folder")
     program = lp.Program("replay")

@@ -67,7 +67,7 @@ class BatchInserter:
         items = [TableItems(table=table, keys=keys[table], priorities=weights[table], refs=refs) for table in keys]
         batch = InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
         calls = self.remote.calls.with_options(timeout_s=None if timeout is None else timeout + _GRACE_S)
-        calls.insert(self.remote.session.number, batch, timeout)
+        calls.insert(self.remote.session.name, batch, timeout)
         return keys
 
     def _priorities(self, table: str, given: Any, count: int) -> Array:
@@ -99,7 +99,7 @@ class BatchInserter:
             if len(target.reserve) < count:
                 spare = max(1, min(1024, _RESERVE_BYTES // target.mirror.info.block_bytes))
                 batch = InsertBatch(leases=[(target.mirror.info.number, count + spare)])
-                leased = self.remote.quick.insert(self.remote.session.number, batch)[0]
+                leased = self.remote.calls.insert(self.remote.session.name, batch)[0]
                 target.reserve = np.concatenate([leased, target.reserve])
             blocks, target.reserve = target.reserve[:count], target.reserve[count:]
             top = int(blocks.max()) + 1 if count else 0

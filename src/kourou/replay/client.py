@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from kourou import courier
 from kourou.errors import WriterExpired
@@ -19,6 +19,8 @@ from kourou.replay.table_info import TableInfo
 from kourou.replay.trajectory_writer import TrajectoryWriter
 
 __all__ = ["Client"]
+
+T = TypeVar("T")
 
 _GRACE_S = 10.0  # what a call may take beyond the time that it waits for a limiter: the connection, and the data
 
@@ -144,12 +146,15 @@ class Client:
     def _insert(self, data: Any, priorities: Mapping[str, Any], timeout: float | None) -> dict[str, Keys]:
         if not priorities:
             raise ValueError("priorities name at least one table")
-        remote = self._session()
-        with self._lock:
-            if self._inserter is None or self._inserter.remote is not remote:
-                self._inserter = BatchInserter(remote)
-            inserter = self._inserter
-        return inserter.insert(data, priorities, timeout)
+
+        def act(remote: Remote) -> dict[str, Keys]:
+            with self._lock:
+                if self._inserter is None or self._inserter.remote is not remote:
+                    self._inserter = BatchInserter(remote)
+                inserter = self._inserter
+            return inserter.insert(data, priorities, timeout)
+
+        return self._with_session(act)
 
     def trajectory_writer(
         self, num_keep_alive_refs: int, *, validate_items: bool = True, max_in_flight_items: int = 4096
@@ -162,7 +167,7 @@ class Client:
             max_in_flight_items: items that the server may not have confirmed; a writer that is further ahead waits.
         """
         del validate_items
-        return TrajectoryWriter(self._session(), num_keep_alive_refs, max_in_flight_items=max_in_flight_items)
+        return TrajectoryWriter(self._renewed, num_keep_alive_refs, max_in_flight_items=max_in_flight_items)
 
     # -- sampling ---------------------------------------------------------------------------------------------------
 
@@ -178,17 +183,8 @@ class Client:
             TableNotFound: there is no such table.
             DeadlineExceeded: there was not one item in time.
         """
-        for last in (False, True):
-            remote = self._session()
-            limit = None if timeout is None else timeout + _GRACE_S
-            try:
-                calls = self._calls.with_options(timeout_s=limit)
-                return remote.read(calls.sample(*remote.ask(table, num_samples, timeout)))
-            except WriterExpired:  # the server is a new one: nothing was drawn
-                self._forget(remote)
-                if last:
-                    raise
-        raise AssertionError("unreachable")
+        calls = self._calls.with_options(timeout_s=None if timeout is None else timeout + _GRACE_S)
+        return self._with_session(lambda remote: remote.read(calls.sample(*remote.ask(table, num_samples, timeout))))
 
     def sampler(
         self,
@@ -212,7 +208,7 @@ class Client:
         ahead = 2 * batch_size if max_in_flight is None else max_in_flight
         return Sampler(
             self._calls,
-            self._session(),
+            self._renewed,
             table,
             batch_size,
             max_in_flight=ahead,
@@ -269,7 +265,8 @@ class Client:
 
     def get(self, table: str, keys: Sequence[int] | Array) -> SampleBatch:
         """Look at items without sampling them. Keys that are not there are left out."""
-        return self._session().read(self._call(None).get(table, np.asarray(keys, np.uint64)))
+        wanted = np.asarray(keys, np.uint64)
+        return self._with_session(lambda remote: remote.read(self._call(None).get(remote.session.name, table, wanted)))
 
     def reset(self, table: str, timeout: float | None = None) -> None:
         """Delete all items of a table, and let its limiter count from 0."""
@@ -305,10 +302,20 @@ class Client:
                     remote = self._remote = Remote(self._calls, self._connect_timeout)
         return remote
 
-    def _forget(self, remote: Remote) -> None:
+    def _renewed(self, old: Remote | None) -> Remote:
+        """A session, another one than the one that has ended."""
         with self._lock:
-            if self._remote is remote:
+            if old is not None and self._remote is old:
                 self._remote = None
+        return self._session()
+
+    def _with_session(self, act: Callable[[Remote], T]) -> T:
+        """Do it; once more if the server turns out to be a new one, in which case nothing was done."""
+        remote = self._session()
+        try:
+            return act(remote)
+        except WriterExpired:
+            return act(self._renewed(remote))
 
 
 def _restore(arguments: dict[str, Any]) -> Client:

@@ -68,13 +68,13 @@ class SessionInfo:
     """A client's session.
 
     Attributes:
-        number: names it, in every request.
+        name: goes with every request.
         first_key: the session's items have this key and the following 2**40 - 1.
         tables: by name.
         probe: memory of the PROBE column: a client that can map it can map all columns.
     """
 
-    number: int
+    name: int
     first_key: int
     tables: dict[str, TableFacts]
     probe: RowsHandle | None

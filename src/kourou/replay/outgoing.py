@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
-from kourou.errors import DeadlineExceeded
+from kourou.errors import ConnectionLost, DeadlineExceeded, WriterExpired
 from kourou.replay.arrays import np
 from kourou.replay.messages import InsertBatch, TableFacts, TableItems
 from kourou.replay.remote import Remote
@@ -65,7 +65,8 @@ class Outgoing:
         self._max_items = max_items
         self.tables: dict[str, PendingItems] = {}
         self.pending = 0
-        self._in_flight: deque[tuple[Future[Any], int, Stream | None]] = deque()
+        # The reply, how many items, who awaits blocks, the number of the message.
+        self._in_flight: deque[tuple[Future[Any], int, Stream | None, int | None]] = deque()
         self._in_flight_items = 0
         self._next_key = self._last_key = 0
         self._writer = remote.take_keys(1)
@@ -92,6 +93,20 @@ class Outgoing:
         items.priorities.append(priority)
         items.refs.append(ref)
         self.pending += 1
+        return key
+
+    def add_many(self, items: PendingItems, priorities: list[float], refs: list[tuple[int, int, int]]) -> int:
+        """Take items, for the table of ``items``; the first of their keys, which follow one another."""
+        count = len(refs)
+        if self._last_key - self._next_key < count:
+            self._next_key = self._remote.take_keys(max(count, _KEYS_AT_ONCE))
+            self._last_key = self._next_key + max(count, _KEYS_AT_ONCE)
+        key = self._next_key
+        self._next_key += count
+        items.keys.extend(range(key, key + count))
+        items.priorities.extend(priorities)
+        items.refs.extend(refs)
+        self.pending += count
         return key
 
     def check(self, table: str, priority: float) -> PendingItems:
@@ -128,11 +143,21 @@ class Outgoing:
             leases=[(stream.store, stream.lease_size)] if wants else (),
             order=(self._writer, self._sent),
         )
-        self._sent += 1
         count, self.pending = self.pending, 0
-        reply = self._remote.calls.futures.insert(self._remote.session.number, batch)
-        self._in_flight.append((reply, count, stream if wants else None))
+        reply = self._remote.calls.futures.insert(self._remote.session.name, batch)
+        self._in_flight.append((reply, count, stream if wants else None, self._sent))
         self._in_flight_items += count
+        self._sent += 1
+
+    def tidy(self) -> None:
+        """Note what has been confirmed, up to the first reply that is bad news: that is left to ``collect``."""
+        while self._in_flight and self._in_flight[0][0].done() and self._in_flight[0][0].exception() is None:
+            self._settle(None)
+
+    def lost(self) -> int:
+        """Items that the server will never confirm, since it has ended."""
+        self.tidy()
+        return self.unconfirmed
 
     def collect(self) -> None:
         """Note what has been confirmed. Raises what went wrong."""
@@ -158,34 +183,37 @@ class Outgoing:
     def await_lease(self, stream: Stream) -> None:
         """Wait until the stream has blocks to write to."""
         self.collect()
-        while not stream.leased:
+        while stream.needs_lease:
             if not self._awaits_lease(stream):
                 batch = InsertBatch(leases=[(stream.store, stream.lease_size)])
-                reply = self._remote.calls.futures.insert(self._remote.session.number, batch)
-                self._in_flight.append((reply, 0, stream))
+                reply = self._remote.calls.futures.insert(self._remote.session.name, batch)
+                self._in_flight.append((reply, 0, stream, None))
             self._settle(None)
 
     def _awaits_lease(self, stream: Stream) -> bool:
-        return any(asking is stream for _, _, asking in self._in_flight)
+        return any(asking is stream for _, _, asking, _ in self._in_flight)
 
     def _settle(self, deadline: float | None) -> None:
         """Wait for the oldest batch."""
-        reply, count, stream = self._in_flight[0]
-        leased = self._result(reply, deadline)
+        reply, count, stream, number = self._in_flight[0]
+        error = self._error(reply, deadline)
         self._in_flight.popleft()
         self._in_flight_items -= count
-        if leased is None:
-            reply.result()  # raises what went wrong
-        elif stream is not None:
-            stream.lease(leased[0])
+        if error is not None:
+            if number is not None and not isinstance(error, (ConnectionLost, WriterExpired)):
+                self._remote.skip((self._writer, number))
+            raise error
+        if stream is not None:
+            stream.lease(reply.result()[0])
 
-    def _result(self, reply: Future[Any], deadline: float | None) -> Any:
+    def _error(self, reply: Future[Any], deadline: float | None) -> BaseException | None:
+        """Wait for a reply: what went wrong, or None."""
         warn_at = time.monotonic() + _WARN_AFTER_S
         while True:
             now = time.monotonic()
             limit = warn_at if deadline is None else min(warn_at, deadline)
             try:
-                error = reply.exception(None if limit == math.inf else max(0.0, limit - now))
+                return reply.exception(None if limit == math.inf else max(0.0, limit - now))
             except (TimeoutError, FutureTimeoutError):
                 if deadline is not None and time.monotonic() >= deadline:
                     unconfirmed = self.unconfirmed
@@ -196,5 +224,3 @@ class Outgoing:
                     self.unconfirmed,
                 )
                 warn_at = math.inf
-                continue
-            return None if error is not None else reply.result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kourou.replay.history import StepSource, TrajectoryColumn
+from kourou.replay.history import TrajectoryColumn
 from kourou.replay.layout import Leaf, Pattern
 from kourou.replay.remote import Remote
 from kourou.replay.stream import Stream
@@ -21,7 +21,7 @@ class PatternBook:
         remote: where patterns are registered.
     """
 
-    def __init__(self, source: StepSource, remote: Remote) -> None:
+    def __init__(self, source: object, remote: Remote) -> None:
         self._source = source
         self._remote = remote
 

@@ -42,9 +42,10 @@ class Remote:
 
     def __init__(self, client: courier.Client, timeout_s: float | None) -> None:
         self.calls: Any = client
-        self.quick: Any = client.with_options(timeout_s=timeout_s)
+        # What is called this way may be called twice.
+        self.quick: Any = client.with_options(timeout_s=timeout_s, idempotent=True)
         self.session: SessionInfo = self.quick.open_session()
-        self._attendance: Future[None] = client.futures.attend(self.session.number)
+        self._attendance: Future[None] = client.futures.attend(self.session.name)
         self.shares = client.lane in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
         self._mirrors: dict[int, Mirror] = {}
         self._patterns: dict[int, Pattern] = {}
@@ -54,8 +55,16 @@ class Remote:
 
     def close(self) -> None:
         """Tell the server that nobody is here any more."""
-        self.calls.futures.close_session(self.session.number)
+        self.calls.futures.close_session(self.session.name)
         self._mirrors.clear()
+
+    def is_same_server(self, other: Remote) -> bool:
+        """Whether another session was with the same server, as far as that can be told from here."""
+        return self.session.probe is not None and self.session.probe == other.session.probe
+
+    def skip(self, order: tuple[int, int]) -> None:
+        """A call that has a number failed. It may not even have reached the tables: let its followers not wait."""
+        self.calls.futures.skip(self.session.name, order)
 
     def facts(self, table: str) -> TableFacts:
         """What is known of a table.
@@ -80,15 +89,15 @@ class Remote:
 
     def open_store(self, columns: tuple[ColumnSpec, ...], length: int) -> Mirror:
         """The store of a layout."""
-        return self._mirrored(self.quick.open_store(self.session.number, columns, length))
+        return self._mirrored(self.quick.open_store(self.session.name, columns, length))
 
     def refresh(self, store: int) -> Mirror:
         """A store, which may have grown."""
-        return self._mirrored(self.quick.store_info(store))
+        return self._mirrored(self.quick.store_info(self.session.name, store))
 
     def register(self, pattern: Pattern) -> int:
         """The number of a pattern."""
-        number: int = self.quick.register(pattern)
+        number: int = self.quick.register(self.session.name, pattern)
         self._patterns[number] = pattern
         return number
 
@@ -108,7 +117,7 @@ class Remote:
         """The arguments of a call of ``sample``."""
         with self._lock:
             done, self._done = tuple(self._done), []
-        return self.session.number, table, count, timeout_s, done, self.shares, most, order
+        return self.session.name, table, count, timeout_s, done, self.shares, most, order
 
     def read(self, reply: SampleReply) -> SampleBatch:
         """The items of a reply. Data in shared memory is copied, and given back with the next call."""
@@ -131,7 +140,7 @@ class Remote:
         number, packed_positions, packed_blocks, packed_offsets, arrays = group
         pattern = self._patterns.get(number)
         if pattern is None:
-            pattern = self._patterns[number] = self.quick.pattern(number)
+            pattern = self._patterns[number] = self.quick.pattern(self.session.name, number)
         positions = None if packed_positions is None else np.frombuffer(packed_positions, np.int64)
         if arrays is None:
             offsets = np.frombuffer(packed_offsets, np.int32)

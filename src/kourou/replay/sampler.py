@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou import courier
-from kourou.errors import CallCancelled, DeadlineExceeded
-from kourou.replay.remote import Remote
+from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, WriterExpired
+from kourou.replay.item_writer import Renew
 from kourou.replay.samples import SampleBatch
 
 __all__ = ["Sampler"]
@@ -25,12 +25,14 @@ class Sampler:
     for when it is wanted: then it is drawn by priorities that were updated before, and the limiter counts what was
     used.
 
+    When the server was restarted, it goes on with what the new one has.
+
     One thread iterates; ``close`` may come from another. The iteration also ends when the server stops, or lets nobody
     wait any more because its program stops.
 
     Args:
         calls: of the server.
-        remote: the session.
+        renew: gives sessions with the server.
         table: its name.
         batch_size: items of a batch.
         max_in_flight: items; rounded down to whole batches.
@@ -45,7 +47,7 @@ class Sampler:
     def __init__(
         self,
         calls: courier.Client,
-        remote: Remote,
+        renew: Renew,
         table: str,
         batch_size: int,
         *,
@@ -55,7 +57,9 @@ class Sampler:
     ) -> None:
         if batch_size < 1 or max_in_flight < 0 or (max_samples is not None and max_samples < 1):
             raise ValueError(f"batch_size={batch_size}, max_in_flight={max_in_flight}, max_samples={max_samples}")
+        remote = renew(None)
         remote.facts(table)
+        self._renew = renew
         self._calls: Any = calls.with_options(timeout_s=None)
         self._remote = remote
         self._table = table
@@ -65,7 +69,7 @@ class Sampler:
         self._at_once = 1  # batches that are asked for together, if they can be had together
         self._left = max_samples
         self._timeout = timeout
-        self._asked: deque[tuple[Future[Any], int]] = deque()
+        self._asked: deque[tuple[Future[Any], int, int]] = deque()  # the reply, how many items, the call's number
         self._in_flight = 0
         self._stream = remote.take_keys(1)  # a number that no other sampler has
         self._sent = 0
@@ -92,20 +96,15 @@ class Sampler:
 
     def _receive(self) -> None:
         """Wait for the next reply."""
-        self._ask()
-        with self._lock:
-            if self._closed or not self._asked:
-                raise StopIteration
-            reply, asked = self._asked[0]
-        try:
-            batch = self._remote.read(reply.result())
-        except (DeadlineExceeded, CallCancelled):
-            self.close()
-            raise StopIteration from None
-        except BaseException:
-            if self._closed:
-                raise StopIteration from None
-            raise
+        while True:
+            self._ask()
+            with self._lock:
+                if self._closed or not self._asked:
+                    raise StopIteration
+                reply, asked, number = self._asked[0]
+            batch = self._read(reply, number)
+            if batch is not None:
+                break
         with self._lock:
             if self._asked and self._asked[0][0] is reply:
                 self._asked.popleft()
@@ -118,13 +117,31 @@ class Sampler:
         if batch.nbytes < _SMALL_BYTES * (len(batch) // self._batch_size or 1):
             self._at_once = _MOST_AT_ONCE
 
+    def _read(self, reply: Future[Any], number: int) -> SampleBatch | None:
+        """The batch; None when the server was restarted, and is to be asked again."""
+        try:
+            return self._remote.read(reply.result())
+        except (DeadlineExceeded, CallCancelled):
+            self.close()
+            raise StopIteration from None
+        except NodeExited:
+            raise
+        except (WriterExpired, ConnectionLost):
+            self._begin_anew()
+            return None
+        except BaseException:
+            if self._closed:
+                raise StopIteration from None
+            self._remote.skip((self._stream, number))
+            raise
+
     def close(self) -> None:
         """Ask for nothing more, and end the iteration. What is on its way is given up. May be called twice."""
         with self._lock:
             self._closed = True
             asked = list(self._asked)
             self._asked.clear()
-        for reply, _ in asked:
+        for reply, *_ in asked:
             if not reply.cancel():
                 self._give_back(reply)
 
@@ -148,8 +165,18 @@ class Sampler:
                     self._left -= most
                 self._in_flight += most
                 arguments = self._remote.ask(self._table, count, self._timeout, most, (self._stream, self._sent))
+                self._asked.append((self._calls.futures.sample(*arguments), most, self._sent))
                 self._sent += 1
-                self._asked.append((self._calls.futures.sample(*arguments), most))
+
+    def _begin_anew(self) -> None:
+        """The server has forgotten this sampler: ask for the same again, in another session."""
+        remote = self._renew(self._remote)
+        with self._lock:
+            if self._left is not None:
+                self._left += sum(asked for _, asked, _ in self._asked)
+            self._asked.clear()
+            self._in_flight = 0
+            self._remote, self._stream, self._sent = remote, remote.take_keys(1), 0
 
     def _give_back(self, reply: Future[Any]) -> None:
         if reply.exception() is None:

@@ -35,6 +35,7 @@ _METHODS = (
     "sample",
     "server_info",
     "set_rate_limiter",
+    "skip",
     "store_info",
 )
 
@@ -75,8 +76,7 @@ class Server:
         guard = Guard()
         self._data = DataStore(guard)
         loaded = None if checkpointer is None else checkpointer.load()
-        first = 1 if loaded is None else loaded[0].last_session + 1
-        sessions = Sessions(guard, self._data, first)
+        sessions = Sessions(guard, self._data, 0 if loaded is None else loaded[0].last_session)
         self._service = Service(self._tables, guard, self._data, sessions, checkpointer)
         if loaded is not None and checkpointer is not None:
             try:

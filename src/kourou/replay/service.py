@@ -85,25 +85,26 @@ class Service:
             for name, table in self._tables.items()
         }
         first_key = session.number * KEYS_PER_SESSION
-        return SessionInfo(number=session.number, first_key=first_key, tables=facts, probe=self._probe.handle())
+        return SessionInfo(name=session.name, first_key=first_key, tables=facts, probe=self._probe.handle())
 
-    def attend(self, number: int) -> Future[None]:
+    def attend(self, session: int) -> Future[None]:
         """Lasts as long as the client. When this call ends, what the client held is taken back."""
-        return self._sessions.attend(number, current_call().cancelled)
+        return self._sessions.attend(session, current_call().cancelled)
 
-    def close_session(self, number: int) -> None:
+    def close_session(self, session: int) -> None:
         """A client ends."""
-        self._sessions.close(number)
+        self._sessions.close(session)
 
-    # -- layouts --------------------------------------------------------------------------------------------------
+    # -- layouts: their numbers mean something to one server only, so a session of its is asked for ----------------
 
-    def open_store(self, number: int, columns: tuple[ColumnSpec, ...], length: int) -> StoreInfo:
+    def open_store(self, session: int, columns: tuple[ColumnSpec, ...], length: int) -> StoreInfo:
         """Where steps of that layout are stored."""
-        self._sessions.get(number)
-        return self.store_info(self._data.store(columns, length).number)
+        self._sessions.get(session)
+        return self.store_info(session, self._data.store(columns, length).number)
 
-    def store_info(self, store: int) -> StoreInfo:
+    def store_info(self, session: int, store: int) -> StoreInfo:
         """A store as it is now: it may have more room than before."""
+        self._sessions.get(session)
         if not 0 <= store < len(self._data.stores):
             raise ValueError(f"there is no store {store}")
         with self._guard:
@@ -116,40 +117,46 @@ class Service:
                 handles=tuple(found.handles()),
             )
 
-    def register(self, pattern: Pattern) -> int:
+    def register(self, session: int, pattern: Pattern) -> int:
         """The number of a pattern."""
+        self._sessions.get(session)
         return self._data.register(pattern)
 
-    def pattern(self, number: int) -> Pattern:
-        """The pattern of a number."""
-        if not 0 <= number < len(self._data.patterns):
-            raise ValueError(f"there is no pattern {number}")
-        return self._data.patterns[number]
+    def pattern(self, session: int, pattern: int) -> Pattern:
+        """The pattern of that number."""
+        self._sessions.get(session)
+        if not 0 <= pattern < len(self._data.patterns):
+            raise ValueError(f"there is no pattern {pattern}")
+        return self._data.patterns[pattern]
 
     # -- inserting ------------------------------------------------------------------------------------------------
 
-    def insert(self, number: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
+    def insert(self, session: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
         """Do what the batch says; done when all items are in. The result is the blocks leased.
 
         Raises:
             TableNotFound, ValueError: in which case nothing was done.
             DeadlineExceeded: not all items were let in in time; the others are not inserted.
         """
-        session = self._sessions.get(number)
+        writer = self._sessions.get(session)
         answer = Completion[list[Any]]()
         wanted = _wanted()
         if batch.order is None:
-            self._insert(session, batch, timeout_s, wanted, answer)
+            self._insert(writer, batch, timeout_s, wanted, answer)
             return now_or_later(answer)
 
         def attempt() -> None:
             try:
-                self._insert(session, batch, timeout_s, wanted, answer)
+                self._insert(writer, batch, timeout_s, wanted, answer)
             except Exception as error:  # noqa: BLE001 - it is the caller's, whoever's thread this is
                 answer.set_exception(error)
 
-        session.in_turn(self._guard, batch.order, attempt)
+        writer.in_turn(self._guard, batch.order, attempt)
         return now_or_later(answer)
+
+    def skip(self, session: int, order: tuple[int, int]) -> None:
+        """A numbered call failed on its way, or else was done before this one came: let its followers not wait."""
+        self._sessions.get(session).in_turn(self._guard, order, lambda: None)
 
     def _insert(
         self,
@@ -217,7 +224,7 @@ class Service:
 
     def sample(
         self,
-        number: int,
+        session: int,
         table: str,
         count: int,
         timeout_s: float | None = None,
@@ -229,7 +236,7 @@ class Service:
         """Draw items.
 
         Args:
-            number: of the session.
+            session: its name.
             table: its name.
             count: how many; fewer come when the time is over before there are as many.
             timeout_s: 0 takes what is there now, None waits.
@@ -242,15 +249,15 @@ class Service:
             TableNotFound: there is no such table.
             DeadlineExceeded: there was not one item in time.
         """
-        session = self._sessions.get(number)
+        sampler = self._sessions.get(session)
         found = self._table(table)
         if order is not None and not self._patient:
             raise CallCancelled("the server is about to end, and so do iterations over its samples")
         if done:
-            self._sessions.unpin(session, list(done))
+            self._sessions.unpin(sampler, list(done))
         answer = Completion[SampleReply]()
         request = SampleRequest(count, _wanted(), lambda _: deliver(), most=most)
-        deliver = functools.partial(self._answer, session, request, answer, shared=shared)
+        deliver = functools.partial(self._answer, sampler, request, answer, shared=shared)
         give_up = functools.partial(self._give_up_sample, found, request, answer, deliver)
 
         def begin() -> None:
@@ -262,7 +269,7 @@ class Service:
         if order is None:
             begin()
         else:
-            session.in_turn(self._guard, order, begin)
+            sampler.in_turn(self._guard, order, begin)
         return now_or_later(answer)
 
     def _give_up_sample(
@@ -320,8 +327,9 @@ class Service:
             slots = found.state.slots()[offset : offset + limit]
             return found.state.items.keys[slots]
 
-    def get(self, table: str, keys: Keys) -> SampleReply:
+    def get(self, session: int, table: str, keys: Keys) -> SampleReply:
         """Items by their keys, without sampling them; those that are not there are left out."""
+        self._sessions.get(session)  # the reply has numbers that mean something within a session only
         found = self._table(table)
         with self._guard:
             state = found.state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,8 @@ __all__ = ["KEYS_PER_SESSION", "Session", "Sessions"]
 
 KEYS_PER_SESSION = 1 << 40
 _MOST_SESSIONS = 1 << 23
+_UNKNOWN_SESSIONS = 256
+_FIRST_TIME = 1_767_225_600  # the beginning of 2026; a server starts with the number of minutes since then
 _ATTEND_WITHIN_S = 30.0  # after it was opened, a session is attended, or its client died in between
 
 
@@ -24,12 +27,14 @@ class Session:
     """One client.
 
     Attributes:
-        number: its name; from 1.
+        name: what the client calls it; no session of another server has the same, be it one in this one's place.
+        number: what its blocks and its keys are counted by; from 1.
         attendance: a call of the client's that lasts as long as the client; None until it comes.
         pins: by ticket, what the client reads from shared memory.
     """
 
     def __init__(self, number: int) -> None:
+        self.name = secrets.randbits(62)
         self.number = number
         self.opened_at = time.monotonic()
         self.attendance: Future[None] | None = None
@@ -37,21 +42,31 @@ class Session:
         self.pins: dict[int, Refs] = {}
         self._next: dict[int, int] = {}
         self._early: dict[tuple[int, int], Callable[[], None]] = {}
+        self._busy: set[int] = set()  # writers one of whose actions is being done
 
     def in_turn(self, guard: Guard, order: tuple[int, int], action: Callable[[], None]) -> None:
-        """Do it now if it is its turn, and what waited for it; else leave it to whoever does what comes before."""
+        """Do it now if it is its turn, and what waited for it; else leave it to whoever does what comes before.
+
+        What was done before, or is there already, is not done again.
+        """
         writer, number = order
         with guard:
-            if number != self._next.get(writer, 0):
-                self._early[order] = action
+            first = self._next.get(writer, 0)
+            if writer in self._busy or number != first:
+                if number >= first:
+                    self._early.setdefault(order, action)
                 return
+            self._busy.add(writer)
         todo: Callable[[], None] | None = action
         while todo is not None:
             todo()
             with guard:
+                self._early.pop((writer, number), None)  # whoever skipped it while it was done
                 number += 1
                 self._next[writer] = number
                 todo = self._early.pop((writer, number), None)
+                if todo is None:
+                    self._busy.discard(writer)
 
     @property
     def alive(self) -> bool:
@@ -67,11 +82,12 @@ class Sessions:
     Args:
         guard: the server's lock.
         data: where the blocks are that they hold.
-        first: number of the first session. Keys are made from it, so a server that goes on from a checkpoint starts
-            above all numbers of its predecessor.
+        earlier: number of the last session that its predecessor is known to have had. Keys are made from numbers, so
+            this one starts above those; and well above, since there may have been more that nobody knows of.
     """
 
-    def __init__(self, guard: Guard, data: DataStore, first: int = 1) -> None:
+    def __init__(self, guard: Guard, data: DataStore, earlier: int = 0) -> None:
+        first = max(earlier + _UNKNOWN_SESSIONS, int(time.time() - _FIRST_TIME) // 60 % (_MOST_SESSIONS // 2))
         self._guard = guard
         self._data = data
         self._numbers = itertools.count(first)
@@ -89,24 +105,25 @@ class Sessions:
             if number >= _MOST_SESSIONS:
                 raise WriterExpired("this server has had more clients than it has keys for")
             self.last_number = number
-            session = self._sessions[number] = Session(number)
+            session = Session(number)
+            self._sessions[session.name] = session
             return session
 
-    def get(self, number: int) -> Session:
-        """The session of that number.
+    def get(self, name: int) -> Session:
+        """The session of that name.
 
         Raises:
             WriterExpired: it has ended, or belongs to another server.
         """
-        session = self._sessions.get(number)
+        session = self._sessions.get(name)
         if session is None:
-            raise WriterExpired(f"session {number} has ended: its client was given up, or the server was restarted")
+            raise WriterExpired("the session has ended: its client was given up, or the server was restarted")
         return session
 
-    def attend(self, number: int, cancelled: Cancellation) -> Future[None]:
+    def attend(self, name: int, cancelled: Cancellation) -> Future[None]:
         """The client's call that lasts as long as it does."""
         with self._guard:
-            session = self.get(number)
+            session = self.get(name)
             session.cancelled = cancelled
             session.attendance = Future()
             return session.attendance
@@ -114,7 +131,7 @@ class Sessions:
     def pin(self, session: Session, refs: Refs) -> int:
         """What the client will read now; held until it gives the ticket back."""
         with self._guard:
-            if self._sessions.get(session.number) is not session:
+            if self._sessions.get(session.name) is not session:
                 self._data.release(refs)
                 return 0
             ticket = next(self._tickets)
@@ -129,15 +146,15 @@ class Sessions:
                 if refs is not None:
                     self._data.release(refs)
 
-    def close(self, number: int) -> None:
+    def close(self, name: int) -> None:
         """The client is gone: take back what it reads and what it writes to."""
         with self._guard:
-            session = self._sessions.pop(number, None)
+            session = self._sessions.pop(name, None)
             if session is None:
                 return
             self.unpin(session, list(session.pins))
             for store in self._data.stores:
-                blocks = store.owned_by(number)
+                blocks = store.owned_by(session.number)
                 if len(blocks):
                     store.seal(blocks.astype(np.int32))
             attendance = session.attendance
@@ -148,9 +165,9 @@ class Sessions:
         """Close the sessions of clients that are gone."""
         for session in list(self._sessions.values()):
             if not session.alive:
-                self.close(session.number)
+                self.close(session.name)
 
     def close_all(self) -> None:
         """The server stops."""
-        for number in list(self._sessions):
-            self.close(number)
+        for name in list(self._sessions):
+            self.close(name)

@@ -80,6 +80,11 @@ class Stream:
         return not self.left and not self.leased
 
     @property
+    def needs_lease(self) -> bool:
+        """Whether there are fewer leased blocks than the next steps need at once."""
+        return not self.leased
+
+    @property
     def oldest(self) -> int:
         """Number of the oldest step that is kept."""
         return max(self.start, self.steps - self._keep)

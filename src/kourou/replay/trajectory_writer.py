@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
-from kourou.errors import KourouError
 from kourou.replay.arrays import Array, np
-from kourou.replay.flusher import flusher
 from kourou.replay.history import ColumnHistory, TrajectoryColumn
+from kourou.replay.item_writer import LONGEST_BLOCK, LOST, ItemWriter, Renew
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.outgoing import Outgoing
-from kourou.replay.pattern_book import PatternBook
 from kourou.replay.remote import Remote
 from kourou.replay.step_layout import StepLayout
 from kourou.replay.stream import Stream
@@ -22,17 +17,15 @@ from kourou.replay.structure import Path, path_text
 
 __all__ = ["TrajectoryWriter"]
 
-_LONGEST_BLOCK = 64  # rows; longer blocks would waste memory on rows that no item needs any more
 
-
-class TrajectoryWriter:
+class TrajectoryWriter(ItemWriter):
     """Writes the steps of one stream (an environment), and items made of them. Also a context manager, which flushes.
 
     Items are sent in batches, soon after they were made; ``flush`` waits until the server has them. A writer that is
     ahead of its server by ``max_in_flight_items`` waits for it, in ``create_item`` or ``append``.
 
     Args:
-        remote: the server.
+        renew: gives sessions with the server.
         num_keep_alive_refs: steps that are kept: items may be made of them.
         max_in_flight_items: items that the server may not have confirmed.
 
@@ -40,38 +33,21 @@ class TrajectoryWriter:
         ValueError: an argument below 1.
     """
 
-    def __init__(self, remote: Remote, num_keep_alive_refs: int, *, max_in_flight_items: int = 4096) -> None:
-        if num_keep_alive_refs < 1 or max_in_flight_items < 1:
-            raise ValueError(
-                f"num_keep_alive_refs={num_keep_alive_refs}, max_in_flight_items={max_in_flight_items}: at least 1 each"
-            )
-        self._remote = remote
+    def __init__(self, renew: Renew, num_keep_alive_refs: int, *, max_in_flight_items: int = 4096) -> None:
+        if num_keep_alive_refs < 1:
+            raise ValueError(f"num_keep_alive_refs is at least 1, not {num_keep_alive_refs}")
+        super().__init__(renew, max_in_flight_items)
         self._keep = num_keep_alive_refs
         self._block_length: int | None = None
         self._keeps: dict[Path, int] = {}
         self._column_keeps: list[int] = []
         self._layout = StepLayout()
         self._stream: Stream | None = None
-        self._outgoing = Outgoing(remote, max_in_flight_items)
-        self._book = PatternBook(self, remote)
         self._patterns: dict[Any, int] = {}
         self._history: Any = None
         self._open_row: int | None = None  # of a step that is not complete
         self._open_missing: set[int] = set()
         self._episode_steps = 0
-        self._closed = False
-        self._lock = threading.RLock()
-        flusher.watch(self)
-
-    def __enter__(self) -> TrajectoryWriter:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            if not isinstance(error, KourouError):  # the server is the trouble then: do not wait for it
-                self.flush()
-        finally:
-            self.close()
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -88,33 +64,40 @@ class TrajectoryWriter:
             TypeError: something that has no dtype of fixed size, such as an object.
         """
         with self._lock:
-            stream = self._stream
-            row = self._open_row
-            flat = self._layout.flat
-            if stream is None or row is not None or partial_step or flat is None or data.__class__ is not dict:
-                self._append_slowly(data, partial_step=partial_step)
-                return
-            if not stream.left and not stream.leased:
-                self._await_lease(stream)
-            if len(data) != len(flat):
+            try:
+                self._append(data, partial_step=partial_step)
+            except LOST as error:
+                self._recover(error)
+                self._append(data, partial_step=partial_step)
+
+    def _append(self, data: Any, *, partial_step: bool) -> None:
+        stream = self._stream
+        row = self._open_row
+        flat = self._layout.flat
+        if stream is None or row is not None or partial_step or flat is None or data.__class__ is not dict:
+            self._append_slowly(data, partial_step=partial_step)
+            return
+        if not stream.left and not stream.leased:
+            self._await_lease(stream)
+        if len(data) != len(flat):
+            self._append_slowly(data, partial_step=False)
+            return
+        columns = stream.columns
+        dtypes = self._layout.dtypes
+        placed = []
+        for key, value in data.items():
+            column = flat.get(key)
+            if column is None or value.__class__ is not np.ndarray:
                 self._append_slowly(data, partial_step=False)
                 return
-            arrays, columns = stream.arrays, stream.columns
-            dtypes = self._layout.dtypes
-            placed = []
-            for key, value in data.items():
-                column = flat.get(key)
-                if column is None or value.__class__ is not np.ndarray:
-                    self._append_slowly(data, partial_step=False)
-                    return
-                if value.dtype != dtypes[column] or value.shape != columns[column].shape:
-                    self._layout.check(column, value)
-                placed.append((column, value))
-            row = stream.begin_step()
-            arrays = stream.arrays
-            for column, value in placed:
-                arrays[column][row] = value
-            self._episode_steps += 1
+            if value.dtype != dtypes[column] or value.shape != columns[column].shape:
+                self._layout.check(column, value)
+            placed.append((column, value))
+        row = stream.begin_step()
+        arrays = stream.arrays
+        for column, value in placed:
+            arrays[column][row] = value
+        self._episode_steps += 1
 
     def _append_slowly(self, data: Any, *, partial_step: bool) -> None:
         self._check_open()
@@ -150,31 +133,54 @@ class TrajectoryWriter:
     def _change_layout(self) -> None:
         """Go on with more columns, in another store. Steps that are kept are copied there."""
         old = self._stream
-        keep = max([self._keep, *self._keeps.values()])
-        length = self._block_length or min(keep, _LONGEST_BLOCK)
-        columns = self._layout.columns
-        self._column_keeps = [self._keeps.get(spec.path, self._keep) for spec in columns]
-        self._history = self._layout.nested([ColumnHistory(self, column) for column in range(len(columns))])
-        self._patterns.clear()
         if old is None:
-            self._stream = Stream(self._remote, columns, length, keep, 0)
+            self._go_on(self._new_stream(self._remote, 0), None)
             return
-        kept = range(old.oldest, old.steps)
         self._send(old)
-        stream = Stream(self._remote, columns, length, keep, kept.start)
-        added = set(range(len(old.columns), len(columns)))
+        stream, row = self._copied(old, range(old.oldest, old.steps), self._remote, self._outgoing)
+        self._go_on(stream, row)
+        old.end()
+        self._send(old)
+
+    def _move(self, remote: Remote, outgoing: Outgoing) -> None:
+        old = self._stream
+        if old is None:
+            return
+        # The memory of a server that has ended can still be read. One that lives on may have given it to others.
+        is_gone = not old.shared or not remote.is_same_server(self._remote)
+        kept = range(old.oldest if is_gone else old.steps, old.steps)
+        self._go_on(*self._copied(old, kept, remote, outgoing))
+
+    def _new_stream(self, remote: Remote, first: int) -> Stream:
+        keep = max([self._keep, *self._keeps.values()])
+        length = self._block_length or min(keep, LONGEST_BLOCK)
+        return Stream(remote, self._layout.columns, length, keep, first)
+
+    def _copied(self, old: Stream, kept: range, remote: Remote, outgoing: Outgoing) -> tuple[Stream, int | None]:
+        """A stream of all columns with some steps of the old one, and the row of the last of them."""
+        stream = self._new_stream(remote, kept.start)
+        added = set(range(len(old.columns), len(stream.columns)))
+        row = None
         for step in kept:
             if stream.needs_block:
-                self._await_lease(stream)
+                self._await_lease(stream, outgoing)
             row = stream.begin_step()
             for column, value in enumerate(old.arrays):
                 stream.arrays[column][row] = value[old.rows([step])[0]]
-            stream.missing[step] = old.missing.get(step, set()) | added
-            if self._open_row is not None and step == kept[-1]:
-                self._open_row = row
-                self._open_missing |= added
-        old.end()
-        self._send(old)
+            missing = old.missing.get(step, set()) | added
+            if missing:
+                stream.missing[step] = missing
+        return stream, row
+
+    def _go_on(self, stream: Stream, last_row: int | None) -> None:
+        """Continue there; an open step is in ``last_row``."""
+        old, columns = self._stream, self._layout.columns
+        if self._open_row is not None and old is not None:
+            self._open_row = last_row
+            self._open_missing |= set(range(len(old.columns), len(columns)))
+        self._column_keeps = [self._keeps.get(spec.path, self._keep) for spec in columns]
+        self._history = self._layout.nested([ColumnHistory(self, column) for column in range(len(columns))])
+        self._patterns.clear()
         self._stream = stream
 
     # -- items ------------------------------------------------------------------------------------------------------
@@ -210,59 +216,46 @@ class TrajectoryWriter:
             SignatureError: the item does not look as the table's signature says.
         """
         with self._lock:
-            outgoing = self._outgoing
-            items = outgoing.tables.get(table)
-            if items is None or not priority >= 0:
-                items = outgoing.check(table, priority)
-            stream = self._stream
-            if stream is None:
-                self._check_open()
-                raise ValueError("there are no steps to make an item of")
-            if trajectory.__class__ is dict and len(trajectory) == 1:
-                ((name, part),) = trajectory.items()
-                if part.__class__ is TrajectoryColumn and part.rows.__class__ is range:
-                    rows = part.rows
-                    key: Any = name, part.column, len(rows), rows.step
-                    base = rows.start
-                    if part.source is not self or not rows or rows.step < 0 or base < stream.oldest or stream.missing:
-                        self._book.check_part(stream, part)
-                        base = min(rows)
-                else:
-                    base, key = self._book.describe(stream, trajectory)
+            try:
+                return self._create_item(table, priority, trajectory)
+            except LOST as error:
+                self._recover(error)
+                return self._create_item(table, priority, trajectory)
+
+    def _create_item(self, table: str, priority: float, trajectory: Any) -> int:
+        outgoing = self._outgoing
+        items = outgoing.tables.get(table)
+        if items is None or not priority >= 0:
+            items = outgoing.check(table, priority)
+        stream = self._stream
+        if stream is None:
+            self._check_open()
+            raise ValueError("there are no steps to make an item of")
+        if trajectory.__class__ is dict and len(trajectory) == 1:
+            ((name, part),) = trajectory.items()
+            if part.__class__ is TrajectoryColumn and part.rows.__class__ is range:
+                rows = part.rows
+                key: Any = name, part.column, len(rows), rows.step
+                base = rows.start
+                if part.source is not self or not rows or rows.step < 0 or base < stream.oldest or stream.missing:
+                    self._book.check_part(stream, part)
+                    base = min(rows)
             else:
                 base, key = self._book.describe(stream, trajectory)
-            pattern = self._patterns.get(key)
-            if pattern is None:
-                pattern = self._patterns[key] = self._book.register(stream, base, trajectory)
-            if pattern not in items.checked:
-                self._book.check_signature(table, trajectory)
-                items.checked.add(pattern)
-            made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
-            if outgoing.pending >= stream.batch_items:
-                outgoing.make_room()
-                self._send(stream)
-            elif outgoing.pending == 1:
-                flusher.wake()
-            return made
+        else:
+            base, key = self._book.describe(stream, trajectory)
+        pattern = self._patterns.get(key)
+        if pattern is None:
+            pattern = self._patterns[key] = self._book.register(stream, base, trajectory)
+        if pattern not in items.checked:
+            self._book.check_signature(table, trajectory)
+            items.checked.add(pattern)
+        made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
+        if outgoing.pending == 1 or outgoing.pending >= stream.batch_items:
+            self._items_made(stream)
+        return made
 
     # -- sending ----------------------------------------------------------------------------------------------------
-
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
-        """Send everything, and wait until the server has confirmed all but ``block_until_num_items`` items.
-
-        Args:
-            block_until_num_items: items that may still be on their way.
-            timeout_ms: 0 sends and looks once, None waits.
-
-        Raises:
-            DeadlineExceeded: there are more on their way. They will arrive; flush again to wait on.
-            Exception: whatever the server said about an item.
-        """
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        with self._lock:
-            if self._stream is not None:
-                self._send(self._stream)
-            self._outgoing.wait(block_until_num_items, deadline)
 
     def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """Flush, then begin a new episode.
@@ -304,44 +297,14 @@ class TrajectoryWriter:
             if max_chunk_length is not None:
                 self._block_length = min(max_chunk_length, self._block_length or max_chunk_length)
 
-    def close(self) -> None:
-        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            flusher.forget(self)
-            if self._stream is not None:
-                self._stream.end()
-                self._send(self._stream)
-                self._stream = None
+    def _current_stream(self) -> Stream | None:
+        return self._stream
 
-    def send_pending(self) -> bool:
-        """Send what waits; whether there was anything. For the thread that does so when the writer's own is busy."""
-        if not self._lock.acquire(blocking=False):
-            return True
-        try:
-            if self._stream is None or not self._outgoing.pending:
-                return False
-            if self._outgoing.has_room:
-                self._send(self._stream)
-            return True
-        finally:
-            self._lock.release()
+    def _forget_stream(self) -> None:
+        self._stream = None
 
-    def _send(self, stream: Stream) -> None:
-        finished = stream.steps if self._open_row is None else stream.steps - 1
-        self._outgoing.send(stream, finished)
-
-    def _await_lease(self, stream: Stream) -> None:
-        """Wait for blocks to write to, after giving back those that are done with."""
-        if stream.steps:
-            self._send(stream)
-        self._outgoing.await_lease(stream)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("the writer is closed")
+    def _finished(self, stream: Stream) -> int:
+        return stream.steps if self._open_row is None else stream.steps - 1
 
     # -- what the history reads ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,178 @@
+"""What writers have in common: a stream of steps, items on their way, and a server that may be restarted."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeAlias, TypeVar
+
+from kourou.errors import ConnectionLost, KourouError, WriterExpired
+from kourou.replay.flusher import flusher
+from kourou.replay.outgoing import Outgoing
+from kourou.replay.pattern_book import PatternBook
+from kourou.replay.remote import Remote
+from kourou.replay.stream import Stream
+
+__all__ = ["LONGEST_BLOCK", "LOST", "ItemWriter", "Renew"]
+
+_log = logging.getLogger("kourou.replay")
+
+LONGEST_BLOCK = 64  # rows; longer blocks would waste memory on rows that no item needs any more
+LOST = (WriterExpired, ConnectionLost)
+"""What tells that the server has forgotten the writer: it was restarted, or took the writer for dead."""
+
+Renew: TypeAlias = Callable[[Remote | None], Remote]
+"""Gives a session with the server, another one than the one that has ended."""
+W = TypeVar("W", bound="ItemWriter")
+
+
+class ItemWriter(abc.ABC):
+    """The base of writers. Also a context manager, which flushes.
+
+    A server that was restarted has forgotten the writer. It goes on with a new session, then, and with the steps that
+    are kept; items that had not been confirmed are lost, which is logged, and counted in ``lost_items``.
+
+    Args:
+        renew: gives sessions with the server.
+        max_in_flight_items: items that the server may not have confirmed.
+
+    Attributes:
+        lost_items: that were on their way to a server that ended. Some of them may have arrived.
+    """
+
+    def __init__(self, renew: Renew, max_in_flight_items: int) -> None:
+        if max_in_flight_items < 1:
+            raise ValueError(f"max_in_flight_items is at least 1, not {max_in_flight_items}")
+        self._renew = renew
+        self._max_in_flight_items = max_in_flight_items
+        self._remote = renew(None)
+        self._outgoing = Outgoing(self._remote, max_in_flight_items)
+        self._book = PatternBook(self, self._remote)
+        self._closed = False
+        self._lock = threading.RLock()
+        self.lost_items = 0
+        flusher.watch(self)
+
+    def __enter__(self: W) -> W:  # noqa: PYI019 - typing has Self from Python 3.11 on
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if not isinstance(error, KourouError):  # the server is the trouble then: do not wait for it
+                self.flush()
+        finally:
+            self.close()
+
+    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+        """Send everything, and wait until the server has confirmed all but ``block_until_num_items`` items.
+
+        Args:
+            block_until_num_items: items that may still be on their way.
+            timeout_ms: 0 sends and looks once, None waits.
+
+        Raises:
+            DeadlineExceeded: there are more on their way. They will arrive; flush again to wait on.
+            Exception: whatever the server said about an item.
+        """
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        with self._lock:
+            try:
+                stream = self._current_stream()
+                if stream is not None:
+                    self._send(stream)
+                self._outgoing.wait(block_until_num_items, deadline)
+            except LOST as error:
+                self._recover(error)
+
+    def close(self) -> None:
+        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            flusher.forget(self)
+            stream = self._current_stream()
+            if stream is not None:
+                stream.end()
+                self._send(stream)
+            self._forget_stream()
+
+    def send_pending(self) -> bool:
+        """Send what waits; whether there was anything. For the thread that does so when the writer's own is busy."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            stream = self._current_stream()
+            if stream is None or not self._outgoing.pending:
+                return False
+            self._outgoing.tidy()
+            if self._outgoing.has_room:
+                self._send(stream)
+            return True
+        finally:
+            self._lock.release()
+
+    @abc.abstractmethod
+    def _current_stream(self) -> Stream | None:
+        """Where steps go; None before the first one and after the last."""
+
+    @abc.abstractmethod
+    def _forget_stream(self) -> None:
+        """There are no steps any more."""
+
+    @abc.abstractmethod
+    def _move(self, remote: Remote, outgoing: Outgoing) -> None:
+        """Go on with another session: make a stream there, copy the steps that are kept, forget patterns.
+
+        Nothing is changed unless all of it succeeds.
+        """
+
+    def _finished(self, stream: Stream) -> int:
+        """Steps from this one on are not complete."""
+        return stream.steps
+
+    def _send(self, stream: Stream) -> None:
+        self._outgoing.send(stream, self._finished(stream))
+
+    def _await_lease(self, stream: Stream, outgoing: Outgoing | None = None) -> None:
+        """Wait for blocks to write to, after giving back those that are done with."""
+        outgoing = outgoing or self._outgoing
+        if stream.steps:
+            outgoing.send(stream, self._finished(stream))
+        outgoing.await_lease(stream)
+
+    def _items_made(self, stream: Stream) -> None:
+        """Items wait to be sent: send them if they are worth a message, or soon."""
+        outgoing = self._outgoing
+        if outgoing.pending >= stream.batch_items:
+            outgoing.make_room()
+            self._send(stream)
+        else:
+            flusher.wake()
+
+    def _recover(self, error: Exception) -> None:
+        """The server has forgotten this writer: begin anew with it.
+
+        Raises:
+            Exception: it cannot be reached again.
+        """
+        remote, outgoing = self._remote, self._outgoing
+        while True:
+            remote = self._renew(remote)
+            outgoing = Outgoing(remote, self._max_in_flight_items)
+            with contextlib.suppress(*LOST):  # it may be restarted again meanwhile
+                self._move(remote, outgoing)
+                break
+        lost = self._outgoing.lost()
+        self._remote, self._outgoing, self._book = remote, outgoing, PatternBook(self, remote)
+        self.lost_items += lost
+        _log.warning("a replay writer goes on with a new session; %d items on their way were lost (%s)", lost, str(error))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the writer is closed")

@@ -1,0 +1,129 @@
+"""Writers and samplers whose server was restarted, and calls that fail among numbered ones."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kourou.errors import ServerOverloaded
+from kourou.replay import Checkpointer, Client, Server, Table
+from kourou.replay.messages import InsertBatch
+from kourou.replay.rate_limiters import MinSize
+from kourou.replay.selectors import Fifo
+from polling import until
+from replay.conftest import Connect, Serve
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+Restart = Callable[[], Server]
+
+
+def table(name: str = "t") -> Table:
+    return Table(name, Fifo(), Fifo(), 1000, MinSize(1))
+
+
+@pytest.fixture
+def restart(tmp_path: Path) -> Iterator[Restart]:
+    """Start a server or, when there is one, another one in its place."""
+    servers: list[Server] = []
+
+    def start() -> Server:
+        port = None
+        if servers:
+            port = servers[-1].port
+            servers[-1].stop()
+        servers.append(Server([table(), table("other")], port, Checkpointer(tmp_path / "checkpoints")))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def items(client: Client) -> list[Any]:
+    return [sample.data["x"].tolist() for sample in client.items("t")]
+
+
+def test_a_writer_goes_on_with_the_steps_that_it_knows(
+    restart: Restart, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a writer in the middle of a step, with a history
+    client = connect(restart())
+    with client.trajectory_writer(3) as writer, caplog.at_level(logging.WARNING, "kourou.replay"):
+        for number in range(4):
+            writer.append({"x": np.array(number), "y": np.full(2, -number)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-3:]})
+        writer.flush()
+        client.checkpoint()
+        writer.append({"x": np.array(4)}, partial_step=True)
+        # when its server is restarted
+        restart()
+        # then it does not even notice, whatever it does first
+        writer.append({"y": np.full(2, -4)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-3:], "y": writer.history["y"][-3:]})
+        writer.flush()
+        restart()
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-2:]})
+        restart()
+        writer.append({"x": np.array(5), "z": np.array(True)})  # even with a column that is new
+        writer.append({"x": np.array(6), "z": np.array(True)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-3:]})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-2:], "z": writer.history["z"][-2:]})
+        writer.flush()
+        # and it says what it lost: items that nobody had confirmed
+        assert items(client) == [[1, 2, 3], [4, 5, 6], [5, 6]]
+        assert writer.lost_items == 1
+        restart()
+        writer.end_episode()
+        writer.append({"x": np.array(7)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-1:]})
+    assert items(client)[-1] == [7]
+    assert "items on their way were lost" in caplog.text
+
+
+def test_inserts_find_the_new_server(restart: Restart, connect: Connect) -> None:
+    client = connect(restart())
+    first = client.insert_batch("t", {"x": np.arange(3)})
+    client.checkpoint()
+    restart()
+    assert client.get("t", first).data["x"].tolist() == [0, 1, 2]
+    restart()
+    second = client.insert_batch("t", {"x": np.arange(3, 5)})
+    assert items(client) == list(range(5))
+    assert len({*first.tolist(), *second.tolist()}) == 5
+
+
+def test_a_numbered_call_that_never_arrives_is_skipped(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a server that has no room for one message of a writer
+    server = serve(table())
+    client = connect(server)
+    insert = server._service.insert
+    refused = threading.Event()
+
+    def overloaded(number: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
+        if batch.order is not None and batch.items and not refused.is_set():
+            refused.set()
+            raise ServerOverloaded("full")
+        return insert(number, batch, timeout_s)
+
+    server._transport.bind("insert", overloaded)
+    with client.trajectory_writer(1) as writer:
+        writer.append({"x": np.array(1)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+        until(refused.is_set, 10)
+        # when the next one is on its way already
+        writer.append({"x": np.array(2)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+        # then the writer hears of the first, and the second is not held up
+        with pytest.raises(ServerOverloaded):
+            writer.flush(timeout_ms=10_000)
+        writer.flush(timeout_ms=10_000)
+    assert items(client) == [2]
