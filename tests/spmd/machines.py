@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from polling import until
 
@@ -30,12 +33,18 @@ def why_not() -> str | None:
 class Machines:
     """Three hosts, ``m1`` to ``m3``.
 
+    Args:
+        folder: for keys and the like.
+        count: how many hosts.
+        empty: folders that are not shared: each host has an empty one of its own there.
+
     Attributes:
         ssh_config: knows them.
         names: of the hosts.
     """
 
-    def __init__(self, folder: Path, count: int = 3) -> None:
+    def __init__(self, folder: Path, count: int = 3, empty: tuple[Path, ...] = ()) -> None:
+        self._empty = empty
         self._folder = folder
         self._count = count
         self._prefix = f"k{secrets.token_hex(2)}"
@@ -70,6 +79,15 @@ class Machines:
         """Put it back."""
         run("ip", "link", "set", f"{self._prefix}v{name[1:]}", "up")
 
+    def address(self, name: str) -> str:
+        """Of a host."""
+        return f"{self._network}.{name[1:]}"
+
+    def sshds(self, name: str) -> list[psutil.Process]:
+        """The processes of a host's sshd that serve a connection each."""
+        number = int(name[1:])
+        return psutil.Process(int(self._pid_file(number).read_text(encoding="ascii"))).children(recursive=False)
+
     def _start(self, number: int, bridge: str) -> None:
         space, link, address = f"{self._prefix}n{number}", f"{self._prefix}v{number}", f"{self._network}.{number}"
         run("ip", "netns", "add", space)
@@ -92,7 +110,9 @@ class Machines:
         }
         config = self._folder / f"sshd{number}.conf"
         config.write_text("".join(f"{key} {value}\n" for key, value in options.items()), encoding="utf-8")
-        start = f"hostname m{number} && exec /usr/sbin/sshd -f {config} -E {config}.log"
+        # `ip netns exec` gives a table of mounts of its own, too.
+        mounts = "".join(f"mount -t tmpfs none {shlex.quote(str(folder))} && " for folder in self._empty)
+        start = f"hostname m{number} && {mounts}exec /usr/sbin/sshd -f {config} -E {config}.log"
         run("ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c", start)
         until(self._pid_file(number).exists, START_S)
 

@@ -1,54 +1,78 @@
-"""A run's own certificate: nodes on different hosts speak TLS, and trust this one alone."""
+"""A run's own certificates: nodes on different hosts speak TLS, and trust this run's authority alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import secrets
 import subprocess
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from kourou import errors
 
-__all__ = ["Certificate", "make_certificate"]
+__all__ = ["Authority", "Certificate"]
 
-_VALID_DAYS = 3650  # the key is gone when the run ends; until then it must not run out
+_VALID = ("-days", "3650")  # they are gone when the run ends; until then they must not run out
 _MAKE_S = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """Both parts in PEM format."""
+    """What a server proves itself with, in PEM format."""
 
     certificate: bytes
-    """What clients trust; no secret."""
     key: bytes = dataclasses.field(repr=False)
-    """What servers prove themselves with."""
 
 
-def make_certificate(hosts: Iterable[str]) -> Certificate:
-    """A new key, and a certificate that it signed itself, for servers at these addresses or names.
+class Authority:
+    """Signs the certificates of one run. Thread-safe.
+
+    Args:
+        folder: a private one, for its key.
 
     Raises:
         LaunchError: the ``openssl`` command is missing, or failed.
     """
-    names = ",".join(sorted({f"IP:{host}" if _is_address(host) else f"DNS:{host}" for host in hosts}))
-    with tempfile.TemporaryDirectory(prefix="kourou-tls-") as folder:  # its owner's alone, as mkdtemp makes it
-        key, certificate = Path(folder, "key"), Path(folder, "certificate")
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-days", str(_VALID_DAYS), "-subj", "/CN=kourou", "-addext", f"subjectAltName={names}"]
-        command += ["-keyout", str(key), "-out", str(certificate)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=_MAKE_S)
-        except FileNotFoundError:
-            raise errors.LaunchError(
-                "nodes on several hosts speak TLS, whose certificate the openssl command makes; it is not installed"
-            ) from None
-        except subprocess.SubprocessError as error:
-            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
-            raise errors.LaunchError(f"openssl could not make a certificate for {names}: {said or error}") from error
-        return Certificate(certificate=certificate.read_bytes(), key=key.read_bytes())
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        _openssl("req", "-x509", *self._new("authority"), "-subj", "/CN=kourou", *_VALID)
+        self.certificate = (folder / "authority.pem").read_bytes()
+        """What clients trust; no secret."""
+
+    def issue(self, host: str) -> Certificate:
+        """A new key, and a certificate for servers at this address or name.
+
+        Raises:
+            LaunchError: openssl failed.
+        """
+        name = secrets.token_hex(8)
+        request, key, names, signed = (self._folder / f"{name}.{kind}" for kind in ("pem", "key", "names", "signed"))
+        names.write_text(f"subjectAltName={'IP' if _is_address(host) else 'DNS'}:{host}\n", encoding="utf-8")
+        _openssl("req", "-new", *self._new(name), "-subj", "/CN=kourou host")
+        own = ("-CA", self._folder / "authority.pem", "-CAkey", self._folder / "authority.key")
+        serial = ("-set_serial", f"0x{name}")
+        _openssl("x509", "-req", "-in", request, *own, *serial, *_VALID, "-extfile", names, "-out", signed)
+        made = Certificate(certificate=signed.read_bytes(), key=key.read_bytes())
+        for path in (request, key, names, signed):
+            path.unlink()
+        return made
+
+    def _new(self, name: str) -> tuple[str | Path, ...]:
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        return (*curve, "-keyout", self._folder / f"{name}.key", "-out", self._folder / f"{name}.pem")
+
+
+def _openssl(*words: str | Path) -> None:
+    try:
+        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, timeout=_MAKE_S)  # noqa: S607 - the one on the user's PATH
+    except FileNotFoundError:
+        raise errors.LaunchError(
+            "nodes on several hosts speak TLS; the openssl command, which makes their certificates, is not installed"
+        ) from None
+    except subprocess.SubprocessError as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        raise errors.LaunchError(f"openssl could not make a certificate: {said or error}") from error
 
 
 def _is_address(host: str) -> bool:

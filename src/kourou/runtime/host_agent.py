@@ -43,7 +43,10 @@ class Beginning:
     boot: Mapping[str, Any]
     """For every worker; what is a file or a socket is added on the host."""
     token: str = dataclasses.field(repr=False)
-    tls: Certificate
+    authority: bytes
+    """The certificate that clients trust."""
+    identity: Certificate
+    """What this host's servers prove themselves with."""
     address: str
     """Where this host's nodes listen."""
     variables: Mapping[str, str]
@@ -114,8 +117,9 @@ class HostAgent:
             "path": [str(Path(entry).absolute()) for entry in sys.path],
             "network": {
                 "host": beginning.address,
-                "certificate": self._secret("certificate", beginning.tls.certificate),
-                "key": self._secret("key", beginning.tls.key),
+                "authority": self._secret("authority", beginning.authority),
+                "certificate": self._secret("certificate", beginning.identity.certificate),
+                "key": self._secret("key", beginning.identity.key),
             },
         }
 

@@ -203,16 +203,22 @@ class _Ignition:
 
         folder = self._folder
         host, _, port = self._serve().rpartition(":")
-        launcher = SshLauncher(self._plan, self._director, run_id=folder.run_id, coordinator=(host, int(port)))
+        launcher = SshLauncher(
+            self._plan,
+            self._director,
+            run_id=folder.run_id,
+            coordinator=(host, int(port)),
+            scratch=self._socket_dir(),
+        )
         self._resources.callback(launcher.close)
-        certificate = launcher.configure(
+        launcher.configure(
             self._token,
             run_id=folder.run_id,
             program=self._plan.program,
             launch_type=str(self._plan.launch_type),
-        ).certificate
-        self._certificate = certificate
-        (folder.path / CERTIFICATE_FILE).write_bytes(certificate)
+        )
+        self._certificate = launcher.certificate
+        (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
         return launcher
 
     def _thread_launcher(self) -> Launcher:

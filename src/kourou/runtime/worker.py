@@ -129,9 +129,8 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
         return None, {}
     import grpc  # noqa: PLC0415 - the zygote has it imported
 
-    certificate = Path(told["certificate"]).read_bytes()
-    identity = (Path(told["key"]).read_bytes(), certificate)
-    return certificate, {"host": told["host"], "tls": grpc.ssl_server_credentials([identity])}
+    identity = (Path(told["key"]).read_bytes(), Path(told["certificate"]).read_bytes())
+    return Path(told["authority"]).read_bytes(), {"host": told["host"], "tls": grpc.ssl_server_credentials([identity])}
 
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:

@@ -86,7 +86,8 @@ class SshHost:
         self._told.wait()
         if self._lost is not None:
             raise self._lost
-        assert self.facts is not None  # noqa: S101 - it is lost, or has answered
+        if self.facts is None:
+            raise errors.AgentFailedError(f"{self.name}: it was closed before it had answered")
         return self.facts
 
     def begin(self, make: Callable[[HostFacts, SshOptions], Beginning]) -> None:
@@ -108,6 +109,7 @@ class SshHost:
                 return
             self._closed = True
             agent = self._agent
+        self._told.set()
         self._orders.put(None)
         if agent is not None:
             agent.close()
@@ -119,20 +121,22 @@ class SshHost:
     def _work(self) -> None:
         try:
             self._connect()
+            while self.facts and not self.lost and (order := self._orders.get()) is not None:
+                self._carry_out(*order)
         except errors.KourouError as error:
             self._lose(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
+            self._lose(errors.LaunchError(f"{self.name}: {type(error).__name__}: {error}"))
+
+    def _carry_out(self, kind: str, *arguments: Any) -> None:
+        if kind == "begin":
+            assert self.facts is not None  # noqa: S101 - it has answered
+            assert self.options is not None  # noqa: S101 - likewise
+            self._send("begin", arguments[0](self.facts, self.options))
             return
-        while not self.lost and (order := self._orders.get()) is not None:
-            kind, *arguments = order
-            if kind == "begin":
-                assert self.facts is not None  # noqa: S101 - it has answered
-                assert self.options is not None  # noqa: S101 - likewise
-                self._send("begin", arguments[0](self.facts, self.options))
-            elif kind == "start":
-                self._send_blobs(arguments[0].payload)
-                self._send(*order)
-            else:
-                self._send(*order)
+        if kind == "start":
+            self._send_blobs(arguments[0].payload)
+        self._send(kind, *arguments)
 
     def _connect(self) -> None:
         options = self._prepare()
@@ -143,6 +147,7 @@ class SshHost:
             self._agent = SshAgent(self.name, options, entry=ENTRY, on_message=self._on_message, on_lost=self._lose)
         self._agent.await_ready()
         self._send("hello")
+        self._told.wait()
 
     def _send(self, *message: Any) -> None:
         agent = self._agent

@@ -8,10 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.certificate import Certificate, make_certificate
+from kourou.runtime.certificate import Authority
 from kourou.runtime.host_agent import Beginning, HostFacts
 from kourou.runtime.hosts import Host, Hosts, matching_variables
 from kourou.runtime.inventory import Inventory, Request, allocate
@@ -44,9 +45,15 @@ class SshLauncher:
         events: told of everything that happens.
         run_id: marks every process.
         coordinator: ``(host, port)`` that the coordinator listens on.
+        scratch: a private folder.
+
+    Raises:
+        LaunchError: there is no openssl.
     """
 
-    def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, coordinator: tuple[str, int]) -> None:
+    def __init__(
+        self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, coordinator: tuple[str, int], scratch: Path
+    ) -> None:
         assert plan.hosts is not None  # noqa: S101 - a plan of this launch type has hosts
         self._plan = plan
         self._events = events
@@ -61,31 +68,29 @@ class SshLauncher:
         self._launcher_address: str | None = None
         self._boot: dict[str, Any] = {}
         self._token = ""
-        self._certificate: Certificate | None = None
+        self._authority = Authority(scratch)
         used = {node.site.host for node in self._nodes.values() if node.site}
         for host in plan.hosts.all:
             if host.name in used:
                 self._hosts[host.name] = self._reach(host)
 
-    def configure(self, token: str, **boot: Any) -> Certificate:
-        """What every worker needs to know; waits until all hosts are there. Set once, before the first start.
+    @property
+    def certificate(self) -> bytes:
+        """What clients of the nodes trust."""
+        return self._authority.certificate
 
-        Returns:
-            What protects the nodes' servers.
+    def configure(self, token: str, **boot: Any) -> None:
+        """What every worker needs to know; waits until all hosts are there. Set once, before the first start.
 
         Raises:
             AgentFailedError: a host cannot be reached, with ssh's own words.
-            LaunchError: files could not be copied, or there is no openssl.
+            LaunchError: files could not be copied to one.
         """
         self._token, self._boot = token, boot
-        facts = {name: host.await_facts() for name, host in self._hosts.items()}
-        self._launcher_address = next((f.launcher_address for f in facts.values() if f.launcher_address), None)
-        spare = [host.address for host in self._wanted.all if host.address]
-        addresses = {self._address_of(self._host(name), fact) for name, fact in facts.items()}
-        self._certificate = make_certificate({*addresses, *spare, "127.0.0.1"})
+        facts = [host.await_facts() for host in self._hosts.values()]
+        self._launcher_address = next((f.launcher_address for f in facts if f.launcher_address), None)
         for host in self._hosts.values():
             host.begin(self._beginning_of(self._host(host.name)))
-        return self._certificate
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""
@@ -168,14 +173,15 @@ class SshLauncher:
 
     def _beginning_of(self, host: Host) -> Any:
         def make(facts: HostFacts, options: SshOptions) -> Beginning:
-            assert self._certificate is not None  # noqa: S101 - it was made when the first hosts had answered
+            address = self._address_of(host, facts)
             variables = {} if options.local else matching_variables(os.environ, self._wanted.copy_env_vars)
             return Beginning(
                 run_id=self._run_id,
                 boot=self._boot,
                 token=self._token,
-                tls=self._certificate,
-                address=self._address_of(host, facts),
+                authority=self._authority.certificate,
+                identity=self._authority.issue(address),
+                address=address,
                 variables=variables,
                 interpreter=sys.executable,
                 tree=options.tree,

@@ -1,0 +1,181 @@
+"""Programs on three hosts over real ssh: calls, lanes, stop, failures, restarts, and the command line."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import kourou as lp
+from kourou.courier import Client
+from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFailed, RpcError
+from polling import until
+from spmd.machines import Machines
+from ssh import nodes
+from ssh.looking import agents, answer_of
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+FAST_STOP = lp.StopTimeline(ask_s=2, interrupt_s=1, terminate_s=1)
+WITHIN_S = 30.0
+MakeHosts = Callable[..., lp.Hosts]
+
+
+def servers(count: int, **group: object) -> tuple[lp.Program, list[Any]]:
+    program = lp.Program("hosts")
+    with program.group("server", **group):  # type: ignore[arg-type]
+        handles = [program.add_node(lp.CourierNode(nodes.Server)) for _ in range(count)]
+    return program, handles
+
+
+def test_nodes_of_three_hosts_call_each_other_by_the_lanes_that_they_share(hosts: MakeHosts) -> None:
+    # Given
+    program, handles = servers(3)
+    program.add_node(lp.PyNode(nodes.greet, *handles), label="client")
+    # When
+    run = lp.launch(program, "ssh", hosts=hosts(), placement={"client": "m1"}, stop_timeline=FAST_STOP)
+    run.wait(timeout_s=WITHIN_S)
+    # Then
+    text = (run.folder / "logs" / "client" / "0.log").read_text(encoding="utf-8").splitlines()
+    assert text == ["server/0 on m1 by local", "server/1 on m2 by grpc", "server/2 on m3 by grpc"]
+    assert {name: record.host for name, record in run.nodes.items()} == {
+        "server/0": "m1",
+        "server/1": "m2",
+        "server/2": "m3",
+        "client/0": "m1",
+    }
+    assert {str(record.state) for record in run.nodes.values()} == {"FINISHED"}
+
+
+def test_the_launcher_calls_nodes_of_other_hosts_and_this_machine_may_be_one(hosts: MakeHosts) -> None:
+    program, (here, there) = servers(2)
+    with lp.launch(program, "ssh", hosts=hosts("localhost", "m2"), stop_timeline=FAST_STOP) as run:
+        first, second = here.dereference(), there.dereference()
+        assert first.where()[0] == socket.gethostname()
+        assert second.where()[0] == "m2"
+        assert (first.lane, second.lane) == ("local", "grpc")
+        with pytest.raises(ValueError, match="had enough"):
+            second.fail()
+        second.say("Grüße von m2")
+        log = run.folder / "logs" / "server" / "1.log"
+        until(lambda: log.exists() and "Grüße von m2" in log.read_text(encoding="utf-8"), WITHIN_S)
+
+
+def test_what_crosses_hosts_is_encrypted_and_no_secret_is_in_a_command_line(hosts: MakeHosts) -> None:
+    program, (handle,) = servers(1)
+    with lp.launch(program, "ssh", hosts=hosts("m2"), stop_timeline=FAST_STOP) as run:
+        client = handle.dereference()
+        client.where()
+        # Given the token itself
+        token = (run.folder / "token").read_text(encoding="ascii")
+        address = lp.courier.Endpoint.from_json(run.nodes["server/0"].endpoint or "").grpc
+        # When somebody speaks no TLS, then nobody answers
+        with Client(address, token=token, call_timeout=2) as plain, pytest.raises(RpcError):
+            plain.where()
+        # When somebody has the certificate but another token, then it is of no use
+        certificate = (run.folder / "certificate.pem").read_bytes()
+        stranger = Client(address, token="guess", tls=certificate, lane="grpc", call_timeout=5)
+        with stranger, pytest.raises(lp.errors.Unauthenticated):
+            stranger.where()
+        words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ()]
+        assert not any(token in word for word in words)
+        # and the launcher listens on its loopback alone
+        mine = psutil.Process().net_connections(kind="inet")
+        assert {c.laddr.ip for c in mine if c.status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_variables_cross_that_were_asked_for(hosts: MakeHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_HOSTILE", "a 'b'\n\"$c\"")
+    monkeypatch.setenv("SECRET_OF_THE_LAUNCHER", "1")
+    program, (handle,) = servers(1)
+    resources = {"server": lp.Resources(env={"MINE": "2"}, cpus=1)}
+    with lp.launch(program, "ssh", hosts=hosts("m2"), local_resources=resources, stop_timeline=FAST_STOP):
+        client = handle.dereference()
+        assert client.variable("NCCL_HOSTILE") == "a 'b'\n\"$c\""
+        assert client.variable("SECRET_OF_THE_LAUNCHER") is None
+        assert client.variable("MINE") == "2"
+        assert len(client.cpus()) == 1  # of those that the host told of, since nobody else did
+
+
+def test_a_node_that_fails_names_its_host(hosts: MakeHosts) -> None:
+    program, _ = servers(1)
+    program.add_node(lp.PyNode(nodes.fail), label="worker")
+    placement = {"worker": "m3", "server": "m1"}
+    run = lp.launch(program, "ssh", hosts=hosts("m1", "m3"), placement=placement, stop_timeline=FAST_STOP)
+    with pytest.raises(ProgramFailed, match="no luck on m3"):
+        run.wait(timeout_s=WITHIN_S)
+    (failure,) = run.failures
+    assert (failure.node, failure.host) == ("worker/0", "m3")
+    assert "Traceback" in failure.traceback
+
+
+def test_a_node_that_is_killed_starts_again_on_its_host(hosts: MakeHosts) -> None:
+    program, (handle,) = servers(1, on_failure=lp.Restart(backoff_s=0.01))
+    with lp.launch(
+        program, "ssh", hosts=hosts("m2", "m3"), placement={"server": ["m2", "m3"]}, stop_timeline=FAST_STOP
+    ):
+        client = handle.dereference()
+        _, pid, _ = client.where()
+        # When
+        psutil.Process(pid).kill()
+        # Then
+        host, new_pid, attempt = answer_of(client, attempt=2)
+        assert (host, attempt) == ("m2", 2)
+        assert new_pid != pid
+
+
+def test_a_host_that_does_not_answer_stops_the_launch_with_sshs_own_words(hosts: MakeHosts) -> None:
+    program, _ = servers(2)
+    started = time.monotonic()
+    with pytest.raises(AgentFailedError, match="nowhere: its agent did not start; ssh said") as caught:
+        lp.launch(program, "ssh", hosts=hosts("m1", "nowhere", connect_timeout_s=4))
+    assert caught.value.hostname == "nowhere"
+    assert time.monotonic() - started < 4 + 5
+    until(lambda: not agents(), WITHIN_S)
+
+
+def test_too_much_is_refused_before_anything_starts(hosts: MakeHosts) -> None:
+    program, _ = servers(2)
+    resources = {"server": lp.Resources(gpus=1)}
+    with pytest.raises(PlanError, match="no host has room"):
+        lp.launch(program, "ssh", hosts=hosts(lp.Host("m1", gpus=1)), local_resources=resources)
+    with pytest.raises(PlanError, match=r"server/0: no host has room; m1: .*GPUs are asked for"):
+        lp.launch(program, "ssh", hosts=hosts("m1"), local_resources=resources)  # the host is asked, and has none
+
+
+def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a project that the host does not have
+    project = tmp_path / "my 'project'"
+    (project / "src").mkdir(parents=True)
+    (project / "src" / "far_away.py").write_text("import os\ndef tell(): print('here', os.getcwd())\n", "utf-8")
+    (project / ".gitignore").write_text("ignored\n", "utf-8")
+    (project / "ignored").write_text("", "utf-8")
+    cache = Path.home() / ".cache"
+    cache.mkdir(exist_ok=True)
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(str(project / "src"))
+    import far_away  # type: ignore[import-not-found]
+
+    program = lp.Program("copied")
+    program.add_node(lp.PyNode(far_away.tell), label="teller")
+    with Machines(tmp_path_factory.mktemp("apart"), count=1, empty=(project, cache)).up() as one:
+        # When
+        run = lp.launch(program, "ssh", hosts=lp.Hosts(["m1"], ssh_config=one.ssh_config, sync="rsync"))
+        run.wait(timeout_s=WITHIN_S)
+        # Then
+        text = (run.folder / "logs" / "teller" / "0.log").read_text(encoding="utf-8")
+        assert text.startswith("here /")
+        assert "/.cache/kourou/trees/my-project-" in text
+        # and where rsync is missing, that is said
+        (tmp_path / "openssl").symlink_to(str(shutil.which("openssl")))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(LaunchError, match="rsync, which is not installed here"):
+            lp.launch(program, "ssh", hosts=lp.Hosts(["m1"], ssh_config=one.ssh_config, sync="rsync"))
