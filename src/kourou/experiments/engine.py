@@ -37,6 +37,8 @@ __all__ = ["Engine", "EngineOptions"]
 
 _LOOK_S = 0.2  # between looks for requests from other shells
 _FOREVER_S = float("inf")
+# Variables that preloaded modules read when they are imported: numbers of threads, options of torch.
+_READ_AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,8 @@ class Engine:
         adapt: changes what is started to the slot that it got.
         on_change: called with the record of every run that changes, in the engine's thread.
         takes_requests: whether requests from other shells are for this engine.
+        make_supervisor: makes what starts the runs and tells how they end, called as :class:`Supervisor` is; another
+            one forks this process, or makes threads of it.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that a launch puts together
@@ -108,7 +112,9 @@ class Engine:
         adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
         on_change: Callable[[RunRecord], None] | None = None,
         takes_requests: bool = True,
+        make_supervisor: Callable[..., Any] = Supervisor,
     ) -> None:
+        self._make_supervisor = make_supervisor
         self._takes_requests = takes_requests
         self._folder = folder
         self._journal = journal
@@ -138,10 +144,11 @@ class Engine:
         """
         payloads = any(run.payload is not None for run in self._runs.values())
         own = ("kourou.experiments.run_worker", "cloudpickle", *self._options.preload)
-        preload = Preload(modules=own) if payloads else COMMANDS
-        handler = Supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
+        preload = Preload(modules=own, reads=self._read_at_import) if payloads else COMMANDS
+        handler = self._make_supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
         with handler as self._supervisor, told_of_signals(lambda _: self._events.put(self._on_interrupt)):
-            self._supervisor.prepare()
+            if not self._read_at_import:  # else the first run's own variables decide what is prepared
+                self._supervisor.prepare()
             self._provenance = self._make_provenance()
             self._provenance.save_diff(self._folder)
             try:
@@ -152,6 +159,10 @@ class Engine:
             finally:
                 for live in self._live.values():
                     live.logs.close()
+
+    @property
+    def _read_at_import(self) -> tuple[str, ...]:
+        return _READ_AT_IMPORT if self._options.preload else ()
 
     def checkpoint(self, number: int, wait_s: float) -> None:
         """Tell all runs by a signal to save their work and end; not later than ``wait_s`` seconds from now they do.

@@ -21,6 +21,7 @@ from kourou.experiments.runs import RunSpec, check_runs
 from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.supervisor import Supervisor
 
 __all__ = [
     "SOURCE_FILE",
@@ -96,6 +97,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
     on_change: Callable[[RunRecord], None] | None = None,
     source: dict[str, Any] | None = None,
+    make_supervisor: Callable[..., Any] = Supervisor,
 ) -> SweepOutcome:
     """Run all runs that have not finished yet, and wait for them.
 
@@ -112,6 +114,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         adapt: changes what is started to the slot that it got.
         on_change: called with the record of every run that changes.
         source: what the runs were made from, kept in ``sweep.json``.
+        make_supervisor: see :class:`kourou.experiments.engine.Engine`.
 
     Raises:
         PlanError: more CPUs or GPUs are asked for than there are, or a function cannot be pickled; nothing was started.
@@ -146,6 +149,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
                 provenance=lambda: Provenance.of_this_process(launch_id),
                 adapt=adapt,
                 on_change=on_change,
+                make_supervisor=make_supervisor,
             )
             if chosen:
                 engine.run()
