@@ -63,7 +63,7 @@ def run(  # noqa: PLR0913 - the knobs of a launch
     runs_per_gpu: Annotated[
         Optional[int], typer.Option(min=1, help="Runs that share a GPU.", rich_help_panel=_HERE)
     ] = None,
-    gpus_per_run: Annotated[Optional[int], typer.Option(min=1, help="Or GPUs that each run has for itself.")] = None,
+    gpus_per_run: Annotated[Optional[int], typer.Option(min=1, help="GPUs that each run has for itself.")] = None,
     cpus_per_run: Annotated[Optional[int], typer.Option(min=1, help="CPUs that each run has for itself.")] = None,
     template: Annotated[
         Optional[Path],

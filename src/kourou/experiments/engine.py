@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kourou.experiments.attempts import Attempt
 from kourou.experiments.journal import Journal
 from kourou.experiments.prepared import PAYLOAD_FILE, PreparedRun, process_spec
 from kourou.experiments.provenance import Provenance
@@ -36,7 +37,6 @@ from kourou.runtime.supervisor import Supervisor
 __all__ = ["Engine", "EngineOptions"]
 
 _LOOK_S = 0.2  # between looks for requests from other shells
-_FOREVER_S = float("inf")
 # Variables that preloaded modules read when they are imported: numbers of threads, options of torch.
 _READ_AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH")
 
@@ -61,24 +61,6 @@ class EngineOptions:
     preload: tuple[str, ...] = ()
     """Modules that functions and programs find imported already, such as ``("torch",)``; they must start nothing that
     a fork cannot carry along."""
-
-
-@dataclasses.dataclass
-class _Live:
-    """An attempt that runs."""
-
-    run: PreparedRun
-    slot: Slot
-    attempt: int
-    logs: RunLogs
-    begun: float
-    pid: int | None = None
-    ending: str = ""
-    """Why it is being ended, if it is: "timeout", "cancelled" or "interrupted"."""
-    steps: collections.deque[tuple[int, float]] = dataclasses.field(default_factory=collections.deque)
-    """Signals still to be sent, each with the seconds to wait after it."""
-    next_step: float = _FOREVER_S
-    """Monotonic time of the next one."""
 
 
 class Engine:
@@ -128,7 +110,7 @@ class Engine:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._pending = collections.deque(self._runs)
         self._delayed: list[tuple[float, str]] = []  # heap of (unix time, run id): retries that wait
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Attempt] = {}
         self._next_start = 0.0
         self._next_look = 0.0
         self.checkpointed: set[str] = set()
@@ -207,11 +189,11 @@ class Engine:
                 self._next_start = time.monotonic() + self._options.pause_s
         self._journal.commit()  # it says that they run before they do
         for live in begun:
-            spec, boot = process_spec(live.run, live.slot, live.attempt, self._folder)
+            spec, boot = process_spec(live.run, live.slot, live.number, self._folder)
             spec = dataclasses.replace(self._adapt(spec, live.run, live.slot), memory_bytes=self._options.memory_bytes)
-            self._supervisor.start(spec, live.attempt, boot)
+            self._supervisor.start(spec, live.number, boot)
 
-    def _begin(self, run: PreparedRun) -> _Live | None:
+    def _begin(self, run: PreparedRun) -> Attempt | None:
         record = self._journal.records[run.run_id]
         if record.not_before > time.time():
             heapq.heappush(self._delayed, (record.not_before, run.run_id))
@@ -225,9 +207,7 @@ class Engine:
             self._slots.give_back(slot)
             self._close(run, Ending(ok=False, why="start", words=f"cannot use the run's folder: {error}"))
             return None
-        live = _Live(run, slot, attempt, logs, time.monotonic())
-        if self._options.time_limit_s is not None:
-            live.next_step = live.begun + self._options.time_limit_s
+        live = Attempt(run, slot, attempt, logs, self._options.time_limit_s)
         self._live[run.run_id] = live
         return live
 
@@ -260,7 +240,7 @@ class Engine:
     def _take_events(self) -> None:
         """Wait for an event, or for the next thing that is due, and take all that there are."""
         now, wall = time.monotonic(), time.time()
-        due = [self._next_look, *(live.next_step for live in self._live.values())]
+        due = [self._next_look, *(live.due for live in self._live.values())]
         if self._delayed:
             due.append(now + self._delayed[0][0] - wall)
         if self._pending and self._slots.has_room and not self.stopped:
@@ -272,12 +252,11 @@ class Engine:
 
     def _mind_the_clock(self) -> None:
         now = time.monotonic()
-        for live in list(self._live.values()):
-            if now >= live.next_step:
-                if live.ending:
-                    self._next_signal(live)
-                else:
-                    self._stop_run(live, "timeout", first=signal.SIGTERM)
+        for live in self._live.values():
+            if now >= live.due:
+                if not live.ending:
+                    live.end("timeout", [(signal.SIGTERM, self._options.terminate_s)])
+                self._send(live, live.next_signal())
         if now >= self._next_look:
             self._next_look = now + _LOOK_S
             for request in take_requests(self._folder) if self._takes_requests else ():
@@ -292,22 +271,12 @@ class Engine:
             live.pid = pid
             self._tell("running", live.run, pid=pid)
 
-    def _end(self, live: _Live, end: ProcessExit) -> None:
+    def _end(self, live: Attempt, end: ProcessExit) -> None:
         self._slots.give_back(live.slot)
         live.logs.close()
         timed_out = self._options.time_limit_s if live.ending == "timeout" else None
         ending = ending_of(end, timed_out_after_s=timed_out)
-        state = RunState.SUCCEEDED if ending.ok else RunState.FAILED
-        words = ending.words
-        if live.ending == "timeout":
-            state = RunState.TIMEOUT
-        elif live.run.run_id in self.checkpointed:
-            state, words = RunState.INTERRUPTED, f"{live.ending}, and {ending.words}"
-        elif live.ending and not ending.ok:
-            state = RunState.CANCELLED if live.ending == "cancelled" else RunState.INTERRUPTED
-            words = f"{live.ending}, and {ending.words}"
-        elif live.ending == "cancelled":
-            state = RunState.CANCELLED
+        state, words = _judged(live.ending, ending)
         if live.run.payload is not None:
             with contextlib.suppress(OSError):
                 (live.run.folder / PAYLOAD_FILE).unlink()
@@ -344,50 +313,34 @@ class Engine:
     # -- stopping -----------------------------------------------------------------------------------------------
 
     def _on_interrupt(self) -> None:
-        if self.stopped == "interrupted":  # again: at once
-            for live in self._live.values():
-                live.steps = collections.deque([(signal.SIGKILL, _FOREVER_S)])
-                self._next_signal(live)
-        else:
+        if self.stopped != "interrupted":
             self._stop("interrupted")
+            return
+        for live in self._live.values():  # again: at once
+            live.end(live.ending, [])
 
     def _stop(self, why: str) -> None:
         self.stopped = why
         for live in self._live.values():
-            if not live.ending:
-                self._stop_run(live, "interrupted")
+            self._end_early(live, "interrupted")
 
     def _checkpoint(self, number: int, wait_s: float) -> None:
         self.stopped = self.stopped or "checkpoint"
         for live in self._live.values():
             if not live.ending:
-                live.ending = "told to save its work"
-                live.steps = collections.deque(
-                    [(signal.SIGTERM, self._options.terminate_s), (signal.SIGKILL, _FOREVER_S)]
-                )
-                live.next_step = time.monotonic() + wait_s
+                live.end("checkpoint", [(number, wait_s), (signal.SIGTERM, self._options.terminate_s)])
                 self.checkpointed.add(live.run.run_id)
-                if live.pid is not None:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(live.pid, number)
 
-    def _stop_run(self, live: _Live, why: str, *, first: int = signal.SIGINT) -> None:
-        live.ending = why
-        steps = [
-            (signal.SIGINT, self._options.interrupt_s),
-            (signal.SIGTERM, self._options.terminate_s),
-            (signal.SIGKILL, _FOREVER_S),
-        ]
-        live.steps = collections.deque(step for step in steps if first == signal.SIGINT or step[0] != signal.SIGINT)
-        self._next_signal(live)
+    def _end_early(self, live: Attempt, why: str) -> None:
+        if not live.ending:
+            options = self._options
+            live.end(why, [(signal.SIGINT, options.interrupt_s), (signal.SIGTERM, options.terminate_s)])
 
-    def _next_signal(self, live: _Live) -> None:
-        number, wait_s = live.steps.popleft()
-        live.next_step = time.monotonic() + wait_s
-        if number != signal.SIGINT:
+    def _send(self, live: Attempt, number: int) -> None:
+        if number in {signal.SIGTERM, signal.SIGKILL}:
             self._supervisor.signal(live.run.run_id, number)
         elif live.pid is None:
-            live.next_step = time.monotonic()  # it has barely begun: nothing to save
+            live.due = time.monotonic()  # it has barely begun: nothing to save
         else:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(live.pid, number)  # as a terminal does: what has a session of its own is its parent's to stop
@@ -408,8 +361,7 @@ class Engine:
     def _cancel(self, run_id: str) -> None:
         live = self._live.get(run_id)
         if live is not None:
-            if not live.ending:
-                self._stop_run(live, "cancelled")
+            self._end_early(live, "cancelled")
             return
         if run_id in self._pending:
             self._pending.remove(run_id)
@@ -419,3 +371,24 @@ class Engine:
         else:
             return  # it has ended
         self._tell("ended", self._runs[run_id], state=str(RunState.CANCELLED), cause="cancelled before it began")
+
+
+def _judged(why_ended: str, ending: Ending) -> tuple[RunState, str]:
+    """The state of a run whose attempt ended, and how in words; ``why_ended`` is empty where it did so by itself."""
+    told = _TOLD.get(why_ended)
+    if told is None:
+        return (RunState.SUCCEEDED if ending.ok else RunState.FAILED), ending.words
+    state, words, even_if_ok = told
+    if ending.ok and not even_if_ok:
+        return RunState.SUCCEEDED, ending.words
+    return state, f"{words}, and {ending.words}" if words else ending.words
+
+
+# Why an attempt was ended → its state, how it is told, and whether that holds for one that exits with 0, too: an
+# interrupted run that does so has finished, and one that was told to save its work has done only that.
+_TOLD = {
+    "timeout": (RunState.TIMEOUT, "", True),
+    "cancelled": (RunState.CANCELLED, "cancelled", True),
+    "interrupted": (RunState.INTERRUPTED, "interrupted", False),
+    "checkpoint": (RunState.INTERRUPTED, "told to save its work", True),
+}

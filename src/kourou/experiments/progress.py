@@ -12,6 +12,8 @@ from kourou.experiments.run_records import RunRecord, RunState
 
 __all__ = ["Progress", "progress_of"]
 
+_AGAIN = {RunState.INTERRUPTED, RunState.LOST}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -25,8 +27,8 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Runs that have ended."""
-        return sum(count for state, count in self.counts.items() if state.ended)
+        """Runs that have ended and will not be run again by themselves."""
+        return sum(count for state, count in self.counts.items() if state.ended and state not in _AGAIN)
 
 
 def progress_of(records: Iterable[RunRecord], *, parallel: int | None = None, now: float | None = None) -> Progress:
