@@ -30,7 +30,12 @@ Target = Annotated[
     str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns the lp.Program; path/to/file.py:FUNCTION works too.")
 ]
 Words = Annotated[Optional[list[str]], typer.Argument(metavar="[-- ARGS]", help="Arguments of FUNCTION.")]
-LaunchType = Annotated[Optional[str], typer.Option(help="local_mt, local_mp, test_mt or test_mp.")]
+LaunchType = Annotated[Optional[str], typer.Option(help="local_mt, local_mp, test_mt, test_mp or ssh.")]
+HostsOption = Annotated[
+    Optional[str],
+    typer.Option("--hosts", metavar="NAMES|FILE", help="For ssh: names with commas between them, or a file of hosts."),
+]
+SshConfig = Annotated[Optional[Path], typer.Option(help="For ssh's -F; by default the user's and the system's.")]
 Run = Annotated[
     str,
     typer.Argument(
@@ -88,14 +93,17 @@ def run(
     launch_type: LaunchType = None,
     terminal: Annotated[Optional[str], typer.Option(help="current_terminal, output_to_files or tmux_session.")] = None,
     run_dir: Annotated[Optional[Path], typer.Option(help="Where the run's folder is made.")] = None,
+    hosts: HostsOption = None,
+    ssh_config: SshConfig = None,
 ) -> None:
     """Launch a program and wait for its end.
 
     Exit codes: 0 it finished, 1 a node failed, 2 a mistake in the command line or the program, 130 Ctrl-C.
     """
-    from kourou.cli.launching import run_program
+    from kourou.cli.launching import hosts_of, run_program
 
-    run_program(target, words or [], launch_type=launch_type, terminal=terminal, run_dir=run_dir)
+    found = hosts_of(hosts, ssh_config)
+    run_program(target, words or [], launch_type=launch_type, terminal=terminal, run_dir=run_dir, hosts=found)
 
 
 @app.command()
@@ -107,11 +115,30 @@ def plan(
     launch_type: LaunchType = None,
     form: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.TABLE,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    hosts: HostsOption = None,
+    ssh_config: SshConfig = None,
 ) -> None:
     """Print what a launch would start, and start nothing."""
-    from kourou.cli.launching import show_plan
+    from kourou.cli.launching import hosts_of, show_plan
 
-    show_plan(target, words or [], launch_type=launch_type, form="json" if json else form.value)
+    shown = "json" if json else form.value
+    show_plan(target, words or [], launch_type=launch_type, form=shown, hosts=hosts_of(hosts, ssh_config))
+
+
+@app.command()
+@reported()
+def agent(
+    *,
+    entry: Annotated[str, typer.Option(help="The module that serves the launcher.")] = "kourou.runtime.host_agent",
+    silence: Annotated[float, typer.Option(help="Seconds without a word after which the launcher is dead.")] = 12.0,
+) -> None:
+    """Be what a launcher starts on a host: processes there, steered through standard input and output.
+
+    Not for people. It listens on no port, and ends with its input.
+    """
+    from kourou.runtime.agent import main
+
+    main(entry, silence)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from kourou.cli.formats import size
 from kourou.runtime.plan import LaunchPlan, NodePlan, Placement
+from kourou.runtime.policies import Restart
 
 __all__ = ["plan_as_mermaid", "plan_as_table"]
 
@@ -15,11 +16,19 @@ __all__ = ["plan_as_mermaid", "plan_as_table"]
 def plan_as_table(plan: LaunchPlan) -> Table:
     """One row a node."""
     table = Table(title=f"{plan.program} · {plan.launch_type} · {len(plan.nodes)} nodes", title_justify="left")
-    for heading in ("node", "kind", "calls", "started with"):
+    for heading in ("node", *(["host"] if plan.hosts else []), "kind", "calls", "started with"):
         table.add_column(heading, overflow="fold")
     for node in plan.nodes:
-        table.add_row(node.name, node.kind, ", ".join(node.inputs) or "–", _how(node))
+        where = [_where(node)] if plan.hosts else []
+        table.add_row(node.name, *where, node.kind, ", ".join(node.inputs) or "–", _how(node))
     return table
+
+
+def _where(node: NodePlan) -> str:
+    if node.site is None:
+        return ""
+    others = f" (or {', '.join(node.site.others)})" if node.site.others and isinstance(node.on_failure, Restart) else ""
+    return node.site.host + others
 
 
 def _how(node: NodePlan) -> str:
@@ -33,6 +42,8 @@ def _how(node: NodePlan) -> str:
     parts = [f"process, payload {size(spec.payload.size_bytes)}" if spec.payload else f"command {spec.argv[0]}"]
     parts += spec.interpreter_args
     parts += [f"{name}={value}" for name, value in spec.env]
+    if spec.cpus is not None:
+        parts.append(f"on CPU {', '.join(map(str, spec.cpus))}")
     parts += spec.argv[1:]
     return " ".join(parts)
 

@@ -106,6 +106,9 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
     )
     table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _FIGURES))
     table.add_column("state", no_wrap=True, min_width=10)
+    spread = sample.status.launch_type == "ssh"
+    if spread:
+        table.add_column("host", no_wrap=True, overflow="ellipsis", max_width=16)
     if wide:
         table.add_column("pid", justify="right", no_wrap=True)
         table.add_column("try", justify="right", no_wrap=True)
@@ -115,11 +118,11 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
     if wide:
         table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
     for node in nodes:
-        table.add_row(*_cells(node, sample, wide=wide))
+        table.add_row(*_cells(node, sample, wide=wide, spread=spread))
     return table
 
 
-def _cells(node: NodeRecord, sample: RunSample, *, wide: bool) -> list[RenderableType]:
+def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, spread: bool) -> list[RenderableType]:
     figures, now = sample.nodes[node.name], sample.taken_at
     mark, style = NODE_MARKS[node.state]
     faded = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
@@ -128,6 +131,8 @@ def _cells(node: NodeRecord, sample: RunSample, *, wide: bool) -> list[Renderabl
         Text(node.name, style="" if not node.state.ended else faded),
         Text(f"{mark} {state}", style=style),
     ]
+    if spread:
+        cells.append(Text(node.host, style=faded))
     if wide:
         cells.append(Text(str(node.pid or ""), style="bright_black"))
         cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))

@@ -19,7 +19,7 @@ from kourou.nodes.ranks import Place, Rendezvous
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
 
-__all__ = ["Backend", "assemble", "bind", "grouped", "reach_store", "serve_store", "torch_is_there"]
+__all__ = ["Backend", "assemble", "bind", "find_place", "grouped", "reach_store", "serve_store", "torch_is_there"]
 
 Backend: TypeAlias = Literal["nccl", "gloo", "mpi", "ucc"]
 
@@ -58,6 +58,27 @@ def serve_store(rendezvous: Rendezvous, world_size: int, listener: int) -> TCPSt
 def reach_store(rendezvous: Rendezvous, world_size: int) -> TCPStore:
     """The store, as the other ranks have it."""
     return _store(rendezvous, world_size)
+
+
+def find_place(store: TCPStore, rank: int, world_size: int, host: str) -> Place:
+    """Where a rank stands among the others, once all have told their hosts.
+
+    Ranks of one host count on it in their own order; hosts are numbered by their first rank.
+    """
+    key = "kourou/host/{}"
+    store.set(key.format(rank), host)
+    while not store.check([key.format(other) for other in range(world_size)]):
+        time.sleep(_POLL_S)
+    hosts = [store.get(key.format(other)).decode() for other in range(world_size)]
+    return Place(
+        rank=rank,
+        local_rank=hosts[:rank].count(host),
+        group_rank=list(dict.fromkeys(hosts)).index(host),
+        hostname=host,
+        world_size=world_size,
+        local_world_size=hosts.count(host),
+        group_world_size=len(set(hosts)),
+    )
 
 
 def assemble(store: TCPStore, place: Place) -> None:

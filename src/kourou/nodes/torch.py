@@ -17,13 +17,15 @@ from kourou.nodes.process_group import (
     Backend,
     assemble,
     bind,
+    find_place,
     grouped,
     reach_store,
     serve_store,
     torch_is_there,
 )
 from kourou.nodes.python import PyNode
-from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place, Rendezvous, place_variables
+from kourou.nodes.ranks import LOOPBACK_INTERFACE, Rendezvous, place_variables
+from kourou.runtime.addresses import interface_of
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
 from kourou.runtime.node import NoClientHandle, Node
@@ -44,6 +46,9 @@ class TorchNode(Node):
     Every worker is a process. They find RANK, WORLD_SIZE and the like in their environment, and the process group set
     up. They stand and fall together: when one fails for good the others are killed, and the group's ``on_failure`` says
     what follows; ``lp.Restart`` starts all of them again, with a new rendezvous.
+
+    Under ``ssh`` the ranks are on one host, unless ``placement={label: {host: number, …}}`` says how many go where. The
+    processes of the group then meet at rank 0's host; what torch's backends send between hosts is as torch sends it.
 
     With a function the node ends when it has returned everywhere. With a class every rank constructs an object, and
     runs or serves it as a CourierNode does. A handle's client then calls rank 0 (``client.step()``), or every rank, and
@@ -179,15 +184,8 @@ class _Group:
     """What a rank knows of its group, and how it joins it."""
 
     def __init__(self, rank: int, world_size: int, backend: Backend | None, timeout_s: float) -> None:
-        self._place = Place(
-            rank=rank,
-            local_rank=rank,
-            group_rank=0,
-            hostname="localhost",
-            world_size=world_size,
-            local_world_size=world_size,
-            group_world_size=1,
-        )
+        self._rank = rank
+        self._world_size = world_size
         self._backend = backend
         self._timeout_s = timeout_s
 
@@ -198,23 +196,24 @@ class _Group:
         Raises:
             LaunchError: nodes are threads, which cannot be ranks.
         """
-        place = self._place
         if context.launch_type in _THREADS:
             raise errors.LaunchError(
                 f"{context.name} is a rank of a TorchNode, and torch knows one rank in a process: launch with local_mp"
             )
+        host = str(context.server_options.get("host", _LOOPBACK))  # where others reach this node
         with contextlib.ExitStack() as stack:
-            if place.rank == 0:
-                listener = bind(_LOOPBACK, place.world_size)
-                rendezvous = Rendezvous(address=_LOOPBACK, port=listener.getsockname()[1])
+            if self._rank == 0:
+                listener = bind(host, self._world_size)
+                rendezvous = Rendezvous(address=host, port=listener.getsockname()[1])
                 # Not READY yet, so nobody but the other ranks makes anything of it.
                 context.publish(endpoint=_endpoint_of(rendezvous))
-                store = serve_store(rendezvous, place.world_size, listener.detach())
+                store = serve_store(rendezvous, self._world_size, listener.detach())
             else:
                 rendezvous = _find(context)
-                store = reach_store(rendezvous, place.world_size)
+                store = reach_store(rendezvous, self._world_size)
+            place = find_place(store, self._rank, self._world_size, host)
             os.environ.update(place_variables(place, rendezvous))
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_INTERFACE)
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface_of(host) or LOOPBACK_INTERFACE)
             assemble(store, place)  # from here on, rank 0 may publish where it really serves
             if self._backend is not None:
                 stack.enter_context(grouped(store, place, backend=self._backend, timeout_s=self._timeout_s))

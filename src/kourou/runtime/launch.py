@@ -14,7 +14,7 @@ from typing import Any, cast
 from kourou import errors
 from kourou.runtime import context, interrupts
 from kourou.runtime.callbacks import ExitCallback
-from kourou.runtime.compile import compile_program
+from kourou.runtime.compile import compile_program, launch_type_from
 from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.director import Director
 from kourou.runtime.hosts import Host, Hosts
@@ -327,7 +327,8 @@ def hosts_to_plan_for(
         AgentFailedError: one cannot be reached.
     """
     claims = [(r.cpus, r.gpus) for r in (resources or {}).values() if isinstance(r, Resources)]
-    if hosts is None or str(launch_type) != LaunchType.SSH or not any(claim != (None, None) for claim in claims):
+    asked = any(claim != (None, None) for claim in claims)
+    if hosts is None or not asked or launch_type_from(launch_type) is not LaunchType.SSH:
         return hosts
     from kourou.runtime.launchers.ssh_inventory import with_inventories  # noqa: PLC0415 - others need none of it
 

@@ -122,7 +122,8 @@ class Sampler:
         return self._found.status()
 
     def _has_process(self, node: NodeRecord) -> bool:
-        return node.pid != self._found.info.pid and node.host == self._host and not node.state.ended
+        here = node.host in {self._host, "localhost"}
+        return node.pid != self._found.info.pid and here and not node.state.ended
 
     def _answered(self, nodes: Iterable[NodeRecord]) -> dict[tuple[str, int], int]:
         """Each attempt's number of answered calls, of those that answer in time."""

@@ -1,0 +1,164 @@
+"""Connections that travel as messages, and the messages themselves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kourou.errors import LaunchError
+from kourou.runtime.agent_wire import Wire
+from kourou.runtime.certificate import Authority
+from kourou.runtime.tunnel import Tunnel
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WAIT_S = 10.0
+
+
+class Echo:
+    """A server that sends everything back; "bye" makes it hang up."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self._listener.getsockname()
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            while (data := connection.recv(1 << 16)) and data != b"bye":
+                connection.sendall(data)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in (self._accepting, *self._threads):
+            thread.join(WAIT_S)
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def entrance(echo: Echo, tmp_path: Path) -> Iterator[Path]:
+    """A UNIX socket that leads to the echo server, through both ends of a tunnel."""
+    path = tmp_path / "in"
+    exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=echo.address)  # noqa: PLW0108 - made below
+    entrance_end = Tunnel(exit_end.receive, entrance=path)
+    yield path
+    entrance_end.close()
+    exit_end.close()
+
+
+def connected(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(WAIT_S)
+    connection.connect(str(path))
+    return connection
+
+
+def read_exactly(connection: socket.socket, size: int) -> bytes:
+    parts = b""
+    while len(parts) < size:
+        parts += connection.recv(1 << 16)
+    return parts
+
+
+def test_connections_pass_side_by_side_and_end_at_both_ends(entrance: Path) -> None:
+    with connected(entrance) as first, connected(entrance) as second:
+        first.sendall(b"one")
+        second.sendall(b"two" * 100_000)
+        assert read_exactly(second, 300_000) == b"two" * 100_000
+        assert read_exactly(first, 3) == b"one"
+        # When the far end hangs up, then this one hears of it
+        first.sendall(b"bye")
+        assert first.recv(1) == b""
+        # and the other goes on
+        second.sendall(b"still here")
+        assert read_exactly(second, 10) == b"still here"
+
+
+def test_a_server_that_is_not_there_is_an_end(tmp_path: Path) -> None:
+    nobody = socket.create_server(("127.0.0.1", 0))
+    address = nobody.getsockname()
+    nobody.close()
+    exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=address)  # noqa: PLW0108 - made below
+    entrance_end = Tunnel(exit_end.receive, entrance=tmp_path / "in")
+    with connected(tmp_path / "in") as connection:
+        assert connection.recv(1) == b""
+    entrance_end.close()
+    exit_end.close()
+
+
+@pytest.fixture
+def wires() -> Iterator[tuple[Wire, Wire]]:
+    """Both ends of a wire, which give up after a fraction of a second."""
+    there, back = os.pipe(), os.pipe()
+    yield Wire(back[0], there[1], 0.2), Wire(there[0], back[1], 0.2)
+    for fd in (*there, *back):
+        os.close(fd)
+
+
+def test_messages_arrive_whole_and_in_order(wires: tuple[Wire, Wire]) -> None:
+    one, other = wires
+
+    def send() -> None:
+        for number in range(20):
+            one.send("piece", number, b"x" * 100_000)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    received = [other.receive() for _ in range(20)]
+    sender.join()
+    assert received == [("piece", number, b"x" * 100_000) for number in range(20)]
+
+
+def test_what_login_scripts_print_is_skipped(wires: tuple[Wire, Wire]) -> None:
+    one, other = wires
+    one._write(b"Welcome!\nkourou-agent\n")
+    one.greet()
+    one.send("hello")
+    assert other.skip_preamble()
+    assert other.receive() == ("hello",)
+
+
+def test_an_end_that_falls_silent_in_a_message_is_dead(wires: tuple[Wire, Wire]) -> None:
+    one, other = wires
+    one._write(b"\x10" + bytes(7) + b"half")
+    with pytest.raises(TimeoutError):
+        other.receive()
+
+
+def test_certificates_are_for_addresses_and_names(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    made = [authority.issue(host) for host in ("10.0.0.1", "fe80::1", "node-7.example")]
+    assert len({one.key for one in made}) == 3
+    assert b"BEGIN CERTIFICATE" in made[0].certificate
+    assert "PRIVATE" not in repr(made[0])
+    assert {path.name for path in tmp_path.iterdir()} == {"authority.key", "authority.pem"}
+
+
+def test_without_openssl_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LaunchError, match="the openssl command"):
+        Authority(tmp_path)
