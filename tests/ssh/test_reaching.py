@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -113,7 +114,11 @@ def test_the_command_line_works_from_another_shell(hosts: MakeHosts) -> None:
     program, handle = one_server()
     with lp.launch(program, "ssh", hosts=hosts("m3"), stop_timeline=FAST_STOP) as run:
         handle.dereference().say("words of m3")
+        (node,) = json.loads(kourou("status", run.run_id, "--json"))["nodes"]
+        assert node["host"] == "m3"
+        assert node["memory_bytes"] > 1 << 20  # told by the node itself
         assert "m3" in kourou("status", run.run_id)
+        assert "in wait" in kourou("debug", run.run_id, "server")
         assert kourou("call", run.run_id, "server", "echo", "7").strip() == "7"
         until(lambda: "words of m3" in kourou("logs", run.run_id, "server"), WITHIN_S)
         assert "ssh" in kourou("ps")

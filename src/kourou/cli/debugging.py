@@ -18,6 +18,7 @@ import typer
 from kourou import errors
 from kourou.cli.output import print_text
 from kourou.runtime.found_run import FoundRun
+from kourou.runtime.metering import ask_stacks
 from kourou.runtime.records import NodeRecord
 from kourou.runtime.remote_run import RemoteRun, choose_node
 from kourou.runtime.rundir import node_log
@@ -44,7 +45,11 @@ def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
         node = nodes[name]
         if node.state.ended or node.pid is None:
             raise errors.NodeExited(f"{name} has no process: its state is {node.state}")
-        if py_spy:
+        if found.info.launch_type == "ssh" and node.host not in {found.info.host, "localhost"}:
+            if py_spy:
+                raise errors.NodeExited(f"{name} runs on {node.host}: start py-spy there, for process {node.pid}")
+            print_text(ask_stacks(remote.client(name)).result(_WITHIN_S))
+        elif py_spy:
             _py_spy(node.pid)
         elif node.pid == found.info.pid:
             print_text(remote.stacks())

@@ -6,16 +6,17 @@ import contextlib
 import dataclasses
 import socket
 import time
-from collections.abc import Iterable
-from concurrent.futures import wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from kourou import errors
+from kourou.courier import Client
 from kourou.runtime.found_run import FoundRun
 from kourou.runtime.log_file import last_line
-from kourou.runtime.metering import ask_calls
+from kourou.runtime.metering import ask_calls, ask_usage
 from kourou.runtime.records import NodeRecord, NodeState
 from kourou.runtime.remote_run import RemoteRun
 from kourou.runtime.rundir import node_log
@@ -74,6 +75,7 @@ class Sampler:
         self._host = socket.gethostname()
         self._cpu: dict[psutil.Process, float] = {}
         self._calls: dict[tuple[str, int], int] = {}
+        self._usage: dict[tuple[str, int], tuple[float, int]] = {}
         self._at: float | None = None
 
     def __enter__(self) -> Self:
@@ -92,7 +94,9 @@ class Sampler:
         status = self._status()
         now = time.monotonic()
         elapsed = None if self._at is None else max(now - self._at, 1e-3)
-        calls = self._answered(status.nodes) if status.state.live else {}
+        calls = self._answered(status.nodes, ask_calls) if status.state.live else {}
+        far = [node for node in status.nodes if self._is_far(node)] if status.state.live else []
+        usage = self._answered(far, ask_usage)
         cpu: dict[psutil.Process, float] = {}
         below = _children() if status.state.live else {}
         samples = {}
@@ -101,6 +105,8 @@ class Sampler:
             alive = node.pid if self._has_process(node) and node.pid not in shown and status.state.live else None
             shown.add(node.pid)  # a node whose threads are nodes, too, comes before them
             figures = self._figures(_tree(alive, below) if alive else (), cpu, elapsed)
+            if (node.name, node.attempt) in usage:
+                figures = self._far_figures((node.name, node.attempt), usage, elapsed)
             count = calls.get((node.name, node.attempt))
             samples[node.name] = dataclasses.replace(
                 figures,
@@ -110,7 +116,7 @@ class Sampler:
             )
         launcher_tree = _tree(self._found.info.pid, {}) if status.state.live and self._found.info.here else ()
         launcher = self._figures(launcher_tree, cpu, elapsed)
-        self._cpu, self._calls, self._at = cpu, calls, now
+        self._cpu, self._calls, self._usage, self._at = cpu, calls, usage, now
         return RunSample(status=status, taken_at=time.time(), nodes=samples, launcher=launcher)
 
     def _status(self) -> RunStatus:
@@ -125,16 +131,30 @@ class Sampler:
         here = node.host in {self._host, "localhost"}
         return node.pid != self._found.info.pid and here and not node.state.ended
 
-    def _answered(self, nodes: Iterable[NodeRecord]) -> dict[tuple[str, int], int]:
-        """Each attempt's number of answered calls, of those that answer in time."""
+    def _is_far(self, node: NodeRecord) -> bool:
+        """Whether it has a process on another host, where only itself can look at it."""
+        return self._found.info.launch_type == "ssh" and not node.state.ended and not self._has_process(node)
+
+    def _answered(
+        self, nodes: Iterable[NodeRecord], ask: Callable[[Client], Future[Any]]
+    ) -> dict[tuple[str, int], Any]:
+        """What each attempt answers, of those that answer in time."""
         if self._remote is None:
             return {}
         serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
-        asked = {ask_calls(self._remote.client(node.name)): (node.name, node.attempt) for node in serving}
+        asked = {ask(self._remote.client(node.name)): (node.name, node.attempt) for node in serving}
         done, late = wait(asked, _ANSWER_S)
         for future in late:
             future.cancel()
         return {asked[future]: future.result() for future in done if future.exception() is None}
+
+    def _far_figures(
+        self, attempt: tuple[str, int], usage: dict[tuple[str, int], tuple[float, int]], elapsed: float | None
+    ) -> NodeSample:
+        spent_s, memory = usage[attempt]
+        before = self._usage.get(attempt)
+        percent = 100 * max(0.0, spent_s - before[0]) / elapsed if before is not None and elapsed else None
+        return NodeSample(cpu_percent=percent, memory_bytes=memory)
 
     def _rate(self, node: NodeRecord, count: int | None, elapsed: float | None) -> float | None:
         before = self._calls.get((node.name, node.attempt))
