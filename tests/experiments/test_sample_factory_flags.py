@@ -40,6 +40,20 @@ def test_all_runs_are_run_with_the_arguments_that_sample_factory_gives_them(tmp_
     assert log.read_text().splitlines()[0] == words
 
 
+def test_descriptions_made_with_sample_factorys_own_classes_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        """
+from types import SimpleNamespace as Made
+experiment = Made(base_name="exp", cmd="true", params=[{"seed": 1}, {"seed": 2}], env_vars=None)
+names = dict(experiment_arg_name="--e", experiment_dir_arg_name="--d", param_prefix="--")
+RUN_DESCRIPTION = Made(run_name="run", experiments=[experiment], customize_experiment_name=True, **names)
+"""
+    )
+    done = launch(tmp_path, "--run=own", "--print_only=True")
+    assert done.returncode == 0
+    assert "true --seed=2 --e=01_exp_see_2 --d=./train_dir/run/exp_" in done.stdout
+
+
 def test_experiments_per_gpu_keeps_to_the_launchers_mask(tmp_path: Path) -> None:
     flags = ["--run=described", "--num_gpus=2", "--experiments_per_gpu=1", "--max_parallel=8", "--train_dir=t"]
     done = launch(tmp_path, *flags, "--experiment_suffix=s", CUDA_VISIBLE_DEVICES="2,3,4")

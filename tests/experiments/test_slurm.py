@@ -16,7 +16,7 @@ import pytest
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
 from kourou import experiments
-from kourou.experiments import RunSpec, SlurmOptions
+from kourou.experiments import EngineOptions, Retry, RunSpec, SlurmOptions
 from kourou.experiments.journal import read_records
 from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm_watch import refresh
@@ -142,11 +142,11 @@ def test_requeues_are_bounded(tmp_path: Path) -> None:
 class Follower:
     """Runs a sweep in a thread, to be joined by calling what ``with`` gives."""
 
-    def __init__(self, top: Path, runs, options: SlurmOptions) -> None:
+    def __init__(self, top: Path, runs, options: SlurmOptions, engine: EngineOptions | None = None) -> None:
         import concurrent.futures
 
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
-        self._future = self._pool.submit(sweep, top, runs, slurm=options)
+        self._future = self._pool.submit(sweep, top, runs, slurm=options, options=engine)
 
     def __enter__(self):
         return lambda: self._future.result(40)
@@ -232,6 +232,23 @@ exec {real} "$@"
     # and it is submitted when asked for
     outcome = sweep(tmp_path, runs, slurm=slurm(array=False), rerun="failed")
     assert outcome.exit_code == 0
+
+
+@pytest.mark.parametrize("extra", [(), ("--no-requeue",)], ids=["requeued-by-slurm", "submitted-again-by-the-launcher"])
+def test_a_run_whose_node_fails_is_run_again(tmp_path: Path, extra: tuple[str, ...]) -> None:
+    script = "test -e $KOUROU_RUN_DIR/begun && exit 0; hostname; touch $KOUROU_RUN_DIR/begun; sleep 60"
+    run = shell_run(tmp_path, "r", script)
+    engine = EngineOptions(retry=Retry(times={"node": 1}))
+    with Follower(tmp_path, [run], slurm(extra=extra), engine) as follow:
+        until((Path(run.folder) / "begun").exists, 20, "the run to begin")
+        nodes = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%N"], check=True, capture_output=True, text=True)
+        node = nodes.stdout.strip()
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+        # a node that still answers may have come back by itself
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False, capture_output=True)
+        outcome = follow()
+    (record,) = outcome.records
+    assert (str(record.state), record.attempt) == ("SUCCEEDED", 2), record
 
 
 def test_cancel_from_another_shell_and_re_attaching(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def run_slurm_sweep(
         try:
             bury(top, journal)
             declare(journal, [run.declaration() for run in prepared])
-            launch = _Launch(top, journal, slurm or SlurmOptions(), options or EngineOptions(), on_change)
+            launch = _Launch(top, journal, prepared, slurm or SlurmOptions(), options or EngineOptions(), on_change)
             launch.watch.look()
             chosen = to_run(journal, prepared, rerun)
             journal.commit()
@@ -131,10 +131,12 @@ class _Launch:
         self,
         top: Path,
         journal: Journal,
+        runs: Sequence[PreparedRun],
         slurm: SlurmOptions,
         options: EngineOptions,
         on_change: Callable[[RunRecord], None] | None,
     ) -> None:
+        self._runs = {run.run_id: run for run in runs}
         self._top = top
         self._journal = journal
         self._slurm = slurm
@@ -196,13 +198,24 @@ class _Launch:
                 with contextlib.suppress(queue.Empty):
                     signals.get(timeout=self._slurm.poll_s)
                     return "interrupted"
-                for record in self.watch.look():
+                changed = self.watch.look()
+                for record in changed:
                     self._on_change(record)
+                self._submit_again([record for record in changed if record.state is RunState.LOST])
                 self._answer()
                 if self._options.fail_fast and any(r.state.failed for r in self._journal.records.values()):
                     self.cancel([record.run_id for record in handed_over(list(self._journal.records.values()))])
                     return "fail-fast"
         return ""
+
+    def _submit_again(self, lost: Sequence[RunRecord]) -> None:
+        """Hand over once more what the cluster has lost; what a run itself did wrong is retried in its job."""
+        again = []
+        for record in lost:
+            if record.run_id in self._runs and self._options.retry.delay_s("node", record.retries) is not None:
+                self._tell("retrying", record.run_id, cause="node")
+                again.append(self._runs[record.run_id])
+        self.submit(again)
 
     def _answer(self) -> None:
         for request in take_requests(self._top):

@@ -90,8 +90,8 @@ class SlurmWatch:
             return self._gone(record, folder, end)
         self._missing.pop(record.run_id, None)
         if job.state in _WAITING:
-            if record.state is RunState.RUNNING:  # it was requeued
-                slurm_commands.release(record.job)
+            if record.state is RunState.RUNNING or (job.reason == "BeginTime" and _has_begun(record)):
+                slurm_commands.release(record.job)  # it was requeued
                 return self._journal.tell("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)
         elif record.state is RunState.QUEUED and job.state == "RUNNING":
             told = read_json(folder / RUN_FILE) or {}
@@ -123,3 +123,9 @@ class SlurmWatch:
     def _ended(self, record: RunRecord, end: dict[str, Any]) -> RunRecord:
         known = ("state", "cause", "code", "signal", "last_lines", "host", "started_at", "ended_at", "attempt")
         return self._journal.tell("ended", record.run_id, **{name: end[name] for name in known if name in end})
+
+
+def _has_begun(record: RunRecord) -> bool:
+    """Whether the latest attempt has been seen at work, which a quick one may be between two looks at the queue."""
+    told = read_json(Path(record.folder) / RUN_FILE) or {}
+    return told.get("job") == record.job and told.get("attempt") == record.attempt

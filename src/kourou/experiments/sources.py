@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.descriptions import RunDescription
+from kourou.experiments.descriptions import Experiment, RunDescription
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import SOURCE_FILE
 from kourou.experiments.run_folder import read_json
@@ -118,10 +118,19 @@ def _import_from(folder: str) -> None:
         sys.path.insert(0, folder)
 
 
+def _from_sample_factory(made: Any) -> RunDescription:
+    """A description that was made with Sample Factory's own classes."""
+    experiments = [Experiment(e.base_name, e.cmd, e.params, e.env_vars) for e in made.experiments]
+    names = ("experiment_arg_name", "experiment_dir_arg_name", "customize_experiment_name", "param_prefix")
+    return RunDescription(made.run_name, experiments, **{name: getattr(made, name) for name in names})
+
+
 def _as_sweep(found: Any, target: str) -> Sweep:
     made = found() if callable(found) and not isinstance(found, type) else found
     if isinstance(made, RunDescription):
         return Sweep(description=made)
     if isinstance(made, Sweep):
         return made
+    if hasattr(made, "run_name") and hasattr(made, "experiments"):
+        return Sweep(description=_from_sample_factory(made))
     raise DescriptionError(f"{target} is no RunDescription and no Sweep, got {made!r}")
