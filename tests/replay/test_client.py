@@ -142,6 +142,24 @@ def test_a_waiting_call_goes_on_when_it_may(serve: Serve, connect: Connect) -> N
     assert got == [0, 1, 2]
 
 
+@pytest.mark.timeout(30)
+def test_who_waits_hears_at_once_what_another_client_did(serve: Serve, connect: Connect) -> None:
+    server = serve(Table.queue("to", 1), Table.queue("fro", 1))
+    reader, writer = connect(server), connect(server)
+
+    def answer() -> None:
+        for _ in range(20):
+            number = reader.sample_batch("to", 1).data["a"]
+            reader.insert_batch("fro", {"a": number})
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    for number in range(20):
+        writer.insert({"a": np.array(number)}, {"to": 1.0})
+        assert writer.sample_batch("fro", 1).data["a"].tolist() == [number]
+    thread.join()
+
+
 def test_another_limiter_frees_who_waits(serve: Serve, connect: Connect) -> None:
     client = connect(serve(Table("t", Uniform(), Fifo(), 10, MinSize(5))))
     client.insert({"a": np.array(1)}, {"t": 1.0})

@@ -115,6 +115,7 @@ class LocalListener:
         session = connection.session
         assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
         pool = self._dispatcher.pool
+        connection.serving = True
         has_slot = pool.try_enter()  # one for the whole batch: it is over in a moment, or this thread is deposed
         try:
             while frames:
@@ -143,6 +144,7 @@ class LocalListener:
             if has_slot:
                 pool.leave()
         self._unserved.popleft()
+        connection.serving = False
         connection.flush()
         return True
 

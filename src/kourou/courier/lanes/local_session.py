@@ -32,12 +32,14 @@ class LocalConnection:
         main: its socket.
         epoll: where the leader waits for it.
         leader: the thread that reads, and that writes the answers of a batch together.
+        serving: the leader is at a batch of this connection.
     """
 
     def __init__(self, main: socket.socket, epoll: select.epoll, leader: int) -> None:
         main.setblocking(False)
         self.descriptor = main.fileno()
         self.leader = leader
+        self.serving = False
         self.frames: deque[Frame] = deque()
         self.session: Session | None = None
         self.memory: Memory | None = None
@@ -120,10 +122,10 @@ class LocalConnection:
     # -- writing, by any thread -------------------------------------------------------------------------------
 
     def post(self, frame: Frame) -> None:
-        """Send a frame to the client. The leader's are written when its batch is done, others at once."""
+        """Send a frame to the client. Answers to the batch that the leader is at are written with its end."""
         parts = pack(frame, self._place)
         self._outgoing.append(parts[0] if len(parts) == 1 else b"".join(parts))
-        if threading.get_ident() != self.leader:
+        if not self.serving or threading.get_ident() != self.leader:
             self.flush()
 
     def flush(self) -> None:
