@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import ssl
 import subprocess
+import threading
 
 import grpc
 import pytest
@@ -98,14 +100,40 @@ def test_a_client_that_cannot_know_the_server_does_not_talk_to_it(server, tmp_pa
     client.close()
 
 
-def test_both_ends_may_show_certificates(authority, identity):
+def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
+    # Given a client with TLS, whose connection OpenSSL lets only one thread use at a time
+    client = Client(address_of(server), lane="grpc", token="t", tls=authority.root, call_timeout=20)
+    value = bytes(range(256)) * 8000
+    found = []
+
+    def work():
+        for number in range(20):
+            futures = [client.futures.echo(one) for one in range(10)]
+            found.append(client.echo(value) == value and [future.result() for future in futures] == list(range(10)))
+            assert client.echo(number) == number
+
+    # When several threads call at once, with bulk both ways
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    # Then each gets its own answers
+    assert found == [True] * 80
+    client.close()
+
+
+def test_both_ends_may_show_certificates(authority, identity, tmp_path):
     # Given a server that wants to see its clients' certificates
     demanding = grpc.ssl_server_credentials([identity], authority.root, require_client_auth=True)
     with Server(token="t", tls=demanding) as server:
         server.bind("echo", lambda value: value)
         key, certificate = authority.issue("client")
         # When one shows its own and another has none
-        shown = grpc.ssl_channel_credentials(authority.root, key, certificate)
+        shown = ssl.create_default_context(cadata=authority.root.decode())
+        own = tmp_path / "own.pem"
+        own.write_bytes(key + certificate)
+        shown.load_cert_chain(own)
         known = Client(address_of(server), lane="grpc", token="t", tls=shown, call_timeout=20)
         stranger = Client(address_of(server), lane="grpc", token="t", tls=authority.root, wait_for_ready=False)
         # Then only the first is served

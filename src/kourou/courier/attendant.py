@@ -23,12 +23,13 @@ class Attendant:
 
     Args:
         attend: one round of work; returns the seconds until the next one, or None when there is nothing to do.
+        nap_s: after so many seconds of nothing to do it looks all the same; None for never.
     """
 
-    def __init__(self, attend: Callable[[], float | None]) -> None:
+    def __init__(self, attend: Callable[[], float | None], nap_s: float | None) -> None:
         self._attend = attend
         self._finished: deque[Reply] = deque()
-        self._patrol = Patrol(self._round, "kourou-attendant")
+        self._patrol = Patrol(self._round, "kourou-attendant", nap_s)
         self.call = self._patrol.call
         self.stop = self._patrol.stop
 

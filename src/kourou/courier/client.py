@@ -43,8 +43,8 @@ class Client:
         wait_for_ready: wait for a server that is not up yet; False raises ``ServerUnavailable`` at once.
         lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share.
         token: the server's secret, when ``target`` is an address; by default the user's own.
-        tls: for a server whose gRPC lane speaks TLS: the certificates to trust, in PEM format, or what
-            ``grpc.ssl_channel_credentials`` made of them and of the client's own (such a client cannot be pickled).
+        tls: for a server whose gRPC lane speaks TLS: the certificates to trust, in PEM format, or an
+            ``ssl.SSLContext`` that knows them and the client's own (such a client cannot be pickled).
         idempotent: calls may run twice, so they are repeated when a connection breaks under them.
         compress, chunk_tensors, load_balancing_policy, propagate_deadline: accepted from Launchpad and ignored.
     """

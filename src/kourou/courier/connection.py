@@ -55,7 +55,7 @@ class Connection:
         self._followers: dict[Reply, None] = {}  # those who wait while another thread reads, in order
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
         self._ending = threading.Lock()
-        self._attendant = Attendant(self._attend)
+        self._attendant = Attendant(self._attend, wire.idle_s)
         self._reads = self._reads_seen = 0
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
@@ -69,6 +69,7 @@ class Connection:
 
     def submit(self, reply: Reply, payload: Payload, *, caller_waits: bool = False) -> bool:
         """Send a call. False when the connection was gone before anything was sent."""
+        self._look_first()
         reply.call_id = call_id = next(self._ids)
         timeout_s = 0.0
         if reply.deadline is not None:
@@ -103,6 +104,11 @@ class Connection:
         if not caller_waits:
             self._attendant.call(urgent=reply.watched)
         return True
+
+    def _look_first(self) -> None:
+        """See whether the server is gone, where sending would not tell: a call that was sent is not sent again."""
+        if self.wire.idle_s is not None and not self._pending:
+            self.glance()
 
     def forget(self, reply: Reply) -> bool:
         """Cancel a call: no answer is wanted. False when the answer is here."""
@@ -264,6 +270,8 @@ class Connection:
             self._watched = 0
             if self._let_go:
                 self.end()
+            elif self.wire.idle_s is not None:
+                self.glance()
             return None
         if not self.wire.pulls:
             return self._next_deadline() if self._watched else None

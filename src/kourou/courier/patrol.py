@@ -22,10 +22,12 @@ class Patrol:
     Args:
         attend: one round of work; returns the seconds until the next one, or None when there is nothing to do.
         name: of the thread.
+        nap_s: after so many seconds of nothing to do it looks all the same; None for never.
     """
 
-    def __init__(self, attend: Callable[[], float | None], name: str) -> None:
+    def __init__(self, attend: Callable[[], float | None], name: str, nap_s: float | None = None) -> None:
         self._attend = attend
+        self._nap_s = -1 if nap_s is None else nap_s
         self._name = name
         self._gate = threading.Lock()
         self._gate.acquire()
@@ -77,10 +79,9 @@ class Patrol:
                 self._gate.acquire(timeout=ROUND_S)
                 continue
             self._awake = False
-            if self._round() is None:  # work may have come just before
-                self._gate.acquire()
+            called = self._round() is not None or self._gate.acquire(timeout=self._nap_s)  # work may have come just now
             self._awake = True
-            idle = 0
+            idle = 0 if called else _LINGER_ROUNDS
 
     def _round(self) -> float | None:
         try:

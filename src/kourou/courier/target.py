@@ -9,11 +9,11 @@ from kourou.courier.token import user_token
 from kourou.errors import ConnectionLost, RpcError
 
 if TYPE_CHECKING:
-    import grpc
+    import ssl
 
 __all__ = ["AddressTarget", "Target", "Tls"]
 
-Tls: TypeAlias = Union[bytes, "grpc.ChannelCredentials"]  # certificates to trust (PEM), or all that gRPC can be told
+Tls: TypeAlias = Union[bytes, "ssl.SSLContext"]  # certificates to trust (PEM), or all that can be said about TLS
 
 
 class Target(Protocol):
@@ -80,7 +80,7 @@ class AddressTarget:
 
     def endpoint(self, timeout_s: float | None) -> Endpoint:
         """Ask the server at the address what it is, unless it lives in this very process."""
-        from kourou.courier.lanes import grpc, inproc  # noqa: PLC0415 - gRPC is slow to import; clients may need none
+        from kourou.courier.lanes import grpc, inproc  # noqa: PLC0415 - not for those that need none
 
         return inproc.endpoint_at(self._address) or grpc.describe(self._address, self.token, timeout_s, self.tls)
 

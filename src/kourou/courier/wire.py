@@ -45,6 +45,10 @@ class Wire(Protocol):
     def pulls(self) -> bool:
         """Whether callers read."""
 
+    @property
+    def idle_s(self) -> float | None:
+        """Seconds of silence after which somebody reads though no answer is due; None for never."""
+
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
 
@@ -87,6 +91,7 @@ class PushingWire:
     """The parts of a wire that pushes which it does not need."""
 
     pulls = False
+    idle_s: float | None = None
 
     def flush(self) -> None:
         """Nothing is ever put off."""

@@ -1,123 +1,285 @@
-"""The lane between hosts, client side: one bidirectional gRPC stream, on which calls under load share packets."""
+"""The lane between hosts, client side: one bidirectional gRPC stream, on which calls under load share packets.
+
+It speaks HTTP/2 itself: grpcio's own client has two changes of thread between a caller and the socket, which take
+longer than all the rest of a call. Here callers write their own calls and read their own answers, as on the local
+lane. While one thread writes, others only queue; it takes their frames along.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
-from typing import Any
-
-import grpc
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 from kourou.courier.endpoint import Endpoint
-from kourou.courier.frames import Frame, FrameParser, pack
-from kourou.courier.lanes import grpc_process
-from kourou.courier.lanes.packets import Outbox, unpack_packet
+from kourou.courier.frames import Buffer, Frame, FrameParser, pack
+from kourou.courier.lanes.grpc_channel import Channel, status_error
+from kourou.courier.lanes.http2 import CallEnd
+from kourou.courier.lanes.packets import PACKET_BYTES, PacketReader, message_head
 from kourou.courier.target import Tls
-from kourou.courier.wire import PushingWire, Receiver
-from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
+from kourou.courier.wire import NotSentError, Receiver
+from kourou.errors import ProtocolError
 
-__all__ = ["CHANNEL_OPTIONS", "SERVICE", "TOKEN_KEY", "GrpcWire", "describe", "dial"]
+__all__ = ["GrpcWire", "describe", "dial"]
 
-SERVICE = "kourou.v1.Courier"
-TOKEN_KEY = "kourou-token"  # noqa: S105 - the name of the metadata, not the secret
-_DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
-
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each channel, for they carry bulk
-    ("grpc.http2.bdp_probe", 1),
-    ("grpc.enable_retries", 0),  # kourou never repeats a call behind its caller's back
-)
+_READ_BYTES = 64 << 10
+_DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
+_GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
+_SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
+_MOST_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too
+_POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
+_WINDOW_POLL_MS = 2  # while the server grants no window: another thread may read that it does
+_EMPTY_MESSAGE = bytes(5)
+_LONGEST_DESCRIPTION = 64 << 10
 
 
-class GrpcWire(PushingWire):
-    """See ``kourou.courier.wire.Wire``."""
+class GrpcWire:
+    """See ``kourou.courier.wire.Wire``.
+
+    Args:
+        channel: a call that the server has accepted; belongs to this object from now on.
+        packets: what the server has sent so far.
+    """
 
     lane = "grpc"
+    pulls = True
+    idle_s: float | None = 10.0  # gRPC gives a client that it asks for a sign of life 20 s
 
-    def __init__(self, endpoint: Endpoint, token: str, tls: Tls | None = None) -> None:
-        self._address = endpoint.grpc
-        self._channel = _channel(self._address, tls)
-        self._outbox = Outbox()
+    def __init__(self, channel: Channel, packets: PacketReader) -> None:
+        self._address = channel.address
+        self._link = channel.link
+        self._http2 = channel.http2
+        self._packets = packets
         self._parser = FrameParser()
-        connect: Any = self._channel.stream_stream(f"/{SERVICE}/Connect")
-        self._call: Any = connect(self._outbox.packets(), metadata=_metadata(token))
-        self._accepted = threading.Event()
-        self._started = threading.Event()
-        self._refusal: Exception | None = None
+        self._readable = select.poll()
+        self._readable.register(self._link, select.POLLIN)
         self._receiver: Receiver | None = None
-        threading.Thread(target=self._read, name="kourou-grpc-read", daemon=True).start()
-
-    def handshake(self, timeout_s: float | None) -> None:
-        """Wait until the server has accepted the stream.
-
-        Raises:
-            ServerUnavailable: nothing answers there.
-            Unauthenticated: the token is wrong.
-        """
-        if not self._accepted.wait(_DIAL_S if timeout_s is None else timeout_s):
-            self.close()
-            raise ServerUnavailable(f"{self._address} did not answer in time")
-        if self._refusal is not None:
-            self.close()
-            raise self._refusal
+        self._writing = threading.Lock()
+        self._outgoing: deque[Buffer] = deque()  # small frames, to share a packet
+        self._body: deque[Buffer] = deque()  # packets
+        self._framed: list[Buffer] = []  # HTTP/2's frames of them
+        self._sent = 0  # bytes
+        self._torn = False  # a thread was interrupted while it changed the three above
+        self._closed = False
 
     def start(self, receiver: Receiver) -> None:
         """See ``Wire``."""
         self._receiver = receiver
-        self._started.set()
+        receiver.attend()
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """See ``Wire``."""
-        del caller_waits, may_gather  # gRPC sends from a thread of its own in any case
-        self._outbox.put(pack(frame))
+        del caller_waits  # the caller's thread writes in any case
+        if self._closed or self._http2.end:
+            raise NotSentError("the connection is closed")
+        parts = pack(frame)
+        if len(parts) > 1:
+            with self._writing:
+                self._write_now(parts)
+            return
+        queue = self._outgoing
+        part = parts[0]
+        if may_gather and len(queue) < _GATHER_FRAMES and len(part) <= _SMALL_BYTES:
+            queue.append(part)
+            return
+        if queue or not self._writing.acquire(blocking=False):
+            queue.append(part)
+        else:
+            try:
+                self._write_now((part,))
+            finally:
+                self._writing.release()
+        if queue:
+            self._write(patient=True)
+
+    def flush(self) -> None:
+        """See ``Wire``."""
+        self._write(patient=False)
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """See ``Wire``."""
+        link = self._link
+        if self._http2.end or link.holds_some:
+            return True
+        if timeout_s is None and link.may_wait and threading.current_thread() is not threading.main_thread():
+            return True  # nothing can interrupt this thread, so it may block in ``read``
+        return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
+
+    def read(self) -> Sequence[Frame]:
+        """See ``Wire``."""
+        http2, parser = self._http2, self._parser
+        if http2.end:
+            raise self._ended(http2.end)
+        if parser.filling:
+            room = min(http2.body_left, self._packets.left, len(parser.sink))
+            if room >= _DIRECT_BYTES:
+                return self._read_into(parser.sink[:room])
+        data = self._link.receive(_READ_BYTES)
+        if data is None:
+            return ()
+        if not data:
+            raise ConnectionResetError(f"{self._address} closed the connection")
+        frames: list[Frame] = []
+        for piece in http2.feed(data):
+            for contents in self._packets.feed(piece):
+                frames.extend(parser.feed(contents))
+        if http2.end and not frames:
+            raise self._ended(http2.end)
+        if http2.replies or self._body:
+            with contextlib.suppress(OSError):  # what came before is delivered first; then it shows again
+                self._write(patient=False)
+        return frames
 
     def close(self) -> None:
         """See ``Wire``."""
-        self._outbox.close()
-        self._started.set()
-        self._call.cancel()
-        self._channel.close()
+        self._closed = True
+        self._link.close()
 
-    def _read(self) -> None:
-        """The reader thread: from the first sign of the server to the end of the stream."""
-        error: Exception = ConnectionResetError(f"{self._address} ended the stream")
+    def _ended(self, end: CallEnd) -> Exception:
+        """Only what the server said on purpose is passed on; all else is for the target to explain."""
+        error = status_error(end, self._address)
+        return error if isinstance(error, ProtocolError) else ConnectionResetError(str(error))
+
+    def _read_into(self, sink: memoryview) -> Sequence[Frame]:
+        count = self._link.receive_into(sink)
+        if count is None:
+            return ()
+        if not count:
+            raise ConnectionResetError(f"{self._address} closed the connection")
+        self._http2.took(count)
+        self._packets.took(count)
+        return self._parser.filled(count)
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def _write(self, *, patient: bool) -> None:
+        """Write what is queued; all of it if ``patient``."""
+        while self._outgoing or self._body or self._framed or self._http2.replies:
+            crowded = patient and len(self._outgoing) > _MOST_QUEUED
+            if not self._writing.acquire(blocking=crowded):
+                return  # whoever writes takes it along
+            try:
+                if not self._push(patient=patient):
+                    return
+            finally:
+                self._writing.release()
+
+    def _write_now(self, parts: Sequence[Buffer]) -> None:
+        """With the writing lock held: write what is queued, and then a frame, until all of it is on its way."""
+        self._push(patient=True)
+        sent = self._sent
         try:
-            next(self._call)  # the server greets, with an empty packet, those whose token is right
-            self._accepted.set()
-            self._started.wait()
-            if self._receiver is None:
-                return
-            for message in self._call:
-                frames = self._parser.feed(unpack_packet(message))
-                if frames:
-                    self._receiver.deliver(frames)
-        except grpc.RpcError as failure:
-            error = _status(failure, self._address)
-        except ProtocolError as failure:
-            error = failure
-        except StopIteration:
-            pass
-        finally:
-            if not self._accepted.is_set():
-                self._refusal = error if isinstance(error, RpcError) else ServerUnavailable(str(error))
-            self._accepted.set()
+            self._body.extend(_messages(parts))
+            self._push(patient=True)
+        except ConnectionError as error:
+            if self._sent == sent:
+                raise NotSentError(*error.args) from error
+            raise
+        except BaseException:  # Ctrl-C, most likely: another thread sends the rest, but these buffers may change now
+            self._body = deque(map(bytes, self._body))
+            self._framed = [bytes(buffer) for buffer in self._framed]
+            raise
+
+    def _push(self, *, patient: bool) -> bool:
+        """With the writing lock held: write all there is. False if the server takes no more now, unless ``patient``."""
+        while self._framed or self._body or self._outgoing or self._http2.replies:
+            if self._torn or self._closed:
+                raise ConnectionResetError("the connection is closed, or a thread was interrupted while it wrote")
+            is_full = self._send_some()
+            if not is_full and (self._framed or not self._body or self._http2.window > 0):
+                continue
+            if patient:
+                self._wait_for_room(is_full=is_full)
+                continue
             if self._receiver is not None:
-                # Only what the server said on purpose is passed on; all else is for the target to explain.
-                self._receiver.end(error if isinstance(error, ProtocolError) else ConnectionResetError(str(error)))
+                self._receiver.attend()
+            return False
+        return True
+
+    def _send_some(self) -> bool:
+        """With the writing lock held: one system call's worth. Whether the socket is full."""
+        self._torn = True
+        if not self._body and self._outgoing:
+            self._body.extend(_messages(self._gather()))
+        if not self._framed:
+            self._framed = self._http2.frames(self._body)
+        is_full = False
+        try:
+            if self._framed:
+                self._drop(self._link.send(self._framed))
+        except BlockingIOError:
+            is_full = True
+        self._torn = False
+        return is_full
+
+    def _gather(self) -> Iterator[Buffer]:
+        size = 0
+        while self._outgoing and size < PACKET_BYTES:
+            frame = self._outgoing.popleft()
+            size += len(frame)
+            yield frame
+
+    def _drop(self, sent: int) -> None:
+        """So much of what is framed was sent."""
+        self._sent += sent
+        framed = self._framed
+        done = 0
+        while done < len(framed) and sent >= len(framed[done]):
+            sent -= len(framed[done])
+            done += 1
+        if sent:
+            framed[done] = memoryview(framed[done])[sent:]
+        del framed[:done]
+
+    def _wait_for_room(self, *, is_full: bool) -> None:
+        """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
+        poller = select.poll()
+        poller.register(self._link, select.POLLIN | (select.POLLOUT if is_full else 0))
+        events = poller.poll(_POLL_MS if is_full else _WINDOW_POLL_MS)
+        here = self._link.holds_some or (events and events[0][1] & ~select.POLLOUT)
+        if here and self._receiver is not None:
+            self._receiver.glance()
+
+
+def _messages(parts: Sequence[Buffer] | Iterator[Buffer]) -> Iterator[Buffer]:
+    """The parts as packets, which none of them is copied for."""
+    packet: list[Buffer] = []
+    size = 0
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            piece = view[: PACKET_BYTES - size]
+            packet.append(piece)
+            size += len(piece)
+            view = view[len(piece) :]
+            if size == PACKET_BYTES:
+                yield from (message_head(size), *packet)
+                packet, size = [], 0
+    if size:
+        yield from (message_head(size), *packet)
 
 
 def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcWire:
-    """Connect.
+    """Connect, and wait until the server has accepted.
 
     Raises:
         ServerUnavailable: nothing answers there.
         Unauthenticated: the token is wrong.
     """
-    wire = GrpcWire(endpoint, token, tls)
-    wire.handshake(timeout_s)
-    return wire
+    channel = Channel("Connect", endpoint.grpc, token, timeout_s, tls)
+    with contextlib.ExitStack() as undo:
+        undo.callback(channel.link.close)
+        packets = PacketReader()
+        while not packets.messages:  # the server greets, with an empty packet, those whose token is right
+            if channel.http2.end:
+                raise status_error(channel.http2.end, channel.address)
+            for piece in channel.receive():
+                packets.feed(piece)
+        channel.limit_lifted()
+        undo.pop_all()
+    return GrpcWire(channel, packets)
 
 
 def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None = None) -> Endpoint:
@@ -129,36 +291,17 @@ def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None 
     """
     from kourou.proto.v1 import courier_pb2  # noqa: PLC0415 - protobuf is needed for nothing else here
 
-    with contextlib.closing(_channel(address, tls)) as channel:
-        ask: Any = channel.unary_unary(f"/{SERVICE}/Describe", response_deserializer=courier_pb2.Description.FromString)
-        try:
-            found = ask(b"", timeout=_DIAL_S if timeout_s is None else timeout_s, metadata=_metadata(token))
-        except grpc.RpcError as error:
-            raise _status(error, address) from None
+    channel = Channel("Describe", address, token, timeout_s, tls)
+    with contextlib.closing(channel.link):
+        channel.ask(_EMPTY_MESSAGE)
+        answer = b""
+        while not channel.http2.end:
+            answer += b"".join(channel.receive())
+            if len(answer) > _LONGEST_DESCRIPTION:
+                raise ProtocolError(f"{address} describes itself at too great length")
+        if channel.http2.end.status:
+            raise status_error(channel.http2.end, address)
+        found = courier_pb2.Description.FromString(answer[len(_EMPTY_MESSAGE) :])
     return Endpoint(
         server_id=found.server_id, pid=found.pid, host_id=found.host_id, grpc=address, local=found.local or None
     )
-
-
-def _channel(address: str, tls: Tls | None) -> grpc.Channel:
-    grpc_process.claim()
-    if tls is None:
-        return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(tls) if isinstance(tls, bytes) else tls
-    return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-
-
-def _metadata(token: str) -> tuple[tuple[str, str], ...]:
-    return ((TOKEN_KEY, token),)
-
-
-def _status(error: Any, address: str) -> RpcError:
-    """The one place where gRPC's status codes become errors of kourou."""
-    code, details = error.code(), error.details() or ""
-    if code == grpc.StatusCode.UNAUTHENTICATED:
-        return Unauthenticated(f"{address}: {details}")
-    if code == grpc.StatusCode.INVALID_ARGUMENT:
-        return ProtocolError(f"{address}: {details}")
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServerUnavailable(f"{address} did not answer in time")
-    return ServerUnavailable(f"{address}: {code.name.lower()}: {details}")

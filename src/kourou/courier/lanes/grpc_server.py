@@ -16,7 +16,7 @@ from kourou.courier.calls import Peer
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, FrameParser, pack
 from kourou.courier.lanes import grpc_process
-from kourou.courier.lanes.grpc import SERVICE, TOKEN_KEY
+from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.packets import Outbox, unpack_packet
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.session import Dispatcher, Session

@@ -38,6 +38,7 @@ class LocalWire:
 
     lane = "local"
     pulls = True
+    idle_s: float | None = None
 
     def __init__(self, main: socket.socket, side: socket.socket) -> None:
         self._main = main

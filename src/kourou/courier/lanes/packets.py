@@ -1,11 +1,12 @@
 """Packets of the gRPC lane: pieces of the byte stream of frames, gathered under load and cut when large.
 
 A packet is the protobuf message ``Packet { bytes frames = 1; }``. Its few bytes of header are written here by hand,
-because protobuf's own classes would copy the contents twice.
+because protobuf's own classes would copy the contents twice. On the wire gRPC puts five more bytes before a message.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,24 +15,36 @@ from kourou.courier.frames import Buffer
 from kourou.courier.wire import NotSentError
 from kourou.errors import ProtocolError
 
-__all__ = ["Outbox", "unpack_packet"]
+__all__ = ["PACKET_BYTES", "Outbox", "PacketReader", "message_head", "unpack_packet"]
 
 _FIELD = 0x0A  # field 1, length-delimited
 _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
 _BITS = 0x7F
 _LONGEST_SHIFT = 63
-_PACKET_BYTES = 1 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
+PACKET_BYTES = 1 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
 _LARGE_BYTES = 64 << 10  # contents above this size are not copied to join them with others, nor to unpack them
 _MAX_QUEUED_BYTES = 32 << 20  # what may wait for a slow peer before its senders have to wait, too
+_PREFIX = struct.Struct(">BI")  # gRPC's own, before every message: whether it is compressed, and its size
+_LONGEST_HEAD = _PREFIX.size + 1 + 10
 
 
-def _packet(contents: Sequence[Buffer], size: int) -> bytes:
+def _packet_head(size: int) -> bytearray:
     head = bytearray((_FIELD,))
     while size > _BITS:
         head.append(_MORE | (size & _BITS))
         size >>= 7
     head.append(size)
-    return b"".join((head, *contents))
+    return head
+
+
+def _packet(contents: Sequence[Buffer], size: int) -> bytes:
+    return b"".join((_packet_head(size), *contents))
+
+
+def message_head(size: int) -> bytes:
+    """What comes before a packet's ``size`` bytes of contents on the wire."""
+    head = _packet_head(size)
+    return _PREFIX.pack(0, len(head) + size) + head
 
 
 def unpack_packet(message: bytes) -> bytes | memoryview:
@@ -53,6 +66,70 @@ def unpack_packet(message: bytes) -> bytes | memoryview:
     if message[0] != _FIELD or position + size != len(message):
         raise ProtocolError("a message that is not a packet of frames")
     return message[position:] if size < _LARGE_BYTES else memoryview(message)[position:]
+
+
+class PacketReader:
+    """Takes the contents out of a stream of gRPC messages, as far as they have come."""
+
+    def __init__(self) -> None:
+        self.messages = 0  # whose head was complete
+        self.left = 0  # bytes of the current packet that are still to come
+        self._head = b""
+
+    def took(self, count: int) -> None:
+        """So many bytes of the contents were received without ``feed``."""
+        self.left -= count
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The contents in ``data``, in pieces.
+
+        Raises:
+            ProtocolError: these are no packets.
+        """
+        pieces: list[bytes] = []
+        position, end = 0, len(data)
+        while position < end:
+            if self.left:
+                piece = data[position : position + self.left]
+                pieces.append(piece)
+                position += len(piece)
+                self.left -= len(piece)
+                continue
+            known = len(self._head)
+            head = self._head + data[position : position + _LONGEST_HEAD - known]
+            size = self._head_size(head)
+            if size:
+                self._head = b""
+                self.messages += 1
+                position += size - known
+            else:
+                self._head = head
+                position = end
+        return pieces
+
+    def _head_size(self, head: bytes) -> int:
+        """The size of a complete head; 0 while it is not complete. Notes how much follows."""
+        if len(head) < _PREFIX.size:
+            return 0
+        compressed, size = _PREFIX.unpack_from(head)
+        if compressed:
+            raise ProtocolError("a compressed message, which nobody asked for")
+        if not size:
+            return _PREFIX.size  # an empty message is an empty packet
+        left = shift = 0
+        for position in range(_PREFIX.size + 1, len(head)):
+            byte = head[position]
+            left |= (byte & _BITS) << shift
+            shift += 7
+            if byte < _MORE:
+                if head[_PREFIX.size] != _FIELD or position + 1 - _PREFIX.size + left != size:
+                    break
+                self.left = left
+                return position + 1
+        else:
+            if len(head) < _LONGEST_HEAD:
+                return 0
+        raise ProtocolError("a message that is not a packet of frames")
 
 
 class Outbox:
@@ -106,7 +183,7 @@ class Outbox:
                 contents = [self._queue.popleft()]
                 size = len(contents[0])
                 packed = size >= _LARGE_BYTES
-                while not packed and self._queue and len(self._queue[0]) < _LARGE_BYTES and size < _PACKET_BYTES:
+                while not packed and self._queue and len(self._queue[0]) < _LARGE_BYTES and size < PACKET_BYTES:
                     contents.append(self._queue.popleft())
                     size += len(contents[-1])
                 self._bytes -= size
@@ -126,6 +203,6 @@ def _cut(frame: Sequence[Buffer]) -> Iterator[bytes]:
     """A large frame in pieces that fit into packets; those that are large are packets already."""
     for part in frame:
         view = memoryview(part)
-        for start in range(0, len(view), _PACKET_BYTES):
-            piece = view[start : start + _PACKET_BYTES]
+        for start in range(0, len(view), PACKET_BYTES):
+            piece = view[start : start + PACKET_BYTES]
             yield bytes(piece) if len(piece) < _LARGE_BYTES else _packet((piece,), len(piece))

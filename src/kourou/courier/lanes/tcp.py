@@ -1,0 +1,179 @@
+"""TCP connections of the gRPC lane, plain or with TLS: bytes in, bytes out."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kourou.courier.frames import Buffer
+from kourou.courier.target import Tls
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Plain", "Secure", "connect"]
+
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))  # seconds, seconds, and how often
+_RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
+
+
+class Plain:
+    """A connection as it is.
+
+    Args:
+        connection: the socket; belongs to this object from now on.
+    """
+
+    may_wait = True  # when there is no limit, receiving waits
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def fileno(self) -> int:
+        """For ``poll``."""
+        return self._socket.fileno()
+
+    @property
+    def holds_some(self) -> bool:
+        """Whether there is something to receive that ``poll`` does not know of."""
+        return False
+
+    def send(self, buffers: Sequence[Buffer]) -> int:
+        """Send without waiting; how many bytes were taken.
+
+        Raises:
+            BlockingIOError: none can be, at present.
+            OSError: the connection is gone.
+        """
+        return self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
+
+    def receive(self, size: int) -> bytes | None:
+        """What has come, ``size`` bytes at most; waits for it. Nothing at all means the end.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+        return self._socket.recv(size)
+
+    def receive_into(self, sink: memoryview) -> int | None:
+        """The same, into memory; the number of bytes."""
+        return self._socket.recv_into(sink)
+
+    def limit(self, timeout_s: float | None) -> None:
+        """How long receiving may take from now on."""
+        self._socket.settimeout(timeout_s)
+
+    def close(self) -> None:
+        """Wake whoever waits, and let go."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class Secure:
+    """A connection with TLS. OpenSSL cannot be used by two threads at once, so nothing here waits, and all is locked.
+
+    Args:
+        connection: the socket, after the handshake; belongs to this object from now on.
+    """
+
+    may_wait = False
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        self._socket = connection
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """For ``poll``."""
+        return self._socket.fileno()
+
+    @property
+    def holds_some(self) -> bool:
+        """See ``Plain``."""
+        with self._lock:
+            return bool(self._socket.pending())
+
+    def send(self, buffers: Sequence[Buffer]) -> int:
+        """See ``Plain``."""
+        data, size = [], 0
+        for buffer in buffers:
+            data.append(buffer)
+            size += len(buffer)
+            if size >= _RECORD_BYTES:
+                break
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
+
+        try:
+            with self._lock:
+                return self._socket.send(data[0] if len(data) == 1 else b"".join(data))
+        except (SSLWantReadError, SSLWantWriteError) as error:
+            raise BlockingIOError(*error.args) from None
+
+    def receive(self, size: int) -> bytes | None:
+        """See ``Plain``; None when nothing whole has come yet."""
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+
+        try:
+            with self._lock:
+                return self._socket.recv(size)
+        except (SSLWantReadError, SSLWantWriteError):
+            return None
+
+    def receive_into(self, sink: memoryview) -> int | None:
+        """See ``receive``."""
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+
+        try:
+            with self._lock:
+                return self._socket.recv_into(sink)
+        except (SSLWantReadError, SSLWantWriteError):
+            return None
+
+    def limit(self, timeout_s: float | None) -> None:
+        """See ``Plain``. Without a limit, nothing waits."""
+        self._socket.settimeout(0.0 if timeout_s is None else timeout_s)
+
+    def close(self) -> None:
+        """See ``Plain``."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # its own would go on without TLS
+        with self._lock:
+            self._socket.close()
+
+
+def connect(address: str, timeout_s: float, tls: Tls | None) -> Plain | Secure:
+    """Connect to ``host:port``. Receiving is limited to ``timeout_s`` seconds until ``limit`` says otherwise.
+
+    Raises:
+        OSError: nothing answers there, or it cannot prove who it is.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    connection = socket.create_connection((host, int(port)), timeout_s)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):  # not all systems have them all
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if tls is None:
+            return Plain(connection)
+        return Secure(_context(tls).wrap_socket(connection, server_hostname=host))
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - only for those who use it
+
+    if isinstance(tls, ssl.SSLContext):
+        context = tls
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=tls.decode("ascii"))
+    context.set_alpn_protocols(["h2"])
+    return context
