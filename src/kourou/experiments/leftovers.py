@@ -25,17 +25,18 @@ def bury(folder: Path, journal: Journal) -> None:
     if not lost:
         return
     here = socket.gethostname()
-    cookies = [f"{launch.launch_id}:" for launch in read_launches(folder) if launch.host == here]
-    _wait_for_end(cookies)
+    launches = [launch.launch_id for launch in read_launches(folder) if launch.host == here]
+    if launches:  # one was written down only after it had made sure of those before it
+        _wait_for_end(f"{launches[-1]}:")
     for record in lost:
         cause = f"its launcher on {record.host or 'this host'} died"
         journal.tell("ended", record.run_id, state=str(RunState.LOST), cause=cause)
     journal.commit()
 
 
-def _wait_for_end(cookies: list[str]) -> None:
+def _wait_for_end(cookie: str) -> None:
     deadline = time.monotonic() + _BY_THEMSELVES_S
-    while left := sorted({pid for cookie in cookies for pid in sessions.escaped_from(cookie) if sessions.alive(pid)}):
+    while left := [pid for pid in sessions.escaped_from(cookie) if sessions.alive(pid)]:
         if time.monotonic() > deadline:
             sessions.signal_all(left)
         time.sleep(_POLL_S)

@@ -13,6 +13,7 @@ from kourou.experiments.failures import SweepError
 __all__ = ["JobState", "cancel_jobs", "final_state", "max_array_size", "queued_jobs", "release", "requeue", "submit"]
 
 _TIMEOUT_S = 60.0
+_BEHIND = {"", "PENDING", "RUNNING", "REQUEUED", "RESIZING"}  # records lag behind by seconds
 _MOST_IDS = 200  # on one command line
 
 
@@ -60,9 +61,9 @@ def final_state(job: str) -> JobState | None:
     try:
         printed = _call(["sacct", "-n", "-P", "-X", "-D", "-j", job, "-o", "State"])
         states = printed.split("\n")
-        last = next((state for state in reversed(states) if state.strip()), "")
-        if last:
-            return JobState(state=last.split()[0])  # "CANCELLED by 1000"
+        last = next((state.split()[0] for state in reversed(states) if state.strip()), "")  # "CANCELLED by 1000"
+        if last not in _BEHIND:
+            return JobState(state=last)
     except SweepError:
         pass  # many clusters have no accounting
     try:
