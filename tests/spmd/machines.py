@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -42,6 +43,8 @@ class Machines:
         ssh_config: knows them.
         names: of the hosts.
     """
+
+    networks: ClassVar[set[int]] = set()  # of all hosts that are up now; a process tells by it whether it is on one
 
     def __init__(self, folder: Path, count: int = 3, empty: tuple[Path, ...] = ()) -> None:
         self._empty = empty
@@ -91,6 +94,7 @@ class Machines:
     def _start(self, number: int, bridge: str) -> None:
         space, link, address = f"{self._prefix}n{number}", f"{self._prefix}v{number}", f"{self._network}.{number}"
         run("ip", "netns", "add", space)
+        self.networks.add(Path(f"/run/netns/{space}").stat().st_ino)
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
         run("ip", "link", "set", link, "master", bridge, "up")
         run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
@@ -136,7 +140,10 @@ class Machines:
         for number in range(1, self._count + 1):
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(self._pid_file(number).read_text(encoding="ascii")), 15)
-            run("ip", "netns", "del", f"{self._prefix}n{number}", check=False)
+            space = f"{self._prefix}n{number}"
+            with contextlib.suppress(OSError):
+                self.networks.discard(Path(f"/run/netns/{space}").stat().st_ino)
+            run("ip", "netns", "del", space, check=False)
         run("ip", "link", "del", bridge, check=False)
 
 

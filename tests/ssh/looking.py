@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -9,17 +11,22 @@ import psutil
 from kourou.courier import Client
 from kourou.errors import RpcError
 from polling import until
+from spmd.machines import Machines
 
 ANSWER_S = 30.0
 
 
 def agents() -> list[psutil.Process]:
-    """All agents of programs, on whatever host."""
+    """All agents of programs of this session, on whatever host; other sessions may run beside it."""
+    own = psutil.Process().children(recursive=True)
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or [""]
-        if "kourou.runtime.host_agent" in " ".join(words) and "python" in words[0]:
-            found.append(process)
+        if "kourou.runtime.host_agent" not in " ".join(words) or "python" not in words[0]:
+            continue
+        with contextlib.suppress(OSError):
+            if process in own or Path(f"/proc/{process.pid}/ns/net").stat().st_ino in Machines.networks:
+                found.append(process)
     return found
 
 
