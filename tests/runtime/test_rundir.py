@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from kourou.errors import LaunchError
 from kourou.runtime.rundir import RunFolder, new_run_id, runs_dir
 
 HOSTILE = ["..", ".", "...", "a b", "a/b", "'\"", "!&;$(x)`y`|<>", "Köln-東京-🚀", "x" * 200, "東" * 200, "x" * 5000]
@@ -55,7 +56,7 @@ def test_events_and_files_hold_every_text_and_survive_the_close(tmp_path):
 def test_a_token_is_never_written_over_another(tmp_path):
     folder = RunFolder("run", tmp_path)
     folder.write_token("one")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(LaunchError, match="File exists"):
         folder.write_token("two")
     folder.close()
     assert not folder.token_file.exists()

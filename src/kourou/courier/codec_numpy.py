@@ -35,7 +35,7 @@ def _reduce(array: Any) -> Any:
     dtype = array.dtype
     flags = array.flags
     if dtype.char in _NUMBERS and flags.c_contiguous and flags.writeable and dtype.isbuiltin == 1 and array.size:
-        return _rebuild, (pickle.PickleBuffer(array), dtype.char, array.shape)  # the common case, at a third of the cost
+        return _rebuild, (pickle.PickleBuffer(array), dtype.char, array.shape)  # the common case, and cheap
     if dtype.hasobject:
         return array.__reduce_ex__(2)  # objects are pickled one by one; protocol 2 makes the array writable
     order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"

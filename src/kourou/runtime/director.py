@@ -163,8 +163,11 @@ class Director:
         except Exception as error:  # noqa: BLE001 - a run must never seem to have gone well because its director died
             self.crash = error
         finally:
-            self._callbacks.close()
-            self._on_end()
+            try:
+                self._callbacks.close()
+                self._on_end()
+            except Exception as error:  # noqa: BLE001 - likewise; and whoever waits for the end must hear of it
+                self.crash = self.crash or error
             self.ended.set()
             with self.changed:
                 self.changed.notify_all()

@@ -185,7 +185,8 @@ class _Ignition:
         folder = self._folder
         launcher = ProcessLauncher(self._plan, self._director, run_id=folder.run_id, folder=folder.path)
         self._resources.callback(launcher.close)  # while its zygote starts, the rest is prepared
-        store_blobs(self._plan.blobs, folder.payloads)
+        with folder.written():
+            store_blobs(self._plan.blobs, folder.payloads)
         address = self._serve()
         launcher.configure(
             run_id=folder.run_id,
@@ -277,7 +278,7 @@ class _Ignition:
         return server.address
 
     def _write_status(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not keep the run from ending
+        with contextlib.suppress(errors.LaunchError):  # a full disk must not keep the run from ending
             self._folder.write_json(STATUS_FILE, self._status(ended=True).to_dict())
 
     def _status(self, *, ended: bool) -> RunStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 import sys
 import threading
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from kourou.runtime import context
+from kourou.runtime.append_file import AppendFile
+
+_log = logging.getLogger("kourou")
 
 __all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
 
@@ -74,10 +78,12 @@ class NodeLogs:
     def __init__(self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path) -> None:
         self._file_of = file_of
         self._merged = merged
-        self._files: dict[Path, IO[str]] = {}
+        self._files: dict[Path, AppendFile] = {}
         self._nodes: dict[str, tuple[Path, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
         self._lock = threading.Lock()
+        self._unwritten: Path | None = None  # a file that lost lines
+        self._has_warned = False
         self.terminal = terminal
 
     def line(self, name: str, text: str) -> None:
@@ -85,9 +91,12 @@ class NodeLogs:
         with self._lock:
             now = self._now()
             path, quoted = self._nodes.get(name) or self._meet(name)
-            self._append(path, f"{text}\n")
-            self._append(self._merged, f"{now}\t{quoted}\t{text}\n")
+            self._append(path, text)
+            self._append(self._merged, f"{now}\t{quoted}\t{text}")
         self.terminal.line(name, text)
+        if self._unwritten is not None and not self._has_warned:  # not with the lock held: a warning may be a line, too
+            self._has_warned = True
+            _log.warning("cannot write %s: the disk may be full. What nodes print is lost", self._unwritten)
 
     def _now(self) -> str:
         """ISO 8601 in local time; put together once a second, since a node may print many lines in one."""
@@ -104,14 +113,16 @@ class NodeLogs:
         return met
 
     def _append(self, path: Path, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            file = self._files.get(path)
-            if file is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # surrogateescape: a line may quote a file name that is no UTF-8
-                file = self._files[path] = path.open("a", encoding="utf-8", errors="surrogateescape")
-            file.write(line)
-            file.flush()
+        file = self._files.get(path)
+        if file is None:
+            try:
+                file = AppendFile(path, errors="surrogateescape")  # a line may quote a file name that is no UTF-8
+            except OSError:
+                self._unwritten = path
+                return
+            self._files[path] = file
+        if not file.append(line):
+            self._unwritten = path
 
     def close(self) -> None:
         """Close the files."""

@@ -13,12 +13,14 @@ import shutil
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from kourou import errors
+from kourou.runtime.append_file import AppendFile
 
 __all__ = [
     "CERTIFICATE_FILE",
@@ -77,15 +79,25 @@ class RunFolder:
     def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None) -> None:
         self.run_id = run_id
         self.path = (Path(parent) if parent is not None else runs_dir()).absolute() / run_id
-        try:
+        with self.written():
             self.logs.mkdir(parents=True, mode=0o700)
             self.path.chmod(0o700)
+            self._events = AppendFile(self.path / EVENTS_FILE, errors=_IN_JSON)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def written(self) -> Iterator[None]:
+        """While entered, what the file system refuses becomes an error that says where, and what to do.
+
+        Raises:
+            LaunchError: the folder cannot be written; its disk may be full.
+        """
+        try:
+            yield
         except OSError as error:
             raise errors.LaunchError(
-                f"cannot make the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
+                f"cannot write the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
             ) from error
-        self._events = (self.path / EVENTS_FILE).open("a", encoding="utf-8", errors=_IN_JSON)
-        self._lock = threading.Lock()
 
     @property
     def logs(self) -> Path:
@@ -107,24 +119,37 @@ class RunFolder:
         return node_log(self.path, node)
 
     def write_token(self, token: str) -> None:
-        """Store the token, created with mode 0600."""
-        descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token)
+        """Store the token, created with mode 0600.
+
+        Raises:
+            LaunchError: it cannot be written.
+        """
+        with self.written():
+            descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(token)
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
-        """Write a JSON file aside and rename it, so that a reader never sees half of it."""
+        """Write a JSON file aside and rename it, so that a reader never sees half of it.
+
+        Raises:
+            LaunchError: it cannot be written.
+        """
         draft = self.path / f".{name}.{os.getpid()}"
         text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
-        draft.write_text(text, encoding="utf-8", errors=_IN_JSON)
-        draft.replace(self.path / name)
+        with self.written():
+            try:
+                draft.write_text(text, encoding="utf-8", errors=_IN_JSON)
+                draft.replace(self.path / name)
+            except OSError:
+                draft.unlink(missing_ok=True)
+                raise
 
     def event(self, kind: str, **data: Any) -> None:
         """Append a line to events.jsonl. A full disk loses the line, not the run."""
         line = json.dumps({"time": time.time(), "event": kind, **data}, ensure_ascii=False, default=str)
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._events.write(line + "\n")
-            self._events.flush()
+        with self._lock:
+            self._events.append(line)
 
     def close(self) -> None:
         """Remove what only a live run needs."""

@@ -1,0 +1,49 @@
+"""A file that only grows, line by line, and whose disk may be full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["AppendFile"]
+
+
+class AppendFile:
+    """Lines go to the file at once and whole. Those that the disk has no room for are lost, and nothing is raised.
+
+    Nothing is kept back for later either: a buffer would grow while the disk is full, and fail once more when it is
+    closed.
+
+    Args:
+        path: the file; made if it does not exist, and its folder too.
+        errors: what becomes of text that is no UTF-8.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, errors: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._errors = errors
+        self._torn = False  # the last line was written in part
+
+    def append(self, line: str) -> bool:
+        """Write a line, given without its newline. False when it is lost, or a part of it."""
+        if self._descriptor < 0:
+            return False
+        data = f"{line}\n".encode(errors=self._errors)
+        if self._torn:
+            data = b"\n" + data
+        with contextlib.suppress(OSError):
+            written = os.write(self._descriptor, data)
+            self._torn = written < len(data)
+            return not self._torn
+        return False
+
+    def close(self) -> None:
+        """Close it; later lines are lost. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
