@@ -22,33 +22,41 @@ How it works, from the outside in:
 from __future__ import annotations
 
 from kourou.replay import rate_limiters, selectors
+from kourou.replay.batch_writer import BatchWriter
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.client import Client
 from kourou.replay.group import GroupClient
 from kourou.replay.group_writer import GroupWriter
 from kourou.replay.hooks import Event, Extension
+from kourou.replay.rules import ItemRule, Moment, td_error
 from kourou.replay.samples import ReplaySample, SampleBatch, SampleInfo
 from kourou.replay.server import Server
 from kourou.replay.signature import TensorSpec
+from kourou.replay.structured_writer import StructuredWriter
 from kourou.replay.table import Table
 from kourou.replay.table_info import TableInfo
 from kourou.replay.trajectory_writer import TrajectoryWriter
 
 __all__ = [
+    "BatchWriter",
     "Checkpointer",
     "Client",
     "Event",
     "Extension",
     "GroupClient",
     "GroupWriter",
+    "ItemRule",
+    "Moment",
     "ReplaySample",
     "SampleBatch",
     "SampleInfo",
     "Server",
+    "StructuredWriter",
     "Table",
     "TableInfo",
     "TensorSpec",
     "TrajectoryWriter",
     "rate_limiters",
     "selectors",
+    "td_error",
 ]

@@ -10,11 +10,14 @@ from kourou import courier
 from kourou.errors import WriterExpired
 from kourou.replay.arrays import Array, Keys, np
 from kourou.replay.batch_inserter import BatchInserter
+from kourou.replay.batch_writer import BatchWriter
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.remote import Remote
+from kourou.replay.rules import ItemRule
 from kourou.replay.sampler import Sampler
 from kourou.replay.samples import ReplaySample, SampleBatch
 from kourou.replay.structure import flatten
+from kourou.replay.structured_writer import StructuredWriter
 from kourou.replay.table_info import TableInfo
 from kourou.replay.trajectory_writer import TrajectoryWriter
 
@@ -168,6 +171,31 @@ class Client:
         """
         del validate_items
         return TrajectoryWriter(self._renewed, num_keep_alive_refs, max_in_flight_items=max_in_flight_items)
+
+    def structured_writer(self, rules: Sequence[ItemRule], *, max_in_flight_items: int = 4096) -> StructuredWriter:
+        """A writer of steps that makes items by rules.
+
+        Args:
+            rules: what items to make, and when.
+            max_in_flight_items: as for ``trajectory_writer``.
+        """
+        return StructuredWriter(
+            lambda keep: self.trajectory_writer(keep, max_in_flight_items=max_in_flight_items), rules
+        )
+
+    def batch_writer(
+        self, num_environments: int, num_keep_alive_refs: int, *, max_in_flight_items: int = 4096
+    ) -> BatchWriter:
+        """A writer of the steps of vectorised environments, and of items made of them.
+
+        Args:
+            num_environments: that are stepped together.
+            num_keep_alive_refs: steps that items can be made of.
+            max_in_flight_items: as for ``trajectory_writer``.
+        """
+        return BatchWriter(
+            self._renewed, num_environments, num_keep_alive_refs, max_in_flight_items=max_in_flight_items
+        )
 
     # -- sampling ---------------------------------------------------------------------------------------------------
 

@@ -171,7 +171,9 @@ class ItemWriter(abc.ABC):
         lost = self._outgoing.lost()
         self._remote, self._outgoing, self._book = remote, outgoing, PatternBook(self, remote)
         self.lost_items += lost
-        _log.warning("a replay writer goes on with a new session; %d items on their way were lost (%s)", lost, str(error))
+        _log.warning(
+            "a replay writer goes on with a new session; %d items on their way were lost (%s)", lost, str(error)
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -306,6 +306,17 @@ class TrajectoryWriter(ItemWriter):
     def _finished(self, stream: Stream) -> int:
         return stream.steps if self._open_row is None else stream.steps - 1
 
+    # -- what a structured writer asks ---------------------------------------------------------------------------------
+
+    def column_at(self, path: Path) -> int | None:
+        """The column at a path; None when there is none yet."""
+        return self._layout.column(path)
+
+    def lacks(self, column: int, steps: range) -> bool:
+        """Whether one of these steps, which are kept, was given nothing for a column."""
+        missing = {} if self._stream is None else self._stream.missing
+        return bool(missing) and any(column in missing.get(step, ()) for step in steps)
+
     # -- what the history reads ---------------------------------------------------------------------------------------
 
     def column_steps(self, column: int) -> range:
