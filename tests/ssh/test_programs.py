@@ -15,6 +15,7 @@ import pytest
 import kourou as lp
 from kourou.courier import Client
 from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFailed, RpcError
+from kourou.spmd import Launcher
 from polling import until
 from spmd.machines import Machines
 from ssh import nodes
@@ -22,6 +23,11 @@ from ssh.looking import agents, answer_of
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
+FAR_AWAY = """
+import os
+def tell(): print('here', os.getcwd())
+def folder(): return os.getcwd()
+"""
 FAST_STOP = lp.StopTimeline(ask_s=2, interrupt_s=1, terminate_s=1)
 WITHIN_S = 30.0
 MakeHosts = Callable[..., lp.Hosts]
@@ -155,7 +161,7 @@ def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
     # Given a project that the host does not have
     project = tmp_path / "my 'project'"
     (project / "src").mkdir(parents=True)
-    (project / "src" / "far_away.py").write_text("import os\ndef tell(): print('here', os.getcwd())\n", "utf-8")
+    (project / "src" / "far_away.py").write_text(FAR_AWAY, "utf-8")
     (project / ".gitignore").write_text("ignored\n", "utf-8")
     (project / "ignored").write_text("", "utf-8")
     cache = Path.home() / ".cache"
@@ -174,6 +180,10 @@ def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
         text = (run.folder / "logs" / "teller" / "0.log").read_text(encoding="utf-8")
         assert text.startswith("here /")
         assert "/.cache/kourou/trees/my-project-" in text
+        # and so do ranks
+        launcher = Launcher(["m1"], 1, one.ssh_config, None, sync="rsync").set_logging_handlers(None)
+        with launcher:
+            assert "/.cache/kourou/trees/my-project-" in launcher.run(far_away.folder).rank(0)
         # and where rsync is missing, that is said
         (tmp_path / "openssl").symlink_to(str(shutil.which("openssl")))
         monkeypatch.setenv("PATH", str(tmp_path))

@@ -32,6 +32,7 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     add("--env-file", "more of them", metavar="FILE")
     add("--retries", "after failures that the function did not raise", type=int, metavar="N")
     add("--gpus-per-worker", "GPUs that are each worker's own", type=int, metavar="N")
+    add("--sync", "copies the working folder to other hosts", choices=["rsync"])
 
 
 def launcher_from_args(args: argparse.Namespace) -> Launcher:

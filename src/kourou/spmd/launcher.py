@@ -70,6 +70,9 @@ class Launcher:
     """How often a run is repeated after a failure that its function did not raise (a killed worker, a lost host)."""
     gpus_per_worker: int | None = None
     """So many GPUs are each worker's own, by CUDA_VISIBLE_DEVICES. None: that variable is left alone."""
+    sync: Literal["rsync"] | None = None
+    """None: hosts share the file system that the code is on. "rsync": the working folder is copied to the others first,
+    below ``~/.cache/kourou/trees`` and without what .gitignore names; workers run in the copy."""
     handler_factory: HandlerFactory = dataclasses.field(default="auto", init=False, repr=False)
     """See :meth:`set_logging_handlers`."""
     on_output: OnOutput | None = dataclasses.field(default=None, init=False, repr=False)
@@ -91,6 +94,7 @@ class Launcher:
                 with ``rank``, ``hostname`` and the worker's traceback.
             WorkerFailedError: a worker ended without a result.
             AgentFailedError: a host could not be reached, or was lost.
+            LaunchError: the working folder could not be copied to a host.
             SerializationError: the function, an argument or a result cannot be pickled.
             RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` without GPUs.
             ValueError: a field has no meaning.
@@ -165,6 +169,8 @@ class Launcher:
                 raise ValueError(f"{field} is a number of seconds above 0, not {seconds!r}")
         if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
             raise ValueError(f"retries is a whole number >= 0, not {self.retries!r}")
+        if self.sync not in {None, "rsync"}:
+            raise ValueError(f"sync is None or 'rsync', not {self.sync!r}")
         if isinstance(self.copy_env_vars, str):
             raise ValueError(f"copy_env_vars is a tuple of patterns, not the text {self.copy_env_vars!r}")  # noqa: TRY004
         if self.backend is not None and not torch_is_there():
@@ -174,6 +180,7 @@ class Launcher:
             config_file=str(self.ssh_config_file) if self.ssh_config_file is not None else None,
             timeout_s=float(self.agent_timeout),
             cwd=str(Path.cwd()),
+            sync=self.sync is not None,
         )
         names = resolve_hostnames(self.hostnames)
         remote = self._engine.reach([name for name in names if not is_this_machine(name)], ssh)

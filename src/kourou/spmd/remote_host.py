@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from typing import Any
@@ -10,6 +11,7 @@ from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.ssh import SshAgent, SshOptions
+from kourou.runtime.launchers.ssh_sync import with_files
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
 from kourou.spmd.local_host import Task, WorkerEvents
@@ -23,6 +25,9 @@ class RemoteHost:
     Args:
         name: the host, as the user wrote it.
         options: how it is reached.
+
+    Raises:
+        LaunchError: files could not be copied to it.
     """
 
     def __init__(self, name: str, options: SshOptions) -> None:
@@ -39,6 +44,8 @@ class RemoteHost:
         """Where other hosts reach it; known once it is ready."""
         self.launcher_address = ""
         """Where it sees this machine; known once it is ready."""
+        options = with_files(name, options)
+        self._copied = options.tree is not None
         self._agent = SshAgent(
             name, options, entry="kourou.spmd.host_service", on_message=self._on_message, on_lost=self._on_lost
         )
@@ -72,7 +79,8 @@ class RemoteHost:
             self._runs[run] = events
         if first:
             self._agent.send("call", run, parcel.read_raw(call))
-        self._agent.send("start", run, task)
+        # In a copy, the agent's own folder is what the launcher's is here.
+        self._agent.send("start", run, dataclasses.replace(task, cwd="") if self._copied else task)
 
     def terminate(self, run: str, place: Place) -> None:
         """See :class:`kourou.spmd.local_host.LocalHost`."""

@@ -43,6 +43,8 @@ class SshOptions:
     """The working folder there; it has to exist. A relative one is below the user's home."""
     python: str | None = None
     """The interpreter there; None: this one's path."""
+    sync: bool = False
+    """``cwd`` is this machine's and has to be copied first; see :mod:`kourou.runtime.launchers.ssh_sync`."""
     tree: str | None = None
     """The folder here that ``cwd`` is a copy of; None: it is no copy."""
     local: bool = False

@@ -14,7 +14,7 @@ from kourou.runtime.addresses import is_this_machine
 from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.launchers.ssh import SshOptions, ssh_words
 
-__all__ = ["options_of"]
+__all__ = ["options_of", "with_files"]
 
 _TREES = ".cache/kourou/trees"
 _COPY_S = 600.0
@@ -33,13 +33,14 @@ def options_of(host: Host, hosts: Hosts) -> SshOptions:
         silence_s=hosts.lost_after_s,
         cwd=str(Path.cwd()),
         python=host.python,
+        sync=hosts.sync is not None,
         local=is_this_machine(host.name),
     )
-    return options if hosts.sync is None or options.local else _copy_tree(host.name, options)
+    return with_files(host.name, options)
 
 
-def _copy_tree(host: str, options: SshOptions) -> SshOptions:
-    """Copy ``options.cwd`` to a host, so that the copy is as the folder is now; the options that use the copy.
+def with_files(host: str, options: SshOptions) -> SshOptions:
+    """Copy ``options.cwd`` to a host if that is asked for, as the folder is now; the options that use the copy.
 
     What ``.gitignore`` files name stays behind, and so does ``.git``. The copy is this user's and this folder's, below
     ``~/.cache``, so nothing else there is touched.
@@ -47,6 +48,8 @@ def _copy_tree(host: str, options: SshOptions) -> SshOptions:
     Raises:
         LaunchError: rsync is missing here or there, or failed; with its own words.
     """
+    if not options.sync or options.local:
+        return options
     folder = Path(options.cwd)
     readable = re.sub(r"[^A-Za-z0-9_.]+", "-", folder.name).strip("-.") or "tree"
     there = f"{_TREES}/{readable}-{hashlib.sha256(options.cwd.encode(errors='surrogateescape')).hexdigest()[:12]}"
@@ -66,4 +69,4 @@ def _copy_tree(host: str, options: SshOptions) -> SshOptions:
         hint = " (is rsync installed there?)" if any("not found" in word for word in words) else ""
         told = "\n".join(f"    {word}" for word in words)
         raise errors.LaunchError(f"rsync could not copy {folder} to {host}{hint}:\n{told}")
-    return dataclasses.replace(options, cwd=there, tree=options.cwd)
+    return dataclasses.replace(options, cwd=there, tree=options.cwd, sync=False)
