@@ -270,3 +270,28 @@ def test_long_episodes_of_large_steps_reuse_their_memory(serve: Serve, connect: 
     ]
     (store,) = server._data.stores
     assert store.top * store.block_bytes < 160 << 20
+
+
+LARGE = 40_000  # bytes: such rows are written by another way than small ones
+
+
+def test_large_rows_of_every_kind_arrive_as_they_were(serve: Serve, connect: Connect) -> None:
+    # Given steps with rows of many pages: contiguous, transposed, strided, read-only and of a dtype without a buffer
+    client = connect(serve(Table("t", Fifo(), Fifo(), 100, MinSize(1), max_times_sampled=1)))
+    plain = np.arange(LARGE // 8, dtype=np.float64)
+    frozen = plain.reshape(50, -1).copy()
+    frozen.flags.writeable = False
+    steps = [
+        {"a": plain + step, "b": np.asfortranarray(frozen + step), "c": frozen, "d": plain.astype("M8[s]") + step}
+        for step in range(6)
+    ]
+    # When they are written, across a growing store, and sampled
+    with client.trajectory_writer(num_keep_alive_refs=2) as writer:
+        for step in steps:
+            writer.append(step)
+            writer.create_item("t", 1.0, {name: writer.history[name][-1:] for name in "abcd"})
+        assert np.array_equal(writer.history["a"][-2:].numpy(), [steps[-2]["a"], steps[-1]["a"]])
+    # Then they are equal
+    for step in steps:
+        (sample,) = (found.data for found in client.sample("t", 1))
+        assert all(np.array_equal(sample[name][0], step[name]) for name in "abcd")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import mmap
 import os
 import sys
@@ -17,8 +18,9 @@ from collections.abc import Sequence
 from kourou.replay.arrays import Array, np
 from kourou.replay.layout import ColumnSpec
 
-__all__ = ["Rows", "RowsHandle", "map_rows", "populate"]
+__all__ = ["RowFile", "Rows", "RowsHandle", "map_rows", "open_rows", "populate"]
 
+_LARGE_ROW_BYTES = 16 << 10  # below this, the system call costs more than it spares
 _MADV_POPULATE_WRITE = (
     23  # Linux 5.14; Python has no name for it, and its own madvise would hold the interpreter's lock
 )
@@ -106,6 +108,42 @@ def populate(array: Array, start: int, end: int) -> None:
         _madvise(ctypes.c_void_p(aligned), ctypes.c_size_t(size), _MADV_POPULATE_WRITE)
 
 
+class RowFile:
+    """Writes the rows of a column as one writes to a file, for rows of many pages.
+
+    The system neither clears a fresh page first nor maps it into this process, which takes it twice as long as the
+    write does. A mapping of the same column shows what was written at once.
+    """
+
+    def __init__(self, descriptor: int, row_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._row_bytes = row_bytes
+
+    def write(self, row: int, value: Array) -> None:
+        """Write a row from an array of its dtype and shape, in C order.
+
+        Raises:
+            OSError: the system has no memory left.
+        """
+        data = value.reshape(-1).view(np.uint8).data  # not every dtype has a buffer of its own
+        if os.pwrite(self._descriptor, data, row * self._row_bytes) != self._row_bytes:
+            raise OSError(errno.ENOSPC, "no memory left for the rows of a replay store")
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def open_rows(spec: ColumnSpec, handle: RowsHandle | None) -> RowFile | None:
+    """A column as a file; None where that gains nothing, or the system does not let it be opened."""
+    if handle is None or spec.row_bytes < _LARGE_ROW_BYTES:
+        return None
+    try:
+        descriptor = _open(handle)
+    except OSError:
+        return None
+    return RowFile(descriptor, spec.row_bytes)
+
+
 def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) -> list[Array] | None:
     """The columns of a store as the server has them; None where the system does not let them be mapped."""
     arrays = []
@@ -120,17 +158,29 @@ def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) 
             continue
         size = handle.rows * spec.row_bytes
         try:
-            descriptor = os.open(f"/proc/{handle.pid}/fd/{handle.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+            descriptor = _open(handle)
         except OSError:  # another process table, or a policy against it
             return None
         try:
-            status = os.fstat(descriptor)
-            if status.st_ino != handle.inode or status.st_size < size:
+            if os.fstat(descriptor).st_size < size:
                 return None
             arrays.append(_array(spec, mmap.mmap(descriptor, size), handle.rows))
         finally:
             os.close(descriptor)
     return arrays
+
+
+def _open(handle: RowsHandle) -> int:
+    """A descriptor of a column's memory.
+
+    Raises:
+        OSError: it cannot be opened, or is not there any more.
+    """
+    descriptor = os.open(f"/proc/{handle.pid}/fd/{handle.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_ino != handle.inode:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "the column's memory is gone")
+    return descriptor
 
 
 def _array(spec: ColumnSpec, memory: mmap.mmap | bytearray, rows: int) -> Array:

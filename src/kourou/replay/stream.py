@@ -8,7 +8,7 @@ from kourou.replay.arrays import Array, Integers, np
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.messages import RowData
 from kourou.replay.remote import Remote
-from kourou.replay.rows import populate
+from kourou.replay.rows import open_rows, populate
 
 __all__ = ["Stream"]
 
@@ -48,6 +48,8 @@ class Stream:
         rows = max(1, _MESSAGE_BYTES * length // mirror.info.block_bytes)
         self.batch_items = _BATCH_ITEMS if self.shared else min(_BATCH_ITEMS, rows)
         self.arrays: list[Array] = [] if mirror.arrays is None else mirror.arrays
+        handles = mirror.info.handles if self.shared else [None] * len(columns)
+        self.files = [open_rows(spec, handle) for spec, handle in zip(columns, handles, strict=True)]
         self.steps = first  # number of the next step
         self.start = first  # steps before this one are not kept, however few there are
         self.missing: dict[int, set[int]] = {}  # columns that a step lacks
@@ -163,8 +165,9 @@ class Stream:
         first, last = int(blocks[0]), int(blocks[-1])
         if last - first == len(blocks) - 1 and last >= self._populated:
             self._populated = last + 1
-            for array in self.arrays:
-                populate(array, first * self.length, (last + 1) * self.length)
+            for array, file in zip(self.arrays, self.files, strict=True):
+                if file is None:
+                    populate(array, first * self.length, (last + 1) * self.length)
 
     def _open_block(self) -> None:
         block = self.leased.pop()

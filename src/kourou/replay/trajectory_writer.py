@@ -94,9 +94,13 @@ class TrajectoryWriter(ItemWriter):
                 self._layout.check(column, value)
             placed.append((column, value))
         row = stream.begin_step()
-        arrays = stream.arrays
+        arrays, files = stream.arrays, stream.files
         for column, value in placed:
-            arrays[column][row] = value
+            file = files[column]
+            if file is not None and value.flags.c_contiguous:
+                file.write(row, value)
+            else:
+                arrays[column][row] = value
         self._episode_steps += 1
 
     def _append_slowly(self, data: Any, *, partial_step: bool) -> None:
