@@ -303,8 +303,8 @@ def test_long_waits_are_logged_with_the_limiters_numbers(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 11)
     with caplog.at_level(logging.WARNING, "kourou.replay"):
-        table.drop_unwanted()
-        table.drop_unwanted()
+        table.look_after()
+        table.look_after()
     assert caplog.text.count("a sample of table q has been waiting") == 1
     assert "size 0 of at least 1" in caplog.text
 
@@ -379,3 +379,45 @@ def test_extensions_hear_of_everything_in_order(caplog: pytest.LogCaptureFixture
         ("reset", [1]),
     ]
     assert "a hook that fails" in caplog.text
+
+
+def test_rates_and_ages(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a table that gets ten items a second, and is sampled twenty times a second
+    now, now_ns = 1000.0, 10**18
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    table = Table("t", Uniform(), Fifo(), 100_000, MinSize(1))
+    assert table.info.ages_s is None
+    for second in range(8):
+        table.look_after()
+        insert(table, *((10 * second + index + 1, 1.0, 1) for index in range(10)))
+        sample(table, 20)
+        now, now_ns = now + 1, now_ns + 10**9
+    # then that is what it says
+    info = table.info
+    assert info.inserts_per_s == pytest.approx(10, rel=0.25)
+    assert info.samples_per_s == pytest.approx(20, rel=0.25)
+    assert info.ages_s == pytest.approx((1.0, 4.5, 8.0), abs=1e-3)
+    # and when nothing happens any more, or it is reset, it says that, too
+    for _ in range(8):
+        now += 1
+        table.look_after()
+    assert table.info.inserts_per_s == 0
+    table.reset()
+    assert (table.info.inserts_per_s, table.info.ages_s) == (0, None)
+    # and of many items, some are looked at
+    insert(table, *((key, 1.0, 1) for key in range(1, 50_001)))
+    now_ns += 5 * 10**9
+    assert table.info.ages_s == pytest.approx((5.0, 5.0, 5.0), abs=1e-3)
+    assert 500 < len(table.state.keymap.some_slots(1024)) < 5000
+
+
+def test_a_table_describes_itself() -> None:
+    table = Table.queue("q", 3)
+    sample(table, 2)
+    assert (
+        "q: 0 of 3 items, 0 B; 0 inserts/s, 0 samples/s; 1 samples wait: size 0 of at least 1" in table.info.describe()
+    )
+    insert(table, *((key, 1.0, 700) for key in range(1, 7)))
+    assert "q: 3 of 3 items, 2 KiB" in table.info.describe()
+    assert "1 inserts wait: size 3" in table.info.describe()

@@ -63,10 +63,12 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
         fill: make the table as wide as the terminal, so that it does not jump when its figures change.
     """
     failures = _failures(sample)
-    nodes = _most_urgent(sample, None if height is None else height - _OTHER_LINES - len(failures))
+    details = _details(sample)
+    nodes = _most_urgent(sample, None if height is None else height - _OTHER_LINES - len(failures) - len(details))
     parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
     if hidden := len(sample.status.nodes) - len(nodes):
         parts.append(Text(f"  … and {hidden} more nodes: {_census(sample, nodes)}", style="bright_black"))
+    parts += details
     parts += failures
     if sample.launcher.memory_bytes is not None:
         figures = f"{percent(sample.launcher.cpu_percent)}% cpu, {size(sample.launcher.memory_bytes)}"
@@ -162,6 +164,19 @@ def _failures(sample: RunSample) -> list[RenderableType]:
 
 
 _MOST_FAILURES = 3
+_MOST_DETAILS = 8
+
+
+def _details(sample: RunSample) -> list[RenderableType]:
+    """What nodes tell about themselves."""
+    lines: list[RenderableType] = [
+        Text.assemble(("  ", ""), (node.name, "bold"), f" {clean(line)}", overflow="ellipsis", no_wrap=True)
+        for node in sample.status.nodes
+        for line in sample.nodes[node.name].details
+    ]
+    if len(lines) > _MOST_DETAILS:
+        lines[_MOST_DETAILS:] = [Text(f"    and {len(lines) - _MOST_DETAILS} more", style="bright_black")]
+    return lines
 
 
 def _most_urgent(sample: RunSample, room: int | None) -> list[NodeRecord]:

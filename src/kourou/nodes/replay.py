@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kourou import errors
 from kourou.nodes.colocation import MultiProcessingColocation
 from kourou.nodes.python import name_of
+from kourou.runtime import metering
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle, maybe_dereference
 from kourou.runtime.life import shielded
@@ -95,9 +96,11 @@ class ReplayNode(Node):
         tables_fn, checkpoint_ctor = maybe_dereference((self._tables_fn, self._checkpoint_ctor))
         checkpointer = None if checkpoint_ctor is None else checkpoint_ctor()
         tables = tables_fn()
+        transport = node_server(context)
         with shielded():
-            server = Server(tables, checkpointer=checkpointer, transport=node_server(context))
+            server = Server(tables, checkpointer=checkpointer, transport=transport)
         try:
+            metering.tell(transport, lambda: [info.describe() for info in server.info().values()])
             context.publish(serves_only=True)
             context.stop.register(server.cancel_waits)
             for due in _clock(self._period_s):

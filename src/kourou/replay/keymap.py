@@ -68,6 +68,13 @@ class KeyMap:
         slots: Slots = self._slots[(self._keys != _FREE) & (self._keys != _LEFT)].astype(np.int64)
         return slots
 
+    def some_slots(self, most: int) -> Slots:
+        """The slots of all keys, or of some of them, spread evenly, where there are more than about ``most``."""
+        places = slice(None, None, max(1, len(self._keys) // (4 * most)))
+        keys = self._keys[places]
+        slots: Slots = self._slots[places][(keys != _FREE) & (keys != _LEFT)].astype(np.int64)
+        return slots
+
     def _homes(self, keys: Keys) -> Integers:
         with np.errstate(over="ignore"):
             homes: Integers = (keys * _MIX >> self._shift).astype(np.int64)

@@ -13,6 +13,7 @@ from kourou.replay.service import Service
 from kourou.replay.sessions import Sessions
 from kourou.replay.snapshot import restore
 from kourou.replay.table import Table
+from kourou.replay.table_info import TableInfo
 
 if TYPE_CHECKING:
     from kourou.replay.client import Client
@@ -120,6 +121,10 @@ class Server:
         from kourou.replay.client import Client  # noqa: PLC0415 - servers need no client
 
         return Client(self.address, token=self._transport.token)
+
+    def info(self) -> dict[str, TableInfo]:
+        """All tables as they are now."""
+        return self._service.server_info()
 
     def checkpoint(self) -> str:
         """Write a checkpoint; its folder. Inserts and samples go on meanwhile.

@@ -410,7 +410,7 @@ class Service:
 
     def _look_after(self) -> None:
         for table in self._tables.values():
-            table.drop_unwanted()
+            table.look_after()
         self._sessions.close_dead()
 
 

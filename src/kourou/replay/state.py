@@ -5,6 +5,7 @@ Everything is done for a batch at once where the result is that of doing it one 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
@@ -16,6 +17,8 @@ from kourou.replay.records import Items, Picks, References
 from kourou.replay.selectors import Fifo, Selector, make_index
 
 __all__ = ["TableState"]
+
+_AGES = 1024  # items whose ages are looked at
 
 
 class TableState:
@@ -287,6 +290,19 @@ class TableState:
         """All slots in use, the oldest item first."""
         slots = self.keymap.slots()
         return slots[np.argsort(self.items.inserted_ns[slots])]
+
+    def ages_s(self) -> tuple[float, float, float] | None:
+        """Seconds since the youngest item, one in the middle, and the oldest were inserted; None for no items.
+
+        Where there are many, some of them are looked at.
+        """
+        if not len(self):
+            return None
+        slots = self.keymap.some_slots(_AGES)
+        if not len(slots):
+            return None  # so few items are left of so many that chance missed all of them
+        ages = (time.time_ns() - self.items.inserted_ns[slots]) / 1e9
+        return float(ages.min()), float(np.median(ages)), float(ages.max())
 
     def _keys_of(self, slots: Slots) -> Keys:
         return self.items.keys[slots]

@@ -13,6 +13,7 @@ from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
 from kourou.replay.guard import Guard
 from kourou.replay.hooks import Event, Extension, Hooks
 from kourou.replay.keymap import ABSENT
+from kourou.replay.pace import Pace
 from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
 from kourou.replay.records import Items, NoReferences, Picks, References
 from kourou.replay.selectors import Fifo, Lifo, Prioritized, Selector
@@ -80,6 +81,7 @@ class Table:
         self._guard = Guard()
         self._inserts: deque[InsertRequest] = deque()
         self._samples: deque[SampleRequest] = deque()
+        self._pace = Pace()
         self.state = self._new_state(NoReferences())
 
     def _new_state(self, references: References) -> TableState:
@@ -141,6 +143,7 @@ class Table:
         with self._guard:
             state, limiter = self.state, self.state.limiter
             options = {key: self._options[key] for key in self._options if key not in {"extensions", "rate_limiter"}}
+            inserts_per_s, samples_per_s = self._pace.per_second(limiter.inserts, limiter.samples)
             return TableInfo(
                 **options,
                 rate_limiter=limiter.limiter,
@@ -150,6 +153,9 @@ class Table:
                 samples=limiter.samples,
                 deletes=limiter.deletes,
                 num_unique_samples=state.unique_samples,
+                inserts_per_s=inserts_per_s,
+                samples_per_s=samples_per_s,
+                ages_s=state.ages_s(),
                 waiting_inserts=len(self._inserts),
                 waiting_samples=len(self._samples),
                 blocked_on=limiter.describe() if self._inserts or self._samples else "",
@@ -259,9 +265,10 @@ class Table:
         with self._guard:
             return [*self._inserts, *self._samples]
 
-    def drop_unwanted(self) -> None:
-        """Forget requests that nobody waits for, and log those that have waited for long."""
+    def look_after(self) -> None:
+        """Forget requests that nobody waits for, and log those that have waited for long. A few times a second."""
         with self._guard:
+            self._pace.mark(self.state.limiter.inserts, self.state.limiter.samples)
             for request in self.waiting:
                 if not request.wanted():
                     self.withdraw(request)

@@ -10,6 +10,8 @@ from kourou.replay.signature import Signature
 
 __all__ = ["TableInfo"]
 
+_KIB = 1024
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableInfo:
@@ -21,6 +23,9 @@ class TableInfo:
         current_bytes: of the items' data, as if they shared nothing.
         inserts, samples, deletes: counted since it was made or reset.
         num_unique_samples: items that were sampled at least once.
+        inserts_per_s, samples_per_s: over the last seconds.
+        ages_s: seconds since the youngest item, one in the middle, and the oldest were inserted; of a large table,
+            estimated from some of its items. None while it is empty.
         waiting_inserts, waiting_samples: requests that the limiter holds back.
         blocked_on: the limiter's numbers while somebody waits; else empty.
         hooks_dropped: events that extensions were too slow for.
@@ -40,7 +45,30 @@ class TableInfo:
     samples: int
     deletes: int
     num_unique_samples: int
+    inserts_per_s: float
+    samples_per_s: float
+    ages_s: tuple[float, float, float] | None
     waiting_inserts: int
     waiting_samples: int
     blocked_on: str
     hooks_dropped: int
+
+    def describe(self) -> str:
+        """The table in one line, for people."""
+        parts = [f"{self.name}: {self.current_size:,} of {self.max_size:,} items, {_size(self.current_bytes)}"]
+        parts.append(f"{self.inserts_per_s:,.0f} inserts/s, {self.samples_per_s:,.0f} samples/s")
+        if self.ages_s is not None:
+            parts.append(f"ages {self.ages_s[0]:.0f} to {self.ages_s[2]:.0f} s")
+        waiting = [f"{self.waiting_inserts} inserts"] if self.waiting_inserts else []
+        waiting += [f"{self.waiting_samples} samples"] if self.waiting_samples else []
+        if waiting:
+            parts.append(f"{' and '.join(waiting)} wait: {self.blocked_on}")
+        return "; ".join(parts)
+
+
+def _size(size_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < _KIB:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= _KIB
+    return f"{size_bytes:.1f} GiB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -10,25 +11,38 @@ from kourou.courier import Client, Server
 from kourou.courier.client import LIST_METHODS
 from kourou.runtime.stacks import stacks_of_this_process
 
-__all__ = ["ask_calls", "ask_stacks", "ask_usage", "install"]
+__all__ = ["ask_calls", "ask_details", "ask_stacks", "ask_usage", "install", "tell"]
 
 # A client's attributes may not begin with an underscore, and no attribute that somebody writes has a dot.
 _CALLS = "kourou.calls"
+_DETAILS = "kourou.details"
 _STACKS = "kourou.stacks"
 _USAGE = "kourou.usage"
 
 
 def install(server: Server) -> None:
     """Let a node's server tell how many calls it has answered, what its process takes, and where its threads are."""
-    own = {LIST_METHODS, _CALLS, _STACKS, _USAGE}
+    own = {LIST_METHODS, _CALLS, _DETAILS, _STACKS, _USAGE}
 
     def calls() -> int:
         return sum(metrics.calls for name, metrics in server.metrics().items() if name not in own)
 
     server.bind(_CALLS, calls)
+    server.bind(_DETAILS, list)
     server.bind(_STACKS, stacks_of_this_process)
     server.bind(_USAGE, _usage)
     server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
+
+
+def tell(server: Server, details: Callable[[], list[str]]) -> None:
+    """Let a node's server tell more about itself: lines for people, each time anew."""
+    server.bind(_DETAILS, details)
+
+
+def ask_details(client: Client) -> Future[Any]:
+    """What a node tells about itself, as lines; none of most."""
+    future: Future[Any] = getattr(client.futures, _DETAILS)()
+    return future
 
 
 def ask_calls(client: Client) -> Future[Any]:

@@ -16,7 +16,7 @@ from kourou import errors
 from kourou.courier import Client
 from kourou.runtime.found_run import FoundRun
 from kourou.runtime.log_file import last_line
-from kourou.runtime.metering import ask_calls, ask_usage
+from kourou.runtime.metering import ask_calls, ask_details, ask_usage
 from kourou.runtime.records import NodeRecord, NodeState
 from kourou.runtime.remote_run import RemoteRun
 from kourou.runtime.rundir import node_log
@@ -42,6 +42,8 @@ class NodeSample:
     """Answered since it started."""
     calls_per_s: float | None = None
     last_line: str = ""
+    details: tuple[str, ...] = ()
+    """What the node tells about itself, in lines: a replay server, of its tables."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ class Sampler:
         now = time.monotonic()
         elapsed = None if self._at is None else max(now - self._at, 1e-3)
         calls = self._answered(status.nodes, ask_calls) if status.state.live else {}
+        details = self._answered(status.nodes, ask_details) if status.state.live else {}
         far = [node for node in status.nodes if self._is_far(node)] if status.state.live else []
         usage = self._answered(far, ask_usage)
         cpu: dict[psutil.Process, float] = {}
@@ -113,6 +116,7 @@ class Sampler:
                 calls=count,
                 calls_per_s=self._rate(node, count, elapsed),
                 last_line=last_line(node_log(self._found.path, node.name)),
+                details=tuple(details.get((node.name, node.attempt), ())),
             )
         launcher_tree = _tree(self._found.info.pid, {}) if status.state.live and self._found.info.here else ()
         launcher = self._figures(launcher_tree, cpu, elapsed)
