@@ -162,3 +162,12 @@ def test_without_openssl_that_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LaunchError, match="the openssl command"):
         Authority(tmp_path)
+
+
+def test_nobody_writes_to_an_end_that_was_closed(wires: tuple[Wire, Wire]) -> None:
+    one, other = wires
+    one.send("before")
+    assert one.end(1.0)
+    with pytest.raises(BrokenPipeError):
+        one.send("after")
+    assert other.receive() == ("before",)

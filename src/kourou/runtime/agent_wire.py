@@ -36,6 +36,7 @@ class Wire:
         self._write_fd = write_fd
         self._silence_s = silence_s
         self._lock = threading.Lock()
+        self._ended = False
 
     def send(self, *message: Any) -> None:
         """Send one message.
@@ -45,8 +46,22 @@ class Wire:
         """
         body = pickle.dumps(message, protocol=5)
         with self._lock:
+            if self._ended:
+                raise BrokenPipeError("this end was closed")
             self._write(_SIZE.pack(len(body)))
             self._write(body)
+
+    def end(self, timeout_s: float) -> bool:
+        """Let nobody write any more, so that the descriptor can be closed: it may be another file's soon.
+
+        Returns:
+            False if somebody was still writing after ``timeout_s`` seconds.
+        """
+        if not self._lock.acquire(timeout=timeout_s):
+            return False
+        self._ended = True
+        self._lock.release()
+        return True
 
     def greet(self) -> None:
         """Say the preamble."""

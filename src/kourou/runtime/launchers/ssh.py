@@ -133,6 +133,8 @@ class SshAgent:
             return
         self._closed = True
         self._silent.set()
+        while not self._wire.end(_END_S):  # somebody writes into a connection that takes nothing any more
+            self._popen.kill()
         with contextlib.suppress(OSError):
             assert self._popen.stdin is not None  # noqa: S101 - asked for when it was started
             self._popen.stdin.close()  # ssh passes this on, and ends with the agent
