@@ -117,17 +117,19 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path: Path) -> None:
         shell_run(tmp_path, "bad", "echo before; echo oh no >&2; exit 3"),
         shell_run(tmp_path, "killed", "kill -9 $$"),
         RunSpec(name="missing", folder=str(tmp_path / "missing"), command=("/no/such/program",)),
+        RunSpec(name="nowhere", folder=str(tmp_path / "nowhere"), command=("no-such-program",)),
         function_run(tmp_path, "raises", lambda: 1 / 0),
         shell_run(tmp_path, "good", "true"),
     ]
     outcome = sweep(tmp_path, runs)
     assert outcome.exit_code == 1
     records = by_name(outcome)
-    assert [str(record.state) for record in outcome.records] == ["FAILED"] * 4 + ["SUCCEEDED"]
+    assert [str(record.state) for record in outcome.records] == ["FAILED"] * 5 + ["SUCCEEDED"]
     assert (records["bad"].code, records["bad"].cause) == (3, "exited with 3")
     assert set(records["bad"].last_lines) == {"before", "oh no"}
     assert (records["killed"].signal, records["killed"].cause) == ("SIGKILL", "was killed by SIGKILL")
     assert "No such file" in records["missing"].cause
+    assert "No such file or directory: 'no-such-program'" in records["nowhere"].cause
     assert "ZeroDivisionError: division by zero" in records["raises"].last_lines
     assert not outcome.stopped
 

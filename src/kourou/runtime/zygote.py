@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import gc
 import importlib
 import os
@@ -235,16 +236,16 @@ def _become(child: Child) -> NoReturn:
         os.dup2(pipes[-1], 2)
         for fd in {null, *pipes} - {0, 1, 2}:
             os.close(fd)
-        os.environ.clear()
-        os.environ.update(boot["env"])
         os.chdir(boot["cwd"])
         if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, boot["cpus"])
         _set_name(boot["name"])
-        sessions.show_cookie(boot["env"][sessions.COOKIE])
         if boot["entry"] is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
-            os.execvpe(boot["argv"][0], boot["argv"], boot["env"])  # noqa: S606 - that is its purpose
+            os.execve(_program(boot["argv"][0], boot["env"]), boot["argv"], boot["env"])  # noqa: S606 - its purpose
+        os.environ.clear()
+        os.environ.update(boot["env"])
+        sessions.show_cookie(boot["env"][sessions.COOKIE])
         boot["fds"] = child.fds[boot["pipes"] :]
         code = importlib.import_module(boot["entry"]).run(boot)
     except OSError as error:
@@ -253,6 +254,23 @@ def _become(child: Child) -> NoReturn:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
+
+
+def _program(name: str, env: dict[str, str]) -> str:
+    """Where a command is, by the PATH that it will have.
+
+    ``os.execvpe`` would build the whole environment anew for each folder that it tries.
+
+    Raises:
+        FileNotFoundError: it is in none of them.
+    """
+    if os.sep in name:
+        return name
+    found = (os.path.join(folder, name) for folder in env.get("PATH", os.defpath).split(os.pathsep))  # noqa: PTH118
+    program = next((path for path in found if os.access(path, os.X_OK) and not os.path.isdir(path)), None)  # noqa: PTH112
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return program
 
 
 def _set_name(name: str) -> None:
