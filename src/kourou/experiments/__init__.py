@@ -26,6 +26,8 @@ from kourou.experiments.failures import (
     AffinityError,
     DescriptionError,
     ExperimentError,
+    FitFailure,
+    FitsFailed,
     ResultsError,
     SweepBusy,
     SweepError,
@@ -53,6 +55,10 @@ if TYPE_CHECKING:
     from kourou.experiments.dry_run import plan_sweep
     from kourou.experiments.engine import EngineOptions
     from kourou.experiments.launching import SweepOutcome, run_sweep
+    from kourou.experiments.managers.agent import Agent, AgentLike
+    from kourou.experiments.managers.manager import ExperimentManager
+    from kourou.experiments.managers.multiple import MultipleManagers
+    from kourou.experiments.managers.stable_baselines import StableBaselinesAgent
     from kourou.experiments.plots import learning_curves, plot
     from kourou.experiments.retries import Retry
     from kourou.experiments.rlpyt_launching import launch_experiment, run_experiments
@@ -64,12 +70,17 @@ if TYPE_CHECKING:
 
 # What launches and draws is loaded when it is asked for: a run that only logs needs none of it.
 _LATER = {
+    "Agent": "managers.agent",
+    "AgentLike": "managers.agent",
     "EngineOptions": "engine",
+    "ExperimentManager": "managers.manager",
+    "MultipleManagers": "managers.multiple",
     "Retry": "retries",
     "RunRecord": "run_records",
     "RunState": "run_records",
     "Share": "slots",
     "SlurmOptions": "slurm_options",
+    "StableBaselinesAgent": "managers.stable_baselines",
     "SweepOutcome": "launching",
     "launch_experiment": "rlpyt_launching",
     "learning_curves": "plots",
@@ -85,6 +96,8 @@ __all__ = [
     "Affinity",
     "AffinityCode",
     "AffinityError",
+    "Agent",
+    "AgentLike",
     "Band",
     "Choice",
     "Comparison",
@@ -92,8 +105,12 @@ __all__ = [
     "EngineOptions",
     "Experiment",
     "ExperimentError",
+    "ExperimentManager",
+    "FitFailure",
+    "FitsFailed",
     "Integers",
     "Interval",
+    "MultipleManagers",
     "ParamGenerator",
     "ParamGrid",
     "ParamList",
@@ -108,6 +125,7 @@ __all__ = [
     "Share",
     "SlurmOptions",
     "SobolSearch",
+    "StableBaselinesAgent",
     "Sweep",
     "SweepBusy",
     "SweepError",

@@ -9,11 +9,15 @@
         ├ VariantKeyError (KeyError)     a variant sets what its configuration does not have
         ├ VariantTypeError (TypeError)   a variant puts a value where a section is, or the reverse
         ├ ResultsError (ValueError)      measurements that cannot be read, or compared
+        ├ FitsFailed (RuntimeError)      some fits of a manager, or trials, failed; the others are saved
         └ SweepError (RuntimeError)      a sweep's folder or journal cannot be used, or a batch system refuses
            └ SweepBusy                      another process runs this sweep
 """
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any
 
 from kourou import errors
 
@@ -21,6 +25,8 @@ __all__ = [
     "AffinityError",
     "DescriptionError",
     "ExperimentError",
+    "FitFailure",
+    "FitsFailed",
     "ResultsError",
     "SweepBusy",
     "SweepError",
@@ -54,6 +60,37 @@ class VariantTypeError(ExperimentError, TypeError):
 
 class ResultsError(ExperimentError, ValueError):
     """Measurements cannot be read, or cannot be compared."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitFailure:
+    """One fit, or one trial, that failed."""
+
+    name: str
+    """Of what: ``ppo, fit 2``."""
+    cause: str
+    """How its process ended, in words."""
+    traceback: str = ""
+    """What it raised; empty where it could not say."""
+    folder: str = ""
+    """Where its logs are."""
+
+
+class FitsFailed(ExperimentError, RuntimeError):
+    """Some fits or trials failed; all others are saved. ``fit`` again runs those that failed, and only those.
+
+    Attributes:
+        failures: each of them, with its traceback.
+    """
+
+    def __init__(self, failures: tuple[FitFailure, ...], total: int) -> None:
+        told = [f"{one.name}: {one.cause}; logs: {one.folder}\n{one.traceback}".rstrip() for one in failures]
+        super().__init__("\n\n".join([f"{len(failures)} of {total} failed, the others are saved", *told]))
+        self.failures = failures
+        self.total = total
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.failures, self.total)
 
 
 class SweepError(ExperimentError, RuntimeError):

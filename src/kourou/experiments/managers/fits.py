@@ -1,0 +1,215 @@
+"""Running the fits of one manager or of many: on the engine of sweeps, as threads, processes or jobs of Slurm."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from kourou import errors
+from kourou.experiments.engine import EngineOptions
+from kourou.experiments.failures import FitFailure, FitsFailed, SweepError
+from kourou.experiments.launching import run_sweep
+from kourou.experiments.managers.bars import bar_of
+from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
+from kourou.experiments.managers.globals_of_fits import torch_module
+from kourou.experiments.managers.job import ERROR_FILE, FitJob, do_fit, forget_job, keep_job
+from kourou.experiments.managers.storage import fitted
+from kourou.experiments.managers.threads import ThreadSupervisor
+from kourou.experiments.retries import Retry
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.runs import RunSpec
+from kourou.experiments.slots import Share
+from kourou.experiments.slurm_launching import run_slurm_sweep
+from kourou.experiments.slurm_options import SlurmOptions
+from kourou.runtime.inventory import Inventory
+from kourou.runtime.supervisor import Supervisor
+
+__all__ = ["Context", "Parallelization", "Workers", "run_fits", "run_on_workers"]
+
+Parallelization: TypeAlias = Literal["thread", "process", "slurm"]
+Context: TypeAlias = Literal["spawn", "forkserver", "fork"]
+"""``spawn``: an interpreter for each fit. ``forkserver``: forks of an interpreter that has torch and the like imported
+already. ``fork``: forks of this process."""
+
+_WORTH_IMPORTING_ONCE = ("numpy", "torch")
+_RETRY = Retry(times={"signal": 1})
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How fits are run."""
+
+    parallelization: Parallelization = "thread"
+    mp_context: Context = "spawn"
+    max_workers: int | None = None
+    """Fits at once; None: one in threads, which share all generators that are not the agent's own, and as many as
+    there are CPUs in processes."""
+    threads_per_fit: int | None = 1
+    """Threads of torch, OpenMP and BLAS in each fit. One is fastest where fits run side by side, and a number that does
+    not depend on the machine keeps results the same. None: theirs to choose."""
+    retry: Retry | None = None
+    """How often a fit begins anew that failed; None: once where its process was killed."""
+    slurm: SlurmOptions | None = None
+    progress: bool | None = None
+    """Whether a bar is shown on standard error; None: on a terminal."""
+
+    def __post_init__(self) -> None:
+        if self.parallelization not in get_args(Parallelization):
+            raise errors.PlanError(
+                f"parallelization is one of {', '.join(get_args(Parallelization))}, got {self.parallelization!r}"
+            )
+        if self.mp_context not in get_args(Context):
+            raise errors.PlanError(f"mp_context is one of {', '.join(get_args(Context))}, got {self.mp_context!r}")
+        for name in ("max_workers", "threads_per_fit"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise errors.PlanError(f"{name} is a whole number of at least 1, got {value!r}")
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether fits see this process's objects, so that nothing has to be pickled."""
+        return self.parallelization == "thread" or (self.parallelization, self.mp_context) == ("process", "fork")
+
+    def check(self) -> None:
+        """Find what cannot go well, before anything starts.
+
+        Raises:
+            PlanError: threads that would share torch's generator, or a fork of a process with threads in C.
+        """
+        if self.parallelization == "thread" and (self.max_workers or 1) > 1 and torch_module() is not None:
+            raise errors.PlanError(
+                "torch is loaded, and its generator is one for all threads, so that results would depend on who comes "
+                'first: use parallelization="process", or max_workers=1'
+            )
+        if self.parallelization == "process" and self.mp_context == "fork":
+            why = why_not_fork(self.threads_per_fit)
+            if why is not None:
+                raise errors.PlanError(f'mp_context="fork": {why}; use mp_context="forkserver" or "spawn"')
+
+    def share(self, count: int) -> Share:
+        """The places for so many runs: each with CPUs of its own, as long as there are enough."""
+        cpus = len(Inventory.of_this_process().cpus)
+        if self.parallelization == "thread":
+            return Share(parallel=max(1, min(self.max_workers or 1, count)))
+        parallel = max(1, min(self.max_workers or cpus, count))
+        return Share(parallel=parallel, cpus_per_run=cpus // parallel if parallel <= cpus else None)
+
+
+def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Callable[[], None]) -> None:
+    """Run all fits of some jobs that are not done yet; then save, and only then complain.
+
+    Args:
+        jobs: one for each manager.
+        workers: how.
+        folder: for the journal.
+        save: called once nothing runs any more, whatever happened.
+
+    Raises:
+        FitsFailed: naming all that failed.
+        PlanError: something that cannot go well, or be pickled; nothing was started.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    workers.check()
+    files = [keep_job(job, on_disk=not workers.shares_memory) for job in jobs]
+    runs: list[RunSpec] = []
+    missing: dict[str, tuple[FitJob, int]] = {}
+    for job, file in zip(jobs, files, strict=True):
+        for fit in range(len(job.init_kwargs)):
+            if fitted(job.folder_of(fit)).calls <= job.call:
+                run = _run_of(job, fit, file, workers)
+                runs.append(run)
+                missing[run.run_id] = job, fit
+    try:
+        records, trouble, stopped = run_on_workers(runs, workers, folder)
+    finally:
+        save()
+    if stopped == "interrupted":
+        raise KeyboardInterrupt
+    total = sum(len(job.init_kwargs) for job in jobs)
+    failures = tuple(
+        _failure(job, fit, records.get(run_id), trouble)
+        for run_id, (job, fit) in missing.items()
+        if fitted(job.folder_of(fit)).calls <= job.call
+    )
+    if failures:
+        raise FitsFailed(failures, total)
+    for file in files:
+        forget_job(file)
+
+
+def run_on_workers(
+    runs: Sequence[RunSpec], workers: Workers, folder: Path
+) -> tuple[Mapping[str, RunRecord], SweepError | None, str]:
+    """Run functions as workers say; their records by id, what went wrong with the journal, and why it stopped early.
+
+    Raises:
+        SweepBusy: another process runs fits in this folder.
+    """
+    if not runs:
+        return {}, None, ""
+    options = EngineOptions(retry=workers.retry or _RETRY, preload=_preload(workers))
+    supervisor = {"thread": ThreadSupervisor, "fork": ForkSupervisor}.get(
+        workers.parallelization if workers.parallelization == "thread" else workers.mp_context, Supervisor
+    )
+    with bar_of(len(runs), show=workers.progress) as on_change:
+        try:
+            if workers.parallelization == "slurm":
+                outcome = run_slurm_sweep(
+                    runs, folder, slurm=workers.slurm, options=options, rerun="all", on_change=on_change
+                )
+            else:
+                outcome = run_sweep(
+                    runs,
+                    folder,
+                    share=workers.share(len(runs)),
+                    options=options,
+                    rerun="all",
+                    on_change=on_change,
+                    make_supervisor=supervisor,
+                )
+        except SweepError as error:
+            if isinstance(error.__cause__, OSError) or "journal" in str(error):
+                return {}, error, ""  # a full disk: what is saved counts
+            raise
+    return {record.run_id: record for record in outcome.records}, None, outcome.stopped
+
+
+def _preload(workers: Workers) -> tuple[str, ...]:
+    if workers.parallelization != "process" or workers.mp_context != "forkserver":
+        return ()
+    return tuple(name for name in _WORTH_IMPORTING_ONCE if name in sys.modules)
+
+
+def _run_of(job: FitJob, fit: int, file: Path, workers: Workers) -> RunSpec:
+    function_of = workers.parallelization != "process" or workers.mp_context != "spawn"
+    threads = workers.threads_per_fit
+    given = {} if threads is None else {name: str(threads) for name in _THREAD_COUNTS if name not in os.environ}
+    return RunSpec(
+        name=f"{job.name}, fit {fit}",
+        folder=str(job.folder_of(fit)),
+        function=do_fit if function_of else None,
+        command=None if function_of else ("python", "-m", "kourou.experiments.managers", str(file), str(fit)),
+        params={"job": str(file), "fit": fit},
+        env=given,
+        repeat=fit,
+        setting=f"{job.folder.name}/call-{job.call}",
+    )
+
+
+def _failure(job: FitJob, fit: int, record: RunRecord | None, trouble: SweepError | None) -> FitFailure:
+    folder = job.folder_of(fit)
+    error = folder / ERROR_FILE
+    traceback = error.read_text(encoding="utf-8") if error.exists() else ""
+    if record is None:
+        cause = f"was ended: {trouble}" if trouble else "was not started"
+    elif record.state is RunState.SUCCEEDED:
+        cause = "did not save its agent"
+    else:
+        cause = record.cause or str(record.state)
+        traceback = traceback or "\n".join(record.last_lines)
+    return FitFailure(name=f"{job.name}, fit {fit}", cause=cause, traceback=traceback, folder=str(folder))

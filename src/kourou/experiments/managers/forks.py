@@ -1,0 +1,192 @@
+"""Runs as forks of this process, which have all that it has; and when that cannot go well."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kourou.experiments import run_worker
+from kourou.experiments.managers.globals_of_fits import torch_module
+from kourou.runtime import sessions
+from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.records import ProcessExit
+from kourou.runtime.supervisor import ProcessEvents
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ForkSupervisor", "why_not_fork"]
+
+_GRPC_THREADS = ("grpc_", "event_engine", "lifeguard")  # names of gRPC's own threads, which Python does not know
+_TASKS = Path("/proc/self/task")
+_PR_SET_PDEATHSIG = 1
+_LAST_LINES = 50
+_READ_BYTES = 1 << 16
+_SILENCE_S = 0.2
+
+
+def why_not_fork(threads: int | None) -> str | None:
+    """What in this process would hang in a fork of it, in words; None: nothing that is known.
+
+    Args:
+        threads: how many torch would use in the fork.
+    """
+    names = [_name_of(task) for task in _TASKS.glob("*/comm")]
+    if any(name.startswith(_GRPC_THREADS) for name in names):
+        return "gRPC works in this process, and its threads do not come along: a fork would hang at its first call"
+    torch = torch_module()
+    if torch is None:
+        return None
+    if torch.cuda.is_initialized():
+        return "torch has initialized CUDA in this process, which a fork cannot use"
+    if (threads or torch.get_num_threads()) > 1:
+        return "torch is loaded, and its OpenMP threads do not come along: a fork would hang once it used several"
+    return None
+
+
+class ForkSupervisor:
+    """Starts functions in forks of this process, each in a session of its own.
+
+    Args:
+        events: told of what happens, in threads of this class.
+        run_id: unused; marks come with the environment of processes that are executed.
+        ignored: what only a zygote needs.
+    """
+
+    def __init__(self, events: ProcessEvents, *, run_id: str, **ignored: Any) -> None:
+        del ignored, run_id
+        self._events = events
+        self._pids: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._watchers: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for name in list(self._pids):
+            self.signal(name, signal.SIGKILL)
+        for watcher in self._watchers:
+            watcher.join()
+
+    def prepare(self) -> None:
+        """Nothing has to be."""
+
+    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
+        """See :meth:`kourou.runtime.supervisor.Supervisor.start`. It forks in the calling thread."""
+        ends = {"stdout": os.pipe(), "stderr": os.pipe()}
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads: why_not_fork has looked
+            pid = os.fork()
+        if pid == 0:
+            _become(spec, boot, parent, {1: ends["stdout"][1], 2: ends["stderr"][1]})
+        for _, write_end in ends.values():
+            os.close(write_end)
+        with self._lock:
+            self._pids[spec.name] = pid
+        self._events.on_started(spec.name, attempt, pid)
+        pipes = {stream: read_end for stream, (read_end, _) in ends.items()}
+        watcher = threading.Thread(target=self._watch, args=(spec.name, attempt, pid, pipes), daemon=True)
+        self._watchers.append(watcher)
+        watcher.start()
+
+    def signal(self, name: str, number: int) -> None:
+        """See :meth:`kourou.runtime.supervisor.Supervisor.signal`."""
+        with self._lock:  # its watcher has not reaped it, so its pid is its own
+            if name in self._pids:
+                sessions.signal_all(sessions.members(self._pids[name]), number)
+
+    def _watch(self, name: str, attempt: int, pid: int, pipes: Mapping[str, int]) -> None:
+        last = deque[str](maxlen=_LAST_LINES)
+        self._read(name, pid, pipes, last)
+        with self._lock:
+            _, status = os.waitpid(pid, 0)
+            del self._pids[name]
+        code = os.waitstatus_to_exitcode(status)
+        killed = {"code": None, "signal": -code} if code < 0 else {"code": code}
+        self._events.on_exited(name, attempt, ProcessExit(**killed, last_lines=tuple(last)))
+
+    def _read(self, name: str, pid: int, pipes: Mapping[str, int], last: deque[str]) -> None:
+        """Tell all lines until the process has ended, and end what it has started."""
+        partial = dict.fromkeys(pipes, b"")
+        ended: float | None = None  # seconds that its pipes may stay silent, once the process has ended
+        with selectors.DefaultSelector() as selector:
+            pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+            if pidfd is not None:
+                selector.register(pidfd, selectors.EVENT_READ, "")
+            for stream, read_end in pipes.items():
+                selector.register(read_end, selectors.EVENT_READ, stream)
+            while selector.get_map():
+                ready = selector.select(ended)
+                if not ready:
+                    break
+                for key, _ in ready:
+                    if key.fd == pidfd:
+                        ended = _SILENCE_S
+                        selector.unregister(pidfd)
+                        _end_members(pid)
+                        continue
+                    data = os.read(key.fd, _READ_BYTES)
+                    *lines, partial[key.data] = (partial[key.data] + data).split(b"\n")
+                    if not data:
+                        selector.unregister(key.fd)
+                        lines = [partial[key.data]] if partial[key.data] else []
+                    for line in lines:
+                        text = line.decode(errors="backslashreplace")
+                        last.append(text)
+                        self._events.on_line(name, text, key.data)
+        for fd in (*pipes.values(), *([] if pidfd is None else [pidfd])):
+            os.close(fd)
+        _end_members(pid)
+
+
+def _end_members(pid: int) -> None:
+    """End what a fork that has ended, or closed its output, left behind."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    sessions.signal_all([member for member in sessions.members(pid) if member != pid])
+
+
+def _become(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams: Mapping[int, int]) -> NoReturn:
+    """In the fork: live the run's life, and never return to the code that forked."""
+    code = 1
+    try:
+        os.setsid()
+        with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        atexit._clear()  # noqa: SLF001 - as multiprocessing does; what was registered is this process's own to do
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for fd, source in streams.items():
+            os.dup2(source, fd)
+        os.environ.update(spec.env)
+        if spec.cpus is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, spec.cpus)
+        code = run_worker.run({**boot, "argv": spec.argv})
+    except BaseException:  # noqa: BLE001 - it must not reach the code that forked
+        os.write(2, traceback.format_exc().encode(errors="replace"))
+    finally:
+        os._exit(code)
+
+
+def _name_of(task: Path) -> str:
+    try:
+        return task.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # it ended while we looked
+        return ""

@@ -1,0 +1,180 @@
+"""What all fits of one call share, as a file that any process can read, and what each of them does with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from kourou import errors
+from kourou.experiments.managers.environments import EnvSource, make_env
+from kourou.experiments.managers.globals_of_fits import own_globals
+from kourou.experiments.managers.storage import accepted, fitted, load_agent, save_agent
+from kourou.experiments.managers.writer import Writer
+from kourou.experiments.metrics import METRICS_FILE
+from kourou.experiments.seeding import Seed, Seeder, seeder_for
+from kourou.runtime.payload import why_not_picklable
+from kourou.runtime.structure import iterate_leaves
+
+__all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_job", "read_job"]
+
+ERROR_FILE = "error.txt"
+"""In a fit's folder: the traceback of what it raised."""
+
+_kept: dict[str, FitJob] = {}
+"""Jobs of this process, by their file: threads and forks take them from here, so nothing need be picklable."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitJob:
+    """One call of ``fit``, for all fits of a manager."""
+
+    name: str
+    """The agent's."""
+    folder: Path
+    """The manager's, absolute."""
+    agent_class: Callable[..., Any]
+    train_env: EnvSource = None
+    eval_env: EnvSource = None
+    """None: another one made as ``train_env``."""
+    init_kwargs: tuple[Mapping[str, Any], ...]
+    """For each fit."""
+    fit_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    budget: Any
+    call: int = 0
+    """Which call of ``fit`` this is, from 0."""
+    seed: Seed
+    threads: int | None = None
+    """Of torch, in each fit."""
+    tensorboard: bool = False
+
+    @property
+    def file(self) -> Path:
+        """Where it is written."""
+        return self.folder / "jobs" / f"call-{self.call}.pkl"
+
+    def folder_of(self, fit: int) -> Path:
+        """The folder of a fit."""
+        return self.folder / "fits" / str(fit)
+
+    def parts(self) -> dict[str, Any]:
+        """What came from the user, by the names of the manager's arguments."""
+        named = {"agent_class": self.agent_class, "train_env": self.train_env, "eval_env": self.eval_env}
+        return {**named, "init_kwargs": self.init_kwargs, "fit_kwargs": self.fit_kwargs, "fit_budget": self.budget}
+
+
+def find_unpicklable(parts: Mapping[str, Any]) -> list[str]:
+    """One line for each value that no other process can get, by its path, such as ``init_kwargs[0]['model']``."""
+    found = []
+    for name, value in parts.items():
+        if (whole := why_not_picklable(value)) is None:
+            continue
+        leaves = [(path, why_not_picklable(leaf)) for path, leaf in iterate_leaves(value, name)]
+        named = [(path, why) for path, why in leaves if why is not None] or [(name, whole)]
+        found += [f"{path} cannot be pickled: {why}" for path, why in named]
+    return found
+
+
+def keep_job(job: FitJob, *, on_disk: bool) -> Path:
+    """Make a job known under its file's name.
+
+    Args:
+        job: what.
+        on_disk: whether other processes than this one and its forks need it.
+
+    Raises:
+        PlanError: naming every part that cannot be pickled.
+    """
+    path = job.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if on_disk:
+        try:
+            content = cloudpickle.dumps(job)
+        except Exception as error:
+            problems = find_unpicklable(job.parts()) or [f"{type(error).__name__}: {error}"]
+            advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
+            raise errors.PlanError(*(f"{job.name}: {problem}; {advice}" for problem in problems)) from error
+        folders = [str(Path(folder).absolute()) for folder in sys.path]
+        path.write_bytes(pickle.dumps((folders, content)))
+    else:
+        _kept[str(path)] = job
+    return path
+
+
+def forget_job(path: Path) -> None:
+    """A job is done."""
+    _kept.pop(str(path), None)
+    path.unlink(missing_ok=True)
+
+
+def read_job(path: str) -> FitJob:
+    """The job of that file; modules of its maker are found here, too."""
+    if path in _kept:
+        return _kept[path]
+    folders, content = pickle.loads(Path(path).read_bytes())
+    sys.path += [folder for folder in folders if folder not in sys.path]
+    job: FitJob = cloudpickle.loads(content)
+    return job
+
+
+def do_fit(job: str, fit: int) -> None:
+    """Train one agent and save it; nothing, if that was done already. What it raises is in its folder, too."""
+    made = read_job(job)
+    folder = made.folder_of(fit)
+    folder.mkdir(parents=True, exist_ok=True)
+    if fitted(folder).calls > made.call:
+        return
+    with contextlib.suppress(OSError):
+        (folder / ERROR_FILE).unlink(missing_ok=True)
+    try:
+        _train(made, fit)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+
+
+def _train(job: FitJob, fit: int) -> None:
+    folder = job.folder_of(fit)
+    _cut_metrics(folder / METRICS_FILE, fitted(folder).metrics_bytes)
+    writer = Writer(folder, tensorboard=job.folder / "tensorboard" / str(fit) if job.tensorboard else None)
+    with own_globals(seeder_for(job.seed, purpose="fit", fit=fit, call=job.call), job.threads):
+        agent = agent_of(job, fit, writer)
+        agent.fit(job.budget, **job.fit_kwargs)
+        save_agent(agent, folder, job.call + 1)
+
+
+def agent_of(job: FitJob, fit: int, writer: Writer | None = None) -> Any:
+    """The agent of a fit: as it was saved, or new. The same arguments give the same agent."""
+    seeder: Seeder = seeder_for(job.seed, purpose="init", fit=fit)
+    agent_seeder, env_seeder, eval_seeder = seeder.spawn(3)
+    folder = job.folder_of(fit)
+    handed_over = {
+        "env": make_env(job.train_env, env_seeder),
+        "eval_env": make_env(job.eval_env if job.eval_env is not None else job.train_env, eval_seeder),
+        "seeder": agent_seeder,
+        "writer": writer if writer is not None else Writer(None),
+        "output_dir": folder / "output",
+    }
+    kwargs = job.init_kwargs[fit]
+    if fitted(folder).file:
+        return load_agent(job.agent_class, folder, {**kwargs, **handed_over})
+    agent = job.agent_class(**{**accepted(job.agent_class, handed_over), **kwargs})
+    if hasattr(agent, "writer"):
+        with contextlib.suppress(AttributeError):  # one that cannot be set has its own way
+            agent.writer = handed_over["writer"]
+    return agent
+
+
+def _cut_metrics(path: Path, size: int) -> None:
+    """Drop what an attempt wrote that did not finish."""
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)

@@ -1,0 +1,343 @@
+"""Several fits of one agent: made, seeded, trained, saved, evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from kourou import errors
+from kourou.experiments.failures import ResultsError
+from kourou.experiments.managers.environments import EnvSource, make_env
+from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
+from kourou.experiments.managers.globals_of_fits import own_globals
+from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
+from kourou.experiments.managers.storage import accepted, fitted, forget
+from kourou.experiments.managers.writer_data import fit_data
+from kourou.experiments.retries import Retry
+from kourou.experiments.run_folder import write_json
+from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
+from kourou.experiments.slurm_options import SlurmOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["MANAGER_FILE", "ExperimentManager"]
+
+MANAGER_FILE = "manager_obj.pickle"
+_OUTPUT_DIR = "runs"
+_log = logging.getLogger("kourou.experiments")
+
+
+class ExperimentManager:
+    """Trains an agent several times, each with a seed of its own, and keeps all of it in a folder.
+
+    No ``if __name__ == "__main__"`` is needed: nothing imports the calling script a second time.
+
+    Args:
+        agent_class: makes an agent: called with those of ``env``, ``eval_env``, ``seeder``, ``writer`` and
+            ``output_dir`` that it names as parameters, and with ``init_kwargs``. What it returns has ``fit(budget)``
+            and ``eval()``; ``save(path)`` and ``load(path)`` are used if there.
+        train_env: ``(constructor, arguments)``, a gymnasium name, a function, or an environment to copy.
+        fit_budget: what ``fit`` of an agent is given, in its own unit; may stand in ``fit_kwargs``.
+        eval_env: the like, to evaluate on; None: another one made as ``train_env``.
+        init_kwargs, fit_kwargs, eval_kwargs: passed on to the agent's constructor, ``fit`` and ``eval``.
+        agent_name: in tables and folders; None: the class's ``name``.
+        n_fit: how many fits.
+        output_dir: where the manager's folder is made.
+        parallelization: ``thread``: one after another in this process, unless ``max_workers`` says otherwise;
+            ``process``: side by side; ``slurm``: as jobs.
+        max_workers: fits at once; None: one in threads, a CPU for each in processes.
+        mp_context: where processes come from: ``spawn`` (a fresh interpreter each), ``forkserver`` (forks of one that
+            has torch imported already: the quickest), ``fork`` (forks of this process; refused where that would hang).
+        seed: of everything. Fit *i* draws the same numbers whatever the number of fits or workers; None: a new one.
+        enable_tensorboard: whether metrics go to TensorBoard's files as well.
+        outdir_id_style: ``timestamp`` makes a new folder each time; None: the folder is called as the agent is.
+        init_kwargs_per_instance: further ``init_kwargs`` for each fit.
+        threads_per_fit: threads of torch, OpenMP and BLAS in each fit; None: theirs to choose.
+        retry: how often a fit begins anew; None: once where its process was killed.
+        slurm: what jobs ask for.
+        progress: whether a bar is shown; None: on a terminal.
+
+    Raises:
+        PlanError: arguments that have no meaning, or a folder that is another manager's.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - rlberry's
+        self,
+        agent_class: Any,
+        train_env: EnvSource = None,
+        fit_budget: Any = None,
+        eval_env: EnvSource = None,
+        init_kwargs: Mapping[str, Any] | None = None,
+        fit_kwargs: Mapping[str, Any] | None = None,
+        eval_kwargs: Mapping[str, Any] | None = None,
+        agent_name: str | None = None,
+        n_fit: int = 4,
+        output_dir: str | os.PathLike[str] | None = None,
+        parallelization: Parallelization = "thread",
+        max_workers: int | None = None,
+        mp_context: Context = "spawn",
+        seed: Seed = None,
+        enable_tensorboard: bool = False,  # noqa: FBT001, FBT002 - rlberry's
+        outdir_id_style: str | None = "timestamp",
+        init_kwargs_per_instance: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        threads_per_fit: int | None = 1,
+        retry: Retry | None = None,
+        slurm: SlurmOptions | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        fit_kwargs = dict(fit_kwargs or {})
+        budget = fit_kwargs.pop("fit_budget", None) if fit_budget is None else fit_budget
+        if budget is None:
+            raise errors.PlanError("fit_budget is missing: say how long an agent trains, in its own unit")
+        if not isinstance(n_fit, int) or n_fit < 1:
+            raise errors.PlanError(f"n_fit is a whole number of at least 1, got {n_fit!r}")
+        each = [dict(own) for own in init_kwargs_per_instance] if init_kwargs_per_instance is not None else [{}] * n_fit
+        if len(each) != n_fit:
+            raise errors.PlanError(f"init_kwargs_per_instance has {len(each)} entries for n_fit={n_fit} fits")
+        self.agent_name = agent_name or getattr(agent_class, "name", "") or agent_class.__name__
+        folder = _folder_for(self.agent_name, output_dir, outdir_id_style)
+        self.workers = Workers(
+            parallelization=parallelization,
+            mp_context=mp_context,
+            max_workers=max_workers,
+            threads_per_fit=threads_per_fit,
+            slurm=slurm,
+            progress=progress,
+            retry=retry,
+        )
+        self.eval_kwargs = dict(eval_kwargs or {})
+        self._own_init_kwargs = each
+        self.init_kwargs = dict(init_kwargs or {})
+        self._job = FitJob(
+            name=self.agent_name,
+            folder=folder,
+            agent_class=agent_class,
+            train_env=train_env,
+            eval_env=eval_env,
+            init_kwargs=tuple({**self.init_kwargs, **own} for own in each),
+            fit_kwargs=fit_kwargs,
+            budget=budget,
+            seed=secrets.randbits(64) if seed is None else seed,
+            threads=threads_per_fit,
+            tensorboard=enable_tensorboard,
+        )
+        self._evaluations = 0
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def n_fit(self) -> int:
+        """How many fits."""
+        return len(self._job.init_kwargs)
+
+    @property
+    def output_dir(self) -> Path:
+        """The manager's own folder; ``fits/0`` and so on in it belong to one fit each."""
+        return self._job.folder
+
+    @property
+    def seed(self) -> Seed:
+        """The root of all seeds."""
+        return self._job.seed
+
+    @property
+    def fitted(self) -> tuple[int, ...]:
+        """The numbers of the fits that have an agent."""
+        return tuple(fit for fit in range(self.n_fit) if fitted(self._job.folder_of(fit)).file)
+
+    def __repr__(self) -> str:
+        return f"ExperimentManager({self.agent_name!r}, n_fit={self.n_fit}, output_dir={str(self.output_dir)!r})"
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def fit(self, budget: Any = None, **kwargs: Any) -> None:
+        """Train all agents and save them.
+
+        After a call in which some failed, or that was killed, it trains those alone. Otherwise it goes on training all.
+
+        Args:
+            budget: None: the manager's.
+            kwargs: for the agent's ``fit``, besides ``fit_kwargs``.
+
+        Raises:
+            FitsFailed: naming all that failed; the others are saved.
+            PlanError: what cannot be pickled, or a way to run fits that cannot go well; nothing was started.
+        """
+        job = self.next_job(budget, kwargs)
+        run_fits([job], self.workers, self.output_dir, save=self.save_quietly)
+
+    def next_job(
+        self, budget: Any = None, kwargs: Mapping[str, Any] | None = None, *, workers: Workers | None = None
+    ) -> FitJob:
+        """What the next call of :meth:`fit` does, once it is sure that ``workers`` (None: the manager's) can do it."""
+        workers = workers or self.workers
+        finished = [fitted(self._job.folder_of(fit)).calls for fit in range(self.n_fit)]
+        job = dataclasses.replace(
+            self._job,
+            budget=self._job.budget if budget is None else budget,
+            threads=workers.threads_per_fit,
+            fit_kwargs={**self._job.fit_kwargs, **(kwargs or {})},
+            call=min(finished),
+        )
+        workers.check()
+        if not workers.shares_memory and (problems := find_unpicklable(job.parts())):
+            advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
+            raise errors.PlanError(*(f"{self.agent_name}: {problem}; {advice}" for problem in problems))
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.save_quietly()
+        return job
+
+    # -- what came of it ----------------------------------------------------------------------------------------
+
+    def get_agent_instances(self) -> list[Any]:
+        """The trained agents, read from disk; None where a fit has none."""
+        return [agent_of(self._job, fit) if fit in self.fitted else None for fit in range(self.n_fit)]
+
+    def get_writer_data(self) -> dict[int, Any] | None:
+        """For each fit a DataFrame (name, tag, value, dw_time_elapsed, global_step); None: nothing was written.
+
+        It may be called while fits run, from here or from another process.
+        """
+        found = {fit: fit_data(self._job.folder_of(fit), self.agent_name) for fit in range(self.n_fit)}
+        known = {fit: data for fit, data in found.items() if data is not None}
+        return known or None
+
+    def eval_agents(
+        self,
+        n_simulations: int | None = None,
+        eval_kwargs: Mapping[str, Any] | None = None,
+        agent_id: int | None = None,
+    ) -> list[float]:
+        """Scores of the trained agents, each evaluation with a seed of its own.
+
+        Args:
+            n_simulations: how many evaluations; None: two for each fit.
+            eval_kwargs: for the agent's ``eval``, besides the manager's.
+            agent_id: which fit; None: all that have an agent, in turn.
+
+        Raises:
+            ResultsError: there is no trained agent.
+        """
+        those = self.fitted if agent_id is None else (agent_id,)
+        if not those or not set(those) <= set(self.fitted):
+            raise ResultsError(
+                f"{self.agent_name} has no trained agent{'' if agent_id is None else f' {agent_id}'}: fit"
+            )
+        agents = {fit: agent_of(self._job, fit) for fit in those}
+        count = 2 * self.n_fit if n_simulations is None else n_simulations
+        scores = []
+        for fit, _ in zip(itertools.cycle(those), range(count), strict=False):
+            scores.append(self._evaluate(agents[fit], fit, {**self.eval_kwargs, **(eval_kwargs or {})}))
+        return scores
+
+    def _evaluate(self, agent: Any, fit: int, kwargs: Mapping[str, Any]) -> float:
+        seeder = seeder_for(self.seed, purpose="eval", fit=fit, call=self._evaluations)
+        self._evaluations += 1
+        with own_globals(seeder, self._job.threads):
+            if getattr(agent, "eval_env", None) is not None:
+                safe_reseed(agent.eval_env, seeder)
+            once = accepted(agent.eval, {"n_simulations": 1})  # rlberry's agents, too, average unless told not to
+            return float(agent.eval(**{**once, **kwargs}))
+
+    def build_eval_env(self) -> Any:
+        """A new environment of the kind that agents are evaluated on."""
+        seeder = seeder_for(self.seed, purpose="eval", fit=0, call=self._evaluations)
+        return make_env(self._job.eval_env if self._job.eval_env is not None else self._job.train_env, seeder)
+
+    # -- disk ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> Path:
+        """Write the manager beside its agents, for :meth:`load`, and its metrics to ``data.csv``; the file.
+
+        Raises:
+            PlanError: naming what cannot be pickled.
+        """
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            content = cloudpickle.dumps(self)
+        except Exception as error:
+            problems = find_unpicklable(self._job.parts()) or [f"{type(error).__name__}: {error}"]
+            raise errors.PlanError(*problems) from error
+        file = self.output_dir / MANAGER_FILE
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(file)
+        described = {"agent_name": self.agent_name, "n_fit": self.n_fit, "seed": str(self.seed)}
+        write_json(self.output_dir / "manager.json", {**described, "init_kwargs": self.init_kwargs})
+        data = self.get_writer_data()
+        if data is not None:
+            frames = [frame.assign(n_simu=fit) for fit, frame in data.items()]
+            frames[0].iloc[:0].to_csv(self.output_dir / "data.csv", index=False)
+            for frame in frames:
+                frame.to_csv(self.output_dir / "data.csv", mode="a", header=False, index=False)
+        return file
+
+    def save_quietly(self) -> None:
+        """As :meth:`save`; what cannot be saved is logged, since the agents themselves are on disk already."""
+        try:
+            self.save()
+        except (errors.KourouError, OSError) as error:
+            _log.warning("%s is not saved: %s", self.agent_name, error)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a manager: its file, or its folder, which may have moved. It runs code of the file: load your own only.
+
+        Raises:
+            NotFound: there is none.
+        """
+        given = Path(path).absolute()
+        file = given / MANAGER_FILE if given.is_dir() else given
+        if not file.is_file():
+            raise errors.NotFound(f"there is no manager in {given}: it has no {MANAGER_FILE}")
+        manager: Self = cloudpickle.loads(file.read_bytes())
+        manager._job = dataclasses.replace(manager._job, folder=file.parent)
+        return manager
+
+    def clear_output_dir(self) -> None:
+        """Delete the manager's folder, agents and all."""
+        shutil.rmtree(self.output_dir, ignore_errors=True)
+
+    def clear_handlers(self) -> None:
+        """Delete the agents and what they measured; the next fit begins anew."""
+        for fit in range(self.n_fit):
+            forget(self._job.folder_of(fit))
+
+    def use_init_kwargs(self, kwargs: Mapping[str, Any]) -> None:
+        """Put these over ``init_kwargs``, for all fits, and drop the agents made without them."""
+        self.clear_handlers()
+        self.init_kwargs |= kwargs
+        each = tuple({**self.init_kwargs, **own} for own in self._own_init_kwargs)
+        self._job = dataclasses.replace(self._job, init_kwargs=each)
+
+    @property
+    def job(self) -> FitJob:
+        """What all fits share."""
+        return self._job
+
+
+def _folder_for(name: str, output_dir: str | os.PathLike[str] | None, style: str | None) -> Path:
+    if style not in {"timestamp", None}:
+        raise errors.PlanError(f'outdir_id_style is "timestamp" or None, got {style!r}')
+    plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in name)
+    if style == "timestamp":
+        now = datetime.datetime.now().astimezone()
+        plain += f"_{now:%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
+    folder = Path(_OUTPUT_DIR if output_dir is None else output_dir).absolute() / plain
+    if (folder / MANAGER_FILE).exists():
+        raise errors.PlanError(
+            f"{folder} is another manager's: go on with ExperimentManager.load(folder), or choose another name"
+        )
+    return folder

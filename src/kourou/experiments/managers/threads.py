@@ -1,0 +1,78 @@
+"""Runs as threads of this process, for an engine that believes to have processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import pickle
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kourou.runtime.plan import ProcessSpec
+from kourou.runtime.records import ProcessExit
+from kourou.runtime.supervisor import ProcessEvents
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ThreadSupervisor"]
+
+_LAST_LINES = 50
+_INTERRUPTED = 130
+
+
+class ThreadSupervisor:
+    """Starts functions as threads. Nobody can kill a thread: a signal raises KeyboardInterrupt in it.
+
+    Args:
+        events: told of what happens.
+        ignored: what only processes need.
+    """
+
+    def __init__(self, events: ProcessEvents, **ignored: Any) -> None:
+        del ignored
+        self._events = events
+        self._threads: dict[str, threading.Thread] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for thread in self._threads.values():
+            thread.join()
+
+    def prepare(self) -> None:
+        """Nothing has to be."""
+
+    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
+        """See :meth:`kourou.runtime.supervisor.Supervisor.start`."""
+        work = (spec.name, attempt, Path(boot["payload_file"]))
+        thread = threading.Thread(target=self._live, args=work, name=f"kourou-{spec.name}", daemon=True)
+        self._threads[spec.name] = thread
+        thread.start()
+
+    def signal(self, name: str, number: int) -> None:
+        """See :meth:`kourou.runtime.supervisor.Supervisor.signal`."""
+        del number
+        thread = self._threads.get(name)
+        if thread is not None and thread.ident is not None and thread.is_alive():
+            interrupt = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
+
+    def _live(self, name: str, attempt: int, payload_file: Path) -> None:
+        code, said = 0, ""
+        try:
+            _, function, arguments = pickle.loads(payload_file.read_bytes())
+            function(**arguments)
+        except KeyboardInterrupt:
+            code, said = _INTERRUPTED, "interrupted"
+        except BaseException:  # noqa: BLE001 - whatever a run raises is its failure
+            code, said = 1, traceback.format_exc()
+        lines = said.splitlines()
+        for line in lines:
+            self._events.on_line(name, line, "stderr")
+        with contextlib.suppress(KeyboardInterrupt):
+            self._events.on_exited(name, attempt, ProcessExit(code=code, last_lines=tuple(lines[-_LAST_LINES:])))

@@ -1,0 +1,123 @@
+"""Agents for tests: small, deterministic, and each with one bad habit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kourou.experiments import Agent, ExperimentManager
+
+
+class Walk(Agent):
+    """Draws from every generator that there is: its own, its environment's, NumPy's and Python's."""
+
+    name = "walk"
+
+    def __init__(self, env: Any = None, step: float = 1.0, **handed_over: Any) -> None:
+        super().__init__(env, **handed_over)
+        self.step = step
+        self.place = np.random.rand() + random.random()  # noqa: NPY002 - the global generator is what is tested
+        if env is not None:
+            env.reset()
+
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        for i in range(budget):
+            self.place += self.step * self.rng.normal() + np.random.rand() + random.random()  # noqa: NPY002 - as above
+            if self.env is not None:
+                self.place += float(self.env.step(self.env.action_space.sample())[0][0])
+                self.env.reset()
+            self.writer.add_scalar("place", self.place, i)
+
+    def eval(self, **kwargs: Any) -> float:
+        return float(self.place)
+
+
+class Net(Agent):
+    """A small network of torch, which is imported only here."""
+
+    name = "net"
+
+    def __init__(self, **handed_over: Any) -> None:
+        super().__init__(**handed_over)
+        import torch
+
+        self.net = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1))
+
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        import torch
+
+        for _ in range(budget):
+            x = torch.randn(256, 16)
+            loss = ((self.net(x) - x.sum(1, keepdim=True)) ** 2).mean()
+            grads = torch.autograd.grad(loss, list(self.net.parameters()))
+            with torch.no_grad():  # torch.optim would import a hundred modules more
+                for parameter, grad in zip(self.net.parameters(), grads, strict=True):
+                    parameter -= 0.01 * grad
+            self.writer.add_scalar("loss", loss.item())
+
+    def eval(self, **kwargs: Any) -> float:
+        return float(sum(p.detach().double().sum() for p in self.net.parameters()))
+
+
+class Faulty(Walk):
+    """Fails in one of its fits, as long as a file says how; else trains."""
+
+    name = "faulty"
+
+    def __init__(self, fault: str = "", **handed_over: Any) -> None:
+        super().__init__(**handed_over)
+        self.fault = fault
+
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        super().fit(budget)
+        fault = Path(self.fault)
+        if not self.fault or not fault.exists():
+            return
+        what = fault.read_text()
+        if what == "killed once":
+            fault.unlink()
+        if what.startswith("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("the reward is not a number")
+
+
+class Plain:
+    """No base class at all, and nothing to save itself with."""
+
+    def __init__(self, start: int) -> None:
+        self.total = start
+
+    def fit(self, budget: int) -> None:
+        self.total += budget
+
+    def eval(self) -> int:
+        return self.total
+
+
+class Locked(Agent):
+    """Cannot be pickled."""
+
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        self.lock = threading.Lock()
+
+    def eval(self, **kwargs: Any) -> float:
+        return 0.0
+
+
+def manager(top: Path, agent: Any = Walk, **options: Any) -> ExperimentManager:
+    """A manager with small numbers; ``mode`` is thread, or a context of processes."""
+    mode = options.pop("mode", "thread")
+    how = {"parallelization": "thread"} if mode == "thread" else {"parallelization": "process", "mp_context": mode}
+    given = {"fit_budget": 10, "n_fit": 2, "seed": 42, "output_dir": top, **how, **options}
+    return ExperimentManager(agent, **given)
+
+
+def scores(made: ExperimentManager) -> list[float]:
+    """What each trained agent evaluates to."""
+    return [agent.eval() for agent in made.get_agent_instances()]

@@ -1,0 +1,299 @@
+"""Managers: seeded alike wherever fits run, saved whatever fails, read back from disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from experiments.agents import Faulty, Locked, Net, Plain, Walk, manager, scores
+from kourou import errors
+from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+MODES = ["thread", "spawn", "forkserver", "fork"]
+
+PAGE = """
+import sys
+from experiments.agents import Net, Walk as Base, manager, scores
+
+class Walk(Base):  # defined in the script itself, which has no main guard
+    pass
+
+agent, env = (Net, None) if sys.argv[1] == "torch" else (Walk, "CartPole-v1")
+for mode in ("thread", "spawn", "forkserver", "fork"):
+    made = manager(sys.argv[2], agent, mode=mode, train_env=env)
+    made.fit()
+    made.fit(5)
+    curves = sum(frame["value"].sum() for frame in made.get_writer_data().values())
+    print(*(float(number).hex() for number in (*scores(made), curves)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(tmp_path: Path, kind: str) -> None:
+    # given a script that does not import torch itself: the first fit does
+    script = tmp_path / "page.py"
+    script.write_text(PAGE)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "error"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    # when
+    command = [sys.executable, str(script), kind, str(tmp_path)]
+    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
+    # then
+    assert done.returncode == 0, done.stderr
+    results = done.stdout.splitlines()
+    assert len(results) == len(MODES)
+    assert len(set(results)) == 1, done.stdout
+    assert len(set(results[0].split())) == 3  # and fits differ
+
+
+def test_more_fits_leave_the_first_ones_as_they_were(tmp_path: Path) -> None:
+    few, many = manager(tmp_path, n_fit=2), manager(tmp_path, n_fit=4, mode="forkserver", max_workers=3)
+    few.fit()
+    many.fit()
+    assert scores(many)[:2] == scores(few)
+
+
+def test_other_seeds_give_other_results_and_no_seed_a_new_one(tmp_path: Path) -> None:
+    made = [manager(tmp_path, n_fit=1, seed=seed) for seed in (1, 2, None, None)]
+    for one in made:
+        one.fit()
+    assert len({scores(one)[0] for one in made}) == 4
+
+
+def test_torch_in_several_threads_is_refused(tmp_path: Path) -> None:
+    import torch  # noqa: F401 - that it is loaded is what matters
+
+    with pytest.raises(errors.PlanError, match=r"torch is loaded.*max_workers=1"):
+        manager(tmp_path, Net, max_workers=2).fit()
+
+
+def test_a_fit_leaves_the_generators_of_this_process_alone(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), torch.get_num_threads()
+    manager(tmp_path, Net, n_fit=1).fit()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
+
+
+def test_a_fork_with_torchs_threads_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    import torch  # noqa: F401 - as above
+
+    made = manager(tmp_path, Net, mode="fork", threads_per_fit=2)
+    with pytest.raises(errors.PlanError, match=r"OpenMP threads do not come along.*forkserver"):
+        made.fit()
+    assert not made.fitted
+
+
+def test_a_fork_with_grpcs_threads_is_refused(tmp_path: Path) -> None:
+    code = """
+import sys, grpc
+from concurrent import futures
+from experiments.agents import manager
+server = grpc.server(futures.ThreadPoolExecutor(1))
+server.add_insecure_port("127.0.0.1:0")
+server.start()
+try:
+    manager(sys.argv[1], mode="fork").fit()
+except ValueError as error:
+    print(error)
+server.stop(None).wait()
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=False, env=env, capture_output=True, text=True
+    )
+    assert "gRPC works in this process" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("mode", ["spawn", "forkserver"])
+def test_what_cannot_be_pickled_is_named_before_anything_starts(tmp_path: Path, mode: str) -> None:
+    made = manager(tmp_path, mode=mode, init_kwargs={"options": {"lock": threading.Lock(), "lr": 0.1}})
+    with pytest.raises(errors.PlanError, match=r"init_kwargs\[0\]\['options'\]\['lock'\] cannot be pickled"):
+        made.fit()
+    assert not made.output_dir.exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_fit_that_raises_does_not_lose_the_others(tmp_path: Path, mode: str) -> None:
+    # given a fit that fails as long as a file is there
+    fault = tmp_path / "fault"
+    fault.write_text("raises")
+    each = [{}, {"fault": str(fault)}, {}]
+    made = manager(tmp_path, Faulty, mode=mode, n_fit=3, init_kwargs_per_instance=each)
+    # when
+    with pytest.raises(FitsFailed) as failed:
+        made.fit()
+    # then the error names it, and the others are there, on disk too
+    assert [one.name for one in failed.value.failures] == ["faulty, fit 1"]
+    assert "the reward is not a number" in str(failed.value)
+    assert "in fit" in failed.value.failures[0].traceback
+    assert ExperimentManager.load(made.output_dir).fitted == (0, 2)
+    before = scores_of(made, 0, 2)
+    # and once the fault is mended, only that one is trained
+    fault.unlink()
+    made.fit()
+    assert made.fitted == (0, 1, 2)
+    assert scores_of(made, 0, 2) == before
+    # as if it had never failed
+    whole = manager(tmp_path, Faulty, n_fit=3)
+    whole.fit()
+    assert scores(whole) == scores(made)
+    assert len(made.get_writer_data()[1]) == 10
+
+
+def scores_of(made: ExperimentManager, *fits: int) -> list[float]:
+    agents = made.get_agent_instances()
+    return [agents[fit].eval() for fit in fits]
+
+
+@pytest.mark.parametrize("mode", ["spawn", "forkserver", "fork"])
+def test_a_killed_worker_begins_anew_once(tmp_path: Path, mode: str) -> None:
+    fault = tmp_path / "fault"
+    fault.write_text("killed once")
+    quick = Retry(times={"signal": 1}, backoff_s=0.01)
+    made = manager(tmp_path, Faulty, mode=mode, init_kwargs_per_instance=[{}, {"fault": str(fault)}], retry=quick)
+    made.fit()
+    whole = manager(tmp_path, Faulty)
+    whole.fit()
+    assert scores(made) == scores(whole)
+    assert len(made.get_writer_data()[1]) == 10
+
+
+def test_a_worker_that_is_always_killed_is_reported(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    fault.write_text("killed")
+    made = manager(
+        tmp_path,
+        Faulty,
+        mode="fork",
+        init_kwargs_per_instance=[{"fault": str(fault)}, {}],
+        retry=Retry(times={"signal": 1}, backoff_s=0.01),
+    )
+    with pytest.raises(FitsFailed, match="faulty, fit 0: was killed by SIGKILL"):
+        made.fit()
+    assert made.fitted == (1,)
+
+
+def test_an_agent_that_cannot_be_saved_says_which_attribute_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FitsFailed, match=r"Locked\.lock cannot be pickled"):
+        manager(tmp_path, Locked, n_fit=1).fit()
+
+
+@pytest.mark.parametrize("mode", ["thread", "forkserver"])
+def test_any_object_with_fit_and_eval_works(tmp_path: Path, mode: str) -> None:
+    each = [{"start": 1}, {"start": 100}]
+    made = manager(tmp_path, Plain, mode=mode, init_kwargs_per_instance=each)
+    made.fit()
+    made.fit(5)
+    assert scores(made) == [16, 115]
+    assert made.eval_agents() == [16, 115, 16, 115]
+    assert made.eval_agents(3, agent_id=1) == [115, 115, 115]
+
+
+def test_a_manager_is_read_back_from_a_folder_that_moved(tmp_path: Path) -> None:
+    made = manager(tmp_path / "here")
+    made.fit()
+    before = scores(made)
+    moved = made.output_dir.rename(tmp_path / "there")
+    again = ExperimentManager.load(moved)
+    assert scores(again) == before
+    again.fit(5)
+    assert len(again.get_writer_data()[0]) == 15
+    made.clear_output_dir()
+    again.clear_handlers()
+    assert again.fitted == ()
+    with pytest.raises(errors.NotFound, match="no manager"):
+        ExperimentManager.load(tmp_path / "nowhere")
+
+
+def test_an_existing_folder_is_never_written_over(tmp_path: Path) -> None:
+    manager(tmp_path, outdir_id_style=None).fit()
+    with pytest.raises(errors.PlanError, match="another manager's"):
+        manager(tmp_path, outdir_id_style=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"fit_budget": None}, "fit_budget is missing"),
+        ({"n_fit": 0}, "n_fit"),
+        ({"parallelization": "threads"}, "parallelization is one of"),
+        ({"max_workers": 0}, "max_workers"),
+        ({"init_kwargs_per_instance": [{}]}, "1 entries for n_fit=2"),
+        ({"outdir_id_style": "x"}, "outdir_id_style"),
+    ],
+)
+def test_arguments_without_meaning_are_refused(tmp_path: Path, options: dict, told: str) -> None:
+    with pytest.raises(errors.PlanError, match=told):
+        manager(tmp_path, **options)
+
+
+def test_many_managers_share_workers_and_keep_their_order(tmp_path: Path) -> None:
+    # given one manager that is slow and comes first, one that fails, and one that is quick
+    fault = tmp_path / "fault"
+    fault.write_text("raises")
+    together = MultipleManagers(mp_context="forkserver", max_workers=2)
+    for name, agent, options in (
+        ("slow", Walk, {"fit_budget": 300}),
+        ("bad", Faulty, {"init_kwargs": {"fault": str(fault)}}),
+        ("quick", Walk, {"fit_budget": 1}),
+    ):
+        together.append(manager(tmp_path, agent, agent_name=name, **options))
+    # when
+    with pytest.raises(FitsFailed) as failed:
+        together.fit()
+    # then
+    assert [one.name for one in failed.value.failures] == ["bad, fit 0", "bad, fit 1"]
+    assert [(one.agent_name, one.fitted) for one in together.managers] == [
+        ("slow", (0, 1)),
+        ("bad", ()),
+        ("quick", (0, 1)),
+    ]
+    alone = manager(tmp_path, fit_budget=300)
+    alone.fit()
+    assert scores(together.managers[0]) == scores(alone)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_on_a_full_disk_what_was_saved_before_stays(tmp_path: Path) -> None:
+    # given a disk of 2 MB, and a fit that writes until it is full
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        made = manager(disk, Greedy, mode="fork", n_fit=3, max_workers=1)
+        with pytest.raises(FitsFailed) as failed:
+            made.fit()
+        assert [one.name for one in failed.value.failures] == ["greedy, fit 1"]
+        assert "No space left on device" in str(failed.value)
+        assert ExperimentManager.load(made.output_dir).fitted == (0, 2)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+class Greedy(Walk):
+    name = "greedy"
+
+    def fit(self, budget: int, **kwargs) -> None:
+        super().fit(budget)
+        if self.output_dir is not None and self.output_dir.parent.name == "1":
+            self.output_dir.mkdir()
+            with (self.output_dir / "frames").open("wb") as file:
+                try:
+                    while True:
+                        file.write(bytes(100_000))
+                        file.flush()
+                except OSError:
+                    os.truncate(self.output_dir / "frames", 0)
+                    raise
