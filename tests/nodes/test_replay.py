@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -285,3 +288,21 @@ def test_nodes_without_meaning_are_refused(arguments: tuple[Any, ...], error: ty
         lp.ReplayGroup(1, *arguments)
     with pytest.raises(GraphError, match="at least one server"):
         lp.ReplayGroup(0, tables)
+
+
+def test_kourou_status_tells_how_tables_stand(runs_dir: Path) -> None:
+    # given a program one of whose nodes waits
+    program = lp.Program("replay")
+    handle = program.add_node(lp.ReplayNode(tables), label="replay")
+    program.add_node(lp.PyNode(wait_for_more, handle), label="waiter")
+    with lp.launch(program, "local_mp") as run, handle.dereference() as client:
+        client.insert_batch("t", {"x": np.arange(5)})
+        until(lambda: client.server_info()["q"].waiting_samples, WAIT_S)
+        # when somebody looks from another process
+        command = [sys.executable, "-m", "kourou.cli", "status", run.run_id]
+        shown = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "160"}
+        )
+    # then each table has its line, and those who wait have their reasons
+    assert "replay/0 t: 5 of 1,000 items" in shown.stdout
+    assert "replay/0 q: 2 samples wait: size 0 of at least 1; inserts 0" in shown.stdout

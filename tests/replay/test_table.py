@@ -414,10 +414,10 @@ def test_rates_and_ages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_table_describes_itself() -> None:
     table = Table.queue("q", 3)
+    assert table.info.lines() == ["q: 0 of 3 items, 0 B; 0 inserts/s, 0 samples/s"]
     sample(table, 2)
-    assert (
-        "q: 0 of 3 items, 0 B; 0 inserts/s, 0 samples/s; 1 samples wait: size 0 of at least 1" in table.info.describe()
-    )
+    assert table.info.lines()[1].startswith("q: 1 samples wait: size 0 of at least 1")
     insert(table, *((key, 1.0, 700) for key in range(1, 7)))
-    assert "q: 3 of 3 items, 2 KiB" in table.info.describe()
-    assert "1 inserts wait: size 3" in table.info.describe()
+    first, second = table.info.lines()
+    assert first.startswith("q: 3 of 3 items, 2 KiB; ")
+    assert second.startswith("q: 1 inserts wait: size 3 of at least 1; inserts 5")

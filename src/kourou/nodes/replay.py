@@ -100,7 +100,7 @@ class ReplayNode(Node):
         with shielded():
             server = Server(tables, checkpointer=checkpointer, transport=transport)
         try:
-            metering.tell(transport, lambda: [info.describe() for info in server.info().values()])
+            metering.tell(transport, lambda: [line for info in server.info().values() for line in info.lines()])
             context.publish(serves_only=True)
             context.stop.register(server.cancel_waits)
             for due in _clock(self._period_s):

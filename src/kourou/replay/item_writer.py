@@ -153,6 +153,7 @@ class ItemWriter(abc.ABC):
             outgoing.make_room()
             self._send(stream)
         else:
+            outgoing.collect()  # so that bad news is heard soon, also by those who never have a message full
             flusher.wake()
 
     def _recover(self, error: Exception) -> None:

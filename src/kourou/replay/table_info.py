@@ -53,17 +53,18 @@ class TableInfo:
     blocked_on: str
     hooks_dropped: int
 
-    def describe(self) -> str:
-        """The table in one line, for people."""
+    def lines(self) -> list[str]:
+        """The table in a line for people, and who waits in another one."""
         parts = [f"{self.name}: {self.current_size:,} of {self.max_size:,} items, {_size(self.current_bytes)}"]
         parts.append(f"{self.inserts_per_s:,.0f} inserts/s, {self.samples_per_s:,.0f} samples/s")
         if self.ages_s is not None:
             parts.append(f"ages {self.ages_s[0]:.0f} to {self.ages_s[2]:.0f} s")
         waiting = [f"{self.waiting_inserts} inserts"] if self.waiting_inserts else []
         waiting += [f"{self.waiting_samples} samples"] if self.waiting_samples else []
+        lines = ["; ".join(parts)]
         if waiting:
-            parts.append(f"{' and '.join(waiting)} wait: {self.blocked_on}")
-        return "; ".join(parts)
+            lines.append(f"{self.name}: {' and '.join(waiting)} wait: {self.blocked_on}")
+        return lines
 
 
 def _size(size_bytes: float) -> str:
