@@ -204,11 +204,13 @@ def test_many_blocked_inserts_hold_nobody_up(serve: Serve, connect: Connect) -> 
         (lambda client: client.insert_batch("s", {"a": np.zeros(3), "b": np.zeros(2)}), ValueError, "one entry"),
         (lambda client: client.sample_batch("s", 0), ValueError, "at least 1"),
         (lambda client: client.mutate_priorities("s", {1: -1.0}), ValueError, "negative"),
+        (lambda client: client.mutate_priorities("s", np.arange(3), np.ones(3)), TypeError, "a pair of arrays"),
+        (lambda client: client.mutate_priorities("s", deletes=np.ones(3)), TypeError, "keys are integers"),
         (lambda client: client.mutate_priorities("s", ([1, 2], [1.0])), ValueError, "one length"),
         (lambda client: client.trajectory_writer(0), ValueError, "at least 1"),
         (lambda client: client.sampler("s", 0), ValueError, "batch_size"),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_mistakes_fail_here_and_harm_nobody(
     serve: Serve, connect: Connect, act: Any, error: type[Exception], message: str

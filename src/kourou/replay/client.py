@@ -270,14 +270,17 @@ class Client:
 
         Raises:
             ValueError: a priority that the table does not take; nothing was changed.
+            TypeError: neither a dict nor a pair, or keys that are no integers.
         """
-        pair: Any = (list(updates), list(updates.values())) if isinstance(updates, Mapping) else updates
+        pair = (list(updates), list(updates.values())) if isinstance(updates, Mapping) else updates
+        if pair is not None and not (isinstance(pair, tuple) and len(pair) == 2):  # noqa: PLR2004 - a pair
+            raise TypeError("updates are priorities by key, {key: priority}, or a pair of arrays, (keys, priorities)")
         keys, priorities = pair or ((), ())
-        key_array = np.asarray(keys, np.uint64)
+        key_array = _keys(keys)
         priority_array = np.asarray(priorities, np.float64)
         if key_array.shape != priority_array.shape or key_array.ndim != 1:
             raise ValueError(f"keys {key_array.shape} and priorities {priority_array.shape} are not of one length")
-        gone = np.asarray(() if deletes is None else deletes, np.uint64)
+        gone = _keys(() if deletes is None else deletes)
         applied: int = self._call(timeout).mutate_priorities(table, key_array, priority_array, gone)
         return applied
 
@@ -344,6 +347,13 @@ class Client:
             return act(remote)
         except WriterExpired:
             return act(self._renewed(remote))
+
+
+def _keys(keys: Any) -> Array:
+    array = np.asarray(keys)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"keys are integers, not {array.dtype}")
+    return array.astype(np.uint64)
 
 
 def _restore(arguments: dict[str, Any]) -> Client:
