@@ -27,9 +27,11 @@ from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
+from compare import run
 
 from kourou.courier import Client, Server, new_token
 
+RUN_TIMEOUT_S = 600.0
 LANES = ("local", "grpc", "inproc")
 TOKEN_VARIABLE = "RPC_BENCHMARK_TOKEN"  # noqa: S105 - the name of a variable
 PEERS = {"courier": ("rpc_launchpad.py", "launchpad"), "ray": ("rpc_ray.py", "ray")}
@@ -248,11 +250,8 @@ def compare(scripts: Path, environments: Path, rounds: int) -> bool:
     everybody = contenders(scripts, environments)
     for _ in range(rounds):
         for name, command in everybody:
-            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout
-            for line in output.splitlines():
-                if line.startswith("{"):
-                    measured = json.loads(line)
-                    found.setdefault(name, {}).setdefault(measured["metric"], []).append(measured["value"])
+            for metric, value in run(command, timeout_s=RUN_TIMEOUT_S).items():
+                found.setdefault(name, {}).setdefault(metric, []).append(value)
     medians = {name: {m: statistics.median(v) for m, v in metrics.items()} for name, metrics in found.items()}
     for name, metrics in medians.items():
         for metric, value in metrics.items():
@@ -297,7 +296,7 @@ def sweep_peer(name: str, python: Path) -> list[tuple[int, float]]:
     """The same of a peer, in its own environment."""
     script = Path(__file__).parent / "peers" / "echo_sizes.py"
     command = [str(python), str(script), name, *map(str, SIZES)]
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=RUN_TIMEOUT_S).stdout
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return [(line["bytes"], line["median_us"] / 1e6) for line in lines]
 
