@@ -143,7 +143,8 @@ def test_a_body_survives_any_cutting_and_padding(contents, data):
             found += b"".join(packets.feed(piece))
     # Then the same contents come out, and every question was answered
     assert found == contents
-    assert http2.frames(deque()) == [frame(PING, 1, 0, bytes(8))] * stream.count(frame(PING, 0, 0, bytes(8)))
+    answers = b"".join(http2.frames(deque()))
+    assert answers == frame(PING, 1, 0, bytes(8)) * stream.count(frame(PING, 0, 0, bytes(8)))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60_000), max_size=6), st.data())

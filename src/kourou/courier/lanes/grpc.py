@@ -1,8 +1,7 @@
-"""The lane between hosts, client side: one bidirectional gRPC stream, on which calls under load share packets.
+"""The lane between hosts, client side: one bidirectional gRPC stream, and a second one for bulk.
 
-It speaks HTTP/2 itself: grpcio's own client has two changes of thread between a caller and the socket, which take
-longer than all the rest of a call. Here callers write their own calls and read their own answers, as on the local
-lane. While one thread writes, others only queue; it takes their frames along.
+Bulk has a TCP connection of its own, from the first large call on, so that small calls need not wait until it is
+through. What is large shows before a call is sent, or has shown in the method's last answer.
 """
 
 from __future__ import annotations
@@ -10,255 +9,152 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from kourou.courier.endpoint import Endpoint
-from kourou.courier.frames import Buffer, Frame, FrameParser, pack
+from kourou.courier.frames import Frame, Kind, payload_size
 from kourou.courier.lanes.grpc_channel import Channel, status_error
-from kourou.courier.lanes.http2 import CallEnd
-from kourou.courier.lanes.packets import PACKET_BYTES, PacketReader, message_head
+from kourou.courier.lanes.grpc_stream import GrpcStream
 from kourou.courier.target import Tls
-from kourou.courier.wire import NotSentError, Receiver
-from kourou.errors import ProtocolError
+from kourou.courier.wire import Receiver
+from kourou.errors import ProtocolError, RpcError
 
 __all__ = ["GrpcWire", "describe", "dial"]
 
-_READ_BYTES = 64 << 10
-_DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
-_GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
-_SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
-_MOST_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too
-_POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
-_WINDOW_POLL_MS = 2  # while the server grants no window: another thread may read that it does
+_BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
+_MOST_METHODS = 1024  # whose answers are remembered to be large
+_BULK_DIAL_S = 2.0  # a server that has just answered; if it does not, bulk goes with the rest
 _EMPTY_MESSAGE = bytes(5)
 _LONGEST_DESCRIPTION = 64 << 10
+_LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
 
 
 class GrpcWire:
     """See ``kourou.courier.wire.Wire``.
 
     Args:
-        channel: a call that the server has accepted; belongs to this object from now on.
-        packets: what the server has sent so far.
+        stream: to the server; belongs to this object from now on.
+        dial: makes another one.
     """
 
     lane = "grpc"
     pulls = True
     idle_s: float | None = 10.0  # gRPC gives a client that it asks for a sign of life 20 s
 
-    def __init__(self, channel: Channel, packets: PacketReader) -> None:
-        self._address = channel.address
-        self._link = channel.link
-        self._http2 = channel.http2
-        self._packets = packets
-        self._parser = FrameParser()
+    def __init__(self, stream: GrpcStream, dial: Callable[[], GrpcStream]) -> None:
+        self._main = stream
+        self._dial = dial
+        self._bulk: GrpcStream | None = None
+        self._streams: tuple[GrpcStream, ...] = (stream,)
+        self._dialling = threading.Lock()
         self._readable = select.poll()
-        self._readable.register(self._link, select.POLLIN)
+        self._readable.register(stream, select.POLLIN)
+        self._ready: list[GrpcStream] = []
+        self._methods: dict[int, str] = {}  # of the calls in flight
+        self._on_bulk: set[int] = set()  # those of them that have taken the second stream
+        self._heavy: set[str] = set()  # methods whose last answer was large
         self._receiver: Receiver | None = None
-        self._writing = threading.Lock()
-        self._outgoing: deque[Buffer] = deque()  # small frames, to share a packet
-        self._body: deque[Buffer] = deque()  # packets
-        self._framed: list[Buffer] = []  # HTTP/2's frames of them
-        self._sent = 0  # bytes
-        self._torn = False  # a thread was interrupted while it changed the three above
         self._closed = False
 
     def start(self, receiver: Receiver) -> None:
         """See ``Wire``."""
         self._receiver = receiver
+        self._main.start(receiver)
         receiver.attend()
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """See ``Wire``."""
         del caller_waits  # the caller's thread writes in any case
-        if self._closed or self._http2.end:
-            raise NotSentError("the connection is closed")
-        parts = pack(frame)
-        if len(parts) > 1:
-            with self._writing:
-                self._write_now(parts)
+        if frame.kind == Kind.CALL:
+            self._methods[frame.call_id] = frame.method
+            heavy = frame.method in self._heavy or _is_large(frame)
+            bulk = self._bulk_stream() if heavy else None
+            if bulk is not None:
+                self._on_bulk.add(frame.call_id)
+                bulk.send(frame)
+                return
+        elif self._bulk is not None and frame.call_id in self._on_bulk:
+            self._bulk.send(frame)
             return
-        queue = self._outgoing
-        part = parts[0]
-        if may_gather and len(queue) < _GATHER_FRAMES and len(part) <= _SMALL_BYTES:
-            queue.append(part)
-            return
-        if queue or not self._writing.acquire(blocking=False):
-            queue.append(part)
-        else:
-            try:
-                self._write_now((part,))
-            finally:
-                self._writing.release()
-        if queue:
-            self._write(patient=True)
+        self._main.send(frame, may_gather=may_gather)
 
     def flush(self) -> None:
         """See ``Wire``."""
-        self._write(patient=False)
+        for stream in self._streams:
+            stream.flush()
 
     def poll(self, timeout_s: float | None) -> bool:
         """See ``Wire``."""
-        link = self._link
-        if self._http2.end or link.holds_some:
+        streams = self._streams
+        if not self._ready:
+            self._ready = [stream for stream in streams if stream.holds_some]
+        if self._ready:
             return True
-        if timeout_s is None and link.may_wait and threading.current_thread() is not threading.main_thread():
+        if timeout_s is None and len(streams) == 1 and self._main.may_wait and not _is_main_thread():
+            self._ready = [self._main]
             return True  # nothing can interrupt this thread, so it may block in ``read``
-        return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
+        events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
+        descriptors = {descriptor for descriptor, _ in events}
+        self._ready = [stream for stream in self._streams if stream.fileno() in descriptors]
+        return bool(self._ready)  # not those that were closed meanwhile
 
     def read(self) -> Sequence[Frame]:
         """See ``Wire``."""
-        http2, parser = self._http2, self._parser
-        if http2.end:
-            raise self._ended(http2.end)
-        if parser.filling:
-            room = min(http2.body_left, self._packets.left, len(parser.sink))
-            if room >= _DIRECT_BYTES:
-                return self._read_into(parser.sink[:room])
-        data = self._link.receive(_READ_BYTES)
-        if data is None:
-            return ()
-        if not data:
-            raise ConnectionResetError(f"{self._address} closed the connection")
-        frames: list[Frame] = []
-        for piece in http2.feed(data):
-            for contents in self._packets.feed(piece):
-                frames.extend(parser.feed(contents))
-        if http2.end and not frames:
-            raise self._ended(http2.end)
-        if http2.replies or self._body:
-            with contextlib.suppress(OSError):  # what came before is delivered first; then it shows again
-                self._write(patient=False)
+        frames = self._ready.pop(0).read()  # one after the other: none waits for long
+        for frame in frames:
+            self._learn(frame)
         return frames
 
     def close(self) -> None:
         """See ``Wire``."""
         self._closed = True
-        self._link.close()
+        for stream in self._streams:
+            stream.close()
 
-    def _ended(self, end: CallEnd) -> Exception:
-        """Only what the server said on purpose is passed on; all else is for the target to explain."""
-        error = status_error(end, self._address)
-        return error if isinstance(error, ProtocolError) else ConnectionResetError(str(error))
+    def _learn(self, frame: Frame) -> None:
+        """Remember which methods have large answers, and forget calls that have theirs."""
+        if frame.kind in _LAST:
+            method = self._methods.pop(frame.call_id, "")
+            self._on_bulk.discard(frame.call_id)
+        else:
+            method = self._methods.get(frame.call_id, "")
+        if _is_large(frame):
+            if len(self._heavy) >= _MOST_METHODS:
+                self._heavy.clear()
+            self._heavy.add(method)
+        elif frame.kind == Kind.RESULT and self._heavy:
+            self._heavy.discard(method)
 
-    def _read_into(self, sink: memoryview) -> Sequence[Frame]:
-        count = self._link.receive_into(sink)
-        if count is None:
-            return ()
-        if not count:
-            raise ConnectionResetError(f"{self._address} closed the connection")
-        self._http2.took(count)
-        self._packets.took(count)
-        return self._parser.filled(count)
-
-    # -- writing ----------------------------------------------------------------------------------------------
-
-    def _write(self, *, patient: bool) -> None:
-        """Write what is queued; all of it if ``patient``."""
-        while self._outgoing or self._body or self._framed or self._http2.replies:
-            crowded = patient and len(self._outgoing) > _MOST_QUEUED
-            if not self._writing.acquire(blocking=crowded):
-                return  # whoever writes takes it along
-            try:
-                if not self._push(patient=patient):
-                    return
-            finally:
-                self._writing.release()
-
-    def _write_now(self, parts: Sequence[Buffer]) -> None:
-        """With the writing lock held: write what is queued, and then a frame, until all of it is on its way."""
-        self._push(patient=True)
-        sent = self._sent
-        try:
-            self._body.extend(_messages(parts))
-            self._push(patient=True)
-        except ConnectionError as error:
-            if self._sent == sent:
-                raise NotSentError(*error.args) from error
-            raise
-        except BaseException:  # Ctrl-C, most likely: another thread sends the rest, but these buffers may change now
-            self._body = deque(map(bytes, self._body))
-            self._framed = [bytes(buffer) for buffer in self._framed]
-            raise
-
-    def _push(self, *, patient: bool) -> bool:
-        """With the writing lock held: write all there is. False if the server takes no more now, unless ``patient``."""
-        while self._framed or self._body or self._outgoing or self._http2.replies:
-            if self._torn or self._closed:
-                raise ConnectionResetError("the connection is closed, or a thread was interrupted while it wrote")
-            is_full = self._send_some()
-            if not is_full and (self._framed or not self._body or self._http2.window > 0):
-                continue
-            if patient:
-                self._wait_for_room(is_full=is_full)
-                continue
-            if self._receiver is not None:
-                self._receiver.attend()
-            return False
-        return True
-
-    def _send_some(self) -> bool:
-        """With the writing lock held: one system call's worth. Whether the socket is full."""
-        self._torn = True
-        if not self._body and self._outgoing:
-            self._body.extend(_messages(self._gather()))
-        if not self._framed:
-            self._framed = self._http2.frames(self._body)
-        is_full = False
-        try:
-            if self._framed:
-                self._drop(self._link.send(self._framed))
-        except BlockingIOError:
-            is_full = True
-        self._torn = False
-        return is_full
-
-    def _gather(self) -> Iterator[Buffer]:
-        size = 0
-        while self._outgoing and size < PACKET_BYTES:
-            frame = self._outgoing.popleft()
-            size += len(frame)
-            yield frame
-
-    def _drop(self, sent: int) -> None:
-        """So much of what is framed was sent."""
-        self._sent += sent
-        framed = self._framed
-        done = 0
-        while done < len(framed) and sent >= len(framed[done]):
-            sent -= len(framed[done])
-            done += 1
-        if sent:
-            framed[done] = memoryview(framed[done])[sent:]
-        del framed[:done]
-
-    def _wait_for_room(self, *, is_full: bool) -> None:
-        """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
-        poller = select.poll()
-        poller.register(self._link, select.POLLIN | (select.POLLOUT if is_full else 0))
-        events = poller.poll(_POLL_MS if is_full else _WINDOW_POLL_MS)
-        here = self._link.holds_some or (events and events[0][1] & ~select.POLLOUT)
-        if here and self._receiver is not None:
-            self._receiver.glance()
+    def _bulk_stream(self) -> GrpcStream | None:
+        """The stream for bulk, made when it is first needed; None if there cannot be one."""
+        if self._bulk is not None or self._receiver is None:
+            return self._bulk
+        with self._dialling:
+            if self._bulk is None and not self._closed:
+                try:
+                    stream = self._dial()
+                except RpcError:
+                    stream = self._main  # a server with no room for another connection has room for bulk in this one
+                else:
+                    self._readable.register(stream, select.POLLIN)
+                    stream.start(self._receiver)
+                    self._streams = (self._main, stream)
+                    self._main.ping()  # whoever waits for the first stream only looks up, and waits for both
+                self._bulk = stream
+                if self._closed:
+                    stream.close()
+        return self._bulk
 
 
-def _messages(parts: Sequence[Buffer] | Iterator[Buffer]) -> Iterator[Buffer]:
-    """The parts as packets, which none of them is copied for."""
-    packet: list[Buffer] = []
-    size = 0
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            piece = view[: PACKET_BYTES - size]
-            packet.append(piece)
-            size += len(piece)
-            view = view[len(piece) :]
-            if size == PACKET_BYTES:
-                yield from (message_head(size), *packet)
-                packet, size = [], 0
-    if size:
-        yield from (message_head(size), *packet)
+def _is_large(frame: Frame) -> bool:
+    _, _, _, _, body, buffers = frame
+    if not buffers and type(body) is bytes:
+        return len(body) >= _BULK_BYTES
+    return payload_size(body, buffers) >= _BULK_BYTES
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcWire:
@@ -268,18 +164,8 @@ def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | Non
         ServerUnavailable: nothing answers there.
         Unauthenticated: the token is wrong.
     """
-    channel = Channel("Connect", endpoint.grpc, token, timeout_s, tls)
-    with contextlib.ExitStack() as undo:
-        undo.callback(channel.link.close)
-        packets = PacketReader()
-        while not packets.messages:  # the server greets, with an empty packet, those whose token is right
-            if channel.http2.end:
-                raise status_error(channel.http2.end, channel.address)
-            for piece in channel.receive():
-                packets.feed(piece)
-        channel.limit_lifted()
-        undo.pop_all()
-    return GrpcWire(channel, packets)
+    stream = GrpcStream(Channel("Connect", endpoint.grpc, token, timeout_s, tls))
+    return GrpcWire(stream, lambda: GrpcStream(Channel("Connect", endpoint.grpc, token, _BULK_DIAL_S, tls)))
 
 
 def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None = None) -> Endpoint:

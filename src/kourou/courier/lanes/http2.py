@@ -32,7 +32,7 @@ _LONGEST_FRAME = 1 << 20  # what a server may send in one piece
 _LONGEST_CONTROL = 64 << 10  # frames that are not body have to be in memory as a whole
 _MOST_REPLIES = 1000  # unsent; a server that asks for more does not read
 _REFILL_BYTES = 1 << 30  # received, before the window is opened again
-_MOST_BUFFERS = 128  # written at once
+_MOST_BUFFERS = 256  # written at once; the system takes 1024
 
 
 class _Type:
@@ -104,14 +104,14 @@ class Http2Call:
     def frames(self, body: deque[Buffer]) -> list[Buffer]:
         """What may be sent now: replies, and as much from the front of ``body`` as the windows let through."""
         found: list[Buffer] = []
-        while self.replies:
-            found.append(self.replies.popleft())
+        if self.replies:
+            found.append(b"".join(self.replies.popleft() for _ in range(len(self.replies))))
         window = self.window
-        while body and window > 0 and len(found) < _MOST_BUFFERS:
+        while body and window > 0 and len(found) < _MOST_BUFFERS - 1:
             room = min(window, self._longest_frame)
             head, size = len(found), 0
             found.append(b"")
-            while body and room:
+            while body and room and len(found) < _MOST_BUFFERS:
                 piece = body[0]
                 if len(piece) <= room:
                     body.popleft()
@@ -125,6 +125,10 @@ class Http2Call:
             window -= size
             self._used += size
         return found
+
+    def ping(self) -> None:
+        """Ask the server to answer."""
+        self.replies.append(_frame(_Type.PING, 0, _WHOLE, bytes(8)))
 
     def end_body(self) -> bytes:
         """The frame that says that nothing follows."""
