@@ -7,6 +7,7 @@ from typing import Any
 
 from kourou.replay.arrays import Array, Integers, Keys, np
 from kourou.replay.batch_stream import BatchStream
+from kourou.replay.flusher import flusher
 from kourou.replay.history import ColumnHistory, TrajectoryColumn
 from kourou.replay.item_writer import LONGEST_BLOCK, LOST, ItemWriter, Renew
 from kourou.replay.layout import ColumnSpec
@@ -165,6 +166,7 @@ class BatchWriter(ItemWriter):
             return keys
         lowest = weights[chosen].min()  # NaN if one of them is
         items = self._outgoing.check(table, float(lowest))
+        self._before_item(stream)
         pattern = self._patterns.get(key)
         if pattern is None:
             pattern = self._patterns[key] = self._book.register(stream, base, trajectory)
@@ -175,7 +177,7 @@ class BatchWriter(ItemWriter):
         refs = [(pattern, block, offset) for block in blocks[chosen].tolist()]
         first = self._outgoing.add_many(items, weights[chosen].tolist(), refs)
         keys[chosen] = np.arange(first, first + len(chosen), dtype=np.uint64)
-        self._items_made(stream)
+        flusher.wake()
         return keys
 
     # -- streams ----------------------------------------------------------------------------------------------------

@@ -146,15 +146,17 @@ class ItemWriter(abc.ABC):
             outgoing.send(stream, self._finished(stream))
         outgoing.await_lease(stream)
 
-    def _items_made(self, stream: Stream) -> None:
-        """Items wait to be sent: send them if they are worth a message, or soon."""
+    def _before_item(self, stream: Stream) -> None:
+        """Send the items that wait, if they are worth a message; and hear of those that were sent.
+
+        Before an item is made, not after: so one whose making raises was not made.
+        """
         outgoing = self._outgoing
         if outgoing.pending >= stream.batch_items:
             outgoing.make_room()
             self._send(stream)
         else:
-            outgoing.collect()  # so that bad news is heard soon, also by those who never have a message full
-            flusher.wake()
+            outgoing.collect()
 
     def _recover(self, error: Exception) -> None:
         """The server has forgotten this writer: begin anew with it.

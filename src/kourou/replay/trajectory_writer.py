@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kourou.replay.arrays import Array, np
+from kourou.replay.flusher import flusher
 from kourou.replay.history import ColumnHistory, TrajectoryColumn
 from kourou.replay.item_writer import LONGEST_BLOCK, LOST, ItemWriter, Renew
 from kourou.replay.layout import ColumnSpec
@@ -235,6 +236,8 @@ class TrajectoryWriter(ItemWriter):
         if stream is None:
             self._check_open()
             raise ValueError("there are no steps to make an item of")
+        if not outgoing.pending or outgoing.pending >= stream.batch_items:
+            self._before_item(stream)
         if trajectory.__class__ is dict and len(trajectory) == 1:
             ((name, part),) = trajectory.items()
             if part.__class__ is TrajectoryColumn and part.rows.__class__ is range:
@@ -255,8 +258,8 @@ class TrajectoryWriter(ItemWriter):
             self._book.check_signature(table, trajectory)
             items.checked.add(pattern)
         made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
-        if outgoing.pending == 1 or outgoing.pending >= stream.batch_items:
-            self._items_made(stream)
+        if outgoing.pending == 1:
+            flusher.wake()
         return made
 
     # -- sending ----------------------------------------------------------------------------------------------------
