@@ -132,7 +132,8 @@ class Engine:
             if not self._read_at_import:  # else the first run's own variables decide what is prepared
                 self._supervisor.prepare()
             self._provenance = self._make_provenance()
-            self._provenance.save_diff(self._folder)
+            with contextlib.suppress(OSError):
+                self._provenance.save_diff(self._folder)
             try:
                 while self._work_is_left():
                     self._start_what_fits()
@@ -141,6 +142,10 @@ class Engine:
             finally:
                 for live in self._live.values():
                     live.logs.close()
+        for log in self._folder.glob("zygote-*.log"):
+            with contextlib.suppress(OSError):  # another job of the same sweep was quicker
+                if not log.stat().st_size:  # it had nothing to say
+                    log.unlink()
 
     @property
     def _read_at_import(self) -> tuple[str, ...]:
