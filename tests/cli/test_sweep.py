@@ -78,6 +78,7 @@ def test_failures_give_1_and_are_retried_from_the_folder_alone(here: Path) -> No
     outcome = kourou("sweep", "run", "out/small", "--json")
     assert outcome.code == 0
     assert [run["attempt"] for run in outcome.json["runs"]] == [1, 3, 1]
+    assert "[3/3] 01_base_x_2 (attempt 3): SUCCEEDED" in outcome.err
     assert "nothing to retry" in kourou("sweep", "retry", "out/small").err
 
 

@@ -142,7 +142,7 @@ def launch_sweep(wish: SweepWish, *, dry_run: bool, as_json: bool) -> None:
         else:
             print_text(text)
         return
-    with _shown(loaded, live=console().is_terminal and not as_json, parallel=wish.parallel) as on_change:
+    with _shown(loaded, rerun, live=console().is_terminal and not as_json, parallel=wish.parallel) as on_change:
         outcome = _BACKENDS[wish.backend](wish, loaded, rerun, on_change)
     finish(outcome, as_json=as_json)
 
@@ -211,13 +211,14 @@ def finish(outcome: SweepOutcome, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _shown(loaded: LoadedSweep, *, live: bool, parallel: int | None) -> Iterator[Callable[[RunRecord], None]]:
+def _shown(
+    loaded: LoadedSweep, rerun: Rerun, *, live: bool, parallel: int | None
+) -> Iterator[Callable[[RunRecord], None]]:
     """Show a table that follows the sweep, or a line for each end where there is no terminal."""
-    known = remembered(loaded.folder)
     if not live:
-        done = sum(1 for run in loaded.runs if (r := known.get(run.run_id)) is not None and r.state.ended)
-        yield LineReporter(len(loaded.runs), done)
+        yield LineReporter.of_sweep(loaded.runs, loaded.folder, rerun)
         return
+    known = remembered(loaded.folder)
     records = {run.run_id: known.get(run.run_id) or _unknown(run.run_id, run.name, run.folder) for run in loaded.runs}
     out = console()
     tell(f"sweep {loaded.folder}: Ctrl-C ends it, and the same command goes on where it was")

@@ -6,11 +6,13 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from kourou.experiments.dry_run import PlannedStart
-from kourou.experiments.launching import SweepOutcome
+from kourou.experiments.dry_run import PlannedStart, remembered
+from kourou.experiments.launching import Rerun, SweepOutcome, is_to_run
 from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.runs import RunSpec
 from kourou.experiments.slurm_script import Submission
 
 __all__ = ["LineReporter", "planned_as_json", "planned_as_text", "submissions_as_text", "summary"]
@@ -28,9 +30,16 @@ class LineReporter:
         self._total = total
         self._done = done
 
+    @classmethod
+    def of_sweep(cls, runs: Sequence[RunSpec], folder: Path, rerun: Rerun) -> LineReporter:
+        """For a launch that is about to begin: what it skips is done."""
+        known = remembered(folder)
+        states = [known[run.run_id].state for run in runs if run.run_id in known]
+        return cls(len(runs), sum(state.ended and not is_to_run(state, rerun) for state in states))
+
     def __call__(self, record: RunRecord) -> None:
         """A run has changed."""
-        if record.state is RunState.PENDING and record.not_before:
+        if record.state is RunState.PENDING:
             self._done -= 1
             self._say(record, "will be tried again")
         elif record.state.ended:

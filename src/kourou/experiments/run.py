@@ -119,7 +119,7 @@ def _run_processes(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcom
         share=share,
         options=EngineOptions(pause_s=args.pause_between),
         rerun=args.rerun,
-        on_change=LineReporter(len(loaded.runs)),
+        on_change=LineReporter.of_sweep(loaded.runs, loaded.folder, args.rerun),
         source=loaded.source,
     )
 
@@ -156,7 +156,7 @@ def _run_slurm(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | 
         slurm=slurm,
         rerun=args.rerun,
         wait=False,
-        on_change=LineReporter(len(loaded.runs)),
+        on_change=LineReporter.of_sweep(loaded.runs, loaded.folder, args.rerun),
         source=loaded.source,
     )
     print(f"follow it with: kourou sweep status --watch {outcome.folder}", file=sys.stderr)  # noqa: T201
@@ -181,7 +181,7 @@ def _run_ngc(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | No
         template,
         rerun=args.rerun,
         pause_s=args.pause_between,
-        on_change=LineReporter(len(loaded.runs)),
+        on_change=LineReporter.of_sweep(loaded.runs, loaded.folder, args.rerun),
         source=loaded.source,
     )
 
