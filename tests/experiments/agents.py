@@ -58,7 +58,7 @@ class Net(Agent):
             grads = torch.autograd.grad(loss, list(self.net.parameters()))
             with torch.no_grad():  # torch.optim would import a hundred modules more
                 for parameter, grad in zip(self.net.parameters(), grads, strict=True):
-                    parameter -= 0.01 * grad
+                    parameter.sub_(0.01 * grad)
             self.writer.add_scalar("loss", loss.item())
 
     def eval(self, **kwargs: Any) -> float:

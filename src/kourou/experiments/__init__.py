@@ -56,9 +56,13 @@ if TYPE_CHECKING:
     from kourou.experiments.engine import EngineOptions
     from kourou.experiments.launching import SweepOutcome, run_sweep
     from kourou.experiments.managers.agent import Agent, AgentLike
+    from kourou.experiments.managers.evaluation import agent_scores, compare_agents, evaluate_agents, summarize_agents
     from kourou.experiments.managers.manager import ExperimentManager
     from kourou.experiments.managers.multiple import MultipleManagers
     from kourou.experiments.managers.stable_baselines import StableBaselinesAgent
+    from kourou.experiments.managers.writer import Writer
+    from kourou.experiments.managers.writer_data import read_writer_data
+    from kourou.experiments.managers.writer_plots import plot_writer_data
     from kourou.experiments.plots import learning_curves, plot
     from kourou.experiments.retries import Retry
     from kourou.experiments.rlpyt_launching import launch_experiment, run_experiments
@@ -82,14 +86,21 @@ _LATER = {
     "SlurmOptions": "slurm_options",
     "StableBaselinesAgent": "managers.stable_baselines",
     "SweepOutcome": "launching",
+    "Writer": "managers.writer",
+    "agent_scores": "managers.evaluation",
+    "compare_agents": "managers.evaluation",
+    "evaluate_agents": "managers.evaluation",
     "launch_experiment": "rlpyt_launching",
     "learning_curves": "plots",
     "plan_sweep": "dry_run",
     "plot": "plots",
+    "plot_writer_data": "managers.writer_plots",
+    "read_writer_data": "managers.writer_data",
     "run_experiments": "rlpyt_launching",
     "run_slurm_sweep": "slurm_launching",
     "run_sweep": "launching",
     "run_template_sweep": "templates",
+    "summarize_agents": "managers.evaluation",
 }
 
 __all__ = [
@@ -134,14 +145,18 @@ __all__ = [
     "VariantKeyError",
     "VariantLevel",
     "VariantTypeError",
+    "Writer",
     "affinity_from_code",
+    "agent_scores",
     "aligned",
     "available_cores",
     "bootstrap_interval",
     "check_runs",
+    "compare_agents",
     "compare_scores",
     "decode_affinity",
     "encode_affinity",
+    "evaluate_agents",
     "find_runs",
     "fit_affinity",
     "get_n_run_slots",
@@ -160,12 +175,14 @@ __all__ = [
     "permutation_test",
     "plan_sweep",
     "plot",
+    "plot_writer_data",
     "prepend_run_slot",
     "probability_of_improvement",
     "quick_affinity_code",
     "read_events",
     "read_metrics",
     "read_progress",
+    "read_writer_data",
     "remove_run_slot",
     "run_experiments",
     "run_seed",
@@ -178,6 +195,7 @@ __all__ = [
     "seed_globals",
     "seeder_for",
     "smoothed",
+    "summarize_agents",
     "tukey_hsd",
     "update_config",
 ]

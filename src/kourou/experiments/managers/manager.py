@@ -50,7 +50,9 @@ class ExperimentManager:
         train_env: ``(constructor, arguments)``, a gymnasium name, a function, or an environment to copy.
         fit_budget: what ``fit`` of an agent is given, in its own unit; may stand in ``fit_kwargs``.
         eval_env: the like, to evaluate on; None: another one made as ``train_env``.
-        init_kwargs, fit_kwargs, eval_kwargs: passed on to the agent's constructor, ``fit`` and ``eval``.
+        init_kwargs: for the agent's constructor.
+        fit_kwargs: for its ``fit``.
+        eval_kwargs: for its ``eval``.
         agent_name: in tables and folders; None: the class's ``name``.
         n_fit: how many fits.
         output_dir: where the manager's folder is made.
@@ -205,14 +207,13 @@ class ExperimentManager:
         """The trained agents, read from disk; None where a fit has none."""
         return [agent_of(self._job, fit) if fit in self.fitted else None for fit in range(self.n_fit)]
 
-    def get_writer_data(self) -> dict[int, Any] | None:
-        """For each fit a DataFrame (name, tag, value, dw_time_elapsed, global_step); None: nothing was written.
+    def get_writer_data(self) -> dict[int, Any]:
+        """For each fit a DataFrame (name, tag, value, dw_time_elapsed, global_step); without those that wrote nothing.
 
         It may be called while fits run, from here or from another process.
         """
         found = {fit: fit_data(self._job.folder_of(fit), self.agent_name) for fit in range(self.n_fit)}
-        known = {fit: data for fit, data in found.items() if data is not None}
-        return known or None
+        return {fit: data for fit, data in found.items() if data is not None}
 
     def eval_agents(
         self,
@@ -277,7 +278,7 @@ class ExperimentManager:
         described = {"agent_name": self.agent_name, "n_fit": self.n_fit, "seed": str(self.seed)}
         write_json(self.output_dir / "manager.json", {**described, "init_kwargs": self.init_kwargs})
         data = self.get_writer_data()
-        if data is not None:
+        if data:
             frames = [frame.assign(n_simu=fit) for fit, frame in data.items()]
             frames[0].iloc[:0].to_csv(self.output_dir / "data.csv", index=False)
             for frame in frames:

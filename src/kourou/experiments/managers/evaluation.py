@@ -1,0 +1,155 @@
+"""Which trained agents are better: scores as tables, summaries with intervals, and tests."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal
+
+from kourou.experiments.comparisons import compare_scores
+from kourou.experiments.extras import load_extra
+from kourou.experiments.failures import ResultsError
+from kourou.experiments.managers.manager import ExperimentManager
+from kourou.experiments.managers.writer_data import Source, managers_in
+from kourou.experiments.statistics import bootstrap_interval, improvement_interval
+
+__all__ = ["agent_scores", "compare_agents", "evaluate_agents", "summarize_agents"]
+
+_SIMULATIONS = 50
+_PERMUTATIONS = 10_000
+
+
+def evaluate_agents(source: Source, n_simulations: int = 5) -> Any:
+    """A DataFrame with a column for each agent and a row for each evaluation, the trained fits taking turns.
+
+    A name that comes twice gets a ``*``; agents with fewer evaluations, such as none because they are not trained,
+    have missing values.
+
+    Args:
+        source: managers, or their folders.
+        n_simulations: evaluations of each agent.
+    """
+    pandas = load_extra("pandas")
+    columns = {}
+    for name, manager in _named(source).items():
+        scores = manager.eval_agents(n_simulations) if manager.fitted else []
+        columns[name] = pandas.Series(scores, dtype=float)
+    return pandas.DataFrame(columns)
+
+
+def agent_scores(
+    source: Source,
+    *,
+    n_simulations: int = _SIMULATIONS,
+    eval_function: Callable[[ExperimentManager, int], float] | None = None,
+) -> dict[str, list[float]]:
+    """For each agent the score of each trained fit: the mean of its evaluations.
+
+    Args:
+        source: managers, or their folders.
+        n_simulations: evaluations of each fit.
+        eval_function: what to call instead, with the manager and the number of the fit.
+
+    Raises:
+        ResultsError: an agent is not trained.
+    """
+    scores: dict[str, list[float]] = {}
+    for name, manager in _named(source).items():
+        if not manager.fitted:
+            raise ResultsError(f"{name} has no trained agent: fit it first")
+        scores[name] = [
+            float(eval_function(manager, fit))
+            if eval_function is not None
+            else sum(manager.eval_agents(n_simulations, agent_id=fit)) / n_simulations
+            for fit in manager.fitted
+        ]
+    return scores
+
+
+def compare_agents(
+    source: Source,
+    method: Literal["tukey_hsd", "permutation"] = "tukey_hsd",
+    *,
+    eval_function: Callable[[ExperimentManager, int], float] | None = None,
+    n_simulations: int = _SIMULATIONS,
+    alpha: float = 0.05,
+    B: int = _PERMUTATIONS,  # noqa: N803 - rlberry's
+    seed: int = 0,
+) -> Any:
+    """Test for each pair of agents whether their mean scores differ. Agents may have different numbers of fits.
+
+    Args:
+        source: managers, or their folders.
+        method: see :func:`kourou.experiments.compare_scores`.
+        eval_function: see :func:`agent_scores`.
+        n_simulations: see there.
+        alpha: the level of the tests.
+        B: permutations of each pair, at most.
+        seed: of the permutations.
+
+    Returns:
+        A DataFrame with a row for each pair: ``Agent1 vs Agent2``, ``mean Agent1``, ``mean Agent2``, ``mean diff``
+        (first less second), ``p-val`` (adjusted for the number of pairs), ``decisions`` (``reject`` or ``accept``
+        that the means are the same), ``significance`` (stars), and with Tukey's test ``low`` and ``high``, the
+        simultaneous interval of the difference.
+    """
+    scores = agent_scores(source, n_simulations=n_simulations, eval_function=eval_function)
+    means = {name: sum(values) / len(values) for name, values in scores.items()}
+    rows = []
+    for pair in compare_scores(scores, method, alpha=alpha, resamples=B, seed=seed):
+        row = {
+            "Agent1 vs Agent2": f"{pair.first} vs {pair.second}",
+            "mean Agent1": means[pair.first],
+            "mean Agent2": means[pair.second],
+            "mean diff": -pair.difference,
+            "p-val": pair.p_value,
+            "decisions": "reject" if pair.significant else "accept",
+            "significance": _stars(pair.p_value),
+        }
+        if pair.low is not None and pair.high is not None:
+            row |= {"low": -pair.high, "high": -pair.low}
+        rows.append(row)
+    return load_extra("pandas").DataFrame(rows)
+
+
+def summarize_agents(
+    source: Source, *, n_simulations: int = _SIMULATIONS, confidence: float = 0.95, seed: int = 0
+) -> tuple[Any, Any]:
+    """What Agarwal et al. (2021) recommend to report of a few runs.
+
+    Args:
+        source: managers, or their folders.
+        n_simulations: evaluations of each fit.
+        confidence: of the stratified bootstrap intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        Two DataFrames: for each agent ``iqm``, ``low``, ``high``, ``mean`` and ``n_fit``; for each ordered pair the
+        ``probability`` that a fit of ``better`` scores more than one of ``worse``, with ``low`` and ``high``.
+    """
+    pandas = load_extra("pandas")
+    scores = agent_scores(source, n_simulations=n_simulations)
+    rows, pairs = [], []
+    for name, values in scores.items():
+        found = bootstrap_interval(values, confidence=confidence, seed=seed)
+        mean = sum(values) / len(values)
+        rows.append((name, found.estimate, found.low, found.high, mean, len(values)))
+    for first, second in itertools.permutations(scores, 2):
+        found = improvement_interval(scores[first], scores[second], confidence=confidence, seed=seed)
+        pairs.append((first, second, found.estimate, found.low, found.high))
+    summary = pandas.DataFrame(rows, columns=["agent", "iqm", "low", "high", "mean", "n_fit"]).set_index("agent")
+    return summary, pandas.DataFrame(pairs, columns=["better", "worse", "probability", "low", "high"])
+
+
+def _named(source: Source) -> dict[str, ExperimentManager]:
+    named: dict[str, ExperimentManager] = {}
+    for manager in managers_in(source):
+        name = manager.agent_name
+        while name in named:
+            name += "*"
+        named[name] = manager
+    return named
+
+
+def _stars(p_value: float) -> str:
+    return next((stars for limit, stars in ((0.001, "***"), (0.01, "**"), (0.05, "*")) if p_value < limit), "")

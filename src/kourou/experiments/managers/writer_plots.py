@@ -1,0 +1,138 @@
+"""Learning curves of managers: of each agent all fits, or their mean with a band."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+from kourou.experiments.curves import aligned, mean_band, smoothed
+from kourou.experiments.extras import load_extra
+from kourou.experiments.failures import ResultsError
+from kourou.experiments.managers.writer_data import Source, read_writer_data
+
+__all__ = ["ErrorRepresentation", "plot_writer_data"]
+
+ErrorRepresentation: TypeAlias = Literal["raw_curves", "ci", "pi", "cb"]
+"""All fits as thin lines; or a band: where the mean is, where a further fit would be, the mean's curve as a whole."""
+
+_POINTS = 1000
+_COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+_SIZE = (7.2, 4.5)
+
+
+def plot_writer_data(  # noqa: PLR0913 - rlberry's
+    source: Source,
+    tag: str,
+    *,
+    xtag: str | None = None,
+    smooth: bool = False,
+    smoothing_bandwidth: float | None = None,
+    id_agent: int | None = None,
+    ax: Any = None,
+    error_representation: ErrorRepresentation = "ci",
+    n_boot: int = 1000,
+    level: float = 0.9,
+    show: bool = False,
+    preprocess_func: Callable[[Any], Any] | None = None,
+    title: str | None = None,
+    savefig_fname: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Draw what agents wrote under a tag, one colour for each agent.
+
+    Args:
+        source: managers, or their folders; they may be training still.
+        tag: what to draw.
+        xtag: over what: ``dw_time_elapsed``, or another tag that was written at the same steps; None: the step.
+        smooth: whether to smooth, by Nadaraya and Watson's estimator with Gaussian weights.
+        smoothing_bandwidth: the weights' standard deviation, in units of x; None: a twentieth of its range.
+        id_agent: a fit; None: all.
+        ax: matplotlib axes to draw into; None: new ones, without any display.
+        error_representation: how fits that differ are shown.
+        n_boot: bootstrap draws of ``cb``.
+        level: how sure the band is.
+        show: whether to open a window.
+        preprocess_func: changes each fit's values first.
+        title: above it; None: the tag.
+        savefig_fname: a file to write.
+
+    Returns:
+        What was drawn, as a DataFrame: ``name``, ``x``, ``mean``, ``low``, ``high``, ``n_simu`` (how many fits), or for
+        raw curves ``name``, ``x``, ``value``, ``n_simu`` (which fit).
+
+    Raises:
+        ResultsError: nothing was written under that tag.
+    """
+    kinds = ("raw_curves", "ci", "pi", "cb")
+    if error_representation not in kinds:
+        raise ResultsError(f"error_representation is one of {', '.join(kinds)}, got {error_representation!r}")
+    data = read_writer_data(source, preprocess_tag=tag, preprocess_func=preprocess_func, id_agent=id_agent)
+    if tag not in set(data["tag"]):
+        raise ResultsError(f"nothing was written under {tag!r}; there are {', '.join(sorted(set(data['tag'])))}")
+    parts = []
+    axes = ax if ax is not None else _new_axes(show=show)
+    for number, (name, curves) in enumerate(_curves(data, tag, xtag).items()):
+        x, values = aligned([curve for _, curve in curves], points=_POINTS)
+        if smooth:
+            width = smoothing_bandwidth or max(float(x[-1] - x[0]) / 20, 1e-12)
+            values = smoothed(x, values, bandwidth=width)
+        fits = [fit for fit, _ in curves]
+        draw = _draw_raw if error_representation == "raw_curves" else _draw_band
+        options = {"kind": error_representation, "level": level, "n_boot": n_boot}
+        parts.append(draw(axes, name, (x, values, fits), _COLORS[number % len(_COLORS)], options))
+    axes.set(title=title if title is not None else tag, xlabel=xtag or "step", ylabel=tag)
+    axes.grid(visible=True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    if savefig_fname is not None:
+        axes.figure.savefig(savefig_fname, dpi=130)
+    if show:
+        load_extra("matplotlib.pyplot", "matplotlib").show()
+    return load_extra("pandas").concat(parts, ignore_index=True)
+
+
+def _curves(data: Any, tag: str, xtag: str | None) -> dict[str, list[tuple[int, tuple[Any, Any]]]]:
+    """For each agent its fits, each with x and values."""
+    found: dict[str, list[tuple[int, tuple[Any, Any]]]] = {}
+    for (name, fit), rows in data.groupby(["name", "n_simu"], sort=False):
+        values = rows[rows["tag"] == tag]
+        if not len(values):
+            continue
+        if xtag in {None, "global_step", "dw_time_elapsed"}:
+            x = values[xtag or "global_step"]
+        else:
+            at = rows[rows["tag"] == xtag].drop_duplicates("global_step", keep="last").set_index("global_step")["value"]
+            x = values["global_step"].map(at)
+            if not x.notna().any():
+                raise ResultsError(f"{xtag!r} was not written at the steps of {tag!r}")
+        found.setdefault(name, []).append((fit, (x.to_numpy(dtype=float), values["value"].to_numpy(dtype=float))))
+    return found
+
+
+def _draw_raw(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: str, options: dict[str, Any]) -> Any:
+    del options
+    pandas = load_extra("pandas")
+    x, values, fits = curves
+    for number, row in enumerate(values):
+        axes.plot(x, row, color=color, alpha=0.6, linewidth=1, label=f"{name} (n={len(fits)})" if not number else None)
+    frames = [
+        pandas.DataFrame({"name": name, "x": x, "value": row, "n_simu": fit})
+        for fit, row in zip(fits, values, strict=True)
+    ]
+    return pandas.concat(frames, ignore_index=True)
+
+
+def _draw_band(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: str, options: dict[str, Any]) -> Any:
+    x, values, fits = curves
+    band = mean_band(x, values, options["kind"], level=options["level"], resamples=options["n_boot"])
+    axes.plot(x, band.mean, color=color, linewidth=1.8, label=f"{name} (n={band.runs})")
+    if band.runs > 1:
+        axes.fill_between(x, band.low, band.high, color=color, alpha=0.18, linewidth=0)
+    columns = {"name": name, "x": x, "mean": band.mean, "low": band.low, "high": band.high, "n_simu": len(fits)}
+    return load_extra("pandas").DataFrame(columns)
+
+
+def _new_axes(*, show: bool) -> Any:
+    if show:
+        return load_extra("matplotlib.pyplot", "matplotlib").subplots(figsize=_SIZE, layout="constrained")[1]
+    return load_extra("matplotlib.figure", "matplotlib").Figure(figsize=_SIZE, layout="constrained").subplots()

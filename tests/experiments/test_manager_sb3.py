@@ -1,0 +1,46 @@
+"""Stable-Baselines3's own models, trained by a manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kourou.experiments import ExperimentManager, StableBaselinesAgent, read_writer_data
+
+sb3 = pytest.importorskip("stable_baselines3")
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
+
+KWARGS = {"algo_cls": "A2C", "model_kwargs": {"n_steps": 8, "policy_kwargs": {"net_arch": [8]}}}
+
+
+def trained(tmp_path: Path, **options) -> ExperimentManager:
+    given = {"init_kwargs": KWARGS, "fit_kwargs": {"log_interval": 5}, "seed": 3, "output_dir": tmp_path, **options}
+    made = ExperimentManager(StableBaselinesAgent, "CartPole-v1", 200, **given)
+    made.fit()
+    return made
+
+
+def weights(made: ExperimentManager) -> list[list[float]]:
+    return [
+        [float(value) for p in agent.model.policy.parameters() for value in p.detach().flatten()]
+        for agent in made.get_agent_instances()
+    ]
+
+
+def test_models_are_trained_alike_in_threads_and_processes_and_go_on(tmp_path: Path) -> None:
+    # given
+    here = trained(tmp_path, n_fit=2)
+    there = trained(tmp_path, n_fit=1, parallelization="process", mp_context="forkserver")
+    # then both ways give the same weights, fit by fit
+    assert weights(here)[:1] == weights(there)
+    assert weights(here)[0] != weights(here)[1]
+    # and what the models logged is on disk
+    assert "rollout/ep_rew_mean" in set(read_writer_data(here)["tag"])
+    # and the files are Stable-Baselines3's own
+    assert sb3.A2C.load(next((here.output_dir / "fits" / "0").glob("agent-*/*.zip"))).num_timesteps >= 200
+    # when they go on
+    here.fit(100)
+    # then from where they were
+    assert here.get_agent_instances()[0].model.num_timesteps >= 300
+    assert all(score > 0 for score in here.eval_agents(2))
