@@ -20,7 +20,7 @@
         │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
         │  ├ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
         │  └ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
-        ├ AgentFailedError (RuntimeError)    a host of a spmd run could not be reached, or was lost
+        ├ AgentFailedError (RuntimeError)    a host could not be reached, or (in a spmd run) was lost
         ├ WorkerFailedError (RuntimeError)   a worker of a spmd run ended without a result
         ├ RemoteError                        a handler raised; also an instance of its own class
         └ RpcError                           the call itself went wrong
@@ -222,7 +222,9 @@ def _failure(error: Exception) -> str:
 
 
 class AgentFailedError(KourouError, RuntimeError):
-    """A host of a spmd run could not be reached, or was lost; the message holds what ssh said.
+    """A host could not be reached, or was lost during a spmd run; the message holds what ssh said.
+
+    A host that a program loses is told of by the exit records of the nodes on it.
 
     Attributes:
         hostname: the host.

@@ -119,7 +119,7 @@ def test_a_folder_that_is_not_there_is_told_in_the_shells_words(
     monkeypatch.chdir(folder)
     with of(machines, ["m1"]) as launcher:
         monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "never 'was'")
-        with pytest.raises(AgentFailedError, match="never 'was'"):
+        with pytest.raises(AgentFailedError, match=r"(?s)never 'was'.*sync='rsync'"):
             launcher.run(functions.rank)
 
 

@@ -204,6 +204,8 @@ class SshAgent:
                 .split("\n")
             )
         told = "\n".join(f"    {line}" for line in words[-_WORDS:] if line.strip())
+        if "cd: " in told:  # what shells say when their folder is not there
+            told += "\n  sync='rsync' copies the working folder to hosts that do not share this one's file system"
         error = errors.AgentFailedError(f"{self.host}: {what}" + (f"; ssh said:\n{told}" if told else ""))
         error.hostname = self.host
         return error
