@@ -16,7 +16,7 @@ from typing import Any
 from kourou.courier.codec import Payload
 from kourou.courier.connection import Connection
 from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.recycling import own_memory
+from kourou.courier.recycling import fill, own_memory
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target, Tls
 from kourou.courier.wire import Wire
@@ -323,7 +323,7 @@ def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None, tl
 
 def _snapshot(buffer: Any) -> memoryview:
     copy = own_memory(len(buffer))
-    copy[:] = buffer
+    fill(copy, buffer)
     return copy
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from kourou.courier.frames import Buffer
-from kourou.courier.recycling import block_size, loan_type, own_memory
+from kourou.courier.recycling import block_size, fill, loan_type, own_memory
 from kourou.errors import ProtocolError
 
 __all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]
@@ -112,7 +112,7 @@ class Arena:
         memory = segment.memory
         for piece in pieces:
             end = position + len(piece)
-            memory[position:end] = piece
+            fill(memory[position:end], piece)
             position = end
         return segment.number, offset
 
@@ -256,7 +256,7 @@ class Window:
             self._bytes = sum(list(self._lent.values()))  # exact again: ``take_back`` cannot lock, and may lose a count
         if self._bytes + mapping.block_size > self._limit:
             copy = own_memory(size)
-            copy[:] = memoryview(mapping.memory)[offset : offset + size]
+            fill(copy, memoryview(mapping.memory)[offset : offset + size])
             self.returns.append(key)
             self._returned()
             return copy

@@ -13,7 +13,7 @@ import threading
 from kourou.courier.calls import Peer
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame
-from kourou.courier.recycling import own_memory
+from kourou.courier.recycling import fill, own_memory
 from kourou.courier.session import Dispatcher, Session
 from kourou.courier.wire import NotSentError, PushingWire, Receiver
 from kourou.errors import ServerUnavailable, Unauthenticated
@@ -139,7 +139,7 @@ def _owned(frame: Frame) -> Frame:
 
 def _copied(buffer: Buffer) -> memoryview:
     copy = own_memory(len(buffer))
-    copy[:] = buffer
+    fill(copy, buffer)
     return copy
 
 
