@@ -25,6 +25,7 @@ from kourou.replay import rate_limiters, selectors
 from kourou.replay.batch_writer import BatchWriter
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.client import Client
+from kourou.replay.compression import Compression
 from kourou.replay.group import GroupClient
 from kourou.replay.group_writer import GroupWriter
 from kourou.replay.hooks import Event, Extension
@@ -41,6 +42,7 @@ __all__ = [
     "BatchWriter",
     "Checkpointer",
     "Client",
+    "Compression",
     "Event",
     "Extension",
     "GroupClient",

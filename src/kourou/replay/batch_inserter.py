@@ -111,12 +111,12 @@ class BatchInserter:
                 target.mirror = self.remote.refresh(target.mirror.info.number)
             return blocks
 
-    @staticmethod
-    def _write(target: _Target, blocks: Integers, arrays: list[Array]) -> tuple[RowData, ...]:
+    def _write(self, target: _Target, blocks: Integers, arrays: list[Array]) -> tuple[RowData, ...]:
         """Write rows to shared memory; what to send where there is none."""
         if target.mirror.arrays is None:
             rows = blocks.astype(np.int64)
-            return (RowData(store=target.mirror.info.number, rows=rows, columns=list(enumerate(arrays))),)
+            raw = RowData(store=target.mirror.info.number, rows=rows, columns=list(enumerate(arrays)))
+            return (self.remote.packed(raw, target.mirror.info.columns),)
         for column, array in zip(target.mirror.arrays, arrays, strict=True):
             if column.nbytes:
                 column[blocks] = array

@@ -11,6 +11,7 @@ from kourou.errors import WriterExpired
 from kourou.replay.arrays import Array, Keys, np
 from kourou.replay.batch_inserter import BatchInserter
 from kourou.replay.batch_writer import BatchWriter
+from kourou.replay.compression import Compression
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.remote import Remote
 from kourou.replay.rules import ItemRule
@@ -39,6 +40,8 @@ class Client:
         lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share. ``grpc``
             does without shared memory, too.
         connect_timeout: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
+        compression: for arrays that travel between hosts; ``zstd``, ``lz4``, or a :class:`Compression` that says it by
+            column. None, the default, sends them as they are; so does every client that shares memory with its server.
     """
 
     def __init__(
@@ -48,8 +51,18 @@ class Client:
         token: str | None = None,
         lane: str | None = None,
         connect_timeout: float | None = 60.0,
+        compression: Compression | str | None = None,
     ) -> None:
-        self._arguments = {"target": target, "token": token, "lane": lane, "connect_timeout": connect_timeout}
+        if isinstance(compression, str):
+            compression = Compression(codec=compression)
+        self._arguments = {
+            "target": target,
+            "token": token,
+            "lane": lane,
+            "connect_timeout": connect_timeout,
+            "compression": compression,
+        }
+        self._compression = compression
         self._calls = courier.Client(target, token=token, lane=lane)
         self._connect_timeout = connect_timeout
         self._remote: Remote | None = None
@@ -330,7 +343,7 @@ class Client:
             with self._lock:
                 remote = self._remote
                 if remote is None:
-                    remote = self._remote = Remote(self._calls, self._connect_timeout)
+                    remote = self._remote = Remote(self._calls, self._connect_timeout, self._compression)
         return remote
 
     def _renewed(self, old: Remote | None) -> Remote:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from kourou.replay.arrays import Array, Integers, Keys, Refs, np
+from kourou.replay.arrays import Integers, Keys, Refs, np
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.records import Picks
 from kourou.replay.rows import RowsHandle
@@ -40,8 +40,11 @@ INFO_DTYPE = np.dtype(
 
 PROBE = ColumnSpec((), "|u1", (1,))
 
-PackedGroup: TypeAlias = "tuple[int, bytes | None, bytes, bytes, list[Array] | None]"
-"""Items of one pattern: number, positions int64[m] (None for all), blocks int32[m, k], offsets int32[m], data."""
+PackedGroup: TypeAlias = "tuple[int, bytes | None, bytes, bytes, list[Any] | None]"
+"""Items of one pattern: number, positions int64[m] (None for all), blocks int32[m, k], offsets int32[m], data.
+
+Data is arrays, compressed ones as PackedArray.
+"""
 
 SampleReply: TypeAlias = "tuple[int, bytes, list[PackedGroup]]"
 """Ticket (0 for none; else the data is held until it is given back), INFO_DTYPE[n] as bytes, groups.
@@ -106,12 +109,12 @@ class RowData:
     Attributes:
         store: its number.
         rows: [n], numbers of rows in the columns: block * length + row in the block.
-        columns: index of a column, and [n, ...] what is to be written there.
+        columns: index of a column, and what is to be written there: [n, ...], or that as a PackedArray.
     """
 
     store: int
     rows: Integers
-    columns: Sequence[tuple[int, Array]]
+    columns: Sequence[tuple[int, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,7 @@ class Outgoing:
         wants = len(stream.leased) < stream.lease_size // 2 and not self._awaits_lease(stream)
         items = [pending.take(table) for table, pending in self.tables.items() if pending.keys]
         batch = InsertBatch(
-            data=() if data is None else (data,),
+            data=() if data is None else (self._remote.packed(data, stream.columns),),
             links=links,
             items=items,
             sealed=sealed,

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from kourou import courier
 from kourou.errors import TableNotFound
 from kourou.replay.arrays import Array, np
+from kourou.replay.compression import Compression, pack, unpack
 from kourou.replay.layout import ColumnSpec, Pattern, gather
-from kourou.replay.messages import INFO_DTYPE, PROBE, PackedGroup, SampleReply, SessionInfo, StoreInfo, TableFacts
+from kourou.replay.messages import (
+    INFO_DTYPE,
+    PROBE,
+    PackedGroup,
+    RowData,
+    SampleReply,
+    SessionInfo,
+    StoreInfo,
+    TableFacts,
+)
 from kourou.replay.rows import map_rows
 from kourou.replay.samples import Part, SampleBatch
 
@@ -38,13 +50,15 @@ class Remote:
     Args:
         client: of the server.
         timeout_s: for calls that do not wait for anything but the connection.
+        compression: for arrays that travel.
     """
 
-    def __init__(self, client: courier.Client, timeout_s: float | None) -> None:
+    def __init__(self, client: courier.Client, timeout_s: float | None, compression: Compression | None = None) -> None:
         self.calls: Any = client
         # What is called this way may be called twice.
         self.quick: Any = client.with_options(timeout_s=timeout_s, idempotent=True)
-        self.session: SessionInfo = self.quick.open_session()
+        self._compression = compression
+        self.session: SessionInfo = self.quick.open_session(compression)
         self._attendance: Future[None] = client.futures.attend(self.session.name)
         self.shares = client.lane in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
         self._mirrors: dict[int, Mirror] = {}
@@ -86,6 +100,14 @@ class Remote:
             return first
 
     # -- stores -----------------------------------------------------------------------------------------------------
+
+    def packed(self, rows: RowData, columns: Sequence[ColumnSpec]) -> RowData:
+        """Rows as they travel."""
+        if self._compression is None:
+            return rows
+        codecs = [self._compression.codec_of(columns[index].path) for index, _ in rows.columns]
+        arrays = [(index, pack(array, codec)) for codec, (index, array) in zip(codecs, rows.columns, strict=True)]
+        return dataclasses.replace(rows, columns=arrays)
 
     def open_store(self, columns: tuple[ColumnSpec, ...], length: int) -> Mirror:
         """The store of a layout."""
@@ -150,8 +172,10 @@ class Remote:
                 mirror = self.refresh(pattern.store)
             if mirror.arrays is None:
                 raise ConnectionError("the server's memory can be mapped no more")
-            arrays = gather(pattern, mirror.arrays, blocks, offsets, mirror.info.length)
-        return Part(positions=positions, structure=pattern.structure, arrays=arrays)
+            found = gather(pattern, mirror.arrays, blocks, offsets, mirror.info.length)
+        else:
+            found = [unpack(array) for array in arrays]
+        return Part(positions=positions, structure=pattern.structure, arrays=found)
 
     @staticmethod
     def _covers(mirror: Mirror, block: int) -> bool:

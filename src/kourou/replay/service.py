@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcE
 from kourou.replay.arrays import Floats, Keys, np
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.completion import Completion, all_of, now_or_later
+from kourou.replay.compression import Compression, PackedArray, pack, unpack
 from kourou.replay.data import DataStore, Group
 from kourou.replay.deadlines import Janitor
 from kourou.replay.guard import Guard
@@ -21,6 +23,7 @@ from kourou.replay.messages import (
     PROBE,
     InsertBatch,
     PackedGroup,
+    RowData,
     SampleReply,
     SessionInfo,
     StoreInfo,
@@ -77,9 +80,15 @@ class Service:
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
-    def open_session(self) -> SessionInfo:
-        """A client begins."""
+    def open_session(self, compression: Compression | None = None) -> SessionInfo:
+        """A client begins; this is how the arrays that are sent to it are compressed.
+
+        Raises:
+            MissingExtra: the codec is not installed here.
+        """
+        checked = None if compression is None else dataclasses.replace(compression)
         session = self._sessions.open()
+        session.compression = checked
         facts = {
             name: TableFacts(signature=table.signature, takes_negative=table.takes_negative)
             for name, table in self._tables.items()
@@ -166,9 +175,10 @@ class Service:
         wanted: Callable[[], bool],
         answer: Completion[list[Any]],
     ) -> None:
-        for rows in batch.data:
+        data = [_unpacked(rows) for rows in batch.data]
+        for rows in data:
             self._data.check_rows(rows, session.number)
-        for rows in batch.data:  # not under the guard: nobody else touches these rows
+        for rows in data:  # not under the guard: nobody else touches these rows
             self._data.write_rows(rows)
         with self._guard:
             # Links come first, since items are checked along them. They concern nobody else's blocks.
@@ -299,7 +309,8 @@ class Service:
             groups = [self._data.fetch(group) for group in groups]
             with self._guard:
                 self._data.release(picks.refs)
-        answer.set_result((ticket, pack_picks(picks), [_packed(group) for group in groups]))
+        packed = [self._packed(group, session.compression) for group in groups]
+        answer.set_result((ticket, pack_picks(picks), packed))
 
     # -- everything else ------------------------------------------------------------------------------------------
 
@@ -329,7 +340,7 @@ class Service:
 
     def get(self, session: int, table: str, keys: Keys) -> SampleReply:
         """Items by their keys, without sampling them; those that are not there are left out."""
-        self._sessions.get(session)  # the reply has numbers that mean something within a session only
+        compression = self._sessions.get(session).compression
         found = self._table(table)
         with self._guard:
             state = found.state
@@ -348,7 +359,7 @@ class Service:
         groups = [self._data.fetch(group) for group in self._data.locate(picks.refs)]
         with self._guard:
             self._data.release(picks.refs)
-        return 0, pack_picks(picks), [_packed(group) for group in groups]
+        return 0, pack_picks(picks), [self._packed(group, compression) for group in groups]
 
     def checkpoint(self) -> str:
         """Write a checkpoint; its folder. Inserts and samples go on meanwhile.
@@ -389,6 +400,21 @@ class Service:
             raise TableNotFound(f"there is no table {name!r}; there are {', '.join(map(repr, self._tables))}")
         return table
 
+    def _packed(self, group: Group, compression: Compression | None) -> PackedGroup:
+        """A group as it travels."""
+        positions = None if group.positions is None else group.positions.astype(np.int64).tobytes()
+        if group.arrays is None:
+            return group.pattern, positions, group.blocks.tobytes(), group.offsets.tobytes(), None
+        arrays: list[Any] = group.arrays
+        if compression is not None:
+            pattern = self._data.patterns[group.pattern]
+            columns = self._data.stores[pattern.store].columns
+            arrays = [
+                pack(array, compression.codec_of(columns[leaf.column].path), None if leaf.squeeze else 1)
+                for leaf, array in zip(pattern.leaves, arrays, strict=True)
+            ]
+        return group.pattern, positions, b"", b"", arrays
+
     def _limit(
         self,
         answer: Completion[Any],
@@ -419,8 +445,8 @@ def _wanted() -> Callable[[], bool]:
     return lambda: not cancelled.is_set()
 
 
-def _packed(group: Group) -> PackedGroup:
-    positions = None if group.positions is None else group.positions.astype(np.int64).tobytes()
-    if group.arrays is not None:
-        return group.pattern, positions, b"", b"", group.arrays
-    return group.pattern, positions, group.blocks.tobytes(), group.offsets.tobytes(), None
+def _unpacked(rows: RowData) -> RowData:
+    """Rows as they came, without what they were made smaller by."""
+    if not any(isinstance(array, PackedArray) for _, array in rows.columns):
+        return rows
+    return dataclasses.replace(rows, columns=[(column, unpack(array)) for column, array in rows.columns])

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from kourou.courier import Cancellation
 from kourou.errors import WriterExpired
 from kourou.replay.arrays import Refs, np
+from kourou.replay.compression import Compression
 from kourou.replay.data import DataStore
 from kourou.replay.guard import Guard
 
@@ -30,6 +31,7 @@ class Session:
         name: what the client calls it; no session of another server has the same, be it one in this one's place.
         number: what its blocks and its keys are counted by; from 1.
         attendance: a call of the client's that lasts as long as the client; None until it comes.
+        compression: of what is sent to the client.
         pins: by ticket, what the client reads from shared memory.
     """
 
@@ -39,6 +41,7 @@ class Session:
         self.opened_at = time.monotonic()
         self.attendance: Future[None] | None = None
         self.cancelled: Cancellation | None = None
+        self.compression: Compression | None = None
         self.pins: dict[int, Refs] = {}
         self._next: dict[int, int] = {}
         self._early: dict[tuple[int, int], Callable[[], None]] = {}
