@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from kourou.experiments.managers.manager import ExperimentManager
     from kourou.experiments.managers.multiple import MultipleManagers
     from kourou.experiments.managers.stable_baselines import StableBaselinesAgent
+    from kourou.experiments.managers.tuning import optimize_hyperparams
     from kourou.experiments.managers.writer import Writer
     from kourou.experiments.managers.writer_data import read_writer_data
     from kourou.experiments.managers.writer_plots import plot_writer_data
@@ -92,6 +93,7 @@ _LATER = {
     "evaluate_agents": "managers.evaluation",
     "launch_experiment": "rlpyt_launching",
     "learning_curves": "plots",
+    "optimize_hyperparams": "managers.tuning",
     "plan_sweep": "dry_run",
     "plot": "plots",
     "plot_writer_data": "managers.writer_plots",
@@ -172,6 +174,7 @@ __all__ = [
     "make_affinity",
     "make_variants",
     "mean_band",
+    "optimize_hyperparams",
     "permutation_test",
     "plan_sweep",
     "plot",

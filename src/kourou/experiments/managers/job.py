@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cloudpickle
 
@@ -29,7 +29,23 @@ __all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "fo
 ERROR_FILE = "error.txt"
 """In a fit's folder: the traceback of what it raised."""
 
-_kept: dict[str, FitJob] = {}
+
+class Job(Protocol):
+    """What several processes do parts of."""
+
+    @property
+    def name(self) -> str:
+        """In messages."""
+
+    @property
+    def file(self) -> Path:
+        """Where it is written."""
+
+    def parts(self) -> dict[str, Any]:
+        """What came from the user, by the names of arguments."""
+
+
+_kept: dict[str, Any] = {}
 """Jobs of this process, by their file: threads and forks take them from here, so nothing need be picklable."""
 
 
@@ -83,7 +99,7 @@ def find_unpicklable(parts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def keep_job(job: FitJob, *, on_disk: bool) -> Path:
+def keep_job(job: Job, *, on_disk: bool) -> Path:
     """Make a job known under its file's name.
 
     Args:
@@ -115,19 +131,18 @@ def forget_job(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def read_job(path: str) -> FitJob:
+def read_job(path: str) -> Any:
     """The job of that file; modules of its maker are found here, too."""
     if path in _kept:
         return _kept[path]
     folders, content = pickle.loads(Path(path).read_bytes())
     sys.path += [folder for folder in folders if folder not in sys.path]
-    job: FitJob = cloudpickle.loads(content)
-    return job
+    return cloudpickle.loads(content)
 
 
 def do_fit(job: str, fit: int) -> None:
     """Train one agent and save it; nothing, if that was done already. What it raises is in its folder, too."""
-    made = read_job(job)
+    made: FitJob = read_job(job)
     folder = made.folder_of(fit)
     folder.mkdir(parents=True, exist_ok=True)
     if fitted(folder).calls > made.call:

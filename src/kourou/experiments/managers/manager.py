@@ -257,6 +257,12 @@ class ExperimentManager:
         seeder = seeder_for(self.seed, purpose="eval", fit=0, call=self._evaluations)
         return make_env(self._job.eval_env if self._job.eval_env is not None else self._job.train_env, seeder)
 
+    def optimize_hyperparams(self, n_trials: int = 256, timeout: float | None = None, **options: Any) -> dict[str, Any]:
+        """See :func:`kourou.experiments.optimize_hyperparams`, whose arguments these are."""
+        from kourou.experiments.managers.tuning import optimize_hyperparams  # noqa: PLC0415 - it imports this module
+
+        return optimize_hyperparams(self, n_trials, timeout, **options)
+
     # -- disk ---------------------------------------------------------------------------------------------------
 
     def save(self) -> Path:
