@@ -9,11 +9,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from experiments.sweeping import happened
 from kourou.experiments.journal import read_records
-from polling import marked, until
+from polling import alive, marked, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -80,6 +81,36 @@ def test_a_launcher_that_is_killed_a_few_times(tmp_path: Path, runs_dir: Path) -
     killed = kill_and_restart(tmp_path, runs=16, run_s=0.1, kills=5, latest_s=0.7)
     assert killed >= 1
     check(tmp_path, runs_dir, 16)
+
+
+ESCAPING = """
+import sys
+from pathlib import Path
+from experiments.sweeping import shell_run, sweep
+top = Path(sys.argv[1])
+script = f'''test -e {top}/begun && exit 0
+setsid sleep 61 & echo $! > {top}/pid; touch {top}/begun; wait'''
+sys.exit(sweep(top, [shell_run(top, "r", script)]).exit_code)
+"""
+
+
+def test_what_outlived_even_the_zygote_is_ended_before_its_run_is_run_again(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", ESCAPING, str(tmp_path)]
+    with subprocess.Popen(command, env=env, start_new_session=True) as process:
+        until((tmp_path / "begun").exists, 20, "the run to begin")
+        launcher = psutil.Process(process.pid)
+        zygote, *_ = launcher.children()
+        # given that neither the launcher nor its zygote can clean up
+        launcher.suspend()
+        zygote.kill()
+        launcher.kill()
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert alive(left)
+    assert subprocess.run(command, env=env, check=False, timeout=30).returncode == 0
+    assert not alive(left)
+    (record,) = read_records(tmp_path / "sweep").values()
+    assert (str(record.state), record.attempt) == ("SUCCEEDED", 2)
 
 
 @pytest.mark.soak
