@@ -1,4 +1,4 @@
-"""A tiny policy-gradient training on CartPole, for the sweep in sweep.yaml: REINFORCE with a linear policy, NumPy only."""
+"""A tiny training on CartPole, for the sweep in sweep.yaml: REINFORCE with a linear policy, in NumPy only."""
 
 from __future__ import annotations
 
