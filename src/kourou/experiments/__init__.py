@@ -57,6 +57,11 @@ if TYPE_CHECKING:
     from kourou.experiments.launching import SweepOutcome, run_sweep
     from kourou.experiments.managers.agent import Agent, AgentLike
     from kourou.experiments.managers.evaluation import agent_scores, compare_agents, evaluate_agents, summarize_agents
+    from kourou.experiments.managers.experiment_files import (
+        experiment_generator,
+        load_experiment_results,
+        managers_of_file,
+    )
     from kourou.experiments.managers.manager import ExperimentManager
     from kourou.experiments.managers.multiple import MultipleManagers
     from kourou.experiments.managers.stable_baselines import StableBaselinesAgent
@@ -91,8 +96,11 @@ _LATER = {
     "agent_scores": "managers.evaluation",
     "compare_agents": "managers.evaluation",
     "evaluate_agents": "managers.evaluation",
+    "experiment_generator": "managers.experiment_files",
     "launch_experiment": "rlpyt_launching",
     "learning_curves": "plots",
+    "load_experiment_results": "managers.experiment_files",
+    "managers_of_file": "managers.experiment_files",
     "optimize_hyperparams": "managers.tuning",
     "plan_sweep": "dry_run",
     "plot": "plots",
@@ -159,6 +167,7 @@ __all__ = [
     "decode_affinity",
     "encode_affinity",
     "evaluate_agents",
+    "experiment_generator",
     "find_runs",
     "fit_affinity",
     "get_n_run_slots",
@@ -166,6 +175,7 @@ __all__ = [
     "iqm",
     "launch_experiment",
     "learning_curves",
+    "load_experiment_results",
     "load_results",
     "load_sweep",
     "load_variant",
@@ -173,6 +183,7 @@ __all__ = [
     "log_to",
     "make_affinity",
     "make_variants",
+    "managers_of_file",
     "mean_band",
     "optimize_hyperparams",
     "permutation_test",

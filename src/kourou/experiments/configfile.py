@@ -18,10 +18,10 @@ __all__ = ["read_config"]
 _BASE = "base"
 
 
-def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_config(path: str | os.PathLike[str], *, base_key: str = _BASE) -> dict[str, Any]:
     """Read a file of settings.
 
-    A file whose ``base`` names another one, relative to itself, adds to that one's settings: sections are merged, all
+    A file whose ``base`` (or another ``base_key``) names another one, relative to itself, adds to that one's settings: sections are merged, all
     else is replaced. Bases may have bases.
 
     Raises:
@@ -29,10 +29,10 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         DescriptionError: it cannot be read, or is its own base.
         MissingExtra: a YAML file, and PyYAML is not installed; or a TOML file, Python 3.10, and no tomli.
     """
-    return _read(Path(path), ())
+    return _read(Path(path), base_key, ())
 
 
-def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, base_key: str, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         chain = " → ".join(file.name for file in (*above, path))
         raise DescriptionError(f"{path.name} is its own base: {chain}")
@@ -47,12 +47,12 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise DescriptionError(
             f"{path}: holds a {type(settings).__name__} where a file of settings has keys and values"
         )
-    base = settings.pop(_BASE, None)
+    base = settings.pop(base_key, None)
     if base is None:
         return settings
     if not isinstance(base, str):
-        raise DescriptionError(f"{path}: base: expected the name of another file, got {base!r}")
-    return _merged(_read(path.parent / base, (*above, path.resolve())), settings)
+        raise DescriptionError(f"{path}: {base_key}: expected the name of another file, got {base!r}")
+    return _merged(_read(path.parent / base, base_key, (*above, path.resolve())), settings)
 
 
 def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
