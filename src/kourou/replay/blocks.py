@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from kourou.replay.arrays import Array, Integers, np
 from kourou.replay.indexes.base import grown
@@ -29,9 +30,10 @@ class BlockStore:
         number: of the store, in its server.
         columns: what a row consists of.
         length: rows of a block.
+        folder: for their memory, on a disk; None for none.
     """
 
-    def __init__(self, number: int, columns: Sequence[ColumnSpec], length: int) -> None:
+    def __init__(self, number: int, columns: Sequence[ColumnSpec], length: int, folder: Path | None = None) -> None:
         if length < 1:
             raise ValueError(f"a block has at least one row, not {length}")
         if len({spec.path for spec in columns}) != len(columns) or not columns:
@@ -40,7 +42,7 @@ class BlockStore:
         self.columns = tuple(columns)
         self.length = length
         self.block_bytes = max(1, length * sum(spec.row_bytes for spec in columns))
-        self._rows = [Rows(spec) for spec in columns]
+        self._rows = [Rows(spec, folder) for spec in columns]
         self._capacity = 0  # blocks that the columns have room for
         self._top = 0  # blocks from here on were never leased
         self._free = np.empty(0, np.int32)  # a stack: the block that was freed last is warm in the caches

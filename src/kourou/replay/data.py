@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from kourou.replay.arrays import Array, Integers, Refs, np
 from kourou.replay.blocks import BlockStore
@@ -38,10 +39,12 @@ class DataStore:
 
     Args:
         guard: the server's lock.
+        folder: for their memory, on a disk; None for none.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, folder: Path | None = None) -> None:
         self._guard = guard
+        self._folder = folder
         self.stores: list[BlockStore] = []
         self.patterns: list[Pattern] = []
         self._store_numbers: dict[tuple[tuple[ColumnSpec, ...], int], int] = {}
@@ -54,7 +57,7 @@ class DataStore:
             key = tuple(columns), length
             number = self._store_numbers.get(key)
             if number is None:
-                store = BlockStore(len(self.stores), columns, length)
+                store = BlockStore(len(self.stores), columns, length, self._folder)
                 number = self._store_numbers[key] = store.number
                 self.stores.append(store)
             return self.stores[number]

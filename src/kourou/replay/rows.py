@@ -13,7 +13,9 @@ import errno
 import mmap
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from kourou.replay.arrays import Array, np
 from kourou.replay.layout import ColumnSpec
@@ -48,14 +50,19 @@ class Rows:
 
     Args:
         spec: what a row is.
+        folder: where a file without a name holds them, so that the system may write what is seldom used to disk and
+            take its memory for other things. None keeps them in memory.
     """
 
-    def __init__(self, spec: ColumnSpec) -> None:
+    def __init__(self, spec: ColumnSpec, folder: Path | None = None) -> None:
         self._spec = spec
         self._descriptor: int | None = None
         self.array: Array = _array(spec, bytearray(), 0)
         if sys.platform == "linux" and spec.row_bytes:
-            self._descriptor = os.memfd_create("kourou-replay", os.MFD_CLOEXEC)
+            if folder is None:
+                self._descriptor = os.memfd_create("kourou-replay", os.MFD_CLOEXEC)
+            else:
+                self._descriptor = _nameless_file(folder)
 
     def grow(self, rows: int) -> None:
         """Have room for ``rows``; what is there stays where it is, and arrays taken before stay valid."""
@@ -180,6 +187,13 @@ def _open(handle: RowsHandle) -> int:
     if os.fstat(descriptor).st_ino != handle.inode:
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "the column's memory is gone")
+    return descriptor
+
+
+def _nameless_file(folder: Path) -> int:
+    """A file that is gone as soon as nobody has it open, however that ends."""
+    descriptor, name = tempfile.mkstemp(prefix="kourou-replay-", dir=folder)
+    Path(name).unlink()
     return descriptor
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kourou import courier
@@ -52,6 +54,9 @@ class Server:
         token: the secret that clients have to show; by default the user's own.
         transport: a :class:`kourou.courier.Server` to answer on, started or not, instead of one of its own. It is
             stopped with this server.
+        spill_dir: a folder on a disk; made if it is not there. The tables' data lies in memory-mapped files there
+            (without names, so nothing is left whatever happens), and the system keeps in memory what is in use. By
+            default all of it stays in memory. Linux only; elsewhere it does nothing.
 
     Raises:
         ValueError: no tables, or two of one name.
@@ -67,6 +72,7 @@ class Server:
         host: str = "127.0.0.1",
         token: str | None = None,
         transport: courier.Server | None = None,
+        spill_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         names = [table.name for table in tables]
         if not names:
@@ -75,7 +81,10 @@ class Server:
             raise ValueError(f"two tables have the same name: {', '.join(sorted(names))}")
         self._tables = tuple(tables)
         guard = Guard()
-        self._data = DataStore(guard)
+        folder = None if spill_dir is None else Path(spill_dir)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._data = DataStore(guard, folder)
         loaded = None if checkpointer is None else checkpointer.load()
         sessions = Sessions(guard, self._data, 0 if loaded is None else loaded[0].last_session)
         self._service = Service(self._tables, guard, self._data, sessions, checkpointer)
