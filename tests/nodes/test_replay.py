@@ -251,7 +251,8 @@ def write_to_both(client: Any) -> None:
 
 def test_a_group_has_its_tables_on_several_servers(tmp_path: Path) -> None:
     program = lp.Program("replay")
-    group = lp.ReplayGroup(2, tables, checkpointer(tmp_path / "c"))
+    options: dict[str, Any] = {"compression": "zstd", "spill_dir": tmp_path / "spill"}
+    group = lp.ReplayGroup(2, tables, checkpointer(tmp_path / "c"), **options)
     handle = program.add_node(group, label="replay")
     program.add_node(lp.PyNode(write_to_both, handle), label="writer")
     with lp.launch(program, "local_mp") as run, handle.dereference() as client:

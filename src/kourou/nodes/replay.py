@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from kourou.runtime.serving import node_server
 from kourou.runtime.target import NodeTarget
 
 if TYPE_CHECKING:
-    from kourou.replay import Checkpointer, Client, GroupClient, Server, Table
+    from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table
 
 __all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode"]
 
@@ -35,9 +36,13 @@ CheckpointerFn = Callable[[], "Checkpointer"]
 class ReplayHandle(Handle["Client"]):
     """A promise of a :class:`kourou.replay.Client` of a ReplayNode."""
 
+    def __init__(self, node: Node, compression: Compression | str | None = None) -> None:
+        super().__init__(node)
+        self._compression = compression
+
     def make_client(self, target: NodeTarget) -> Client:
         """A client of the node's server; it finds the server again when the node was restarted."""
-        return _client(target)
+        return _client(target, self._compression)
 
 
 class ReplayNode(Node):
@@ -55,6 +60,8 @@ class ReplayNode(Node):
         tables_fn: makes the tables.
         checkpoint_ctor: makes a :class:`kourou.replay.Checkpointer`; None for a server without checkpoints.
         checkpoint_time_delta_minutes: between two checkpoints; None for none but at the end, and when a client asks.
+        compression: of what travels to and from clients on other hosts; see :class:`kourou.replay.Client`.
+        spill_dir: where data lies on a disk; see :class:`kourou.replay.Server`.
 
     Raises:
         TypeError: something to be called is no function.
@@ -66,10 +73,15 @@ class ReplayNode(Node):
         tables_fn: TablesFn,
         checkpoint_ctor: CheckpointerFn | None = None,
         checkpoint_time_delta_minutes: float | None = None,
+        *,
+        compression: Compression | str | None = None,
+        spill_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         _check(type(self).__name__, tables_fn, checkpoint_ctor, checkpoint_time_delta_minutes)
         self._tables_fn = tables_fn
         self._checkpoint_ctor = checkpoint_ctor
+        self._compression = compression
+        self._spill_dir = spill_dir
         self._period_s = None if checkpoint_time_delta_minutes is None else 60.0 * checkpoint_time_delta_minutes
 
     @property
@@ -87,7 +99,7 @@ class ReplayNode(Node):
 
     def create_handle(self) -> ReplayHandle:
         """A promise of a client of this node."""
-        return ReplayHandle(self)
+        return ReplayHandle(self, self._compression)
 
     def run(self, context: NodeContext) -> None:
         """Serve until nobody needs it any more."""
@@ -98,7 +110,7 @@ class ReplayNode(Node):
         tables = tables_fn()
         transport = node_server(context)
         with shielded():
-            server = Server(tables, checkpointer=checkpointer, transport=transport)
+            server = Server(tables, checkpointer=checkpointer, transport=transport, spill_dir=self._spill_dir)
         try:
             metering.tell(transport, lambda: [line for info in server.info().values() for line in info.lines()])
             context.publish(serves_only=True)
@@ -119,16 +131,17 @@ class ReplayNode(Node):
 class ReplayGroupHandle(Handle["GroupClient"]):
     """A promise of a :class:`kourou.replay.GroupClient` of the servers of a ReplayGroup."""
 
-    def __init__(self, node: ReplayGroup, size: int) -> None:
+    def __init__(self, node: ReplayGroup, size: int, compression: Compression | str | None) -> None:
         super().__init__(node)
         self._size = size
+        self._compression = compression
 
     def make_client(self, target: NodeTarget) -> GroupClient:
         """One client for all the servers."""
         from kourou.replay import GroupClient  # noqa: PLC0415 - needs NumPy
 
         names = [child_name(target.name, place) for place in range(self._size)]
-        return GroupClient([_client(dataclasses.replace(target, name=name)) for name in names])
+        return GroupClient([_client(dataclasses.replace(target, name=name), self._compression) for name in names])
 
 
 class ReplayGroup(MultiProcessingColocation):
@@ -143,6 +156,7 @@ class ReplayGroup(MultiProcessingColocation):
         checkpoint_ctor: as for ReplayNode; each server writes to a folder of its own below that one.
         checkpoint_time_delta_minutes: as for ReplayNode.
         num_retries_on_failure: how often each server is started again after a failure.
+        compression, spill_dir: as for ReplayNode.
 
     Raises:
         TypeError, GraphError: as for ReplayNode; there is not even one server.
@@ -156,6 +170,8 @@ class ReplayGroup(MultiProcessingColocation):
         checkpoint_time_delta_minutes: float | None = None,
         *,
         num_retries_on_failure: int = 0,
+        compression: Compression | str | None = None,
+        spill_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if n < 1:
             raise errors.GraphError(f"a ReplayGroup has at least one server, not {n!r}")
@@ -165,12 +181,14 @@ class ReplayGroup(MultiProcessingColocation):
                 _Share(tables_fn, place, n),
                 None if checkpoint_ctor is None else _Below(checkpoint_ctor, place),
                 checkpoint_time_delta_minutes,
+                spill_dir=spill_dir,
             )
             for place in range(n)
         ]
         super().__init__(servers, num_retries_on_failure)
         self._tables_fn = tables_fn
         self._size = n
+        self._compression = compression
 
     def describe(self) -> str:
         """``ReplayGroup(4 × make_tables)``."""
@@ -178,7 +196,7 @@ class ReplayGroup(MultiProcessingColocation):
 
     def create_handle(self) -> ReplayGroupHandle:
         """A promise of a client of all the servers."""
-        return ReplayGroupHandle(self, self._size)
+        return ReplayGroupHandle(self, self._size, self._compression)
 
 
 class _Share:
@@ -220,10 +238,10 @@ def _check(
         raise errors.GraphError(f"{kind}: checkpoint_time_delta_minutes needs a checkpoint_ctor")
 
 
-def _client(target: NodeTarget) -> Client:
+def _client(target: NodeTarget, compression: Compression | str | None) -> Client:
     from kourou.replay import Client  # noqa: PLC0415 - needs NumPy
 
-    client = Client(target)
+    client = Client(target, compression=compression)
     target.binding.clients.add(client.calls)
     return client
 
