@@ -1,4 +1,4 @@
-"""The thread that serves the local lane's sockets, and runs handlers itself until one of them blocks."""
+"""The threads that read connections, and run handlers themselves until one of them blocks."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class Chain:
         return "served"
 
 
+@pytest.mark.parametrize("lane", ["local", "grpc"])
 @pytest.mark.parametrize("attempt", range(5))
-def test_a_leader_that_was_deposed_does_not_hide_that_its_successor_is_stuck(attempt):
+def test_a_leader_that_was_deposed_does_not_hide_that_its_successor_is_stuck(lane, attempt):
     # Given a server whose leader blocks in a handler
     chain = Chain()
     with Server() as server:
         server.bind_object(chain)
-        client = Client(f"127.0.0.1:{server.port}", token=server.token, lane="local")
+        client = Client(f"127.0.0.1:{server.port}", token=server.token, lane=lane)
         first = client.futures.first()
         first.add_done_callback(lambda _: None)
         assert chain.entered_first.wait(5)

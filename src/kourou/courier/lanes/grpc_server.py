@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hmac
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kourou.courier.calls import Peer
 from kourou.courier.endpoint import Endpoint
-from kourou.courier.frames import Frame, FrameParser, pack
 from kourou.courier.lanes import grpc_process
 from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
-from kourou.courier.lanes.packets import Outbox, unpack_packet
+from kourou.courier.lanes.grpc_session import GrpcSession
 from kourou.courier.methods import MethodMetrics
-from kourou.courier.session import Dispatcher, Session
-from kourou.courier.wire import NotSentError
+from kourou.courier.patrol import ROUND_S, Patrol
+from kourou.courier.session import Dispatcher
 from kourou.courier.workers import ThreadPerTask
-from kourou.errors import LaunchError, ProtocolError
+from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
 
 __all__ = ["GrpcListener"]
@@ -60,8 +58,9 @@ class GrpcListener:
         self._dispatcher = dispatcher
         self._token = token.encode()
         self._describe = describe
-        self._streams: set[Outbox] = set()
+        self._sessions: set[GrpcSession] = set()
         self._lock = threading.Lock()
+        self._watchman = Patrol(self._watch, "kourou-grpc-watchman")
         self._health = health.HealthServicer(experimental_non_blocking=False)
         grpc_process.claim()
         self._server = grpc.server(ThreadPerTask(), options=_SERVER_OPTIONS)  # type: ignore[arg-type]
@@ -82,9 +81,10 @@ class GrpcListener:
         """Send what is queued, then close all connections."""
         self._health.enter_graceful_shutdown()
         with self._lock:
-            streams = list(self._streams)
-        for outbox in streams:
-            outbox.close()
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.close()
+        self._watchman.stop()
         self._server.stop(_FLUSH_S).wait(2 * _FLUSH_S)
         del self._server  # gRPC frees its own poller with the last of its objects, not when they stop
 
@@ -97,10 +97,12 @@ class GrpcListener:
             raise LaunchError(f"cannot listen on {address}: {error}") from error
 
     def _handlers(self) -> grpc.GenericRpcHandler:
+        connect: Any = functools.partial(self._connect)
+        connect.experimental_non_blocking = True  # it is given a function to send with, and may come back early
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Connect": grpc.stream_stream_rpc_method_handler(self._connect),
+                "Connect": grpc.stream_stream_rpc_method_handler(connect),
                 "Describe": grpc.unary_unary_rpc_method_handler(
                     self._answer_describe, response_serializer=courier_pb2.Description.SerializeToString
                 ),
@@ -116,42 +118,23 @@ class GrpcListener:
         if not hmac.compare_digest(given, self._token):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "missing or wrong token")
 
-    def _connect(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _connect(self, requests: Iterator[bytes], context: grpc.ServicerContext, send: Callable[[Any], Any]) -> None:
         self._authenticate(context)
-        outbox = Outbox()
+        session = GrpcSession(self._dispatcher, requests, context, send, self._watchman.call)
         with self._lock:
-            self._streams.add(outbox)
-        session = Session(
-            self._dispatcher, Peer(lane="grpc", address=context.peer()), lambda frame: _post(outbox, frame)
-        )
-        context.add_callback(outbox.close)
-        threading.Thread(
-            target=self._read, args=(requests, session, outbox, context), name="kourou-grpc-read", daemon=True
-        ).start()
-        try:
-            yield b""  # tells the client that it was accepted
-            yield from outbox.packets()
-        finally:
-            outbox.close()
-            session.closed()
-            with self._lock:
-                self._streams.discard(outbox)
+            self._sessions.add(session)
+        session.serve(lambda: self._forget(session))
 
-    def _read(self, requests: Iterable[bytes], session: Session, outbox: Outbox, context: grpc.ServicerContext) -> None:
-        """The reader thread of one stream."""
-        parser = FrameParser()
-        try:
-            for message in requests:
-                for frame in parser.feed(unpack_packet(message)):
-                    session.handle(frame)
-        except ProtocolError as error:
-            context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
-            context.set_details(str(error))
-        except Exception:  # noqa: BLE001, S110 - grpcio raises a bare Exception when the client goes away
-            pass
-        finally:
-            outbox.close()
-            session.closed()
+    def _forget(self, session: GrpcSession) -> None:
+        with self._lock:
+            self._sessions.discard(session)
+
+    def _watch(self) -> float | None:
+        """Look at all leaders that run handlers."""
+        with self._lock:
+            sessions = list(self._sessions)
+        busy = [session.watch() for session in sessions]
+        return ROUND_S if any(busy) else None
 
     def _answer_describe(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.Description:
         self._authenticate(context)
@@ -164,11 +147,6 @@ class GrpcListener:
         self._authenticate(context)
         methods = [_metrics(name, metrics) for name, metrics in self._dispatcher.metrics().items()]
         return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.pool.queued)
-
-
-def _post(outbox: Outbox, frame: Frame) -> None:
-    with contextlib.suppress(NotSentError):  # the client is gone and misses nothing
-        outbox.put(pack(frame))
 
 
 def _metrics(name: str, metrics: MethodMetrics) -> courier_pb2.MethodMetrics:

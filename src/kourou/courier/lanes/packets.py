@@ -144,15 +144,19 @@ class Outbox:
         self._room = threading.Condition(self._lock)
         self._bulk = threading.Lock()  # keeps the pieces of one large frame together
 
-    def put(self, frame: Sequence[Buffer]) -> None:
+    def put(self, frame: Sequence[Buffer], *, quietly: bool = False) -> None:
         """Queue a frame, given in pieces; waits while the peer is too slow for more. The pieces are copied.
+
+        Args:
+            frame: what to send.
+            quietly: the caller will ``take`` it again, so nobody has to be woken; unless it is large.
 
         Raises:
             NotSentError: the stream is closed.
         """
         with self._bulk:
             if len(frame) == 1 and len(frame[0]) < _LARGE_BYTES:
-                self._append(frame[0] if isinstance(frame[0], bytes) else bytes(frame[0]))
+                self._append(frame[0] if isinstance(frame[0], bytes) else bytes(frame[0]), quietly=quietly)
                 return
             pieces = _cut(frame)
             self._append(next(pieces))
@@ -162,34 +166,52 @@ class Outbox:
             except NotSentError as error:
                 raise ConnectionResetError(*error.args) from error
 
-    def _append(self, piece: bytes) -> None:
+    def _append(self, piece: bytes, *, quietly: bool = False) -> None:
         with self._lock:
             while self._bytes >= _MAX_QUEUED_BYTES and not self._closed:
+                self._news.notify()
                 self._room.wait()
             if self._closed:
                 raise NotSentError("the connection is closed")
             self._queue.append(piece)
             self._bytes += len(piece)
-            self._news.notify()
+            if not quietly:
+                self._news.notify()
 
     def packets(self) -> Iterator[bytes]:
         """Everything that is put, as packets, until the outbox is closed and empty."""
-        while True:
-            with self._lock:
-                while not self._queue and not self._closed:
-                    self._news.wait()
-                if not self._queue:
-                    return
-                contents = [self._queue.popleft()]
-                size = len(contents[0])
-                packed = size >= _LARGE_BYTES
-                while not packed and self._queue and len(self._queue[0]) < _LARGE_BYTES and size < PACKET_BYTES:
-                    contents.append(self._queue.popleft())
-                    size += len(contents[-1])
-                self._bytes -= size
-                self._room.notify_all()
-            yield contents[0] if packed else _packet(contents, size)
-            del contents  # or a large one would live until the next one comes
+        while self.wait():
+            packet = self.take()
+            if packet is not None:
+                yield packet
+                del packet  # or a large one would live until the next one comes
+
+    def wait(self) -> bool:
+        """Wait until there is something to ``take``. False when there never will be."""
+        with self._lock:
+            while not self._queue and not self._closed:
+                self._news.wait()
+            return bool(self._queue)
+
+    def wake(self) -> None:
+        """There is something that was put quietly."""
+        with self._lock:
+            self._news.notify()
+
+    def take(self) -> bytes | None:
+        """What comes next, as a packet; None when there is nothing."""
+        with self._lock:
+            if not self._queue:
+                return None
+            contents = [self._queue.popleft()]
+            size = len(contents[0])
+            packed = size >= _LARGE_BYTES
+            while not packed and self._queue and len(self._queue[0]) < _LARGE_BYTES and size < PACKET_BYTES:
+                contents.append(self._queue.popleft())
+                size += len(contents[-1])
+            self._bytes -= size
+            self._room.notify_all()
+        return contents[0] if packed else _packet(contents, size)
 
     def close(self) -> None:
         """Take no more; what is queued is still sent."""
