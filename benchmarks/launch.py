@@ -71,7 +71,9 @@ def compare(nodes: int, rounds: int, scripts: Path, environments: Path) -> None:
     own: list[str | Path] = [sys.executable, __file__, "--nodes", str(nodes)]
 
     def measured(command: list[str | Path]) -> dict[str, float]:
-        return run(command, timeout_s=RUN_TIMEOUT_S, env={"N": str(nodes)}, dropped=["T0"])  # T0 moves the peer's start
+        # T0 would move the peer's start.
+        metrics: dict[str, float] = run(command, timeout_s=RUN_TIMEOUT_S, env={"N": str(nodes)}, dropped=["T0"])
+        return metrics
 
     in_turn("launchpad", lambda: measured(peer), lambda: measured(own), rounds)
 

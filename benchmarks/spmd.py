@@ -56,7 +56,9 @@ def compare(rounds: int, scripts: Path, environments: Path) -> None:
     python, script = environments / "torchrunx" / "bin" / "python", scripts / "spmd_torchrunx.py"
 
     def measured(*command: str | Path) -> dict[str, float]:
-        return run(command, timeout_s=RUN_TIMEOUT_S, env={"TORCHRUNX_LOG_DIR": "", "KOUROU_LOG_DIR": ""})
+        quiet = {"TORCHRUNX_LOG_DIR": "", "KOUROU_LOG_DIR": ""}
+        metrics: dict[str, float] = run(command, timeout_s=RUN_TIMEOUT_S, env=quiet)
+        return metrics
 
     def theirs() -> dict[str, float]:
         return {**measured(python, script), **measured(python, "-c", PEERS_FIRST_RUN, script)}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from kourou import experiments
+
+Array = np.ndarray[Any, Any]
 
 
 def main() -> None:
@@ -36,7 +39,9 @@ def train(options: argparse.Namespace) -> None:
     env.close()
 
 
-def play(env, weights, rng, seed=None):
+def play(
+    env: Any, weights: Array, rng: np.random.Generator, seed: int | None = None
+) -> tuple[Array, Array, list[float]]:
     states, actions, rewards = [], [], []
     state, _ = env.reset(seed=seed)
     done = False
@@ -50,24 +55,27 @@ def play(env, weights, rng, seed=None):
     return np.array(states), np.array(actions), rewards
 
 
-def probabilities(scores):
+def probabilities(scores: Array) -> Array:
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    shares: Array = e / e.sum(axis=-1, keepdims=True)
+    return shares
 
 
-def discounted(rewards, gamma):
+def discounted(rewards: list[float], gamma: float) -> Array:
     total, reversed_totals = 0.0, []
     for reward in reversed(rewards):
         total = reward + gamma * total
         reversed_totals.append(total)
     totals = np.array(reversed_totals[::-1])
-    return (totals - totals.mean()) / (totals.std() + 1e-8)
+    normal: Array = (totals - totals.mean()) / (totals.std() + 1e-8)
+    return normal
 
 
-def gradient(weights, states, actions, advantages):
+def gradient(weights: Array, states: Array, actions: Array, advantages: Array) -> Array:
     """Of the mean of log-probability times advantage."""
     taken = np.eye(2)[actions] - probabilities(states @ weights)
-    return states.T @ (taken * advantages[:, None]) / len(states)
+    uphill: Array = states.T @ (taken * advantages[:, None]) / len(states)
+    return uphill
 
 
 if __name__ == "__main__":
