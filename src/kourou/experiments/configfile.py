@@ -21,8 +21,8 @@ _BASE = "base"
 def read_config(path: str | os.PathLike[str], *, base_key: str = _BASE) -> dict[str, Any]:
     """Read a file of settings.
 
-    A file whose ``base`` (or another ``base_key``) names another one, relative to itself, adds to that one's settings: sections are merged, all
-    else is replaced. Bases may have bases.
+    A file whose ``base`` names another one, relative to itself, adds to that one's settings: sections are merged, all
+    else is replaced. Bases may have bases. ``base_key`` says how ``base`` is called.
 
     Raises:
         FileNotFoundError: there is no such file.

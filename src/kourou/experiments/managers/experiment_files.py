@@ -83,7 +83,9 @@ def managers_of_file(
         if name in names:
             raise DescriptionError(f"{file}: two agents are called {name!r}: give one an agent_name")
         names.add(name)
-        parts: dict[str, Any] = {p: {**experiment.get(f"global_{p}", {}), **agent.get(p, {})} for p in _PARTS}
+        parts: dict[str, Any] = {}
+        for part in _PARTS:
+            parts[part] = {**experiment.get(f"global_{part}", {}), **agent.get(part, {})}
         for env in ("train_env", "eval_env"):
             where, source = (place, agent[env]) if env in agent else (file, experiment.get(env))
             parts[env] = _environment(where, source)

@@ -83,7 +83,7 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
     axes.set(title=title if title is not None else tag, xlabel=xtag or "step", ylabel=tag)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.8, edgecolor="none")
     if savefig_fname is not None:
         axes.figure.savefig(savefig_fname, dpi=130)
     if show:
