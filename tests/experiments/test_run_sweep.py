@@ -258,9 +258,10 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 from experiments.sweeping import shell_run, sweep
+from kourou.experiments import EngineOptions
 top = Path(sys.argv[1])
 runs = [shell_run(top, f"r{i}", sys.argv[2], params={"i": i}) for i in range(4)]
-outcome = sweep(top, runs)
+outcome = sweep(top, runs, engine=EngineOptions(interrupt_s=3600))  # only a second Ctrl-C ends what ignores the first
 print(outcome.exit_code, flush=True)
 sys.exit(outcome.exit_code)
 """
@@ -272,7 +273,7 @@ def launcher(top: Path, script: str) -> subprocess.Popen[bytes]:
 
 
 def begun(top: Path, count: int) -> None:
-    until(lambda: len(list(top.rglob("begun"))) == count, 20, f"{count} runs to begin")
+    until(lambda: len(list(top.rglob("begun"))) == count, 30, f"{count} runs to begin")
 
 
 def test_ctrl_c_lets_runs_save_and_the_next_launch_goes_on(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ trap 'touch $KOUROU_RUN_DIR/saved; exit 5' INT; touch $KOUROU_RUN_DIR/begun; whi
     with launcher(tmp_path, script) as process:
         begun(tmp_path, 2)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(30) == 130
     assert len(list(tmp_path.rglob("saved"))) == 2
     runs = [shell_run(tmp_path, f"r{i}", script, params={"i": i}) for i in range(4)]
     (tmp_path / "runs" / "r2").mkdir(exist_ok=True)
@@ -299,6 +300,6 @@ def test_a_second_ctrl_c_ends_runs_at_once(tmp_path: Path) -> None:
     with launcher(tmp_path, script) as process:
         begun(tmp_path, 2)
         process.send_signal(signal.SIGINT)
-        until(lambda: len(list(tmp_path.rglob("asked"))) == 2, 10, "both runs to be asked")
+        until(lambda: len(list(tmp_path.rglob("asked"))) == 2, 30, "both runs to be asked")
         process.send_signal(signal.SIGINT)
-        assert process.wait(4) == 130
+        assert process.wait(30) == 130
