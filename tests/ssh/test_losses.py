@@ -174,10 +174,13 @@ def test_nothing_is_left_on_any_host_when_the_launcher_is_killed(machines: Machi
     command = [sys.executable, str(script), str(machines.ssh_config)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
-        assert launcher.stdout.readline() == "ready\n"
-        processes = everything_on_hosts()
-        assert len(processes) >= 3 * 4  # agent, zygote, node, grandchild
-        # When
-        launcher.send_signal(signal.SIGKILL)
+        try:
+            assert launcher.stdout.readline() == "ready\n"
+            # An agent, a zygote, a node and a grandchild on each host.
+            until(lambda: len(everything_on_hosts()) >= 3 * 4, WITHIN_S)
+            processes = everything_on_hosts()
+        finally:
+            # When
+            launcher.send_signal(signal.SIGKILL)
     # Then
     all_gone(processes, 5)
