@@ -98,7 +98,7 @@ def test_what_outlived_even_the_zygote_is_ended_before_its_run_is_run_again(tmp_
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", ESCAPING, str(tmp_path)]
     with subprocess.Popen(command, env=env, start_new_session=True) as process:
-        until((tmp_path / "begun").exists, 20, "the run to begin")
+        until((tmp_path / "begun").exists, 40, "the run to begin")
         launcher = psutil.Process(process.pid)
         zygote, *_ = launcher.children()
         # given that neither the launcher nor its zygote can clean up

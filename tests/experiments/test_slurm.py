@@ -22,7 +22,8 @@ from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm_watch import refresh
 from polling import until
 
-pytestmark = pytest.mark.usefixtures("cluster", "no_leaks")
+# Each job starts a Python of its own; on a busy machine that takes its time.
+pytestmark = [pytest.mark.usefixtures("cluster", "no_leaks"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_a_run_near_its_time_limit_saves_its_work_and_goes_on_under_the_same_id(
     run = shell_run(tmp_path, "long", SAVING)
     jobs = []
     with Follower(tmp_path, [run], slurm()) as follow:
-        until((Path(run.folder) / "begun").exists, 20, "the run to begin")
+        until((Path(run.folder) / "begun").exists, 40, "the run to begin")
         (record,) = read_records(tmp_path / "sweep").values()
         jobs.append(record.job)
         near_its_limit(record, Path(run.folder))
@@ -130,7 +131,7 @@ def test_a_run_near_its_time_limit_saves_its_work_and_goes_on_under_the_same_id(
 def test_requeues_are_bounded(tmp_path: Path) -> None:
     run = shell_run(tmp_path, "long", SAVING)
     with Follower(tmp_path, [run], slurm(requeues=0)) as follow:
-        until((Path(run.folder) / "begun").exists, 20, "the run to begin")
+        until((Path(run.folder) / "begun").exists, 40, "the run to begin")
         (record,) = read_records(tmp_path / "sweep").values()
         near_its_limit(record, Path(run.folder))
         outcome = follow()
@@ -149,7 +150,7 @@ class Follower:
         self._future = self._pool.submit(sweep, top, runs, slurm=options, options=engine)
 
     def __enter__(self):
-        return lambda: self._future.result(40)
+        return lambda: self._future.result(120)
 
     def __exit__(self, *exc_info):
         self._pool.shutdown()
@@ -197,7 +198,7 @@ def test_sample_factorys_flags_and_a_template_submit_and_another_shell_sees_the_
         refresh(folder)
         return all(record.state.ended for record in read_records(folder).values())
 
-    until(ended, 30, "the end of both jobs")
+    until(ended, 90, "the end of both jobs")
     records = list(read_records(folder).values())
     assert [str(record.state) for record in records] == ["SUCCEEDED"] * 2
     line = (Path(records[1].folder) / "stdout.log").read_text().strip()
@@ -240,7 +241,7 @@ def test_a_run_whose_node_fails_is_run_again(tmp_path: Path, extra: tuple[str, .
     run = shell_run(tmp_path, "r", script)
     engine = EngineOptions(retry=Retry(times={"node": 1}))
     with Follower(tmp_path, [run], slurm(extra=extra), engine) as follow:
-        until((Path(run.folder) / "begun").exists, 20, "the run to begin")
+        until((Path(run.folder) / "begun").exists, 40, "the run to begin")
         nodes = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%N"], check=True, capture_output=True, text=True)
         node = nodes.stdout.strip()
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
@@ -265,7 +266,7 @@ def test_cancel_from_another_shell_and_re_attaching(tmp_path: Path) -> None:
     outcome = sweep(tmp_path, runs)
     assert states(outcome) == {"long": "CANCELLED", "short": "SUCCEEDED"}
     assert [record.attempt for record in outcome.records] == [1, 1]
-    until(lambda: not subprocess.run(["squeue", "-h"], check=True, capture_output=True).stdout, 15, "an empty queue")
+    until(lambda: not subprocess.run(["squeue", "-h"], check=True, capture_output=True).stdout, 60, "an empty queue")
 
 
 def test_a_function_runs_in_a_job(tmp_path: Path) -> None:
