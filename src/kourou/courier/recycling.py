@@ -32,8 +32,8 @@ def own_memory(size: int) -> memoryview:
 
 def fill(target: memoryview, source: Any) -> None:
     """Copy bytes into memory of their size; large pieces without the interpreter's lock, if NumPy is loaded."""
-    numpy = sys.modules.get("numpy") if len(target) >= _LARGE else None
-    if numpy is None:  # then nothing large is likely to come
+    numpy: Any = sys.modules.get("numpy") if len(target) >= _LARGE else None
+    if not hasattr(numpy, "copyto"):  # it is not loaded, so little that is large will come; or just being loaded
         target[:] = source
     else:
         numpy.copyto(numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8))
