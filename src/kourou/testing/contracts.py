@@ -339,9 +339,10 @@ def check_what_cannot_be_pickled(lane: str) -> None:
 def check_deadlines(lane: str) -> None:
     """A call ends at its deadline and its handler is told; time-outs may differ from call to call."""
     with connected(lane) as (_, target, client):
-        start = time.monotonic()
-        _raised(DeadlineExceeded, client.with_options(timeout_s=0.1).block)
-        assert time.monotonic() - start < 5
+        for timeout_s in (0.1, 1.0, 10.0):
+            _raised(DeadlineExceeded, client.with_options(timeout_s=timeout_s).block)
+            if target.entered.acquire(blocking=False):
+                break  # on a busy machine the time may be over before the handler is reached, which then never runs
         assert target.cancelled.wait(_PATIENCE_S)
         future = client.with_options(timeout_s=0.1).futures.block()
         seen: list[BaseException | None] = []
