@@ -11,29 +11,20 @@ from typing import Any
 
 from kourou.courier import current_call
 from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcError, TableNotFound
-from kourou.replay.arrays import Floats, Keys, np
+from kourou.replay.arrays import Floats, Keys
+from kourou.replay.checking import checked
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.completion import Completion, all_of, now_or_later
-from kourou.replay.compression import Compression, PackedArray, pack, unpack
-from kourou.replay.data import DataStore, Group
+from kourou.replay.compression import Compression
+from kourou.replay.data import DataStore
 from kourou.replay.deadlines import Janitor
 from kourou.replay.guard import Guard
 from kourou.replay.layout import ColumnSpec, Pattern
-from kourou.replay.messages import (
-    PROBE,
-    InsertBatch,
-    PackedGroup,
-    RowData,
-    SampleReply,
-    SessionInfo,
-    StoreInfo,
-    TableFacts,
-    TableItems,
-    pack_picks,
-)
+from kourou.replay.messages import PROBE, InsertBatch, SampleReply, SessionInfo, StoreInfo, TableFacts, pack_picks
+from kourou.replay.packing import look_up, pack_group, unpack_rows
 from kourou.replay.provisioner import Provisioner
 from kourou.replay.rate_limiters import RateLimiter
-from kourou.replay.records import Items, Picks
+from kourou.replay.records import Picks
 from kourou.replay.rows import Rows
 from kourou.replay.sessions import KEYS_PER_SESSION, Session, Sessions
 from kourou.replay.snapshot import release, take
@@ -86,9 +77,9 @@ class Service:
         Raises:
             MissingExtra: the codec is not installed here.
         """
-        checked = None if compression is None else dataclasses.replace(compression)
+        known = None if compression is None else dataclasses.replace(compression)
         session = self._sessions.open()
-        session.compression = checked
+        session.compression = known
         facts = {
             name: TableFacts(signature=table.signature, takes_negative=table.takes_negative)
             for name, table in self._tables.items()
@@ -175,7 +166,7 @@ class Service:
         wanted: Callable[[], bool],
         answer: Completion[list[Any]],
     ) -> None:
-        data = [_unpacked(rows) for rows in batch.data]
+        data = [unpack_rows(rows) for rows in batch.data]
         for rows in data:
             self._data.check_rows(rows, session.number)
         for rows in data:  # not under the guard: nobody else touches these rows
@@ -184,7 +175,11 @@ class Service:
             # Links come first, since items are checked along them. They concern nobody else's blocks.
             for store, blocks, successors in batch.links:
                 self._data.link(store, blocks, successors, session.number)
-            work = [self._checked(session, items) for items in batch.items]
+            tables = [self._table(items.table) for items in batch.items]
+            work = [
+                (table, checked(items, table, self._data, session.number))
+                for table, items in zip(tables, batch.items, strict=True)
+            ]
             for store, blocks in batch.sealed:
                 self._data.check_blocks(store, blocks, session.number)
             leased: list[Any] = []
@@ -213,22 +208,6 @@ class Service:
             why = "; ".join(f"{table.name}: {table.state.limiter.describe()}" for table, _ in requests)
             error = self._too_late(f"{done} of {total} items were inserted in time ({why})")
             self._guard.later(functools.partial(answer.set_exception, error))
-
-    def _checked(self, session: Session, items: TableItems) -> tuple[Table, Items]:
-        table = self._table(items.table)
-        self._data.check(items.refs, session.number)
-        keys = np.asarray(items.keys, np.uint64)
-        priorities = np.asarray(items.priorities, np.float64)
-        if keys.shape != (len(items.refs),) or priorities.shape != keys.shape:
-            raise ValueError("keys, priorities and references of different lengths")
-        checked = Items(keys=keys, priorities=priorities, refs=items.refs, sizes=self._data.sizes(items.refs))
-        table.state.check(checked)
-        if table.signature is not None:
-            for pattern in np.unique(items.refs[:, 0]).tolist():
-                found = self._data.patterns[pattern]
-                columns = self._data.stores[found.store].columns
-                table.signature.check(found.structure, found.kinds(columns), f"table {table.name}")
-        return table, checked
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
@@ -309,7 +288,7 @@ class Service:
             groups = [self._data.fetch(group) for group in groups]
             with self._guard:
                 self._data.release(picks.refs)
-        packed = [self._packed(group, session.compression) for group in groups]
+        packed = [pack_group(self._data, group, session.compression) for group in groups]
         answer.set_result((ticket, pack_picks(picks), packed))
 
     # -- everything else ------------------------------------------------------------------------------------------
@@ -343,23 +322,12 @@ class Service:
         compression = self._sessions.get(session).compression
         found = self._table(table)
         with self._guard:
-            state = found.state
-            slots = found.find(keys)
-            items = state.items
-            picks = Picks(
-                keys=items.keys[slots],
-                probabilities=np.full(len(slots), np.nan),
-                table_sizes=np.full(len(slots), len(state)),
-                priorities=items.priorities[slots],
-                times_sampled=items.times_sampled[slots].astype(np.int64),
-                inserted_ns=items.inserted_ns[slots],
-                refs=items.refs[slots],
-            )
+            picks = look_up(found, keys)
             self._data.acquire(picks.refs)
         groups = [self._data.fetch(group) for group in self._data.locate(picks.refs)]
         with self._guard:
             self._data.release(picks.refs)
-        return 0, pack_picks(picks), [self._packed(group, compression) for group in groups]
+        return 0, pack_picks(picks), [pack_group(self._data, group, compression) for group in groups]
 
     def checkpoint(self) -> str:
         """Write a checkpoint; its folder. Inserts and samples go on meanwhile.
@@ -400,21 +368,6 @@ class Service:
             raise TableNotFound(f"there is no table {name!r}; there are {', '.join(map(repr, self._tables))}")
         return table
 
-    def _packed(self, group: Group, compression: Compression | None) -> PackedGroup:
-        """A group as it travels."""
-        positions = None if group.positions is None else group.positions.astype(np.int64).tobytes()
-        if group.arrays is None:
-            return group.pattern, positions, group.blocks.tobytes(), group.offsets.tobytes(), None
-        arrays: list[Any] = group.arrays
-        if compression is not None:
-            pattern = self._data.patterns[group.pattern]
-            columns = self._data.stores[pattern.store].columns
-            arrays = [
-                pack(array, compression.codec_of(columns[leaf.column].path), None if leaf.squeeze else 1)
-                for leaf, array in zip(pattern.leaves, arrays, strict=True)
-            ]
-        return group.pattern, positions, b"", b"", arrays
-
     def _limit(
         self,
         answer: Completion[Any],
@@ -443,10 +396,3 @@ class Service:
 def _wanted() -> Callable[[], bool]:
     cancelled = current_call().cancelled
     return lambda: not cancelled.is_set()
-
-
-def _unpacked(rows: RowData) -> RowData:
-    """Rows as they came, without what they were made smaller by."""
-    if not any(isinstance(array, PackedArray) for _, array in rows.columns):
-        return rows
-    return dataclasses.replace(rows, columns=[(column, unpack(array)) for column, array in rows.columns])

@@ -1,0 +1,39 @@
+"""Items that a client wants to insert, looked at before anything is done."""
+
+from __future__ import annotations
+
+from kourou.replay.arrays import np
+from kourou.replay.data import DataStore
+from kourou.replay.messages import TableItems
+from kourou.replay.records import Items
+from kourou.replay.table import Table
+
+__all__ = ["checked"]
+
+
+def checked(items: TableItems, table: Table, data: DataStore, owner: int) -> Items:
+    """The items, as the table takes them. The caller holds the guard.
+
+    Args:
+        items: as they came.
+        table: theirs.
+        data: where their steps are.
+        owner: number of the session that they come from.
+
+    Raises:
+        ValueError: references to what is not the session's, or priorities that the table does not take.
+        SignatureError: they do not look as the table's signature says.
+    """
+    data.check(items.refs, owner)
+    keys = np.asarray(items.keys, np.uint64)
+    priorities = np.asarray(items.priorities, np.float64)
+    if keys.shape != (len(items.refs),) or priorities.shape != keys.shape:
+        raise ValueError("keys, priorities and references of different lengths")
+    found = Items(keys=keys, priorities=priorities, refs=items.refs, sizes=data.sizes(items.refs))
+    table.state.check(found)
+    if table.signature is not None:
+        for number in np.unique(items.refs[:, 0]).tolist():
+            pattern = data.patterns[number]
+            columns = data.stores[pattern.store].columns
+            table.signature.check(pattern.structure, pattern.kinds(columns), f"table {table.name}")
+    return found
