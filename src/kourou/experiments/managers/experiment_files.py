@@ -85,7 +85,9 @@ def managers_of_file(
         names.add(name)
         parts: dict[str, Any] = {}
         for part in _PARTS:
-            parts[part] = {**experiment.get(f"global_{part}", {}), **agent.get(part, {})}
+            for_all: dict[str, Any] = experiment.get(f"global_{part}") or {}
+            own: dict[str, Any] = agent.get(part) or {}
+            parts[part] = {**for_all, **own}
         for env in ("train_env", "eval_env"):
             where, source = (place, agent[env]) if env in agent else (file, experiment.get(env))
             parts[env] = _environment(where, source)
