@@ -73,7 +73,7 @@ def managers_of_file(
     file = Path(path)
     experiment = _read(file)
     _check(file, experiment, _OF_EXPERIMENT, ("agents",))
-    common = {name: experiment[name] for name in ("seed", "n_fit") if name in experiment}
+    common: dict[str, Any] = {name: experiment[name] for name in ("seed", "n_fit") if name in experiment}
     names: set[str] = set()
     made = []
     for number, given in enumerate(experiment["agents"]):
@@ -91,7 +91,7 @@ def managers_of_file(
         for env in ("train_env", "eval_env"):
             where, source = (place, agent[env]) if env in agent else (file, experiment.get(env))
             parts[env] = _environment(where, source)
-        arguments = {"fit_budget": agent.get("fit_budget"), **common, **parts, **options}
+        arguments: dict[str, Any] = {"fit_budget": agent.get("fit_budget"), **common, **parts, **options}
         folder = Path(output_dir) / file.stem
         made.append(
             ExperimentManager(_imported(place, agent["agent_class"]), agent_name=name, output_dir=folder, **arguments)
