@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
+ONE_BY_ONE: dict[str, Any] = {"optuna_parallelization": "thread", "n_optuna_workers": 1}
 
 
 class Hill(Agent):
@@ -56,18 +57,22 @@ def trials(made: ExperimentManager) -> list[Any]:
     return optuna.load_study(study_name="hill", storage=optuna.storages.JournalStorage(backend)).trials
 
 
-@pytest.mark.parametrize(("how", "mode"), [("thread", "thread"), ("process", "fork"), ("process", "forkserver")])
-def test_there_are_exactly_so_many_trials_whatever_the_workers(tmp_path: Path, how: str, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "workers"), [("thread", 1), ("fork", 3), ("forkserver", 2)])
+def test_there_are_exactly_so_many_trials_whatever_the_workers(tmp_path: Path, mode: str, workers: int) -> None:
     made = hill(tmp_path, mode=mode)
     best = made.optimize_hyperparams(
-        7, n_fit=1, n_optuna_workers=3, optuna_parallelization=how, sampler_method="random"
+        7,
+        n_fit=1,
+        n_optuna_workers=workers,
+        optuna_parallelization="thread" if mode == "thread" else "process",
+        sampler_method="random",
     )
     found = trials(made)
     assert [trial.state.name for trial in found] == ["COMPLETE"] * 7
     # the same are tried whoever tries them
     halves = sorted(trial.params["half"] for trial in found)
     alone = hill(tmp_path)
-    alone.optimize_hyperparams(7, n_fit=1, n_optuna_workers=1, optuna_parallelization="thread", sampler_method="random")
+    alone.optimize_hyperparams(7, n_fit=1, **ONE_BY_ONE, sampler_method="random")
     assert halves == sorted(trial.params["half"] for trial in trials(alone))
     # and the best is where it is used and where it is kept
     top = max(found, key=lambda trial: trial.value)
@@ -91,18 +96,18 @@ def test_trials_that_fail_are_all_named_and_the_best_of_the_others_is_kept(
 
 def test_a_search_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     made = hill(tmp_path)
-    made.optimize_hyperparams(3, n_fit=1, optuna_parallelization="thread")
+    made.optimize_hyperparams(3, n_fit=1, **ONE_BY_ONE)
     # given one more trial that began and was killed with its launcher
     backend = optuna.storages.journal.JournalFileBackend(str(made.output_dir / "optuna" / "journal.log"))
     study = optuna.load_study(study_name="hill", storage=optuna.storages.JournalStorage(backend))
     study.ask().set_user_attr("kourou_run", 3)
     # when
     again = ExperimentManager.load(made.output_dir)
-    again.optimize_hyperparams(6, n_fit=1, optuna_parallelization="thread", continue_previous=True)
+    again.optimize_hyperparams(6, n_fit=1, **ONE_BY_ONE, continue_previous=True)
     # then
     assert [trial.state.name for trial in trials(made)] == ["COMPLETE"] * 3 + ["FAIL"] + ["COMPLETE"] * 2
     assert [trial.user_attrs["kourou_run"] for trial in trials(made)] == [0, 1, 2, 3, 4, 5]
-    again.optimize_hyperparams(2, n_fit=1, optuna_parallelization="thread")
+    again.optimize_hyperparams(2, n_fit=1, **ONE_BY_ONE)
     assert len(trials(made)) == 2
 
 
@@ -117,9 +122,7 @@ def test_a_grid_is_searched_point_by_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"fit_fraction": 0.25}, {"pruned_metric": "score"}])
 def test_hopeless_trials_are_pruned(tmp_path: Path, options: dict) -> None:
     made = hill(tmp_path, fit_budget=16)
-    made.optimize_hyperparams(
-        12, n_fit=1, optuna_parallelization="thread", n_optuna_workers=1, sampler_method="random", **options
-    )
+    made.optimize_hyperparams(12, n_fit=1, **ONE_BY_ONE, sampler_method="random", **options)
     found = trials(made)
     pruned = [trial for trial in found if trial.state.name == "PRUNED"]
     assert pruned
@@ -129,7 +132,7 @@ def test_hopeless_trials_are_pruned(tmp_path: Path, options: dict) -> None:
 
 def test_no_trial_begins_after_the_time_out(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no trial of hill was completed"):
-        hill(tmp_path).optimize_hyperparams(3, -1, optuna_parallelization="thread")
+        hill(tmp_path).optimize_hyperparams(3, -1, **ONE_BY_ONE)
 
 
 def test_mistakes_are_told_before_anything_runs(tmp_path: Path) -> None:
@@ -138,4 +141,4 @@ def test_mistakes_are_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(errors.KourouError, match="search_space"):
         hill(tmp_path).optimize_hyperparams(1, sampler_method="grid")
     with pytest.raises(FitsFailed, match="has no sample_parameters"):
-        manager(tmp_path, Walk).optimize_hyperparams(1, optuna_parallelization="thread")
+        manager(tmp_path, Walk).optimize_hyperparams(1, **ONE_BY_ONE)
