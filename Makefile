@@ -36,8 +36,9 @@ venv: $(DEV_STAMP) ## Make .venv with everything that tests and checks need
 demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evaluator and a replay buffer
 	$(BIN)/python $(DEMO) $(ARGS)
 
+# Four at a time on any machine: most tests wait for processes, hosts or queues, and two cores serve four of them well.
 test: $(DEV_STAMP) ## Run the tests, ARGS="-k name" for some of them
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
 soak: $(DEV_STAMP) ## Run the tests that take minutes
 	$(BIN)/pytest -m soak $(ARGS)

@@ -57,7 +57,9 @@ def trials(made: ExperimentManager) -> list[Any]:
     return optuna.load_study(study_name="hill", storage=optuna.storages.JournalStorage(backend)).trials
 
 
-@pytest.mark.parametrize(("mode", "workers"), [("thread", 1), ("fork", 3), ("forkserver", 2)])
+@pytest.mark.parametrize(
+    ("mode", "workers"), [("thread", 1), pytest.param("fork", 3, marks=pytest.mark.alone), ("forkserver", 2)]
+)
 def test_there_are_exactly_so_many_trials_whatever_the_workers(tmp_path: Path, mode: str, workers: int) -> None:
     made = hill(tmp_path, mode=mode)
     best = made.optimize_hyperparams(
@@ -85,7 +87,7 @@ def test_there_are_exactly_so_many_trials_whatever_the_workers(tmp_path: Path, m
 def test_trials_that_fail_are_all_named_and_the_best_of_the_others_is_kept(
     tmp_path: Path, bad: str, cause: str
 ) -> None:
-    made = hill(tmp_path, mode="fork", init_kwargs={"bad": bad})
+    made = hill(tmp_path, mode="forkserver", init_kwargs={"bad": bad})
     with pytest.raises(FitsFailed, match=cause) as failed:
         made.optimize_hyperparams(8, n_fit=1, sampler_method="random")
     states = [trial.state.name for trial in trials(made)]
@@ -112,7 +114,7 @@ def test_a_search_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_grid_is_searched_point_by_point(tmp_path: Path) -> None:
-    made = hill(tmp_path, mode="fork")
+    made = hill(tmp_path, mode="forkserver")
     space = {"half": [0.5, 1.0, 1.5, 2.0]}
     best = made.optimize_hyperparams(4, n_fit=1, sampler_method="grid", sampler_kwargs={"search_space": space})
     assert sorted(trial.params["half"] for trial in trials(made)) == space["half"]

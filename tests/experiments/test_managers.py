@@ -16,6 +16,7 @@ from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, 
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
+FORK = pytest.param("fork", marks=pytest.mark.alone)  # refused where other tests have used gRPC before
 MODES = ["thread", "spawn", "forkserver", "fork"]
 
 PAGE = """
@@ -84,6 +85,7 @@ def test_a_fit_leaves_the_generators_of_this_process_alone(tmp_path: Path) -> No
     assert torch.get_num_threads() == before[1]
 
 
+@pytest.mark.alone
 def test_a_fork_with_torchs_threads_is_refused_before_anything_starts(tmp_path: Path) -> None:
     import torch  # noqa: F401 - as above
 
@@ -122,7 +124,7 @@ def test_what_cannot_be_pickled_is_named_before_anything_starts(tmp_path: Path, 
     assert not made.output_dir.exists()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["thread", "spawn", "forkserver", FORK])
 def test_one_fit_that_raises_does_not_lose_the_others(tmp_path: Path, mode: str) -> None:
     # given a fit that fails as long as a file is there
     fault = tmp_path / "fault"
@@ -155,7 +157,7 @@ def scores_of(made: ExperimentManager, *fits: int) -> list[float]:
     return [agents[fit].eval() for fit in fits]
 
 
-@pytest.mark.parametrize("mode", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("mode", ["spawn", "forkserver", FORK])
 def test_a_killed_worker_begins_anew_once(tmp_path: Path, mode: str) -> None:
     fault = tmp_path / "fault"
     fault.write_text("killed once")
@@ -174,7 +176,7 @@ def test_a_worker_that_is_always_killed_is_reported(tmp_path: Path) -> None:
     made = manager(
         tmp_path,
         Faulty,
-        mode="fork",
+        mode="forkserver",
         init_kwargs_per_instance=[{"fault": str(fault)}, {}],
         retry=Retry(times={"signal": 1}, backoff_s=0.01),
     )
@@ -272,7 +274,7 @@ def test_on_a_full_disk_what_was_saved_before_stays(tmp_path: Path) -> None:
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        made = manager(disk, Greedy, mode="fork", n_fit=3, max_workers=1)
+        made = manager(disk, Greedy, mode="forkserver", n_fit=3, max_workers=1)
         with pytest.raises(FitsFailed) as failed:
             made.fit()
         assert [one.name for one in failed.value.failures] == ["greedy, fit 1"]

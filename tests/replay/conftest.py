@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from grpc_poller import _grpc_is_up
 from kourou.replay import Client, Server, Table
+
+__all__ = ["LANES", "Connect", "Serve", "_grpc_is_up", "connect", "serve"]
 
 LANES = ["inproc", "local", "grpc"]
 

@@ -57,6 +57,7 @@ class Connection:
         self._ending = threading.Lock()
         self._attendant = Attendant(self._attend, wire.idle_s)
         self._reads = self._reads_seen = 0
+        self._flushing = 0  # the thread that holds the reading lock, while it writes
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
 
@@ -168,7 +169,9 @@ class Connection:
 
     def glance(self) -> None:
         """Take in the answers that are here already, without waiting."""
-        if self.wire.pulls and self._reading.acquire(blocking=False):
+        if self._flushing == threading.get_ident():  # the reading lock is this thread's; it finds no room to write
+            self._take_in(time.monotonic())
+        elif self.wire.pulls and self._reading.acquire(blocking=False):
             try:
                 self._receive(time.monotonic())
             finally:
@@ -191,11 +194,23 @@ class Connection:
         self._attendant.call(urgent=True)
 
     def _receive(self, until: float | None) -> None:
-        """With the reading lock held: take in what comes next."""
+        """With the reading lock held: write what was put off, then take in what comes next."""
+        reads = self._reads
+        self._flushing = threading.get_ident()
+        try:
+            self.wire.flush()
+        except OSError as error:
+            self.end(error)
+        finally:
+            self._flushing = 0
+        if self.alive and self._reads == reads:  # else something came while there was no room to write: look at that first
+            self._take_in(until)
+
+    def _take_in(self, until: float | None) -> None:
+        """With the reading lock held: wait until ``until`` at most for frames, and deliver them."""
         wire = self.wire
         whole = True
         try:
-            wire.flush()
             if not wire.poll(None if until is None else max(0.0, until - time.monotonic())):
                 return
             whole = False

@@ -147,6 +147,8 @@ class Link:
         if connection is not None:
             return connection
         while True:
+            if self._closed:
+                raise CallCancelled(f"{what}: the client of {self.target.name} was closed")
             try:
                 return self._open(self._endpoint(patience), patience.left_s())
             except ServerUnavailable as error:

@@ -50,6 +50,7 @@ class LocalWire:
         self._readable = select.poll()
         self._readable.register(main, select.POLLIN)
         self._receiver: Receiver | None = None
+        self._waits = 0  # the thread that writes, while it waits for room
         self._closed = False
 
     def start(self, receiver: Receiver) -> None:
@@ -114,8 +115,11 @@ class LocalWire:
         self._closed = True
         with contextlib.suppress(OSError):
             self._main.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
-        with self._writing:
+        if self._waits == threading.get_ident():  # then the lock is this thread's, and what it writes will fail
             self._memory.close()
+        else:
+            with self._writing:
+                self._memory.close()
         self._main.close()
 
     # -- writing ----------------------------------------------------------------------------------------------
@@ -166,8 +170,14 @@ class LocalWire:
         events = poller.poll(_POLL_MS)
         if self._closed:
             raise ConnectionResetError("the connection was closed")
-        if events and events[0][1] & select.POLLIN and self._receiver is not None:
-            self._receiver.glance()
+        if events and events[0][1] & ~select.POLLOUT and self._receiver is not None:
+            self._waits = threading.get_ident()
+            try:
+                self._receiver.glance()
+            finally:
+                self._waits = 0
+            if self._closed:
+                raise ConnectionResetError("the connection broke")
 
     def _returned(self) -> None:
         """There are blocks to return: with the next frame, or else by the background thread."""
