@@ -203,7 +203,7 @@ class Connection:
             self.end(error)
         finally:
             self._flushing = 0
-        if self.alive and self._reads == reads:  # else something came while there was no room to write: look at that first
+        if self.alive and self._reads == reads:  # else look first at what came while there was no room
             self._take_in(until)
 
     def _take_in(self, until: float | None) -> None:
