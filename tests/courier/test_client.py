@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kourou.courier import AddressTarget, Client, Endpoint, Server, link, list_methods, new_token, token
+from kourou.courier.reply import Reply
 from kourou.errors import (
     ConnectionLost,
     DeadlineExceeded,
@@ -372,3 +373,19 @@ def test_endpoints_as_json(server):
     for text in ("", "[]", "{}", '{"server_id": 1, "pid": "x", "host_id": "", "grpc": ""}'):
         with pytest.raises(ProtocolError):
             Endpoint.from_json(text)
+
+
+def test_a_stream_that_opens_while_its_call_is_still_being_sent_is_not_taken_for_given_up(server, monkeypatch):
+    # Given a stream whose call's sender runs on just before the call is marked as answered
+    complete = Reply.complete
+
+    def late(self, *args):
+        time.sleep(0.1)
+        return complete(self, *args)
+
+    monkeypatch.setattr(Reply, "complete", late)
+    server.bind("numbers", lambda: (number for number in range(5)))
+    client = Client(server.address, token="t", lane="inproc")
+    # When, then
+    assert list(client.futures.numbers().result()) == list(range(5))
+    client.close()

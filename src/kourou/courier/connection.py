@@ -99,7 +99,8 @@ class Connection:
         except BaseException:
             self.forget(reply)
             raise
-        if reply.given_up or (reply.waits and call_id not in self._pending):  # the call may have gone out after CANCEL
+        lost = reply.waits and call_id not in self._pending and call_id not in self._streams
+        if reply.given_up or lost:  # the call may have gone out after CANCEL
             self._pending.pop(call_id, None)
             self.send_quietly(Frame(Kind.CANCEL, call_id))
         if not caller_waits:
@@ -252,10 +253,11 @@ class Connection:
                 self._stream_frame(frame)
 
     def _open_stream(self, frame: Frame) -> None:
+        inflow = self._streams[frame.call_id] = Inflow()  # first, since ``submit`` takes a call in neither for given up
         reply = self._pending.pop(frame.call_id, None)
         if reply is None:
+            self._streams.pop(frame.call_id, None)
             return
-        inflow = self._streams[frame.call_id] = Inflow()
         reply.complete(RemoteIterator(inflow, self, frame.call_id, reply.method, reply.timeout_s))
         self._attendant.call(urgent=True)
         if reply.watched:
