@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from kourou.errors import StopRequested
+from kourou.runtime import life
 from kourou.runtime.life import interrupt_thread, shielded
 
 
@@ -71,7 +72,8 @@ def test_an_error_of_the_body_comes_before_the_interrupt():
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_shield_that_nobody_hit_raises_nothing(times):
+def test_a_shield_that_nobody_hit_raises_nothing_and_leaves_nothing(times):
     for _ in range(times):
         with shielded():
-            pass
+            assert threading.get_ident() in life._shields
+    assert threading.get_ident() not in life._shields
