@@ -1,7 +1,8 @@
-"""Statistics against SciPy's and statsmodels' results, which are in tests/data/golden with how they were made."""
+"""Statistics against SciPy's, statsmodels' and rliable's results, in tests/data/golden with how they were made."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from kourou import errors
 from kourou.experiments.comparisons import compare_scores, permutation_test, tukey_hsd
+from kourou.experiments.curves import mean_band, smoothed
 from kourou.experiments.statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -25,8 +27,16 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden" / "statistics
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12)
 
 
-def near(value: float) -> Any:
+def near(value: Any) -> Any:
     return pytest.approx(value, rel=1e-6, abs=1e-6)
+
+
+def settings_of(case: Any) -> Any:
+    return {name: case[name] for name in ("confidence", "resamples", "seed")}
+
+
+def expected(case: Any) -> Any:
+    return near({name: case[name] for name in ("estimate", "low", "high", "confidence")})
 
 
 def cases(name: str) -> Any:
@@ -44,11 +54,30 @@ class TestReferences:
 
     @cases("bootstrap")
     def test_stratified_bootstrap(self, case: Any) -> None:
-        interval = bootstrap_interval(
-            case["scores"], confidence=case["confidence"], resamples=case["resamples"], seed=case["seed"]
-        )
+        interval = bootstrap_interval(case["scores"], **settings_of(case))
         assert (interval.low, interval.high) == (near(case["low"]), near(case["high"]))
         assert interval.estimate == iqm(case["scores"])
+
+    @cases("rliable_iqm")
+    def test_interquartile_means_and_their_intervals_are_rliables(self, case: Any) -> None:
+        assert dataclasses.asdict(bootstrap_interval(case["scores"], **settings_of(case))) == expected(case)
+
+    @cases("rliable_improvement")
+    def test_probabilities_of_improvement_and_their_intervals_are_rliables(self, case: Any) -> None:
+        assert dataclasses.asdict(improvement_interval(case["x"], case["y"], **settings_of(case))) == expected(case)
+
+    @cases("bands")
+    @pytest.mark.parametrize("kind", ["ci", "pi", "cb"])
+    def test_bands_of_curves(self, case: Any, kind: Any) -> None:
+        given = {name: case[name] for name in ("level", "resamples", "seed")}
+        band = mean_band(case["steps"], case["values"], kind, **given)
+        assert band.mean == near(case["mean"])
+        assert (band.low, band.high) == (near(case[kind][0]), near(case[kind][1]))
+
+    @cases("smoothing")
+    def test_smoothing(self, case: Any) -> None:
+        got = smoothed(case["steps"], case["values"], bandwidth=case["bandwidth"], at=case["at"])
+        assert got == near(case["smooth"])
 
     @cases("tukey")
     def test_tukey(self, case: Any) -> None:
