@@ -18,6 +18,7 @@ from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame, FrameParser, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.memory import Memory
+from kourou.courier.lanes.spinning import Spinner
 from kourou.courier.wire import NotSentError, Receiver
 from kourou.errors import ServerUnavailable
 
@@ -49,6 +50,7 @@ class LocalWire:
         self._parser = FrameParser(self._memory.resolve, control=self._memory.control)
         self._readable = select.poll()
         self._readable.register(main, select.POLLIN)
+        self._spinner = Spinner(self._readable.poll)
         self._receiver: Receiver | None = None
         self._waits = 0  # the thread that writes, while it waits for room
         self._closed = False
@@ -91,6 +93,8 @@ class LocalWire:
 
     def poll(self, timeout_s: float | None) -> bool:
         """See ``Wire``."""
+        if timeout_s != 0 and self._spinner.spin():
+            return True
         if timeout_s is None and threading.get_ident() != _main_thread:
             return True  # nothing can interrupt this thread, so it may block in ``read``
         return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
@@ -107,6 +111,9 @@ class LocalWire:
             if count:
                 return parser.filled(count)
         raise ConnectionResetError("the server closed the connection")
+
+    def check(self) -> None:
+        """It is this host."""
 
     def close(self) -> None:
         """See ``Wire``."""

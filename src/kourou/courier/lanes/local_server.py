@@ -17,6 +17,7 @@ from collections import deque
 
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.local_session import LocalConnection
+from kourou.courier.lanes.spinning import Spinner
 from kourou.courier.patrol import ROUND_S, Patrol
 from kourou.courier.session import Dispatcher
 from kourou.errors import ProtocolError, Unauthenticated
@@ -44,6 +45,7 @@ class LocalListener:
         self._connections: dict[int, LocalConnection] = {}
         self._unserved: deque[LocalConnection] = deque()  # have frames that were read but not acted on
         self._epoll = select.epoll()
+        self._spinner = Spinner(self._epoll.poll)
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._guard = threading.Lock()
         self._term = 0  # counts the leaders
@@ -96,7 +98,7 @@ class LocalListener:
                     return
             if self._term != term:
                 return
-            events = self._epoll.poll(_HOUSEKEEPING_S if self._connections else -1)
+            events = self._spinner.spin() or self._epoll.poll(_HOUSEKEEPING_S if self._connections else -1)
             self._housekeeping_is_due |= not events
             if self._term != term:
                 return

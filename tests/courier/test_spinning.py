@@ -1,0 +1,59 @@
+"""Spinning before a wait: it sees what comes soon, and is given up where nothing does."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from kourou.courier.lanes.spinning import Spinner
+
+
+class Source:
+    """What a spinner looks at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.news_after: int | None = None  # so many looks
+
+    def look(self, timeout: int) -> list[Any]:
+        assert timeout == 0, "a spinner that waits"
+        self.looks += 1
+        return ["news"] if self.news_after is not None and self.looks > self.news_after else []
+
+    def spun(self, spinner: Spinner) -> bool:
+        """Whether the next wait begins with looking."""
+        before = self.looks
+        spinner.spin()
+        return self.looks > before
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+def test_news_that_come_at_once_are_seen(source: Source) -> None:
+    source.news_after = 0
+    assert Spinner(source.look).spin() == ["news"]
+    assert source.looks == 1
+
+
+def test_each_vain_attempt_is_followed_by_more_waits_without_one(source: Source) -> None:
+    spinner = Spinner(source.look)
+    attempts = [number for number in range(1, 600) if source.spun(spinner)]
+    gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(attempts)]
+    assert gaps == [1, 3, 7, 15, 31, 63, 127, 255], "no news at all"
+
+
+def test_news_bring_spinning_back(source: Source) -> None:
+    spinner = Spinner(source.look)
+    for _ in range(600):
+        spinner.spin()
+    source.news_after = 0
+    attempts = [source.spun(spinner) for _ in range(600)]
+    assert all(attempts[-300:]), "it pays again"
+    source.news_after = None
+    assert source.spun(spinner)
+    assert not source.spun(spinner), "the first vain attempt after many good ones"
