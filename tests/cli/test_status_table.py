@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kourou.cli.formats import duration, parse_duration, percent, rate, size
+from kourou.cli.formats import duration, parse_duration, parse_size, percent, rate, size
 from kourou.cli.status_table import status_table
 from kourou.errors import PlanError
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
@@ -128,3 +128,16 @@ def test_durations_that_are_typed(text, seconds):
 def test_what_is_no_duration_is_said_to_be_none():
     with pytest.raises(PlanError, match="such as 7d"):
         parse_duration("-1d")
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"), [("512M", 512 << 20), ("1.5g", 3 << 29), (" 16GiB ", 16 << 30), ("2TB", 2 << 40)]
+)
+def test_sizes_that_are_typed(text: str, size_bytes: int) -> None:
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["16", "0G", "-1G", "1G2", "much"])
+def test_what_is_no_size_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(PlanError, match="such as 16G"):
+        parse_size(text)

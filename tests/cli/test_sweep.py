@@ -114,6 +114,9 @@ def test_a_dry_run_prints_what_a_launch_starts_and_leaves_nothing(here: Path) ->
         (["run", "sweep.yaml", "--backend", "magic"], "--backend is one of processes, slurm, template"),
         (["run", "sweep.yaml", "--retries", "often"], "--retries is a number"),
         (["run", "sweep.yaml", "--gpus-per-run", "900"], "900 GPUs are asked for"),
+        (["run", "sweep.yaml", "--memory", "900T"], "of memory each need 921600.0 GiB, but there are"),
+        (["run", "sweep.yaml", "--memory", "lots"], "'lots' is no size: write a number and one of K, M, G, T"),
+        (["run", "sweep.yaml", "--gpu-memory", "1G"], "give runs_per_gpu or gpus_per_run"),
         (["status", "."], "there is no sweep in"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates in a few characters; and durations as people type them."""
+"""Durations, sizes and rates in a few characters; and durations and sizes as people type them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 
 from kourou import errors
 
-__all__ = ["NOTHING", "duration", "parse_duration", "percent", "rate", "size"]
+__all__ = ["NOTHING", "duration", "parse_duration", "parse_size", "percent", "rate", "size"]
 
 NOTHING = "–"
 """Stands for a figure that is not known."""
 
+_UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -65,3 +66,15 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise errors.PlanError(f"{text!r} is no duration: write a number and one of s, m, h, d, w, such as 7d")
     return float(match[1]) * _UNIT_S[match[2] or "s"]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``512M``, ``1.5G`` or ``16GiB``: units are powers of 1024.
+
+    Raises:
+        PlanError: it is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?\s*", text, re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise errors.PlanError(f"{text!r} is no size: write a number and one of K, M, G, T, such as 16G")
+    return int(float(match[1]) * _UNIT_BYTES[match[2].upper()])

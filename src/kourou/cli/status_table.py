@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kourou.cli.formats import duration, percent, rate, size
+from kourou.cli.rows import clean, most_urgent, plain_table
 from kourou.runtime.records import NodeRecord, NodeState
 from kourou.runtime.sampling import RunSample
 from kourou.runtime.status import RunState
 
-__all__ = ["NODE_MARKS", "RUN_STYLES", "clean", "status_table"]
+__all__ = ["NODE_MARKS", "RUN_STYLES", "status_table"]
 
 RUN_STYLES = {
     RunState.RUNNING: "bold green",
@@ -50,7 +49,6 @@ _URGENCY = (
 _ROOM = {True: 90, False: 70}  # columns that all figures of a live run need, and of one that has ended
 _FIGURES = 47  # columns of everything but the names, where it is narrow
 _OTHER_LINES = 7  # around the nodes: heading, reason of a stop, header, rule, what is hidden, launcher, cursor
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def status_table(sample: RunSample, *, width: int, height: int | None = None, fill: bool = True) -> RenderableType:
@@ -64,7 +62,8 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
     """
     failures = _failures(sample)
     details = _details(sample)
-    nodes = _most_urgent(sample, None if height is None else height - _OTHER_LINES - len(failures) - len(details))
+    room = None if height is None else height - _OTHER_LINES - len(failures) - len(details)
+    nodes = most_urgent(sample.status.nodes, room, lambda node: _URGENCY.index(node.state))
     parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
     if hidden := len(sample.status.nodes) - len(nodes):
         parts.append(Text(f"  … and {hidden} more nodes: {_census(sample, nodes)}", style="bright_black"))
@@ -103,9 +102,7 @@ def _heading(sample: RunSample, width: int) -> Text:
 
 def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, fill: bool) -> Table:
     wide = width >= _ROOM[sample.status.state.live]
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), expand=fill, header_style="bold"
-    )
+    table = plain_table(fill=fill)
     table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _FIGURES))
     table.add_column("state", no_wrap=True, min_width=10)
     spread = sample.status.launch_type == "ssh"
@@ -179,19 +176,6 @@ def _details(sample: RunSample) -> list[RenderableType]:
     return lines
 
 
-def _most_urgent(sample: RunSample, room: int | None) -> list[NodeRecord]:
-    nodes = list(sample.status.nodes)
-    if room is None or room >= len(nodes):
-        return nodes
-    urgent = sorted(nodes, key=lambda node: _URGENCY.index(node.state))[: max(1, room)]
-    return [node for node in nodes if node in urgent]
-
-
 def _census(sample: RunSample, shown: list[NodeRecord]) -> str:
     hidden = [str(node.state).lower() for node in sample.status.nodes if node not in shown]
     return ", ".join(f"{hidden.count(state)} {state}" for state in dict.fromkeys(hidden))
-
-
-def clean(text: str) -> str:
-    """One line without what would move the cursor or colour the table."""
-    return _ESCAPES.sub("", text.replace("\t", " ").partition("\n")[0])

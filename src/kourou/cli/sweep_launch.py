@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import typer
 from rich.live import Live
 
 from kourou import errors
+from kourou.cli.formats import parse_duration, parse_size
 from kourou.cli.output import console, print_json, print_text, tell
+from kourou.cli.sweep_options import LaunchOptions
 from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.dry_run import plan_sweep, remembered
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.failures import DescriptionError
-from kourou.experiments.launching import Rerun, SweepOutcome, run_sweep
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, run_sweep
 from kourou.experiments.reporting import (
     LineReporter,
     planned_as_json,
     planned_as_text,
+    submissions_as_json,
     submissions_as_text,
     summary,
 )
@@ -34,207 +35,150 @@ from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.templates import plan_template_sweep, run_template_sweep
 
-__all__ = ["SweepWish", "launch_sweep"]
+__all__ = ["launch_sweep"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepWish:
-    """What the command line says; see the options of ``kourou sweep run``."""
-
-    target: str
-    train_dir: str | None
-    repeats: int | None
-    seed: int | None
-    rerun: str
-    retries: str
-    backoff_s: float
-    time_limit_s: float | None
-    fail_fast: bool
-    backend: str
-    parallel: int | None
-    gpus: int | None
-    runs_per_gpu: int | None
-    gpus_per_run: int | None
-    cpus_per_run: int | None
-    template: Path | None
-    partition: str | None
-    time: str | None
-    mem: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    sbatch_args: tuple[str, ...]
-    lines: tuple[str, ...]
-    array: bool
-    requeues: int
-    detach: bool
-
-    @property
-    def changes(self) -> Changes:
-        """What is said in place of the sweep's own settings."""
-        return Changes(train_dir=self.train_dir, repeats=self.repeats, root_seed=self.seed)
-
-    @property
-    def share(self) -> Share:
-        """How this host is shared."""
-        return Share(
-            parallel=self.parallel,
-            gpus=self.gpus,
-            runs_per_gpu=self.runs_per_gpu,
-            gpus_per_run=self.gpus_per_run,
-            cpus_per_run=self.cpus_per_run,
-        )
-
-    @property
-    def slurm(self) -> SlurmOptions:
-        """What jobs ask for."""
-        return SlurmOptions(
-            partition=self.partition,
-            time=self.time,
-            mem=self.mem,
-            account=self.account,
-            qos=self.qos,
-            constraint=self.constraint,
-            cpus=self.cpus_per_run,
-            gpus=self.gpus_per_run or 0,
-            extra=self.sbatch_args,
-            lines=self.lines,
-            at_once=self.parallel,
-            array=self.array,
-            template=self.template,
-            requeues=self.requeues,
-        )
-
-    @property
-    def command_template(self) -> str:
-        """The command line that hands a run over.
-
-        Raises:
-            PlanError: there is none.
-        """
-        if self.template is None or not self.template.is_file():
-            raise errors.PlanError(f"--backend template needs --template FILE, got {self.template}")
-        return self.template.read_text(encoding="utf-8")
-
-    @property
-    def options(self) -> EngineOptions:
-        """How runs are treated."""
-        return EngineOptions(
-            retry=Retry(times=_retries(self.retries), backoff_s=self.backoff_s),
-            time_limit_s=self.time_limit_s,
-            fail_fast=self.fail_fast,
-        )
-
-
-def launch_sweep(wish: SweepWish, *, dry_run: bool, as_json: bool) -> None:
+def launch_sweep(options: LaunchOptions) -> None:
     """Run a sweep, or say what would be run."""
+    backend = _BACKENDS.get(options.backend)
+    if backend is None:
+        raise errors.PlanError(f"--backend is one of {', '.join(_BACKENDS)}, got {options.backend!r}")
+    changes = Changes(train_dir=options.train_dir, repeats=options.repeats, root_seed=options.seed)
     try:
-        loaded = load_source(wish.target, wish.changes)
+        loaded = load_source(options.target, changes)
     except (FileNotFoundError, DescriptionError) as error:
         raise errors.PlanError(str(error)) from None
-    rerun: Rerun = wish.rerun  # type: ignore[assignment] # checked where it is used
-    if wish.backend not in _BACKENDS:
-        raise errors.PlanError(f"--backend is one of {', '.join(_BACKENDS)}, got {wish.backend!r}")
-    if dry_run:
-        planned, text = _planned(wish, loaded, rerun)
-        if as_json:
+    if options.dry_run:
+        planned, text = backend.plan(options, loaded)
+        if options.json:
             print_json(planned)
         else:
             print_text(text)
         return
-    with _shown(loaded, rerun, live=console().is_terminal and not as_json, parallel=wish.parallel) as on_change:
-        outcome = _BACKENDS[wish.backend](wish, loaded, rerun, on_change)
-    finish(outcome, as_json=as_json)
-
-
-def _planned(wish: SweepWish, loaded: LoadedSweep, rerun: Rerun) -> tuple[Any, str]:
-    """What would be done, as JSON holds it and for people."""
-    if wish.backend == "slurm":
-        handed = plan_slurm_sweep(loaded.runs, loaded.folder, slurm=wish.slurm, rerun=rerun)
-        as_json = [
-            {"script": str(s.script), "text": s.text, "sbatch": s.arguments, "runs": [r.name for r in s.runs]}
-            for s in handed
-        ]
-        return as_json, submissions_as_text(handed)
-    if wish.backend == "template":
-        calls = plan_template_sweep(loaded.runs, loaded.folder, wish.command_template, rerun=rerun)
-        as_json = [{"name": run.name, "argv": words} for run, words in calls]
-        return as_json, "\n".join(shlex.join(words) for _, words in calls)
-    planned = plan_sweep(loaded.runs, loaded.folder, share=wish.share, rerun=rerun)
-    return planned_as_json(planned), planned_as_text(planned)
-
-
-def _here(wish: SweepWish, loaded: LoadedSweep, rerun: Rerun, on_change: Callable[[RunRecord], None]) -> SweepOutcome:
-    return run_sweep(
-        loaded.runs,
-        loaded.folder,
-        share=wish.share,
-        options=wish.options,
-        rerun=rerun,
-        on_change=on_change,
-        source=loaded.source,
-    )
-
-
-def _on_slurm(
-    wish: SweepWish, loaded: LoadedSweep, rerun: Rerun, on_change: Callable[[RunRecord], None]
-) -> SweepOutcome:
-    return run_slurm_sweep(
-        loaded.runs,
-        loaded.folder,
-        slurm=wish.slurm,
-        options=wish.options,
-        rerun=rerun,
-        wait=not wish.detach,
-        on_change=on_change,
-        source=loaded.source,
-    )
-
-
-def _by_template(
-    wish: SweepWish, loaded: LoadedSweep, rerun: Rerun, on_change: Callable[[RunRecord], None]
-) -> SweepOutcome:
-    return run_template_sweep(
-        loaded.runs, loaded.folder, wish.command_template, rerun=rerun, on_change=on_change, source=loaded.source
-    )
-
-
-_BACKENDS = {"processes": _here, "slurm": _on_slurm, "template": _by_template}
-
-
-def finish(outcome: SweepOutcome, *, as_json: bool) -> None:
-    """Tell how it ended, and exit with its code."""
-    if as_json:
+    with _shown(options, loaded) as on_change:
+        outcome = backend.launch(options, loaded, on_change)
+    if options.json:
         print_json(outcome.to_dict())
     tell(summary(outcome))
     raise typer.Exit(outcome.exit_code)
 
 
-@contextmanager
-def _shown(
-    loaded: LoadedSweep, rerun: Rerun, *, live: bool, parallel: int | None
-) -> Iterator[Callable[[RunRecord], None]]:
-    """Show a table that follows the sweep, or a line for each end where there is no terminal."""
-    if not live:
-        yield LineReporter.of_sweep(loaded.runs, loaded.folder, rerun)
-        return
-    known = remembered(loaded.folder)
-    records = {run.run_id: known.get(run.run_id) or _unknown(run.run_id, run.name, run.folder) for run in loaded.runs}
-    out = console()
-    tell(f"sweep {loaded.folder}: Ctrl-C ends it, and the same command goes on where it was")
-    with Live(
-        console=out,
-        get_renderable=lambda: sweep_table(
-            loaded.folder, list(records.values()), width=out.width, height=out.height, parallel=parallel
-        ),
-        refresh_per_second=4,
-        vertical_overflow="crop",
-    ):
-        yield lambda record: records.__setitem__(record.run_id, record)
+OnChange: TypeAlias = Callable[[RunRecord], None]
 
 
-def _unknown(run_id: str, name: str, folder: str) -> RunRecord:
-    return RunRecord(run_id=run_id, name=name, folder=folder)
+class _Backend(NamedTuple):
+    plan: Callable[[LaunchOptions, LoadedSweep], tuple[Any, str]]
+    """What would be done, as JSON holds it and for people."""
+    launch: Callable[[LaunchOptions, LoadedSweep, OnChange], SweepOutcome]
+
+
+def _plan_here(options: LaunchOptions, loaded: LoadedSweep) -> tuple[Any, str]:
+    planned = plan_sweep(loaded.runs, loaded.folder, share=_share(options), rerun=_rerun(options))
+    return planned_as_json(planned), planned_as_text(planned)
+
+
+def _run_here(options: LaunchOptions, loaded: LoadedSweep, on_change: OnChange) -> SweepOutcome:
+    return run_sweep(
+        loaded.runs,
+        loaded.folder,
+        share=_share(options),
+        options=_engine_options(options),
+        rerun=_rerun(options),
+        on_change=on_change,
+        source=loaded.source,
+    )
+
+
+def _plan_on_slurm(options: LaunchOptions, loaded: LoadedSweep) -> tuple[Any, str]:
+    handed = plan_slurm_sweep(loaded.runs, loaded.folder, slurm=_slurm(options), rerun=_rerun(options))
+    return submissions_as_json(handed), submissions_as_text(handed)
+
+
+def _run_on_slurm(options: LaunchOptions, loaded: LoadedSweep, on_change: OnChange) -> SweepOutcome:
+    return run_slurm_sweep(
+        loaded.runs,
+        loaded.folder,
+        slurm=_slurm(options),
+        options=_engine_options(options),
+        rerun=_rerun(options),
+        wait=not options.detach,
+        on_change=on_change,
+        source=loaded.source,
+    )
+
+
+def _plan_by_template(options: LaunchOptions, loaded: LoadedSweep) -> tuple[Any, str]:
+    calls = plan_template_sweep(loaded.runs, loaded.folder, _command_template(options), rerun=_rerun(options))
+    as_json = [{"name": run.name, "argv": words} for run, words in calls]
+    return as_json, "\n".join(shlex.join(words) for _, words in calls)
+
+
+def _run_by_template(options: LaunchOptions, loaded: LoadedSweep, on_change: OnChange) -> SweepOutcome:
+    return run_template_sweep(
+        loaded.runs,
+        loaded.folder,
+        _command_template(options),
+        rerun=_rerun(options),
+        on_change=on_change,
+        source=loaded.source,
+    )
+
+
+_BACKENDS = {
+    "processes": _Backend(_plan_here, _run_here),
+    "slurm": _Backend(_plan_on_slurm, _run_on_slurm),
+    "template": _Backend(_plan_by_template, _run_by_template),
+}
+
+
+def _rerun(options: LaunchOptions) -> Rerun:
+    check_rerun(options.rerun)
+    return options.rerun  # type: ignore[return-value] # checked just now
+
+
+def _share(options: LaunchOptions) -> Share:
+    return Share(
+        parallel=options.parallel,
+        gpus=options.gpus,
+        runs_per_gpu=options.runs_per_gpu,
+        gpus_per_run=options.gpus_per_run,
+        cpus_per_run=options.cpus_per_run,
+        memory_bytes=None if options.memory is None else parse_size(options.memory),
+        gpu_memory_bytes=None if options.gpu_memory is None else parse_size(options.gpu_memory),
+    )
+
+
+def _engine_options(options: LaunchOptions) -> EngineOptions:
+    return EngineOptions(
+        retry=Retry(times=_retries(options.retries), backoff_s=options.backoff),
+        time_limit_s=None if options.time_limit is None else parse_duration(options.time_limit),
+        fail_fast=options.fail_fast,
+    )
+
+
+def _slurm(options: LaunchOptions) -> SlurmOptions:
+    return SlurmOptions(
+        partition=options.partition,
+        time=options.time,
+        mem=options.memory,
+        account=options.account,
+        qos=options.qos,
+        constraint=options.constraint,
+        cpus=options.cpus_per_run,
+        gpus=options.gpus_per_run or 0,
+        extra=tuple(options.sbatch_arg or ()),
+        lines=tuple(options.line or ()),
+        at_once=options.parallel,
+        array=options.array,
+        template=options.template,
+        requeues=options.requeues,
+    )
+
+
+def _command_template(options: LaunchOptions) -> str:
+    if options.template is None or not options.template.is_file():
+        raise errors.PlanError(f"--backend template needs --template FILE, got {options.template}")
+    return options.template.read_text(encoding="utf-8")
 
 
 def _retries(text: str) -> int | dict[str, int]:
@@ -244,3 +188,28 @@ def _retries(text: str) -> int | dict[str, int]:
         return {cause.strip(): int(times) for cause, _, times in (part.partition("=") for part in text.split(","))}
     except ValueError:
         raise errors.PlanError(f"--retries is a number, or like exit=1,signal=3; got {text!r}") from None
+
+
+@contextmanager
+def _shown(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChange]:
+    """Show a table that follows the sweep, or a line for each end where there is no terminal."""
+    out = console()
+    if options.json or not out.is_terminal:
+        yield LineReporter.of_sweep(loaded.runs, loaded.folder, _rerun(options))
+        return
+    known = remembered(loaded.folder)
+    records = {run.run_id: known.get(run.run_id) or _unknown(run.run_id, run.name, run.folder) for run in loaded.runs}
+    tell(f"sweep {loaded.folder}: Ctrl-C ends it, and the same command goes on where it was")
+    with Live(
+        console=out,
+        get_renderable=lambda: sweep_table(
+            loaded.folder, list(records.values()), width=out.width, height=out.height, parallel=options.parallel
+        ),
+        refresh_per_second=4,
+        vertical_overflow="crop",
+    ):
+        yield lambda record: records.__setitem__(record.run_id, record)
+
+
+def _unknown(run_id: str, name: str, folder: str) -> RunRecord:
+    return RunRecord(run_id=run_id, name=name, folder=folder)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from kourou import errors
 from kourou.cli.output import console, print_json, tell
+from kourou.cli.rows import plain_table
 from kourou.experiments.plots import plot
 from kourou.experiments.results import load_results
 
@@ -39,7 +37,7 @@ def show_results(folder: Path, *, output: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("run", overflow="fold")
     for name in ("step", *metrics):
         table.add_column(name, justify="right")

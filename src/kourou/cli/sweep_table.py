@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from kourou.cli.formats import NOTHING, duration
-from kourou.cli.status_table import clean
+from kourou.cli.rows import clean, most_urgent, plain_table
 from kourou.experiments.progress import Progress, progress_of
 from kourou.experiments.run_folder import STDOUT_FILE
 from kourou.experiments.run_records import RunRecord, RunState
@@ -32,7 +31,7 @@ STATE_MARKS = {
     RunState.INTERRUPTED: ("◍", "yellow"),
     RunState.LOST: ("✗", "magenta"),
 }
-# Where there is no room for all runs, these come first; of those that ended, the last ones.
+# Where there is no room for all runs, these come first.
 _URGENCY = (
     RunState.RUNNING,
     RunState.FAILED,
@@ -67,7 +66,7 @@ def sweep_table(
         parallel: how many run at once; None: as many as do now.
     """
     progress = progress_of(records, parallel=parallel)
-    shown = _most_urgent(records, None if height is None else height - _OTHER_LINES)
+    shown = most_urgent(records, None if height is None else height - _OTHER_LINES, _urgency)
     bar = Table.grid(padding=(0, 1, 0, 0))
     share = 100 * progress.done // max(1, progress.total)
     bar.add_row(ProgressBar(total=max(1, progress.total), completed=progress.done, width=_BAR_COLUMNS), f"{share}%")
@@ -90,9 +89,7 @@ def _heading(folder: Path, progress: Progress) -> Text:
 
 
 def _rows(records: Sequence[RunRecord], width: int) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), expand=True, header_style="bold"
-    )
+    table = plain_table(fill=True)
     wide = width >= _WIDE
     table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=56 if wide else 28)
     table.add_column("state", no_wrap=True, min_width=12)
@@ -122,16 +119,13 @@ def _cells(record: RunRecord, now: float, *, wide: bool) -> list[RenderableType]
         Text("" if took is None else duration(took)),
     ]
     if wide:
-        words = record.cause if record.state.ended and record.state is not RunState.SUCCEEDED else ""
+        words = record.cause if record.state not in {RunState.RUNNING, RunState.SUCCEEDED} else ""
         if not words and record.attempt:
             words = last_line(Path(record.folder) / STDOUT_FILE)
         cells.append(Text(clean(words), style=faded))
     return cells
 
 
-def _most_urgent(records: Sequence[RunRecord], room: int | None) -> list[RunRecord]:
-    if room is None or room >= len(records):
-        return list(records)
-    urgent = sorted(records, key=lambda record: (_URGENCY.index(record.state), -(record.ended_at or 0.0)))
-    chosen = {record.run_id for record in urgent[: max(1, room)]}
-    return [record for record in records if record.run_id in chosen]
+def _urgency(record: RunRecord) -> tuple[int, float]:
+    """Of those that ended, the last ones come first."""
+    return _URGENCY.index(record.state), -(record.ended_at or 0.0)

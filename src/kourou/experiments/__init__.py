@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from kourou.experiments.managers.writer import Writer
     from kourou.experiments.managers.writer_data import read_writer_data
     from kourou.experiments.managers.writer_plots import plot_writer_data
+    from kourou.experiments.memory import GpuMemory, Memory
     from kourou.experiments.plots import learning_curves, plot
     from kourou.experiments.retries import Retry
     from kourou.experiments.rlpyt_launching import launch_experiment, run_experiments
@@ -88,6 +89,8 @@ _LATER = {
     "Retry": "retries",
     "RunRecord": "run_records",
     "RunState": "run_records",
+    "GpuMemory": "memory",
+    "Memory": "memory",
     "Share": "slots",
     "SlurmOptions": "slurm_options",
     "StableBaselinesAgent": "managers.stable_baselines",
@@ -129,8 +132,10 @@ __all__ = [
     "ExperimentManager",
     "FitFailure",
     "FitsFailed",
+    "GpuMemory",
     "Integers",
     "Interval",
+    "Memory",
     "MultipleManagers",
     "ParamGenerator",
     "ParamGrid",

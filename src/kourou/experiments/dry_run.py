@@ -6,11 +6,12 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kourou.experiments.journal import JOURNAL_FILE, read_records
-from kourou.experiments.launching import Rerun, is_to_run
+from kourou.experiments.launching import AnyRun, Rerun, check_rerun, is_to_run
+from kourou.experiments.memory import Memory
 from kourou.experiments.prepared import PreparedRun, prepare, process_spec
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec, check_runs
@@ -18,7 +19,7 @@ from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
 
-__all__ = ["PlannedStart", "plan_sweep", "remembered"]
+__all__ = ["PlannedStart", "plan_sweep", "remembered", "what_is_left"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,26 +47,37 @@ def plan_sweep(
     share: Share | None = None,
     rerun: Rerun = "lost",
     inventory: Inventory | None = None,
+    memory: Memory | None = None,
     slots: Sequence[Slot] | None = None,
     adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
 ) -> list[PlannedStart]:
     """What :func:`kourou.experiments.run_sweep` would start, with the same arguments; it raises the same errors."""
     share = share or Share()
-    places = make_slots(share, inventory or Inventory.of_this_process()) if slots is None else tuple(slots)
-    prepared = prepare(check_runs(runs))
+    if slots is None:
+        slots = make_slots(share, inventory or Inventory.of_this_process(), memory)
     top = Path(folder).absolute()
-    known = remembered(top)
-    pool, taken = SlotPool(places, share.parallel), list[Slot]()
+    pool, taken = SlotPool(slots, share.parallel), list[Slot]()
     planned = []
-    for run in prepared:
-        record = known.get(run.run_id)
-        if not is_to_run(record.state if record else RunState.PENDING, rerun):
-            continue
+    for run, record in what_is_left(prepare(check_runs(runs)), top, rerun):
         if not pool.has_room:
             pool.give_back(taken.pop(0))
         taken.append(pool.take())
         planned.append(_planned(run, taken[-1], record.attempt + 1 if record else 1, top, adapt))
     return planned
+
+
+def what_is_left(
+    runs: Iterable[AnyRun], folder: str | os.PathLike[str], rerun: Rerun
+) -> list[tuple[AnyRun, RunRecord | None]]:
+    """The runs that a launch would take up, each with what the journal says of it, if it knows it.
+
+    Raises:
+        PlanError: there is no such rule.
+    """
+    check_rerun(rerun)
+    known = remembered(Path(folder).absolute())
+    listed = [(run, known.get(run.run_id)) for run in runs]
+    return [(run, rec) for run, rec in listed if is_to_run(rec.state if rec else RunState.PENDING, rerun)]
 
 
 def remembered(folder: Path) -> dict[str, RunRecord]:

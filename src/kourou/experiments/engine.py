@@ -48,8 +48,6 @@ class EngineOptions:
     retry: Retry = dataclasses.field(default_factory=Retry)
     time_limit_s: float | None = None
     """Seconds that one attempt may take; None: no limit."""
-    memory_bytes: int | None = None
-    """Resident memory that a run and all that it starts may take; None: no limit."""
     fail_fast: bool = False
     """End the sweep with the first run that has failed for good."""
     pause_s: float = 0.0
@@ -111,6 +109,7 @@ class Engine:
         self._pending = collections.deque(self._runs)
         self._delayed: list[tuple[float, str]] = []  # heap of (unix time, run id): retries that wait
         self._live: dict[str, Attempt] = {}
+        self._waiting = ""  # the run of which was told that it waits
         self._next_start = 0.0
         self._next_look = 0.0
         self.checkpointed: set[str] = set()
@@ -192,11 +191,17 @@ class Engine:
             if live is not None:
                 begun.append(live)
                 self._next_start = time.monotonic() + self._options.pause_s
+        self._tell_of_waiting()
         self._journal.commit()  # it says that they run before they do
         for live in begun:
             spec, boot = process_spec(live.run, live.slot, live.number, self._folder)
-            spec = dataclasses.replace(self._adapt(spec, live.run, live.slot), memory_bytes=self._options.memory_bytes)
-            self._supervisor.start(spec, live.number, boot)
+            self._supervisor.start(self._adapt(spec, live.run, live.slot), live.number, boot)
+
+    def _tell_of_waiting(self) -> None:
+        """Say, once for each run, that it is not started although a place is free."""
+        if self._pending and not self.stopped and self._pending[0] != self._waiting and (why := self._slots.refusal):
+            self._waiting = self._pending[0]
+            self._tell("waiting", self._runs[self._waiting], cause=why)
 
     def _begin(self, run: PreparedRun) -> Attempt | None:
         record = self._journal.records[run.run_id]

@@ -31,6 +31,7 @@ __all__ = [
     "SweepLock",
     "declare",
     "find_launcher",
+    "held_journal",
     "read_launches",
     "read_records",
 ]
@@ -173,6 +174,18 @@ class Journal:
 
     def _append(self, at: float, kind: str, run_id: str, data: Mapping[str, Any]) -> None:
         self._unwritten.append((at, kind, run_id, json.dumps(data, ensure_ascii=True)))
+
+
+@contextlib.contextmanager
+def held_journal(folder: Path) -> Iterator[Journal]:
+    """In the body this process is the sweep's launcher, and the journal is its to write.
+
+    Raises:
+        SweepBusy: another process is.
+        SweepError: see :class:`Journal`.
+    """
+    with SweepLock(folder), contextlib.closing(Journal(folder)) as journal:
+        yield journal
 
 
 def read_records(folder: str | os.PathLike[str]) -> dict[str, RunRecord]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from kourou import errors
 from kourou.experiments.engine import Engine, EngineOptions
-from kourou.experiments.journal import Journal, SweepLock, declare
+from kourou.experiments.journal import Journal, declare, held_journal
 from kourou.experiments.leftovers import bury
+from kourou.experiments.memory import GpuGate, Memory
 from kourou.experiments.prepared import PreparedRun, prepare
 from kourou.experiments.provenance import Provenance
 from kourou.experiments.run_folder import write_json
@@ -32,8 +33,10 @@ __all__ = [
     "new_launch_id",
     "open_sweep",
     "run_sweep",
-    "to_run",
+    "take_up",
 ]
+
+AnyRun = TypeVar("AnyRun", RunSpec, PreparedRun)
 
 Rerun: TypeAlias = Literal["lost", "failed", "all"]
 """What is run again beside what never ran. ``lost``: what was interrupted, or whose launcher died. ``failed``: and what
@@ -59,6 +62,12 @@ class SweepOutcome:
     """Of all runs that it was given, in their order, those that were skipped included."""
     stopped: str = ""
     """``interrupted`` or ``fail-fast``, where it ended before its runs had; ``detached``: a batch system has them."""
+
+    @classmethod
+    def of(cls, journal: Journal, folder: Path, runs: Iterable[AnyRun], stopped: str) -> SweepOutcome:
+        """What a journal says of runs."""
+        records = tuple(journal.records[run.run_id] for run in runs)
+        return cls(folder=folder, records=records, stopped=stopped)
 
     @property
     def failed(self) -> tuple[RunRecord, ...]:
@@ -93,6 +102,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     options: EngineOptions | None = None,
     rerun: Rerun = "lost",
     inventory: Inventory | None = None,
+    memory: Memory | None = None,
     slots: Sequence[Slot] | None = None,
     adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
     on_change: Callable[[RunRecord], None] | None = None,
@@ -110,6 +120,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         options: retries, limits, and how runs are stopped.
         rerun: what is run again.
         inventory: the CPUs and GPUs to share; None: those that this process may use.
+        memory: the memory to share; None: what this process may use.
         slots: the places themselves, in place of ``share`` and ``inventory``.
         adapt: changes what is started to the slot that it got.
         on_change: called with the record of every run that changes.
@@ -117,46 +128,41 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         make_supervisor: see :class:`kourou.experiments.engine.Engine`.
 
     Raises:
-        PlanError: more CPUs or GPUs are asked for than there are, or a function cannot be pickled; nothing was started.
+        PlanError: more CPUs, GPUs or memory are asked for than there are, or a function cannot be pickled; nothing was
+            started.
         DescriptionError: two runs are the same, or share a folder.
         SweepBusy: another process runs this sweep.
         SweepError: its folder cannot be used.
     """
     check_rerun(rerun)
     specs = check_runs(runs)
-    share = share or Share()
-    places = make_slots(share, inventory or Inventory.of_this_process()) if slots is None else tuple(slots)
+    share, memory = share or Share(), memory or Memory.of_this_process()
+    if slots is None:
+        slots = make_slots(share, inventory or Inventory.of_this_process(), memory)
+    gate = None if share.gpu_memory_bytes is None else GpuGate(share.gpu_memory_bytes, memory)
     prepared = prepare(specs)
     top = open_sweep(folder)
     launch_id = new_launch_id(top)
-    with SweepLock(top):
-        journal = Journal(top)
-        try:
-            bury(top, journal)
-            journal.launch(launch_id, backend="processes", slots=len(places), parallel=share.parallel)
-            declare(journal, [run.declaration() for run in prepared])
-            chosen = to_run(journal, prepared, rerun)
-            journal.commit()
-            if source is not None:
-                write_json(top / SOURCE_FILE, source)
-            engine = Engine(
-                top,
-                journal,
-                chosen,
-                SlotPool(places, share.parallel),
-                options or EngineOptions(),
-                launch_id=launch_id,
-                provenance=lambda: Provenance.of_this_process(launch_id),
-                adapt=adapt,
-                on_change=on_change,
-                make_supervisor=make_supervisor,
-            )
-            if chosen:
-                engine.run()
-            records = tuple(journal.records[run.run_id] for run in prepared)
-        finally:
-            journal.close()
-    return SweepOutcome(folder=top, records=records, stopped=engine.stopped)
+    with held_journal(top) as journal:
+        bury(top, journal)
+        journal.launch(launch_id, backend="processes", slots=len(slots), parallel=share.parallel)
+        declare(journal, [run.declaration() for run in prepared])
+        chosen = take_up(journal, top, prepared, rerun, source)
+        engine = Engine(
+            top,
+            journal,
+            chosen,
+            SlotPool(slots, share.parallel, gate),
+            options or EngineOptions(),
+            launch_id=launch_id,
+            provenance=lambda: Provenance.of_this_process(launch_id),
+            adapt=adapt,
+            on_change=on_change,
+            make_supervisor=make_supervisor,
+        )
+        if chosen:
+            engine.run()
+        return SweepOutcome.of(journal, top, prepared, engine.stopped)
 
 
 def open_sweep(folder: str | os.PathLike[str]) -> Path:
@@ -179,16 +185,25 @@ def new_launch_id(folder: Path) -> str:
     return f"sweep-{plain}-{secrets.token_hex(6)}"
 
 
-def to_run(journal: Journal, prepared: Sequence[PreparedRun], rerun: Rerun) -> list[PreparedRun]:
-    """Those that are run now, in order; what is run again is journalled so.
+def take_up(
+    journal: Journal, folder: Path, runs: Sequence[AnyRun], rerun: Rerun, source: dict[str, Any] | None
+) -> list[AnyRun]:
+    """Those that are run now, in order; what is run again is journalled so, and what a sweep is made from is kept.
 
-    Raises:
-        PlanError: no such rule.
+    Args:
+        journal: which the runs are declared in.
+        folder: the sweep's.
+        runs: all of them.
+        rerun: what is run again.
+        source: what :data:`SOURCE_FILE` tells; None: nothing.
     """
-    chosen = [run for run in prepared if is_to_run(journal.records[run.run_id].state, rerun)]
+    chosen = [run for run in runs if is_to_run(journal.records[run.run_id].state, rerun)]
     for run in chosen:
         if journal.records[run.run_id].state is not RunState.PENDING:
             journal.tell("rerun", run.run_id)
+    journal.commit()
+    if source is not None:
+        write_json(folder / SOURCE_FILE, source)
     return chosen
 
 

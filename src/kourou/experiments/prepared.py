@@ -96,6 +96,7 @@ def process_spec(run: PreparedRun, slot: Slot, attempt: int, sweep_dir: Path) ->
         env=tuple(sorted(run.environment(slot, attempt, sweep_dir).items())),
         cwd=str(Path.cwd()),
         cpus=slot.cpus,
+        memory_bytes=slot.memory_bytes,
         merge_stderr=False,
     )
     if run.payload is None:

@@ -15,7 +15,14 @@ from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.slurm_script import Submission
 
-__all__ = ["LineReporter", "planned_as_json", "planned_as_text", "submissions_as_text", "summary"]
+__all__ = [
+    "LineReporter",
+    "planned_as_json",
+    "planned_as_text",
+    "submissions_as_json",
+    "submissions_as_text",
+    "summary",
+]
 
 
 class LineReporter:
@@ -29,6 +36,7 @@ class LineReporter:
     def __init__(self, total: int, done: int = 0) -> None:
         self._total = total
         self._done = done
+        self._ended: set[str] = set()
 
     @classmethod
     def of_sweep(cls, runs: Sequence[RunSpec], folder: Path, rerun: Rerun) -> LineReporter:
@@ -39,11 +47,15 @@ class LineReporter:
 
     def __call__(self, record: RunRecord) -> None:
         """A run has changed."""
-        if record.state is RunState.PENDING:
+        if record.state is RunState.PENDING and record.run_id in self._ended:
+            self._ended.remove(record.run_id)
             self._done -= 1
             self._say(record, "will be tried again")
+        elif record.state is RunState.PENDING:
+            self._say(record, record.cause)
         elif record.state.ended:
             self._done += 1
+            self._ended.add(record.run_id)
             took = f" in {record.duration_s:.1f} s" if record.duration_s is not None else ""
             cause = "" if record.state is RunState.SUCCEEDED else f": {record.cause} (logs: {record.folder})"
             self._say(record, f"{record.state}{took}{cause}")
@@ -76,6 +88,14 @@ def submissions_as_text(planned: Sequence[Submission]) -> str:
         parts.append(submission.text.rstrip())
         parts.append(f"# submitted by:\n{shlex.join(['sbatch', '--parsable', *submission.arguments])}\n")
     return "\n".join(parts)
+
+
+def submissions_as_json(planned: Sequence[Submission]) -> list[dict[str, Any]]:
+    """A dry run on Slurm as JSON holds it."""
+    return [
+        {"script": str(s.script), "text": s.text, "sbatch": s.arguments, "runs": [run.name for run in s.runs]}
+        for s in planned
+    ]
 
 
 def planned_as_json(planned: list[PlannedStart]) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ class RunRecord:
     code: int | None = None
     signal: str | None = None
     cause: str = ""
-    """How the latest attempt ended, in words."""
+    """How the latest attempt ended, or why the next one has to wait, in words."""
     last_lines: tuple[str, ...] = ()
     """The end of its output, where it did not succeed."""
 
@@ -163,6 +163,10 @@ def _retrying(record: RunRecord, event: Event) -> RunRecord:
     )
 
 
+def _waiting(record: RunRecord, event: Event) -> RunRecord:
+    return dataclasses.replace(record, cause=f"waits: {event.data['cause']}")
+
+
 def _rerun(record: RunRecord, event: Event) -> RunRecord:
     del event
     return dataclasses.replace(record, state=RunState.PENDING, retries={}, not_before=0.0)
@@ -175,6 +179,7 @@ EVENTS: Mapping[str, Callable[[RunRecord, Event], RunRecord]] = {
     "running": _running,
     "ended": _ended,
     "retrying": _retrying,
+    "waiting": _waiting,
     "rerun": _rerun,
 }
 """What can happen to a run, and what it makes of its record."""

@@ -12,24 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments import slurm_commands
-from kourou.experiments.dry_run import remembered
+from kourou.experiments.dry_run import what_is_left
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.failures import SweepError
-from kourou.experiments.journal import Journal, SweepLock, declare
-from kourou.experiments.launching import (
-    SOURCE_FILE,
-    Rerun,
-    SweepOutcome,
-    check_rerun,
-    is_to_run,
-    new_launch_id,
-    open_sweep,
-    to_run,
-)
+from kourou.experiments.journal import Journal, declare, held_journal
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, take_up
 from kourou.experiments.leftovers import bury
 from kourou.experiments.prepared import PreparedRun, prepare
 from kourou.experiments.requests import take_requests
-from kourou.experiments.run_folder import EXIT_FILE, write_json
+from kourou.experiments.run_folder import EXIT_FILE
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec, check_runs
 from kourou.experiments.signals import told_of_signals
@@ -77,23 +68,14 @@ def run_slurm_sweep(
     check_rerun(rerun)
     prepared = prepare(check_runs(runs))
     top = open_sweep(folder)
-    with SweepLock(top):
-        journal = Journal(top)
-        try:
-            bury(top, journal)
-            declare(journal, [run.declaration() for run in prepared])
-            launch = _Launch(top, journal, prepared, slurm or SlurmOptions(), options or EngineOptions(), on_change)
-            launch.watch.look()
-            chosen = to_run(journal, prepared, rerun)
-            journal.commit()
-            if source is not None:
-                write_json(top / SOURCE_FILE, source)
-            launch.submit(chosen)
-            stopped = launch.follow() if wait else "detached"
-            records = tuple(journal.records[run.run_id] for run in prepared)
-        finally:
-            journal.close()
-    return SweepOutcome(folder=top, records=records, stopped=stopped)
+    with held_journal(top) as journal:
+        bury(top, journal)
+        declare(journal, [run.declaration() for run in prepared])
+        launch = _Launch(top, journal, prepared, slurm or SlurmOptions(), options or EngineOptions(), on_change)
+        launch.watch.look()
+        launch.submit(take_up(journal, top, prepared, rerun, source))
+        stopped = launch.follow() if wait else "detached"
+        return SweepOutcome.of(journal, top, prepared, stopped)
 
 
 def plan_slurm_sweep(
@@ -107,14 +89,8 @@ def plan_slurm_sweep(
 
     Nothing is written, and Slurm is asked for its MaxArraySize at most.
     """
-    top = Path(folder).absolute()
-    known = remembered(top)
-    chosen = []
-    for run in prepare(check_runs(runs)):
-        record = known.get(run.run_id)
-        if is_to_run(record.state if record else RunState.PENDING, rerun):
-            chosen.append(run)
-    return _submissions(chosen, top, "LAUNCH", slurm or SlurmOptions())
+    chosen = [run for run, _ in what_is_left(prepare(check_runs(runs)), folder, rerun)]
+    return _submissions(chosen, Path(folder).absolute(), "LAUNCH", slurm or SlurmOptions())
 
 
 def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[Submission]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from kourou.experiments import slurm_commands
 from kourou.experiments.failures import SweepBusy
-from kourou.experiments.journal import Journal, SweepLock
+from kourou.experiments.journal import Journal, held_journal
 from kourou.experiments.results import RUN_FILE
 from kourou.experiments.run_folder import EXIT_FILE, read_json
 from kourou.experiments.run_records import RunRecord, RunState
@@ -43,16 +44,8 @@ def refresh(folder: Path) -> None:
     Raises:
         SweepError: Slurm cannot be asked.
     """
-    try:
-        lock = SweepLock(folder)
-    except SweepBusy:
-        return
-    with lock:
-        journal = Journal(folder)
-        try:
-            SlurmWatch(journal).look()
-        finally:
-            journal.close()
+    with contextlib.suppress(SweepBusy), held_journal(folder) as journal:
+        SlurmWatch(journal).look()
 
 
 class SlurmWatch:

@@ -17,20 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.experiments.dry_run import remembered
-from kourou.experiments.journal import Journal, SweepLock, declare
-from kourou.experiments.launching import (
-    SOURCE_FILE,
-    Rerun,
-    SweepOutcome,
-    check_rerun,
-    is_to_run,
-    new_launch_id,
-    open_sweep,
-)
+from kourou.experiments.dry_run import what_is_left
+from kourou.experiments.journal import Journal, declare, held_journal
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, take_up
 from kourou.experiments.results import run_record
-from kourou.experiments.run_folder import write_json
-from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.run_records import RunRecord
 from kourou.experiments.runs import RunSpec, check_runs
 
 __all__ = ["fill_template", "plan_template_sweep", "run_template_sweep"]
@@ -73,10 +64,8 @@ def plan_template_sweep(
     runs: Sequence[RunSpec], folder: str | os.PathLike[str], template: str, *, rerun: Rerun = "lost"
 ) -> list[tuple[RunSpec, list[str]]]:
     """What :func:`run_template_sweep` would call, run by run; nothing is written."""
-    known = remembered(Path(folder).absolute())
-    states = {run_id: record.state for run_id, record in known.items()}
-    listed = [(run, fill_template(template, run)) for run in check_runs(runs)]
-    return [(run, words) for run, words in listed if is_to_run(states.get(run.run_id, RunState.PENDING), rerun)]
+    words = {run.run_id: fill_template(template, run) for run in check_runs(runs)}
+    return [(run, words[run.run_id]) for run, _ in what_is_left(runs, folder, rerun)]
 
 
 def run_template_sweep(
@@ -99,34 +88,17 @@ def run_template_sweep(
     """
     check_rerun(rerun)
     specs = check_runs(runs)
-    for run in specs:
-        fill_template(template, run)
+    words = {run.run_id: fill_template(template, run) for run in specs}
     top = open_sweep(folder)
     tell = on_change or (lambda _: None)
-    with SweepLock(top):
-        journal = Journal(top)
-        try:
-            journal.launch(new_launch_id(top), backend="template")
-            declare(
-                journal,
-                [{"run_id": r.run_id, "folder": str(Path(r.folder).absolute()), **run_record(r)} for r in specs],
-            )
-            if source is not None:
-                write_json(top / SOURCE_FILE, source)
-            for run in specs:
-                if is_to_run(journal.records[run.run_id].state, rerun):
-                    tell(_hand_over(journal, run, fill_template(template, run)))
-                    journal.commit()
-                    time.sleep(pause_s)
+    with held_journal(top) as journal:
+        journal.launch(new_launch_id(top), backend="template")
+        declare(journal, [_declaration(run) for run in specs])
+        for run in take_up(journal, top, specs, rerun, source):
+            tell(_hand_over(journal, run, words[run.run_id]))
             journal.commit()
-            records = tuple(journal.records[run.run_id] for run in specs)
-        finally:
-            journal.close()
-    return SweepOutcome(folder=top, records=records, stopped="detached")
-
-
-def _declaration(run: RunSpec) -> dict[str, Any]:
-    return {"run_id": run.run_id, "folder": str(Path(run.folder).absolute()), **run_record(run)}
+            time.sleep(pause_s)
+        return SweepOutcome.of(journal, top, specs, "detached")
 
 
 def _hand_over(journal: Journal, run: RunSpec, words: list[str]) -> RunRecord:
@@ -142,3 +114,7 @@ def _hand_over(journal: Journal, run: RunSpec, words: list[str]) -> RunRecord:
         cause = f"{words[0]} exited with {done.returncode}"
         return journal.tell("ended", run.run_id, state="FAILED", code=done.returncode, cause=cause, last_lines=said)
     return record
+
+
+def _declaration(run: RunSpec) -> dict[str, Any]:
+    return {"run_id": run.run_id, "folder": str(Path(run.folder).absolute()), **run_record(run)}

@@ -1,0 +1,30 @@
+"""Options of a command as one frozen dataclass, each field with what typer has to know about it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, get_type_hints
+
+__all__ = ["takes"]
+
+T = TypeVar("T")
+
+
+def takes(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Make a function of one dataclass a command whose options are its fields: ``Annotated[…, typer.Option(…)]``."""
+
+    def decorated(command: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**said: Any) -> None:
+            command(options(**said))
+
+        hints = get_type_hints(options, include_extras=True)
+        fields = inspect.signature(options).parameters.values()
+        named = [field.replace(annotation=hints[field.name]) for field in fields]
+        wrapper.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined] # what inspect looks for
+        wrapper.__annotations__ = {field.name: field.annotation for field in named}
+        return wrapper
+
+    return decorated

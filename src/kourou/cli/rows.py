@@ -1,0 +1,42 @@
+"""Tables of many rows: how they look, which rows are shown where there is no room for all, text that fits in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from rich import box
+from rich.table import Table
+
+__all__ = ["clean", "most_urgent", "plain_table"]
+
+T = TypeVar("T")
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def plain_table(*, fill: bool = False) -> Table:
+    """A table without columns yet; ``fill`` makes it as wide as the terminal, so that it does not jump."""
+    return Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), expand=fill, header_style="bold"
+    )
+
+
+def most_urgent(rows: Sequence[T], room: int | None, urgency: Callable[[T], Any]) -> list[T]:
+    """As many rows as there is room for, at least one, in their order.
+
+    Args:
+        rows: all of them.
+        room: lines for them; None: for all.
+        urgency: the rows for which it is least are kept.
+    """
+    if room is None or room >= len(rows):
+        return list(rows)
+    kept = sorted(range(len(rows)), key=lambda place: urgency(rows[place]))[: max(1, room)]
+    return [rows[place] for place in sorted(kept)]
+
+
+def clean(text: str) -> str:
+    """One line without what would move the cursor or colour the table."""
+    return _ESCAPES.sub("", text.replace("\t", " ").partition("\n")[0])
