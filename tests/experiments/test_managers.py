@@ -36,6 +36,7 @@ for mode in ("thread", "spawn", "forkserver", "fork"):
 """
 
 
+@pytest.mark.timeout(240)  # eight fits import torch, on a busy machine
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(tmp_path: Path, kind: str) -> None:
     # given a script that does not import torch itself: the first fit does
@@ -119,7 +120,7 @@ server.stop(None).wait()
 @pytest.mark.parametrize("mode", ["spawn", "forkserver"])
 def test_what_cannot_be_pickled_is_named_before_anything_starts(tmp_path: Path, mode: str) -> None:
     made = manager(tmp_path, mode=mode, init_kwargs={"options": {"lock": threading.Lock(), "lr": 0.1}})
-    with pytest.raises(errors.PlanError, match=r"init_kwargs\[0\]\['options'\]\['lock'\] cannot be pickled"):
+    with pytest.raises(errors.PlanError, match=r"init_kwargs\['options'\]\['lock'\] cannot be pickled"):
         made.fit()
     assert not made.output_dir.exists()
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXIT_FILE", "STDERR_FILE", "STDOUT_FILE", "RunLogs", "read_json", "write_json"]
+__all__ = ["EXIT_FILE", "STDERR_FILE", "STDOUT_FILE", "RunLogs", "read_json", "write_json", "write_whole"]
 
 EXIT_FILE = "exit.json"
 STDOUT_FILE = "stdout.log"
@@ -39,11 +39,20 @@ class RunLogs:
             file.close()
 
 
-def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a JSON file aside and rename it, so that a reader never sees half of it."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file aside and rename it, so that a reader never sees half of it, and a full disk leaves the old one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_whole(path, (json.dumps(data, indent=2, default=str) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

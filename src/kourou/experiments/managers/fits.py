@@ -16,7 +16,7 @@ from kourou.experiments.launching import run_sweep
 from kourou.experiments.managers.bars import bar_of
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
 from kourou.experiments.managers.globals_of_fits import torch_module
-from kourou.experiments.managers.job import ERROR_FILE, FitJob, do_fit, forget_job, keep_job
+from kourou.experiments.managers.job import ERROR_FILE, FitJob, do_fit, forget_job, keep_jobs
 from kourou.experiments.managers.storage import fitted
 from kourou.experiments.managers.threads import ThreadSupervisor
 from kourou.experiments.retries import Retry
@@ -101,13 +101,13 @@ class Workers:
 
 
 def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Callable[[], None]) -> None:
-    """Run all fits of some jobs that are not done yet; then save, and only then complain.
+    """Run all fits of some jobs that are not done yet, saving before and after; only then complain.
 
     Args:
         jobs: one for each manager.
         workers: how.
         folder: for the journal.
-        save: called once nothing runs any more, whatever happened.
+        save: called once all is sure to be fit to start, and once nothing runs any more, whatever happened.
 
     Raises:
         FitsFailed: naming all that failed.
@@ -115,13 +115,14 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
         KeyboardInterrupt: after Ctrl-C.
     """
     workers.check()
-    files = [keep_job(job, on_disk=not workers.shares_memory) for job in jobs]
+    keep_jobs(jobs, on_disk=not workers.shares_memory)
+    save()
     runs: list[RunSpec] = []
     missing: dict[str, tuple[FitJob, int]] = {}
-    for job, file in zip(jobs, files, strict=True):
-        for fit in range(len(job.init_kwargs)):
+    for job in jobs:
+        for fit in range(job.n_fit):
             if fitted(job.folder_of(fit)).calls <= job.call:
-                run = _run_of(job, fit, file, workers)
+                run = _run_of(job, fit, workers)
                 runs.append(run)
                 missing[run.run_id] = job, fit
     try:
@@ -130,7 +131,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
         save()
     if stopped == "interrupted":
         raise KeyboardInterrupt
-    total = sum(len(job.init_kwargs) for job in jobs)
+    total = sum(job.n_fit for job in jobs)
     failures = tuple(
         _failure(job, fit, records.get(run_id), trouble)
         for run_id, (job, fit) in missing.items()
@@ -138,8 +139,8 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
     )
     if failures:
         raise FitsFailed(failures, total)
-    for file in files:
-        forget_job(file)
+    for job in jobs:
+        forget_job(job)
 
 
 def run_on_workers(
@@ -185,7 +186,7 @@ def _preload(workers: Workers) -> tuple[str, ...]:
     return tuple(name for name in _WORTH_IMPORTING_ONCE if name in sys.modules)
 
 
-def _run_of(job: FitJob, fit: int, file: Path, workers: Workers) -> RunSpec:
+def _run_of(job: FitJob, fit: int, workers: Workers) -> RunSpec:
     function_of = workers.parallelization != "process" or workers.mp_context != "spawn"
     threads = workers.threads_per_fit
     given = {} if threads is None else {name: str(threads) for name in _THREAD_COUNTS if name not in os.environ}
@@ -193,8 +194,8 @@ def _run_of(job: FitJob, fit: int, file: Path, workers: Workers) -> RunSpec:
         name=f"{job.name}, fit {fit}",
         folder=str(job.folder_of(fit)),
         function=do_fit if function_of else None,
-        command=None if function_of else ("python", "-m", "kourou.experiments.managers", str(file), str(fit)),
-        params={"job": str(file), "fit": fit},
+        command=None if function_of else ("python", "-m", "kourou.experiments.managers", str(job.file), str(fit)),
+        params={"job": str(job.file), "fit": fit},
         env=given,
         repeat=fit,
         setting=f"{job.folder.name}/call-{job.call}",

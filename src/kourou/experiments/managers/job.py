@@ -8,7 +8,7 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +20,12 @@ from kourou.experiments.managers.globals_of_fits import own_globals
 from kourou.experiments.managers.storage import accepted, fitted, load_agent, save_agent
 from kourou.experiments.managers.writer import Writer
 from kourou.experiments.metrics import METRICS_FILE
+from kourou.experiments.run_folder import write_whole
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.runtime.payload import why_not_picklable
 from kourou.runtime.structure import iterate_leaves
 
-__all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_job", "read_job"]
+__all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_jobs", "read_job"]
 
 ERROR_FILE = "error.txt"
 """In a fit's folder: the traceback of what it raised."""
@@ -61,8 +62,10 @@ class FitJob:
     train_env: EnvSource = None
     eval_env: EnvSource = None
     """None: another one made as ``train_env``."""
-    init_kwargs: tuple[Mapping[str, Any], ...]
-    """For each fit."""
+    init_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """For all fits."""
+    init_kwargs_per_instance: tuple[Mapping[str, Any], ...]
+    """Further ones, for each fit; there are as many fits."""
     fit_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     budget: Any
     call: int = 0
@@ -71,6 +74,15 @@ class FitJob:
     threads: int | None = None
     """Of torch, in each fit."""
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.budget is None:
+            raise errors.PlanError("fit_budget is missing: say how long an agent trains, in its own unit")
+
+    @property
+    def n_fit(self) -> int:
+        """How many fits."""
+        return len(self.init_kwargs_per_instance)
 
     @property
     def file(self) -> Path:
@@ -83,12 +95,12 @@ class FitJob:
 
     def parts(self) -> dict[str, Any]:
         """What came from the user, by the names of the manager's arguments."""
-        named = {"agent_class": self.agent_class, "train_env": self.train_env, "eval_env": self.eval_env}
-        return {**named, "init_kwargs": self.init_kwargs, "fit_kwargs": self.fit_kwargs, "fit_budget": self.budget}
+        names = ("agent_class", "train_env", "eval_env", "init_kwargs", "init_kwargs_per_instance", "fit_kwargs")
+        return {**{name: getattr(self, name) for name in names}, "fit_budget": self.budget}
 
 
 def find_unpicklable(parts: Mapping[str, Any]) -> list[str]:
-    """One line for each value that no other process can get, by its path, such as ``init_kwargs[0]['model']``."""
+    """One line for each value that no other process can get, by its path, such as ``init_kwargs['model']``."""
     found = []
     for name, value in parts.items():
         if (whole := why_not_picklable(value)) is None:
@@ -99,36 +111,39 @@ def find_unpicklable(parts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def keep_job(job: Job, *, on_disk: bool) -> Path:
-    """Make a job known under its file's name.
+def keep_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
+    """Make jobs known under their files' names: all, or none.
 
     Args:
-        job: what.
-        on_disk: whether other processes than this one and its forks need it.
+        jobs: what.
+        on_disk: whether other processes than this one and its forks need them.
 
     Raises:
         PlanError: naming every part that cannot be pickled.
     """
-    path = job.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if on_disk:
-        try:
-            content = cloudpickle.dumps(job)
-        except Exception as error:
-            problems = find_unpicklable(job.parts()) or [f"{type(error).__name__}: {error}"]
-            advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
-            raise errors.PlanError(*(f"{job.name}: {problem}; {advice}" for problem in problems)) from error
-        folders = [str(Path(folder).absolute()) for folder in sys.path]
-        path.write_bytes(pickle.dumps((folders, content)))
-    else:
-        _kept[str(path)] = job
-    return path
+    packed = [_packed(job) for job in jobs] if on_disk else []
+    for job in jobs:
+        job.file.parent.mkdir(parents=True, exist_ok=True)
+    if not on_disk:
+        _kept.update({str(job.file): job for job in jobs})
+    for job, content in zip(jobs, packed, strict=False):
+        write_whole(job.file, content)
 
 
-def forget_job(path: Path) -> None:
+def _packed(job: Job) -> bytes:
+    try:
+        content = cloudpickle.dumps(job)
+    except Exception as error:
+        problems = find_unpicklable(job.parts()) or [f"{type(error).__name__}: {error}"]
+        advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
+        raise errors.PlanError(*(f"{job.name}: {problem}; {advice}" for problem in problems)) from error
+    return pickle.dumps(([str(Path(folder).absolute()) for folder in sys.path], content))
+
+
+def forget_job(job: Job) -> None:
     """A job is done."""
-    _kept.pop(str(path), None)
-    path.unlink(missing_ok=True)
+    _kept.pop(str(job.file), None)
+    job.file.unlink(missing_ok=True)
 
 
 def read_job(path: str) -> Any:
@@ -179,7 +194,7 @@ def agent_of(job: FitJob, fit: int, writer: Writer | None = None) -> Any:
         "writer": writer if writer is not None else Writer(None),
         "output_dir": folder / "output",
     }
-    kwargs = job.init_kwargs[fit]
+    kwargs = {**job.init_kwargs, **job.init_kwargs_per_instance[fit]}
     if fitted(folder).file:
         return load_agent(job.agent_class, folder, {**kwargs, **handed_over})
     agent = job.agent_class(**{**accepted(job.agent_class, handed_over), **kwargs})

@@ -24,7 +24,7 @@ from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
 from kourou.experiments.managers.storage import accepted, fitted, forget
 from kourou.experiments.managers.writer_data import fit_data
 from kourou.experiments.retries import Retry
-from kourou.experiments.run_folder import write_json
+from kourou.experiments.run_folder import write_json, write_whole
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
 from kourou.experiments.slurm_options import SlurmOptions
 
@@ -99,17 +99,9 @@ class ExperimentManager:
         slurm: SlurmOptions | None = None,
         progress: bool | None = None,
     ) -> None:
-        fit_kwargs = dict(fit_kwargs or {})
-        budget = fit_kwargs.pop("fit_budget", None) if fit_budget is None else fit_budget
-        if budget is None:
-            raise errors.PlanError("fit_budget is missing: say how long an agent trains, in its own unit")
-        if not isinstance(n_fit, int) or n_fit < 1:
-            raise errors.PlanError(f"n_fit is a whole number of at least 1, got {n_fit!r}")
-        each = [dict(own) for own in init_kwargs_per_instance] if init_kwargs_per_instance is not None else [{}] * n_fit
-        if len(each) != n_fit:
-            raise errors.PlanError(f"init_kwargs_per_instance has {len(each)} entries for n_fit={n_fit} fits")
         self.agent_name = agent_name or getattr(agent_class, "name", "") or agent_class.__name__
-        folder = _folder_for(self.agent_name, output_dir, outdir_id_style)
+        self.eval_kwargs = dict(eval_kwargs or {})
+        self._evaluations = 0
         self.workers = Workers(
             parallelization=parallelization,
             mp_context=mp_context,
@@ -119,30 +111,34 @@ class ExperimentManager:
             progress=progress,
             retry=retry,
         )
-        self.eval_kwargs = dict(eval_kwargs or {})
-        self._own_init_kwargs = each
-        self.init_kwargs = dict(init_kwargs or {})
+        fit_kwargs = dict(fit_kwargs or {})
+        in_kwargs = fit_kwargs.pop("fit_budget", None)
         self._job = FitJob(
             name=self.agent_name,
-            folder=folder,
+            folder=_folder_for(self.agent_name, output_dir, outdir_id_style),
             agent_class=agent_class,
             train_env=train_env,
             eval_env=eval_env,
-            init_kwargs=tuple({**self.init_kwargs, **own} for own in each),
+            init_kwargs=dict(init_kwargs or {}),
+            init_kwargs_per_instance=_one_for_each(n_fit, init_kwargs_per_instance),
             fit_kwargs=fit_kwargs,
-            budget=budget,
+            budget=in_kwargs if fit_budget is None else fit_budget,
             seed=secrets.randbits(64) if seed is None else seed,
             threads=threads_per_fit,
             tensorboard=enable_tensorboard,
         )
-        self._evaluations = 0
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
     @property
     def n_fit(self) -> int:
         """How many fits."""
-        return len(self._job.init_kwargs)
+        return self._job.n_fit
+
+    @property
+    def init_kwargs(self) -> Mapping[str, Any]:
+        """What the constructor of all agents gets; a search for hyperparameters adds what it found."""
+        return self._job.init_kwargs
 
     @property
     def output_dir(self) -> Path:
@@ -183,23 +179,15 @@ class ExperimentManager:
     def next_job(
         self, budget: Any = None, kwargs: Mapping[str, Any] | None = None, *, workers: Workers | None = None
     ) -> FitJob:
-        """What the next call of :meth:`fit` does, once it is sure that ``workers`` (None: the manager's) can do it."""
-        workers = workers or self.workers
+        """What the next call of :meth:`fit` does with ``workers`` (None: the manager's)."""
         finished = [fitted(self._job.folder_of(fit)).calls for fit in range(self.n_fit)]
-        job = dataclasses.replace(
+        return dataclasses.replace(
             self._job,
             budget=self._job.budget if budget is None else budget,
-            threads=workers.threads_per_fit,
+            threads=(workers or self.workers).threads_per_fit,
             fit_kwargs={**self._job.fit_kwargs, **(kwargs or {})},
             call=min(finished),
         )
-        workers.check()
-        if not workers.shares_memory and (problems := find_unpicklable(job.parts())):
-            advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
-            raise errors.PlanError(*(f"{self.agent_name}: {problem}; {advice}" for problem in problems))
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        self.save_quietly()
-        return job
 
     # -- what came of it ----------------------------------------------------------------------------------------
 
@@ -278,9 +266,7 @@ class ExperimentManager:
             problems = find_unpicklable(self._job.parts()) or [f"{type(error).__name__}: {error}"]
             raise errors.PlanError(*problems) from error
         file = self.output_dir / MANAGER_FILE
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(content)
-        draft.replace(file)
+        write_whole(file, content)
         described = {"agent_name": self.agent_name, "n_fit": self.n_fit, "seed": str(self.seed)}
         write_json(self.output_dir / "manager.json", {**described, "init_kwargs": self.init_kwargs})
         data = self.get_writer_data()
@@ -325,14 +311,21 @@ class ExperimentManager:
     def use_init_kwargs(self, kwargs: Mapping[str, Any]) -> None:
         """Put these over ``init_kwargs``, for all fits, and drop the agents made without them."""
         self.clear_handlers()
-        self.init_kwargs |= kwargs
-        each = tuple({**self.init_kwargs, **own} for own in self._own_init_kwargs)
-        self._job = dataclasses.replace(self._job, init_kwargs=each)
+        self._job = dataclasses.replace(self._job, init_kwargs={**self.init_kwargs, **kwargs})
 
     @property
     def job(self) -> FitJob:
         """What all fits share."""
         return self._job
+
+
+def _one_for_each(n_fit: int, given: Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(n_fit, int) or n_fit < 1:
+        raise errors.PlanError(f"n_fit is a whole number of at least 1, got {n_fit!r}")
+    each = tuple(dict(own) for own in given) if given is not None else ({},) * n_fit
+    if len(each) != n_fit:
+        raise errors.PlanError(f"init_kwargs_per_instance has {len(each)} entries for n_fit={n_fit} fits")
+    return each
 
 
 def _folder_for(name: str, output_dir: str | os.PathLike[str] | None, style: str | None) -> Path:

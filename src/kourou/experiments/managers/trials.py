@@ -37,7 +37,7 @@ class TuningJob:
     """What all trials of a search share."""
 
     fits: FitJob
-    """What is trained; its ``init_kwargs`` are those to which a trial's are added, one for each fit of a trial."""
+    """What is trained; a trial's arguments are added to its ``init_kwargs``."""
     sampler_method: str
     sampler_kwargs: Mapping[str, Any]
     pruner_method: str
@@ -155,11 +155,10 @@ def kwargs_of(job: FitJob, trial: Any) -> dict[str, Any]:
 
 
 def _objective(job: TuningJob, trial: Any, folder: Path) -> float:
-    own = kwargs_of(job.fits, trial)
-    each = tuple({**kwargs, **own} for kwargs in job.fits.init_kwargs)
-    fits = dataclasses.replace(job.fits, folder=folder, init_kwargs=each)
+    init_kwargs = {**job.fits.init_kwargs, **kwargs_of(job.fits, trial)}
+    fits = dataclasses.replace(job.fits, folder=folder, init_kwargs=init_kwargs)
     agents = []
-    for fit in range(len(each)):
+    for fit in range(fits.n_fit):
         report = _reporter(trial, job.pruned_metric) if fit == 0 and job.pruned_metric else None
         fits.folder_of(fit).mkdir(parents=True, exist_ok=True)
         writer = Writer(fits.folder_of(fit) if job.write else None, on_scalar=report)

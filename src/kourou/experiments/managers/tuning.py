@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
 from kourou.experiments.managers.fits import Parallelization, Workers, run_on_workers
-from kourou.experiments.managers.job import ERROR_FILE, forget_job, keep_job
+from kourou.experiments.managers.job import ERROR_FILE, forget_job, keep_jobs
 from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_of, load_optuna, open_study
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import write_json
@@ -84,7 +84,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     if n_trials < 1 or n_fit < 1 or not 0 < fit_fraction <= 1:
         raise DescriptionError("n_trials and n_fit are at least 1, and fit_fraction is above 0 and at most 1")
     fits = dataclasses.replace(
-        manager.job, folder=manager.output_dir / "optuna", init_kwargs=(manager.init_kwargs,) * n_fit
+        manager.job, folder=manager.output_dir / "optuna", init_kwargs_per_instance=({},) * n_fit
     )
     job = TuningJob(
         fits=fits,
@@ -124,24 +124,24 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
     _bury(study)
     _enqueue_grid(job, study)
     done = {trial.user_attrs[RUN] for trial in study.trials if RUN in trial.user_attrs}
-    file = keep_job(job, on_disk=not workers.shares_memory)
-    runs = [_run_of(job, file, run) for run in range(n_trials) if run not in done]
+    keep_jobs([job], on_disk=not workers.shares_memory)
+    runs = [_run_of(job, run) for run in range(n_trials) if run not in done]
     records, trouble, stopped = run_on_workers(runs, workers, job.folder)
     _bury(study)
     if stopped == "interrupted":
         raise KeyboardInterrupt
     if trouble is not None:
         raise trouble
-    forget_job(file)
+    forget_job(job)
     return tuple(_failure(record) for record in records.values() if record.state.failed)
 
 
-def _run_of(job: TuningJob, file: Path, run: int) -> RunSpec:
+def _run_of(job: TuningJob, run: int) -> RunSpec:
     return RunSpec(
         name=f"{job.name}, trial {run}",
         folder=str(job.folder_of(run)),
         function=do_trial,
-        params={"job": str(file), "run": run},
+        params={"job": str(job.file), "run": run},
         repeat=run,
         setting="trials",
     )
