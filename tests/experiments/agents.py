@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kourou.experiments import Agent, ExperimentManager
+from polling import until
 
 
 class Walk(Agent):
@@ -87,6 +88,20 @@ class Faulty(Walk):
         raise ValueError("the reward is not a number")
 
 
+class Waiting(Walk):
+    """Says in its folder that it has begun, and goes on once it is told there."""
+
+    name = "waiting"
+
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        assert self.output_dir is not None
+        began = self.output_dir / "began"
+        began.mkdir(parents=True, exist_ok=True)
+        (began / str(os.getpid())).touch()
+        until((self.output_dir / "go").exists, 120, "leave to go on")
+        super().fit(budget)
+
+
 class Plain:
     """No base class at all, and nothing to save itself with."""
 
@@ -111,9 +126,10 @@ class Locked(Agent):
 
 
 def manager(top: Path, agent: Any = Walk, **options: Any) -> ExperimentManager:
-    """A manager with small numbers; ``mode`` is thread, or a context of processes."""
+    """A manager with small numbers; ``mode`` is thread, slurm, or a context of processes."""
     mode = options.pop("mode", "thread")
-    how = {"parallelization": "thread"} if mode == "thread" else {"parallelization": "process", "mp_context": mode}
+    plain = mode in {"thread", "slurm"}
+    how = {"parallelization": mode} if plain else {"parallelization": "process", "mp_context": mode}
     given = {"fit_budget": 10, "n_fit": 2, "seed": 42, "output_dir": top, **how, **options}
     return ExperimentManager(agent, **given)
 

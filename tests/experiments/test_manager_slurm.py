@@ -1,0 +1,102 @@
+"""Managers whose fits are jobs of a real Slurm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from experiments.agents import Faulty, Waiting, Walk, manager, scores
+from experiments.slurm_cluster import slurm_cluster
+from kourou.experiments import ExperimentManager, FitsFailed, Retry, SlurmOptions
+from kourou.experiments.journal import read_records
+from polling import until
+
+# Each job starts a Python of its own; on a busy machine that takes its time.
+pytestmark = [pytest.mark.usefixtures("cluster", "no_leaks"), pytest.mark.timeout(180)]
+SLURM = SlurmOptions(poll_s=0.1)
+
+
+@pytest.fixture(scope="module")
+def slurm_conf():
+    # A short path: munged and Slurm have sockets in there.
+    with tempfile.TemporaryDirectory(prefix="kourou-slurm-") as folder, slurm_cluster(Path(folder) / "s") as config:
+        yield config
+
+
+@pytest.fixture
+def cluster(slurm_conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+
+
+def test_jobs_give_the_same_bits_as_threads_and_go_on(tmp_path: Path) -> None:
+    class Local(Walk):  # no node could import it
+        name = "local"
+
+    jobs = manager(tmp_path, Local, mode="slurm", slurm=SLURM, train_env="CartPole-v1")
+    jobs.fit()
+    jobs.fit(5)
+    threads = manager(tmp_path, Local, train_env="CartPole-v1")
+    threads.fit()
+    threads.fit(5)
+    assert scores(jobs) == scores(threads)
+    assert [len(frame) for frame in jobs.get_writer_data().values()] == [15, 15]
+
+
+def test_a_job_that_fails_is_named_one_that_is_killed_begins_anew_and_only_what_failed_is_run_again(
+    tmp_path: Path,
+) -> None:
+    # given a fit that raises, and one that is killed the first time
+    raises, killed = tmp_path / "raises", tmp_path / "killed"
+    raises.write_text("raises")
+    killed.write_text("killed once")
+    each = [{"fault": str(raises)}, {"fault": str(killed)}, {}]
+    quick = Retry(times={"signal": 1}, backoff_s=0.01)
+    made = manager(tmp_path, Faulty, mode="slurm", slurm=SLURM, n_fit=3, init_kwargs_per_instance=each, retry=quick)
+    # when
+    with pytest.raises(FitsFailed) as failed:
+        made.fit()
+    # then
+    assert [one.name for one in failed.value.failures] == ["faulty, fit 0"]
+    assert "the reward is not a number" in failed.value.failures[0].traceback
+    assert made.fitted == (1, 2)
+    # and once it is mended, as if nothing had failed
+    raises.unlink()
+    made.fit()
+    whole = manager(tmp_path, Faulty, n_fit=3)
+    whole.fit()
+    assert scores(made) == scores(whole)
+    attempts = {record.name: record.attempt for record in read_records(made.output_dir).values()}
+    assert attempts["faulty, fit 2"] == 1
+
+
+SCRIPT = """
+import sys
+from experiments.agents import Waiting, manager
+from kourou.experiments import SlurmOptions
+made = manager(sys.argv[1], Waiting, mode="slurm", slurm=SlurmOptions(poll_s=0.1), outdir_id_style=None)
+made.fit()
+"""
+
+
+def test_jobs_outlive_a_script_that_is_killed_and_are_found_again(tmp_path: Path) -> None:
+    # given a script whose two fits run as jobs
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    folder = tmp_path / Waiting.name
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=env) as script:
+        until(lambda: len(list(folder.glob("fits/*/output/began"))) == 2, 60, "two fits that have begun")
+        # when it is killed
+        script.send_signal(signal.SIGKILL)
+    again = ExperimentManager.load(folder)
+    assert again.fitted == ()
+    for fit in (0, 1):
+        (folder / "fits" / str(fit) / "output" / "go").touch()
+    again.fit()
+    # then its jobs are followed, not started again
+    assert again.fitted == (0, 1)
+    assert [len(list(folder.glob(f"fits/{fit}/output/began/*"))) for fit in (0, 1)] == [1, 1]
