@@ -93,7 +93,7 @@ def test_jobs_outlive_a_script_that_is_killed_and_are_found_again(tmp_path: Path
         # when it is killed
         script.send_signal(signal.SIGKILL)
     again = ExperimentManager.load(folder)
-    assert again.fitted == ()
+    assert not again.fitted
     for fit in (0, 1):
         (folder / "fits" / str(fit) / "output" / "go").touch()
     again.fit()
