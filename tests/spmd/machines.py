@@ -82,6 +82,18 @@ class Machines:
         """Put it back."""
         run("ip", "link", "set", f"{self._prefix}v{name[1:]}", "up")
 
+    @contextlib.contextmanager
+    def separated(self, *names: str) -> Iterator[None]:
+        """Let these hosts lose each other; they still reach all others, and this machine."""
+        links = [f"{self._prefix}v{name[1:]}" for name in names]
+        try:
+            for link in links:
+                run("ip", "link", "set", link, "type", "bridge_slave", "isolated", "on")
+            yield
+        finally:
+            for link in links:
+                run("ip", "link", "set", link, "type", "bridge_slave", "isolated", "off")
+
     def address(self, name: str) -> str:
         """Of a host."""
         return f"{self._network}.{name[1:]}"

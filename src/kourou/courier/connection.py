@@ -8,6 +8,7 @@ on reading. A background thread attends to what nobody waits for: callbacks, str
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import threading
 import time
@@ -22,11 +23,12 @@ from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.patrol import ROUND_S
 from kourou.courier.reply import Reply
 from kourou.courier.wire import NotSentError, Wire
-from kourou.errors import CallCancelled, ProtocolError, RpcError
+from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 
 __all__ = ["Connection"]
 
 _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
+_SILENT = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 _LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
 
 
@@ -280,6 +282,8 @@ class Connection:
                 self.send_quietly(self._later.popleft())
         if not self.alive:
             return None
+        if self.wire.idle_s is not None:
+            self._check()
         self.flush()
         self._expire()
         urgent = bool(self._watched or self._streams)
@@ -306,6 +310,13 @@ class Connection:
             self._promote()
         return 0.0
 
+    def _check(self) -> None:
+        """End a connection whose other end's host does not answer any more: TCP itself would wait for long."""
+        try:
+            self.wire.check()
+        except OSError as error:
+            self.end(error)
+
     def _expire(self) -> None:
         """End the calls whose deadline passed, as far as somebody wants to be told."""
         if self._watched:
@@ -330,6 +341,8 @@ class Connection:
         self.wire.close()
         if self._pending or self._streams:
             error = cause if isinstance(cause, RpcError) else self._explain()
+            if isinstance(cause, OSError) and cause.errno in _SILENT and type(error) is ConnectionLost:
+                error = ConnectionLost(f"{error}; nothing was heard from its host any more")
             while self._pending:
                 with contextlib.suppress(KeyError):
                     _, reply = self._pending.popitem()

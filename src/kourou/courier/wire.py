@@ -47,7 +47,7 @@ class Wire(Protocol):
 
     @property
     def idle_s(self) -> float | None:
-        """Seconds of silence after which somebody reads though no answer is due; None for never."""
+        """Seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never."""
 
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
@@ -83,6 +83,13 @@ class Wire(Protocol):
             ProtocolError: what came makes no sense.
         """
 
+    def check(self) -> None:
+        """Whether the server's host is still there.
+
+        Raises:
+            OSError: it has been silent for too long, although it was asked.
+        """
+
     def close(self) -> None:
         """Let go. May be called from any thread, and more than once."""
 
@@ -103,3 +110,6 @@ class PushingWire:
     def read(self) -> Sequence[Frame]:
         """Never called."""
         raise NotImplementedError("answers are delivered, not read")
+
+    def check(self) -> None:
+        """It is this host."""

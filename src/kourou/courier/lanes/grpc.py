@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from kourou.courier.endpoint import Endpoint
@@ -39,7 +40,7 @@ class GrpcWire:
 
     lane = "grpc"
     pulls = True
-    idle_s: float | None = 10.0  # gRPC gives a client that it asks for a sign of life 20 s
+    idle_s: float | None = 5.0  # a server that asks for a sign of life waits for some time, see ``grpc_server``
 
     def __init__(self, stream: GrpcStream, dial: Callable[[], GrpcStream]) -> None:
         self._main = stream
@@ -54,6 +55,7 @@ class GrpcWire:
         self._on_bulk: set[int] = set()  # those of them that have taken the second stream
         self._heavy: set[str] = set()  # methods whose last answer was large
         self._receiver: Receiver | None = None
+        self._check_at = 0.0
         self._closed = False
 
     def start(self, receiver: Receiver) -> None:
@@ -104,6 +106,14 @@ class GrpcWire:
         for frame in frames:
             self._learn(frame)
         return frames
+
+    def check(self) -> None:
+        """See ``Wire``."""
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + (self.idle_s or 0)
+            for stream in self._streams:
+                stream.check()
 
     def close(self) -> None:
         """See ``Wire``."""

@@ -29,6 +29,9 @@ _SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the calls
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    # A client whose host is gone is noticed within 90 s. It is the client's process that answers, so it gets time.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 60_000),
 )
 _FLUSH_S = 0.5  # how long the last answers may take to leave when the server stops
 

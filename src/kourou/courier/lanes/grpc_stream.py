@@ -147,6 +147,11 @@ class GrpcStream:
                 self._write(patient=False)
         return frames
 
+    def check(self) -> None:
+        """See ``Wire``."""
+        if not self._closed:
+            self._link.check()
+
     def close(self) -> None:
         """See ``Wire``."""
         self._closed = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
+import struct
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,9 +16,13 @@ from kourou.courier.target import Tls
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Plain", "Secure", "connect"]
+__all__ = ["SILENCE_S", "Plain", "Secure", "connect"]
 
-_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))  # seconds, seconds, and how often
+SILENCE_S = 30
+"""So long nothing at all may come from the server's host, though it is asked, until the connection counts as lost.
+That is twice the time after which a program takes a host for lost: after a cut of d seconds TCP may wait for d more.
+The kernels ask and answer, not the processes: a server that is busy, or stopped by a debugger, is not silent."""
+_INFO = struct.Struct("=2xBB48xII")  # of tcp_info: retransmits, probes, last_data_recv, last_ack_recv
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
@@ -65,6 +71,14 @@ class Plain:
     def limit(self, timeout_s: float | None) -> None:
         """How long receiving may take from now on."""
         self._socket.settimeout(timeout_s)
+
+    def check(self) -> None:
+        """See whether the other end's host is still there.
+
+        Raises:
+            OSError: it does not seem so.
+        """
+        _check(self._socket)
 
     def close(self) -> None:
         """Wake whoever waits, and let go."""
@@ -136,6 +150,10 @@ class Secure:
         """See ``Plain``. Without a limit, nothing waits."""
         self._socket.settimeout(0.0 if timeout_s is None else timeout_s)
 
+    def check(self) -> None:
+        """See ``Plain``."""
+        _check(self._socket)
+
     def close(self) -> None:
         """See ``Plain``."""
         with contextlib.suppress(OSError):
@@ -156,7 +174,7 @@ def connect(address: str, timeout_s: float, tls: Tls | None) -> Plain | Secure:
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
+        for name, value in _keepalive(SILENCE_S).items():
             if hasattr(socket, name):  # not all systems have them all
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if tls is None:
@@ -165,6 +183,34 @@ def connect(address: str, timeout_s: float, tls: Tls | None) -> Plain | Secure:
     except BaseException:
         connection.close()
         raise
+
+
+def _keepalive(silence_s: int) -> dict[str, int]:
+    """The options by which a connection without anything under way ends after so long a silence."""
+    ask_after_s, ask_again_s = silence_s // 2, max(1, silence_s // 6)
+    return {
+        "TCP_KEEPIDLE": ask_after_s,
+        "TCP_KEEPALIVE": ask_after_s,  # what macOS calls it
+        "TCP_KEEPINTVL": ask_again_s,
+        "TCP_KEEPCNT": (silence_s - ask_after_s) // ask_again_s,
+    }
+
+
+def _check(connection: socket.socket) -> None:
+    """End with what was sent and is not acknowledged.
+
+    TCP_USER_TIMEOUT would do so as well, but also when the other end has no room, be its kernel ever so talkative.
+
+    Raises:
+        TimeoutError: the other end's kernel has been silent for SILENCE_S, and asked more than once.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return  # macOS
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    if len(info) == _INFO.size:
+        sent_again, asked_for_room, data_ms, ack_ms = _INFO.unpack(info)
+        if max(sent_again, asked_for_room) > 1 and min(data_ms, ack_ms) > SILENCE_S * 1000:
+            raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {SILENCE_S} s")
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
