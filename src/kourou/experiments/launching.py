@@ -218,10 +218,5 @@ def check_rerun(rerun: str) -> None:
 
 
 def is_to_run(state: RunState, rerun: Rerun) -> bool:
-    """Whether a run in this state is run now.
-
-    Raises:
-        PlanError: no such rule.
-    """
-    check_rerun(rerun)
+    """Whether a run in this state is run now, by a rule that :func:`check_rerun` let pass."""
     return state is RunState.PENDING or state in _AGAIN[rerun]

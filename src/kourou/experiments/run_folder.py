@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,10 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_whole(path, (json.dumps(data, indent=2, default=str) + "\n").encode())
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object to a file, whole or not at all; a line for each field, which is quicker than ``indent``."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(value, default=str)}" for name, value in data.items()]
+    write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import struct
-import weakref
 from typing import Any
 
 __all__ = ["Channel"]
@@ -67,9 +66,10 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self.socket.close()
+        _open.discard(self)
 
 
-_open: weakref.WeakSet[Channel] = weakref.WeakSet()
+_open: set[Channel] = set()
 
 
 def _close_in_child() -> None:

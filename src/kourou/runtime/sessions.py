@@ -2,6 +2,9 @@
 
 A node leads a session of its own. A grandchild that made a session for itself is still found below the node while its
 parents live, and by the cookie in its inherited environment once they are gone.
+
+psutil is imported where it is needed, so that a zygote of commands is without it and without ``threading``, which it
+brings along: their pages would be copied with every fork.
 """
 
 from __future__ import annotations
@@ -12,8 +15,6 @@ import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
-
-import psutil
 
 __all__ = [
     "COOKIE",
@@ -62,6 +63,8 @@ def show_cookie(cookie: str) -> None:
 
 def alive(pid: int) -> bool:
     """True unless the process is gone or a zombie (which is dead, only not yet reaped)."""
+    import psutil  # noqa: PLC0415 - see the module's docstring
+
     try:
         return bool(psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
     except psutil.Error:
@@ -70,6 +73,8 @@ def alive(pid: int) -> bool:
 
 def members(leader: int) -> list[int]:
     """The session that ``leader`` leads and all descendants of its processes, ``leader`` itself included."""
+    import psutil  # noqa: PLC0415 - see the module's docstring
+
     found = {leader}
     for pid in psutil.pids():
         with contextlib.suppress(OSError):
@@ -81,6 +86,8 @@ def members(leader: int) -> list[int]:
 
 def memory_bytes(leader: int) -> int:
     """Resident memory, less what is shared (libraries, shared segments), of a process and all below it."""
+    import psutil  # noqa: PLC0415 - see the module's docstring
+
     total = 0
     for pid in (leader, *descendants(leader)):
         with contextlib.suppress(psutil.Error):
@@ -91,6 +98,8 @@ def memory_bytes(leader: int) -> int:
 
 def descendants(pid: int) -> list[int]:
     """Children, their children, and so on."""
+    import psutil  # noqa: PLC0415 - see the module's docstring
+
     try:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.Error:
@@ -99,6 +108,8 @@ def descendants(pid: int) -> list[int]:
 
 def escaped_from(cookie: str, among: Iterable[int] | None = None) -> list[int]:
     """Processes whose environment carries a cookie that starts with ``cookie`` (a run's id finds all of its nodes)."""
+    import psutil  # noqa: PLC0415 - see the module's docstring
+
     found = []
     for pid in psutil.pids() if among is None else among:
         with contextlib.suppress(psutil.Error, OSError):

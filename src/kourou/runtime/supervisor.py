@@ -120,7 +120,7 @@ class Supervisor:
 
     def _prepare(self, interpreter: str) -> None:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
-            self._zygote_for(interpreter, (), {})
+            self._zygote_for(interpreter, (), os.environ)
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.
@@ -182,7 +182,7 @@ class Supervisor:
     def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any], fds: Sequence[int]) -> None:
         env = {**os.environ, **dict(spec.env), sessions.COOKIE: sessions.make_cookie(self._run_id, spec.name, attempt)}
         try:
-            zygote = self._zygote_for(spec.interpreter or sys.executable, spec.interpreter_args, dict(spec.env))
+            zygote = self._zygote_for(spec.interpreter or sys.executable, spec.interpreter_args, env)
         except OSError as error:
             _close(fds)
             self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter}: {error}")
@@ -214,10 +214,10 @@ class Supervisor:
         self._events.on_line(name, f"kourou: {reason}", "stderr")
         self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
 
-    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
+    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> _Zygote:
         """The zygote for an interpreter, its options, and the variables that only a starting interpreter reads."""
         prefixes = (*_READ_AT_START, *self._preload.reads)
-        early = {k: v for k, v in {**os.environ, **env}.items() if k.startswith(prefixes)}
+        early = {name: value for name, value in env.items() if name.startswith(prefixes)}
         key = (interpreter, options, tuple(sorted(early.items())))
         zygote = self._zygotes.get(key)
         if zygote is None:

@@ -35,6 +35,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
 
 
@@ -58,8 +59,9 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
         sys.exit(f"the launcher runs Python {wanted} and this is {own}: nodes need the launcher's version")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _set_name("kourou-zygote")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # it ends with the launcher, and only then
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)  # what a child does from the moment when it lets them through
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # while it imports, nobody listens to the socket
     if _is_closed(fd):
         sys.exit("the launcher ended before its first process was started")
@@ -133,15 +135,16 @@ class Zygote:
         return None
 
     def _leave(self, parent: int) -> None:
-        """In the child: let go of all that is the zygote's."""
+        """In the child: let go of all that is the zygote's.
+
+        It does little, here and until it executes a command: every page that it touches is copied for it.
+        """
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)  # the zygote died before the line above
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        self._channel.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         os.close(self._wake_r)
         os.close(self._wake_w)
 
@@ -220,7 +223,7 @@ def _is_closed(fd: int) -> bool:
 
 def _own_children() -> list[int]:
     if _PROC_CHILDREN:
-        return [int(pid) for pid in _CHILDREN_FILE.read_text(encoding="ascii").split()]
+        return [int(pid) for pid in _CHILDREN_FILE.read_bytes().split()]
     return sessions.descendants(os.getpid())
 
 
@@ -239,10 +242,11 @@ def _become(child: Child) -> NoReturn:
         os.chdir(boot["cwd"])
         if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, boot["cpus"])
-        _set_name(boot["name"])
         if boot["entry"] is None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
             os.execve(_program(boot["argv"][0], boot["env"]), boot["argv"], boot["env"])  # noqa: S606 - its purpose
+        _set_name(boot["name"])
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(boot["env"])
         sessions.show_cookie(boot["env"][sessions.COOKIE])
