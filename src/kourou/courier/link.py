@@ -15,8 +15,9 @@ from typing import Any
 
 from kourou.courier.codec import Payload
 from kourou.courier.connection import Connection
+from kourou.courier.copying import fill
 from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.recycling import fill, own_memory
+from kourou.courier.recycling import own_memory
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target, Tls
 from kourou.courier.wire import Wire

@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import mmap
 import pickle
-import sys
 from collections import deque
 from typing import Any
 
-__all__ = ["block_size", "fill", "loan_type", "own_memory"]
+__all__ = ["block_size", "loan_type", "own_memory"]
 
 _LARGE = 256 << 10  # bytes; below this the allocator does well enough
 _KEPT_BYTES = 256 << 20  # memory that waits for its next use, at most
@@ -28,15 +27,6 @@ def own_memory(size: int) -> memoryview:
     loan = loan_type(rounded).from_buffer(mapping)
     loan.owner, loan.key = _spare, mapping
     return pickle.PickleBuffer(loan).raw()[:size]
-
-
-def fill(target: memoryview, source: Any) -> None:
-    """Copy bytes into memory of their size; large pieces without the interpreter's lock, if NumPy is loaded."""
-    numpy: Any = sys.modules.get("numpy") if len(target) >= _LARGE else None
-    if not hasattr(numpy, "copyto"):  # it is not loaded, so little that is large will come; or just being loaded
-        target[:] = source
-    else:
-        numpy.copyto(numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8))
 
 
 def block_size(size: int) -> int:

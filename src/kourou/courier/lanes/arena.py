@@ -21,8 +21,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kourou.courier.copying import fill
 from kourou.courier.frames import Buffer
-from kourou.courier.recycling import block_size, fill, loan_type, own_memory
+from kourou.courier.recycling import block_size, loan_type, own_memory
 from kourou.errors import ProtocolError
 
 __all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]

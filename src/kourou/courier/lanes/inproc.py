@@ -11,9 +11,10 @@ import os
 import threading
 
 from kourou.courier.calls import Peer
+from kourou.courier.copying import fill
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame
-from kourou.courier.recycling import fill, own_memory
+from kourou.courier.recycling import own_memory
 from kourou.courier.session import Dispatcher, Session
 from kourou.courier.wire import NotSentError, PushingWire, Receiver
 from kourou.errors import ServerUnavailable, Unauthenticated
