@@ -1,4 +1,4 @@
-"""An attempt of a run while it lasts, and the signals by which it is ended, each some seconds after the one before."""
+"""An attempt of a run while it lasts: the signals that end it, one after the other, and the state that this makes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import signal
 import time
 
 from kourou.experiments.prepared import PreparedRun
+from kourou.experiments.retries import Ending
 from kourou.experiments.run_folder import RunLogs
+from kourou.experiments.run_records import RunState
 from kourou.experiments.slots import Slot
 
-__all__ = ["FOREVER_S", "Attempt"]
+__all__ = ["FOREVER_S", "Attempt", "judged"]
 
 FOREVER_S = float("inf")
 
@@ -53,3 +55,24 @@ class Attempt:
         number, wait_s = self._steps.popleft()
         self.due = time.monotonic() + wait_s
         return number
+
+
+def judged(why_ended: str, ending: Ending) -> tuple[RunState, str]:
+    """The state of a run whose attempt ended, and how in words; ``why_ended`` is empty where it did so by itself."""
+    told = _TOLD.get(why_ended)
+    if told is None:
+        return (RunState.SUCCEEDED if ending.ok else RunState.FAILED), ending.words
+    state, words, even_if_ok = told
+    if ending.ok and not even_if_ok:
+        return RunState.SUCCEEDED, ending.words
+    return state, f"{words}, and {ending.words}" if words else ending.words
+
+
+# Why an attempt was ended → its state, how it is told, and whether that holds for one that exits with 0, too: an
+# interrupted run that does so has finished, and one that was told to save its work has done only that.
+_TOLD = {
+    "timeout": (RunState.TIMEOUT, "", True),
+    "cancelled": (RunState.CANCELLED, "cancelled", True),
+    "interrupted": (RunState.INTERRUPTED, "interrupted", False),
+    "checkpoint": (RunState.INTERRUPTED, "told to save its work", True),
+}

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.attempts import Attempt
+from kourou.experiments.attempts import Attempt, judged
 from kourou.experiments.journal import Journal
 from kourou.experiments.prepared import PAYLOAD_FILE, PreparedRun, process_spec
 from kourou.experiments.provenance import Provenance
@@ -286,7 +286,7 @@ class Engine:
         live.logs.close()
         timed_out = self._options.time_limit_s if live.ending == "timeout" else None
         ending = ending_of(end, timed_out_after_s=timed_out)
-        state, words = _judged(live.ending, ending)
+        state, words = judged(live.ending, ending)
         if live.run.payload is not None:
             with contextlib.suppress(OSError):
                 (live.run.folder / PAYLOAD_FILE).unlink()
@@ -381,24 +381,3 @@ class Engine:
         else:
             return  # it has ended
         self._tell("ended", self._runs[run_id], state=str(RunState.CANCELLED), cause="cancelled before it began")
-
-
-def _judged(why_ended: str, ending: Ending) -> tuple[RunState, str]:
-    """The state of a run whose attempt ended, and how in words; ``why_ended`` is empty where it did so by itself."""
-    told = _TOLD.get(why_ended)
-    if told is None:
-        return (RunState.SUCCEEDED if ending.ok else RunState.FAILED), ending.words
-    state, words, even_if_ok = told
-    if ending.ok and not even_if_ok:
-        return RunState.SUCCEEDED, ending.words
-    return state, f"{words}, and {ending.words}" if words else ending.words
-
-
-# Why an attempt was ended → its state, how it is told, and whether that holds for one that exits with 0, too: an
-# interrupted run that does so has finished, and one that was told to save its work has done only that.
-_TOLD = {
-    "timeout": (RunState.TIMEOUT, "", True),
-    "cancelled": (RunState.CANCELLED, "cancelled", True),
-    "interrupted": (RunState.INTERRUPTED, "interrupted", False),
-    "checkpoint": (RunState.INTERRUPTED, "told to save its work", True),
-}
