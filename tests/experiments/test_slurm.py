@@ -87,6 +87,8 @@ def test_failures_keep_code_and_last_lines_and_a_job_that_dies_is_noticed(tmp_pa
     runs = [
         shell_run(tmp_path, "bad", "echo oh no >&2; exit 7"),
         shell_run(tmp_path, "good", "true"),
+        # as Slurm would end it, but it was not Slurm
+        shell_run(tmp_path, "terminated", "kill -TERM $$; sleep 30"),
         # ends what runs it in its job, which can tell nothing any more
         shell_run(tmp_path, "gone", "scancel -s KILL --batch ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; sleep 30"),
     ]
@@ -95,6 +97,7 @@ def test_failures_keep_code_and_last_lines_and_a_job_that_dies_is_noticed(tmp_pa
     assert outcome.exit_code == 1
     assert (str(records["bad"].state), records["bad"].code, records["bad"].last_lines) == ("FAILED", 7, ("oh no",))
     assert str(records["good"].state) == "SUCCEEDED"
+    assert (str(records["terminated"].state), records["terminated"].signal) == ("FAILED", "SIGTERM")
     assert str(records["gone"].state) == "FAILED"
     assert "its job failed" in records["gone"].cause
 

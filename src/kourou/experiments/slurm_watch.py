@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from kourou.experiments.slurm_commands import JobState
 __all__ = ["SlurmWatch", "handed_over", "refresh"]
 
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED", "CONFIGURING", "SPECIAL_EXIT"}
+_SHELL_SIGNALS = 128  # a shell whose command was ended by signal n exits with this + n
 _GONE_S = 15.0  # a job may leave the queue before its last file is seen on a network's file system
 _ENDS = {
     "TIMEOUT": (RunState.TIMEOUT, "reached the job's time limit"),
@@ -76,7 +78,7 @@ class SlurmWatch:
     def _update(self, record: RunRecord, jobs: dict[str, JobState]) -> RunRecord | None:
         folder = Path(record.folder)
         end = read_json(folder / EXIT_FILE)
-        if end is not None and not end.get("requeued") and end.get("state") != "INTERRUPTED":
+        if end is not None and not _may_be_slurms_doing(end):
             return self._ended(record, end)
         job = jobs.get(record.job)
         if job is None:
@@ -103,7 +105,7 @@ class SlurmWatch:
         since = self._missing.setdefault(record.run_id, time.monotonic())
         final = slurm_commands.final_state(record.job)
         state = final.state if final is not None else ""
-        if end is not None and state not in _ENDS:
+        if end is not None and (state not in _ENDS or state in {"COMPLETED", "FAILED"}):
             return self._ended(record, end)
         if state in _ENDS and (state not in {"COMPLETED", "FAILED"} or time.monotonic() - since > _GONE_S / 5):
             ended, words = _ENDS[state]
@@ -116,6 +118,16 @@ class SlurmWatch:
     def _ended(self, record: RunRecord, end: dict[str, Any]) -> RunRecord:
         known = ("state", "cause", "code", "signal", "last_lines", "host", "started_at", "ended_at", "attempt")
         return self._journal.tell("ended", record.run_id, **{name: end[name] for name in known if name in end})
+
+
+def _may_be_slurms_doing(end: dict[str, Any]) -> bool:
+    """Whether a run ended as it would if Slurm took its job away, so that Slurm has to be asked what became of that.
+
+    Slurm sends SIGTERM to all processes of the job, and the run's may die before the one that watches it is told.
+    """
+    terminated = end.get("signal") == "SIGTERM" or end.get("code") == _SHELL_SIGNALS + signal.SIGTERM
+    failed = end.get("state") == RunState.FAILED and terminated
+    return failed or bool(end.get("requeued")) or end.get("state") == RunState.INTERRUPTED
 
 
 def _has_begun(record: RunRecord) -> bool:
