@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.agents import Walk, manager
+from experiments.agents import Faulty, Walk, manager
 from kourou.experiments import (
     Agent,
     ExperimentManager,
+    FitsFailed,
     MultipleManagers,
     ResultsError,
     agent_scores,
@@ -190,6 +191,30 @@ def test_tensorboard_has_the_same_numbers_on_request(tmp_path: Path) -> None:
     events = read_events(made.output_dir / "tensorboard" / "0")
     assert [event["y"] for event in events] == [float(i) for i in range(10)]
     assert not (manager(tmp_path, Ramp, n_fit=1).output_dir / "tensorboard").exists()
+
+
+def test_tensorboard_has_nothing_of_an_attempt_that_failed(tmp_path: Path) -> None:
+    # given a fit that fails at the end of its second call
+    fault = tmp_path / "fault"
+    made = manager(tmp_path, Faulty, n_fit=1, init_kwargs={"fault": str(fault)}, enable_tensorboard=True)
+    made.fit(3)
+    fault.write_text("raises")
+    with pytest.raises(FitsFailed):
+        made.fit(7)
+    # when it is repeated, and shorter
+    fault.unlink()
+    made.fit(2)
+    # then there are the steps of the first call and of this one
+    assert [event["step"] for event in read_events(made.output_dir / "tensorboard" / "0")] == [0, 1, 2]
+    assert len(list((made.output_dir / "tensorboard" / "0").iterdir())) == 2
+
+
+def test_a_bar_tells_how_many_fits_are_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manager(tmp_path, n_fit=3, progress=True).fit()
+    assert "walk, fits" in (shown := capsys.readouterr().err)
+    assert "3/3" in shown
+    manager(tmp_path).fit()
+    assert not capsys.readouterr().err  # which is no terminal
 
 
 def test_checksums_of_event_files_are_tensorflows(tmp_path: Path) -> None:

@@ -39,13 +39,14 @@ for mode in ("thread", "spawn", "forkserver", "fork"):
 @pytest.mark.timeout(240)  # eight fits import torch, on a busy machine
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(tmp_path: Path, kind: str) -> None:
-    # given a script that does not import torch itself: the first fit does
+    # given a script that does not import torch itself: the first fit does; and a program without any file
     script = tmp_path / "page.py"
     script.write_text(PAGE)
+    program = [str(script)] if kind == "torch" else ["-c", PAGE]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "error"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     # when
-    command = [sys.executable, str(script), kind, str(tmp_path)]
+    command = [sys.executable, *program, kind, str(tmp_path)]
     done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
     # then
     assert done.returncode == 0, done.stderr

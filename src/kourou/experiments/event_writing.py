@@ -28,10 +28,12 @@ class EventWriter:
 
     Args:
         folder: where the file goes.
+        suffix: of the file's name, for whoever has to find it again.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], suffix: str = "") -> None:
         self._folder = Path(folder)
+        self._suffix = suffix
         self._file: Path | None = None
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
@@ -42,7 +44,7 @@ class EventWriter:
         """
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+            self._file = self._folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}{self._suffix}"
             self._append(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
         number = _bytes(1, tag.encode()) + struct.pack("<Bf", 2 << 3 | _FIXED32, value)
         self._append(_double(1, time.time()) + _varint(2 << 3) + _varint(step) + _bytes(5, _bytes(1, number)))

@@ -12,11 +12,12 @@ __all__ = ["bar_of"]
 
 
 @contextlib.contextmanager
-def bar_of(total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], None]]:
+def bar_of(what: str, total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], None]]:
     """A function that moves a bar on standard error as fits change.
 
     Args:
-        total: fits.
+        what: what is counted, such as ``fits``.
+        total: how many.
         show: whether there is a bar; None: on a terminal.
     """
     if not (sys.stderr.isatty() if show is None else show):
@@ -32,16 +33,17 @@ def bar_of(total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], N
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("fits", total=total)
+        task = bar.add_task(what, total=total)
         states: dict[str, RunState] = {}
 
         def on_change(record: RunRecord) -> None:
             states[record.run_id] = record.state
+            counts = {
+                "running": sum(state is RunState.RUNNING for state in states.values()),
+                "failed": sum(state.failed for state in states.values()),
+            }
+            told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
             done = sum(state.ended for state in states.values())
-            failed = sum(state.failed for state in states.values())
-            running = sum(state is RunState.RUNNING for state in states.values())
-            bar.update(
-                task, completed=done, description=f"fits: {running} running" + f", {failed} failed" * bool(failed)
-            )
+            bar.update(task, completed=done, description=f"{what}: {told}" if told else what)
 
         yield on_change

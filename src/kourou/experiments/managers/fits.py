@@ -28,7 +28,7 @@ from kourou.experiments.slurm_options import SlurmOptions
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.supervisor import Supervisor
 
-__all__ = ["Context", "Parallelization", "Workers", "run_fits", "run_on_workers"]
+__all__ = ["Context", "Parallelization", "Workers", "failure_of", "run_fits", "run_on_workers"]
 
 Parallelization: TypeAlias = Literal["thread", "process", "slurm"]
 Context: TypeAlias = Literal["spawn", "forkserver", "fork"]
@@ -126,14 +126,15 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
                 runs.append(run)
                 missing[run.run_id] = job, fit
     try:
-        records, trouble, stopped = run_on_workers(runs, workers, folder)
+        what = f"{jobs[0].name}, fits" if len(jobs) == 1 else "fits"
+        records, trouble, stopped = run_on_workers(runs, workers, folder, what)
     finally:
         save()
     if stopped == "interrupted":
         raise KeyboardInterrupt
     total = sum(job.n_fit for job in jobs)
     failures = tuple(
-        _failure(job, fit, records.get(run_id), trouble)
+        failure_of(f"{job.name}, fit {fit}", job.folder_of(fit), records.get(run_id), trouble)
         for run_id, (job, fit) in missing.items()
         if fitted(job.folder_of(fit)).calls <= job.call
     )
@@ -144,9 +145,15 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
 
 
 def run_on_workers(
-    runs: Sequence[RunSpec], workers: Workers, folder: Path
+    runs: Sequence[RunSpec], workers: Workers, folder: Path, what: str
 ) -> tuple[Mapping[str, RunRecord], SweepError | None, str]:
     """Run functions as workers say; their records by id, what went wrong with the journal, and why it stopped early.
+
+    Args:
+        runs: which.
+        workers: how.
+        folder: for the journal.
+        what: they are called beside the progress bar.
 
     Raises:
         SweepBusy: another process runs fits in this folder.
@@ -157,7 +164,7 @@ def run_on_workers(
     supervisor = {"thread": ThreadSupervisor, "fork": ForkSupervisor}.get(
         workers.parallelization if workers.parallelization == "thread" else workers.mp_context, Supervisor
     )
-    with bar_of(len(runs), show=workers.progress) as on_change:
+    with bar_of(what, len(runs), show=workers.progress) as on_change:
         try:
             if workers.parallelization == "slurm":
                 outcome = run_slurm_sweep(
@@ -202,15 +209,24 @@ def _run_of(job: FitJob, fit: int, workers: Workers) -> RunSpec:
     )
 
 
-def _failure(job: FitJob, fit: int, record: RunRecord | None, trouble: SweepError | None) -> FitFailure:
-    folder = job.folder_of(fit)
+def failure_of(name: str, folder: Path, record: RunRecord | None, trouble: SweepError | None = None) -> FitFailure:
+    """What became of a fit or a trial that failed.
+
+    Args:
+        name: what it is called.
+        folder: its own.
+        record: of its run; None: it has none.
+        trouble: why nothing was run any more.
+    """
     error = folder / ERROR_FILE
-    traceback = error.read_text(encoding="utf-8") if error.exists() else ""
+    told = error.read_text(encoding="utf-8") if error.exists() else ""
     if record is None:
         cause = f"was ended: {trouble}" if trouble else "was not started"
     elif record.state is RunState.SUCCEEDED:
         cause = "did not save its agent"
+    elif told and record.signal is None:
+        cause = "raised an error"
     else:
         cause = record.cause or str(record.state)
-        traceback = traceback or "\n".join(record.last_lines)
-    return FitFailure(name=f"{job.name}, fit {fit}", cause=cause, traceback=traceback, folder=str(folder))
+        told = told or "\n".join(record.last_lines)
+    return FitFailure(name=name, cause=cause, traceback=told, folder=str(folder))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import cloudpickle
 
 from kourou import errors
+from kourou.experiments.event_writing import EventWriter
 from kourou.experiments.managers.environments import EnvSource, make_env
 from kourou.experiments.managers.globals_of_fits import own_globals
 from kourou.experiments.managers.storage import accepted, fitted, load_agent, save_agent
@@ -173,9 +174,11 @@ def do_fit(job: str, fit: int) -> None:
 
 
 def _train(job: FitJob, fit: int) -> None:
-    folder = job.folder_of(fit)
+    folder, events, suffix = job.folder_of(fit), job.folder / "tensorboard" / str(fit), f".call-{job.call}"
     _cut_metrics(folder / METRICS_FILE, fitted(folder).metrics_bytes)
-    writer = Writer(folder, tensorboard=job.folder / "tensorboard" / str(fit) if job.tensorboard else None)
+    for unfinished in events.glob(f"*{suffix}"):
+        unfinished.unlink()
+    writer = Writer(folder, tensorboard=EventWriter(events, suffix) if job.tensorboard else None)
     with own_globals(seeder_for(job.seed, purpose="fit", fit=fit, call=job.call), job.threads):
         agent = agent_of(job, fit, writer)
         agent.fit(job.budget, **job.fit_kwargs)

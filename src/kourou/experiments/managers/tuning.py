@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
-from kourou.experiments.managers.fits import Parallelization, Workers, run_on_workers
-from kourou.experiments.managers.job import ERROR_FILE, forget_job, keep_jobs
+from kourou.experiments.managers.fits import Parallelization, Workers, failure_of, run_on_workers
+from kourou.experiments.managers.job import forget_job, keep_jobs
 from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_of, load_optuna, open_study
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import write_json
-from kourou.experiments.run_records import RunRecord
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.seeding import seeder_for
 
@@ -126,14 +125,15 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
     done = {trial.user_attrs[RUN] for trial in study.trials if RUN in trial.user_attrs}
     keep_jobs([job], on_disk=not workers.shares_memory)
     runs = [_run_of(job, run) for run in range(n_trials) if run not in done]
-    records, trouble, stopped = run_on_workers(runs, workers, job.folder)
+    records, trouble, stopped = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
     _bury(study)
     if stopped == "interrupted":
         raise KeyboardInterrupt
     if trouble is not None:
         raise trouble
     forget_job(job)
-    return tuple(_failure(record) for record in records.values() if record.state.failed)
+    failed = [record for record in records.values() if record.state.failed]
+    return tuple(failure_of(record.name, Path(record.folder), record) for record in failed)
 
 
 def _run_of(job: TuningJob, run: int) -> RunSpec:
@@ -173,12 +173,6 @@ def _best(job: TuningJob) -> dict[str, Any] | None:
     except ValueError:
         return None
     return kwargs_of(job.fits, optuna.trial.FixedTrial(params))
-
-
-def _failure(record: RunRecord) -> FitFailure:
-    error = Path(record.folder) / ERROR_FILE
-    told = error.read_text(encoding="utf-8") if error.exists() else "\n".join(record.last_lines)
-    return FitFailure(name=record.name, cause=record.cause, traceback=told, folder=record.folder)
 
 
 def _number(manager: ExperimentManager) -> int:

@@ -20,7 +20,7 @@ class Writer:
 
     Args:
         folder: of the fit; None: what is written goes nowhere.
-        tensorboard: a folder for TensorBoard's event files; None: none.
+        tensorboard: what writes TensorBoard's event files; None: nothing does.
         on_scalar: called with tag, value and step of each scalar, after it was written.
     """
 
@@ -28,11 +28,11 @@ class Writer:
         self,
         folder: str | os.PathLike[str] | None,
         *,
-        tensorboard: str | os.PathLike[str] | None = None,
+        tensorboard: EventWriter | None = None,
         on_scalar: Callable[[str, float, float], None] | None = None,
     ) -> None:
         self._folder = Path(folder) if folder is not None else None
-        self._events = EventWriter(tensorboard) if tensorboard is not None else None
+        self._events = tensorboard
         self._on_scalar = on_scalar
         self._rows: Counter[str] = Counter()
         self._started = time.time()
