@@ -44,7 +44,7 @@ def test_each_vain_attempt_is_followed_by_more_waits_without_one(source: Source)
     spinner = Spinner(source.look)
     attempts = [number for number in range(1, 600) if source.spun(spinner)]
     gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(attempts)]
-    assert gaps == [1, 3, 7, 15, 31, 63, 127, 255], "no news at all"
+    assert gaps == [0, 1, 2, 4, 8, 16, 32, 64, 128, 128, 128], "no news at all"
 
 
 def test_news_bring_spinning_back(source: Source) -> None:
@@ -55,5 +55,4 @@ def test_news_bring_spinning_back(source: Source) -> None:
     attempts = [source.spun(spinner) for _ in range(600)]
     assert all(attempts[-300:]), "it pays again"
     source.news_after = None
-    assert source.spun(spinner)
-    assert not source.spun(spinner), "the first vain attempt after many good ones"
+    assert [source.spun(spinner) for _ in range(3)] == [True, True, False], "a single vain attempt is forgiven"

@@ -13,8 +13,8 @@ from typing import Any
 
 __all__ = ["Spinner"]
 
-_SPIN_S = 50e-6  # about what waking a sleeping core costs: trying in vain at most doubles a short wait
-_LONGEST_REST = 255  # waits without spinning, after many vain attempts
+_SPIN_S = 100e-6  # about what waking a sleeping core costs, so that a wait never costs more than twice the best choice
+_MOST_VAIN = 9  # vain attempts that count, so that one wait in 128 still begins with one
 
 _clock = time.perf_counter
 
@@ -28,8 +28,8 @@ class Spinner:
 
     def __init__(self, look: Callable[[int], list[Any]]) -> None:
         self._look = look
-        self._rest = 0  # how many waits to sit out after the next vain attempt
-        self._sits_out = 0
+        self._vain = 0  # attempts lately that saw nothing
+        self._sits_out = 0  # waits to come without an attempt
 
     def spin(self) -> list[Any]:
         """The news that come within a moment; nothing if there are none, or if this wait is sat out."""
@@ -41,9 +41,10 @@ class Spinner:
         while True:
             news = look(0)
             if news:
-                self._rest >>= 1
+                self._vain >>= 1
                 return news
             if _clock() > end:
                 break
-        self._rest = self._sits_out = min(2 * self._rest + 1, _LONGEST_REST)
+        self._vain = min(self._vain + 1, _MOST_VAIN)
+        self._sits_out = (1 << self._vain) >> 2  # none after a single one, which is often chance
         return news
