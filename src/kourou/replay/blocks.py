@@ -63,11 +63,6 @@ class BlockStore:
         return self._top
 
     @property
-    def capacity(self) -> int:
-        """Blocks that there is room for without growing."""
-        return self._capacity
-
-    @property
     def used(self) -> int:
         """Blocks in use."""
         return self._top - self._free_count
@@ -96,10 +91,9 @@ class BlockStore:
         self.versions[blocks] += 1
         return blocks
 
-    def reserve(self, first: int, end: int) -> None:
-        """Have memory ready for these blocks before they are leased. Needs no guard."""
-        for rows in self._rows:
-            rows.reserve(first * self.length, end * self.length)
+    def write(self, column: int, rows: Integers, values: Array) -> None:
+        """Write rows of a column. Needs no guard: they are their writer's own."""
+        self._rows[column].write(rows, values)
 
     def owned_by(self, session: int) -> Integers:
         """The blocks that a session may write to."""

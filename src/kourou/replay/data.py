@@ -148,9 +148,9 @@ class DataStore:
 
     def write_rows(self, rows: RowData) -> None:
         """Write rows that were checked. Needs no guard: they are their writer's own."""
-        arrays = self.stores[rows.store].arrays
+        store = self.stores[rows.store]
         for column, values in rows.columns:
-            arrays[column][rows.rows] = values
+            store.write(column, rows.rows, values)
 
     def link(self, store: int, blocks: Integers, successors: Integers, session: int) -> None:
         """Note in which blocks a session's stream of steps goes on.

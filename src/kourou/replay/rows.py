@@ -6,7 +6,6 @@ that maps it, however that ends. The file is sparse: only rows that were written
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
 import errno
@@ -17,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kourou.replay.arrays import Array, np
+from kourou.replay.arrays import Array, Integers, np
 from kourou.replay.layout import ColumnSpec
 
 __all__ = ["RowFile", "Rows", "RowsHandle", "map_rows", "open_rows", "populate"]
@@ -75,17 +74,21 @@ class Rows:
         larger[: len(self.array)] = self.array
         self.array = larger
 
-    def reserve(self, start: int, end: int) -> None:
-        """Have the system find the memory of those rows now. Mapping it is left to those who write it.
+    def write(self, rows: Integers, values: Array) -> None:
+        """Write rows [n] that lie within ``array``, from values [n, …] of their dtype.
 
-        That costs a third of what writing to it, or mapping it here as well, would, and takes no locks that writers
-        in other processes need. A system that is short of memory says so to whoever writes the rows.
+        Raises:
+            OSError: the system has no memory left.
         """
-        if self._descriptor is not None:
-            first, last = (row * self._spec.row_bytes for row in (start, min(end, len(self.array))))
-            with contextlib.suppress(OSError):
-                if last > first:
-                    os.posix_fallocate(self._descriptor, first, last - first)
+        row_bytes = self._spec.row_bytes
+        if self._descriptor is None or row_bytes < _LARGE_ROW_BYTES:
+            self.array[rows] = values
+            return
+        values = np.ascontiguousarray(values)
+        start = 0
+        for end in [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]:  # where a run of rows is over
+            _write(self._descriptor, values[start:end], int(rows[start]) * row_bytes)
+            start = end
 
     def handle(self) -> RowsHandle | None:
         """How others map it; None where they cannot."""
@@ -119,7 +122,8 @@ class RowFile:
     """Writes the rows of a column as one writes to a file, for rows of many pages.
 
     The system neither clears a fresh page first nor maps it into this process, which takes it twice as long as the
-    write does. A mapping of the same column shows what was written at once.
+    write does. A mapping of the same column shows what was written at once. Nobody should reserve memory ahead of it:
+    that takes a lock of the file that it has to wait for, and longer than what it spares.
     """
 
     def __init__(self, descriptor: int, row_bytes: int) -> None:
@@ -132,9 +136,7 @@ class RowFile:
         Raises:
             OSError: the system has no memory left.
         """
-        data = value.reshape(-1).view(np.uint8).data  # not every dtype has a buffer of its own
-        if os.pwrite(self._descriptor, data, row * self._row_bytes) != self._row_bytes:
-            raise OSError(errno.ENOSPC, "no memory left for the rows of a replay store")
+        _write(self._descriptor, value, row * self._row_bytes)
 
     def __del__(self) -> None:
         os.close(self._descriptor)
@@ -188,6 +190,12 @@ def _open(handle: RowsHandle) -> int:
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "the column's memory is gone")
     return descriptor
+
+
+def _write(descriptor: int, values: Array, offset: int) -> None:
+    data = values.reshape(-1).view(np.uint8).data  # not every dtype has a buffer of its own
+    if os.pwrite(descriptor, data, offset) != len(data):
+        raise OSError(errno.ENOSPC, "no memory left for the rows of a replay store")
 
 
 def _nameless_file(folder: Path) -> int:

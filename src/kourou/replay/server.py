@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kourou import courier
+from kourou.replay.arrays import np
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.data import DataStore
 from kourou.replay.guard import Guard
@@ -41,6 +42,7 @@ _METHODS = (
     "skip",
     "store_info",
 )
+_LARGEST_KEPT_BYTES = 31 << 20  # glibc does not look at pieces of 32 MiB and more
 
 
 class Server:
@@ -79,6 +81,7 @@ class Server:
             raise ValueError("a replay server has at least one table")
         if len(set(names)) < len(names):
             raise ValueError(f"two tables have the same name: {', '.join(sorted(names))}")
+        _keep_freed_memory()
         self._tables = tuple(tables)
         guard = Guard()
         folder = None if spill_dir is None else Path(spill_dir)
@@ -160,3 +163,12 @@ class Server:
     def wait(self) -> None:
         """Wait until another thread stops it, or for Ctrl-C."""
         self._transport.join()
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep the memory of one message for the next.
+
+    glibc gives large pieces back to the system, unless it has seen as large a piece freed before. gRPC asks for memory
+    of a message's size again and again, and a third of a server's time between hosts went into providing its pages.
+    """
+    np.empty(_LARGEST_KEPT_BYTES, np.uint8)

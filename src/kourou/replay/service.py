@@ -22,7 +22,6 @@ from kourou.replay.guard import Guard
 from kourou.replay.layout import ColumnSpec, Pattern
 from kourou.replay.messages import PROBE, InsertBatch, SampleReply, SessionInfo, StoreInfo, TableFacts, pack_picks
 from kourou.replay.packing import look_up, pack_group, unpack_rows
-from kourou.replay.provisioner import Provisioner
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.records import Picks
 from kourou.replay.rows import Rows
@@ -61,7 +60,6 @@ class Service:
         self._guard = guard
         self._data = data
         self._sessions = sessions
-        self._provisioner = Provisioner()
         self._probe = Rows(PROBE)
         self._probe.grow(1)
         self._patient = True
@@ -191,7 +189,6 @@ class Service:
                 self._data.stores[store].seal(blocks)
             for store, count in batch.leases:
                 leased.append(self._data.stores[store].lease(session.number, count))
-                self._provisioner.used(self._data.stores[store])
             for table, request in requests:
                 table.insert(request)
             if not requests:
@@ -356,7 +353,6 @@ class Service:
     def close(self) -> None:
         """End the threads, and all sessions."""
         self._janitor.stop()
-        self._provisioner.stop()
         self._sessions.close_all()
         for table in self._tables.values():
             table.close()

@@ -6,11 +6,13 @@ because protobuf's own classes would copy the contents twice. On the wire gRPC p
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from kourou.courier.copying import fill
 from kourou.courier.frames import Buffer
 from kourou.courier.wire import NotSentError
 from kourou.errors import ProtocolError
@@ -39,6 +41,16 @@ def _packet_head(size: int) -> bytearray:
 
 def _packet(contents: Sequence[Buffer], size: int) -> bytes:
     return b"".join((_packet_head(size), *contents))
+
+
+def _large_packet(content: Buffer) -> bytes:
+    """A packet of one piece, which is copied without the interpreter's lock: others have bytes to copy, too."""
+    head = _packet_head(len(content))
+    packet = io.BytesIO(bytes(len(head) + len(content)))
+    with packet.getbuffer() as view:
+        view[: len(head)] = head
+        fill(view[len(head) :], content)
+    return packet.getvalue()  # no copy: these bytes have no other owner
 
 
 def message_head(size: int) -> bytes:
@@ -227,4 +239,4 @@ def _cut(frame: Sequence[Buffer]) -> Iterator[bytes]:
         view = memoryview(part)
         for start in range(0, len(view), PACKET_BYTES):
             piece = view[start : start + PACKET_BYTES]
-            yield bytes(piece) if len(piece) < _LARGE_BYTES else _packet((piece,), len(piece))
+            yield bytes(piece) if len(piece) < _LARGE_BYTES else _large_packet(piece)
