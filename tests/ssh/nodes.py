@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,9 @@ class Server:
 
     def variable(self, name: str) -> str | None:
         return os.environ.get(name)
+
+    def python(self) -> tuple[str, str]:
+        return sys.executable, sys.prefix
 
     def cpus(self) -> set[int]:
         return os.sched_getaffinity(0)

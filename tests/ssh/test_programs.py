@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,30 @@ def test_too_much_is_refused_before_anything_starts(hosts: MakeHosts) -> None:
         lp.launch(program, "ssh", hosts=hosts(lp.Host("m1", gpus=1)), local_resources=resources)
     with pytest.raises(PlanError, match=r"server/0: no host has room; m1: .*GPUs are asked for"):
         lp.launch(program, "ssh", hosts=hosts("m1"), local_resources=resources)  # the host is asked, and has none
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> Path:
+    """Another interpreter, which has kourou."""
+    venv.create(tmp_path / "other python", symlinks=True)
+    (site,) = (tmp_path / "other python").glob("lib/python*/site-packages")
+    here = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "kourou.pth").write_text("\n".join([*here, str(Path(lp.__file__).parent.parent)]), encoding="utf-8")
+    return tmp_path / "other python" / "bin" / "python"
+
+
+def test_a_host_may_have_an_interpreter_of_its_own(hosts: MakeHosts, other_python: Path) -> None:
+    program, (first, second) = servers(2)
+    given = hosts(lp.Host("m1", python=str(other_python)), "m2")
+    with lp.launch(program, "ssh", hosts=given, stop_timeline=FAST_STOP):
+        assert first.dereference().python() == (str(other_python), str(other_python.parent.parent))
+        assert second.dereference().python() == (sys.executable, sys.prefix)
+
+
+def test_an_interpreter_that_is_not_there_is_told_in_the_shells_words(hosts: MakeHosts) -> None:
+    program, _ = servers(1)
+    with pytest.raises(AgentFailedError, match=r"(?s)m1: its agent did not start.*no/python.*(not found|No such file)"):
+        lp.launch(program, "ssh", hosts=hosts(lp.Host("m1", python="/there/is/no/python")))
 
 
 def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(

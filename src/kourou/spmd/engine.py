@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent import futures
 from typing import Any
 
 from kourou import errors
 from kourou.courier import codec
 from kourou.runtime.launchers.ssh import SshOptions
+from kourou.runtime.launchers.ssh_host import close_all
 from kourou.spmd import parcel
 from kourou.spmd.future import LaunchFuture
 from kourou.spmd.job import Cancelled, Job, Order, WorkerHost
@@ -90,8 +92,7 @@ class Engine:
                 thread.join()
         if local is not None:
             local.close()
-        for host in remote:
-            host.close()
+        close_all(remote)
 
     def close_when_dropped(self) -> None:
         """As :meth:`close`, for the garbage collector.
@@ -107,27 +108,26 @@ class Engine:
         """Have an agent on each of these hosts; those that are there from an earlier run are taken.
 
         Raises:
-            AgentFailedError: one cannot be reached; none of the engine's is left then.
+            AgentFailedError: one cannot be reached; none of the engine's is left then, unless a run needs it.
+            LaunchError: files could not be copied to one; likewise.
         """
         self._forget_if_forked()
         keys = [(name, options) for name in names]
-        with self._lock:
-            gone = [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
-            for key in keys:
-                if key not in self._remote:
-                    self._remote[key] = RemoteHost(*key)  # all are on their way before the first is waited for
-            hosts = {key[0]: self._remote[key] for key in keys}
+        gone: list[RemoteHost] = []
         try:
+            with self._lock:
+                gone += [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
+                self._remote.update(_set_out([key for key in keys if key not in self._remote]))
+                hosts = {key[0]: self._remote[key] for key in keys}
             for host in hosts.values():
                 host.await_ready()
-        except errors.AgentFailedError:
+        except BaseException:  # Ctrl-C, too
             with self._lock:
-                unused = [key for key in keys if not self._jobs or self._remote[key].lost]
-                gone += [self._remote.pop(key) for key in unused]
+                here = [key for key in keys if key in self._remote]
+                gone += [self._remote.pop(key) for key in here if not self._jobs or self._remote[key].lost]
             raise
         finally:
-            for host in gone:
-                host.close()
+            close_all(gone)
         return hosts
 
     def _host_of(self, host: Host, options: SshOptions) -> WorkerHost:
@@ -145,6 +145,20 @@ class Engine:
             self._local = None
             self._remote = {}
             self._jobs = {}
+
+
+def _set_out(keys: Sequence[tuple[str, SshOptions]]) -> dict[tuple[str, SshOptions], RemoteHost]:
+    """Begin to reach hosts, all of them at once: copying files there may take long."""
+    given_up = threading.Event()
+    with futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-reach") as pool:
+        setting_out = {key: pool.submit(RemoteHost, *key, given_up) for key in keys}
+        try:
+            return {key: future.result() for key, future in setting_out.items()}
+        except BaseException:
+            given_up.set()
+            futures.wait(setting_out.values())
+            close_all([future.result() for future in setting_out.values() if future.exception() is None])
+            raise
 
 
 class _Task:

@@ -25,12 +25,13 @@ class RemoteHost:
     Args:
         name: the host, as the user wrote it.
         options: how it is reached.
+        given_up: when this is set, files are not copied there any more.
 
     Raises:
         LaunchError: files could not be copied to it.
     """
 
-    def __init__(self, name: str, options: SshOptions) -> None:
+    def __init__(self, name: str, options: SshOptions, given_up: threading.Event) -> None:
         self.name = name
         self._timeout_s = options.timeout_s
         self._lock = threading.Lock()
@@ -44,7 +45,7 @@ class RemoteHost:
         """Where other hosts reach it; known once it is ready."""
         self.launcher_address = ""
         """Where it sees this machine; known once it is ready."""
-        options = with_files(name, options)
+        options = with_files(name, options, given_up)
         self._copied = options.tree is not None
         self._agent = SshAgent(
             name, options, entry="kourou.spmd.host_service", on_message=self._on_message, on_lost=self._on_lost

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from kourou.runtime.agent import PING, PONG
 from kourou.runtime.agent_wire import Wire
 from kourou.runtime.interpreter import path_for
 
-__all__ = ["SshAgent", "SshOptions", "ssh_words"]
+__all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_words"]
 
 _SHARE_OF_SILENCE = 4  # so many signs of life are sent in the time after which silence means death
 _AGENTS_PATIENCE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
@@ -133,6 +134,10 @@ class SshAgent:
             return
         self._closed = True
         self._silent.set()
+        if not self._ready.is_set():
+            kill_session(
+                self._popen
+            )  # it is still connecting, and would go on; an agent that is just there hears of it
         while not self._wire.end(_END_S):  # somebody writes into a connection that takes nothing any more
             self._popen.kill()
         with contextlib.suppress(OSError):
@@ -209,6 +214,12 @@ class SshAgent:
         error = errors.AgentFailedError(f"{self.host}: {what}" + (f"; ssh said:\n{told}" if told else ""))
         error.hostname = self.host
         return error
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process that leads a session, and to what it started there, such as an ssh to a jump host."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:

@@ -37,19 +37,20 @@ class SshHost:
 
     Args:
         name: the host, as the user wrote it.
-        prepare: how it is reached; called in this host's thread, since it may copy files there first.
+        prepare: how it is reached; called in this host's thread, since it may copy files there first, until the event
+            is set.
         events: told what happens.
-        coordinator: ``(host, port)`` of the coordinator, to which its nodes' connections lead.
+        coordinator: ``(host, port)`` of the coordinator, to which its nodes' connections lead; None: it gets no nodes.
         blobs: the payloads' parts; a host gets those that its nodes need.
     """
 
     def __init__(
         self,
         name: str,
-        prepare: Callable[[], SshOptions],
+        prepare: Callable[[threading.Event], SshOptions],
         events: HostEvents,
         *,
-        coordinator: tuple[str, int],
+        coordinator: tuple[str, int] | None,
         blobs: Blobs,
     ) -> None:
         self.name = name
@@ -66,6 +67,7 @@ class SshHost:
         self._lock = threading.Lock()
         self._lost: errors.KourouError | None = None
         self._closed = False
+        self._given_up = threading.Event()
         self._agent: SshAgent | None = None
         self._tunnel = Tunnel(lambda *piece: self._send("tunnel", *piece), exit_to=coordinator)
         self._thread = threading.Thread(target=self._work, name=f"kourou-host-{name}", daemon=True)
@@ -109,6 +111,7 @@ class SshHost:
                 return
             self._closed = True
             agent = self._agent
+        self._given_up.set()
         self._told.set()
         self._orders.put(None)
         if agent is not None:
@@ -139,7 +142,7 @@ class SshHost:
         self._send(kind, *arguments)
 
     def _connect(self) -> None:
-        options = self._prepare()
+        options = self._prepare(self._given_up)
         with self._lock:
             if self._closed:
                 return
@@ -183,7 +186,16 @@ class SshHost:
         self._events.on_host_lost(self, error)
 
 
-def close_all(hosts: Collection[SshHost]) -> None:
+class Closable(Protocol):
+    """A host as the launcher has it, of this module or another one."""
+
+    name: str
+
+    def close(self) -> None:
+        """End its agent."""
+
+
+def close_all(hosts: Collection[Closable]) -> None:
     """Close hosts side by side: one whose link is cut takes seconds."""
     threads = [threading.Thread(target=host.close, name=f"kourou-close-{host.name}") for host in hosts]
     for thread in threads:

@@ -165,7 +165,7 @@ class SshLauncher:
     def _reach(self, host: Host) -> SshHost:
         return SshHost(
             host.name,
-            lambda: options_of(host, self._wanted),
+            lambda given_up: options_of(host, self._wanted, given_up),
             self,
             coordinator=self._coordinator,
             blobs=self._plan.blobs,

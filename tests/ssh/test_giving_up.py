@@ -1,0 +1,93 @@
+"""Ctrl-C while hosts are still being reached: it ends at once, and leaves no ssh and no rsync behind."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from polling import all_gone, until
+from spmd.machines import Machines
+from ssh import looking
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+WITHIN_S = 30.0
+AT_ONCE_S = 4.0  # less than it would take to let go of an agent that is there, and far less than any time-out
+
+LAUNCH = """
+    program = lp.Program("given_up")
+    for _ in hosts:
+        program.add_node(lp.PyNode(print), label="worker")
+    lp.launch(program, "ssh", hosts=lp.Hosts(hosts, ssh_config=config, sync=sync), local_resources=resources)
+"""
+RUN = "Launcher(hosts, 1, config, None, sync=sync).set_logging_handlers(None).run(print)"
+SCRIPT = """
+    import sys
+    import kourou as lp
+    from kourou.spmd import Launcher
+
+    config, sync = sys.argv[1], sys.argv[2] or None
+    hosts = ["silent"] if sync else ["m1", "silent"]  # nothing is copied to the home of this machine
+    resources = {"worker": lp.Resources(cpus=1)} if "asked" in sys.argv else None
+"""
+
+
+@pytest.fixture
+def with_a_silent_one(machines: Machines, tmp_path: Path) -> Iterator[Path]:
+    """An ssh_config with a host that accepts connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = tmp_path / "ssh_config"
+        silent = f"Host silent\n  HostName 127.0.0.1\n  Port {listener.getsockname()[1]}\n"
+        config.write_text(silent + machines.ssh_config.read_text(encoding="utf-8"), encoding="utf-8")
+        yield config
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(LAUNCH, [""]), (LAUNCH, ["rsync"]), (LAUNCH, ["", "asked"]), (RUN, [""]), (RUN, ["rsync"])],
+    ids=["launch", "launch-rsync", "launch-inventory", "run", "run-rsync"],
+)
+def test_ctrl_c_ends_what_is_still_being_reached(
+    with_a_silent_one: Path, tmp_path: Path, code: str, words: list[str]
+) -> None:
+    # Given a launcher that waits for a host to speak
+    script = tmp_path / "launcher.py"
+    script.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(code), "utf-8")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    command = [sys.executable, str(script), str(with_a_silent_one), *words]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as launcher:
+        try:
+            until(lambda: silent_ones(launcher.pid), WITHIN_S)
+            below = psutil.Process(launcher.pid).children(recursive=True)
+            # When
+            launcher.send_signal(signal.SIGINT)
+            asked_at = time.monotonic()
+            launcher.wait(WITHIN_S)
+        finally:
+            launcher.kill()
+        # Then
+        assert time.monotonic() - asked_at < AT_ONCE_S
+        assert launcher.stderr is not None
+        assert launcher.stderr.read().splitlines()[-1] == "KeyboardInterrupt"
+    all_gone(below, 1)
+    until(lambda: not looking.agents(), WITHIN_S)
+
+
+def silent_ones(pid: int) -> list[psutil.Process]:
+    """The ssh processes below that have a connection to the host that is silent."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [
+        child
+        for child in children
+        if child.name() == "ssh" and any(c.raddr and c.raddr.ip == "127.0.0.1" for c in child.net_connections("inet"))
+    ]
