@@ -214,6 +214,23 @@ def test_mistakes_of_a_writer(serve: Serve, connect: Connect) -> None:
         writer.append(step)
 
 
+def test_a_refused_part_of_a_step_leaves_no_trace(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(Table("t", Fifo(), Fifo(), 10, MinSize(1))))
+    with client.trajectory_writer(1) as writer:
+        # given a part that was refused although it had a column that nobody had seen before
+        writer.append({"a": np.array(1)}, partial_step=True)
+        with pytest.raises(ValueError, match="already"):
+            writer.append({"a": np.array(2), "b": np.array(2)})
+        # when the column comes again, in the same step and in whole ones
+        writer.append({"b": np.array(3)})
+        assert set(writer.history) == {"a", "b"}
+        writer.create_item("t", 1.0, {name: column[-1] for name, column in writer.history.items()})
+        writer.append({"b": np.array(5), "a": np.array(4)})
+        writer.create_item("t", 1.0, {name: column[-1] for name, column in writer.history.items()})
+    # then it is what it would have been without the mistake
+    assert [(int(item.data["a"]), int(item.data["b"])) for item in client.items("t")] == [(1, 3), (4, 5)]
+
+
 def test_flushing_takes_no_longer_than_it_may(serve: Serve, connect: Connect) -> None:
     client = connect(serve(Table.queue("q", 2)))
     with client.trajectory_writer(1) as writer:

@@ -9,7 +9,7 @@ from kourou.replay.arrays import Array, Integers, Keys, np
 from kourou.replay.batch_stream import BatchStream
 from kourou.replay.flusher import flusher
 from kourou.replay.history import ColumnHistory, TrajectoryColumn
-from kourou.replay.item_writer import LONGEST_BLOCK, LOST, ItemWriter, Renew
+from kourou.replay.item_writer import LONGEST_BLOCK, ItemWriter, Renew
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.outgoing import Outgoing
 from kourou.replay.remote import Remote
@@ -81,11 +81,7 @@ class BatchWriter(ItemWriter):
             if self._structure is None:
                 self._learn(structure, arrays)
             self._check(structure, arrays)
-            try:
-                stream = self._ready_stream()
-            except LOST as error:
-                self._recover(error)
-                stream = self._ready_stream()
+            stream = self._again_if_lost(self._ready_stream)
             rows = stream.begin_steps()
             for column, array in zip(stream.arrays, arrays, strict=True):
                 column[rows] = array
@@ -144,11 +140,7 @@ class BatchWriter(ItemWriter):
             SignatureError: the items do not look as the table's signature says.
         """
         with self._lock:
-            try:
-                return self._create_items(table, priorities, trajectory, environments)
-            except LOST as error:
-                self._recover(error)
-                return self._create_items(table, priorities, trajectory, environments)
+            return self._again_if_lost(lambda: self._create_items(table, priorities, trajectory, environments))
 
     def _create_items(self, table: str, priorities: Any, trajectory: Any, environments: Any) -> Keys:
         stream = self._stream

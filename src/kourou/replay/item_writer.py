@@ -28,6 +28,7 @@ LOST = (WriterExpired, ConnectionLost)
 
 Renew: TypeAlias = Callable[[Remote | None], Remote]
 """Gives a session with the server, another one than the one that has ended."""
+T = TypeVar("T")
 W = TypeVar("W", bound="ItemWriter")
 
 
@@ -177,6 +178,14 @@ class ItemWriter(abc.ABC):
         _log.warning(
             "a replay writer goes on with a new session; %d items on their way were lost (%s)", lost, str(error)
         )
+
+    def _again_if_lost(self, act: Callable[[], T]) -> T:
+        """Do it; once more if the server has forgotten this writer, in which case nothing was done."""
+        try:
+            return act()
+        except LOST as error:
+            self._recover(error)
+            return act()
 
     def _check_open(self) -> None:
         if self._closed:

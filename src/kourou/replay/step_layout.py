@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from kourou.replay.arrays import Array, np
@@ -27,11 +28,15 @@ class StepLayout:
         self._by_path: dict[Path, int] = {}
         self._template: Any = None
 
-    def match(self, step: Any) -> tuple[list[tuple[int, Array]], bool]:
-        """The step as (column, array), and whether there were columns in it that are new.
+    def match(self, step: Any, filled: Collection[int] = ()) -> list[tuple[int, Array]]:
+        """The step as (column, array). Columns that are new in it are known from now on.
+
+        Args:
+            step: arrays, nested.
+            filled: columns that an earlier part of the step has.
 
         Raises:
-            ValueError: a dtype or a shape differs from that of an earlier step.
+            ValueError: a dtype or a shape differs from that of an earlier step, or an earlier part has that column.
             TypeError: something in it has no dtype of fixed size.
         """
         structure, leaves = flatten(step)
@@ -43,6 +48,8 @@ class StepLayout:
             if column is None:
                 new.append((path, array))
                 column = len(self.columns) + len(new) - 1
+            elif column in filled:
+                raise ValueError(f"the open step has{path_text(path)} already")
             else:
                 self.check(column, array)
             found.append((column, array))
@@ -51,7 +58,7 @@ class StepLayout:
         if new:
             self._template = _merged(self._template, step, ())
             self._add(new)
-        return found, bool(new)
+        return found
 
     def check(self, column: int, array: Array) -> None:
         """Raise ValueError when an array does not fit its column."""

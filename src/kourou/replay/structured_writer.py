@@ -74,7 +74,10 @@ class StructuredWriter:
             used = _joined(self._open, used, ())
             step = {**self._step, **data} if isinstance(data, Mapping) else data
         if not partial_step:
-            self._writer.append({} if used is None else used)
+            if used is None:
+                self._writer.append_nothing()
+            else:
+                self._writer.append(used)
         self._open, self._step, self._is_open = used, step, partial_step
         if not partial_step:
             self._index += 1

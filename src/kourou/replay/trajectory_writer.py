@@ -14,7 +14,7 @@ from kourou.replay.outgoing import Outgoing
 from kourou.replay.remote import Remote
 from kourou.replay.step_layout import StepLayout
 from kourou.replay.stream import Stream
-from kourou.replay.structure import Path, path_text
+from kourou.replay.structure import Path
 
 __all__ = ["TrajectoryWriter"]
 
@@ -80,10 +80,10 @@ class TrajectoryWriter(ItemWriter):
             return
         if not stream.left and not stream.leased:
             self._await_lease(stream)
-        if len(data) != len(flat):
+        columns = stream.columns
+        if len(data) != len(flat) or columns is not self._layout.columns:
             self._append_slowly(data, partial_step=False)
             return
-        columns = stream.columns
         dtypes = self._layout.dtypes
         placed = []
         for key, value in data.items():
@@ -106,18 +106,15 @@ class TrajectoryWriter(ItemWriter):
 
     def _append_slowly(self, data: Any, *, partial_step: bool) -> None:
         self._check_open()
-        values, has_new = self._layout.match(data)
-        if self._open_row is not None:
-            again = [column for column, _ in values if column not in self._open_missing]
-            known = 0 if self._stream is None else len(self._stream.columns)
-            again = [column for column in again if column < known]
-            if again:
-                path = self._layout.columns[again[0]].path
-                raise ValueError(f"the open step has{path_text(path)} already")
-        if has_new or self._stream is None:
-            self._change_layout()
         stream = self._stream
-        assert stream is not None  # noqa: S101 - made in the line above; for the type checker
+        filled = set(range(len(stream.columns))) - self._open_missing if stream and self._open_row is not None else ()
+        values = self._layout.match(data, filled)
+        if stream is None or len(stream.columns) < len(self._layout.columns):
+            stream = self._change_layout()
+        self._write(stream, values, partial_step=partial_step)
+
+    def _write(self, stream: Stream, values: Sequence[tuple[int, Array]], *, partial_step: bool) -> None:
+        """Write a step, or a part of one, that may lack columns."""
         if self._open_row is None:
             if stream.needs_block:
                 self._await_lease(stream)
@@ -135,17 +132,19 @@ class TrajectoryWriter(ItemWriter):
             self._open_row = None
             self._episode_steps += 1
 
-    def _change_layout(self) -> None:
+    def _change_layout(self) -> Stream:
         """Go on with more columns, in another store. Steps that are kept are copied there."""
         old = self._stream
         if old is None:
-            self._go_on(self._new_stream(self._remote, 0), None)
-            return
+            stream = self._new_stream(self._remote, 0)
+            self._go_on(stream, None)
+            return stream
         self._send(old)
         stream, row = self._copied(old, range(old.oldest, old.steps), self._remote, self._outgoing)
         self._go_on(stream, row)
         old.end()
         self._send(old)
+        return stream
 
     def _move(self, remote: Remote, outgoing: Outgoing) -> None:
         old = self._stream
@@ -314,6 +313,16 @@ class TrajectoryWriter(ItemWriter):
         return stream.steps if self._open_row is None else stream.steps - 1
 
     # -- what a structured writer asks ---------------------------------------------------------------------------------
+
+    def append_nothing(self) -> None:
+        """Add a step that lacks every column. As long as there are no columns, there is no need to."""
+        with self._lock:
+            self._again_if_lost(self._append_nothing)
+
+    def _append_nothing(self) -> None:
+        self._check_open()
+        if self._stream is not None:
+            self._write(self._stream, (), partial_step=False)
 
     def column_at(self, path: Path) -> int | None:
         """The column at a path; None when there is none yet."""
