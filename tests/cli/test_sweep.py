@@ -57,6 +57,9 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
     assert "00_base_x_1" in shown
     assert kourou("sweep", "logs", "out/small", "01_base_x_2").out == "said --x=2\n"
     assert "00_base_x_1 │ said --x=1" in kourou("sweep", "logs", "out/small", "-n", "1").out
+    assert kourou("sweep", "logs", "out/small", "0[12]_*", "-n", "1").out.count("│ said") == 2
+    assert "nothing to cancel" in kourou("sweep", "cancel", "out/small", "01_*").err
+    assert "nothing is left to run" in kourou("sweep", "run", "sweep.yaml", "--dry-run").err
     assert [row["score"] for row in kourou("sweep", "results", "--json").json] == [3, 3, 3]
     assert kourou("sweep", "results", "-o", "rows.csv").code == 0
     assert len(Path("rows.csv").read_text().splitlines()) == 7

@@ -16,7 +16,15 @@ import torch
 
 from kourou import errors
 from kourou.experiments.descriptions import Experiment, RunDescription
-from kourou.experiments.metrics import METRICS_FILE, RUN_DIR_VARIABLE, log, log_to, read_metrics, read_progress
+from kourou.experiments.metrics import (
+    METRICS_FILE,
+    RUN_ATTEMPT_VARIABLE,
+    RUN_DIR_VARIABLE,
+    log,
+    log_to,
+    read_metrics,
+    read_progress,
+)
 from kourou.experiments.results import find_runs, load_results, run_record, save_run
 from kourou.experiments.variants import save_variant
 
@@ -29,6 +37,25 @@ def test_what_was_logged_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert first.pop("time") <= second.pop("time")
     assert first == {"step": 1, "loss": 0.5, "note": 'ü\n"x"', "done": True, "nothing": None}
     assert second == {"step": 2, "loss/actor": 0.25, "loss": 3, "count": 7}
+
+
+def test_a_further_attempt_overtakes_what_an_earlier_one_had_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path))
+
+    def attempt(number: int, *steps: int) -> list[tuple[int, int]]:
+        monkeypatch.setenv(RUN_ATTEMPT_VARIABLE, str(number))
+        for step in steps:
+            log(step, by=number)
+        return [(record["step"], record["by"]) for record in read_metrics(tmp_path)]
+
+    assert attempt(1, 0, 10, 20, 15) == [(0, 1), (10, 1), (20, 1), (15, 1)]
+    # when it goes on from a checkpoint
+    assert attempt(2, 20, 15, 30) == [(0, 1), (10, 1), (20, 2), (15, 2), (30, 2)]
+    # and when it begins anew
+    assert attempt(3, 0, 10) == [(0, 3), (10, 3)]
+    assert set(read_metrics(tmp_path)[0]) == {"step", "time", "by"}
 
 
 def test_numbers_that_are_not_finite_survive_and_the_file_stays_json(tmp_path: Path) -> None:

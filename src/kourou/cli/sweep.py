@@ -23,7 +23,10 @@ sweep_app = typer.Typer(
 Folder = Annotated[
     Path, typer.Argument(metavar="[FOLDER]", help="The sweep's folder; without it, the newest one below this folder.")
 ]
-Runs = Annotated[Optional[list[str]], typer.Argument(metavar="[RUN]...", help="Names, or the beginnings of ids.")]
+Runs = Annotated[
+    Optional[list[str]],
+    typer.Argument(metavar="[RUN]...", help="Names, patterns ('02_*'), beginnings of ids."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print plain JSON.")]
 HERE = Path()
 

@@ -22,6 +22,9 @@ def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
     top = find_sweep(folder)
     found = look(top)
     chosen = [record for record in choose_runs(found.records, wanted) if not record.state.ended]
+    if wanted and not chosen:
+        tell("there is nothing to cancel: all of these have ended")
+        return
     if found.launcher:
         ask(top, "cancel" if wanted else "stop", [record.run_id for record in chosen] if wanted else None)
         tell(f"asked {found.launcher} to {f'cancel {_named(chosen)}' if wanted else 'end the sweep'}")

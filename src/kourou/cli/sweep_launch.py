@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import typer
-from rich.live import Live
 
 from kourou import errors
 from kourou.cli.formats import parse_duration, parse_size
+from kourou.cli.live import following
 from kourou.cli.output import console, print_json, print_text, tell
 from kourou.cli.sweep_options import LaunchOptions
 from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.dry_run import plan_sweep, remembered
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.failures import DescriptionError
-from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, run_sweep
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, is_to_run, run_sweep
 from kourou.experiments.reporting import (
     LineReporter,
     planned_as_json,
@@ -28,7 +29,8 @@ from kourou.experiments.reporting import (
     summary,
 )
 from kourou.experiments.retries import Retry
-from kourou.experiments.run_records import RunRecord
+from kourou.experiments.run_records import RunRecord, RunState
+from kourou.experiments.runs import RunSpec
 from kourou.experiments.slots import Share
 from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm_options import SlurmOptions
@@ -52,8 +54,10 @@ def launch_sweep(options: LaunchOptions) -> None:
         planned, text = backend.plan(options, loaded)
         if options.json:
             print_json(planned)
-        else:
+        elif planned:
             print_text(text)
+        else:
+            tell("nothing is left to run; to run everything again: --rerun all")
         return
     with _shown(options, loaded) as on_change:
         outcome = backend.launch(options, loaded, on_change)
@@ -198,18 +202,20 @@ def _shown(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChange]:
         yield LineReporter.of_sweep(loaded.runs, loaded.folder, _rerun(options))
         return
     known = remembered(loaded.folder)
-    records = {run.run_id: known.get(run.run_id) or _unknown(run.run_id, run.name, run.folder) for run in loaded.runs}
+    records = {run.run_id: _before(run, known.get(run.run_id), _rerun(options)) for run in loaded.runs}
     tell(f"sweep {loaded.folder}: Ctrl-C ends it, and the same command goes on where it was")
-    with Live(
-        console=out,
+    with following(
+        out,
         get_renderable=lambda: sweep_table(
             loaded.folder, list(records.values()), width=out.width, height=out.height, parallel=options.parallel
         ),
         refresh_per_second=4,
-        vertical_overflow="crop",
     ):
         yield lambda record: records.__setitem__(record.run_id, record)
 
 
-def _unknown(run_id: str, name: str, folder: str) -> RunRecord:
-    return RunRecord(run_id=run_id, name=name, folder=folder)
+def _before(run: RunSpec, known: RunRecord | None, rerun: Rerun) -> RunRecord:
+    """How a run stands when the launch begins."""
+    if known is None:
+        return RunRecord(run_id=run.run_id, name=run.name, folder=run.folder)
+    return dataclasses.replace(known, state=RunState.PENDING, cause="") if is_to_run(known.state, rerun) else known

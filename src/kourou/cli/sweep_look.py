@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.live import Live
-
+from kourou.cli.live import following
 from kourou.cli.output import console, print_json, tell
 from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep
@@ -36,14 +35,14 @@ def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
     out = console()
     found = look(folder)
     if watch and found.going_on:
-        with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+        with following(out, auto_refresh=False) as live:
             while found.going_on:
                 table = sweep_table(folder, found.records, width=out.width, height=out.height)
                 live.update(table, refresh=True)
                 time.sleep(_PAUSE_S)
                 found = look(folder)
             live.update("", refresh=True)
-    out.print(sweep_table(folder, found.records, width=out.width))
+    out.print(sweep_table(folder, found.records, width=out.width, fill=out.is_terminal))
     if found.launcher:
         tell(f"run by {found.launcher}")
 

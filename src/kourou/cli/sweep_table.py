@@ -55,6 +55,7 @@ def sweep_table(
     width: int,
     height: int | None = None,
     parallel: int | None = None,
+    fill: bool = True,
 ) -> RenderableType:
     """Heading, progress bar, and one row a run.
 
@@ -64,13 +65,14 @@ def sweep_table(
         width: columns of the terminal.
         height: lines of the terminal, where not all runs may find room; None: there is room for all.
         parallel: how many run at once; None: as many as do now.
+        fill: make the table as wide as the terminal, so that it does not jump when it changes.
     """
     progress = progress_of(records, parallel=parallel)
     shown = most_urgent(records, None if height is None else height - _OTHER_LINES, _urgency)
     bar = Table.grid(padding=(0, 1, 0, 0))
     share = 100 * progress.done // max(1, progress.total)
     bar.add_row(ProgressBar(total=max(1, progress.total), completed=progress.done, width=_BAR_COLUMNS), f"{share}%")
-    parts: list[RenderableType] = [_heading(folder, progress), bar, Text(), _rows(shown, width)]
+    parts: list[RenderableType] = [_heading(folder, progress), bar, Text(), _rows(shown, width, fill=fill)]
     if hidden := len(records) - len(shown):
         parts.append(Text(f"  … and {hidden} more runs", style="bright_black"))
     return Group(*parts)
@@ -88,8 +90,8 @@ def _heading(folder: Path, progress: Progress) -> Text:
     return text
 
 
-def _rows(records: Sequence[RunRecord], width: int) -> Table:
-    table = plain_table(fill=True)
+def _rows(records: Sequence[RunRecord], width: int, *, fill: bool) -> Table:
+    table = plain_table(fill=fill)
     wide = width >= _WIDE
     table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=56 if wide else 28)
     table.add_column("state", no_wrap=True, min_width=12)

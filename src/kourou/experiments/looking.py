@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def look(folder: Path) -> FoundSweep:
 
 
 def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[RunRecord]:
-    """The runs with these names, or with ids that begin so; without any, all.
+    """The runs with these names, names of this pattern (``02_*``), or ids that begin so; without any, all.
 
     Raises:
         NotFound: there is none; the message lists some that there are.
@@ -72,7 +73,8 @@ def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[Run
         return list(records)
     chosen: dict[str, RunRecord] = {}
     for word in wanted:
-        named = [r for r in records if r.name == word] or [r for r in records if r.run_id.startswith(word)]
+        named = [r for r in records if r.name == word or r.run_id.startswith(word)]
+        named = named or [r for r in records if fnmatch.fnmatchcase(r.name, word)]
         if not named:
             names = ", ".join(record.name for record in records[:_MOST_LISTED])
             more = f" and {len(records) - _MOST_LISTED} more" if len(records) > _MOST_LISTED else ""

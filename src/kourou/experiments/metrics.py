@@ -17,13 +17,25 @@ from typing import Any
 
 from kourou.experiments.failures import ResultsError
 
-__all__ = ["METRICS_FILE", "RUN_DIR_VARIABLE", "log", "log_to", "read_metrics", "read_progress", "step_of"]
+__all__ = [
+    "METRICS_FILE",
+    "RUN_ATTEMPT_VARIABLE",
+    "RUN_DIR_VARIABLE",
+    "log",
+    "log_to",
+    "read_metrics",
+    "read_progress",
+    "step_of",
+]
 
 METRICS_FILE = "metrics.jsonl"
 RUN_DIR_VARIABLE = "KOUROU_RUN_DIR"
 """The environment variable that tells a run its folder."""
+RUN_ATTEMPT_VARIABLE = "KOUROU_RUN_ATTEMPT"
+"""And this one how often it was started, this time included."""
 
-_RESERVED = {"step", "time"}
+_ATTEMPT = "_attempt"  # marks the lines of a further attempt
+_RESERVED = {"step", "time", _ATTEMPT}
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -42,7 +54,8 @@ def log(step: float, **metrics: Any) -> None:
         raise ResultsError(
             f"log() writes to the folder of a run, and this process belongs to none: set {RUN_DIR_VARIABLE} to a folder"
         )
-    log_to(folder, step, **metrics)
+    attempt = int(os.environ.get(RUN_ATTEMPT_VARIABLE) or 1)
+    _append(Path(folder), step, metrics, {_ATTEMPT: attempt} if attempt > 1 else {})
 
 
 def log_to(run_dir: str | os.PathLike[str], /, step: float, **metrics: Any) -> None:
@@ -51,12 +64,16 @@ def log_to(run_dir: str | os.PathLike[str], /, step: float, **metrics: Any) -> N
     Raises:
         ResultsError: a value cannot be written.
     """
+    _append(Path(run_dir), step, metrics, {})
+
+
+def _append(run_dir: Path, step: float, metrics: Mapping[str, Any], marks: Mapping[str, Any]) -> None:
     reserved = _RESERVED.intersection(metrics)
     if reserved:
         raise ResultsError(f"a metric cannot be called {min(reserved)!r}: each line has one already")
-    values = {"step": step, "time": round(time.time(), 3), **metrics}
+    values = {"step": step, "time": round(time.time(), 3), **metrics, **marks}
     line = json.dumps({name: _written(name, value) for name, value in values.items()}, ensure_ascii=False) + "\n"
-    file = os.open(Path(run_dir) / METRICS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = os.open(run_dir / METRICS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         end = os.fstat(file).st_size
         if end and os.pread(file, 1, end - 1) != b"\n":
@@ -71,6 +88,9 @@ def log_to(run_dir: str | os.PathLike[str], /, step: float, **metrics: Any) -> N
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read what a run logged: one dictionary a line, with ``step``, ``time`` (seconds since 1970) and the metrics.
 
+    Where a run was started again, what an earlier attempt had logged from the step on at which the later one began is
+    left out: all of it, unless that one went on from a checkpoint.
+
     Args:
         path: the run's folder, or the file in it.
 
@@ -78,8 +98,12 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         FileNotFoundError: nothing was logged.
         ResultsError: a line that is no JSON object, other than one that a crash cut short.
     """
-    file = _file(path, METRICS_FILE)
-    return list(_records(file))
+    marked = [(record.pop(_ATTEMPT, 1), record) for record in _records(_file(path, METRICS_FILE))]
+    begun: dict[int, float] = {}
+    for attempt, record in marked:
+        begun[attempt] = min(begun.get(attempt, math.inf), record.get("step", 0))
+    overtaken = {one: min((begun[other] for other in begun if other > one), default=math.inf) for one in begun}
+    return [record for attempt, record in marked if record.get("step", 0) < overtaken[attempt] or len(begun) == 1]
 
 
 def read_progress(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

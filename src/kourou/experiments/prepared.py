@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 
 from kourou import errors
-from kourou.experiments.metrics import RUN_DIR_VARIABLE
+from kourou.experiments.metrics import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from kourou.experiments.results import run_record
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.slots import Slot
@@ -58,7 +58,7 @@ class PreparedRun:
         env = {
             RUN_DIR_VARIABLE: str(self.folder),
             "KOUROU_RUN_NAME": self.name,
-            "KOUROU_RUN_ATTEMPT": str(attempt),
+            RUN_ATTEMPT_VARIABLE: str(attempt),
             "KOUROU_SWEEP_DIR": str(sweep_dir),
         }
         if self.record["seed"] is not None:

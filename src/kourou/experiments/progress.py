@@ -23,7 +23,8 @@ class Progress:
     counts: Mapping[RunState, int]
     """Runs in each state, of the states that any is in."""
     eta_s: float | None
-    """Seconds until all will have ended, if they take as long as those that have; None: too early to tell."""
+    """Seconds until all will have ended, if they take as long as those that have; None: too early to tell, or nothing
+    runs."""
 
     @property
     def done(self) -> int:
@@ -46,7 +47,7 @@ def progress_of(records: Iterable[RunRecord], *, parallel: int | None = None, no
     running = [record for record in listed if record.state is RunState.RUNNING]
     waiting = counts[RunState.PENDING] + counts[RunState.QUEUED]
     eta_s = None
-    if took and (running or waiting):
+    if took and running:
         each = statistics.fmean(took)
         left = waiting * each + sum(max(0.0, each - (moment - (r.started_at or moment))) for r in running)
         eta_s = left / max(1, parallel or len(running))

@@ -70,7 +70,7 @@ def summary(outcome: SweepOutcome) -> str:
     """A sweep's end in one line, and one for each of the first failures."""
     states = outcome.to_dict()["states"]
     counted = ", ".join(f"{count} {state.lower()}" for state, count in states.items()) or "no runs"
-    lines = [f"{outcome.folder.name}: {counted}" + (f" ({outcome.stopped})" if outcome.stopped else "")]
+    lines = [f"{outcome.folder.name}: {counted}{_STOPPED.get(outcome.stopped, '')}"]
     lines += [f"  {record.name} {record.cause}; logs: {record.folder}" for record in outcome.failed[:_MOST_TOLD]]
     if len(outcome.failed) > _MOST_TOLD:
         lines.append(f"  and {len(outcome.failed) - _MOST_TOLD} more")
@@ -78,6 +78,11 @@ def summary(outcome: SweepOutcome) -> str:
 
 
 _MOST_TOLD = 5
+_STOPPED = {
+    "interrupted": " (interrupted; the same command goes on)",
+    "fail-fast": " (ended with the first failure)",
+    "detached": " (handed over)",
+}
 
 
 def submissions_as_text(planned: Sequence[Submission]) -> str:

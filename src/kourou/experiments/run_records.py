@@ -169,7 +169,7 @@ def _waiting(record: RunRecord, event: Event) -> RunRecord:
 
 def _rerun(record: RunRecord, event: Event) -> RunRecord:
     del event
-    return dataclasses.replace(record, state=RunState.PENDING, retries={}, not_before=0.0)
+    return dataclasses.replace(record, state=RunState.PENDING, retries={}, not_before=0.0, cause="")
 
 
 EVENTS: Mapping[str, Callable[[RunRecord, Event], RunRecord]] = {
