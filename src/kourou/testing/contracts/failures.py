@@ -1,0 +1,74 @@
+"""Errors of methods, of arguments, of results."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import Any
+
+from kourou.courier import list_methods
+from kourou.errors import (
+    RemoteError,
+    SerializationError,
+    UnknownMethod,
+)
+from kourou.testing.contracts.serving import HostileError, connected, raised
+
+__all__ = [
+    "check_errors_keep_their_type",
+    "check_errors_pass_through_a_second_server",
+    "check_unknown_methods",
+    "check_what_cannot_be_pickled",
+]
+
+
+def check_errors_keep_their_type(lane: str) -> None:
+    """What is raised is what is caught, with the remote traceback, and without calling its constructor again."""
+    with connected(lane) as (_, _target, client):
+        before = HostileError.made
+        error = raised(HostileError, client.fail)
+        assert HostileError.made == before + 1
+        assert RemoteError in type(error).__mro__
+        assert (error.second, error.args, error.node, error.method) == (7, ("no/7",), "contract", "fail")
+        assert "in fail" in error.remote_traceback
+        again: Any = pickle.loads(pickle.dumps(error))
+        assert HostileError in type(again).__mro__
+        assert (again.second, again.remote_traceback) == (7, error.remote_traceback)
+        assert raised(KeyError, client.missing_key).args == ("k",)
+        assert raised(OSError, client.no_file).errno == 2
+        assert raised(RemoteError, client.leave).remote_type == "SystemExit"
+        assert raised(RemoteError, client.interrupt).remote_type == "KeyboardInterrupt"
+        assert client.echo(1) == 1
+
+
+def check_errors_pass_through_a_second_server(lane: str) -> None:
+    """An error that one node got from another is an error of its class for the next caller, too."""
+    with connected(lane) as (_, _target, client), connected(lane) as (front, _front_target, front_client):
+        front.bind("relay", client.fail)
+        error = raised(HostileError, front_client.relay)
+        assert RemoteError in type(error).__mro__
+        assert error.second == 7
+        assert "in fail" in error.remote_traceback
+
+
+def check_unknown_methods(lane: str) -> None:
+    """They are attribute errors that list what there is."""
+    with connected(lane) as (server, _target, client):
+        error = raised(AttributeError, client.ehco)
+        assert isinstance(error, UnknownMethod)
+        assert not isinstance(error, RemoteError)
+        assert "echo" in str(error)
+        assert "numbers" in list_methods(client)
+        assert "costly" not in list_methods(client)
+        server.bind("*", lambda *_args: "caught")
+        assert client.anything(1) == "caught"
+        server.unbind("*")
+
+
+def check_what_cannot_be_pickled(lane: str) -> None:
+    """An argument fails where it was given; a result fails for its caller; the server lives on."""
+    with connected(lane) as (_, _target, client):
+        error = raised(SerializationError, client.echo, 1, {"deep": [threading.Lock()]})
+        assert "args[1]['deep'][0]" in str(error)
+        assert "unpicklable" in str(raised(SerializationError, client.unpicklable))
+        assert client.echo(1) == 1
