@@ -92,6 +92,13 @@ def announce_and_wait(folder: Path) -> None:
     time.sleep(FOREVER_S)
 
 
+def announce_and_wait_once(folder: Path) -> int:
+    """In the first attempt this lasts until somebody ends it."""
+    if not (folder / f"{rank()}.pid").exists():
+        announce_and_wait(folder)
+    return rank()
+
+
 def fail_until(path: Path, attempts: int) -> int:
     """Rank 0 is killed in its first attempts."""
     if rank() == 0:
@@ -154,6 +161,10 @@ def _parcel_bytes() -> tuple[int, int]:
         elif is_parcel and key == "Anonymous":
             copied += 1024 * int(value.split()[0])
     return mapped, copied
+
+
+def same(value: torch.Tensor) -> torch.Tensor:
+    return value
 
 
 def ones(elements: int) -> torch.Tensor:

@@ -9,10 +9,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
 from polling import all_gone, until
@@ -95,11 +97,49 @@ def test_a_worker_that_is_killed_there_is_typed_here(shared_two: Launcher) -> No
     assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
 
 
-def test_a_large_result_that_all_ranks_share_comes_once_from_each_host(machines: Machines) -> None:
+def test_the_env_file_is_read_here_and_means_the_same_there(
+    shared_two: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOT_OF_ALL", "/data")
+    shared_two.env_file = tmp_path / "my env"
+    shared_two.env_file.write_text('export A_PLACE="${ROOT_OF_ALL}/my runs"  # here\n', encoding="utf-8")
+    try:
+        assert shared_two.run(functions.variables, "A_PLACE").rank(1) == {"A_PLACE": "/data/my runs"}
+    finally:
+        shared_two.env_file = None
+
+
+def test_a_run_that_is_cancelled_ends_on_all_hosts(shared_two: Launcher, tmp_path: Path) -> None:
+    running = shared_two.submit(functions.announce_and_wait, tmp_path)
+    workers = started_on(tmp_path, 2)[:2]
+    running.cancel()
+    with pytest.raises(CancelledError):
+        running.result(LONG_S)
+    all_gone(workers, LONG_S)
+    assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
+
+
+def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(machines: Machines, tmp_path: Path) -> None:
+    with of(machines, ["m1", "m2"]) as launcher:
+        launcher.retries = 1
+        running = launcher.submit(functions.announce_and_wait_once, tmp_path)
+        started_on(tmp_path, 2)[-1].kill()  # the agent of m2
+        assert running.result(LONG_S).results == {"m1": [0], "m2": [1]}
+
+
+def test_what_is_large_crosses_once_for_all_workers_of_a_host(machines: Machines) -> None:
+    others = set(psutil.Process().children())
     with of(machines, ["m1"]) as launcher:
         launcher.workers_per_host = 2
-        first, second = launcher.run(functions.ones, 1 << 20).results["m1"]
-        assert first.sum() == second.sum() == 1 << 20
+        launcher.run(functions.rank)
+        (ssh,) = set(psutil.Process().children()) - others
+        value = torch.ones(8 << 20)
+        before = ssh.io_counters().read_chars
+        # When it goes there and comes back
+        results = launcher.run(functions.same, value).results["m1"]
+        # Then ssh had to read it twice, and not four times
+        assert ssh.io_counters().read_chars - before < 3 * value.nbytes
+        assert [result.sum() for result in results] == [value.sum()] * 2
 
 
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "route|timed out"), ("no-such-host.invalid", "resolve")])
