@@ -82,6 +82,14 @@ def test_every_fit_can_be_told_apart_in_the_table_and_in_data_csv(tmp_path: Path
     assert written["value"].tolist() == read_writer_data(made)["value"].tolist()
 
 
+def test_agents_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    made = [ramps(tmp_path, slopes=(slope,), fit_budget=3) for slope in (1, 2, 3)]
+    frame = read_writer_data(made)
+    assert frame[frame["tag"] == "y"].groupby("name")["value"].max().to_dict() == {"ramp": 2, "ramp*": 4, "ramp**": 6}
+    assert set(plot_writer_data(made, "y")["name"]) == {"ramp", "ramp*", "ramp**"}
+    assert list(agent_scores(made)) == ["ramp", "ramp*", "ramp**"]
+
+
 def test_a_tag_can_be_changed_and_a_fit_chosen(tmp_path: Path) -> None:
     made = ramps(tmp_path, fit_budget=3)
     frame = read_writer_data(made, preprocess_tag="y", preprocess_func=np.cumsum, id_agent=1)

@@ -10,7 +10,7 @@ from kourou.experiments.comparisons import compare_scores
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.manager import ExperimentManager
-from kourou.experiments.managers.writer_data import Source, managers_in
+from kourou.experiments.managers.writer_data import Source, distinct, managers_in
 from kourou.experiments.statistics import bootstrap_interval, improvement_interval
 
 __all__ = ["agent_scores", "compare_agents", "evaluate_agents", "summarize_agents"]
@@ -142,13 +142,8 @@ def summarize_agents(
 
 
 def _named(source: Source) -> dict[str, ExperimentManager]:
-    named: dict[str, ExperimentManager] = {}
-    for manager in managers_in(source):
-        name = manager.agent_name
-        while name in named:
-            name += "*"
-        named[name] = manager
-    return named
+    managers = managers_in(source)
+    return dict(zip(distinct(manager.agent_name for manager in managers), managers, strict=True))
 
 
 def _stars(p_value: float) -> str:

@@ -15,7 +15,7 @@ from kourou.experiments.run_folder import read_json
 if TYPE_CHECKING:
     from kourou.experiments.managers.manager import ExperimentManager
 
-__all__ = ["Source", "fit_data", "managers_in", "read_writer_data"]
+__all__ = ["Source", "distinct", "fit_data", "managers_in", "read_writer_data"]
 
 Source: TypeAlias = "ExperimentManager | str | os.PathLike[str] | Sequence[Any]"
 """A manager, a manager's folder, a folder of such folders, or several of these."""
@@ -50,7 +50,8 @@ def read_writer_data(
 ) -> Any:
     """One DataFrame of all that agents wrote so far: rlberry's columns, and ``n_simu``, the number of the fit.
 
-    It reads metrics only: nothing is unpickled, and fits may still be running.
+    It reads metrics only: nothing is unpickled, and fits may still be running. An agent's name that comes twice gets a
+    ``*``.
 
     Args:
         source: whose.
@@ -63,7 +64,8 @@ def read_writer_data(
     """
     pandas = load_extra("pandas")
     frames = []
-    for name, fits in _folders_of(source):
+    found = list(_folders_of(source))
+    for name, (_, fits) in zip(distinct([name for name, _ in found]), found, strict=True):
         for fit, folder in fits.items():
             data = fit_data(folder, name) if id_agent is None or fit == id_agent else None
             if data is not None:
@@ -84,6 +86,17 @@ def managers_in(source: Source) -> list[ExperimentManager]:
         else:
             found.append(one)
     return found
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names, with as many ``*`` behind each as make it unlike those before it."""
+    told: list[str] = []
+    for name in names:
+        own = name
+        while own in told:
+            own += "*"
+        told.append(own)
+    return told
 
 
 def _folders_of(source: Source) -> Iterable[tuple[str, Mapping[int, Path]]]:
@@ -109,7 +122,6 @@ def _manager_folders(top: Path) -> list[Path]:
 
 
 def _name_of(folder: Path) -> str:
-
     return str((read_json(folder / _DESCRIPTION) or {}).get("agent_name", folder.name))
 
 

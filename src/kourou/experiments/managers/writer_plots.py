@@ -17,6 +17,8 @@ ErrorRepresentation: TypeAlias = Literal["raw_curves", "ci", "pi", "cb"]
 """All fits as thin lines; or a band: where the mean is, where a further fit would be, the mean's curve as a whole."""
 
 _POINTS = 1000
+_SMOOTH_POINTS = 200
+_LEGEND_COLUMNS = 3
 _COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
 _SIZE = (7.2, 4.5)
 
@@ -74,16 +76,13 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
     for number, (name, curves) in enumerate(_curves(data, tag, xtag).items()):
         x, values = aligned([curve for _, curve in curves], points=_POINTS)
         if smooth:
-            width = smoothing_bandwidth or max(float(x[-1] - x[0]) / 20, 1e-12)
-            values = smoothed(x, values, bandwidth=width)
+            x, values = _smooth(x, values, smoothing_bandwidth)
         fits = [fit for fit, _ in curves]
         draw = _draw_raw if error_representation == "raw_curves" else _draw_band
         options = {"kind": error_representation, "level": level, "n_boot": n_boot}
         parts.append(draw(axes, name, (x, values, fits), _COLORS[number % len(_COLORS)], options))
-    axes.set(title=title if title is not None else tag, xlabel=xtag or "step", ylabel=tag)
-    axes.grid(visible=True, alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(framealpha=0.8, edgecolor="none")
+    axes.set(xlabel=xtag or "step", ylabel=tag)
+    _finish(axes, title if title is not None else tag, len(parts))
     if savefig_fname is not None:
         axes.figure.savefig(savefig_fname, dpi=130)
     if show:
@@ -107,6 +106,26 @@ def _curves(data: Any, tag: str, xtag: str | None) -> dict[str, list[tuple[int, 
                 raise ResultsError(f"{xtag!r} was not written at the steps of {tag!r}")
         found.setdefault(name, []).append((fit, (x.to_numpy(dtype=float), values["value"].to_numpy(dtype=float))))
     return found
+
+
+def _smooth(x: Any, values: Any, bandwidth: float | None) -> tuple[Any, Any]:
+    """Curves that look smooth, too: read at more places than they were measured at, where these are few."""
+    np = load_extra("numpy")
+    width = bandwidth or max(float(x[-1] - x[0]) / 20, 1e-12)
+    at = x if len(x) >= _SMOOTH_POINTS else np.linspace(x[0], x[-1], _SMOOTH_POINTS)
+    return at, smoothed(x, values, bandwidth=width, at=at)
+
+
+def _finish(axes: Any, title: str, agents: int) -> None:
+    """Title and legend above the curves, where they cover none."""
+    columns = min(agents, _LEGEND_COLUMNS)
+    axes.grid(visible=True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0, "frameon": False}
+    legend = axes.legend(ncols=columns, handlelength=1.4, columnspacing=1.6, **place)
+    for line in legend.get_lines():
+        line.set(linewidth=2.5, alpha=1)
+    axes.set_title(title, loc="left", fontweight="bold", pad=8 + 17 * -(-agents // columns))
 
 
 def _draw_raw(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: str, options: dict[str, Any]) -> Any:
