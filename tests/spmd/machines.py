@@ -94,6 +94,16 @@ class Machines:
             for link in links:
                 run("ip", "link", "set", link, "type", "bridge_slave", "isolated", "off")
 
+    @contextlib.contextmanager
+    def out_of_reach(self, name: str) -> Iterator[None]:
+        """Let this machine have no way to a host; the other hosts still reach it."""
+        route = ("unreachable", f"{self.address(name)}/32")
+        run("ip", "route", "add", *route)
+        try:
+            yield
+        finally:
+            run("ip", "route", "del", *route)
+
     def address(self, name: str) -> str:
         """Of a host."""
         return f"{self._network}.{name[1:]}"

@@ -48,6 +48,15 @@ class Server:
         lp.stop()
 
 
+class Relay:
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def where(self) -> tuple[str, int, int]:
+        answer: tuple[str, int, int] = self._server.where()
+        return answer
+
+
 def greet(*servers: Any) -> None:
     """Tell, line by line, how each server was reached."""
     for server in servers:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import kourou as lp
-from kourou.errors import ProgramFailed
+from kourou.errors import DeadlineExceeded, ProgramFailed
 from polling import until
 from spmd.machines import Machines
 from ssh import nodes, ranks
@@ -52,6 +52,28 @@ def test_a_host_behind_another_one_is_reached_through_it(hosts: MakeHosts, machi
         assert handle.dereference().where()[0] == "m2"
         assert len(machines.sshds("m1")) == 1
     until(lambda: not machines.sshds("m1"), WITHIN_S)
+
+
+def test_a_host_that_only_others_reach_takes_part_and_the_launchers_own_calls_say_why_they_fail(
+    hosts: MakeHosts, machines: Machines, tmp_path: Path
+) -> None:
+    # Given a host behind another one that this machine has no way to
+    jump = f"Host inner\n  HostName {machines.address('m2')}\n  ProxyJump m1\n"
+    config = config_with(machines, tmp_path, jump)
+    program, inner = one_server()
+    with program.group("relay"):
+        relay = program.add_node(lp.CourierNode(nodes.Relay, inner))
+    placement = {"server": "inner", "relay": "m1"}
+    given = hosts("m1", "inner", ssh_config=config)
+    with (
+        machines.out_of_reach("m2"),
+        lp.launch(program, "ssh", hosts=given, placement=placement, stop_timeline=FAST_STOP),
+    ):
+        # Then nodes call each other
+        assert relay.dereference().where()[0] == "m2"
+        # and the launcher is told what is wrong
+        with pytest.raises(DeadlineExceeded, match=rf"server/0 did not answer .*{machines.address('m2')}:\d+: .*route"):
+            inner.dereference().with_options(timeout_s=2).where()
 
 
 @pytest.fixture

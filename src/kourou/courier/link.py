@@ -159,7 +159,7 @@ class Link:
                 if left_s is not None and left_s <= pause_s:
                     name = self.target.name
                     raise DeadlineExceeded(f"{what}: {name} did not answer before the deadline: {error}") from error
-            patience.warn_when_due()
+                patience.warn_when_due(f" ({error})")
             time.sleep(pause_s)  # not to wait for something, but to spare a server that is just starting
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -272,14 +272,15 @@ class _Patience:
             return None
         return max(0.0, self._warn_at - time.monotonic())
 
-    def warn_when_due(self) -> None:
+    def warn_when_due(self, why: str = "") -> None:
         """Log the warning once."""
         if self._warn_at is not None and time.monotonic() >= self._warn_at:
             self._warn_at = None
             _log.warning(
-                "still waiting for %s after %.0f s; set call_timeout, or wait_for_ready=False, not to wait for ever",
+                "still waiting for %s after %.0f s%s; set call_timeout, or wait_for_ready=False, not to wait for ever",
                 self._name,
                 _WARN_AFTER_S,
+                why,
             )
 
 
