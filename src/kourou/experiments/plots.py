@@ -20,10 +20,18 @@ __all__ = ["Curve", "learning_curves", "plot"]
 _NOT_METRICS = {"run", "name", "setting", "repeat", "seed", "step", "time"}
 _SHAPE = ("steps", "mean", "low", "high")
 _COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+_BANDS: dict[BandKind, str] = {
+    "ci": "confidence interval of the mean",
+    "pi": "prediction interval of a further run",
+    "cb": "confidence band of the mean's curve",
+}
 _PAGE_FILE = Path(__file__).with_name("plot_page.html")
 _PANEL_INCHES = (6.4, 4.0)
 _MOST_COLUMNS = 2
-_MOST_SETTINGS = 20
+_LEGEND_COLUMNS = 4
+_LETTER_INCHES = 0.09
+_LINES = {False: "-", True: (0, (4, 1.5))}
+_MOST_SETTINGS = 2 * len(_COLORS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,8 @@ class Curve:
     """The setting's parameters, those that not all settings share."""
     band: Band
     color: str
+    dashed: bool = False
+    """Set where another setting has the same colour."""
 
 
 def plot(
@@ -70,10 +80,11 @@ def plot(
     path = Path(output)
     heading = title if title is not None else Path(source).name if isinstance(source, (str, os.PathLike)) else ""
     curves = learning_curves(source, metrics=metrics, by=by, band=band, level=level, bandwidth=bandwidth)
+    shaded = f"the {level:.0%} {_BANDS[band]}"
     if path.suffix == ".html":
-        path.write_text(_page(curves, heading, f"{level:.0%} {band}"), encoding="utf-8")
+        path.write_text(_page(curves, heading, shaded), encoding="utf-8")
     elif path.suffix in {".png", ".svg", ".pdf"}:
-        _draw(curves, heading, path)
+        _draw(curves, heading, shaded, path)
     else:
         raise ResultsError(f"a plot is a .png, .svg, .pdf or .html file, got {path}")
     return path
@@ -108,9 +119,11 @@ def learning_curves(
             if runs:
                 steps, values = aligned(runs)
                 values = smoothed(steps, values, bandwidth=bandwidth) if bandwidth else values
-                color = _COLORS[number % len(_COLORS)]
                 found = mean_band(steps, values, band, level=level)
-                curves.append(Curve(metric=metric, label=label, band=found, color=color))
+                again, color = divmod(number, len(_COLORS))
+                curves.append(
+                    Curve(metric=metric, label=label, band=found, color=_COLORS[color], dashed=again > 0),
+                )
     return curves
 
 
@@ -152,29 +165,40 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _draw(curves: Sequence[Curve], heading: str, path: Path) -> None:
-    figure_module = load_extra("matplotlib.figure", "matplotlib")
+def _draw(curves: Sequence[Curve], heading: str, shaded: str, path: Path) -> None:
+    figure_module, ticker = (load_extra(f"matplotlib.{name}", "matplotlib") for name in ("figure", "ticker"))
     metrics = list(dict.fromkeys(curve.metric for curve in curves))
     columns = min(len(metrics), _MOST_COLUMNS)
     rows = -(-len(metrics) // columns)
-    size = (_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows + 0.4)
+    settings = {curve.label: curve for curve in curves}
+    names = [f"{label or 'all runs'} (n={curve.band.runs})" for label, curve in settings.items()]
+    width = _PANEL_INCHES[0] * columns
+    abreast = max(1, min(_LEGEND_COLUMNS, len(names), int(width / (0.8 + _LETTER_INCHES * max(map(len, names))))))
+    size = (width, _PANEL_INCHES[1] * rows + 1.1 + 0.25 * -(-len(names) // abreast))
     figure = figure_module.Figure(figsize=size, layout="constrained")  # no pyplot: nothing global, no display
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    lines = {}
     for panel, metric in zip(panels, metrics, strict=False):
         for curve in (curve for curve in curves if curve.metric == metric):
             steps, shape = curve.band.steps, curve.band
-            name = f"{curve.label or metric} (n={shape.runs})"
-            panel.plot(steps, shape.mean, color=curve.color, linewidth=1.8, label=name)
+            style = {"color": curve.color, "linewidth": 1.8, "linestyle": _LINES[curve.dashed]}
+            (lines[curve.label],) = panel.plot(steps, shape.mean, **style)
             if shape.runs > 1:
-                panel.fill_between(steps, shape.low, shape.high, color=curve.color, alpha=0.18, linewidth=0)
-        panel.set(title=metric, xlabel="step")
+                panel.fill_between(steps, shape.low, shape.high, color=curve.color, alpha=0.15, linewidth=0)
+        panel.set_title(metric, loc="left", fontsize="medium", fontweight="bold")
+        panel.set_xlabel("step")
+        panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         panel.grid(visible=True, alpha=0.25)
+        panel.margins(x=0.01)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize="small")
     for panel in panels[len(metrics) :]:
         panel.remove()
+    told = f"mean of the runs of each setting; shaded: {shaded}"
+    legend = figure.legend(lines.values(), names, title=told, loc="outside lower center", ncols=abreast, frameon=False)
+    legend.get_title().set(fontsize="small", color="#5c6370")
     if heading:
-        figure.suptitle(heading, fontweight="bold")
+        figure.suptitle(heading, fontweight="bold", x=0.01, ha="left")
     figure.savefig(path, dpi=130)
 
 
@@ -184,11 +208,9 @@ def _page(curves: Sequence[Curve], heading: str, band: str) -> str:
             "metric": curve.metric,
             "label": curve.label or curve.metric,
             "color": curve.color,
+            "dashed": curve.dashed,
             "runs": curve.band.runs,
-            **{
-                name: [float(f"{x:.6g}") for x in getattr(curve.band, name)]
-                for name in ("steps", "mean", "low", "high")
-            },
+            **{name: [float(f"{x:.6g}") for x in getattr(curve.band, name)] for name in _SHAPE},
         }
         for curve in curves
     ]
