@@ -71,6 +71,7 @@ def kill_servers(lane, tmp_path, times):
         assert all(error is None or isinstance(error, ConnectionLost) for error in errors)
         assert kept.sum() == kept.size  # what came before stays valid …
         kept[:] = 2  # … and writable
+        server.wait()  # all calls may have been answered, and nobody can tell that a server is about to be killed
         client.close()
         end(server)
         eventually(lambda: not list(tmp_path.iterdir()), "the socket of the dead server is gone")
