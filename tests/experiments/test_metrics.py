@@ -184,6 +184,17 @@ class TestTables:
         assert table["params.agent.lr"].tolist()[-1] == 0.3
         assert isinstance(table, pandas.DataFrame)
 
+    def test_logs_below_a_runs_folder_are_that_runs(self, tmp_path: Path) -> None:
+        pytest.importorskip("pandas")
+        # as Sample Factory (.summary/0) and Stable-Baselines3 (PPO_1) have them
+        for run in RunDescription("r", [Experiment("e", "c", [{"lr": 0.1}, {"lr": 0.2}])]).generate_runs(str(tmp_path)):
+            save_run(run)
+            (Path(run.folder) / "PPO_1").mkdir()
+            (Path(run.folder) / "PPO_1" / "progress.csv").write_text("step,loss\n5,9\n", encoding="utf-8")
+        table = load_results(tmp_path)
+        assert table["params.lr"].tolist() == [0.1, 0.2]
+        assert [name.rpartition("/")[2] for name in table["run"]] == ["PPO_1", "PPO_1"]
+
     def test_nothing_makes_an_empty_table(self, tmp_path: Path) -> None:
         pytest.importorskip("pandas")
         assert load_results(tmp_path).empty

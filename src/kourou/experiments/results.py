@@ -63,8 +63,9 @@ def load_results(folder: str | os.PathLike[str]) -> Any:
 
     Columns: ``run`` (its folder, relative), ``name``, ``setting``, ``repeat``, ``seed``, ``params.*``, ``step``,
     ``time`` (seconds since 1970), then the metrics; one that is called like a column before it becomes ``metric.*``.
-    What a run does not have is missing. A run without ``run.json`` takes its parameters from rlpyt's
-    ``variant_config.json``, there or in the folder above.
+    What a run does not have is missing. Where a program logs to a folder of its own below its run's, as Sample Factory
+    and Stable-Baselines3 do, the run's ``run.json`` counts; without one, rlpyt's ``variant_config.json``, there or in
+    the folder above.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -80,7 +81,7 @@ def load_results(folder: str | os.PathLike[str]) -> Any:
 
 
 def _rows(run_dir: Path, top: Path) -> Iterator[dict[str, Any]]:
-    identity = {"run": run_dir.relative_to(top).as_posix(), **_identity(run_dir)}
+    identity = {"run": run_dir.relative_to(top).as_posix(), **_identity(run_dir, top)}
     read = next(reader for name, reader in _LOGS.items() if any(run_dir.glob(name)))
     records = read(run_dir)
     for number, record in enumerate(records):
@@ -88,9 +89,10 @@ def _rows(run_dir: Path, top: Path) -> Iterator[dict[str, Any]]:
         yield {**identity, "step": step_of(record, number), **metrics}
 
 
-def _identity(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / RUN_FILE
-    if not path.exists():
+def _identity(run_dir: Path, top: Path) -> dict[str, Any]:
+    within = (place for place in (run_dir, *run_dir.parents) if place.is_relative_to(top))
+    path = next((place / RUN_FILE for place in within if (place / RUN_FILE).exists()), None)
+    if path is None:
         above = next((place for place in (run_dir, run_dir.parent) if (place / VARIANT_FILE).exists()), None)
         params = to_dotted(load_variant(above)) if above else {}
         return {f"params.{name}": value for name, value in params.items()}
