@@ -57,10 +57,10 @@ def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(tmp_path
 
 
 def test_more_fits_leave_the_first_ones_as_they_were(tmp_path: Path) -> None:
-    few, many = manager(tmp_path, n_fit=2), manager(tmp_path, n_fit=4, mode="forkserver", max_workers=3)
+    few, many = manager(tmp_path, n_fit=4), manager(tmp_path, n_fit=8, mode="forkserver", max_workers=3)
     few.fit()
     many.fit()
-    assert scores(many)[:2] == scores(few)
+    assert scores(many)[:4] == scores(few)
 
 
 def test_other_seeds_give_other_results_and_no_seed_a_new_one(tmp_path: Path) -> None:
@@ -73,8 +73,34 @@ def test_other_seeds_give_other_results_and_no_seed_a_new_one(tmp_path: Path) ->
 def test_torch_in_several_threads_is_refused(tmp_path: Path) -> None:
     import torch  # noqa: F401 - that it is loaded is what matters
 
-    with pytest.raises(errors.PlanError, match=r"torch is loaded.*max_workers=1"):
+    with pytest.raises(errors.PlanError, match=r"torch's generator is one.*max_workers=1"):
         manager(tmp_path, Net, max_workers=2).fit()
+
+
+def test_torch_that_fits_in_threads_import_is_refused_then(tmp_path: Path) -> None:
+    # given a process without torch, whose two fits begin both before either imports it
+    code = """
+import random, sys, threading
+from experiments.agents import Net, manager
+from kourou.experiments import FitsFailed
+before = random.getstate()
+both = threading.Barrier(2)
+class Together(Net):
+    def __init__(self, **handed_over):
+        both.wait(30)
+        super().__init__(**handed_over)
+try:
+    manager(sys.argv[1], Together, max_workers=2).fit()
+except FitsFailed as error:
+    print(error)
+print("as before:", random.getstate() == before)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    # when, then
+    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
+    assert "torch's generator is one for all threads" in done.stdout, done.stderr
+    assert "as before: True" in done.stdout
 
 
 def test_a_fit_leaves_the_generators_of_this_process_alone(tmp_path: Path) -> None:

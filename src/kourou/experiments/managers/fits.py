@@ -15,7 +15,7 @@ from kourou.experiments.failures import FitFailure, FitsFailed, SweepError
 from kourou.experiments.launching import run_sweep
 from kourou.experiments.managers.bars import bar_of
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
-from kourou.experiments.managers.globals_of_fits import torch_module
+from kourou.experiments.managers.globals_of_fits import check_torch_alone, torch_module
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, do_fit, forget_job, keep_jobs
 from kourou.experiments.managers.storage import fitted
 from kourou.experiments.managers.threads import ThreadSupervisor
@@ -81,11 +81,8 @@ class Workers:
         Raises:
             PlanError: threads that would share torch's generator, or a fork of a process with threads in C.
         """
-        if self.parallelization == "thread" and (self.max_workers or 1) > 1 and torch_module() is not None:
-            raise errors.PlanError(
-                "torch is loaded, and its generator is one for all threads, so that results would depend on who comes "
-                'first: use parallelization="process", or max_workers=1'
-            )
+        if self.parallelization == "thread" and torch_module() is not None:
+            check_torch_alone(self.max_workers or 1)
         if self.parallelization == "process" and self.mp_context == "fork":
             why = why_not_fork(self.threads_per_fit)
             if why is not None:

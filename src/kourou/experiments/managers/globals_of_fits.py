@@ -3,49 +3,99 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
+from kourou import errors
 from kourou.experiments.extras import load_extra
 from kourou.experiments.seeding import Seeder, seed_globals
 
-__all__ = ["own_globals", "torch_module"]
+__all__ = ["check_torch_alone", "own_globals", "torch_module"]
 
 
 @contextlib.contextmanager
 def own_globals(seeder: Seeder, threads: int | None) -> Iterator[None]:
     """In the body Python's, NumPy's and torch's global generators are seeded, and torch uses so many threads.
 
-    Torch that is imported only in the body is seeded then.
+    Torch that is imported only in the body is seeded then. Bodies in several threads share NumPy's and Python's.
 
     Args:
         seeder: whence the seeds come.
         threads: of torch; None: as many as it has. Sums are rounded differently with another number.
+
+    Raises:
+        PlanError: torch, whose generator several threads would share; so does importing torch in the body.
     """
-    numpy_random = load_extra("numpy").random
-    before = random.getstate(), numpy_random.get_state()
-    torch = torch_module()
-    torch_before = (torch.get_rng_state(), torch.get_num_threads()) if torch else None
-    hook = _AfterImport("torch", lambda module: _set_up(module, seeder, threads))
-    if torch:
-        _set_up(torch, seeder, threads)
-    else:
-        sys.meta_path.insert(0, hook)
-    seed_globals(seeder)
+    hook = _AroundImport("torch", lambda: check_torch_alone(_bodies), lambda torch: _set_up(torch, seeder, threads))
+    with _restored():
+        if torch := torch_module():
+            check_torch_alone(_bodies)
+            _set_up(torch, seeder, threads)
+        else:
+            sys.meta_path.insert(0, hook)
+        seed_globals(seeder)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def check_torch_alone(fits: int) -> None:
+    """Refuse torch in several threads.
+
+    Raises:
+        PlanError: there is more than one fit.
+    """
+    if fits > 1:
+        raise errors.PlanError(
+            "torch's generator is one for all threads, so that results would depend on who comes first: use "
+            'parallelization="process", or max_workers=1'
+        )
+
+
+_bodies = 0
+_before: list[Callable[[], None]] = []
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Keep what the first of several bodies finds, and put it back after the last."""
+    global _bodies  # noqa: PLW0603 - what is kept is global, too
+    with _lock:
+        _bodies += 1
+        if _bodies == 1:
+            _before[:] = _state()
     try:
         yield
     finally:
-        hook.remove()
-        random.setstate(before[0])
-        numpy_random.set_state(before[1])
-        if torch and torch_before:
-            torch.set_rng_state(torch_before[0])
-            torch.set_num_threads(torch_before[1])
+        with _lock:
+            _bodies -= 1
+            if not _bodies:
+                for restore in _before:
+                    restore()
+
+
+def _state() -> list[Callable[[], None]]:
+    """Functions that put back what there is now."""
+    numpy_random, torch = load_extra("numpy").random, torch_module()
+    found: list[Callable[[], None]] = [
+        functools.partial(random.setstate, random.getstate()),
+        functools.partial(numpy_random.set_state, numpy_random.get_state()),
+    ]
+    if torch:
+        found += [
+            functools.partial(torch.set_rng_state, torch.get_rng_state()),
+            functools.partial(torch.set_num_threads, torch.get_num_threads()),
+        ]
+    return found
 
 
 def torch_module() -> Any:
@@ -59,11 +109,12 @@ def _set_up(torch: Any, seeder: Seeder, threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-class _AfterImport(MetaPathFinder):
-    """Calls a function with a module as soon as that was imported."""
+class _AroundImport(MetaPathFinder):
+    """Calls one function before a module is imported, and another one, with the module, as soon as it was."""
 
-    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
+    def __init__(self, name: str, first: Callable[[], None], then: Callable[[ModuleType], None]) -> None:
         self._name = name
+        self._first = first
         self._then = then
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
@@ -71,6 +122,7 @@ class _AfterImport(MetaPathFinder):
         del path, target
         if fullname != self._name:
             return None
+        self._first()
         self.remove()  # what follows is the usual search
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
