@@ -11,7 +11,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,6 +38,7 @@ class Machines:
         folder: for keys and the like.
         count: how many hosts.
         empty: folders that are not shared: each host has an empty one of its own there.
+        variables: of the environment that its sshd gives, by host.
 
     Attributes:
         ssh_config: knows them.
@@ -46,7 +47,14 @@ class Machines:
 
     networks: ClassVar[set[int]] = set()  # of all hosts that are up now; a process tells by it whether it is on one
 
-    def __init__(self, folder: Path, count: int = 3, empty: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        count: int = 3,
+        empty: tuple[Path, ...] = (),
+        variables: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self._variables = variables or {}
         self._empty = empty
         self._folder = folder
         self._count = count
@@ -134,6 +142,8 @@ class Machines:
             "UsePAM": "no",
             "MaxStartups": "100",
         }
+        if variables := self._variables.get(f"m{number}"):
+            options["SetEnv"] = " ".join(f"{name}={value}" for name, value in variables.items())
         config = self._folder / f"sshd{number}.conf"
         config.write_text("".join(f"{key} {value}\n" for key, value in options.items()), encoding="utf-8")
         # `ip netns exec` gives a table of mounts of its own, too.

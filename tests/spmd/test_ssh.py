@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+from kourou.errors import PlanError
 from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
 from polling import all_gone, until
 from spmd import functions
@@ -125,6 +126,24 @@ def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(machines: Machin
         running = launcher.submit(functions.announce_and_wait_once, tmp_path)
         started_on(tmp_path, 2)[-1].kill()  # the agent of m2
         assert running.result(LONG_S).results == {"m1": [0], "m2": [1]}
+
+
+def test_workers_get_gpus_of_their_own_host(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Given two hosts with GPUs, which this machine does not have
+    gpus = {"m1": {"CUDA_VISIBLE_DEVICES": "4,5,6"}, "m2": {"CUDA_VISIBLE_DEVICES": "2,7"}}
+    with Machines(tmp_path_factory.mktemp("gpus"), 2, variables=gpus).up() as machines:
+        launcher = of(machines, ["m1", "m2"])
+        launcher.backend, launcher.workers_per_host, launcher.gpus_per_worker = None, 2, 1
+        with launcher:
+            # When
+            results = launcher.run(functions.variables, "CUDA_VISIBLE_DEVICES").results
+            # Then
+            seen = {host: [answer["CUDA_VISIBLE_DEVICES"] for answer in answers] for host, answers in results.items()}
+            assert seen == {"m1": ["4", "5"], "m2": ["2", "7"]}
+            # and what is too much is refused by name
+            launcher.workers_per_host = 3
+            with pytest.raises(PlanError, match="m2: 3 GPUs are asked for"):
+                launcher.run(functions.rank)
 
 
 def test_what_is_large_crosses_once_for_all_workers_of_a_host(machines: Machines) -> None:

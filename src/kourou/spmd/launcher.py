@@ -96,6 +96,7 @@ class Launcher:
             AgentFailedError: a host could not be reached, or was lost.
             LaunchError: the working folder could not be copied to a host.
             SerializationError: the function, an argument or a result cannot be pickled.
+            PlanError: a host has fewer GPUs than ``gpus_per_worker`` asks for.
             RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` without GPUs.
             ValueError: a field has no meaning.
             MissingExtra: there is a backend, but no torch.
@@ -189,7 +190,7 @@ class Launcher:
             hosts=tuple(hosts),
             env=env,
             local_env=_local_variables(remote),
-            devices=self._devices(hosts),
+            devices=self._devices(hosts, remote),
             cwd=ssh.cwd,
             backend=self.backend,
             timeout_s=float(self.worker_timeout),
@@ -198,13 +199,20 @@ class Launcher:
             address=_meeting_place(names[0], remote),
         )
 
-    def _devices(self, hosts: list[Host]) -> dict[int, str]:
-        """CUDA_VISIBLE_DEVICES by rank. Several names of this machine share its GPUs."""
+    def _devices(self, hosts: list[Host], remote: Mapping[str, RemoteHost]) -> dict[int, str]:
+        """CUDA_VISIBLE_DEVICES by rank. Each host hands out its own GPUs; several names of this machine share them."""
         if self.gpus_per_worker is None:
             return {}
-        requests = [Request(name=str(place.rank), gpus=self.gpus_per_worker) for place in lay_out(hosts)]
-        allotments = allocate(requests, Inventory.of_this_process())
-        return {int(name): ",".join(allotment.gpus or ()) for name, allotment in allotments.items()}
+        devices: dict[int, str] = {}
+        for machine in {remote.get(host.name) for host in hosts}:
+            places = [place for place in lay_out(hosts) if remote.get(place.hostname) is machine]
+            requests = [Request(name=f"worker/{place.rank}", gpus=self.gpus_per_worker) for place in places]
+            try:
+                given = allocate(requests, _inventory_of(machine))
+            except errors.PlanError as error:
+                raise errors.PlanError(f"{places[0].hostname}: {error}") from None
+            devices.update({place.rank: ",".join(given[f"worker/{place.rank}"].gpus or ()) for place in places})
+        return devices
 
 
 def _inventory_of(host: RemoteHost | None) -> Inventory:
