@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import kourou as lp
-from kourou.errors import DeadlineExceeded, ProgramFailed
+from kourou.errors import DeadlineExceeded, ProgramFailed, RpcError
 from polling import until
 from spmd.machines import Machines
 from ssh import nodes, ranks
@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
 WITHIN_S = 30.0
+LONG_S = 60.0  # ranks import torch first, and this machine may be busy
 MakeHosts = Callable[..., lp.Hosts]
 
 
@@ -180,6 +181,33 @@ def test_the_ranks_of_one_node_may_be_on_several_hosts(hosts: MakeHosts) -> None
         told = client.all.variables("RANK", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE")
         assert told == [["0", "0", "0", "2"], ["1", "1", "0", "2"], ["2", "0", "1", "1"]]
         assert [run.nodes[f"learner/0:{rank}"].host for rank in range(3)] == ["m1", "m1", "m2"]
+
+
+def test_the_ranks_of_a_lost_host_start_again_together_with_the_others(hosts: MakeHosts) -> None:
+    # Given a group of ranks on two hosts
+    program = lp.Program("ranks")
+    with program.group("learner", on_failure=lp.Restart(backoff_s=0.01)):
+        learner = program.add_node(lp.TorchNode(ranks.Learner, 3, backend="gloo"))
+    placement = {"learner": {"m1": 2, "m2": 1}}
+    with lp.launch(program, "ssh", hosts=hosts("m1", "m2"), placement=placement, stop_timeline=FAST_STOP) as run:
+        client = learner.dereference()
+        assert client.all.sum() == [3.0, 3.0, 3.0]
+        pid = run.nodes["learner/0:2"].pid
+        assert pid is not None
+        # When
+        agent_of(pid).kill()
+
+        # Then all of them meet again, where there is a host
+        def meet() -> list[float] | None:
+            try:
+                return [float(answer) for answer in client.all.sum()]
+            except RpcError:
+                return None
+
+        until(lambda: run.nodes["learner/0:2"].attempt > 1 and str(run.nodes["learner/0"].state) == "READY", LONG_S)
+        assert until(meet, LONG_S) == [3.0, 3.0, 3.0]
+        assert {run.nodes[f"learner/0:{rank}"].attempt for rank in range(3)} == {2}
+        assert run.nodes["learner/0:2"].host == "m1"
 
 
 def test_an_agent_from_the_command_line_ends_with_its_input() -> None:
