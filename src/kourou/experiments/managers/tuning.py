@@ -104,11 +104,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     if not continue_previous:
         shutil.rmtree(job.folder, ignore_errors=True)
     failures = _search(job, workers, n_trials)
-    best = _best(job)
-    if best is not None:
-        write_json(manager.output_dir / BEST_FILE, best)
-        manager.use_init_kwargs(best)
-        manager.save_quietly()
+    best = _take_over_best(job, manager)
     if failures:
         raise FitsFailed(failures, n_trials)
     if best is None:
@@ -166,13 +162,18 @@ def _enqueue_grid(job: TuningJob, study: Any) -> None:
         study.enqueue_trial(point)
 
 
-def _best(job: TuningJob) -> dict[str, Any] | None:
+def _take_over_best(job: TuningJob, manager: ExperimentManager) -> dict[str, Any] | None:
+    """Put the best arguments into the manager and its folder; None: there are none."""
     optuna = load_optuna()
     try:
         params = open_study(job).best_params
     except ValueError:
         return None
-    return kwargs_of(job.fits, optuna.trial.FixedTrial(params))
+    best = kwargs_of(job.fits, optuna.trial.FixedTrial(params))
+    write_json(manager.output_dir / BEST_FILE, best)
+    manager.use_init_kwargs(best)
+    manager.save_quietly()
+    return best
 
 
 def _number(manager: ExperimentManager) -> int:
