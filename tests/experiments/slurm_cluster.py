@@ -17,6 +17,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from polling import until
 
 NODES = 3
@@ -140,6 +142,11 @@ def _end(folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     until(lambda: not any(_lives(pid) for pid in pids), _START_S, f"the end of Slurm's daemons {pids}")
+    # What watched a job's end goes on trying to tell it to a controller that is no more.
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "slurmstepd" and process.environ().get("SLURM_CONF") == f"{folder}/slurm.conf":
+                process.kill()
 
 
 def _lives(pid: int) -> bool:

@@ -84,7 +84,7 @@ def _heading(folder: Path, progress: Progress) -> Text:
         if count := progress.counts.get(state):
             text.append("  ·  ", style="bright_black")
             text.append(f"{mark} {count} {str(state).lower()}", style=style)
-    if progress.eta_s is not None:
+    if progress.eta_s:  # what runs may take longer than all before it
         text.append("  ·  ", style="bright_black")
         text.append(f"about {duration(progress.eta_s)} to go")
     return text
