@@ -33,9 +33,7 @@ def submit(arguments: Sequence[str]) -> str:
         SweepError: it refuses; the message is what it said.
     """
     printed = _call(["sbatch", "--parsable", *arguments])
-    job = (
-        printed.strip().splitlines()[-1].partition(";")[0] if printed.strip() else ""
-    )  # id;cluster where there are several
+    job = printed.rstrip().rpartition("\n")[2].partition(";")[0]  # id;cluster where there are several
     if not job.isdigit():
         raise SweepError(f"sbatch printed {printed!r} where a job's id is expected")
     return job

@@ -1,0 +1,68 @@
+"""What Slurm's commands print, where the tests' own Slurm does not: it has no accounting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kourou.experiments.failures import SweepError
+from kourou.experiments.slurm_commands import final_state, submit
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of commands, in place of all others."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def tool(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+NO_ACCOUNTING = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
+REMEMBERED = "echo 'JobId=7 JobName=x JobState=NODE_FAIL Reason=NodeDown Dependency=(null)'"
+
+
+@pytest.mark.parametrize(
+    ("sacct", "scontrol", "state"),
+    [
+        # slurmctld forgets a job after minutes, accounting does not
+        ("echo 'CANCELLED by 1000'", FORGOTTEN, "CANCELLED"),
+        # a job that was requeued has a line for each time
+        ("printf 'PREEMPTED\\nCOMPLETED\\n'", FORGOTTEN, "COMPLETED"),
+        # accounting lags behind by seconds
+        ("echo RUNNING", REMEMBERED, "NODE_FAIL"),
+        ("true", REMEMBERED, "NODE_FAIL"),
+        (NO_ACCOUNTING, REMEMBERED, "NODE_FAIL"),
+        (NO_ACCOUNTING, FORGOTTEN, None),
+    ],
+)
+def test_accounting_is_asked_first_and_then_the_controller(
+    tools: Path, sacct: str, scontrol: str, state: str | None
+) -> None:
+    tool(tools, "sacct", f'test "$*" = "-n -P -X -D -j 7_2 -o State" || exit 9\n{sacct}')
+    tool(tools, "scontrol", f'test "$*" = "-o show job 7_2" || exit 9\n{scontrol}')
+    found = final_state("7_2")
+    assert (found.state if found else None) == state
+
+
+def test_a_federated_cluster_says_which_it_is(tools: Path) -> None:
+    tool(tools, "sbatch", "echo '12;east'")
+    assert submit(["job.sh"]) == "12"
+
+
+@pytest.mark.parametrize("printed", ["echo", "echo 'Submitted batch job 12'", "echo no >&2; exit 1"])
+def test_what_is_no_jobs_id_is_an_error(tools: Path, printed: str) -> None:
+    tool(tools, "sbatch", printed)
+    with pytest.raises(SweepError):
+        submit(["job.sh"])
+
+
+def test_a_missing_command_is_named(tools: Path) -> None:
+    with pytest.raises(SweepError, match="sbatch"):
+        submit(["job.sh"])
+    assert final_state("1") is None
