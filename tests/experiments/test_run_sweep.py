@@ -211,7 +211,7 @@ def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 def test_fail_fast_ends_the_rest(tmp_path: Path) -> None:
     runs = [
-        shell_run(tmp_path, "waits", "sleep 60"),
+        shell_run(tmp_path, "waits", "exec sleep 60"),
         shell_run(tmp_path, "bad", "exit 1"),
         shell_run(tmp_path, "never", "true"),
     ]

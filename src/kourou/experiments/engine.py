@@ -353,7 +353,7 @@ class Engine:
             live.due = time.monotonic()  # it has barely begun: nothing to save
         else:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(live.pid, number)  # as a terminal does: what has a session of its own is its parent's to stop
+                _signal_group(live.pid, number)
 
     def _answer(self, request: Request) -> None:
         chosen = list(self._runs) if request.runs is None else [r for r in request.runs if r in self._runs]
@@ -381,3 +381,11 @@ class Engine:
         else:
             return  # it has ended
         self._tell("ended", self._runs[run_id], state=str(RunState.CANCELLED), cause="cancelled before it began")
+
+
+def _signal_group(leader: int, number: int) -> None:
+    """Signal as a terminal does: what has a session of its own is its parent's to stop."""
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:  # it was forked just now and leads no group yet; it takes the signal when it does
+        os.kill(leader, number)
