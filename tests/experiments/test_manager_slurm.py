@@ -13,7 +13,7 @@ import pytest
 
 from experiments.agents import Faulty, Waiting, Walk, manager, scores
 from experiments.slurm_cluster import slurm_cluster
-from kourou.experiments import ExperimentManager, FitsFailed, Retry, SlurmOptions
+from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry, SlurmOptions
 from kourou.experiments.journal import read_records
 from polling import until
 
@@ -73,6 +73,16 @@ def test_a_job_that_fails_is_named_one_that_is_killed_begins_anew_and_only_what_
     assert scores(made) == scores(whole)
     attempts = {record.name: record.attempt for record in read_records(made.output_dir).values()}
     assert attempts["faulty, fit 2"] == 1
+
+
+def test_fits_of_several_managers_are_jobs_of_one_array(tmp_path: Path) -> None:
+    together = MultipleManagers(parallelization="slurm", slurm=SLURM, output_dir=tmp_path / "journal")
+    for budget in (2, 3):
+        together.append(manager(tmp_path, n_fit=2, fit_budget=budget))
+    together.fit()
+    assert [len(one.get_writer_data()[1]) for one in together.managers] == [2, 3]
+    [journal] = (tmp_path / "journal").iterdir()
+    assert len({record.job.partition("_")[0] for record in read_records(journal).values()}) == 1
 
 
 SCRIPT = """

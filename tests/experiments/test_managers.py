@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.agents import Faulty, Locked, Net, Plain, Walk, manager, scores
+from experiments.agents import Faulty, Locked, Net, Plain, Waiting, Walk, manager, scores
 from kourou import errors
 from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry
+from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -30,7 +32,8 @@ agent, env = (Net, None) if sys.argv[1] == "torch" else (Walk, "CartPole-v1")
 for mode in ("thread", "spawn", "forkserver", "fork"):
     made = manager(sys.argv[2], agent, mode=mode, train_env=env)
     made.fit()
-    made.fit(5)
+    if agent is Walk:
+        made.fit(5)
     curves = sum(frame["value"].sum() for frame in made.get_writer_data().values())
     print(*(float(number).hex() for number in (*scores(made), curves)))
 """
@@ -211,6 +214,42 @@ def test_a_worker_that_is_always_killed_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FitsFailed, match="faulty, fit 0: was killed by SIGKILL"):
         made.fit()
     assert made.fitted == (1,)
+
+
+INTERRUPTED = """
+import sys
+from experiments.agents import Waiting, manager
+manager(sys.argv[1], Waiting, n_fit=3, mode=sys.argv[2], max_workers=1, outdir_id_style=None).fit()
+"""
+
+
+@pytest.mark.timeout(240)  # as above
+@pytest.mark.parametrize("mode", MODES)
+def test_ctrl_c_ends_fits_and_keeps_those_that_are_done(tmp_path: Path, mode: str) -> None:
+    # given a program that has finished one of its fits, and is in the second
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    folder = tmp_path / Waiting.name / "fits"
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path), mode]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as program:
+        for fit in (0, 1):
+            until((folder / f"{fit}/output/began").exists, 90, f"fit {fit} that has begun")
+            (folder / "0/output/go").touch()
+        # when
+        program.send_signal(signal.SIGINT)
+        told = program.communicate(timeout=90)[1]
+    # then it ends, as Python programs do
+    assert "KeyboardInterrupt" in told
+    assert program.returncode == -signal.SIGINT
+    # and what is left can be trained
+    again = ExperimentManager.load(folder.parent)
+    assert again.fitted == (0,)
+    for fit in (1, 2):
+        (folder / str(fit) / "output").mkdir(parents=True, exist_ok=True)
+        (folder / str(fit) / "output" / "go").touch()
+    again.fit()
+    whole = manager(tmp_path, n_fit=3)
+    whole.fit()
+    assert scores(again) == scores(whole)
 
 
 def test_an_agent_that_cannot_be_saved_says_which_attribute_it_is(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from kourou import errors
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
 from kourou.experiments.managers.manager import ExperimentManager
 from kourou.experiments.retries import Retry
+from kourou.experiments.slurm_options import SlurmOptions
 
 __all__ = ["MultipleManagers"]
 
@@ -21,8 +22,8 @@ class MultipleManagers:
     """Fits the agents of several managers, all fits side by side; managers stay in the order in which they came.
 
     Args:
-        max_workers, parallelization, mp_context, threads_per_fit, retry, progress: as of :class:`ExperimentManager`;
-            those of the managers themselves do not count here.
+        max_workers, parallelization, mp_context, threads_per_fit, retry, slurm, progress: as of
+            :class:`ExperimentManager`; those of the managers themselves do not count here.
         output_dir: where the journal of their fits is kept; None: beside the first manager's folder.
     """
 
@@ -35,6 +36,7 @@ class MultipleManagers:
         output_dir: str | os.PathLike[str] | None = None,
         threads_per_fit: int | None = 1,
         retry: Retry | None = None,
+        slurm: SlurmOptions | None = None,
         progress: bool | None = None,
     ) -> None:
         self.workers = Workers(
@@ -44,6 +46,7 @@ class MultipleManagers:
             threads_per_fit=threads_per_fit,
             progress=progress,
             retry=retry,
+            slurm=slurm,
         )
         self._output_dir = Path(output_dir).absolute() if output_dir is not None else None
         self._managers: list[ExperimentManager] = []
