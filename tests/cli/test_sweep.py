@@ -131,6 +131,17 @@ def test_a_mistake_gives_2_and_starts_nothing(here: Path, words: list[str], mess
     assert not Path("out").exists()
 
 
+def test_what_jobs_ask_of_slurm_is_on_the_command_line(here: Path) -> None:
+    write("true")
+    words = ["--memory", "16G", "--time", "1:00", "--gpus-per-run", "2", "--cpus-per-run", "3", "--account", "lab"]
+    words += ["--line", "module load cuda", "--sbatch-arg=--exclude=n7", "--requeues", "0", "--no-array"]
+    planned = kourou("sweep", "run", "sweep.yaml", "--backend", "slurm", *words, "--dry-run", "--json").json
+    asked = {"--mem=16G", "--time=1:00", "--gres=gpu:2", "--cpus-per-task=3", "--account=lab", "--exclude=n7"}
+    assert [asked - set(job["sbatch"]) for job in planned] == [set()] * 3
+    assert all("module load cuda\nexec " in job["text"] for job in planned)
+    assert not Path("out").exists()
+
+
 def test_ctrl_c_gives_130_and_another_shell_may_cancel(here: Path) -> None:
     write("trap 'exit 3' INT; touch $KOUROU_RUN_DIR/begun; while true; do sleep 0.02; done")
 
