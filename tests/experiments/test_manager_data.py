@@ -201,6 +201,29 @@ def test_tensorboard_has_the_same_numbers_on_request(tmp_path: Path) -> None:
     assert not (manager(tmp_path, Ramp, n_fit=1).output_dir / "tensorboard").exists()
 
 
+class Unnumbered(Faulty):
+    """Does not say at which step it is."""
+
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        self.writer.add_scalar("y", 0)
+        self.writer.add_scalar("y", 1, 1000)
+        for i in range(2, budget):
+            self.writer.add_scalar("y", i)
+        super().fit(0)
+
+
+def test_steps_that_an_agent_does_not_tell_go_on_after_those_of_earlier_calls(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    made = manager(tmp_path, Unnumbered, n_fit=1, init_kwargs={"fault": str(fault)})
+    made.fit(3)
+    fault.write_text("raises")
+    with pytest.raises(FitsFailed):
+        made.fit(2)
+    fault.unlink()
+    made.fit(2)
+    assert made.get_writer_data()[0]["global_step"].tolist() == [0, 1000, 2, 3, 1000]
+
+
 def test_tensorboard_has_nothing_of_an_attempt_that_failed(tmp_path: Path) -> None:
     # given a fit that fails at the end of its second call
     fault = tmp_path / "fault"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kourou.experiments.event_writing import EventWriter
-from kourou.experiments.metrics import log_to
+from kourou.experiments.metrics import METRICS_FILE, log_to, read_metrics
 
 __all__ = ["Writer"]
 
@@ -34,8 +33,7 @@ class Writer:
         self._folder = Path(folder) if folder is not None else None
         self._events = tensorboard
         self._on_scalar = on_scalar
-        self._rows: Counter[str] = Counter()
-        self._started = time.time()
+        self._rows: Counter[str] | None = None  # of each tag; None: not counted yet
 
     def add_scalar(self, tag: str, value: Any, global_step: float | None = None) -> None:
         """Write a number.
@@ -43,20 +41,29 @@ class Writer:
         Args:
             tag: its name.
             value: it; NumPy's and torch's scalars are numbers too.
-            global_step: how far training has come; None: how many numbers of this tag there were.
+            global_step: how far training has come; None: how many numbers of this tag there are already, those of
+                earlier calls of ``fit`` included.
 
         Raises:
             ResultsError: not one number.
             OSError: the disk is full, or the like.
         """
-        step = self._rows[tag] if global_step is None else global_step
-        self._rows[tag] += 1
+        step = self._next_step(tag) if global_step is None else global_step
         if self._folder is not None:
             log_to(self._folder, step, **{tag: value})
+        if self._rows is not None:
+            self._rows[tag] += 1
         if self._events is not None:
             self._events.add_scalar(tag, float(value), int(step))
         if self._on_scalar is not None:
             self._on_scalar(tag, float(value), step)
+
+    def _next_step(self, tag: str) -> int:
+        if self._rows is None:
+            file = None if self._folder is None else self._folder / METRICS_FILE
+            records = read_metrics(file) if file is not None and file.exists() else []
+            self._rows = Counter(name for record in records for name in record)
+        return self._rows[tag]
 
     def add_scalars(self, main_tag: str, tag_scalar_dict: Mapping[str, Any], global_step: float | None = None) -> None:
         """Write several numbers, each as ``main_tag/its name``."""
