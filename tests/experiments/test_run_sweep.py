@@ -203,7 +203,7 @@ def test_a_failure_is_retried_after_its_back_off(tmp_path: Path) -> None:
 
 def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     run = shell_run(tmp_path, "slow", "trap 'echo saved; exit 0' TERM; while true; do sleep 0.02; done")
-    outcome = sweep(tmp_path, [run], engine=options(time_limit_s=0.4))
+    outcome = sweep(tmp_path, [run], engine=options(time_limit_s=1.0))
     assert states(outcome) == {"slow": "TIMEOUT"}
     assert (Path(run.folder) / "stdout.log").read_text() == "saved\n"
     assert outcome.exit_code == 1

@@ -35,8 +35,10 @@ class Attempt:
     """Monotonic time of the next thing to be done about it."""
     _steps: collections.deque[tuple[int, float]] = dataclasses.field(default_factory=collections.deque)
 
-    def __post_init__(self) -> None:
-        if self.time_limit_s is not None:
+    def exists(self, pid: int) -> None:
+        """Its process was made; from now on it counts how long it takes."""
+        self.pid = pid
+        if self.time_limit_s is not None and not self.ending:
             self.due = time.monotonic() + self.time_limit_s
 
     def end(self, why: str, steps: list[tuple[int, float]]) -> None:

@@ -47,7 +47,7 @@ class EngineOptions:
 
     retry: Retry = dataclasses.field(default_factory=Retry)
     time_limit_s: float | None = None
-    """Seconds that one attempt may take; None: no limit."""
+    """Seconds that one attempt may take, from the start of its process; None: no limit."""
     fail_fast: bool = False
     """End the sweep with the first run that has failed for good."""
     pause_s: float = 0.0
@@ -278,7 +278,7 @@ class Engine:
     def _note_pid(self, run_id: str, pid: int) -> None:
         live = self._live.get(run_id)
         if live is not None:
-            live.pid = pid
+            live.exists(pid)
             self._tell("running", live.run, pid=pid)
 
     def _end(self, live: Attempt, end: ProcessExit) -> None:
