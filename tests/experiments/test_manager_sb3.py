@@ -28,6 +28,7 @@ def weights(made: ExperimentManager) -> list[list[float]]:
     ]
 
 
+@pytest.mark.timeout(180)  # two processes import stable-baselines3 and torch, on a busy machine
 def test_models_are_trained_alike_in_threads_and_processes_and_go_on(tmp_path: Path) -> None:
     # given
     here = trained(tmp_path, n_fit=2)
