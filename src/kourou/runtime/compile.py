@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.runtime import absl_flags
 from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Allotment, Inventory, Request, allocate
 from kourou.runtime.names import index_of, label_of
@@ -231,7 +232,7 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
         raise errors.PlanError(f"local_resources of {name}: {error}") from error
     return ProcessSpec(
         name=name,
-        argv=(sys.argv[0] if sys.argv else "", *resource.arguments()),
+        argv=(sys.argv[0] if sys.argv else "", *absl_flags.given(), *resource.arguments()),
         payload=payload,
         interpreter=interpreter or sys.executable,
         interpreter_args=resource.interpreter_options(),

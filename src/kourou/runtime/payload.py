@@ -10,14 +10,14 @@ import dataclasses
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
 from kourou import errors
-from kourou.runtime import context, structure
+from kourou.runtime import absl_flags, context, structure
 from kourou.runtime.node import Node
 
 __all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "why_not_picklable"]
@@ -65,7 +65,7 @@ class Payloads:
         stream = io.BytesIO()
         token = context.compiling.set(True)
         try:
-            cloudpickle.Pickler(stream, protocol=5, buffer_callback=take).dump(node)
+            _pickle(node, stream, take)
         finally:
             context.compiling.reset(token)
         data = stream.getvalue()
@@ -84,6 +84,16 @@ class Payloads:
             if key is not None:
                 self._hashes[key] = digest
         return digest
+
+
+def _pickle(value: Any, stream: io.BytesIO, take_buffer: Callable[[pickle.PickleBuffer], bool] | None = None) -> None:
+    _Pickler(stream, protocol=5, buffer_callback=take_buffer).dump(value)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    def reducer_override(self, value: Any) -> Any:
+        reduced = absl_flags.reduced(value)
+        return super().reducer_override(value) if reduced is None else reduced
 
 
 def _is_whole(view: memoryview) -> bool:
@@ -132,7 +142,7 @@ def why_not_picklable(value: Any) -> str | None:
     """Why a value cannot be pickled; None: it can. Handles are left to compile, which reports them on their own."""
     token = context.compiling.set(True)
     try:
-        cloudpickle.dumps(value)
+        _pickle(value, io.BytesIO())
     except errors.HandleNotResolved:
         return None  # compile reports handles on their own
     except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything

@@ -27,7 +27,7 @@ class PythonProcess:
 
     args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``{"name": value}`` becomes ``--name=value`` in the node's ``sys.argv``; True becomes ``--name``, False
-    ``--noname``, and a list one argument for each item."""
+    ``--noname``, and a list one argument for each item. abseil's flags have these values in the node."""
     interpreter_args: Mapping[str, Any] | Sequence[str] = ()
     """Options of the Python interpreter, as a mapping (``{"X": "dev", "O": True}``) or as they would be typed
     (``["-X", "dev", "-O"]``)."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
 from kourou.courier import server as _server  # noqa: F401 - likewise
-from kourou.runtime import context, interpreter
+from kourou.runtime import absl_flags, context, interpreter
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
 from kourou.runtime.payload import Payload, load_payload
@@ -87,6 +87,7 @@ class _Worker:
         if self._stop.event.is_set():
             raise errors.StopRequested
         node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
+        absl_flags.parse(sys.argv)
         node.run(node_context)
 
     def report(self, outcome: Outcome) -> None:

@@ -39,6 +39,7 @@ WELCOME = b"WELCOME\n"
 _REFUSED = b"REFUSED\n"
 GREETING_BYTES = 1024  # longer than any token: what is longer is no greeting
 _LONGEST_PATH = 107  # bytes that Linux allows for the name of a socket
+_LONGEST_FOLDER = _LONGEST_PATH - len("/12345678") - len("/0123456789abcdef.sock~")
 _BACKLOG = 1024
 _DYING_S = 1.0
 _DYING_PAUSE_S = 2e-3
@@ -49,12 +50,19 @@ _CREDENTIALS = struct.Struct("3i")
 def default_folder() -> str:
     """This user's folder for sockets: private, and shared by all servers that were not given one.
 
+    It lies in ``XDG_RUNTIME_DIR``, else in the folder for temporary files, else in ``/tmp``: the first that can be
+    written and is short enough for the name of a socket in a folder of its own.
+
     Raises:
-        LaunchError: the folder belongs to somebody else.
+        LaunchError: there is none, or the folder belongs to somebody else.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(runtime) if runtime and os.access(runtime, os.W_OK) else Path(tempfile.gettempdir())
-    folder = base / f"kourou-{os.getuid()}"
+    bases = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")  # noqa: S108 - it is checked below
+    folders = (Path(base, f"kourou-{os.getuid()}") for base in bases if base and os.access(base, os.W_OK))
+    folder = next((each for each in folders if len(os.fsencode(each)) <= _LONGEST_FOLDER), None)
+    if folder is None:
+        raise LaunchError(
+            f"no folder for sockets: set XDG_RUNTIME_DIR to one of yours, of {_LONGEST_FOLDER - 16} bytes or less"
+        )
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     facts = folder.lstat()
