@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from kourou.replay.arrays import Integers, np
 from kourou.replay.layout import ColumnSpec
-from kourou.replay.messages import RowData
 from kourou.replay.remote import Remote
 from kourou.replay.stream import Stream
 
@@ -67,21 +66,13 @@ class BatchStream(Stream):
         index, offset = divmod(step - self._blocks_from, self.length)
         return self._sets[index], offset
 
-    def all_rows(self, steps: Sequence[int]) -> Integers:
+    def rows(self, steps: Sequence[int]) -> Integers:
         """The rows [len(steps), width] of kept steps in ``arrays``."""
         found = [divmod(step - self._blocks_from, self.length) for step in steps]
         return np.array([self._set_bases[index] + offset for index, offset in found], np.int64)
 
-    def unsent(self, finished: int) -> RowData | None:
-        """The rows that have not been sent."""
-        del finished  # there are no steps in parts here
-        if self.shared or self._sent == self.steps:
-            return None
-        steps = range(self._sent, self.steps)
-        local = self.all_rows(steps).reshape(-1)
-        rows = np.concatenate([blocks.astype(np.int64) * self.length + row for blocks, row in map(self.places, steps)])
-        self._sent = self.steps
-        return RowData(store=self.store, rows=rows, columns=[(i, array[local]) for i, array in enumerate(self.arrays)])
+    def _stored_rows(self, steps: Sequence[int]) -> Integers:
+        return np.array([blocks.astype(np.int64) * self.length + row for blocks, row in map(self.places, steps)])
 
     def _open_set(self) -> None:
         blocks = np.array([self.leased.pop() for _ in range(self.width)], np.int32)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from kourou.replay.arrays import Array, Integers, Keys, np
 from kourou.replay.batch_stream import BatchStream
 from kourou.replay.flusher import flusher
-from kourou.replay.history import ColumnHistory, TrajectoryColumn
+from kourou.replay.history import ColumnHistory
 from kourou.replay.item_writer import LONGEST_BLOCK, ItemWriter, Renew
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.outgoing import Outgoing
@@ -58,7 +57,6 @@ class BatchWriter(ItemWriter):
         self._structure: Structure | None = None
         self._columns: tuple[ColumnSpec, ...] = ()
         self._dtypes: list[np.dtype[Any]] = []
-        self._history: Any = None
         self._starts: Integers = np.zeros(num_environments, np.int64)  # the first step of each present episode
         self._patterns: dict[Any, int] = {}
 
@@ -115,9 +113,7 @@ class BatchWriter(ItemWriter):
         Raises:
             RuntimeError: nothing was appended yet.
         """
-        if self._history is None:
-            raise RuntimeError("history cannot be used before the first step was appended")
-        return self._history
+        return super().history
 
     # -- items ------------------------------------------------------------------------------------------------------
 
@@ -220,15 +216,14 @@ class BatchWriter(ItemWriter):
         old = self._stream
         if old is None:
             return
-        is_gone = not old.shared or not remote.is_same_server(self._remote)  # see TrajectoryWriter
-        kept = range(old.oldest if is_gone else old.steps, old.steps)
+        kept = self._readable(old, remote)
         stream = self._new_stream(remote, kept.start)
         for step in kept:
             if stream.needs_block:
                 self._await_lease(stream, outgoing)
             rows = stream.begin_steps()
             for column, values in zip(stream.arrays, old.arrays, strict=True):
-                column[rows] = values[old.all_rows([step])[0]]
+                column[rows] = values[old.rows([step])[0]]
         self._patterns.clear()
         self._stream = stream
 
@@ -248,12 +243,3 @@ class BatchWriter(ItemWriter):
     def column_spec(self, column: int) -> ColumnSpec:
         """What the column is."""
         return self._columns[column]
-
-    def read_column(self, column: int, steps: Sequence[int]) -> Array:
-        """A copy of those steps of a column, [steps, B, …]."""
-        with self._lock:
-            stream = self._stream
-            if stream is None:
-                raise ValueError("the writer is closed")
-            self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
-            return stream.arrays[column][stream.all_rows(steps)]

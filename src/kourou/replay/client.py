@@ -309,7 +309,7 @@ class Client:
 
     def get(self, table: str, keys: Sequence[int] | Array) -> SampleBatch:
         """Look at items without sampling them. Keys that are not there are left out."""
-        wanted = np.asarray(keys, np.uint64)
+        wanted = _keys(keys)
         return self._with_session(lambda remote: remote.read(self._call(None).get(remote.session.name, table, wanted)))
 
     def reset(self, table: str, timeout: float | None = None) -> None:

@@ -7,12 +7,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from kourou.errors import ConnectionLost, KourouError, WriterExpired
+from kourou.replay.arrays import Array
 from kourou.replay.flusher import flusher
+from kourou.replay.history import TrajectoryColumn
+from kourou.replay.layout import ColumnSpec
 from kourou.replay.outgoing import Outgoing
 from kourou.replay.pattern_book import PatternBook
 from kourou.replay.remote import Remote
@@ -54,6 +57,7 @@ class ItemWriter(abc.ABC):
         self._remote = renew(None)
         self._outgoing = Outgoing(self._remote, max_in_flight_items)
         self._book = PatternBook(self, self._remote)
+        self._history: Any = None
         self._closed = False
         self._lock = threading.RLock()
         self.lost_items = 0
@@ -103,6 +107,34 @@ class ItemWriter(abc.ABC):
                 self._send(stream)
             self._forget_stream()
 
+    @property
+    def history(self) -> Any:
+        """The steps that are kept, nested like a step: ``history["obs"][-1]``, ``history["obs"][-3:]``.
+
+        Raises:
+            RuntimeError: nothing was appended yet.
+        """
+        if self._history is None:
+            raise RuntimeError("history cannot be used before the first step was appended")
+        return self._history
+
+    def read_column(self, column: int, steps: Sequence[int]) -> Array:
+        """A copy of those steps of a column; for the history."""
+        with self._lock:
+            stream = self._current_stream()
+            if stream is None:
+                raise ValueError("the writer is closed")
+            self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
+            return stream.arrays[column][stream.rows(steps)]
+
+    @abc.abstractmethod
+    def column_steps(self, column: int) -> range:
+        """Numbers of the steps that are kept of a column; for the history."""
+
+    @abc.abstractmethod
+    def column_spec(self, column: int) -> ColumnSpec:
+        """What a column is; for the history."""
+
     def send_pending(self) -> bool:
         """Send what waits; whether there was anything. For the thread that does so when the writer's own is busy."""
         if not self._lock.acquire(blocking=False):
@@ -132,6 +164,14 @@ class ItemWriter(abc.ABC):
 
         Nothing is changed unless all of it succeeds.
         """
+
+    def _readable(self, old: Stream, remote: Remote) -> range:
+        """The kept steps that can be copied from an earlier session's memory to another session.
+
+        The memory of a server that has ended can still be read. One that lives on may have given it to others.
+        """
+        is_gone = not old.shared or not remote.is_same_server(self._remote)
+        return range(old.oldest if is_gone else old.steps, old.steps)
 
     def _finished(self, stream: Stream) -> int:
         """Steps from this one on are not complete."""

@@ -113,19 +113,17 @@ class Stream:
         index, offset = divmod(step - self._blocks_from, self.length)
         return self._blocks[index], offset
 
-    def rows(self, steps: Sequence[int]) -> list[int]:
-        """The rows of kept steps in ``arrays``."""
+    def rows(self, steps: Sequence[int]) -> Integers:
+        """The rows [len(steps)] of kept steps in ``arrays``."""
         found = [divmod(step - self._blocks_from, self.length) for step in steps]
-        return [self._bases[index] + offset for index, offset in found]
+        return np.array([self._bases[index] + offset for index, offset in found], np.int64)
 
     def unsent(self, finished: int) -> RowData | None:
         """The rows that have not been sent, those of steps from ``finished`` on to be sent once more later."""
         if self.shared or self._sent == self.steps:
             return None
         steps = range(self._sent, self.steps)
-        local = np.array(self.rows(steps), np.int64)
-        places = [self.place(step) for step in steps]
-        rows = np.array([block * self.length + offset for block, offset in places], np.int64)
+        local, rows = self.rows(steps).reshape(-1), self._stored_rows(steps).reshape(-1)
         self._sent = min(finished, self.steps)
         return RowData(store=self.store, rows=rows, columns=[(i, array[local]) for i, array in enumerate(self.arrays)])
 
@@ -168,6 +166,11 @@ class Stream:
             for array, file in zip(self.arrays, self.files, strict=True):
                 if file is None:
                     populate(array, first * self.length, (last + 1) * self.length)
+
+    def _stored_rows(self, steps: Sequence[int]) -> Integers:
+        """The rows of kept steps in the server's columns."""
+        places = [self.place(step) for step in steps]
+        return np.array([block * self.length + offset for block, offset in places], np.int64)
 
     def _open_block(self) -> None:
         block = self.leased.pop()

@@ -45,7 +45,6 @@ class TrajectoryWriter(ItemWriter):
         self._layout = StepLayout()
         self._stream: Stream | None = None
         self._patterns: dict[Any, int] = {}
-        self._history: Any = None
         self._open_row: int | None = None  # of a step that is not complete
         self._open_missing: set[int] = set()
         self._episode_steps = 0
@@ -150,10 +149,7 @@ class TrajectoryWriter(ItemWriter):
         old = self._stream
         if old is None:
             return
-        # The memory of a server that has ended can still be read. One that lives on may have given it to others.
-        is_gone = not old.shared or not remote.is_same_server(self._remote)
-        kept = range(old.oldest if is_gone else old.steps, old.steps)
-        self._go_on(*self._copied(old, kept, remote, outgoing))
+        self._go_on(*self._copied(old, self._readable(old, remote), remote, outgoing))
 
     def _new_stream(self, remote: Remote, first: int) -> Stream:
         keep = max([self._keep, *self._keeps.values()])
@@ -188,17 +184,6 @@ class TrajectoryWriter(ItemWriter):
         self._stream = stream
 
     # -- items ------------------------------------------------------------------------------------------------------
-
-    @property
-    def history(self) -> Any:
-        """The steps that are kept, nested like a step: ``history["obs"][-1]``, ``history["obs"][-3:]``.
-
-        Raises:
-            RuntimeError: nothing was appended yet.
-        """
-        if self._history is None:
-            raise RuntimeError("history cannot be used before the first step was appended")
-        return self._history
 
     @property
     def episode_steps(self) -> int:
@@ -345,12 +330,3 @@ class TrajectoryWriter(ItemWriter):
     def column_spec(self, column: int) -> ColumnSpec:
         """What the column is."""
         return self._layout.columns[column]
-
-    def read_column(self, column: int, steps: Sequence[int]) -> Array:
-        """A copy of those steps of a column."""
-        with self._lock:
-            stream = self._stream
-            if stream is None:
-                raise ValueError("the writer is closed")
-            self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
-            return stream.arrays[column][stream.rows(steps)]
