@@ -17,6 +17,7 @@ from kourou.experiments import Agent, ExperimentManager, FitsFailed, ResultsErro
 optuna = pytest.importorskip("optuna")
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.timeout(180),  # each trial imports optuna, on a busy machine
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
 ONE_BY_ONE: dict[str, Any] = {"optuna_parallelization": "thread", "n_optuna_workers": 1}
