@@ -187,3 +187,6 @@ def test_a_template_hands_every_run_to_another_program(here: Path) -> None:
     assert done.stdout == f"it's {os.environ['HOME']}\n"
     assert kourou("sweep", *words).code == 0
     assert len(Path("calls").read_text().splitlines()) == len(called)
+    # and it is not run here by mistake
+    outcome = kourou("sweep", "run", "out/small", "--rerun", "all")
+    assert (outcome.code, "say --backend template with its options" in outcome.err) == (2, True)

@@ -102,6 +102,11 @@ def test_ngc(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.count("ngc batch run --name") == 4
     assert not (tmp_path / "calls").exists()
+    # and --train_dir, which is a folder over there, is not made here
+    flags[-1] = "--train_dir=/dev/null/workspace"
+    done = launch(tmp_path, *flags, PATH=path)
+    assert (done.returncode, (tmp_path / "calls").read_text().count("/dev/null/workspace/run/exp_")) == (0, 4)
+    assert (tmp_path / "train_dir" / "run" / "sweep.sqlite").exists()
 
 
 def test_a_mistake_in_the_described_module_shows_its_own_traceback(tmp_path: Path) -> None:

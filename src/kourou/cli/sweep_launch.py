@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import typer
@@ -16,7 +17,7 @@ from kourou.cli.live import following
 from kourou.cli.output import console, print_json, print_text, tell
 from kourou.cli.sweep_options import LaunchOptions
 from kourou.cli.sweep_table import sweep_table
-from kourou.experiments.dry_run import plan_sweep, remembered
+from kourou.experiments.dry_run import last_backend, plan_sweep, remembered
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, is_to_run, run_sweep
@@ -42,14 +43,16 @@ __all__ = ["launch_sweep"]
 
 def launch_sweep(options: LaunchOptions) -> None:
     """Run a sweep, or say what would be run."""
-    backend = _BACKENDS.get(options.backend)
-    if backend is None:
+    if options.backend not in {None, *_BACKENDS}:
         raise errors.PlanError(f"--backend is one of {', '.join(_BACKENDS)}, got {options.backend!r}")
-    changes = Changes(train_dir=options.train_dir, repeats=options.repeats, root_seed=options.seed)
+    changes = Changes(
+        train_dir=options.train_dir, sweep_dir=options.sweep_dir, repeats=options.repeats, root_seed=options.seed
+    )
     try:
         loaded = load_source(options.target, changes)
     except (FileNotFoundError, DescriptionError) as error:
         raise errors.PlanError(str(error)) from None
+    backend = _BACKENDS[options.backend or _usual_backend(loaded.folder)]
     if options.dry_run:
         planned, text = backend.plan(options, loaded)
         if options.json:
@@ -67,6 +70,17 @@ def launch_sweep(options: LaunchOptions) -> None:
     raise typer.Exit(outcome.exit_code)
 
 
+def _usual_backend(folder: Path) -> str:
+    """This host, unless the sweep is somewhere else already."""
+    if (before := last_backend(folder)) not in {"", _HERE}:
+        raise errors.PlanError(
+            f"{folder} was launched with --backend {before}: say --backend {before} with its options again, "
+            f"or --backend {_HERE}"
+        )
+    return _HERE
+
+
+_HERE = "processes"
 OnChange: TypeAlias = Callable[[RunRecord], None]
 
 
@@ -129,7 +143,7 @@ def _run_by_template(options: LaunchOptions, loaded: LoadedSweep, on_change: OnC
 
 
 _BACKENDS = {
-    "processes": _Backend(_plan_here, _run_here),
+    _HERE: _Backend(_plan_here, _run_here),
     "slurm": _Backend(_plan_on_slurm, _run_on_slurm),
     "template": _Backend(_plan_by_template, _run_by_template),
 }

@@ -27,6 +27,9 @@ class LaunchOptions:
     ]
 
     train_dir: Annotated[str | None, typer.Option(help="The folder for everything.")] = None
+    sweep_dir: Annotated[str | None, typer.Option(help="The folder for the journal, if not NAME in the train-dir.")] = (
+        None
+    )
     repeats: Annotated[int | None, typer.Option(min=1, help="Runs of each setting, with seeds of their own.")] = None
     seed: Annotated[int | None, typer.Option(help="From which the repeats' seeds are derived.")] = None
 
@@ -38,7 +41,9 @@ class LaunchOptions:
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started, and do nothing.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print plain JSON.")] = False
 
-    backend: Annotated[str, typer.Option(help="processes, slurm or template.")] = "processes"
+    backend: Annotated[str | None, typer.Option(help="processes (on this host, the default), slurm or template.")] = (
+        None
+    )
     parallel: Annotated[
         int | None, typer.Option("--parallel", "-j", min=1, help="Runs at once; here by default one a CPU.")
     ] = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from kourou.experiments.journal import JOURNAL_FILE, read_records
+from kourou.experiments.journal import JOURNAL_FILE, read_launches, read_records
 from kourou.experiments.launching import AnyRun, Rerun, check_rerun, is_to_run
 from kourou.experiments.memory import Memory
 from kourou.experiments.prepared import PreparedRun, prepare, process_spec
@@ -19,7 +20,7 @@ from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
 
-__all__ = ["PlannedStart", "plan_sweep", "remembered", "what_is_left"]
+__all__ = ["PlannedStart", "last_backend", "plan_sweep", "remembered", "what_is_left"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,14 +82,9 @@ def what_is_left(
 
 
 def remembered(folder: Path) -> dict[str, RunRecord]:
-    """What a sweep's journal says, if there is one. It is read in a copy: looking into the original may write to it."""
-    if not (folder / JOURNAL_FILE).exists():
-        return {}
-    with tempfile.TemporaryDirectory(prefix="kourou-") as copy:
-        for file in folder.glob(f"{JOURNAL_FILE}*"):
-            if not file.name.endswith("-shm"):
-                shutil.copy(file, copy)
-        known = read_records(copy)
+    """What a sweep's journal says, if there is one."""
+    with _copied_journal(folder) as copy:
+        known = {} if copy is None else read_records(copy)
     # Whoever launched them is dead, or the launch would be refused.
     return {
         run_id: dataclasses.replace(record, state=RunState.LOST)
@@ -96,6 +92,26 @@ def remembered(folder: Path) -> dict[str, RunRecord]:
         else record
         for run_id, record in known.items()
     }
+
+
+def last_backend(folder: Path) -> str:
+    """The backend of a sweep's latest launch; empty: it was never launched."""
+    with _copied_journal(folder) as copy:
+        launches = [] if copy is None else read_launches(copy)
+    return launches[-1].backend if launches else ""
+
+
+@contextlib.contextmanager
+def _copied_journal(folder: Path) -> Iterator[Path | None]:
+    """A folder with a copy of a sweep's journal, if it has one: looking into the original may write to it."""
+    if not (folder / JOURNAL_FILE).exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="kourou-") as copy:
+        for file in folder.glob(f"{JOURNAL_FILE}*"):
+            if not file.name.endswith("-shm"):
+                shutil.copy(file, copy)
+        yield Path(copy)
 
 
 def _planned(

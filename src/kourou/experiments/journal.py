@@ -53,6 +53,8 @@ class Launch(NamedTuple):
     """Marks every process that it started."""
     host: str
     at: float
+    backend: str
+    """``processes``, ``slurm`` or ``template``."""
 
 
 class SweepLock:
@@ -207,7 +209,10 @@ def read_launches(folder: str | os.PathLike[str]) -> list[Launch]:
     """
     with _reading(Path(folder)) as db:
         rows = db.execute("SELECT run, data, at FROM events WHERE kind = ? ORDER BY seq", (_LAUNCH,))
-        return [Launch(launch_id=run, host=json.loads(data)["host"], at=at) for run, data, at in rows]
+        facts = [(run, json.loads(data), at) for run, data, at in rows]
+        return [
+            Launch(launch_id=run, host=told["host"], at=at, backend=told.get("backend", "")) for run, told, at in facts
+        ]
 
 
 def _fold(db: sqlite3.Connection) -> dict[str, RunRecord]:

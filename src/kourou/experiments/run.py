@@ -166,22 +166,24 @@ def _run_slurm(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | 
 def _ngc_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--ngc_job_template", required=True, help="NGC command line template")
+    add("--ngc_workdir", default="./train_dir", help="Where the journal is kept; --train_dir is a place over there")
     add("--ngc_print_only", default=False, type=str2bool, help="Just print commands without executing them")
 
 
 def _run_ngc(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | None:
     template = Path(args.ngc_job_template).read_text(encoding="utf-8")
+    folder = Path(args.ngc_workdir, loaded.folder.name).absolute()
     if args.ngc_print_only or args.print_only:
-        for _, words in plan_template_sweep(loaded.runs, loaded.folder, template, rerun=args.rerun):
+        for _, words in plan_template_sweep(loaded.runs, folder, template, rerun=args.rerun):
             print(shlex.join(words))  # noqa: T201 - what was asked for
         return None
     return run_template_sweep(
         loaded.runs,
-        loaded.folder,
+        folder,
         template,
         rerun=args.rerun,
         pause_s=args.pause_between,
-        on_change=LineReporter.of_sweep(loaded.runs, loaded.folder, args.rerun),
+        on_change=LineReporter.of_sweep(loaded.runs, folder, args.rerun),
         source=loaded.source,
     )
 

@@ -30,6 +30,8 @@ class Changes:
     repeats: int | None = None
     root_seed: int | None = None
     experiment_suffix: str | None = None
+    sweep_dir: str | None = None
+    """The sweep's own folder, where it is not in the ``train_dir``, which may be a place on another machine."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class LoadedSweep:
 
     runs: tuple[RunSpec, ...]
     folder: Path
-    """Its own folder: that of its description below the train_dir."""
+    """Its own folder: that of its description below the train_dir, or what was said."""
     source: dict[str, Any]
     """What :func:`load_source` would have to be given to get it again."""
 
@@ -68,10 +70,11 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     said = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
     if (suffix := said.pop("experiment_suffix", None)) is not None:
         sweep.description.experiment_suffix = suffix
+    own = said.pop("sweep_dir", None)
     sweep = dataclasses.replace(sweep, **said)
     return LoadedSweep(
         runs=sweep.runs(),
-        folder=Path(sweep.train_dir, sweep.description.run_name).absolute(),
+        folder=Path(own or Path(sweep.train_dir, sweep.description.run_name)).absolute(),
         source={"target": target, "cwd": str(Path.cwd()), "changes": dataclasses.asdict(changes)},
     )
 
