@@ -187,6 +187,9 @@ def test_a_template_hands_every_run_to_another_program(here: Path) -> None:
     assert done.stdout == f"it's {os.environ['HOME']}\n"
     assert kourou("sweep", *words).code == 0
     assert len(Path("calls").read_text().splitlines()) == len(called)
+    # when its folders are elsewhere, the journal is here
+    assert kourou("sweep", *words, "--train-dir", "/dev/null/there", "--sweep-dir", "mine").code == 0
+    assert kourou("sweep", "status", "mine", "--json").json["runs"][0]["folder"].startswith("/dev/null/there/small/")
     # and it is not run here by mistake
     outcome = kourou("sweep", "run", "out/small", "--rerun", "all")
     assert (outcome.code, "say --backend template with its options" in outcome.err) == (2, True)
