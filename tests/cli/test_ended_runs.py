@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import psutil
 import pytest
 
 import kourou as lp
 from cli import programs
-from cli.commands import kourou
+from cli.commands import START_S, kourou, start
 from kourou.runtime.found_run import choose_run
 from kourou.runtime.run_info import INFO_FILE
 from polling import until
@@ -132,3 +133,20 @@ def test_two_runs_of_a_name_have_to_be_told_apart():
 
     assert outcome.code == 2
     assert "may mean any of 2 runs; type more of its name" in outcome.err
+
+
+def test_a_locale_that_knows_ascii_only_gets_a_substitute_for_what_it_has_no_word_for(runs_dir):
+    lp.launch(programs.make_short("Köln"), "test_mt").wait()
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+    def said(*words):
+        command = start(*words, env=env)
+        out, err = command.communicate(timeout=START_S)
+        assert (command.returncode, err) == (0, ""), (out, err)
+        return out
+
+    assert "speaker/0" in said("status", "-")
+    assert "finished" in said("ps", "--all")
+    assert said("logs", "-") == "[speaker/0] K\\xf6ln\n"
+    assert json.loads(said("logs", "-", "--json"))["text"] == "Köln"
+    assert json.loads(said("status", "-", "--json"))["nodes"]

@@ -91,3 +91,45 @@ def test_help_and_version_are_quick_and_import_no_grpc():
     assert all(
         f" {name} " in listed for name in ["run", "plan", "ps", "status", "logs", "stop", "call", "debug", "clean"]
     )
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_package", "cannot be imported"),
+        ("def make(): return 1 / 0", "raised an error"),
+        ("def make(:", "cannot be imported"),
+    ],
+)
+def test_an_error_in_the_user_s_code_is_shown_with_the_user_s_frames_only(tmp_path, runs_dir, command, source, message):
+    file = tmp_path / f"{tmp_path.name}.py"
+    file.write_text(f"{source}\n")
+
+    outcome = kourou(command, f"{file}:make")
+
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert source in outcome.err
+    assert "Error: " in outcome.err
+    assert "kourou/cli" not in outcome.err
+    assert "importlib" not in outcome.err
+    assert not runs_dir.exists()
+
+
+def test_a_script_that_launches_when_it_is_imported_is_refused(tmp_path, runs_dir):
+    file = tmp_path / "unguarded_script.py"
+    file.write_text(
+        "import kourou as lp\n"
+        "def make():\n"
+        "    program = lp.Program('p')\n"
+        "    program.add_node(lp.PyNode(print, 'hello'), label='node')\n"
+        "    return program\n"
+        "lp.launch(make(), 'local_mt').wait()\n"
+    )
+
+    outcome = kourou("plan", f"{file}:make")
+
+    assert outcome.code == 2
+    assert "put that under if __name__ == '__main__'" in outcome.err
+    assert not runs_dir.exists()

@@ -243,6 +243,37 @@ def test_a_child_of_multiprocessing_that_is_killed_takes_its_program_along(tmp_p
         until(lambda: marked(runs_dir) == [], 2.0)
 
 
+def test_a_module_that_launches_when_it_is_imported_does_not_do_so_in_its_nodes(tmp_path, runs_dir):
+    # Given a module without a main guard, whose functions are nodes.
+    (tmp_path / "unguarded.py").write_text(
+        "import kourou as lp\n"
+        "def work():\n"
+        "    print('works')\n"
+        "program = lp.Program('unguarded')\n"
+        "program.add_node(lp.PyNode(work), label='node')\n"
+        "run = lp.launch(program, 'local_mp')\n"
+    )
+    # When a script imports it, then the node says what is wrong, instead of launching once more, and so on.
+    with Script(tmp_path, "import unguarded; unguarded.run.wait()") as launcher:
+        assert launcher.end(20) == 1
+    assert "put that under if __name__ == '__main__'" in launcher.errors
+    assert len(list(runs_dir.iterdir())) == 1
+    assert marked(runs_dir) == []
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_a_locale_that_knows_ascii_only_takes_names_of_all_kinds(launch_type, tmp_path):
+    source = f"""
+    program = lp.Program("Köln")
+    program.add_node(lp.PyNode(print, "東京"), label="größe 京")
+    lp.launch(program, {launch_type!r}).wait()
+    """
+    env = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with Script(tmp_path, source, env=env) as launcher:
+        assert launcher.end(20) == 0, launcher.errors
+        launcher.expect(r"\[gr\\xf6\\xdfe \\u4eac/0\] \\u6771\\u4eac")
+
+
 class TestCase(unittest.TestCase):
     """Launchpad's way of testing."""
 

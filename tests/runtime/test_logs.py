@@ -84,3 +84,20 @@ def test_standard_streams_are_back_in_whichever_order_two_programs_end(first_to_
     runs[1 - first_to_end].stop()
     # Then standard output and error are what they were.
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_thread_that_prints_no_newline_costs_no_memory(runs_dir):
+    # Given a node that draws a progress bar for hours.
+    def draw():
+        for _ in range(40):
+            print(end="\r" + "x" * 9_999)
+        print("end")
+
+    program = lp.Program("bar")
+    program.add_node(lp.PyNode(draw), label="node")
+    lp.launch(program, "local_mt", terminal="output_to_files").wait()
+    # Then its log has grown meanwhile: what was printed so far was not kept for a line to come.
+    (log,) = runs_dir.glob("*/logs/node/0.log")
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert len(lines) > 1
+    assert lines[-1].endswith("xend")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import sys
-from collections.abc import Sequence
+import textwrap
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.runtime import context
 from kourou.runtime.program import Program
 
 __all__ = ["Loaded", "load_program"]
@@ -36,12 +40,38 @@ def load_program(target: str, words: Sequence[str] = ()) -> Loaded:
     module_name, colon, function_name = target.rpartition(":")
     if not colon or not module_name or not function_name:
         raise errors.PlanError(f"{target!r} names no function: write MODULE:FUNCTION or path/to/file.py:FUNCTION")
-    module = _import(module_name)
+    with _users_code(f"{module_name} cannot be imported"), context.no_launch(f"{module_name} is imported"):
+        module = _import(module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
         raise errors.PlanError(f"{module_name} has no function {function_name!r}")
     args, kwargs = _parse_words(words)
-    return _unpack(function(*args, **kwargs), target)
+    with _users_code(f"{target} raised an error"):
+        result = function(*args, **kwargs)
+    return _unpack(result, target)
+
+
+@contextlib.contextmanager
+def _users_code(what: str) -> Iterator[None]:
+    """Tell the user's errors with the frames that are the user's, and without those of this command.
+
+    Raises:
+        PlanError: in place of an error that is none of ours.
+    """
+    try:
+        yield
+    except errors.KourouError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is the user's
+        frames = error.__traceback__
+        while frames is not None and _is_foreign(frames.tb_frame.f_code.co_filename):
+            frames = frames.tb_next
+        told = "".join(traceback.format_exception(error.with_traceback(frames))).rstrip("\n")
+        raise errors.PlanError(f"{what}\n{textwrap.indent(told, '    ')}") from None
+
+
+def _is_foreign(file: str) -> bool:
+    return file in {__file__, importlib.__file__} or file.startswith("<frozen importlib")
 
 
 def _import(name: str) -> Any:

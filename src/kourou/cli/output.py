@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -38,19 +39,31 @@ _MISTAKES = (
 
 def console() -> Console:
     """Standard output for people: coloured and as wide as the terminal, plain and wide in a pipe."""
+    _never_fail("replace")
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=_PIPED_COLUMNS if piped else None, highlight=False, soft_wrap=False)
 
 
 def print_text(text: str) -> None:
     """Text as it is to standard output, at once."""
+    _never_fail("backslashreplace")
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def print_json(data: Any, *, indent: int | None = 2) -> None:
     """Plain JSON to standard output."""
-    print_text(json.dumps(data, indent=indent, ensure_ascii=False))
+    print_text(json.dumps(data, indent=indent, ensure_ascii=not _takes_all_characters()))
+
+
+def _takes_all_characters() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def _never_fail(replacement: str) -> None:
+    """Where the locale has no word for a character (a cron job's C, a Latin-1 terminal), something stands for it."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _takes_all_characters():
+        sys.stdout.reconfigure(errors=replacement)
 
 
 def tell(text: str) -> None:

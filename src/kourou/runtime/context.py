@@ -26,12 +26,14 @@ __all__ = [
     "ControlPlane",
     "NodeContext",
     "binding_of",
+    "check_launch",
     "compiling",
     "current_node",
     "current_stop_state",
     "enter_node",
     "get_context",
     "live_run",
+    "no_launch",
     "set_process_node",
 ]
 
@@ -134,6 +136,35 @@ def set_process_node(node: NodeContext) -> None:
     global _process_node  # noqa: PLW0603 - a process is one node for all of its life
     _process_node = node
     _bindings[node.run_id] = node.binding
+
+
+@contextlib.contextmanager
+def no_launch(why: str) -> Iterator[None]:
+    """While entered, ``lp.launch`` raises :class:`PlanError`, which says why and what to do: modules are imported.
+
+    One that launches as soon as it is imported would do so in each of its nodes, and in each of theirs, without end.
+    """
+    global _launch_refused  # noqa: PLW0603 - of this process
+    _launch_refused = (
+        f"{why}, and a module launches a program when it is imported: put that under if __name__ == '__main__'"
+    )
+    try:
+        yield
+    finally:
+        _launch_refused = None
+
+
+def check_launch() -> None:
+    """Called first by ``lp.launch``.
+
+    Raises:
+        PlanError: modules are being imported, see :func:`no_launch`.
+    """
+    if _launch_refused is not None:
+        raise errors.PlanError(_launch_refused)
+
+
+_launch_refused: str | None = None
 
 
 @contextlib.contextmanager

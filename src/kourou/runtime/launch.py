@@ -82,6 +82,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         AgentFailedError: a host cannot be reached, with ssh's own words; nothing is left on the others.
         MissingExtra: ``tmux_session`` needs the extra ``tmux``.
     """
+    context.check_launch()
     program = _the_program(programs)
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kourou.runtime import context
-from kourou.runtime.append_file import AppendFile
+from kourou.runtime.append_file import LONGEST_LINE, AppendFile
 
 _log = logging.getLogger("kourou")
 
@@ -147,6 +147,9 @@ class _ThreadStream:
             return int(self.original.write(text))
         with self._lock:
             *lines, rest = (self._partial.get(node.name, "") + text).split("\n")
+            while len(rest) > LONGEST_LINE:
+                lines.append(rest[:LONGEST_LINE])
+                rest = rest[LONGEST_LINE:]
             self._partial[node.name] = rest
         for line in lines:
             self._logs.line(node.name, line.rstrip("\r").rsplit("\r", 1)[-1])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import signal
 from collections.abc import Iterable
@@ -35,8 +36,14 @@ _COOKIE_BYTES = 1024
 
 
 def make_cookie(run_id: str, node: str = "", attempt: int = 0) -> str:
-    """The mark of a node's processes; without a node, that of a helper, with room for a node's."""
-    return f"{run_id}:{node}:{attempt}:" if node else f"{run_id}:".ljust(_COOKIE_BYTES)
+    """The mark of a node's processes; without a node, that of a helper, with room for a node's.
+
+    It is ASCII: under LC_ALL=C nothing else may stand in an environment.
+    """
+    if not node:
+        return f"{run_id}:".ljust(_COOKIE_BYTES)
+    shown = node if node.isascii() else hashlib.sha256(node.encode(errors="surrogatepass")).hexdigest()
+    return f"{run_id}:{shown}:{attempt}:"
 
 
 def show_cookie(cookie: str) -> None:

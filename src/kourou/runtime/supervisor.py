@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
 from kourou.runtime import sessions
+from kourou.runtime.append_file import LONGEST_LINE
 from kourou.runtime.channel import Channel
 from kourou.runtime.interpreter import path_for
 from kourou.runtime.plan import ProcessSpec
@@ -37,7 +38,6 @@ __all__ = ["ProcessEvents", "Supervisor"]
 
 _LAST_LINES = 50  # kept of each process's output, for the report of a failure
 _READ_BYTES = 1 << 16
-_LONGEST_LINE = 1 << 16  # longer ones are cut in pieces, so that a process that prints no newline costs no memory
 _MEMORY_CHECK_S = 0.1  # between looks at the memory of nodes that have a limit
 _CLOSE_S = 5.0  # a zygote that does not end this long after its socket closed is killed
 
@@ -296,9 +296,9 @@ class Supervisor:
             self._close_pipe(process, fd)
             return
         *lines, rest = (process.partial[fd] + data).split(b"\n")
-        while len(rest) > _LONGEST_LINE:
-            lines.append(rest[:_LONGEST_LINE])
-            rest = rest[_LONGEST_LINE:]
+        while len(rest) > LONGEST_LINE:
+            lines.append(rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
         process.partial[fd] = rest
         for line in lines:
             self._tell_line(process, line, process.pipes[fd])

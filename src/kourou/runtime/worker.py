@@ -86,7 +86,8 @@ class _Worker:
         self.control.attach()
         if self._stop.event.is_set():
             raise errors.StopRequested
-        node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
+        with context.no_launch(f"the process of {self._name} imports its code"):
+            node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
         absl_flags.parse(sys.argv)
         node.run(node_context)
 
