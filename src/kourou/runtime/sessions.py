@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import signal
 from collections.abc import Iterable
@@ -42,8 +41,11 @@ def make_cookie(run_id: str, node: str = "", attempt: int = 0) -> str:
     """
     if not node:
         return f"{run_id}:".ljust(_COOKIE_BYTES)
-    shown = node if node.isascii() else hashlib.sha256(node.encode(errors="surrogatepass")).hexdigest()
-    return f"{run_id}:{shown}:{attempt}:"
+    if not node.isascii():
+        import hashlib  # noqa: PLC0415 - it brings OpenSSL along, which a zygote would start later for
+
+        node = hashlib.sha256(node.encode(errors="surrogatepass")).hexdigest()
+    return f"{run_id}:{node}:{attempt}:"
 
 
 def show_cookie(cookie: str) -> None:
