@@ -69,6 +69,36 @@ def test_the_first_signal_stops_the_program(number, code, launch_type, tmp_path,
         assert not [process for process in processes if alive(process)]
 
 
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_who_pressed_ctrl_c_is_told_which_nodes_the_end_waits_for(launch_type, tmp_path):
+    # Given a server, and a node that does not care to stop.
+    source = (
+        NODES
+        + f"""
+    class Server:
+        def get(self):
+            return 1
+
+    def deaf(server):
+        say("running", server.get())
+        idle()
+
+    program = make(polling)
+    program.add_node(lp.PyNode(deaf, program.add_node(lp.CourierNode(Server), label="server")), label="deaf")
+    lp.launch(program, {launch_type!r}, stop_timeline=endless).wait()
+"""
+    )
+    with Script(tmp_path, source) as launcher:
+        _all_run(launcher, 2)
+        # When Ctrl-C is pressed.
+        launcher.interrupt()
+        # Then that node alone is named, and a second Ctrl-C does what was said.
+        told = "kourou: waiting up to 104 s for deaf/0 to end; Ctrl-C again kills at once"
+        until(lambda: told in launcher.error_lines, 10, f"{told} in {launcher.error_lines}")
+        launcher.interrupt()
+        assert launcher.end() == 130
+
+
 def test_ctrl_c_of_a_terminal_reaches_the_nodes_through_the_launcher_only(tmp_path):
     # Given a launcher whose whole process group gets the signal, as in a terminal.
     source = NODES + "    lp.launch(make(careful, polling), 'local_mp', stop_timeline=quick).wait()\n"

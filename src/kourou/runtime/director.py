@@ -23,6 +23,7 @@ from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.policies import Restart
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
+from kourou.runtime.termination import PATIENCE_S, name_the_slow
 from kourou.runtime.verdict import judge, judge_unit
 
 __all__ = ["Director"]
@@ -363,6 +364,7 @@ class Director:
         for unit in self._family.units():
             self._end_unit_without_parts(unit)
         timeline = self._plan.stop
+        self._after(PATIENCE_S, lambda: name_the_slow(map(self._record, self._launched()), ask.reason, timeline))
         self._after(timeline.ask_s, self._interrupt)
         self._after(timeline.ask_s + timeline.interrupt_s, self._terminate)
         self._after(timeline.ask_s + timeline.interrupt_s + timeline.terminate_s, self._kill)

@@ -10,17 +10,22 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.runtime import context
 
+if TYPE_CHECKING:
+    from kourou.runtime.records import NodeRecord
+
 __all__ = [
     "INTERRUPTED",
+    "PATIENCE_S",
     "StopState",
     "StopTimeline",
     "make_program_stopper",
+    "name_the_slow",
     "register_stop_handler",
     "stop",
     "stop_event",
@@ -32,6 +37,9 @@ _log = logging.getLogger("kourou")
 
 INTERRUPTED = "interrupted by the user"
 """The reason of a stop that a signal brought about."""
+PATIENCE_S = 1.0
+"""After so many seconds whoever pressed Ctrl-C is told what the end waits for."""
+_MOST_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +66,20 @@ class StopTimeline:
     def total_s(self) -> float:
         """Seconds from the broadcast of stop until SIGKILL."""
         return self.ask_s + self.interrupt_s + self.terminate_s
+
+
+def name_the_slow(nodes: Iterable[NodeRecord], reason: str, timeline: StopTimeline) -> None:
+    """Say which nodes still run, PATIENCE_S after a stop that a signal brought about.
+
+    Nodes that only serve are named only when all others have ended: until then it is not they who are slow.
+    """
+    running = list(nodes)
+    slow = sorted(node.name for node in running if not node.serves_only) or sorted(node.name for node in running)
+    left_s = timeline.total_s - PATIENCE_S
+    if reason != INTERRUPTED or not slow or left_s <= 0:
+        return
+    named = ", ".join(slow[:_MOST_NAMED]) + (f" and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else "")
+    _log.warning("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
 
 
 class StopState:
