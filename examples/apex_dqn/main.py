@@ -25,6 +25,8 @@ from kourou import replay as kr
 ACTORS = 4
 ENVIRONMENTS_PER_ACTOR = 4
 PRIORITY_EXPONENT = 0.6
+EXPLORATION = 0.5, 0.02
+"""How often the boldest environment takes a random action, and the most careful one; the others lie between them."""
 
 
 def make_tables(seed: int) -> list[kr.Table]:
@@ -39,7 +41,7 @@ def make_program(seed: int = 0) -> lp.Program:
     replay = program.add_node(lp.ReplayNode(functools.partial(make_tables, seed)), label="replay")
     learner = program.add_node(lp.CourierNode(ApexLearner, replay, seed=seed), label="learner")
     count = ACTORS * ENVIRONMENTS_PER_ACTOR
-    epsilons = np.float32(0.4) ** np.linspace(1, 8, count, dtype=np.float32)  # from 40 % at random to hardly any
+    epsilons = np.geomspace(*EXPLORATION, count, dtype=np.float32)
     with program.group("actor"):
         for index in range(ACTORS):
             share = epsilons[index::ACTORS]
@@ -56,4 +58,4 @@ def describe(tables: Mapping[str, kr.TableInfo]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(train("Ape-X DQN", make_program, describe, "out/apex_dqn", target=400.0))
+    sys.exit(train("Ape-X DQN", make_program, describe, "out/apex_dqn", target=400.0, window=10))

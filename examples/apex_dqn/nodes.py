@@ -12,10 +12,15 @@ from examples.dqn.transitions import Transitions
 
 LEAST_PRIORITY = 1e-3  # so that nothing is out of reach for ever
 IMPORTANCE_EXPONENT = 0.4
+AVERAGING_RATE = 0.1
+"""Of new weights among those that are handed out. What surprises changes the latest ones so much that they swing;
+their average does not."""
 
 
 class ApexActor(Actor):
     """An actor that says how much each transition surprised it, so that new ones need not wait for the learner."""
+
+    GAMMA = 0.997  # what is 200 steps ahead still matters, so the cart learns not to drift out of the picture
 
     def _send(self, transitions: Transitions, weights: Weights) -> None:
         surprise = np.abs(temporal_difference(weights, transitions))
@@ -35,7 +40,7 @@ class ApexLearner(Learner):
                 surprise = self._agent.update(batch.data, importance)
                 self._replay.mutate_priorities(TABLE, (batch.keys, surprise + LEAST_PRIORITY))
                 if step % self.STEPS_PER_WEIGHTS == 0:
-                    self._weights = self._agent.weights()
+                    self._weights = blend(self._weights, self._agent.weights(), AVERAGING_RATE)
 
 
 def temporal_difference(weights: Weights, transitions: Transitions) -> Floats:
@@ -44,6 +49,11 @@ def temporal_difference(weights: Weights, transitions: Transitions) -> Floats:
     expected: Floats = action_values(weights, transitions.observation)[rows, transitions.action]
     best = action_values(weights, transitions.after).max(axis=1)
     return transitions.reward + transitions.discount * best - expected
+
+
+def blend(old: Weights, new: Weights, rate: float) -> list[Floats]:
+    """Weights between the two."""
+    return [before + np.float32(rate) * (after - before) for before, after in zip(old, new, strict=True)]
 
 
 def importance_weights(probabilities: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> Floats:

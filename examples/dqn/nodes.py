@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,6 @@ from examples.dqn.replay import BATCH_SIZE, TABLE
 from examples.dqn.transitions import Step, Transitions, fold
 from kourou import replay as kr
 
-GAMMA = 0.99
 N_STEPS = 3
 
 
@@ -29,6 +29,7 @@ class Actor:
     """
 
     STEPS_PER_ROUND = 16
+    GAMMA = 0.99
 
     def __init__(self, replay: kr.Client, learner: lp.CourierClient, epsilons: Floats, seed: int) -> None:
         self._replay = replay
@@ -46,7 +47,7 @@ class Actor:
         while not lp.wait_for_stop(0):
             fetched = self._learner.futures.weights()
             self._act(weights)
-            self._send(fold(self._steps, N_STEPS, GAMMA), weights)
+            self._send(fold(self._steps, N_STEPS, self.GAMMA), weights)
             del self._steps[:-N_STEPS]
             weights = fetched.result()
 
@@ -112,6 +113,12 @@ class Evaluation(NamedTuple):
     def mean(self) -> float:
         """The mean return."""
         return float(self.returns.mean())
+
+
+def moving_means(curve: Sequence[Evaluation], window: int) -> list[float]:
+    """At each evaluation, the mean over it and those before it: ``window`` in all, or as many as there are."""
+    means = [point.mean for point in curve]
+    return [float(np.mean(means[max(0, end - window) : end])) for end in range(1, len(means) + 1)]
 
 
 class Evaluator:

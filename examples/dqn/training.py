@@ -6,11 +6,12 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import kourou as lp
-from examples.dqn.nodes import Evaluation
+from examples.dqn.nodes import Evaluation, moving_means
 from examples.dqn.plot import draw, write_json
 from examples.dqn.progress import ProgressLine
 from kourou.replay import TableInfo
@@ -19,8 +20,26 @@ POLL_S = 0.2
 Describe = Callable[[Mapping[str, TableInfo]], str]
 
 
+class Goal(NamedTuple):
+    """When enough has been learnt."""
+
+    target: float
+    """Mean return."""
+    window: int
+    """Evaluations in a row over which it is taken."""
+
+    def is_reached(self, curve: Sequence[Evaluation]) -> bool:
+        """Whether the latest evaluations are good enough."""
+        return len(curve) >= self.window and moving_means(curve, self.window)[-1] >= self.target
+
+
 def train(
-    name: str, make_program: Callable[[int], lp.Program], describe: Describe, folder: str, target: float = 195.0
+    name: str,
+    make_program: Callable[[int], lp.Program],
+    describe: Describe,
+    folder: str,
+    target: float = 195.0,
+    window: int = 1,
 ) -> int:
     """Run the program until its target is reached, and draw the learning curve; the exit code.
 
@@ -30,6 +49,7 @@ def train(
         describe: says in a few words how its tables stand.
         folder: for the learning curve, unless the command line names another one.
         target: mean return to reach, likewise.
+        window: evaluations in a row over which the mean is taken.
     """
     options = parse_arguments(name, folder, target)
     program = make_program(options.seed)
@@ -38,18 +58,27 @@ def train(
     started = time.time()
     # The end of the block stops the program, whyever it is reached, and raises what a node failed with.
     with lp.launch(program, options.launch_type):
-        curve = follow(program, describe, options.target, started=started, max_seconds=options.max_seconds)
-    reached = bool(curve) and curve[-1].mean >= options.target
+        goal = Goal(options.target, window)
+        curve = follow(program, describe, goal, started=started, max_seconds=options.max_seconds)
+    reached = goal.is_reached(curve)
     if curve:
         options.out.mkdir(parents=True, exist_ok=True)
         picture = options.out / "learning_curve.png"
-        draw(picture, curve, name, started=started, target=options.target)
-        write_json(picture.with_suffix(".json"), curve, started=started, target=options.target, seed=options.seed)
+        draw(picture, curve, name, started=started, target=options.target, window=window)
+        write_json(
+            picture.with_suffix(".json"),
+            curve,
+            started=started,
+            target=options.target,
+            window=window,
+            seed=options.seed,
+        )
         print(f"The learning curve is in {picture}")
     if not reached:
-        best = max((point.mean for point in curve), default=0.0)
+        best = max(moving_means(curve, window), default=0.0)
+        over = f" over {window} evaluations" if window > 1 else ""
         print(
-            f"error: the mean return did not reach {options.target:g} within {options.max_seconds:g} s; "
+            f"error: the mean return{over} did not reach {options.target:g} within {options.max_seconds:g} s; "
             f"the best of {len(curve)} evaluations was {best:.1f}",
             file=sys.stderr,
         )
@@ -57,7 +86,7 @@ def train(
 
 
 def follow(
-    program: lp.Program, describe: Describe, target: float, *, started: float, max_seconds: float
+    program: lp.Program, describe: Describe, goal: Goal, *, started: float, max_seconds: float
 ) -> list[Evaluation]:
     """Show how things stand until the target is reached, the time is up or the program stops; the learning curve."""
     replay = program.handle_to("replay").dereference()
@@ -66,7 +95,7 @@ def follow(
     curve: list[Evaluation] = []
 
     def show() -> None:
-        latest = f"{curve[-1].mean:.1f}" if curve else "none yet"
+        latest = f"{moving_means(curve, goal.window)[-1]:.1f}" if curve else "none yet"
         tables = describe(replay.server_info(timeout=max_seconds))
         line.show(f"{time.time() - started:5.1f} s | {tables} | mean return {latest}")
 
@@ -76,7 +105,7 @@ def follow(
         while not stopping.wait(POLL_S) and time.time() - started < max_seconds:
             for evaluation in evaluator.curve(since=len(curve)):
                 curve.append(evaluation)
-                if evaluation.mean >= target:
+                if goal.is_reached(curve):
                     show()
                     return curve
             show()

@@ -49,4 +49,4 @@ def describe(tables: Mapping[str, kr.TableInfo]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(train("PPO", make_program, describe, "out/ppo_queue", target=450.0))
+    sys.exit(train("PPO", make_program, describe, "out/ppo_queue", target=450.0, window=3))
