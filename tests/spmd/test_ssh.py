@@ -31,6 +31,8 @@ pytestmark = [
 LONG_S = 60.0  # an agent imports torch first, and this machine may be busy
 PATIENT_S = 30
 HASTY_S = 4
+SHORT_S = 12
+BYTES_PER_S = 8 << 20
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,7 @@ def test_copied_variables_cross_and_others_do_not(shared_two: Launcher, monkeypa
 
 
 def test_an_exception_of_another_host_says_where_it_was_raised(shared_two: Launcher) -> None:
+    shared_two.run(functions.rank)  # the zygotes are up
     started = time.monotonic()
     with pytest.raises(ValueError, match="rank one has had enough") as caught:
         shared_two.run(functions.fail_in_a_collective)
@@ -126,6 +129,42 @@ def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(machines: Machin
         running = launcher.submit(functions.announce_and_wait_once, tmp_path)
         started_on(tmp_path, 2)[-1].kill()  # the agent of m2
         assert running.result(LONG_S).results == {"m1": [0], "m2": [1]}
+
+
+SLOW_WAY = """
+    import os, selectors, socket, sys, time
+    far = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    ways = selectors.DefaultSelector()
+    ways.register(0, selectors.EVENT_READ, lambda: far.sendall(read(0)))
+    ways.register(far, selectors.EVENT_READ, lambda: os.write(1, read(far.fileno())))
+
+    def read(descriptor):
+        data = os.read(descriptor, 1 << 16)
+        time.sleep(len(data) / float(sys.argv[3]))
+        return data or sys.exit()
+
+    while True:
+        for key, _ in ways.select():
+            key.data()
+"""
+
+
+@pytest.mark.soak
+def test_what_takes_longer_than_a_host_may_be_silent_gets_through(machines: Machines, tmp_path: Path) -> None:
+    # Given a slow link
+    (tmp_path / "way.py").write_text(textwrap.dedent(SLOW_WAY), encoding="utf-8")
+    config = tmp_path / "ssh_config"
+    slow = f"Host m1\n  ProxyCommand {sys.executable} {tmp_path}/way.py %h %p {BYTES_PER_S}\n"
+    config.write_text(slow + machines.ssh_config.read_text(encoding="utf-8"), encoding="utf-8")
+    with of(machines, ["m1"]) as launcher:
+        launcher.ssh_config_file, launcher.agent_timeout, launcher.backend = config, SHORT_S, None
+        value = torch.ones(BYTES_PER_S * 2 * SHORT_S // 4)
+        # When
+        started = time.monotonic()
+        total = launcher.run(torch.sum, value).rank(0)
+        # Then
+        assert time.monotonic() - started > 2 * SHORT_S
+        assert total == value.numel()
 
 
 def test_workers_get_gpus_of_their_own_host(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -56,8 +56,10 @@ class HostService:
         except OSError as error:
             self._send("met", run, f"cannot listen on {address}: {error}")
 
-    def _do_call(self, run: str, content: bytes) -> None:
-        self._runs[run] = _Run(run, content, self._send)
+    def _do_call(self, run: str, piece: bytes) -> None:
+        if run not in self._runs:
+            self._runs[run] = _Run(run, self._send)
+        parcel.append(self._runs[run].call, piece)
 
     def _do_start(self, run: str, task: Task) -> None:
         state = self._runs[run]
@@ -80,12 +82,11 @@ class HostService:
 class _Run:
     """Implements :class:`kourou.spmd.local_host.WorkerEvents`: passes everything on."""
 
-    def __init__(self, name: str, content: bytes, send: Callable[..., None]) -> None:
+    def __init__(self, name: str, send: Callable[..., None]) -> None:
         self._name = name
         self._send = send
         self._sent: set[str] = set()
         self.call = parcel.create()
-        parcel.write_raw(self.call, content)
 
     def close(self) -> None:
         os.close(self.call)
@@ -101,10 +102,18 @@ class _Run:
 
     def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
         try:
-            content = parcel.read_raw(answer)
+            digest = _digest(answer)
+            if digest not in self._sent:  # what all ranks return, such as a state_dict, travels once
+                self._sent.add(digest)
+                for piece in parcel.pieces(answer):
+                    self._send("answer", self._name, digest, piece)
         finally:
             os.close(answer)
-        digest = hashlib.sha256(content).hexdigest()
-        repeated = digest in self._sent  # what all ranks return, such as a state_dict, travels once
-        self._sent.add(digest)
-        self._send("exited", self._name, place, end, digest, None if repeated else content)
+        self._send("exited", self._name, place, end, digest)
+
+
+def _digest(answer: int) -> str:
+    digest = hashlib.sha256()
+    for piece in parcel.pieces(answer):
+        digest.update(piece)
+    return digest.hexdigest()

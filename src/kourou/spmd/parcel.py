@@ -10,15 +10,16 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kourou.courier import codec
 
-__all__ = ["create", "read", "read_raw", "write", "write_raw"]
+__all__ = ["append", "create", "pieces", "read", "write"]
 
 _COUNT = struct.Struct("<Q")
 _ALIGNMENT = 64  # what torch and NumPy like their arrays to start at
+_PIECE_BYTES = 4 << 20
 _MOST_AT_ONCE = 1 << 30  # Linux writes no more than 2 GiB in one call
 
 
@@ -66,14 +67,16 @@ def read(fd: int) -> Any | None:
     return codec.decode(bytes(body), buffers)
 
 
-def read_raw(fd: int) -> bytes:
-    """The file as it is, to be carried to another host."""
-    return _pread(fd, os.fstat(fd).st_size, 0)
+def pieces(fd: int) -> Iterator[bytes]:
+    """The file as it is, to be carried to another host: between two pieces there is room for signs of life."""
+    size = os.fstat(fd).st_size
+    for position in range(0, size, _PIECE_BYTES):
+        yield _pread(fd, min(_PIECE_BYTES, size - position), position)
 
 
-def write_raw(fd: int, content: bytes) -> None:
-    """Make a file of what :func:`read_raw` gave."""
-    _write_at(fd, content, 0)
+def append(fd: int, piece: bytes) -> None:
+    """Make a file of what :func:`pieces` gave, one after the other."""
+    _write_at(fd, piece, os.fstat(fd).st_size)
 
 
 def _offsets(sizes: Sequence[int]) -> list[int]:

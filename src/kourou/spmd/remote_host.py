@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import queue
 import threading
 from typing import Any
@@ -37,7 +38,7 @@ class RemoteHost:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._runs: dict[str, WorkerEvents] = {}
-        self._contents: dict[str, dict[str, bytes]] = {}  # of the answers of each run, by digest
+        self._answers: dict[str, dict[str, int]] = {}  # parcels of each run, by digest
         self._replies: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
         self.inventory: Inventory | None = None
         """What it has to hand out; known once it is ready."""
@@ -79,7 +80,8 @@ class RemoteHost:
             first = run not in self._runs
             self._runs[run] = events
         if first:
-            self._agent.send("call", run, parcel.read_raw(call))
+            for piece in parcel.pieces(call):
+                self._agent.send("call", run, piece)
         # In a copy, the agent's own folder is what the launcher's is here.
         self._agent.send("start", run, dataclasses.replace(task, cwd="") if self._copied else task)
 
@@ -95,7 +97,9 @@ class RemoteHost:
         """A run has ended."""
         with self._lock:
             known = self._runs.pop(run, None)
-            self._contents.pop(run, None)
+            answers = self._answers.pop(run, {})
+        for answer in answers.values():
+            os.close(answer)
         if known is not None:
             self._agent.send("forget", run)
 
@@ -125,27 +129,38 @@ class RemoteHost:
         if kind in {"hello", "met"}:
             self._replies.put(arguments)
             return
-        run, place, *rest = arguments
+        run, *rest = arguments
+        if kind == "answer":
+            self._append(run, *rest)
+            return
         with self._lock:
             events = self._runs.get(run)
         if events is None:
             return
         if kind == "started":
-            events.on_started(place, *rest)
+            events.on_started(*rest)
         elif kind == "line":
-            events.on_line(place, *rest)
+            events.on_line(*rest)
         else:
-            self._exited(events, run, place, *rest)
+            self._exited(events, run, *rest)
 
-    def _exited(
-        self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, digest: str, content: bytes | None
-    ) -> None:
-        contents = self._contents.setdefault(run, {})
-        if content is not None:
-            contents[digest] = content
-        answer = parcel.create()
-        parcel.write_raw(answer, contents[digest])
+    def _append(self, run: str, digest: str, piece: bytes) -> None:
+        with self._lock:
+            if run in self._runs:
+                parcel.append(self._answer(run, digest), piece)
+
+    def _exited(self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, digest: str) -> None:
+        with self._lock:
+            if run not in self._runs:
+                return
+            answer = os.dup(self._answer(run, digest))  # the same for all workers who answered the same
         events.on_exited(place, end, answer)
+
+    def _answer(self, run: str, digest: str) -> int:
+        answers = self._answers.setdefault(run, {})
+        if digest not in answers:
+            answers[digest] = parcel.create()
+        return answers[digest]
 
     def _on_lost(self, error: errors.AgentFailedError) -> None:
         self._replies.put(error)
