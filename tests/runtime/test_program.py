@@ -43,7 +43,7 @@ def test_in_a_group_the_label_may_be_left_out_or_repeated():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda p: p.add_node(node()), "Label should not be empty"),
+        (lambda p: p.add_node(node()), r"Label should not be empty. Write add_node\(node, label=...\)"),
         (lambda p: p.add_node(node(), label=""), "Label should not be empty"),
         (lambda p: p.group("").__enter__(), "Label should not be empty"),
         (lambda p: p.current_group, "Current group is only available in group context"),

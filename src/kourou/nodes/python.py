@@ -104,7 +104,7 @@ class PyClassNode(Constructed):
 
 def _check_callable(kind: str, value: object) -> None:
     if not callable(value):
-        raise TypeError(f"{kind} takes a function or a class first, got {value!r}")
+        raise TypeError(f"{kind} takes a function or a class first, not what it returns; got {value!r}")
 
 
 def name_of(value: object) -> str:

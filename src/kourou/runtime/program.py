@@ -201,7 +201,9 @@ def _give_name(node: Node, name: str) -> None:
 
 def _check_label(label: str | None) -> None:
     if not label:
-        raise errors.GraphError("Label should not be empty.")
+        raise errors.GraphError(
+            "Label should not be empty. Write add_node(node, label=...), or add_node(node) within program.group(label)"
+        )
     if not isinstance(label, str) or "/" in label or "\0" in label:
         raise errors.GraphError(
             f"a label is a string without '/' and NUL (the name of a node is label/index), got {label!r}"
