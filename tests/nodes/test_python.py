@@ -92,7 +92,9 @@ def test_a_deferred_that_fails_fails_its_node_and_says_where_it_was_written(laun
 
 @pytest.mark.parametrize("make", [lp.PyNode, lp.PyClassNode, lp.CourierNode])
 def test_what_cannot_be_called_is_refused_at_once(make):
-    with pytest.raises(TypeError, match=f"{make.__name__} takes a function or a class first, not what it returns; got 'text'"):
+    with pytest.raises(
+        TypeError, match=f"{make.__name__} takes a function or a class first, not what it returns; got 'text'"
+    ):
         make("text")
 
 
