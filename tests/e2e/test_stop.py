@@ -139,7 +139,7 @@ def test_nodes_that_only_serve_answer_until_those_with_work_have_ended(launch_ty
     def work(client):
         lp.stop()
         assert lp.wait_for_stop(WAIT_S)
-        assert client.is_stopping() is True
+        until(client.is_stopping, WAIT_S, "the server to hear of the stop, too")
 
     program = lp.Program("last-call")
     server = program.add_node(lp.CourierNode(Stoppable), label="server")

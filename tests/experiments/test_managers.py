@@ -224,7 +224,7 @@ manager(sys.argv[1], Waiting, n_fit=3, mode=sys.argv[2], max_workers=1, outdir_i
 
 
 @pytest.mark.timeout(240)  # as above
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES[:-1], FORK])
 def test_ctrl_c_ends_fits_and_keeps_those_that_are_done(tmp_path: Path, mode: str) -> None:
     # given a program that has finished one of its fits, and is in the second
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,10 @@ HOLDER = "from kourou.runtime.scratch import ScratchFolder; f = ScratchFolder();
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    return tmp_path
+def home(monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which may be too long for sockets
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
 
 
 def test_a_folder_is_private_and_goes_with_all_that_is_in_it(home):
@@ -41,10 +44,10 @@ def test_the_next_one_removes_those_of_the_killed_and_leaves_those_of_the_living
     holders[0].wait()
     # When
     scratch = ScratchFolder()
-    # Then
     left = {str(path) for folder in home.iterdir() for path in folder.iterdir()}
-    assert left == {folders[1], str(scratch.path)}
     for holder in holders:
         holder.kill()
         holder.communicate()
     scratch.remove()
+    # Then
+    assert left == {folders[1], str(scratch.path)}
