@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from kourou import errors
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import COMMANDS
 from kourou.runtime.supervisor import Supervisor
@@ -159,3 +162,43 @@ def test_no_descriptors_of_the_launcher_reach_a_process(supervised, tmp_path):
         events = start(supervised, sh("a/0", f"ls -l /proc/self/fd; echo {sys.executable}"))
         events.wait("a/0")
     assert not [line for _, line, _ in events.lines if line.endswith("/open")]
+
+
+def test_a_fault_of_the_supervisor_ends_all_and_is_told_to_those_who_wait(supervised, caplog):
+    # given two processes, and somebody who is told what they print and fails at that
+    supervisor, events = supervised
+
+    def fail(_name, _line, _stream):
+        raise ZeroDivisionError("no good")
+
+    events.on_line = fail
+    start(supervised, sh("quiet/0", "sleep 100"))
+    until(lambda: "quiet/0" in events.started, WAIT_S, "the first to start")
+    # when
+    start(supervised, sh("loud/0", "echo hello; sleep 100"))
+    # then both are gone, and known to be
+    for name in ("quiet/0", "loud/0"):
+        assert "ZeroDivisionError('no good')" in events.wait(name).verdict
+    assert "the supervisor failed" in caplog.text
+    # and who asks for more is told, too
+    with pytest.raises(errors.LaunchError, match="cannot be started"):
+        start(supervised, sh("late/0", "true"))
+    supervisor.close()
+
+
+def test_no_more_descriptors_is_an_exit_with_words_and_the_others_live_on(supervised):
+    events = start(supervised, sh("first/0", "sleep 100"))
+    until(lambda: "first/0" in events.started, WAIT_S, "the first to start")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()), limits[1])
+    )
+    try:
+        start(supervised, sh("second/0", "true"))
+        exited = events.wait("second/0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert exited.code == 127
+    assert "Too many open files" in "\n".join(exited.last_lines)
+    start(supervised, sh("third/0", "exit 4"))
+    assert events.wait("third/0").code == 4

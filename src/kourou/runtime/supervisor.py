@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import logging
 import os
 import selectors
 import signal
@@ -25,16 +25,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kourou import errors
 from kourou.runtime import sessions
 from kourou.runtime.append_file import LONGEST_LINE
-from kourou.runtime.channel import Channel
-from kourou.runtime.interpreter import path_for
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import NODES, Preload
 from kourou.runtime.records import ProcessExit
+from kourou.runtime.zygote_process import ZygoteProcess, start_zygote
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["ProcessEvents", "Supervisor"]
+
+_log = logging.getLogger(__name__)
 
 _LAST_LINES = 50  # kept of each process's output, for the report of a failure
 _READ_BYTES = 1 << 16
@@ -59,22 +60,13 @@ class ProcessEvents(Protocol):
 class _Process:
     name: str
     attempt: int
-    zygote: _Zygote
+    zygote: ZygoteProcess
     last_lines: deque[str]
     pipes: dict[int, str] = dataclasses.field(default_factory=dict)  # descriptor → stream
     partial: dict[int, bytes] = dataclasses.field(default_factory=dict)
     pid: int | None = None
     memory_bytes: int | None = None
     verdict: str = ""  # why it was killed by the supervisor itself
-
-
-@dataclasses.dataclass
-class _Zygote:
-    channel: Channel
-    popen: subprocess.Popen[bytes]
-    interpreter: str
-    log_file: Path
-    ready: bool = False
 
 
 class Supervisor:
@@ -97,7 +89,7 @@ class Supervisor:
         self._folder = folder
         self._preload = preload
         self._processes: dict[str, _Process] = {}  # by the id of the spawn request: name@attempt
-        self._zygotes: dict[tuple[Any, ...], _Zygote] = {}
+        self._zygotes: dict[tuple[Any, ...], ZygoteProcess] = {}
         self._commands: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = socket.socketpair()
@@ -105,6 +97,7 @@ class Supervisor:
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
         self._next_memory_check = 0.0
+        self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
         self._thread.start()
 
@@ -146,6 +139,8 @@ class Supervisor:
         self._thread.join()
 
     def _post(self, command: Callable[[], None]) -> None:
+        if self._fault is not None:
+            raise errors.LaunchError("processes cannot be started or signalled any more") from self._fault
         self._commands.append(command)
         with contextlib.suppress(OSError):
             self._wake_w.send(b"\0")
@@ -157,6 +152,35 @@ class Supervisor:
             self._commands.popleft()()
 
     def _loop(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever for what it ended
+            self._give_up(error)
+        self._selector.close()
+        self._wake_r.close()
+        self._wake_w.close()
+
+    def _give_up(self, error: Exception) -> None:
+        """A fault of ours: end all processes and say so."""
+        _log.exception("the supervisor failed")
+        self._closing = True
+        self._fault = error
+        lost = list(self._processes.values())
+        for process in lost:
+            process.partial.update(dict.fromkeys(process.partial, b""))  # telling may be what failed
+        with contextlib.suppress(Exception):
+            self._stop()
+        for process in lost:
+            verdict = f"was lost to a fault of kourou itself: {error!r}"
+            record = ProcessExit(
+                code=None, signal=signal.SIGKILL, last_lines=tuple(process.last_lines), verdict=verdict
+            )
+            try:
+                self._events.on_exited(process.name, process.attempt, record)
+            except Exception:  # noqa: BLE001 - the others want to be told, too
+                _log.exception("nobody could be told that %s was lost", process.name)
+
+    def _watch(self) -> None:
         while not self._closing:
             limited = any(process.memory_bytes for process in self._processes.values())
             for key, _ in self._selector.select(_MEMORY_CHECK_S if limited else None):
@@ -165,9 +189,6 @@ class Supervisor:
                     key.data()
             if limited and time.monotonic() >= self._next_memory_check:
                 self._check_memory()
-        self._selector.close()
-        self._wake_r.close()
-        self._wake_w.close()
 
     def _check_memory(self) -> None:
         self._next_memory_check = time.monotonic() + _MEMORY_CHECK_S
@@ -181,16 +202,17 @@ class Supervisor:
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any], fds: Sequence[int]) -> None:
         env = {**os.environ, **dict(spec.env), sessions.COOKIE: sessions.make_cookie(self._run_id, spec.name, attempt)}
+        interpreter = spec.interpreter or sys.executable
         try:
-            zygote = self._zygote_for(spec.interpreter or sys.executable, spec.interpreter_args, env)
+            zygote = self._zygote_for(interpreter, spec.interpreter_args, env)
+            process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES), memory_bytes=spec.memory_bytes)
+            write_ends = self._open_pipes(process, merge=spec.merge_stderr)
         except OSError as error:
             _close(fds)
-            self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter}: {error}")
+            self._fail_start(spec.name, attempt, f"cannot run {interpreter}: {error}")
             return
-        process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES), memory_bytes=spec.memory_bytes)
         request = f"{spec.name}@{attempt}"
         self._processes[request] = process
-        write_ends = self._open_pipes(process, merge=spec.merge_stderr)
         boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or str(Path.cwd()), attempt=attempt)
         boot.update(cpus=spec.cpus, pipes=len(write_ends))
         boot.setdefault("entry", _ENTRY if spec.payload else None)
@@ -200,9 +222,16 @@ class Supervisor:
         _close((*write_ends, *fds))
 
     def _open_pipes(self, process: _Process, *, merge: bool) -> tuple[int, ...]:
+        ends: list[int] = []
+        streams = ("stdout",) if merge else ("stdout", "stderr")
+        try:
+            for _ in streams:
+                ends.extend(os.pipe())
+        except OSError:
+            _close(ends)
+            raise
         write_ends = []
-        for stream in ("stdout",) if merge else ("stdout", "stderr"):
-            read_end, write_end = os.pipe()
+        for stream, read_end, write_end in zip(streams, ends[::2], ends[1::2], strict=True):
             os.set_blocking(read_end, False)
             process.pipes[read_end] = stream
             process.partial[read_end] = b""
@@ -214,40 +243,20 @@ class Supervisor:
         self._events.on_line(name, f"kourou: {reason}", "stderr")
         self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
 
-    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> _Zygote:
+    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> ZygoteProcess:
         """The zygote for an interpreter, its options, and the variables that only a starting interpreter reads."""
         prefixes = (*_READ_AT_START, *self._preload.reads)
         early = {name: value for name, value in env.items() if name.startswith(prefixes)}
         key = (interpreter, options, tuple(sorted(early.items())))
         zygote = self._zygotes.get(key)
         if zygote is None:
-            zygote = self._zygotes[key] = self._start_zygote(interpreter, options, early)
+            variables = {**os.environ, **early, sessions.COOKIE: sessions.make_cookie(self._run_id)}
+            log_file = self._folder / f"zygote-{len(self._zygotes)}.log"
+            zygote = self._zygotes[key] = start_zygote(interpreter, options, variables, self._preload, log_file)
             self._selector.register(zygote.channel, selectors.EVENT_READ, lambda: self._on_zygote(key, zygote))
         return zygote
 
-    def _start_zygote(self, interpreter: str, options: tuple[str, ...], env: dict[str, str]) -> _Zygote:
-        ours, theirs = socket.socketpair()
-        log_file = self._folder / f"zygote-{len(self._zygotes)}.log"
-        where, paths = path_for(interpreter)
-        code = _BOOT.format(
-            path=f"{where} = {json.dumps(paths)}",
-            fd=theirs.fileno(),
-            preload=self._preload.modules,
-            version=tuple(sys.version_info[:2]),
-        )
-        with theirs, log_file.open("ab") as log:
-            popen = subprocess.Popen(
-                [interpreter, *options, "-c", code],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **env, sessions.COOKIE: sessions.make_cookie(self._run_id)},
-                start_new_session=True,  # a signal to the launcher's group must not hit the one that cleans up
-            )
-        return _Zygote(Channel(ours), popen, interpreter, log_file)
-
-    def _on_zygote(self, key: tuple[Any, ...], zygote: _Zygote) -> None:
+    def _on_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
         received = zygote.channel.receive()
         if received is None:
             self._bury_zygote(key, zygote)
@@ -268,7 +277,7 @@ class Supervisor:
             self._events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
             self._end(process, 127, None)
 
-    def _bury_zygote(self, key: tuple[Any, ...], zygote: _Zygote) -> None:
+    def _bury_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
         """A zygote died, which nothing of ours does to it: its nodes died with it, their children are swept here."""
         self._selector.unregister(zygote.channel)
         zygote.channel.close()
@@ -278,7 +287,7 @@ class Supervisor:
             cookie = sessions.make_cookie(self._run_id, process.name, process.attempt)
             session = [pid for pid in sessions.members(process.pid) if pid != process.pid] if process.pid else []
             sessions.signal_all([*session, *sessions.escaped_from(cookie)])
-            said = _lines_of(zygote.log_file) or ["it printed nothing"]
+            said = zygote.said() or ["it printed nothing"]
             process.last_lines.extend(said)
             words = said[-1]
             if zygote.ready:
@@ -364,14 +373,3 @@ def _has_data(fd: int) -> bool:
 # Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
 _READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES")
 _ENTRY = "kourou.runtime.worker"  # the life of a node
-
-
-def _lines_of(log_file: Path) -> list[str]:
-    with contextlib.suppress(OSError):
-        return log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return []
-
-
-# -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
-# stand in for one of the standard library's.
-_BOOT = "import sys; {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload}, version={version})"

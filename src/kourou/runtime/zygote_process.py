@@ -1,0 +1,72 @@
+"""A zygote, as the supervisor that starts it sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from kourou.runtime.channel import Channel
+from kourou.runtime.interpreter import path_for
+from kourou.runtime.preload import Preload
+
+__all__ = ["ZygoteProcess", "start_zygote"]
+
+# -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
+# stand in for one of the standard library's.
+_BOOT = "import sys; {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload}, version={version})"
+
+
+@dataclasses.dataclass
+class ZygoteProcess:
+    """It ends, and all below it, when its channel is closed."""
+
+    channel: Channel
+    popen: subprocess.Popen[bytes]
+    interpreter: str
+    log_file: Path
+    ready: bool = False
+
+    def said(self) -> list[str]:
+        """What it printed, which it does only when something is wrong."""
+        with contextlib.suppress(OSError):
+            return self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return []
+
+
+def start_zygote(
+    interpreter: str, options: tuple[str, ...], env: Mapping[str, str], preload: Preload, log_file: Path
+) -> ZygoteProcess:
+    """Start one.
+
+    Raises:
+        OSError: the interpreter cannot be run.
+    """
+    ours, theirs = socket.socketpair()
+    where, paths = path_for(interpreter)
+    code = _BOOT.format(
+        path=f"{where} = {json.dumps(paths)}",
+        fd=theirs.fileno(),
+        preload=preload.modules,
+        version=tuple(sys.version_info[:2]),
+    )
+    try:
+        with theirs, log_file.open("ab") as log:
+            popen = subprocess.Popen(
+                [interpreter, *options, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                env=env,
+                start_new_session=True,  # a signal to the launcher's group must not hit the one that cleans up
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return ZygoteProcess(Channel(ours), popen, interpreter, log_file)
