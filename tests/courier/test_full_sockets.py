@@ -98,3 +98,13 @@ def test_threads_that_send_much_and_read_late_do_not_lock_each_other_out(server,
     assert not any(thread.is_alive() for thread in threads)
     assert not failures
     client.close()
+
+
+def test_whoever_waits_for_room_in_a_connection_that_another_thread_closes_is_told_that_it_is_gone(server):
+    client = Client(server.address, token=server.token, lane="grpc")
+    assert client.echo(1) == 1
+    link: Any = client._link
+    stream = link.connection.wire._main
+    client.close()
+    with pytest.raises(ConnectionResetError):
+        stream._wait_for_room(is_full=True)

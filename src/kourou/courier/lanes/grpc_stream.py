@@ -259,7 +259,10 @@ class GrpcStream:
     def _wait_for_room(self, *, is_full: bool) -> None:
         """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
         poller = select.poll()
-        poller.register(self._link, select.POLLIN | (select.POLLOUT if is_full else 0))
+        try:
+            poller.register(self._link, select.POLLIN | (select.POLLOUT if is_full else 0))
+        except ValueError as error:  # a thread that does not write has closed it meanwhile
+            raise ConnectionResetError("the connection was closed") from error
         events = poller.poll(_POLL_MS if is_full else _WINDOW_POLL_MS)
         here = self._link.holds_some or (events and events[0][1] & ~select.POLLOUT)
         if here and self._receiver is not None:
