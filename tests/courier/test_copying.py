@@ -66,8 +66,9 @@ def test_the_callers_cores_stay_as_they_were() -> None:
 def test_a_helper_keeps_no_memory() -> None:
     source, target = bytearray(16 * MIB), bytearray(16 * MIB)
     fill(memoryview(target), memoryview(source))
-    source.append(1)  # a BufferError, while anybody holds a view of it
-    target.append(1)
+    for memory in (source, target):
+        memory.append(1)  # a BufferError, while anybody holds a view of it
+        assert len(memory) == 16 * MIB + 1
 
 
 _FORKING = """
