@@ -28,6 +28,7 @@ from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 __all__ = ["Connection"]
 
 _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
+_BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
 _SILENT = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 _LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
 
@@ -62,6 +63,7 @@ class Connection:
         self._flushing = 0  # the thread that holds the reading lock, while it writes
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
+        self._submitted = 0.0  # when the last call that nobody waits for was
 
     @property
     def in_flight(self) -> int:
@@ -87,9 +89,9 @@ class Connection:
             return True
         body, buffers = payload
         frame = make_frame((Kind.CALL, call_id, timeout_s, reply.method, body, buffers))
-        busy = not caller_waits and len(self._pending) > _FEW_CALLS
+        may_gather = not caller_waits and self._is_busy()
         try:
-            self.wire.send(frame, caller_waits=caller_waits, may_gather=busy)
+            self.wire.send(frame, caller_waits=caller_waits, may_gather=may_gather)
         except NotSentError as error:
             unsent = self._pending.pop(call_id, None) is not None
             self.end(error)
@@ -108,6 +110,12 @@ class Connection:
         if not caller_waits:
             self._attendant.call(urgent=reply.watched)
         return True
+
+    def _is_busy(self) -> bool:
+        """Whether a call that nobody waits for may share a packet with those that follow. A lone call never has to."""
+        in_flight, last, now = len(self._pending), self._submitted, time.perf_counter()
+        self._submitted = now
+        return in_flight > _FEW_CALLS or (in_flight > 1 and now - last < _BURST_S)
 
     def _look_first(self) -> None:
         """See whether the server is gone, where sending would not tell: a call that was sent is not sent again."""
