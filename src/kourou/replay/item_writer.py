@@ -61,6 +61,7 @@ class ItemWriter(abc.ABC):
         self._closed = False
         self._lock = threading.RLock()
         self.lost_items = 0
+        self._sent_before = 0  # messages, when ``send_pending`` last looked
         flusher.watch(self)
 
     def __enter__(self: W) -> W:  # noqa: PYI019 - typing has Self from Python 3.11 on
@@ -136,16 +137,21 @@ class ItemWriter(abc.ABC):
         """What a column is; for the history."""
 
     def send_pending(self) -> bool:
-        """Send what waits; whether there was anything. For the thread that does so when the writer's own is busy."""
+        """Send what waits, unless the writer's own thread has sent something since the last look.
+
+        For the thread that sends when the writer's own is busy with other things. Whether there was anything.
+        """
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            stream = self._current_stream()
-            if stream is None or not self._outgoing.pending:
+            stream, outgoing = self._current_stream(), self._outgoing
+            if stream is None or not outgoing.pending:
                 return False
-            self._outgoing.tidy()
-            if self._outgoing.has_room:
-                self._send(stream)
+            if outgoing.sent == self._sent_before:
+                outgoing.tidy()
+                if outgoing.has_room:
+                    self._send(stream)
+            self._sent_before = outgoing.sent
             return True
         finally:
             self._lock.release()

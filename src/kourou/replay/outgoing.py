@@ -58,6 +58,10 @@ class Outgoing:
     Args:
         remote: the server.
         max_items: that may be unconfirmed; more wait.
+
+    Attributes:
+        pending: items that have not been sent.
+        sent: how many messages with items were sent.
     """
 
     def __init__(self, remote: Remote, max_items: int) -> None:
@@ -70,7 +74,7 @@ class Outgoing:
         self._in_flight_items = 0
         self._next_key = self._last_key = 0
         self._writer = remote.take_keys(1)
-        self._sent = 0
+        self.sent = 0
 
     @property
     def unconfirmed(self) -> int:
@@ -141,13 +145,13 @@ class Outgoing:
             items=items,
             sealed=sealed,
             leases=[(stream.store, stream.lease_size)] if wants else (),
-            order=(self._writer, self._sent),
+            order=(self._writer, self.sent),
         )
         count, self.pending = self.pending, 0
         reply = self._remote.calls.futures.insert(self._remote.session.name, batch)
-        self._in_flight.append((reply, count, stream if wants else None, self._sent))
+        self._in_flight.append((reply, count, stream if wants else None, self.sent))
         self._in_flight_items += count
-        self._sent += 1
+        self.sent += 1
 
     def tidy(self) -> None:
         """Note what has been confirmed, up to the first reply that is bad news: that is left to ``collect``."""

@@ -15,7 +15,7 @@ __all__ = ["Stream"]
 _LEASE_BYTES = 32 << 20  # blocks that a writer has in reserve: what it may write before the server answers again
 _MOST_LEASED = 2048
 _LEAST_LEASED = 4
-_BATCH_ITEMS = 256  # items that are worth a message of their own
+_BATCH_ITEMS = 512  # items that are worth a message, which wakes the server, maybe on the core of the writer
 _MESSAGE_BYTES = 1 << 20  # of rows that are sent: what still fits into the caches on its way
 
 
