@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kourou.courier import Client, Server, current_call
 from kourou.courier.frames import Kind
 from kourou.testing.contracts import eventually
+from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 LANES = ["inproc", "local", "grpc"]
@@ -146,4 +148,38 @@ def test_a_thread_whose_call_another_one_cancels_waits_no_more(server, slow, lan
     # Then the first one learns of it
     waiter.join(20)
     assert ended == ["CancelledError"]
+    client.close()
+
+
+@pytest.mark.parametrize("lane", ["local", "grpc"])
+def test_it_does_so_though_the_server_answers_before_the_other_thread_goes_on(server, slow, lane, monkeypatch):
+    # Given a thread that reads, and another one that is held up when it has told the server of the cancellation
+    client = Client(server.address, token="t", lane=lane)
+    client.ping()
+    future = client.futures.block()
+    connection: Any = client._link.connection
+    send = connection.send_quietly
+
+    def send_and_pause(frame):
+        reads = connection._reads
+        send(frame)
+        until(lambda: connection._reads > reads, 10)
+
+    monkeypatch.setattr(connection, "send_quietly", send_and_pause)
+    ended = []
+
+    def wait():
+        with pytest.raises(CancelledError):
+            future.result()
+        ended.append(True)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert slow.entered.wait(20)
+    until(connection._reading.locked, 10)
+    # When it cancels the call that the first one waits for
+    assert future.cancel()
+    # Then that one learns of it
+    waiter.join(20)
+    assert ended == [True]
     client.close()

@@ -136,7 +136,7 @@ def test_calls_are_repeated_only_on_request(lane, idempotent):
     with Server(token="t") as second:
         second.bind("slow", lambda: "second")
         target.found = second.endpoint
-        cut(first, lane)
+        cut(first)
         if idempotent:
             assert future.result(20) == "second"
         else:
@@ -147,14 +147,11 @@ def test_calls_are_repeated_only_on_request(lane, idempotent):
     assert len(runs) == 1
 
 
-def cut(server, lane):
+def cut(server):
     """Break the connections as a crash would, without answering what is open."""
-    if lane == "local":
-        listener = server._local
-        for connection in list(listener._connections.values()):
-            listener._drop(connection)
-    else:
-        server._grpc._server.stop(None).wait(5)
+    leader = server._leader
+    for connection in list(leader._connections.values()):
+        leader._drop(connection)
 
 
 def test_the_target_says_why_a_connection_broke(server):
@@ -166,7 +163,7 @@ def test_the_target_says_why_a_connection_broke(server):
     client = Client(target, lane="local")
     future = client.futures.wait()
     eventually(lambda: server.metrics()["wait"].in_flight == 1, "the handler runs")
-    cut(server, "local")
+    cut(server)
     with pytest.raises(NodeExited, match="code 3"):
         future.result(20)
     gate.set()

@@ -89,9 +89,8 @@ def kill_clients(lane, tmp_path, times):
             time.sleep(chance.uniform(0, 0.02))
             end(client)
         eventually(lambda: server.metrics()["echo"].in_flight == 0, "calls of dead clients are gone")
-        if lane == "local":
-            listener: Any = server._local
-            eventually(lambda: not listener._connections, "connections of dead clients are gone")
+        leader: Any = server._leader
+        eventually(lambda: not leader._connections, "connections of dead clients are gone")
         with_another = Client(server.address, token=server.token, lane=lane)
         assert with_another.echo(5) == 5
         with_another.close()

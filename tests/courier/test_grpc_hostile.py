@@ -1,4 +1,4 @@
-"""HTTP/2 that makes no sense, from a server: the client ends the connection with an error of ours, and soon."""
+"""HTTP/2 that makes no sense: whoever reads it ends the connection with an error of ours, and soon."""
 
 import contextlib
 import random
@@ -15,7 +15,9 @@ from kourou.courier.codec import Payload
 from kourou.courier.connection import Connection
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import grpc, hpack
-from kourou.courier.lanes.http2 import Http2Call
+from kourou.courier.lanes.http2 import PREFACE
+from kourou.courier.lanes.http2_client import Http2Call
+from kourou.courier.lanes.http2_server import Http2Service
 from kourou.courier.lanes.packets import PacketReader, message_head
 from kourou.courier.reply import Reply
 from kourou.errors import ConnectionLost, ProtocolError, RpcError
@@ -40,6 +42,14 @@ def call():
     return Http2Call([(":method", "POST")])
 
 
+def service():
+    """A server's end whose call has begun."""
+    begun = Http2Service()
+    begun.feed(call().opening[len(PREFACE) :])
+    begun.accept()
+    return begun
+
+
 def malformed(chance):
     """A frame with something wrong in it: noise, a damaged frame, or a whole one of any kind at any time."""
     choice = chance.randrange(3)
@@ -51,19 +61,20 @@ def malformed(chance):
     return frame(kind, flags, stream, payload, size)
 
 
-def test_two_hundred_thousand_malformed_frames_end_in_protocol_errors():
+@pytest.mark.parametrize("end", [call, service])
+def test_two_hundred_thousand_malformed_frames_end_in_protocol_errors(end):
     chance = random.Random(1)
     refused = 0
-    for _ in range(100_000):
-        http2, packets = call(), PacketReader()
+    for _ in range(50_000):
+        http2, packets = end(), PacketReader()
         try:
-            for _ in range(2):
+            for _ in range(4):
                 for piece in http2.feed(malformed(chance)):
                     assert sum(map(len, packets.feed(piece))) <= len(piece)
             http2.frames(deque([b"x" * 100_000]))
         except ProtocolError:
             refused += 1
-    assert refused > 30_000
+    assert refused > 20_000
 
 
 @pytest.mark.parametrize(
@@ -98,6 +109,38 @@ def test_two_hundred_thousand_malformed_frames_end_in_protocol_errors():
 def test_what_a_server_may_not_send(nonsense):
     with pytest.raises(ProtocolError):
         call().feed(nonsense)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        frame(DATA, 0, 0, b"x"),
+        frame(DATA, 1, 1, b"x") + frame(DATA, 0, 1, b"x"),
+        frame(DATA, 8, 3, b"\x09abc"),
+        frame(HEADERS, 4, 1, OK),
+        frame(HEADERS, 0, 3, OK) + frame(DATA, 0, 1, b"x"),
+        frame(PUSH, 4, 1, bytes(4)),
+        frame(WINDOW, 0, 0, bytes(4)),
+        b"".join(frame(HEADERS, 4, number, OK) for number in range(3, 3000, 2)),
+    ],
+)
+def test_what_a_client_may_not_send(nonsense):
+    with pytest.raises(ProtocolError):
+        service().feed(nonsense)
+
+
+def test_a_second_call_on_a_connection_is_refused_and_its_body_skipped():
+    server = service()
+    sent = (
+        frame(HEADERS, 4, 3, OK)
+        + frame(DATA, 0, 3, b"skipped")
+        + frame(DATA, 8, 3, b"\x01ab")
+        + frame(DATA, 1, 1, b"mine")
+    )
+    assert b"".join(server.feed(sent)) == b"mine"
+    assert frame(RESET, 0, 3, struct.pack(">I", 7)) in b"".join(server.frames(deque()))
+    assert server.ended
+    assert not server.was_reset
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kourou.courier import Client, Server, codec, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
 from kourou.courier.lanes import local_socket
-from kourou.courier.lanes.packets import Outbox, unpack_packet
+from kourou.courier.lanes.http2_client import Http2Call
 from kourou.errors import ProtocolError
 
 HEAD = struct.Struct("<IBBHIQd")
@@ -109,44 +109,6 @@ def test_limits_hold_before_memory_is_taken():
             FrameParser().feed(head)
 
 
-@given(st.binary(max_size=60))
-def test_packets_refuse_what_is_none(message):
-    try:
-        contents = unpack_packet(message)
-    except ProtocolError:
-        return
-    assert len(contents) <= len(message)
-
-
-@given(st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=5))
-@settings(deadline=None)
-def test_packets_carry_what_was_put(parts):
-    outbox = Outbox()
-    for part in parts:
-        outbox.put([part])
-    outbox.close()
-    assert b"".join(map(unpack_packet, outbox.packets())) == b"".join(parts)
-
-
-SIZES = st.sampled_from([1, 60_000, 65_535, 65_536, 70_000, 1 << 20, (1 << 20) + 5])
-
-
-@given(st.lists(st.lists(SIZES, min_size=1, max_size=5), max_size=4))
-@settings(deadline=None, max_examples=40)
-def test_packets_carry_large_pieces_between_small_ones(frames):
-    # Given frames of pieces around the sizes at which packets are cut and joined
-    outbox = Outbox()
-    given_bytes = []
-    # When they are put
-    for number, sizes in enumerate(frames):
-        pieces = [bytes([number + 1]) * size for size in sizes]
-        given_bytes += pieces
-        outbox.put(pieces)
-    outbox.close()
-    # Then the same bytes come out in their order
-    assert b"".join(map(unpack_packet, outbox.packets())) == b"".join(given_bytes)
-
-
 def dial(server):
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(20)
@@ -185,6 +147,23 @@ def test_known_clients_that_talk_nonsense_are_cut_off(server, count):
             main.sendall(malformed(chance))
             main.shutdown(socket.SHUT_WR)
             assert closed_by_peer(main)
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(200_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_nonsense_instead_of_http2_is_cut_off(server, count):
+    # Given clients that begin as they should, with or without the token, as far as they come
+    chance = random.Random(6)
+    host, _, port = server.address.rpartition(":")
+    for _ in range(count):
+        headers = [(":path", "/kourou.v1.Courier/Connect"), ("kourou-token", chance.choice([server.token, "wrong"]))]
+        opening = Http2Call(headers).opening
+        said = opening[: chance.choice([len(opening), chance.randrange(len(opening))])]
+        # When they go on with noise, and say no more
+        with socket.create_connection((host, int(port)), 20) as connection:
+            connection.sendall(said + chance.choice([chance.randbytes(60), chance.randbytes(9), malformed(chance)]))
+            connection.shutdown(socket.SHUT_WR)
+            # Then the server ends the connection
+            assert closed_by_peer(connection)
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(200_000, marks=[pytest.mark.soak, pytest.mark.timeout(3000)])])

@@ -7,9 +7,11 @@ import shutil
 import ssl
 import subprocess
 import threading
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier import AddressTarget, Client, Server
 from kourou.errors import ServerUnavailable
@@ -57,9 +59,18 @@ def identity(authority):
     return authority.issue("server")
 
 
+def proving(identity, folder):
+    """What a server proves itself with."""
+    pem = folder / "server-identity.pem"
+    pem.write_bytes(b"".join(identity))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
 @pytest.fixture
-def server(identity):
-    with Server(token="t", tls=grpc.ssl_server_credentials([identity])) as server:
+def server(identity, tmp_path):
+    with Server(token="t", tls=proving(identity, tmp_path)) as server:
         server.bind("echo", lambda value: value)
         yield server
 
@@ -125,7 +136,9 @@ def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
 
 def test_both_ends_may_show_certificates(authority, identity, tmp_path):
     # Given a server that wants to see its clients' certificates
-    demanding = grpc.ssl_server_credentials([identity], authority.root, require_client_auth=True)
+    demanding = proving(identity, tmp_path)
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    demanding.load_verify_locations(cadata=authority.root.decode())
     with Server(token="t", tls=demanding) as server:
         server.bind("echo", lambda value: value)
         key, certificate = authority.issue("client")
@@ -142,3 +155,13 @@ def test_both_ends_may_show_certificates(authority, identity, tmp_path):
             stranger.echo(3)
         known.close()
         stranger.close()
+
+
+def test_the_standard_services_are_behind_tls_too(server, authority):
+    # Given gRPC's own client, which trusts the CA
+    with grpc.secure_channel(address_of(server), grpc.ssl_channel_credentials(authority.root)) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        # When it asks
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True)
+        # Then it hears that the server is well
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -106,7 +106,7 @@ class Connection:
         lost = reply.waits and call_id not in self._pending and call_id not in self._streams
         if reply.given_up or lost:  # the call may have gone out after CANCEL
             self._pending.pop(call_id, None)
-            self.send_quietly(Frame(Kind.CANCEL, call_id))
+            self.recall(reply)
         if not caller_waits:
             self._attendant.call(urgent=reply.watched)
         return True
@@ -122,12 +122,18 @@ class Connection:
         if self.wire.idle_s is not None and not self._pending:
             self.glance()
 
-    def forget(self, reply: Reply) -> bool:
-        """Cancel a call: no answer is wanted. False when the answer is here."""
-        if self._pending.pop(reply.call_id, None) is None:
-            return False
+    def withdraw(self, reply: Reply) -> bool:
+        """No answer to a call is wanted any more. False when it is here."""
+        return self._pending.pop(reply.call_id, None) is not None
+
+    def forget(self, reply: Reply) -> None:
+        """Withdraw a call, and say so, unless its answer is here."""
+        if self.withdraw(reply):
+            self.recall(reply)
+
+    def recall(self, reply: Reply) -> None:
+        """Tell the server that a call was withdrawn."""
         self.send_quietly(Frame(Kind.CANCEL, reply.call_id))
-        return True
 
     def send_quietly(self, frame: Frame) -> None:
         """Send something that needs no answer; a connection that is gone needs none of it."""

@@ -88,12 +88,12 @@ class Reply(Future[Any]):
     def cancel(self) -> bool:
         """Give the call up and tell its handler. False when it is too late."""
         connection = self.connection
-        if connection is not None and not connection.forget(self):
+        if connection is not None and not connection.withdraw(self):
             return self._state == _CANCELLED
         self.given_up = True  # whoever is about to send the call, or has just sent it, looks here
         if not self._finish(_CANCELLED):
             return self._state == _CANCELLED
-        self._recall(connection)
+        self._recall(connection)  # now that it is finished: the server's answer wakes whoever reads, once
         self.notify()
         return True
 
@@ -247,15 +247,17 @@ class Reply(Future[Any]):
     def expire(self) -> None:
         """The deadline passed: end the call here, and tell its handler."""
         connection = self.connection
-        if connection is None or connection.forget(self):
+        if connection is None or connection.withdraw(self):
             self.given_up = True
             self.fail(DeadlineExceeded(f"{self.method}: no answer before the deadline"))
             self._recall(connection)
             self.notify()
 
     def _recall(self, connection: Connection | None) -> None:
-        """Tell the server, too, if the call was sent only after ``connection`` was looked at."""
-        if connection is None and self.connection is not None:
+        """Tell the server, too: if the call was on ``connection``, or was sent only after that was looked at."""
+        if connection is not None:
+            connection.recall(self)
+        elif self.connection is not None:
             self.connection.forget(self)
 
 

@@ -21,16 +21,19 @@ from kourou.courier.workers import WorkerPool
 from kourou.errors import ServerUnavailable
 
 if TYPE_CHECKING:
-    import grpc
+    import ssl
+
     from typing_extensions import Self
 
     from kourou.courier.lanes.grpc_server import GrpcListener
     from kourou.courier.lanes.inproc import InprocListener
+    from kourou.courier.lanes.leader import Leader
     from kourou.courier.lanes.local_server import LocalListener
 
 __all__ = ["Server"]
 
 _GRACE_S = 1.0  # handlers that are nearly done may finish; longer, and stopping a program becomes noticeable
+_FLUSH_S = 0.5  # how long the last answers may take to leave
 _POLL_S = 0.005
 _WILDCARDS = {"0.0.0.0", "::", "[::]"}  # noqa: S104 - recognised, not bound
 
@@ -47,7 +50,8 @@ class Server:
         max_queue: calls that may wait for a thread before further ones fail with ``ServerOverloaded``.
         socket_dir: a private folder for the local lane's socket; None makes one.
         call_context: entered around every handler.
-        tls: credentials for the gRPC lane, from ``grpc.ssl_server_credentials``.
+        tls: for the gRPC lane: an ``ssl.SSLContext`` of ``PROTOCOL_TLS_SERVER`` with the server's certificate loaded.
+            With its ``verify_mode`` CERT_REQUIRED, clients have to show certificates, too.
     """
 
     def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
@@ -61,7 +65,7 @@ class Server:
         max_queue: int = 100_000,
         socket_dir: str | None = None,
         call_context: Callable[[], AbstractContextManager[object]] | None = None,
-        tls: grpc.ServerCredentials | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
         self._host = host
@@ -74,6 +78,7 @@ class Server:
         self._dispatcher = Dispatcher(name or "the server", self._methods, self._pool, call_context)
         self._server_id = secrets.token_hex(16)
         self._endpoint: Endpoint | None = None
+        self._leader: Leader | None = None
         self._grpc: GrpcListener | None = None
         self._inproc: InprocListener | None = None
         self._local: LocalListener | None = None
@@ -140,29 +145,33 @@ class Server:
         """
         from kourou.courier.lanes.grpc_server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
         from kourou.courier.lanes.inproc import InprocListener  # noqa: PLC0415 - goes with it
+        from kourou.courier.lanes.leader import Leader  # noqa: PLC0415 - likewise
 
         with self._lock, contextlib.ExitStack() as undo:  # all of it, or nothing is left open
             if self.has_started:
                 raise ValueError("Server already started")
             token = self.token
+            leader = Leader(self._dispatcher)
+            undo.callback(leader.stop)
             remote = GrpcListener(
+                leader,
                 self._dispatcher,
                 host=self._host,
                 port=self._asked_port,
                 token=token,
-                credentials=self._tls,
+                tls=self._tls,
                 describe=lambda: self.endpoint,
             )
             undo.callback(remote.stop)
             remote.set_healthy(healthy=self._healthy)
-            local = _local_listener(self._dispatcher, token, self._socket_dir)
+            local = _local_listener(leader, self._dispatcher, token, self._socket_dir)
             if local is not None:
                 undo.callback(local.stop)
             endpoint = self._endpoint_of(remote, local)
             if self._name is None:
                 self._dispatcher.name = endpoint.grpc
             self._inproc = InprocListener(self._dispatcher, endpoint, token)
-            self._grpc, self._local, self._endpoint = remote, local, endpoint
+            self._leader, self._grpc, self._local, self._endpoint = leader, remote, local, endpoint
             undo.pop_all()
 
     def _endpoint_of(self, remote: GrpcListener, local: LocalListener | None) -> Endpoint:
@@ -183,7 +192,7 @@ class Server:
             ValueError: it was never started.
         """
         with self._lock:
-            if self._grpc is None or self._inproc is None:
+            if self._grpc is None or self._inproc is None or self._leader is None:
                 raise ValueError("Server not started yet")
             if self._stopped.is_set():
                 return
@@ -197,6 +206,7 @@ class Server:
             self._inproc.stop()
             if self._local is not None:
                 self._local.stop()
+            self._leader.stop(_FLUSH_S)
             self._grpc.stop()
             self._stopped.set()
 
@@ -267,11 +277,11 @@ class Server:
     SetIsHealthy = set_is_healthy
 
 
-def _local_listener(dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:
+def _local_listener(leader: Leader, dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:
     """The local lane, where the system has what it needs (Linux: epoll, memfd, eventfd)."""
     if sys.platform != "linux":
         return None
     from kourou.courier.lanes.local_server import LocalListener  # noqa: PLC0415 - exists on Linux only
     from kourou.courier.lanes.local_socket import default_folder  # noqa: PLC0415
 
-    return LocalListener(dispatcher, token, folder or default_folder())
+    return LocalListener(leader, dispatcher, token, folder or default_folder())

@@ -7,7 +7,7 @@ import functools
 import inspect
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -118,12 +118,21 @@ class Session:
         dispatcher: the server.
         peer: who is at the other end.
         send: takes a frame for the client; never raises, because a client that is gone needs no answer.
+        is_congested: whether no call shall begin at present; when that is over, ``resume`` is called.
     """
 
-    def __init__(self, dispatcher: Dispatcher, peer: Peer, send: Callable[[Frame], None]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        peer: Peer,
+        send: Callable[[Frame], None],
+        is_congested: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.dispatcher = dispatcher
         self.peer = peer
         self.send = send
+        self.is_congested = is_congested
+        self._put_off: deque[RunningCall] = deque()
         self.calls: dict[int, RunningCall] = {}
         dispatcher.open(self)
 
@@ -173,9 +182,22 @@ class Session:
         else:
             raise ProtocolError(f"a client sent a frame of kind {kind}")
 
+    def put_off(self, call: RunningCall) -> None:
+        """Let a call begin later."""
+        self._put_off.append(call)
+        if not self.is_congested():  # that may have been over before the call was put there
+            self.resume()
+
+    def resume(self) -> None:
+        """Calls may begin again."""
+        while self._put_off:
+            with contextlib.suppress(IndexError):
+                self._put_off.popleft().enqueue()
+
     def closed(self) -> None:
         """The client is gone: its calls are cancelled."""
         self.dispatcher.close(self)
+        self._put_off.clear()
         while self.calls:
             with contextlib.suppress(KeyError):
                 _, call = self.calls.popitem()
@@ -201,8 +223,15 @@ class RunningCall(CallScope):
     def enqueue(self) -> None:
         """Run in the pool, as soon as a thread is free."""
         dispatcher = self.session.dispatcher
-        if not dispatcher.pool.submit(self.run):
+        if not dispatcher.pool.submit(self._begin):
             self.fail(ServerOverloaded(f"{self.name}: {dispatcher.name} has {dispatcher.pool.queued} calls waiting"))
+
+    def _begin(self) -> None:
+        """In the pool: run, unless the client has to take other answers first."""
+        if self.session.is_congested():
+            self.session.put_off(self)
+        else:
+            self.run()
 
     def run(self, *, borrowed: bool = False) -> None:
         """Call the handler and answer.

@@ -129,10 +129,11 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
     """Whom to trust on the way to other hosts, and how this node's server listens there."""
     if told is None:
         return None, {}
-    import grpc  # noqa: PLC0415 - the zygote has it imported
+    import ssl  # noqa: PLC0415 - only for programs on several hosts
 
-    identity = (Path(told["key"]).read_bytes(), Path(told["certificate"]).read_bytes())
-    return Path(told["authority"]).read_bytes(), {"host": told["host"], "tls": grpc.ssl_server_credentials([identity])}
+    identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    identity.load_cert_chain(told["certificate"], told["key"])
+    return Path(told["authority"]).read_bytes(), {"host": told["host"], "tls": identity}
 
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:

@@ -16,6 +16,8 @@ from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, Kind, payload_size
 from kourou.courier.lanes.grpc_channel import Channel, status_error
 from kourou.courier.lanes.grpc_stream import GrpcStream
+from kourou.courier.lanes.packets import EMPTY_MESSAGE
+from kourou.courier.lanes.spinning import Spinner
 from kourou.courier.target import Tls
 from kourou.courier.wire import Receiver
 from kourou.errors import ProtocolError, RpcError
@@ -25,7 +27,6 @@ __all__ = ["GrpcWire", "describe", "dial"]
 _BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
 _MOST_METHODS = 1024  # whose answers are remembered to be large
 _BULK_DIAL_S = 2.0  # a server that has just answered; if it does not, bulk goes with the rest
-_EMPTY_MESSAGE = bytes(5)
 _LONGEST_DESCRIPTION = 64 << 10
 _LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
 
@@ -50,6 +51,7 @@ class GrpcWire:
         self._dialling = threading.Lock()
         self._readable = select.poll()
         self._readable.register(stream, select.POLLIN)
+        self._spinner = Spinner(self._readable.poll)
         self._ready: list[GrpcStream] = []
         self._methods: dict[int, str] = {}  # of the calls in flight
         self._on_bulk: set[int] = set()  # those of them that have taken the second stream
@@ -92,10 +94,12 @@ class GrpcWire:
             self._ready = [stream for stream in streams if stream.holds_some]
         if self._ready:
             return True
-        if timeout_s is None and len(streams) == 1 and self._main.may_wait and not _is_main_thread():
-            self._ready = [self._main]
-            return True  # nothing can interrupt this thread, so it may block in ``read``
-        events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
+        events = self._spinner.spin() if timeout_s != 0 else []
+        if not events:
+            if timeout_s is None and len(streams) == 1 and self._main.may_wait and not _is_main_thread():
+                self._ready = [self._main]
+                return True  # nothing can interrupt this thread, so it may block in ``read``
+            events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
         descriptors = {descriptor for descriptor, _ in events}
         self._ready = [stream for stream in self._streams if stream.fileno() in descriptors]
         return bool(self._ready)  # not those that were closed meanwhile
@@ -189,7 +193,7 @@ def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None 
 
     channel = Channel("Describe", address, token, timeout_s, tls)
     with contextlib.closing(channel.link):
-        channel.ask(_EMPTY_MESSAGE)
+        channel.ask(EMPTY_MESSAGE)
         answer = b""
         while not channel.http2.end:
             answer += b"".join(channel.receive())
@@ -197,7 +201,7 @@ def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None 
                 raise ProtocolError(f"{address} describes itself at too great length")
         if channel.http2.end.status:
             raise status_error(channel.http2.end, address)
-        found = courier_pb2.Description.FromString(answer[len(_EMPTY_MESSAGE) :])
+        found = courier_pb2.Description.FromString(answer[len(EMPTY_MESSAGE) :])
     return Endpoint(
         server_id=found.server_id, pid=found.pid, host_id=found.host_id, grpc=address, local=found.local or None
     )

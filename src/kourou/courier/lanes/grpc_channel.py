@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from kourou.courier.lanes import tcp
-from kourou.courier.lanes.http2 import CallEnd, Http2Call
+from kourou.courier.lanes.http2_client import CallEnd, Http2Call
 from kourou.courier.target import Tls
 from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from kourou.courier.frames import Buffer, Frame, FrameParser, pack
 from kourou.courier.lanes.grpc_channel import Channel, status_error
-from kourou.courier.lanes.http2 import CallEnd
-from kourou.courier.lanes.packets import PACKET_BYTES, PacketReader, message_head
+from kourou.courier.lanes.http2_client import CallEnd
+from kourou.courier.lanes.packet_writer import PacketWriter
+from kourou.courier.lanes.packets import PacketReader
 from kourou.courier.wire import NotSentError, Receiver
 from kourou.errors import ProtocolError
 
@@ -50,11 +50,8 @@ class GrpcStream:
         self._parser = FrameParser()
         self._receiver: Receiver | None = None
         self._writing = threading.Lock()
-        self._outgoing: deque[Buffer] = deque()  # small frames, to share a packet
-        self._body: deque[Buffer] = deque()  # packets
-        self._framed: list[Buffer] = []  # HTTP/2's frames of them
-        self._sent = 0  # bytes
-        self._torn = False  # a thread was interrupted while it changed the three above
+        self._writer = PacketWriter(self._link, self._http2)
+        self._outgoing = self._writer.queue
         self._closed = False
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
@@ -142,7 +139,7 @@ class GrpcStream:
                 frames.extend(parser.feed(contents))
         if http2.end and not frames:
             raise self._ended(http2.end)
-        if http2.replies or self._body:
+        if http2.replies or self._writer.has_body:
             with contextlib.suppress(OSError):  # what came before is delivered first; then it shows again
                 self._write(patient=False)
         return frames
@@ -176,7 +173,7 @@ class GrpcStream:
 
     def _write(self, *, patient: bool) -> None:
         """Write what is queued; all of it if ``patient``."""
-        while self._outgoing or self._body or self._framed or self._http2.replies:
+        while self._writer.pending:
             crowded = patient and len(self._outgoing) > _MOST_QUEUED
             if not self._writing.acquire(blocking=crowded):
                 return  # whoever writes takes it along
@@ -188,27 +185,28 @@ class GrpcStream:
 
     def _write_now(self, parts: Sequence[Buffer]) -> None:
         """With the writing lock held: write what is queued, and then a frame, until all of it is on its way."""
+        writer = self._writer
         self._push(patient=True)
-        sent = self._sent
+        sent = writer.sent
         try:
-            self._body.extend(_messages(parts))
+            writer.put(parts)
             self._push(patient=True)
         except ConnectionError as error:
-            if self._sent == sent:
+            if writer.sent == sent:
                 raise NotSentError(*error.args) from error
             raise
         except BaseException:  # Ctrl-C, most likely: another thread sends the rest, but these buffers may change now
-            self._body = deque(map(bytes, self._body))
-            self._framed = [bytes(buffer) for buffer in self._framed]
+            writer.keep()
             raise
 
     def _push(self, *, patient: bool) -> bool:
         """With the writing lock held: write all there is. False if the server takes no more now, unless ``patient``."""
-        while self._framed or self._body or self._outgoing or self._http2.replies:
-            if self._torn or self._closed:
+        writer = self._writer
+        while writer.pending:
+            if writer.torn or self._closed:
                 raise ConnectionResetError("the connection is closed, or a thread was interrupted while it wrote")
-            is_full = self._send_some()
-            if not is_full and (self._framed or not self._body or self._http2.window > 0):
+            is_full = writer.send_some()
+            if not is_full and not writer.is_shut:
                 continue
             if patient:
                 self._wait_for_room(is_full=is_full)
@@ -217,44 +215,6 @@ class GrpcStream:
                 self._receiver.attend()
             return False
         return True
-
-    def _send_some(self) -> bool:
-        """With the writing lock held: one system call's worth. Whether the socket is full."""
-        self._torn = True
-        if not self._body and self._outgoing:
-            self._body.extend(_messages((self._gather(),)))
-        if not self._framed:
-            self._framed = self._http2.frames(self._body)
-        is_full = False
-        try:
-            if self._framed:
-                self._drop(self._link.send(self._framed))
-        except BlockingIOError:
-            is_full = True
-        self._torn = False
-        return is_full
-
-    def _gather(self) -> Buffer:
-        queue = self._outgoing
-        if len(queue) == 1:
-            return queue.popleft()
-        frames, size = [], 0
-        while queue and size < PACKET_BYTES:
-            frames.append(queue.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
-
-    def _drop(self, sent: int) -> None:
-        """So much of what is framed was sent."""
-        self._sent += sent
-        framed = self._framed
-        done = 0
-        while done < len(framed) and sent >= len(framed[done]):
-            sent -= len(framed[done])
-            done += 1
-        if sent:
-            framed[done] = memoryview(framed[done])[sent:]
-        del framed[:done]
 
     def _wait_for_room(self, *, is_full: bool) -> None:
         """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
@@ -267,21 +227,3 @@ class GrpcStream:
         here = self._link.holds_some or (events and events[0][1] & ~select.POLLOUT)
         if here and self._receiver is not None:
             self._receiver.glance()
-
-
-def _messages(parts: Sequence[Buffer]) -> Iterator[Buffer]:
-    """The parts as packets, which none of them is copied for."""
-    packet: list[Buffer] = []
-    size = 0
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            piece = view[: PACKET_BYTES - size]
-            packet.append(piece)
-            size += len(piece)
-            view = view[len(piece) :]
-            if size == PACKET_BYTES:
-                yield from (message_head(size), *packet)
-                packet, size = [], 0
-    if size:
-        yield from (message_head(size), *packet)

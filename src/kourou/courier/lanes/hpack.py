@@ -1,4 +1,4 @@
-"""Headers of HTTP/2 (HPACK), as far as a gRPC client needs them that allows its server no dynamic table."""
+"""Headers of HTTP/2 (HPACK), as far as gRPC needs them where no dynamic table is allowed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _INDEXED, _INCREMENTAL, _TABLE_SIZE = 0x80, 0x40, 0x20
 _HUFFMAN = 0x80
 _LAST_STATIC = 61
 _STATUSES = {8: "200", 9: "204", 10: "206", 11: "304", 12: "400", 13: "404", 14: "500"}  # of the static table
+_NAMES = {4: ":path", 5: ":path", **dict.fromkeys(_STATUSES, ":status")}  # likewise
 _LONGEST_SHIFT = 28
 
 
@@ -22,10 +23,10 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def decode(block: bytes) -> Iterator[tuple[str, str]]:
-    """The headers of a block, as far as gRPC's servers write them.
+    """The headers of a block, as far as grpcio writes them.
 
-    Names of the static table other than ``:status`` are left out, and so are texts in Huffman's code, which gRPC's
-    servers do not use.
+    Names of the static table other than ``:status`` and ``:path`` are left out, and so are texts in Huffman's code,
+    which grpcio does not use.
 
     Raises:
         ProtocolError: it is not one, or refers to a dynamic table.
@@ -39,7 +40,7 @@ def decode(block: bytes) -> Iterator[tuple[str, str]]:
         elif first & _INCREMENTAL or not first & _TABLE_SIZE:
             index, position = _integer(block, position, 6 if first & _INCREMENTAL else 4)
             if index:
-                name = ":status" if index in _STATUSES else ""
+                name = _NAMES.get(index, "")
             else:
                 name, position = _read_text(block, position)
             value, position = _read_text(block, position)

@@ -1,41 +1,57 @@
-"""HTTP/2 for one gRPC call that has a connection of its own, client side.
+"""HTTP/2 for one gRPC call that has a connection of its own.
 
-Only what that takes: constant request headers, the body both ways, windows, and the answers that the protocol demands.
-Nothing in this module waits, locks, or knows what a socket is. One thread feeds it while another one may frame.
+Only what that takes: headers that do not change, the body both ways, windows, and the answers that the protocol
+demands. Nothing in this module waits, locks, or knows what a socket is. One thread feeds it while another one may
+frame.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Sequence
-from typing import Final, NamedTuple
-from urllib.parse import unquote
+from typing import Final
 
 from kourou.courier.frames import Buffer
-from kourou.courier.lanes import hpack
 from kourou.errors import ProtocolError
 
-__all__ = ["CallEnd", "Http2Call"]
+__all__ = [
+    "ACK",
+    "CALL",
+    "END_HEADERS",
+    "END_STREAM",
+    "HEADER_TABLE",
+    "OUR_LIMITS",
+    "PREFACE",
+    "PUSH_ALLOWED",
+    "WHOLE",
+    "WIDE_OPEN",
+    "WORD",
+    "FrameType",
+    "Http2",
+    "make_http2_frame",
+    "make_settings",
+]
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = struct.Struct(">IBI")  # payload size (24 bits) and type, flags, stream
 _HEAD_SIZE = _HEAD.size
 _SETTING = struct.Struct(">HI")
-_WORD = struct.Struct(">I")
-_CALL = 1  # the only stream
-_WHOLE = 0  # the number that stands for the connection
+WORD = struct.Struct(">I")
+CALL = 1  # the only stream
+WHOLE = 0  # the number that stands for the connection
 _LOW_31 = (1 << 31) - 1
 _DEFAULT_WINDOW = 65_535
 _DEFAULT_FRAME = 16_384
-_LONGEST_FRAME = 1 << 20  # what a server may send in one piece
+_LONGEST_FRAME = 1 << 20  # what may be sent to us in one piece
 _LONGEST_CONTROL = 64 << 10  # frames that are not body have to be in memory as a whole
-_MOST_REPLIES = 1000  # unsent; a server that asks for more does not read
+_MOST_REPLIES = 1000  # unsent; who asks for more does not read
 _REFILL_BYTES = 1 << 30  # received, before the window is opened again
 _MOST_BUFFERS = 256  # written at once; the system takes 1024
 
 
-class _Type:
+class FrameType:
+    """Kinds of frames, of HTTP/2; plain integers, because they are compared for every packet."""
+
     DATA: Final = 0
     HEADERS: Final = 1
     RESET: Final = 3
@@ -47,47 +63,42 @@ class _Type:
     CONTINUATION: Final = 9
 
 
-_END_STREAM = _ACK = 0x1
-_END_HEADERS = 0x4
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
 _PADDED = 0x8
 _PRIORITY = 0x20
-_HEADER_TABLE, _PUSH_ALLOWED, _INITIAL_WINDOW, _FRAME_LIMIT = 1, 2, 4, 5  # settings
+HEADER_TABLE, PUSH_ALLOWED, _INITIAL_WINDOW, _FRAME_LIMIT = 1, 2, 4, 5  # settings
 
 
-class CallEnd(NamedTuple):
-    """How the server ended the call."""
-
-    status: int  # of gRPC
-    message: str
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def make_http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame as it is sent."""
     return _HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
-class Http2Call:
-    """The call.
+def make_settings(*settings: tuple[int, int]) -> bytes:
+    """A frame that says what this end allows."""
+    return make_http2_frame(FrameType.SETTINGS, 0, WHOLE, b"".join(_SETTING.pack(*setting) for setting in settings))
 
-    Args:
-        headers: of the request, in order.
+
+OUR_LIMITS = ((_INITIAL_WINDOW, _LOW_31), (_FRAME_LIMIT, _LONGEST_FRAME))
+WIDE_OPEN = make_http2_frame(FrameType.WINDOW, 0, WHOLE, WORD.pack(_LOW_31 - _DEFAULT_WINDOW))
+
+
+class Http2:
+    """One end of the connection. What the two have in common.
+
+    Attributes:
+        body_left: bytes of the DATA frame that is being received.
+        replies: what the protocol demands to be sent.
     """
 
-    def __init__(self, headers: Sequence[tuple[str, str]]) -> None:
-        settings = ((_HEADER_TABLE, 0), (_PUSH_ALLOWED, 0), (_INITIAL_WINDOW, _LOW_31), (_FRAME_LIMIT, _LONGEST_FRAME))
-        self.opening = b"".join((
-            _PREFACE,
-            _frame(_Type.SETTINGS, 0, _WHOLE, b"".join(_SETTING.pack(*setting) for setting in settings)),
-            _frame(_Type.WINDOW, 0, _WHOLE, _WORD.pack(_LOW_31 - _DEFAULT_WINDOW)),
-            _frame(_Type.HEADERS, _END_HEADERS, _CALL, hpack.encode(headers)),
-        ))  # fmt: skip
-        self.end: CallEnd | None = None
-        self.body_left = 0  # of the DATA frame that is being received
-        self.replies: deque[bytes] = deque()  # what the protocol demands to be sent
-        self._padding_left = 0
+    def __init__(self) -> None:
+        self.body_left = 0
+        self.replies: deque[bytes] = deque()
+        self._skip = 0  # bytes of padding, or of other calls
         self._rest = b""
         self._block: bytes | None = None  # of headers that go on in the next frame
         self._ends_after_block = False
-        self._found: dict[str, str] = {}
         self._received = 0
         # Windows are what was granted less what was used: the thread that receives counts one, the other the other.
         self._granted_call = self._granted_whole = self._initial = _DEFAULT_WINDOW
@@ -121,18 +132,14 @@ class Http2Call:
                 found.append(piece)
                 size += len(piece)
                 room -= len(piece)
-            found[head] = _HEAD.pack(size << 8 | _Type.DATA, 0, _CALL)
+            found[head] = _HEAD.pack(size << 8 | FrameType.DATA, 0, CALL)
             window -= size
             self._used += size
         return found
 
     def ping(self) -> None:
-        """Ask the server to answer."""
-        self.replies.append(_frame(_Type.PING, 0, _WHOLE, bytes(8)))
-
-    def end_body(self) -> bytes:
-        """The frame that says that nothing follows."""
-        return _frame(_Type.DATA, _END_STREAM, _CALL, b"")
+        """Ask the other end to answer."""
+        self.replies.append(make_http2_frame(FrameType.PING, 0, WHOLE, bytes(8)))
 
     # -- receiving --------------------------------------------------------------------------------------------
 
@@ -157,20 +164,20 @@ class Http2Call:
                     pieces.append(piece)
                 position += len(piece)
                 self.body_left -= len(piece)
-            if self._padding_left:
-                skipped = min(self._padding_left, end - position)
+            if self._skip:
+                skipped = min(self._skip, end - position)
                 position += skipped
-                self._padding_left -= skipped
+                self._skip -= skipped
             if end - position < _HEAD_SIZE:
                 break
             kind, flags, stream = _HEAD.unpack_from(data, position)
             size, kind = kind >> 8, kind & 0xFF
             start = position + _HEAD_SIZE
-            if kind == _Type.DATA:
+            if kind == FrameType.DATA:
                 if flags & _PADDED:
                     if end == start:
                         break
-                    self._padding_left = data[start]
+                    self._skip = data[start]
                     start += 1
                 self._begin_body(size, flags, stream)
                 position = start
@@ -185,42 +192,46 @@ class Http2Call:
         return pieces
 
     def _begin_body(self, size: int, flags: int, stream: int) -> None:
-        padding = self._padding_left + 1 if flags & _PADDED else 0
-        if stream != _CALL or size > _LONGEST_FRAME or padding > size or self.end or self._block is not None:
+        padding = self._skip + 1 if flags & _PADDED else 0
+        if size > _LONGEST_FRAME or padding > size or self._block is not None:
             raise ProtocolError(f"not a body: {size} bytes on stream {stream}")
-        self.body_left = size - padding
         self._received += size
         if self._received >= _REFILL_BYTES:
-            for whose in (_WHOLE, _CALL):
-                self._reply(_frame(_Type.WINDOW, 0, whose, _WORD.pack(self._received)))
+            for whose in (WHOLE, CALL):
+                self._reply(make_http2_frame(FrameType.WINDOW, 0, whose, WORD.pack(self._received)))
             self._received = 0
-        if flags & _END_STREAM:
-            raise ProtocolError("the server ended the call without a status")
+        if stream != CALL or not self._takes_body:
+            self._on_stray_body(stream)
+            self._skip = size - 1 if flags & _PADDED else size
+            return
+        self.body_left = size - padding
+        if flags & END_STREAM:
+            self._on_last_body()
 
     def _reply(self, frame: bytes) -> None:
         if len(self.replies) >= _MOST_REPLIES:
-            raise ProtocolError("a server that asks and asks, and does not read")
+            raise ProtocolError("it asks and asks, and does not read")
         self.replies.append(frame)
 
     def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if (self._block is not None) != (kind == _Type.CONTINUATION):
+        if (self._block is not None) != (kind == FrameType.CONTINUATION):
             raise ProtocolError("headers that are not continued, or continue nothing")
-        if kind in {_Type.HEADERS, _Type.CONTINUATION}:
+        if kind in {FrameType.HEADERS, FrameType.CONTINUATION}:
             self._headers(kind, flags, stream, payload)
-        elif kind == _Type.SETTINGS and not flags & _ACK:
-            self._settings(payload)
-        elif kind == _Type.PING and not flags & _ACK:
-            self._reply(_frame(_Type.PING, _ACK, _WHOLE, payload))
-        elif kind == _Type.WINDOW:
+        elif kind == FrameType.SETTINGS and not flags & ACK:
+            self._take_settings(payload)
+        elif kind == FrameType.PING and not flags & ACK:
+            self._reply(make_http2_frame(FrameType.PING, ACK, WHOLE, payload))
+        elif kind == FrameType.WINDOW:
             self._grant(stream, payload)
-        elif kind == _Type.RESET and stream == _CALL:
-            self._end(14, f"the server reset the stream (code {_word(payload)})")
-        elif kind == _Type.GOAWAY and _word(payload) & _LOW_31 < _CALL:
-            self._end(14, f"the server went away: {payload[8:].decode(errors='replace')}")
-        elif kind == _Type.PUSH:
-            raise ProtocolError("the server pushes what nobody asked for")
+        elif kind == FrameType.RESET and stream == CALL:
+            self._on_reset(_word(payload))
+        elif kind == FrameType.GOAWAY:
+            self._on_farewell(_word(payload) & _LOW_31, payload[8:])
+        elif kind == FrameType.PUSH:
+            raise ProtocolError("a push that nobody asked for")
 
-    def _settings(self, payload: bytes) -> None:
+    def _take_settings(self, payload: bytes) -> None:
         if len(payload) % _SETTING.size:
             raise ProtocolError("settings that are cut off")
         for setting, value in _SETTING.iter_unpack(payload):
@@ -233,49 +244,57 @@ class Http2Call:
                 if not _DEFAULT_FRAME <= value < 1 << 24:
                     raise ProtocolError(f"frames of {value} bytes")
                 self._longest_frame = value
-        self._reply(_frame(_Type.SETTINGS, _ACK, _WHOLE, b""))
+        self._reply(make_http2_frame(FrameType.SETTINGS, ACK, WHOLE, b""))
 
     def _grant(self, stream: int, payload: bytes) -> None:
         more = _word(payload) & _LOW_31
-        if stream == _WHOLE:
+        if stream == WHOLE:
             self._granted_whole += more
-        elif stream == _CALL:
+        elif stream == CALL:
             self._granted_call += more
         if not more or min(self._granted_whole, self._granted_call) - self._used > _LOW_31:
             raise ProtocolError(f"a window that grows by {more} bytes")
 
     def _headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if stream != _CALL or self.end:
-            raise ProtocolError(f"headers of stream {stream}")
-        if kind == _Type.HEADERS:
-            self._ends_after_block = bool(flags & _END_STREAM)
+        if kind == FrameType.HEADERS:
+            self._ends_after_block = bool(flags & END_STREAM)
             self._block = _without_padding(flags, payload)
         else:
             self._block = (self._block or b"") + payload
             if len(self._block) > _LONGEST_CONTROL:
                 raise ProtocolError(f"headers of more than {_LONGEST_CONTROL} bytes")
-        if flags & _END_HEADERS:
-            self._found.update(hpack.decode(self._block))
-            self._block = None
-            if self._ends_after_block:
-                self._finish()
+        if flags & END_HEADERS:
+            block, self._block = self._block, None
+            self._on_headers(stream, block, ends=self._ends_after_block)
 
-    def _finish(self) -> None:
-        status = self._found.get("grpc-status", "")
-        if status.isascii() and status.isdecimal() and len(status) < 10:  # noqa: PLR2004 - nobody has more
-            self._end(int(status), unquote(self._found.get("grpc-message", "")))
-        else:
-            self._end(2, f"no gRPC server: HTTP status {self._found.get(':status', 'unknown')}")
+    # -- what the two ends do differently ---------------------------------------------------------------------
 
-    def _end(self, status: int, message: str) -> None:
-        if self.end is None:
-            self.end = CallEnd(status, message)
+    _takes_body = True  # at present
+
+    def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
+        """A block of headers is complete."""
+        raise NotImplementedError
+
+    def _on_last_body(self) -> None:
+        """The DATA frame that begins is the last one."""
+        raise NotImplementedError
+
+    def _on_stray_body(self, stream: int) -> None:
+        """A DATA frame begins that nobody waits for."""
+        raise NotImplementedError
+
+    def _on_reset(self, code: int) -> None:
+        """The call was broken off."""
+        raise NotImplementedError
+
+    def _on_farewell(self, last: int, words: bytes) -> None:
+        """The other end takes no calls after number ``last``."""
 
 
 def _word(payload: bytes) -> int:
-    if len(payload) < _WORD.size:
+    if len(payload) < WORD.size:
         raise ProtocolError("a frame that is too short")
-    return int(_WORD.unpack_from(payload)[0])
+    return int(WORD.unpack_from(payload)[0])
 
 
 def _without_padding(flags: int, payload: bytes) -> bytes:

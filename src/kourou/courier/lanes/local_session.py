@@ -15,6 +15,7 @@ from kourou.courier.calls import Peer
 from kourou.courier.frames import Buffer, Frame, FrameParser, Place, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.memory import Memory
+from kourou.courier.lanes.readiness import Readiness
 from kourou.courier.session import Dispatcher, Session
 from kourou.errors import ProtocolError, Unauthenticated
 
@@ -22,20 +23,24 @@ __all__ = ["LocalConnection"]
 
 _READ_BYTES = 64 << 10
 _GATHER_BYTES = 256 << 10
+_LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time
 _MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its further calls are left unread
 
 
 class LocalConnection:
-    """A client: first a stranger, then, after its greeting, a session.
+    """A client; see ``kourou.courier.lanes.leader.ServedConnection``.
 
     Args:
         main: its socket.
-        epoll: where the leader waits for it.
-        leader: the thread that reads, and that writes the answers of a batch together.
-        serving: the leader is at a batch of this connection.
+        ready: where the leader waits for it.
+        leader: the leader's thread.
+        dispatcher: runs the calls.
+        token: what it has to show.
     """
 
-    def __init__(self, main: socket.socket, epoll: select.epoll, leader: int) -> None:
+    def __init__(
+        self, main: socket.socket, ready: Readiness, leader: int, dispatcher: Dispatcher, token: bytes
+    ) -> None:
         main.setblocking(False)
         self.descriptor = main.fileno()
         self.leader = leader
@@ -45,7 +50,9 @@ class LocalConnection:
         self.memory: Memory | None = None
         self.since = time.monotonic()
         self._main = main
-        self._epoll = epoll
+        self._ready = ready
+        self._dispatcher = dispatcher
+        self._token = token
         self._greeting = b""
         self._side: socket.socket | None = None
         self._parser = FrameParser()
@@ -54,19 +61,24 @@ class LocalConnection:
         self._returns: Collection[object] = ()
         self._unsent = memoryview(b"")
         self._writing = threading.Lock()
-        self._mask = select.EPOLLIN
+        self._masking = threading.Lock()
+        self._mask = select.POLLIN
         self._closed = False
 
     # -- reading, by the leader -------------------------------------------------------------------------------
 
-    def read_greeting(self, dispatcher: Dispatcher, token: bytes) -> None:
-        """Read what a stranger says; with the right token it becomes a session.
+    @property
+    def owes(self) -> bool:
+        """Blocks of the client's shared memory, which it may want to have back."""
+        return self.memory is not None and bool(self.memory.returns)
 
-        Raises:
-            OSError: it is gone.
-            ProtocolError: it said something else.
-            Unauthenticated: it has another token.
-        """
+    @property
+    def is_congested(self) -> bool:
+        """See ``ServedConnection``."""
+        return self._mask == select.POLLOUT
+
+    def greet(self) -> bool:
+        """See ``ServedConnection``."""
         room = local_socket.GREETING_BYTES - len(self._greeting)
         data, descriptors, _, _ = socket.recv_fds(self._main, room, 1)
         for descriptor in descriptors:
@@ -77,15 +89,11 @@ class LocalConnection:
         if not data:
             raise ConnectionResetError("gone before it said who it is")
         self._greeting += data
-        try:
-            complete = local_socket.check_greeting(self._greeting, token)
-        except Unauthenticated:
-            local_socket.refuse(self._main)
-            raise
-        if complete:
-            self._welcome(dispatcher)
+        if local_socket.check_greeting(self._greeting, self._token):
+            self._welcome()
+        return True
 
-    def _welcome(self, dispatcher: Dispatcher) -> None:
+    def _welcome(self) -> None:
         if self._side is None or self._side.family != socket.AF_UNIX:
             raise ProtocolError("a greeting without the socket for descriptors")
         self._side.setblocking(False)
@@ -94,15 +102,11 @@ class LocalConnection:
         self._place, self._returns = self.memory.place, self.memory.returns
         self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
         process, _, _ = local_socket.peer(self._main)
-        self.session = Session(dispatcher, Peer(lane="local", address=f"pid:{process}"), self.post)
+        peer = Peer(lane="local", address=f"pid:{process}")
+        self.session = Session(self._dispatcher, peer, self.post, lambda: self.is_congested)
 
-    def read(self) -> bool:
-        """Read what is there; whether ``frames`` has any.
-
-        Raises:
-            OSError: the client is gone.
-            ProtocolError: what came makes no sense.
-        """
+    def read(self) -> None:
+        """See ``ServedConnection``."""
         parser = self._parser
         try:
             if not parser.filling:
@@ -113,11 +117,10 @@ class LocalConnection:
                 count = self._main.recv_into(parser.sink)
                 frames = parser.filled(count) if count else []
         except BlockingIOError:
-            return False
+            return
         if not count:
             raise ConnectionResetError("the client closed the connection")
         self.frames.extend(frames)
-        return bool(frames)
 
     # -- writing, by any thread -------------------------------------------------------------------------------
 
@@ -129,11 +132,12 @@ class LocalConnection:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is queued, as far as the socket takes it."""
+        """See ``ServedConnection``."""
         outgoing = self._outgoing
         while outgoing or self._returns:
-            if self._unsent:
-                self._watch()  # the leader goes on when there is room
+            if self._unsent:  # the leader goes on when there is room
+                if self._mask == select.POLLIN or not len(outgoing) % _LOOK_EVERY:
+                    self._watch()
                 return
             if not self._writing.acquire(False):
                 return  # whoever writes takes it along
@@ -144,25 +148,38 @@ class LocalConnection:
                 self._writing.release()
 
     def drain(self) -> None:
-        """There is room in the socket again."""
+        """See ``ServedConnection``."""
         with self._writing:
             if self._unsent:
                 self._write(bytes(self._unsent))
         self.flush()
+        if self.session is not None and not self.is_congested:
+            self.session.resume()
 
-    def trim(self) -> None:
+    def tend(self) -> None:
         """Give back unused shared memory."""
         if self.memory is not None:
             self.memory.trim()
             self.flush()
 
+    def refuse(self, error: Exception) -> bool:
+        """See ``ServedConnection``."""
+        if isinstance(error, Unauthenticated):
+            local_socket.refuse(self._main)
+        return True
+
+    def settle(self, deadline: float) -> None:
+        """Answers are small, and their bulk is where the client finds it: one attempt is enough."""
+        del deadline
+        self.flush()
+
     def close(self) -> None:
-        """Let go of the client: its calls are cancelled."""
+        """See ``ServedConnection``."""
         if self._closed:
             return
         self._closed = True
         with contextlib.suppress(OSError, ValueError):
-            self._epoll.unregister(self._main)
+            self._ready.unregister(self._main.fileno())
         with self._writing:
             self._main.close()
             self._outgoing.clear()
@@ -199,14 +216,15 @@ class LocalConnection:
 
     def _watch(self) -> None:
         """Ask for room when there is none. While much is unsent, read no further calls: their answers would pile up."""
-        mask = select.EPOLLIN
-        if self._unsent:
-            queued = len(self._unsent) + sum(map(len, list(self._outgoing)))
-            mask = select.EPOLLOUT if queued > _MAX_UNSENT_BYTES else select.EPOLLIN | select.EPOLLOUT
-        if mask != self._mask and not self._closed:
-            self._mask = mask
-            with contextlib.suppress(OSError, ValueError):
-                self._epoll.modify(self._main, mask)
+        with self._masking:  # whoever comes last has seen the latest
+            mask = select.POLLIN
+            if self._unsent:
+                queued = len(self._unsent) + sum(map(len, list(self._outgoing)))
+                mask = select.POLLOUT if queued > _MAX_UNSENT_BYTES else select.POLLIN | select.POLLOUT
+            if mask != self._mask and not self._closed:
+                self._mask = mask
+                with contextlib.suppress(OSError, ValueError):
+                    self._ready.modify(self._main.fileno(), mask)
 
 
 def _leave_to_watchman() -> None:

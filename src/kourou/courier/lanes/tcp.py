@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from kourou.courier.frames import Buffer
 from kourou.courier.target import Tls
@@ -16,7 +16,7 @@ from kourou.courier.target import Tls
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["SILENCE_S", "Plain", "Secure", "connect"]
+__all__ = ["SILENCE_S", "Link", "Plain", "Secure", "connect", "serve"]
 
 SILENCE_S = 30
 """So long nothing at all may come from the server's host, though it is asked, until the connection counts as lost.
@@ -57,20 +57,32 @@ class Plain:
         return self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
 
     def receive(self, size: int) -> bytes | None:
-        """What has come, ``size`` bytes at most; waits for it. Nothing at all means the end.
+        """What has come, ``size`` bytes at most. Nothing at all means the end.
+
+        Waits for it, unless the limit is 0: then None means that there is nothing at present.
 
         Raises:
             OSError: the connection is gone.
         """
-        return self._socket.recv(size)
+        try:
+            return self._socket.recv(size)
+        except BlockingIOError:
+            return None
 
     def receive_into(self, sink: memoryview) -> int | None:
         """The same, into memory; the number of bytes."""
-        return self._socket.recv_into(sink)
+        try:
+            return self._socket.recv_into(sink)
+        except BlockingIOError:
+            return None
 
     def limit(self, timeout_s: float | None) -> None:
         """How long receiving may take from now on."""
         self._socket.settimeout(timeout_s)
+
+    def handshake(self) -> bool:
+        """There is none."""
+        return True
 
     def check(self) -> None:
         """See whether the other end's host is still there.
@@ -80,10 +92,14 @@ class Plain:
         """
         _check(self._socket)
 
-    def close(self) -> None:
-        """Wake whoever waits, and let go."""
+    def shut(self) -> None:
+        """End it, which wakes whoever waits; what was sent still arrives."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Wake whoever waits, and let go."""
+        self.shut()
         self._socket.close()
 
 
@@ -91,7 +107,7 @@ class Secure:
     """A connection with TLS. OpenSSL cannot be used by two threads at once, so nothing here waits, and all is locked.
 
     Args:
-        connection: the socket, after the handshake; belongs to this object from now on.
+        connection: the socket, with or without its handshake done; belongs to this object from now on.
     """
 
     may_wait = False
@@ -150,19 +166,41 @@ class Secure:
         """See ``Plain``. Without a limit, nothing waits."""
         self._socket.settimeout(0.0 if timeout_s is None else timeout_s)
 
+    def handshake(self) -> bool:
+        """Go on with the handshake. Whether it is done.
+
+        Raises:
+            OSError: the other end is gone, or cannot prove what it has to.
+        """
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+
+        try:
+            with self._lock:
+                self._socket.do_handshake()
+        except (SSLWantReadError, SSLWantWriteError):
+            return False
+        return True
+
     def check(self) -> None:
         """See ``Plain``."""
         _check(self._socket)
 
+    def shut(self) -> None:
+        """See ``Plain``."""
+        with contextlib.suppress(OSError):  # its own shutdown would go on without TLS
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
     def close(self) -> None:
         """See ``Plain``."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # its own would go on without TLS
+        self.shut()
         with self._lock:
             self._socket.close()
 
 
-def connect(address: str, timeout_s: float, tls: Tls | None) -> Plain | Secure:
+Link: TypeAlias = Plain | Secure
+
+
+def connect(address: str, timeout_s: float, tls: Tls | None) -> Link:
     """Connect to ``host:port``. Receiving is limited to ``timeout_s`` seconds until ``limit`` says otherwise.
 
     Raises:
@@ -172,17 +210,30 @@ def connect(address: str, timeout_s: float, tls: Tls | None) -> Plain | Secure:
     host = host.strip("[]")
     connection = socket.create_connection((host, int(port)), timeout_s)
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _keepalive(SILENCE_S).items():
-            if hasattr(socket, name):  # not all systems have them all
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        _configure(connection)
         if tls is None:
             return Plain(connection)
         return Secure(_context(tls).wrap_socket(connection, server_hostname=host))
     except BaseException:
         connection.close()
         raise
+
+
+def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> Link:
+    """An accepted connection, where nothing waits. With TLS, its handshake is still to be done."""
+    _configure(connection)
+    connection.setblocking(False)
+    if tls is None:
+        return Plain(connection)
+    return Secure(tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False))
+
+
+def _configure(connection: socket.socket) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _keepalive(SILENCE_S).items():
+        if hasattr(socket, name):  # not all systems have them all
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _keepalive(silence_s: int) -> dict[str, int]:

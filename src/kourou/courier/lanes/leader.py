@@ -1,0 +1,300 @@
+"""One thread that serves all connections of a server, whatever their lane.
+
+The leader reads, runs short handlers itself, and writes the answers of a batch together, so that a call costs no
+change of threads. When a handler keeps the leader busy for longer than a moment, a watchman deposes it: a new leader
+goes on with everything else, and the old one only finishes its handler. The handler's method is then known to be slow,
+and runs in the pool from there on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from kourou.courier.frames import Frame
+from kourou.courier.lanes.readiness import Readiness, readiness
+from kourou.courier.lanes.spinning import Spinner
+from kourou.courier.patrol import ROUND_S, Patrol
+from kourou.courier.session import Dispatcher, Session
+from kourou.errors import ProtocolError, Unauthenticated
+
+__all__ = ["Leader", "ServedConnection", "Welcome"]
+
+_GREETING_S = 10.0  # how long a client may take to say who it is
+_HOUSEKEEPING_S = 10.0  # how often connections are looked over
+
+
+class ServedConnection(Protocol):
+    """A client, as the leader sees it: first a stranger, then, after its greeting, a session.
+
+    Attributes:
+        descriptor: of its socket.
+        leader: the thread that reads, and that writes the answers of a batch together.
+        serving: the leader is at a batch of this connection.
+        frames: that were read but not acted on.
+        since: when it came (``time.monotonic()``).
+    """
+
+    descriptor: int
+    leader: int
+    serving: bool
+    frames: deque[Frame]
+    session: Session | None
+    since: float
+
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to write that nobody is about to write."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether so many answers wait for the client to take them that no further call of it shall begin.
+
+        When that is over, ``drain`` lets those calls begin that the pool has put off.
+        """
+
+    def greet(self) -> bool:
+        """Read what a stranger says. False when it was somebody else's client, who has its socket now.
+
+        Raises:
+            OSError: it is gone.
+            ProtocolError: it makes no sense.
+            Unauthenticated: it has another token.
+        """
+
+    def read(self) -> None:
+        """Read what is there.
+
+        Raises:
+            OSError: the client is gone.
+            ProtocolError: what came makes no sense.
+        """
+
+    def drain(self) -> None:
+        """There is room in the socket again."""
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the socket takes it."""
+
+    def tend(self) -> None:
+        """Now and then: look after it.
+
+        Raises:
+            OSError: it is gone.
+        """
+
+    def refuse(self, error: Exception) -> bool:
+        """It makes no sense, or has another token. Whether it is to be closed at once."""
+
+    def settle(self, deadline: float) -> None:
+        """Write what is queued, until ``deadline`` (``time.monotonic()``) at most."""
+
+    def close(self) -> None:
+        """Let go of the client: its calls are cancelled."""
+
+
+Welcome: TypeAlias = Callable[[socket.socket, Readiness, int], ServedConnection | None]
+"""Makes a connection of an accepted socket, or sends it away and returns None. It is also given where to wait for the
+socket, and the leader's thread."""
+
+
+class Leader:
+    """Serves those who connect.
+
+    Args:
+        dispatcher: runs the calls.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._listeners: dict[int, tuple[socket.socket, Welcome]] = {}
+        self._connections: dict[int, ServedConnection] = {}
+        self._unserved: deque[ServedConnection] = deque()  # have frames that were read but not acted on
+        self._ready = readiness()
+        self._spinner = Spinner(self._ready.poll)
+        self._alarm, self._bell = socket.socketpair()
+        self._guard = threading.Lock()
+        self._term = 0  # counts the leaders
+        self._busy_since: float | None = None
+        self._served = self._seen = 0
+        self._stopped = False
+        self._housekeeping_is_due = False
+        self._kept_house = time.monotonic()
+        self._watchman = Patrol(self._watch, "kourou-watchman")
+        self._ready.register(self._alarm.fileno(), select.POLLIN)
+        self._install()
+
+    def listen(self, listener: socket.socket, welcome: Welcome) -> None:
+        """Serve those who connect here, too. The socket belongs to this object from now on."""
+        self._listeners[listener.fileno()] = listener, welcome
+        self._ready.register(listener.fileno(), select.POLLIN)
+
+    def stop(self, flush_s: float = 0.0) -> None:
+        """Send what is queued, as far as clients take it within ``flush_s`` seconds, and close everything."""
+        with self._guard:
+            if self._stopped:
+                return
+            self._stopped = True
+            self._term += 1
+            stuck = self._busy_since is not None  # then the leader will not look at the sockets again, whenever it ends
+        self._watchman.stop()
+        self._bell.send(b"!")
+        if not stuck and self._thread is not threading.current_thread():
+            self._thread.join()
+        for listener, _ in self._listeners.values():
+            listener.close()
+        deadline = time.monotonic() + flush_s
+        for connection in list(self._connections.values()):
+            connection.settle(deadline)
+            self._drop(connection)
+        self._ready.close()
+        self._alarm.close()
+        self._bell.close()
+
+    # -- the leader -------------------------------------------------------------------------------------------
+
+    def _install(self) -> None:
+        self._thread = threading.Thread(target=self._lead, args=(self._term,), name="kourou-leader", daemon=True)
+        self._thread.start()
+
+    def _lead(self, term: int) -> None:
+        """Serve until deposed."""
+        ident = threading.get_ident()
+        for connection in list(self._connections.values()):
+            connection.leader = ident
+            connection.flush()
+        while True:
+            while self._unserved:
+                if not self._serve(self._unserved[0], term):
+                    return
+            if self._term != term:
+                return
+            events = self._spinner.spin() or self._ready.poll(_HOUSEKEEPING_S if self._connections else -1)
+            self._housekeeping_is_due |= not events
+            if self._term != term:
+                return
+            for descriptor, mask in events:
+                self._event(descriptor, mask)
+            if self._housekeeping_is_due:
+                self._housekeeping()
+
+    def _serve(self, connection: ServedConnection, term: int) -> bool:
+        """Act on the frames that a connection has sent. False when this thread is not the leader any more."""
+        frames = connection.frames
+        session = connection.session
+        assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
+        pool = self._dispatcher.pool
+        connection.serving = True
+        has_slot = pool.try_enter()  # one for the whole batch: it is over in a moment, or this thread is deposed
+        try:
+            while frames and not connection.is_congested:
+                call = session.accept(frames.popleft())
+                if call is None:
+                    continue
+                if not has_slot or call.method.trust < 0:
+                    call.enqueue()
+                    continue
+                with self._guard:
+                    if self._term != term:
+                        return False  # the server has stopped; the call ends with its connection
+                    self._busy_since = time.monotonic()
+                self._watchman.call()  # after the mark was made: a watchman who falls asleep looks once more
+                call.run()
+                with self._guard:
+                    if self._term != term:  # deposed meanwhile: the mark is the next leader's
+                        connection.flush()
+                        return False
+                    self._busy_since = None
+        except ProtocolError as error:
+            frames.clear()
+            self._refuse(connection, error)
+        finally:
+            self._served += 1
+            if has_slot:
+                pool.leave()
+        self._unserved.popleft()
+        connection.serving = False
+        connection.flush()
+        return True
+
+    def _event(self, descriptor: int, mask: int) -> None:
+        """There is something to read, or room to write; or somebody who wants to connect."""
+        connection = self._connections.get(descriptor)
+        if connection is None:
+            if descriptor in self._listeners:
+                self._accept(*self._listeners[descriptor])
+            return  # else it is the alarm, or a connection that was dropped a moment ago
+        try:
+            if mask & select.POLLOUT:
+                connection.drain()
+            if mask & ~select.POLLOUT:
+                if connection.session is not None:
+                    connection.read()
+                elif not connection.greet():
+                    self._connections.pop(descriptor, None)
+                    return
+            if connection.frames and not connection.is_congested and connection not in self._unserved:
+                self._unserved.append(connection)
+        except (ProtocolError, Unauthenticated) as error:
+            self._refuse(connection, error)
+        except OSError:
+            self._drop(connection)
+
+    def _accept(self, listener: socket.socket, welcome: Welcome) -> None:
+        with contextlib.suppress(OSError):  # no descriptors left, or the client has gone: it may try again
+            accepted, _ = listener.accept()
+            connection = welcome(accepted, self._ready, threading.get_ident())
+            if connection is not None:
+                self._connections[connection.descriptor] = connection
+                self._ready.register(connection.descriptor, select.POLLIN)
+
+    def _refuse(self, connection: ServedConnection, error: Exception) -> None:
+        if connection.refuse(error):
+            self._drop(connection)
+
+    def _drop(self, connection: ServedConnection) -> None:
+        self._connections.pop(connection.descriptor, None)
+        connection.close()
+
+    def _housekeeping(self) -> None:
+        """Send strangers away who do not greet, and look after the others."""
+        self._housekeeping_is_due = False
+        now = time.monotonic()
+        for connection in list(self._connections.values()):
+            try:
+                if connection.session is not None:
+                    connection.tend()
+                elif now - connection.since > _GREETING_S:
+                    self._drop(connection)
+            except OSError:
+                self._drop(connection)
+
+    # -- the watchman -----------------------------------------------------------------------------------------
+
+    def _watch(self) -> float | None:
+        """Depose a leader that is stuck in a handler."""
+        for connection in list(self._connections.values()):
+            if connection.owes and self._busy_since is None:
+                connection.flush()
+        now = time.monotonic()
+        if now - self._kept_house > _HOUSEKEEPING_S:
+            self._kept_house = now
+            self._housekeeping_is_due = True
+        active = self._served != self._seen
+        self._seen = self._served
+        since = self._busy_since
+        if since is None:
+            return ROUND_S if active else None
+        if time.monotonic() - since >= ROUND_S:
+            with self._guard:
+                if self._busy_since == since and not self._stopped:
+                    self._busy_since = None
+                    self._term += 1
+                    self._install()
+        return ROUND_S

@@ -1,0 +1,201 @@
+"""The gRPC lane's server and clients that are not ours, or do not do what ours do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kourou.courier import Client, Server, codec, new_token
+from kourou.courier.frames import Frame, FrameParser, Kind, pack
+from kourou.courier.lanes.grpc_channel import Channel
+from kourou.courier.lanes.packets import PacketReader, message_head
+from kourou.proto.v1 import courier_pb2
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class Learner:
+    """What is called."""
+
+    def __init__(self):
+        self.weights = np.ones(6 << 20, np.uint8)
+        self.go_on = threading.Event()
+
+    def large(self):
+        return self.weights
+
+    def slow(self):
+        self.go_on.wait(20)
+        return "done"
+
+    def echo(self, value):
+        return value
+
+
+@pytest.fixture
+def learner():
+    return Learner()
+
+
+@pytest.fixture
+def server(learner, no_leaks):
+    with Server(token=new_token()) as server:
+        server.bind_object(learner)
+        yield server
+
+
+def call_frame(method, *args, call_id=1):
+    body, buffers = codec.encode_call(args, {}, method)
+    return b"".join(pack(Frame(Kind.CALL, call_id, 0.0, method, body, buffers)))
+
+
+def packet(contents):
+    return courier_pb2.Packet(frames=contents).SerializeToString()
+
+
+def frames_of(messages):
+    parser = FrameParser()
+    return [frame for message in messages for frame in parser.feed(courier_pb2.Packet.FromString(message).frames)]
+
+
+class Reluctant:
+    """A client that speaks as ours does, but reads only when it is told to."""
+
+    def __init__(self, server):
+        self._channel = Channel("Connect", server.address, server.token, 10, None)
+        self._parser, self._packets = FrameParser(), PacketReader()
+        while not self._packets.messages:
+            self._feed()
+
+    def send(self, frame):
+        for buffer in self._channel.http2.frames(deque([message_head(len(frame)), frame])):
+            self._channel.link.send([buffer])
+
+    def answer(self):
+        """The next frame."""
+        while True:
+            for frame in self._feed():
+                return frame
+
+    def close(self):
+        self._channel.link.close()
+
+    def _feed(self):
+        return [
+            frame
+            for piece in self._channel.receive()
+            for contents in self._packets.feed(piece)
+            for frame in self._parser.feed(contents)
+        ]
+
+
+def test_grpcs_own_client_may_call_and_read_as_slowly_as_its_windows_say(server):
+    # Given a client of another make, with windows of 64 KiB
+    with grpc.insecure_channel(server.address) as channel:
+        connect: Any = channel.stream_stream("/kourou.v1.Courier/Connect")
+        # When it calls a method with a large answer, and says that it has no more to say
+        calls = iter([packet(call_frame("large")), packet(call_frame("echo", 5, call_id=2))])
+        messages = connect(calls, metadata=(("kourou-token", server.token),), timeout=30)
+        found = {frame.call_id: frame for frame in frames_of(messages)}
+    # Then it has its answers, and after them the end
+    assert messages.code() is grpc.StatusCode.OK
+    assert {call_id: frame.kind for call_id, frame in found.items()} == {1: Kind.RESULT, 2: Kind.RESULT}
+    assert codec.decode(found[1].body, found[1].buffers).sum() == 6 << 20
+
+
+def test_a_call_that_takes_its_time_is_answered_before_the_end(server, learner):
+    with grpc.insecure_channel(server.address) as channel:
+        connect: Any = channel.stream_stream("/kourou.v1.Courier/Connect")
+        messages = connect(iter([packet(call_frame("slow"))]), metadata=(("kourou-token", server.token),), timeout=30)
+        until(lambda: server.metrics()["slow"].in_flight == 1, 10)
+        learner.go_on.set()
+        (frame,) = frames_of(messages)
+    assert codec.decode(frame.body, frame.buffers) == "done"
+
+
+def test_one_port_has_the_standard_services_and_the_lane_in_any_order(server):
+    # Given one channel of gRPC's own client
+    with grpc.insecure_channel(server.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        connect: Any = channel.stream_stream("/kourou.v1.Courier/Connect")
+        describe: Any = channel.unary_unary("/kourou.v1.Courier/Describe")
+        token = (("kourou-token", server.token),)
+        # When it uses first the lane and then the services
+        greeting = next(connect(iter([]), metadata=token, timeout=20))
+        for _ in range(3):
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status == SERVING
+        said = courier_pb2.Description.FromString(describe(b"", metadata=token, timeout=20))
+        # Then it gets all of them; but the lane has to come first
+        assert greeting == b""
+        assert said.server_id == server.endpoint.server_id
+        with pytest.raises(grpc.RpcError, match="first call of a connection"):
+            next(connect(iter([]), metadata=token, timeout=20))
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 500]
+)
+def test_what_is_no_grpc_is_cut_off_or_left_to_grpcio(server, nonsense):
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), 20) as stranger:
+        stranger.sendall(nonsense)
+        stranger.shutdown(socket.SHUT_WR)
+        while stranger.recv(65536):
+            pass
+
+
+def test_what_a_handler_returned_may_change_while_a_slow_client_reads(server, learner):
+    # Given a client that has asked for something large, and does not read
+    client = Reluctant(server)
+    client.send(call_frame("large"))
+    # When the handler's own memory changes, as soon as it has returned
+    until(lambda: server.metrics()["large"].calls == 1, 10)
+    learner.weights[:] = 2
+    # Then the client gets what was returned
+    frame = client.answer()
+    assert (codec.decode(frame.body, frame.buffers) == 1).all()
+    client.close()
+
+
+def test_clients_that_do_not_read_hold_up_nobody_else(server, learner):
+    # Given clients that ask for more than is kept for them, one after the other, and read nothing
+    clients = [Reluctant(server) for _ in range(3)]
+    for number in range(12):
+        for client in clients:
+            client.send(call_frame("large", call_id=number + 1))
+    until(lambda: server.metrics()["large"].calls >= 6, 20)  # then no more is read, for there is much to be taken
+    # When others call
+    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
+        assert [other.echo(number) for number in range(100)] == list(range(100))
+        assert other.large().size == learner.weights.size
+        # Then they are served; and so are those who read after all
+        kinds = [clients[0].answer().kind for _ in range(12)]
+        assert kinds == [Kind.RESULT] * 12
+        # And those who go leave nothing behind
+        for client in clients:
+            client.close()
+        until(lambda: server.metrics()["large"].in_flight == 0, 20)
+        until(lambda: len(server._leader._connections) <= 2, 20)
+
+
+def test_a_server_stops_though_a_client_does_not_read():
+    with Server(token=new_token()) as server:
+        server.bind_object(Learner())
+        client = Reluctant(server)
+        for number in range(20):
+            client.send(call_frame("large", call_id=number + 1))
+        until(lambda: server.metrics()["large"].calls >= 3, 20)
+        started = time.monotonic()
+    assert time.monotonic() - started < 10
+    client.close()
