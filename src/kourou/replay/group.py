@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from kourou.errors import TableNotFound
 from kourou.replay.arrays import Array, Keys
 from kourou.replay.client import Client
-from kourou.replay.group_writer import GroupWriter
+from kourou.replay.group_writer import GroupBatchWriter, GroupStructuredWriter, GroupWriter
 from kourou.replay.rate_limiters import RateLimiter
+from kourou.replay.rules import ItemRule
 from kourou.replay.sampler import Sampler
 from kourou.replay.samples import ReplaySample, SampleBatch
 from kourou.replay.table_info import TableInfo
 
 __all__ = ["GroupClient"]
+
+W = TypeVar("W")
 
 
 class GroupClient:
@@ -105,16 +108,48 @@ class GroupClient:
             tables: what items are made for; every step goes to the servers of these tables only. None for all.
             max_in_flight_items: of each server.
         """
-        if tables is None:
-            tables = list(self.server_info())
-        writers: dict[Client, Any] = {}
-        by_table = {}
-        for table in tables:
-            client = self.client_of(table)
-            if client not in writers:
-                writers[client] = client.trajectory_writer(num_keep_alive_refs, max_in_flight_items=max_in_flight_items)
-            by_table[table] = writers[client]
-        return GroupWriter(by_table)
+        return GroupWriter(
+            self._writers_of(
+                tables,
+                lambda client: client.trajectory_writer(num_keep_alive_refs, max_in_flight_items=max_in_flight_items),
+            )
+        )
+
+    def batch_writer(
+        self,
+        num_environments: int,
+        num_keep_alive_refs: int,
+        *,
+        tables: Sequence[str] | None = None,
+        max_in_flight_items: int = 4096,
+    ) -> GroupBatchWriter:
+        """See :meth:`Client.batch_writer`, and :meth:`trajectory_writer` for ``tables``."""
+        return GroupBatchWriter(
+            self._writers_of(
+                tables,
+                lambda client: client.batch_writer(
+                    num_environments, num_keep_alive_refs, max_in_flight_items=max_in_flight_items
+                ),
+            )
+        )
+
+    def _writers_of(self, tables: Sequence[str] | None, make: Callable[[Client], W]) -> dict[str, W]:
+        """By table, a writer of its server, of which there is one for each."""
+        places = [(table, self.client_of(table)) for table in (self.server_info() if tables is None else tables)]
+        writers = {client: make(client) for client in dict.fromkeys(client for _, client in places)}
+        return {table: writers[client] for table, client in places}
+
+    def structured_writer(self, rules: Sequence[ItemRule], *, max_in_flight_items: int = 4096) -> GroupStructuredWriter:
+        """See :meth:`Client.structured_writer`; ``max_in_flight_items`` of each server."""
+        shares: dict[Client, list[ItemRule]] = {}
+        for rule in rules:
+            shares.setdefault(self.client_of(rule.table), []).append(rule)
+        return GroupStructuredWriter(
+            [
+                client.structured_writer(share, max_in_flight_items=max_in_flight_items)
+                for client, share in shares.items()
+            ]
+        )
 
     def sample_batch(self, table: str, num_samples: int, timeout: float | None = None) -> SampleBatch:
         """See :meth:`Client.sample_batch`."""
