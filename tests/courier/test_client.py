@@ -386,3 +386,20 @@ def test_a_stream_that_opens_while_its_call_is_still_being_sent_is_not_taken_for
     # When, then
     assert list(client.futures.numbers().result()) == list(range(5))
     client.close()
+
+
+def test_nothing_is_sent_to_a_grpc_server_that_has_closed_though_another_thread_was_to_notice():
+    # Given a client of whose connection some thread is about to read the end
+    with Server(token="t") as server:
+        server.bind("echo", lambda value: value)
+        client: Any = Client(server.address, lane="grpc", token="t", wait_for_ready=False)
+        assert client.echo(1) == 1
+        connection = client._link.connection
+        assert connection._reading.acquire(timeout=10)
+    # When it calls, then it is told that there is no server, not that the call may have run
+    try:
+        with pytest.raises(ServerUnavailable):
+            client.echo(2)
+    finally:
+        connection._reading.release()
+    client.close()

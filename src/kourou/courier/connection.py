@@ -119,8 +119,10 @@ class Connection:
 
     def _look_first(self) -> None:
         """See whether the server is gone, where sending would not tell: a call that was sent is not sent again."""
-        if self.wire.idle_s is not None and not self._pending:
-            self.glance()
+        if self.wire.idle_s is None or self._pending or self.glance() or self._streams:
+            return
+        if self.wire.hung_up:  # the thread that reads is about to hear of it
+            self.end()
 
     def withdraw(self, reply: Reply) -> bool:
         """No answer to a call is wanted any more. False when it is here."""
@@ -184,8 +186,8 @@ class Connection:
             self._followers.pop(reply, None)
         return False
 
-    def glance(self) -> None:
-        """Take in the answers that are here already, without waiting."""
+    def glance(self) -> bool:
+        """Take in the answers that are here already, without waiting. False when another thread is at it."""
         if self._flushing == threading.get_ident():  # the reading lock is this thread's; it finds no room to write
             self._take_in(time.monotonic())
         elif self.wire.pulls and self._reading.acquire(blocking=False):
@@ -194,6 +196,9 @@ class Connection:
             finally:
                 self._reading.release()
                 self._promote()
+        else:
+            return False
+        return True
 
     def watch(self) -> None:
         """Somebody relies on being told: let the background thread read when nobody else does."""

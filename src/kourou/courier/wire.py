@@ -23,8 +23,8 @@ class Receiver(Protocol):
     def end(self, cause: Exception | None = None) -> None:
         """The connection is gone."""
 
-    def glance(self) -> None:
-        """Take in what is here already, if nobody else is doing so."""
+    def glance(self) -> bool:
+        """Take in what is here already, if nobody else is doing so. False when another thread is at it."""
 
     def attend(self) -> None:
         """Let the background thread call ``flush`` soon. Takes no locks."""
@@ -48,6 +48,10 @@ class Wire(Protocol):
     @property
     def idle_s(self) -> float | None:
         """Seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never."""
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
 
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
@@ -98,6 +102,7 @@ class PushingWire:
     """The parts of a wire that pushes which it does not need."""
 
     pulls = False
+    hung_up = False
     idle_s: float | None = None
 
     def flush(self) -> None:

@@ -60,6 +60,11 @@ class GrpcWire:
         self._check_at = 0.0
         self._closed = False
 
+    @property
+    def hung_up(self) -> bool:
+        """See ``Wire``."""
+        return self._main.hung_up
+
     def start(self, receiver: Receiver) -> None:
         """See ``Wire``."""
         self._receiver = receiver

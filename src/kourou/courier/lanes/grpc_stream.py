@@ -81,6 +81,16 @@ class GrpcStream:
         """Whether ``read`` waits when there is nothing."""
         return self._link.may_wait
 
+    @property
+    def hung_up(self) -> bool:
+        """See ``Wire``."""
+        poller = select.poll()
+        try:
+            poller.register(self._link, getattr(select, "POLLRDHUP", 0))
+        except ValueError:  # closed on this side
+            return True
+        return bool(poller.poll(0))
+
     def start(self, receiver: Receiver) -> None:
         """See ``Wire``."""
         self._receiver = receiver

@@ -39,6 +39,7 @@ class LocalWire:
 
     lane = "local"
     pulls = True
+    hung_up = False
     idle_s: float | None = None
 
     def __init__(self, main: socket.socket, side: socket.socket) -> None:
