@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -15,13 +16,25 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier import Client, Server, codec, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
+from kourou.courier.lanes import hpack, leader
 from kourou.courier.lanes.grpc_channel import Channel
-from kourou.courier.lanes.packets import PacketReader, message_head
+from kourou.courier.lanes.http2 import (
+    END_HEADERS,
+    END_STREAM,
+    PREFACE,
+    WORD,
+    FrameType,
+    make_http2_frame,
+    make_settings,
+)
+from kourou.courier.lanes.packets import EMPTY_MESSAGE, PacketReader, message_head
+from kourou.errors import SerializationError
 from kourou.proto.v1 import courier_pb2
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
+_INITIAL_WINDOW = 4  # the number of the setting
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -72,9 +85,13 @@ def frames_of(messages):
 class Reluctant:
     """A client that speaks as ours does, but reads only when it is told to."""
 
-    def __init__(self, server):
+    def __init__(self, server, window=None):
         self._channel = Channel("Connect", server.address, server.token, 10, None)
+        if window is not None:
+            self._channel.link.send([make_settings((_INITIAL_WINDOW, window))])  # changes what it said before
+        self.port = str(self._channel.link._socket.getsockname()[1])
         self._parser, self._packets = FrameParser(), PacketReader()
+        self._frames: deque[Frame] = deque()
         while not self._packets.messages:
             self._feed()
 
@@ -82,11 +99,15 @@ class Reluctant:
         for buffer in self._channel.http2.frames(deque([message_head(len(frame)), frame])):
             self._channel.link.send([buffer])
 
+    def open(self, more):
+        """Grant a larger window."""
+        self._channel.link.send([make_http2_frame(FrameType.WINDOW, 0, 1, WORD.pack(more))])
+
     def answer(self):
         """The next frame."""
-        while True:
-            for frame in self._feed():
-                return frame
+        while not self._frames:
+            self._frames.extend(self._feed())
+        return self._frames.popleft()
 
     def close(self):
         self._channel.link.close()
@@ -199,3 +220,132 @@ def test_a_server_stops_though_a_client_does_not_read():
         started = time.monotonic()
     assert time.monotonic() - started < 10
     client.close()
+
+
+def test_nothing_is_lost_though_a_client_has_no_more_to_say_while_its_calls_run(server):
+    # Given a method that the pool runs, and that fails
+    def fail():
+        time.sleep(0.003)
+        raise ValueError("no")
+
+    server.bind("fail", fail)
+    # When a client makes four calls and ends its half of the stream, many times
+    with grpc.insecure_channel(server.address) as channel:
+        connect: Any = channel.stream_stream("/kourou.v1.Courier/Connect")
+        for _ in range(40):
+            calls = iter([packet(call_frame("fail", call_id=number)) for number in range(1, 5)])
+            messages = connect(calls, metadata=(("kourou-token", server.token),), timeout=30)
+            # Then each is answered, and then comes the end
+            assert sorted(frame.call_id for frame in frames_of(messages)) == [1, 2, 3, 4]
+            assert messages.code() is grpc.StatusCode.OK
+
+
+def test_a_first_call_of_another_number_is_left_to_grpcio(server):
+    # Given a client whose first stream is the third, as some makes have it
+    path = b"/grpc.health.v1.Health/Check"
+    names = [(":method", "POST"), (":scheme", "http"), (":path", path.decode()), (":authority", "x")]
+    headers = hpack.encode([*names, ("te", "trailers"), ("content-type", "application/grpc")])
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), 20) as client:
+        # When it asks for the server's health
+        client.sendall(PREFACE + make_settings() + make_http2_frame(FrameType.HEADERS, END_HEADERS, 3, headers))
+        client.sendall(make_http2_frame(FrameType.DATA, END_STREAM, 3, EMPTY_MESSAGE))
+        heard = b""
+        while b"grpc-status" not in heard:
+            piece = client.recv(65536)
+            assert piece
+            heard += piece
+    # Then it hears that it is well
+    assert b"grpc-status\x010" in heard
+
+
+def test_a_client_that_grants_no_window_is_left_waiting(server, learner):
+    # Given a client with a small window, which it never opens again
+    small = Reluctant(server, window=100)
+    for number in range(40):
+        small.send(call_frame("large", call_id=number + 1))
+    # When much waits for it, then none of its further calls begins
+    until(lambda: server.metrics()["large"].calls >= 2, 20)
+    (connection,) = [one for one in server._leader._connections.values() if one.session is not None]
+    until(lambda: connection.is_congested, 20)
+    calls = server.metrics()["large"].calls
+    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
+        assert [other.echo(number) for number in range(50)] == list(range(50))
+    assert server.metrics()["large"].calls <= calls + 16
+    # And when it opens its window after all, then it has all its answers
+    small.open(1 << 30)
+    assert [small.answer().kind for _ in range(40)] == [Kind.RESULT] * 40
+    small.close()
+
+
+def test_a_result_of_too_many_arrays_is_its_callers_error_only(server, monkeypatch):
+    monkeypatch.setattr(codec, "MOST_BUFFERS", 10)
+    server.bind("many", lambda: [np.zeros(1 << 14) for _ in range(10)])
+    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+        with pytest.raises(SerializationError, match="stack them"):
+            client.many()
+        assert client.echo(1) == 1
+
+
+def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog):
+    # Given a client, and another one whose connection will not work
+    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+        assert client.echo(1) == 1
+        broken = Reluctant(server)
+        (connection,) = [one for one in server._leader._connections.values() if one._address.endswith(broken.port)]
+        monkeypatch.setattr(connection, "_receive", lambda: 1 // 0)
+        # When it is to be read
+        broken.send(call_frame("echo", 1))
+        # Then it is closed, which is logged, and the server serves on
+        until(lambda: connection._closed, 10)
+        assert "a connection was closed" in caplog.text
+        assert client.echo(2) == 2
+        broken.close()
+
+
+def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
+    monkeypatch.setattr(leader, "_GREETING_S", 0.2)
+    monkeypatch.setattr(leader, "_HOUSEKEEPING_S", 0.1)
+    with Server(token="t") as server:
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 20) as stranger:
+            stranger.setblocking(False)
+
+            def is_sent_away():
+                socket.create_connection((host, int(port)), 20).close()
+                try:
+                    return stranger.recv(1) == b""
+                except BlockingIOError:
+                    return False
+
+            until(is_sent_away, 20)
+
+
+def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(server, monkeypatch):
+    # Given a server that has no descriptors left for new connections
+    client = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
+    assert client.echo(1) == 1
+    (listener, welcome) = next(pair for pair in server._leader._listeners.values() if pair[0].family == socket.AF_INET)
+    refusals = []
+
+    class Exhausted:
+        family = listener.family
+
+        def accept(self):
+            refusals.append(time.monotonic())
+            if len(refusals) < 4:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return listener.accept()
+
+        def __getattr__(self, name):
+            return getattr(listener, name)
+
+    server._leader._listeners[listener.fileno()] = Exhausted(), welcome
+    # When somebody connects
+    other = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
+    # Then those who are connected are served, and the other one is as soon as there is room; nothing spins meanwhile
+    assert client.echo(2) == 2
+    assert other.echo(3) == 3
+    assert refusals[3] - refusals[0] > 0.2
+    client.close()
+    other.close()

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kourou.courier.frames import INLINE_BODY_BYTES, Body, Buffer
+from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
 from kourou.errors import SerializationError
 
 __all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call"]
@@ -121,6 +121,8 @@ def _encode(value: object) -> Payload:
     if any(_MAIN in piece for piece in body):  # a class of ``__main__``, or the mere word: by value is right for both
         buffers.clear()
         body = _dump(value, buffers, by_value=True)
+    if len(buffers) >= MOST_BUFFERS:
+        raise ValueError(f"{len(buffers)} large arrays; fewer than {MOST_BUFFERS} fit into a message: stack them")
     return _payload(body, buffers)
 
 

@@ -26,6 +26,7 @@ from kourou.errors import ProtocolError
 
 __all__ = [
     "INLINE_BODY_BYTES",
+    "MOST_BUFFERS",
     "Body",
     "Buffer",
     "Frame",
@@ -42,8 +43,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 Body: TypeAlias = Buffer | tuple[Buffer, ...]  # a tuple: pieces of one body that nobody has joined
 
 INLINE_BODY_BYTES = 64 << 10  # a body above this size travels like a buffer
-_MAX_BUFFERS = 1 << 16
-_MAX_INLINE = (1 << 16) + INLINE_BODY_BYTES + 20 * _MAX_BUFFERS
+MOST_BUFFERS = 1 << 16
+_MAX_INLINE = (1 << 16) + INLINE_BODY_BYTES + 20 * MOST_BUFFERS
 _MAX_FRAME = 1 << 40  # bytes of all buffers of one frame; beyond any memory, so a sign of a broken peer
 
 _HEAD = struct.Struct("<IBBHIQd")
@@ -131,8 +132,8 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
         flags = _BODY_IS_LAST_BUFFER
         bulk.append((body_size(body), body if isinstance(body, tuple) else (body,)))
         body = b""
-    if len(bulk) > _MAX_BUFFERS or len(name) >= 1 << 16:
-        raise ProtocolError(f"a message of {len(bulk)} buffers; at most {_MAX_BUFFERS} fit")
+    if len(bulk) > MOST_BUFFERS or len(name) >= 1 << 16:
+        raise ProtocolError(f"a message of {len(bulk)} buffers; at most {MOST_BUFFERS} fit")
     inline: list[Buffer] = [b"", name]
     follow: list[Buffer] = []
     for size, pieces in bulk:
@@ -215,7 +216,7 @@ class FrameParser:
         start, end = 0, len(data)
         while end - start >= _HEAD_SIZE:
             inline, kind, flags, name_size, count, call_id, number = _unpack_head(data, start)
-            if not 0 < kind <= _LAST_KIND or inline > _MAX_INLINE or count > _MAX_BUFFERS:
+            if not 0 < kind <= _LAST_KIND or inline > _MAX_INLINE or count > MOST_BUFFERS:
                 raise ProtocolError(f"not a frame: kind {kind}, {inline} bytes, {count} buffers")
             name_start = start + _HEAD_SIZE
             stop = name_start + inline

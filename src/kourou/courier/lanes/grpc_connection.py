@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kourou.courier.calls import Peer
-from kourou.courier.frames import Buffer, Frame, FrameParser, pack
+from kourou.courier.frames import Buffer, Frame, FrameParser, Kind, pack
 from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.http2 import PREFACE
 from kourou.courier.lanes.http2_server import Http2Service
@@ -31,8 +31,11 @@ _MOST_RAW = 64 << 10  # bytes before a request
 _MAX_UNREAD_ANSWERS = 8 << 20  # bytes of answers that a client does not take, before no further call of it begins
 _LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time
 _STALLED_S, _STALLED_BYTES = 0.02, 1 << 20  # a client that takes less than that in so long is slow
+_LONGEST_S = 0.25  # that a thread writes bulk: others may need it
+_MOST_LEFT = 1000  # calls that a client may make while it grants no window for answers
 _WINDOW_POLL_S = 5e-4
 _LINGER_S = 10.0  # how long a client that was told the end may take to go
+_LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # one of them for each call
 _INVALID_ARGUMENT, _UNAUTHENTICATED = 3, 16  # statuses of gRPC
 
 
@@ -77,8 +80,11 @@ class GrpcConnection:
         self._parser = FrameParser()
         self._writer = PacketWriter(link, self._http2)
         self._writing = threading.Lock()
-        self._state = threading.Lock()  # for the next three
+        self._asked = self._answered = 0  # calls
+        self._state = threading.Lock()  # for the next five, and the last
         self._is_full = False  # the leader will hear when it is not
+        self._is_shut = False  # the client has to grant a window
+        self._is_congested = False
         self._mask = select.POLLIN
         self._over = False  # there is nothing more to read or to answer
         self._last_words: bytes | None = None  # for a client that is refused
@@ -92,7 +98,7 @@ class GrpcConnection:
     @property
     def is_congested(self) -> bool:
         """See ``ServedConnection``."""
-        return self._mask == select.POLLOUT
+        return self._is_congested
 
     # -- reading, by the leader -------------------------------------------------------------------------------
 
@@ -175,7 +181,13 @@ class GrpcConnection:
     def _take(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
             for contents in self._packets.feed(piece):
-                self.frames.extend(self._parser.feed(contents))
+                self._note(self._parser.feed(contents))
+
+    def _note(self, frames: Sequence[Frame]) -> None:
+        self.frames.extend(frames)
+        self._asked += sum(frame.kind == Kind.CALL for frame in frames)
+        if self._is_congested and self._is_shut and len(self.frames) > _MOST_LEFT:
+            raise ConnectionResetError("a client that calls and calls, and takes no answers")
 
     def _read_into(self, sink: memoryview) -> None:
         count = self._link.receive_into(sink)
@@ -185,17 +197,24 @@ class GrpcConnection:
             raise ConnectionResetError("the client closed the connection")
         self._http2.took(count)
         self._packets.took(count)
-        self.frames.extend(self._parser.filled(count))
+        self._note(self._parser.filled(count))
+        if self._http2.ended:
+            self.flush()
 
     # -- writing, by any thread -------------------------------------------------------------------------------
 
     def post(self, frame: Frame) -> None:
         """Send a frame to the client. Answers to the batch that the leader is at are written with its end."""
+        if self._over:
+            return
         parts = pack(frame)
         if len(parts) > 1:
             self._post_bulk(parts)
-            return
-        self._writer.queue.append(parts[0])
+        else:
+            self._writer.queue.append(parts[0])
+        if frame.kind in _LAST:
+            with self._state:
+                self._answered += 1
         if not self.serving or threading.get_ident() != self.leader:
             self.flush()
 
@@ -205,12 +224,12 @@ class GrpcConnection:
             if not self._writing.acquire(blocking=False):
                 return  # whoever writes takes it along
             try:
-                shut = self._push()
+                self._push()
             finally:
                 self._writing.release()
-            if shut:
-                return
-        if self._is_full:
+            if self._is_shut and self._writer.is_shut:  # else it was granted just now, by a thread that found us at it
+                break
+        if self._is_full or self._is_shut or self._is_congested:
             if self._mask == select.POLLIN or not len(self._writer.queue) % _LOOK_EVERY:
                 self._watch()
         elif self._http2.ended and not self._over:
@@ -219,13 +238,11 @@ class GrpcConnection:
     def drain(self) -> None:
         """See ``ServedConnection``."""
         self._is_full = False
-        self._watch()
         self.flush()
-        if self.session is not None and not self.is_congested:
-            self.session.resume()
+        self._watch()
 
-    def _push(self) -> bool:
-        """With the writing lock held: send what there is. Whether the client has to grant a window first."""
+    def _push(self) -> None:
+        """With the writing lock held: send what there is."""
         writer = self._writer
         if writer.torn:  # a thread was interrupted while it wrote: what the client would read makes no sense
             self._link.shut()
@@ -233,16 +250,17 @@ class GrpcConnection:
         if self._last_words is not None:
             writer.end(self._last_words)
             self._last_words = None
+        self._is_shut = False
         try:
             while writer.pending and not self._closed:
                 if writer.send_some():
                     self._is_full = True
                     break
                 if writer.is_shut:
-                    return True
+                    self._is_shut = True
+                    break
         except OSError:  # the client is gone; the leader will notice when it reads
             writer.forget()
-        return False
 
     def _post_bulk(self, parts: Sequence[Buffer]) -> None:
         """Send a frame whose memory may change when this returns."""
@@ -256,27 +274,27 @@ class GrpcConnection:
             except BaseException:  # a thread that is told to stop: another one sends the rest
                 writer.keep()
                 raise
-        self.flush()
 
     def _push_on(self) -> None:
         """With the writing lock held: send until all of it is on its way; copy what a slow client does not take."""
         writer = self._writer
-        since, sent = time.monotonic(), writer.sent
+        begun = since = time.monotonic()
+        sent = writer.sent
         while True:
-            shut = self._push()
+            self._push()
             if not writer.pending or self._closed:
                 return
             now = time.monotonic()
-            if writer.sent - sent >= _STALLED_BYTES:
+            if writer.sent - sent >= _STALLED_BYTES and now - begun < _LONGEST_S:
                 since, sent = now, writer.sent
             elif self._over or now - since > _STALLED_S:
                 writer.keep()
                 return
-            self._wait(for_window=shut)
+            self._wait()
 
-    def _wait(self, *, for_window: bool) -> None:
+    def _wait(self) -> None:
         """For room, but not for long."""
-        if for_window:
+        if self._is_shut:
             time.sleep(_WINDOW_POLL_S)  # the leader reads that it was granted
             return
         poller = select.poll()
@@ -286,22 +304,29 @@ class GrpcConnection:
         self._is_full = False
 
     def _watch(self) -> None:
-        """Ask for room when there is none. While much is unsent, take no further calls: their answers would pile up."""
+        """Ask for room when there is none. While much is unsent, no further call begins: answers would pile up."""
         with self._state:  # whoever comes last has seen the latest
+            was_congested = self._is_congested
+            waits = self._is_full or self._is_shut
+            self._is_congested = waits and self._writer.size > _MAX_UNREAD_ANSWERS
             mask = select.POLLIN
             if self._is_full:
-                mask = select.POLLOUT if self._writer.size > _MAX_UNREAD_ANSWERS else select.POLLIN | select.POLLOUT
+                mask = select.POLLOUT if self._is_congested else select.POLLIN | select.POLLOUT
+            elif was_congested and not self._is_congested:
+                mask = select.POLLIN | select.POLLOUT  # the leader shall look at the calls that it has left
             if mask != self._mask and not self._closed:
                 self._mask = mask
                 with contextlib.suppress(OSError, ValueError):
                     self._ready.modify(self._link.fileno(), mask)
+        if was_congested and not self._is_congested and self.session is not None:
+            self.session.resume()
 
     # -- the end ----------------------------------------------------------------------------------------------
 
     def _finish_if_answered(self) -> None:
         """The client has said all that it has to say."""
         session = self.session
-        if session is None or session.calls or self.frames or self.serving or self._http2.body_left:
+        if session is None or self.frames or self.serving or self._http2.body_left or self._answered < self._asked:
             return
         with self._state:
             if self._over:
@@ -334,25 +359,24 @@ class GrpcConnection:
             raise ConnectionResetError("the client was told the end, and stays")
         self._link.check()
 
-    def settle(self, deadline: float) -> None:
+    def settle(self) -> bool:
         """See ``ServedConnection``."""
-        while self._writer.pending and (left_s := deadline - time.monotonic()) > 0:
-            if not self._writing.acquire(timeout=left_s):
-                return
-            try:
-                shut = self._push()
-                if self._writer.pending:
-                    self._wait(for_window=shut)
-            finally:
-                self._writing.release()
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            self._push()
+        finally:
+            self._writing.release()
+        return not self._writer.pending or self._is_shut  # nobody reads any more that a window was granted
 
     def close(self) -> None:
         """See ``ServedConnection``."""
-        if self._closed:
-            return
-        self._closed = True
-        with contextlib.suppress(OSError, ValueError):
-            self._ready.unregister(self.descriptor)
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            with contextlib.suppress(OSError, ValueError):
+                self._ready.unregister(self.descriptor)
         self._link.shut()  # wakes a thread that waits for room
         with self._writing:
             self._link.close()

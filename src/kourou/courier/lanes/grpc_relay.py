@@ -10,14 +10,17 @@ import select
 import socket
 import struct
 import threading
+import time
 
 from kourou.courier.lanes.http2 import ACK, PREFACE, FrameType
 from kourou.courier.lanes.tcp import Link
 
-__all__ = ["WithoutFirstAnswer", "relay"]
+__all__ = ["Relays", "WithoutFirstAnswer"]
 
 _READ_BYTES = 64 << 10
 _MOST_WAITING = 1 << 20  # bytes that one end has sent and the other has not taken
+_MOST_RELAYS = 256  # at a time: each takes a thread, and three descriptors
+_LAST_S = 10.0  # for a client to take what the server has said before it ended
 _HEAD = struct.Struct(">IBI")
 
 
@@ -46,48 +49,111 @@ class WithoutFirstAnswer:
         return data[:known]
 
 
-def relay(client: Link, said: bytes, server: str | tuple[str, int]) -> None:
-    """Pass a connection on, in a thread of its own, until one of its ends is closed.
+class Relays:
+    """Passes connections on, each in a thread of its own, until one of its ends is closed.
 
     Args:
-        client: the connection; belongs to the thread from now on.
-        said: what the client has said so far.
-        server: address of the one that understands it.
+        server: address of the one that understands them.
     """
-    thread = threading.Thread(target=_relay, args=(client, said, server), name="kourou-grpc-relay", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # no more threads, or the interpreter is shutting down
+
+    def __init__(self, server: str | tuple[str, int]) -> None:
+        self._server = server
+        self._clients: set[Link] = set()
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def add(self, client: Link, said: bytes) -> None:
+        """Pass a connection on, and what it has said so far. It belongs to this object from now on."""
+        with self._lock:
+            if self._stopped or len(self._clients) >= _MOST_RELAYS:
+                client.close()
+                return
+            self._clients.add(client)
+        thread = threading.Thread(target=self._relay, args=(client, said), name="kourou-grpc-relay", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is shutting down
+            self._end(client)
+
+    def stop(self) -> None:
+        """End all of them."""
+        with self._lock:
+            self._stopped = True
+            clients = list(self._clients)
+        for client in clients:
+            client.shut()
+
+    def _relay(self, client: Link, said: bytes) -> None:
+        family = socket.AF_UNIX if isinstance(self._server, str) else socket.AF_INET
+        try:
+            with socket.socket(family) as other, contextlib.suppress(OSError, ValueError):
+                other.connect(self._server)
+                other.setblocking(False)
+                _Pump(client, other, said).run()
+        finally:
+            self._end(client)
+
+    def _end(self, client: Link) -> None:
+        with self._lock:
+            self._clients.discard(client)
         client.close()
 
 
-def _relay(client: Link, said: bytes, server: str | tuple[str, int]) -> None:
-    family = socket.AF_UNIX if isinstance(server, str) else socket.AF_INET
-    with contextlib.closing(client), socket.socket(family) as other, contextlib.suppress(OSError, ValueError):
-        other.connect(server)
-        other.setblocking(False)
-        _pump(client, other, WithoutFirstAnswer(), said)
+class _Pump:
+    """Both directions of one connection."""
 
+    def __init__(self, client: Link, server: socket.socket, said: bytes) -> None:
+        self._client = client
+        self._server = server
+        self._spoken = WithoutFirstAnswer()
+        self._to_server, self._to_client = self._spoken.feed(said), b""
+        self._last_s: float | None = None  # until when the client may take the rest, once the server has ended
 
-def _pump(client: Link, server: socket.socket, spoken: WithoutFirstAnswer, said: bytes) -> None:
-    to_server, to_client = spoken.feed(said), b""
-    while True:
-        poller = select.poll()
-        takes, gives = len(to_server) < _MOST_WAITING, len(to_client) < _MOST_WAITING
-        poller.register(client.fileno(), (select.POLLIN if takes else 0) | (select.POLLOUT if to_client else 0))
-        poller.register(server.fileno(), (select.POLLIN if gives else 0) | (select.POLLOUT if to_server else 0))
-        if not (takes and client.holds_some):
-            poller.poll()
-        if takes and (heard := client.receive(_READ_BYTES)) is not None:
-            if not heard:
+    def run(self) -> None:
+        """Until an end is closed; what the server has said before is passed on."""
+        while self._wait():
+            if not self._hear_client() or not self._hear_server():
                 return
-            to_server += spoken.feed(heard)
-        with contextlib.suppress(BlockingIOError):
-            to_server = to_server[server.send(to_server) :] if to_server else b""
-        if gives:
             with contextlib.suppress(BlockingIOError):
-                if not (answer := server.recv(_READ_BYTES)):
-                    return
-                to_client += answer
-        with contextlib.suppress(BlockingIOError):
-            to_client = to_client[client.send([to_client]) :] if to_client else b""
+                self._to_server = self._to_server[self._server.send(self._to_server) :] if self._to_server else b""
+            with contextlib.suppress(BlockingIOError):
+                self._to_client = self._to_client[self._client.send([self._to_client]) :] if self._to_client else b""
+
+    def _wait(self) -> bool:
+        """Until something can be done. False when nothing will be."""
+        poller = select.poll()
+        takes = len(self._to_server) < _MOST_WAITING
+        gives = len(self._to_client) < _MOST_WAITING and self._last_s is None
+        if takes or self._to_client:
+            mask = (select.POLLIN if takes else 0) | (select.POLLOUT if self._to_client else 0)
+            poller.register(self._client.fileno(), mask)
+        if self._last_s is None and (gives or self._to_server):
+            mask = (select.POLLIN if gives else 0) | (select.POLLOUT if self._to_server else 0)
+            poller.register(self._server.fileno(), mask)
+        if self._last_s is None:
+            if not self._client.holds_some:
+                poller.poll()
+            return True
+        left_s = self._last_s - time.monotonic()
+        return bool(self._to_client) and left_s > 0 and bool(poller.poll(left_s * 1e3))
+
+    def _hear_client(self) -> bool:
+        if len(self._to_server) >= _MOST_WAITING:
+            return True
+        heard = self._client.receive(_READ_BYTES)
+        if heard and self._last_s is None:
+            self._to_server += self._spoken.feed(heard)
+        return heard != b""
+
+    def _hear_server(self) -> bool:
+        if self._last_s is not None or len(self._to_client) >= _MOST_WAITING:
+            return True
+        try:
+            heard = self._server.recv(_READ_BYTES)
+        except BlockingIOError:
+            return True
+        if not heard:
+            self._last_s = time.monotonic() + _LAST_S
+            self._to_server = b""
+        self._to_client += heard
+        return True

@@ -6,7 +6,6 @@ and copies bulk twice. Connections whose first call is another one than Connect 
 
 from __future__ import annotations
 
-import functools
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import tcp
 from kourou.courier.lanes.grpc_connection import GrpcConnection
-from kourou.courier.lanes.grpc_relay import relay
+from kourou.courier.lanes.grpc_relay import Relays
 from kourou.courier.lanes.grpc_standard import StandardServices
 from kourou.courier.lanes.leader import Leader
 from kourou.courier.lanes.readiness import Readiness
@@ -69,11 +68,12 @@ class GrpcListener:
             listener.close()
             raise
         self.set_healthy = self._standard.set_healthy
-        self._hand_over = functools.partial(relay, server=self._standard.address)
+        self._relays = Relays(self._standard.address)
         leader.listen(listener, self._welcome)
 
     def stop(self) -> None:
         """End the standard services."""
+        self._relays.stop()
         self._standard.stop()
 
     def _welcome(self, accepted: socket.socket, ready: Readiness, leader: int) -> GrpcConnection:
@@ -84,7 +84,7 @@ class GrpcListener:
             accepted.close()
             raise
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return GrpcConnection(link, address, ready, leader, self._dispatcher, self._token, self._hand_over)
+        return GrpcConnection(link, address, ready, leader, self._dispatcher, self._token, self._relays.add)
 
 
 def _listen(host: str, port: int) -> socket.socket:

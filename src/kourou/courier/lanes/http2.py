@@ -46,6 +46,7 @@ _LONGEST_FRAME = 1 << 20  # what may be sent to us in one piece
 _LONGEST_CONTROL = 64 << 10  # frames that are not body have to be in memory as a whole
 _MOST_REPLIES = 1000  # unsent; who asks for more does not read
 _REFILL_BYTES = 1 << 30  # received, before the window is opened again
+_PING_BYTES = 8
 _MOST_BUFFERS = 256  # written at once; the system takes 1024
 
 
@@ -139,7 +140,7 @@ class Http2:
 
     def ping(self) -> None:
         """Ask the other end to answer."""
-        self.replies.append(make_http2_frame(FrameType.PING, 0, WHOLE, bytes(8)))
+        self.replies.append(make_http2_frame(FrameType.PING, 0, WHOLE, bytes(_PING_BYTES)))
 
     # -- receiving --------------------------------------------------------------------------------------------
 
@@ -195,15 +196,15 @@ class Http2:
         padding = self._skip + 1 if flags & _PADDED else 0
         if size > _LONGEST_FRAME or padding > size or self._block is not None:
             raise ProtocolError(f"not a body: {size} bytes on stream {stream}")
+        if stream != CALL or not self._takes_body:
+            self._on_stray_body(stream)
+            self._skip = size - 1 if flags & _PADDED else size
+            return
         self._received += size
         if self._received >= _REFILL_BYTES:
             for whose in (WHOLE, CALL):
                 self._reply(make_http2_frame(FrameType.WINDOW, 0, whose, WORD.pack(self._received)))
             self._received = 0
-        if stream != CALL or not self._takes_body:
-            self._on_stray_body(stream)
-            self._skip = size - 1 if flags & _PADDED else size
-            return
         self.body_left = size - padding
         if flags & END_STREAM:
             self._on_last_body()
@@ -220,6 +221,8 @@ class Http2:
             self._headers(kind, flags, stream, payload)
         elif kind == FrameType.SETTINGS and not flags & ACK:
             self._take_settings(payload)
+        elif kind == FrameType.PING and len(payload) != _PING_BYTES:
+            raise ProtocolError(f"a ping of {len(payload)} bytes")
         elif kind == FrameType.PING and not flags & ACK:
             self._reply(make_http2_frame(FrameType.PING, ACK, WHOLE, payload))
         elif kind == FrameType.WINDOW:

@@ -59,7 +59,9 @@ class Http2Service(Http2):
         return _last_headers(_status(status, message))
 
     def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
-        if self.request is None and stream == CALL:
+        if self.request is None and stream != CALL:
+            raise ProtocolError(f"a first call with the number {stream}")
+        if self.request is None:
             self.request = dict(hpack.decode(block))
             self._takes_body = not ends
             self.ended = ends

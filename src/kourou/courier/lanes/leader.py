@@ -9,6 +9,8 @@ and runs in the pool from there on.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import select
 import socket
 import threading
@@ -26,8 +28,13 @@ from kourou.errors import ProtocolError, Unauthenticated
 
 __all__ = ["Leader", "ServedConnection", "Welcome"]
 
+_log = logging.getLogger("kourou.courier")
+
 _GREETING_S = 10.0  # how long a client may take to say who it is
 _HOUSEKEEPING_S = 10.0  # how often connections are looked over
+_DEAF_S = 0.1  # how long those wait who want to connect when there are no descriptors left
+_SETTLE_POLL_S = 2e-3
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class ServedConnection(Protocol):
@@ -92,8 +99,8 @@ class ServedConnection(Protocol):
     def refuse(self, error: Exception) -> bool:
         """It makes no sense, or has another token. Whether it is to be closed at once."""
 
-    def settle(self, deadline: float) -> None:
-        """Write what is queued, until ``deadline`` (``time.monotonic()``) at most."""
+    def settle(self) -> bool:
+        """Write what is queued, without waiting. Whether all of it is on its way."""
 
     def close(self) -> None:
         """Let go of the client: its calls are cancelled."""
@@ -124,7 +131,7 @@ class Leader:
         self._busy_since: float | None = None
         self._served = self._seen = 0
         self._stopped = False
-        self._housekeeping_is_due = False
+        self._deaf = False  # to those who want to connect, since there are no descriptors left
         self._kept_house = time.monotonic()
         self._watchman = Patrol(self._watch, "kourou-watchman")
         self._ready.register(self._alarm.fileno(), select.POLLIN)
@@ -148,14 +155,22 @@ class Leader:
         if not stuck and self._thread is not threading.current_thread():
             self._thread.join()
         for listener, _ in self._listeners.values():
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # a child of fork may have it open, too
             listener.close()
-        deadline = time.monotonic() + flush_s
+        self._settle(time.monotonic() + flush_s)
         for connection in list(self._connections.values()):
-            connection.settle(deadline)
             self._drop(connection)
         self._ready.close()
         self._alarm.close()
         self._bell.close()
+
+    def _settle(self, deadline: float) -> None:
+        """Let clients take what is queued for them, none at the cost of another."""
+        unsettled = [connection for connection in self._connections.values() if not connection.settle()]
+        while unsettled and time.monotonic() < deadline:
+            time.sleep(_SETTLE_POLL_S)
+            unsettled = [connection for connection in unsettled if not connection.settle()]
 
     # -- the leader -------------------------------------------------------------------------------------------
 
@@ -175,14 +190,18 @@ class Leader:
                     return
             if self._term != term:
                 return
-            events = self._spinner.spin() or self._ready.poll(_HOUSEKEEPING_S if self._connections else -1)
-            self._housekeeping_is_due |= not events
+            events = self._spinner.spin() or self._ready.poll(self._patience_s())
             if self._term != term:
                 return
             for descriptor, mask in events:
                 self._event(descriptor, mask)
-            if self._housekeeping_is_due:
-                self._housekeeping()
+            self._housekeeping()
+
+    def _patience_s(self) -> float:
+        """How long nothing may happen until housekeeping."""
+        if self._deaf:
+            return _DEAF_S
+        return _HOUSEKEEPING_S if self._connections else -1
 
     def _serve(self, connection: ServedConnection, term: int) -> bool:
         """Act on the frames that a connection has sent. False when this thread is not the leader any more."""
@@ -211,9 +230,13 @@ class Leader:
                         connection.flush()
                         return False
                     self._busy_since = None
-        except ProtocolError as error:
+        except Exception as error:  # noqa: BLE001 - one client's trouble must not end the leader
+            with self._guard:
+                if self._term != term:
+                    return False  # the connection is the next leader's
+                self._busy_since = None
             frames.clear()
-            self._refuse(connection, error)
+            self._fail(connection, error)
         finally:
             self._served += 1
             if has_slot:
@@ -241,39 +264,66 @@ class Leader:
                     return
             if connection.frames and not connection.is_congested and connection not in self._unserved:
                 self._unserved.append(connection)
-        except (ProtocolError, Unauthenticated) as error:
-            self._refuse(connection, error)
-        except OSError:
-            self._drop(connection)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(connection, error)
 
     def _accept(self, listener: socket.socket, welcome: Welcome) -> None:
-        with contextlib.suppress(OSError):  # no descriptors left, or the client has gone: it may try again
+        try:
             accepted, _ = listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._be_deaf()
+            return  # else the client has gone
+        try:
             connection = welcome(accepted, self._ready, threading.get_ident())
             if connection is not None:
-                self._connections[connection.descriptor] = connection
                 self._ready.register(connection.descriptor, select.POLLIN)
+                self._connections[connection.descriptor] = connection
+        except Exception as error:  # noqa: BLE001 - as above
+            accepted.close()
+            if not isinstance(error, OSError):
+                _log.exception("a client could not be welcomed")
 
-    def _refuse(self, connection: ServedConnection, error: Exception) -> None:
-        if connection.refuse(error):
-            self._drop(connection)
+    def _be_deaf(self) -> None:
+        """Let those who want to connect wait for housekeeping: there is no room for them."""
+        if not self._deaf:
+            self._deaf = True
+            for descriptor in self._listeners:
+                self._ready.unregister(descriptor)
+        self._kept_house = time.monotonic()
+
+    def _fail(self, connection: ServedConnection, error: Exception) -> None:
+        """It makes no sense, or is gone; or this is an error of ours."""
+        if isinstance(error, ProtocolError | Unauthenticated):
+            if connection.refuse(error):
+                self._drop(connection)
+            return
+        if not isinstance(error, OSError):
+            _log.error("a connection was closed", exc_info=error)
+        self._drop(connection)
 
     def _drop(self, connection: ServedConnection) -> None:
         self._connections.pop(connection.descriptor, None)
         connection.close()
 
     def _housekeeping(self) -> None:
-        """Send strangers away who do not greet, and look after the others."""
-        self._housekeeping_is_due = False
+        """Now and then: send strangers away who do not greet, and look after the others."""
         now = time.monotonic()
+        if now - self._kept_house < (_DEAF_S if self._deaf else _HOUSEKEEPING_S):
+            return
+        self._kept_house = now
         for connection in list(self._connections.values()):
             try:
                 if connection.session is not None:
                     connection.tend()
                 elif now - connection.since > _GREETING_S:
                     self._drop(connection)
-            except OSError:
-                self._drop(connection)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(connection, error)
+        if self._deaf:
+            self._deaf = False
+            for descriptor in self._listeners:
+                self._ready.register(descriptor, select.POLLIN)
 
     # -- the watchman -----------------------------------------------------------------------------------------
 
@@ -282,10 +332,6 @@ class Leader:
         for connection in list(self._connections.values()):
             if connection.owes and self._busy_since is None:
                 connection.flush()
-        now = time.monotonic()
-        if now - self._kept_house > _HOUSEKEEPING_S:
-            self._kept_house = now
-            self._housekeeping_is_due = True
         active = self._served != self._seen
         self._seen = self._served
         since = self._busy_since

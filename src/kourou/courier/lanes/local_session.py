@@ -168,18 +168,19 @@ class LocalConnection:
             local_socket.refuse(self._main)
         return True
 
-    def settle(self, deadline: float) -> None:
+    def settle(self) -> bool:
         """Answers are small, and their bulk is where the client finds it: one attempt is enough."""
-        del deadline
         self.flush()
+        return True
 
     def close(self) -> None:
         """See ``ServedConnection``."""
         if self._closed:
             return
-        self._closed = True
-        with contextlib.suppress(OSError, ValueError):
-            self._ready.unregister(self._main.fileno())
+        with self._masking:
+            self._closed = True
+            with contextlib.suppress(OSError, ValueError):
+                self._ready.unregister(self._main.fileno())
         with self._writing:
             self._main.close()
             self._outgoing.clear()
