@@ -37,6 +37,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
+_LEFTOVERS_S = 1.0  # for processes that a node left behind to die once they were killed: others wait meanwhile
+_LEFTOVERS_POLL_S = 5e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,15 +175,26 @@ class Zygote:
             self._tell({"event": "exited", "id": name, "code": exit_code, "signal": number})
 
     def _end_leftovers(self, leader: int, cookie: str) -> None:
-        """The node is dead; its children are now this process's, unless their parents still live below it."""
-        strangers = [pid for pid in _own_children() if pid not in self._names]
-        if not strangers and _PROC_CHILDREN:
-            return
-        left = [pid for pid in sessions.members(leader) if pid != leader]
-        if cookie:
-            left += sessions.escaped_from(cookie, strangers)
-        for pid in left:
-            sessions.signal_all([pid, *sessions.descendants(pid)])
+        """The node is dead; its children are now this process's, unless their parents still live below it.
+
+        When this returns, they are dead, too. One that was about to fork when it was killed may have left a child, so
+        it looks again.
+        """
+        deadline = time.monotonic() + _LEFTOVERS_S
+        while time.monotonic() < deadline:
+            strangers = [pid for pid in _own_children() if pid not in self._names]
+            if not strangers and _PROC_CHILDREN:
+                return
+            left = [pid for pid in sessions.members(leader) if pid != leader]
+            if cookie:
+                left += sessions.escaped_from(cookie, strangers)
+            left = [pid for pid in left if sessions.alive(pid)]
+            if not left:
+                return
+            for pid in left:
+                sessions.signal_all([pid, *sessions.descendants(pid)])
+            while any(map(sessions.alive, left)) and time.monotonic() < deadline:
+                time.sleep(_LEFTOVERS_POLL_S)
 
     def end_everything(self) -> None:
         """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
