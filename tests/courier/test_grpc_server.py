@@ -174,6 +174,8 @@ def test_what_is_no_grpc_is_cut_off_or_left_to_grpcio(server, nonsense):
         stranger.shutdown(socket.SHUT_WR)
         while stranger.recv(65536):
             pass
+    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+        assert client.echo(1) == 1
 
 
 def test_what_a_handler_returned_may_change_while_a_slow_client_reads(server, learner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,22 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupBatchWriter", "GroupStructuredWriter", "GroupWriter"]
 
-W = TypeVar("W")
+W = TypeVar("W", bound="ItemWriter | StructuredWriter")
 ItemWriterT = TypeVar("ItemWriterT", bound=ItemWriter)
 
 
-class _GroupItems(Generic[ItemWriterT]):
-    """What writers of several servers' items have in common. Also a context manager, which flushes.
+class _Group(Generic[W]):
+    """Writers of several servers that are used as one. Also a context manager, which flushes."""
 
-    Args:
-        writers: by table, the writer of its server.
-    """
-
-    def __init__(self, writers: Mapping[str, ItemWriterT]) -> None:
-        self._by_table = dict(writers)
-        self._writers = list(dict.fromkeys(self._by_table.values()))
-        if not self._writers:
-            raise ValueError("a writer for no table")
+    def __init__(self, writers: Iterable[W]) -> None:
+        self._writers = list(writers)
 
     def __enter__(self) -> Self:
         return self
@@ -48,11 +41,6 @@ class _GroupItems(Generic[ItemWriterT]):
         finally:
             self.close()
 
-    @property
-    def history(self) -> Any:
-        """See :attr:`TrajectoryWriter.history`."""
-        return self._writers[0].history
-
     def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
         """See :meth:`TrajectoryWriter.flush`; ``block_until_num_items`` of each server."""
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
@@ -62,6 +50,25 @@ class _GroupItems(Generic[ItemWriterT]):
         """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
         for writer in self._writers:
             writer.close()
+
+
+class _GroupItems(_Group[ItemWriterT]):
+    """What writers of several servers' items have in common.
+
+    Args:
+        writers: by table, the writer of its server.
+    """
+
+    def __init__(self, writers: Mapping[str, ItemWriterT]) -> None:
+        super().__init__(dict.fromkeys(writers.values()))
+        self._by_table = dict(writers)
+        if not self._writers:
+            raise ValueError("a writer for no table")
+
+    @property
+    def history(self) -> Any:
+        """See :attr:`TrajectoryWriter.history`."""
+        return self._writers[0].history
 
     def _writer_of(self, table: str) -> ItemWriterT:
         writer = self._by_table.get(table)
@@ -145,7 +152,7 @@ class GroupBatchWriter(_GroupItems[BatchWriter]):
         return writer.create_items(table, priorities, self._seen_by(writer, trajectory), environments)
 
 
-class GroupStructuredWriter:
+class GroupStructuredWriter(_Group[StructuredWriter]):
     """What a :class:`StructuredWriter` can do; each server gets what the rules of its tables use.
 
     Args:
@@ -155,17 +162,7 @@ class GroupStructuredWriter:
     def __init__(self, writers: Sequence[StructuredWriter]) -> None:
         if not writers:
             raise ValueError("a structured writer has at least one rule")
-        self._writers = list(writers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            if not isinstance(error, KourouError):
-                self.flush()
-        finally:
-            self.close()
+        super().__init__(writers)
 
     @property
     def step_is_open(self) -> bool:
@@ -181,20 +178,10 @@ class GroupStructuredWriter:
         """See :meth:`StructuredWriter.append`."""
         _for_all(self._writers, lambda writer: writer.append(data, partial_step=partial_step))
 
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
-        """See :meth:`StructuredWriter.flush`; ``block_until_num_items`` of each server."""
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, _left_ms(deadline)))
-
     def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """See :meth:`StructuredWriter.end_episode`."""
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, _left_ms(deadline)))
-
-    def close(self) -> None:
-        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
-        for writer in self._writers:
-            writer.close()
 
 
 def _for_all(writers: Sequence[W], act: Callable[[W], None]) -> None:
