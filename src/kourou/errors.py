@@ -10,6 +10,7 @@
         ├ HandleNotResolved (AttributeError) a handle was used where only a client can be
         ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
         ├ NotFound (LookupError)             no run or node of that name; lists those there are
+        ├ NotOwned (PermissionError)         a file or folder that others could have written; nothing of it was used
         ├ ProgramFailed (RuntimeError)       a node of a running program failed
         ├ BroadcastError (RuntimeError)      of many nodes called at once some failed; keeps the others' results
         ├ LaunchError (RuntimeError)         a process could not be started
@@ -63,6 +64,7 @@ __all__ = [
     "NodeRestarted",
     "NotFound",
     "NotInProgram",
+    "NotOwned",
     "PlanError",
     "ProgramFailed",
     "ProtocolError",
@@ -122,6 +124,10 @@ class NotInProgram(KourouError, RuntimeError):
 
 class NotFound(KourouError, LookupError):
     """There is no run, or no node, of the name given, or there are several; the message lists those to choose from."""
+
+
+class NotOwned(KourouError, PermissionError):
+    """A file or a folder belongs to another user, or others can write to it: nothing of it is used."""
 
 
 class LaunchError(KourouError, RuntimeError):
