@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,29 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="is damaged"):
         Server(tables(), checkpointer=Checkpointer(tmp_path))
+
+
+def test_what_others_could_have_written_is_not_unpickled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # given two checkpoints, made with a umask that lets everybody write
+    umask = os.umask(0)
+    try:
+        with (
+            Server(tables(), checkpointer=Checkpointer(tmp_path, keep_latest=2)) as server,
+            server.localhost_client() as client,
+        ):
+            fill(client, 0)
+            client.checkpoint()
+            expected = contents(client)
+            fill(client, 1)
+            last = Path(client.checkpoint())
+    finally:
+        os.umask(umask)
+    # when somebody else can write to the last one
+    last.chmod(0o777)
+    # then the one before is read, and the log says so
+    with Server(tables(), checkpointer=Checkpointer(tmp_path)) as server, server.localhost_client() as client:
+        assert contents(client) == expected
+    assert f"chmod go-w {last}" in caplog.text
 
 
 def test_tables_that_are_not_there(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import re
@@ -32,12 +33,14 @@ from typing import Any
 import cloudpickle
 
 from kourou.errors import CheckpointError
+from kourou.ownership import make_own_folder, read_own
 from kourou.replay.arrays import Array, Integers, np
 from kourou.replay.data import DataStore
 from kourou.replay.snapshot import ConfigFrom, Snapshot, StoreSnapshot
 
 __all__ = ["Checkpointer"]
 
+_log = logging.getLogger("kourou.replay")
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8})")
 _DATA = re.compile(r"data-(\d{8})\.bin")
@@ -131,7 +134,7 @@ class Checkpointer:
         state = cloudpickle.dumps(_State(snapshot=snapshot, located=tuple(located), sections=sections))
         aside = self.path / f"{_ASIDE}{number:08}"
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        make_own_folder(aside)  # what is in it is unpickled one day
         _write(aside / "state.bin", state)
         manifest = {
             "format": _FORMAT,
@@ -214,7 +217,7 @@ class Checkpointer:
         """The latest checkpoint: what it says, and the contents of the blocks of each store. None when there is none.
 
         Raises:
-            CheckpointError: there are checkpoints, but all of them are damaged.
+            CheckpointError: there are checkpoints, but all are damaged, or somebody else could have written them.
         """
         for folder in (self.path, self._fallback):
             if folder is None or not folder.is_dir():
@@ -226,6 +229,7 @@ class Checkpointer:
                     return _load(folder, entry)
                 except (OSError, ValueError, KeyError, CheckpointError) as error:
                     problems.append(f"{entry.name}: {error}")
+                    _log.warning("a checkpoint cannot be read, and is passed over: %s: %s", entry, error)
             if problems:
                 raise CheckpointError(f"no checkpoint in {folder} can be read: " + "; ".join(problems))
         return None
@@ -277,15 +281,20 @@ class _DataFile:
 
 
 def _load(folder: Path, entry: Path) -> tuple[Snapshot, list[list[Array]]]:
-    manifest = json.loads((entry / "manifest.json").read_bytes())
+    manifest = json.loads(read_own(entry / "manifest.json"))
     if manifest["format"] != _FORMAT:
         raise CheckpointError(f"its format is {manifest['format']}, and this kourou reads format {_FORMAT}")
-    raw = _checked(entry / "state.bin", manifest["state"])
+    raw = _checked(entry / "state.bin", read_own(entry / "state.bin"), manifest["state"])
     try:
         state: _State = pickle.loads(raw)
     except Exception as error:
         raise CheckpointError(f"its tables cannot be rebuilt here: {type(error).__name__}: {error}") from error
-    files = {int(_DATA.fullmatch(name)[1]): _checked(folder / name, sums) for name, sums in manifest["data"].items()}  # type: ignore[index]
+    files = {}
+    for name, sums in manifest["data"].items():
+        found = _DATA.fullmatch(name)
+        if found is None:
+            raise CheckpointError(f"{name} is no data file of a checkpoint")
+        files[int(found[1])] = _checked(folder / name, (folder / name).read_bytes(), sums)
     contents = []
     for store, located in zip(state.snapshot.stores, state.located, strict=True):
         contents.append([_column(store, located, state, files, column) for column in range(len(store.columns))])
@@ -307,8 +316,7 @@ def _column(store: StoreSnapshot, located: _Located, state: _State, files: dict[
     return contents
 
 
-def _checked(path: Path, size_and_sum: Iterable[int]) -> bytes:
-    raw = path.read_bytes()
+def _checked(path: Path, raw: bytes, size_and_sum: Iterable[int]) -> bytes:
     if [len(raw), zlib.crc32(raw)] != list(size_and_sum):
         raise CheckpointError(f"{path.name} is damaged")
     return raw
