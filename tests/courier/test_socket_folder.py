@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from kourou.courier.lanes import local_socket
+from kourou.errors import LaunchError
 from kourou.runtime.scratch import ScratchFolder
+from strangers import give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -41,3 +44,74 @@ def test_a_server_that_is_told_a_long_folder_listens_in_the_usual_one(tmp_path):
         assert Path(path).is_socket()
         assert Path(path).parent == Path(local_socket.default_folder())
     Path(path).unlink()
+
+
+@pytest.fixture
+def bases(monkeypatch):
+    """The places of temporary files, and the user's state directory; all of them short."""
+    with tempfile.TemporaryDirectory(prefix="k", dir="/tmp") as folder:
+        places = [Path(folder, name) for name in ("run", "tmp", "short", "state")]
+        for place in places:
+            place.mkdir()
+        run, tmp, short, state = map(str, places)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", run)
+        monkeypatch.setattr(tempfile, "tempdir", tmp)
+        monkeypatch.setattr(local_socket, "_SHORT_BASE", short)
+        monkeypatch.setenv("XDG_STATE_HOME", state)
+        yield places
+
+
+def _squat(base: Path) -> Path:
+    folder = base / f"kourou-{os.getuid()}"
+    folder.mkdir()
+    give_away(folder)
+    return folder
+
+
+@needs_root
+def test_a_folder_that_another_user_made_first_is_left_to_him(bases):
+    # Given a folder of the name that ours would have, and a link of that name to one of ours
+    run, tmp, short, state = bases
+    _squat(run)
+    (tmp / f"kourou-{os.getuid()}").symlink_to(state)
+    # When, Then
+    assert local_socket.default_folder() == str(short / f"kourou-{os.getuid()}")
+
+
+@needs_root
+def test_if_all_are_taken_it_lies_below_the_state_directory(bases):
+    *temporary, state = bases
+    for base in temporary:
+        _squat(base)
+    # When
+    folder = Path(local_socket.default_folder())
+    # Then it is private, and a server listens there
+    assert folder == state / "kourou" / "sockets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    listener, path = local_socket.listen(str(folder))
+    with listener:
+        assert Path(path).is_socket()
+
+
+@needs_root
+def test_what_was_wrong_with_each_is_told(bases, monkeypatch):
+    *temporary, state = bases
+    for base in temporary:
+        _squat(base)
+    monkeypatch.setenv("XDG_STATE_HOME", str(state / ("x" * 120)))
+    with pytest.raises(LaunchError, match=r"set XDG_RUNTIME_DIR .*is not a folder of this user.*longer than"):
+        local_socket.default_folder()
+
+
+def test_a_folder_of_ours_that_a_loose_umask_has_left_open_is_closed(bases):
+    folder = bases[0] / f"kourou-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert local_socket.default_folder() == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_place_that_is_not_there_is_not_made(bases):
+    bases[0].rmdir()
+    assert Path(local_socket.default_folder()).parent == bases[1]
+    assert not bases[0].exists()

@@ -8,6 +8,7 @@ case, would cost every call.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import os
 import secrets
@@ -18,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import platformdirs
 
 from kourou.errors import LaunchError, ProtocolError, ServerUnavailable, Unauthenticated
 
@@ -40,6 +43,7 @@ _REFUSED = b"REFUSED\n"
 GREETING_BYTES = 1024  # longer than any token: what is longer is no greeting
 _LONGEST_PATH = 107  # bytes that Linux allows for the name of a socket
 _LONGEST_FOLDER = _LONGEST_PATH - len("/12345678") - len("/0123456789abcdef.sock~")
+_SHORT_BASE = "/tmp"  # noqa: S108 - what is there is checked
 _BACKLOG = 1024
 _DYING_S = 1.0
 _DYING_PAUSE_S = 2e-3
@@ -50,25 +54,46 @@ _CREDENTIALS = struct.Struct("3i")
 def default_folder() -> str:
     """This user's folder for sockets: private, and shared by all servers that were not given one.
 
-    It lies in ``XDG_RUNTIME_DIR``, else in the folder for temporary files, else in ``/tmp``: the first that can be
-    written and is short enough for the name of a socket in a folder of its own.
+    It lies in ``XDG_RUNTIME_DIR``, else in the folder for temporary files, else in ``/tmp``, else below the user's
+    state directory: the first that can be written, is short enough for the name of a socket in a folder of its own, and
+    where nobody else has made a folder of that name first. Who looks for a server is told its socket, not the folder.
 
     Raises:
-        LaunchError: there is none, or the folder belongs to somebody else.
+        LaunchError: there is none; says what was wrong with each.
     """
-    bases = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")  # noqa: S108 - it is checked below
-    folders = (Path(base, f"kourou-{os.getuid()}") for base in bases if base and os.access(base, os.W_OK))
-    folder = next((each for each in folders if len(os.fsencode(each)) <= _LONGEST_FOLDER), None)
-    if folder is None:
-        raise LaunchError(
-            f"no folder for sockets: set XDG_RUNTIME_DIR to one of yours, of {_LONGEST_FOLDER - 16} bytes or less"
-        )
+    bases = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), _SHORT_BASE)
+    folders = [Path(base, f"kourou-{os.getuid()}") for base in bases if base]
+    state = platformdirs.user_state_path("kourou")
+    refused = []
+    for folder in dict.fromkeys([*folders, state / "sockets"]):
+        try:
+            if folder.parent == state:  # the others' parents are there, or are not used
+                state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(folder)
+        except OSError as error:
+            refused.append(f"{folder}: {error.strerror}")
+        else:
+            return str(folder)
+    raise LaunchError(
+        f"no folder for sockets; set XDG_RUNTIME_DIR to one of yours, of {_LONGEST_FOLDER - 16} bytes or less "
+        f"({'; '.join(refused)})"
+    )
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, or make sure of it.
+
+    Raises:
+        OSError: that is not possible, or the folder is somebody else's.
+    """
+    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+        raise OSError(errno.ENAMETOOLONG, f"longer than {_LONGEST_FOLDER} bytes")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     facts = folder.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise LaunchError(f"{folder} is not a private folder of this user")
-    return str(folder)
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "is not a folder of this user")
+    folder.chmod(0o700)
 
 
 def listen(folder: str) -> tuple[socket.socket, str]:
