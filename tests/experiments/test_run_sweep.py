@@ -79,6 +79,19 @@ def test_functions_are_called_with_their_parameters(tmp_path: Path) -> None:
     assert not (Path(runs[1].folder) / "payload.pkl").exists()
 
 
+def draw_from_numpys_generator(index: int) -> None:
+    import numpy as np
+
+    drawn = np.random.rand()  # noqa: NPY002 - the global generator is what is tested
+    Path(os.environ["KOUROU_RUN_DIR"], f"drawn{index}").write_text(repr(drawn))
+
+
+def test_functions_that_nobody_seeds_draw_numbers_of_their_own_though_numpy_is_imported_once(tmp_path: Path) -> None:
+    runs = [function_run(tmp_path, f"r{i}", draw_from_numpys_generator, index=i) for i in range(3)]
+    assert sweep(tmp_path, runs, engine=options(preload=("numpy.random",))).exit_code == 0
+    assert len({Path(run.folder, f"drawn{i}").read_text() for i, run in enumerate(runs)}) == 3
+
+
 def test_a_program_is_a_run_made_already_or_by_a_function(tmp_path: Path) -> None:
     class Counter:
         def add(self, amount):

@@ -55,7 +55,7 @@ def drive(learner: Any) -> None:
 
 def test_a_class_is_served_by_all_ranks() -> None:
     program = lp.Program("torch")
-    learner = program.add_node(lp.TorchNode(Learner, 2, 10.0, backend="gloo"), label="learner")
+    learner = program.add_node(lp.TorchNode(Learner, 2, 10.0), label="learner")
     program.add_node(lp.PyNode(drive, learner), label="driver")
     run = lp.launch(program, "local_mp", stop_timeline=FAST_STOP)
     run.wait(timeout_s=WITHIN_S)
@@ -123,6 +123,14 @@ def work_for_ever() -> None:
     assert os.environ["WORLD_SIZE"] == "2"
     while True:
         time.sleep(0.01)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_nccl_without_gpus_is_refused_with_what_to_say_instead() -> None:
+    program = lp.Program("torch")
+    program.add_node(lp.TorchNode(train, 2, 3.0, backend="nccl"), label="train")
+    with pytest.raises(ProgramFailed, match="say backend='gloo', or 'auto'"):
+        lp.launch(program, "local_mp", stop_timeline=FAST_STOP).wait(timeout_s=WITHIN_S)
 
 
 def test_threads_cannot_be_ranks() -> None:

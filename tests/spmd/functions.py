@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,10 +14,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 FOREVER_S = 600
+
+
+def backend() -> str:
+    sum_of_ranks()
+    return str(dist.get_backend())
+
+
+def draw() -> tuple[float, ...]:
+    numpys = float(np.random.rand())  # noqa: NPY002 - the global generator is what is tested
+    return random.random(), numpys, float(torch.rand(())), float(torch.initial_seed())
 
 
 def sum_of_ranks() -> tuple[int, float]:

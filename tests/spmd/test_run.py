@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from kourou.errors import PlanError
 from kourou.spmd import Launcher, LaunchResult
 from polling import until
 from spmd import functions
@@ -63,6 +64,30 @@ def test_libraries_that_make_the_group_themselves_find_the_rendezvous(gloo2: Lau
     gloo2.backend = None
     assert gloo2.run(functions.use_the_environment).rank(1) == (1, 1.0)
     assert gloo2.run(functions.is_initialized).rank(0) is False
+
+
+def test_the_usual_backend_fits_the_machine(gloo2: Launcher) -> None:
+    # Given no word about a backend
+    gloo2.backend = Launcher.backend
+    # When ranks work together: with gloo, unless each of them has a GPU
+    expected = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() > 1 else "gloo"
+    assert gloo2.run(functions.backend).results == {"localhost": [expected, expected]}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_nccl_without_gpus_is_refused_with_what_to_say_instead(gloo2: Launcher) -> None:
+    gloo2.backend = "nccl"
+    with pytest.raises(PlanError, match=r"none for rank [01] \(localhost\[[01]\]\): say backend='gloo'"):
+        gloo2.run(functions.rank)
+
+
+def test_ranks_draw_numbers_of_their_own_in_every_run(gloo2: Launcher) -> None:
+    # Given generators that nobody seeded
+    gloo2.backend = None
+    # When
+    drawn = [numbers for _ in range(2) for numbers in gloo2.run(functions.draw).results["localhost"]]
+    # Then no two ranks of any run have drawn the same, from any of the generators
+    assert all(len(set(column)) == 4 for column in zip(*drawn, strict=True))
 
 
 def test_variables_are_inherited_and_extra_ones_count_more_and_the_file_most(

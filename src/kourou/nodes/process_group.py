@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "assemble", "bind", "find_place", "grouped", "reach_store", "serve_store", "torch_is_there"]
 
-Backend: TypeAlias = Literal["nccl", "gloo", "mpi", "ucc"]
+Backend: TypeAlias = Literal["auto", "nccl", "gloo", "mpi", "ucc"]
+"""Of a process group; "auto": nccl where every rank has a GPU, else gloo."""
 
 _STORE_S = 300.0  # for parts of a rendezvous; a worker that dies in it ends it before that, by the others' hands
 _POLL_S = 0.005  # a wait inside of torch would let no signal through
@@ -65,11 +67,7 @@ def find_place(store: TCPStore, rank: int, world_size: int, host: str) -> Place:
 
     Ranks of one host count on it in their own order; hosts are numbered by their first rank.
     """
-    key = "kourou/host/{}"
-    store.set(key.format(rank), host)
-    while not store.check([key.format(other) for other in range(world_size)]):
-        time.sleep(_POLL_S)
-    hosts = [store.get(key.format(other)).decode() for other in range(world_size)]
+    hosts = _exchange(store, "kourou/host", host, rank, world_size)
     return Place(
         rank=rank,
         local_rank=hosts[:rank].count(host),
@@ -95,11 +93,14 @@ def grouped(store: TCPStore, place: Place, *, backend: Backend, timeout_s: float
         place: who this is.
         backend: of the group.
         timeout_s: of the group's operations.
+
+    Raises:
+        PlanError: the backend is nccl, and this rank has no GPU.
     """
     import torch.distributed as dist  # noqa: PLC0415 - slow to import, and imported already in most who call this
 
     dist.init_process_group(
-        backend,
+        _usable(backend, store, place),
         store=dist.PrefixStore("kourou", store),  # type: ignore[attr-defined]  # it is public, but not declared so
         rank=place.rank,
         world_size=place.world_size,
@@ -111,6 +112,32 @@ def grouped(store: TCPStore, place: Place, *, backend: Backend, timeout_s: float
     if dist.is_initialized():
         dist.destroy_process_group()
     _gather(store, place, "kourou/left")  # rank 0 goes last: watchdogs of the others still read its store
+
+
+def _usable(backend: Backend, store: TCPStore, place: Place) -> Backend:
+    if backend not in {"auto", "nccl"}:
+        return backend
+    import torch  # noqa: PLC0415 - as above
+
+    has_gpu = torch.cuda.is_available()  # also true of AMD's GPUs, whose library calls itself nccl
+    if backend == "auto":
+        said = _exchange(store, "kourou/gpu", str(has_gpu), place.rank, place.world_size)
+        return "nccl" if set(said) == {"True"} else "gloo"
+    if not has_gpu:
+        raise errors.PlanError(
+            f"backend='nccl' is for GPUs, and torch finds none for {place}: say backend='gloo', or 'auto', which takes "
+            "nccl where every rank has a GPU and gloo elsewhere"
+        )
+    return backend
+
+
+def _exchange(store: TCPStore, key: str, own: str, rank: int, world_size: int) -> list[str]:
+    """What all ranks say, in their order, once all have said it."""
+    keys = [f"{key}/{other}" for other in range(world_size)]
+    store.set(keys[rank], own)
+    while not store.check(keys):
+        time.sleep(_POLL_S)
+    return [store.get(other).decode() for other in keys]
 
 
 def _gather(store: TCPStore, place: Place, key: str) -> None:

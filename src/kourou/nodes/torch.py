@@ -58,7 +58,8 @@ class TorchNode(Node):
         function_or_class: what every rank calls; handles in its arguments arrive as clients.
         num_workers: how many ranks.
         args, kwargs: its arguments, in every rank the same.
-        backend: of the process group; None makes none, but sets all variables.
+        backend: of the process group; "auto" is nccl where every rank has a GPU, else gloo. None makes no group, but
+            sets all variables.
         timeout_s: of the group's operations.
         courier_kwargs: arguments of the ranks' servers.
 
@@ -72,7 +73,7 @@ class TorchNode(Node):
         function_or_class: Callable[..., Any],
         num_workers: int,
         *args: Any,
-        backend: Backend | None = "nccl",
+        backend: Backend | None = "auto",
         timeout_s: float = _TIMEOUT_S,
         courier_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,

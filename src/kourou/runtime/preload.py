@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
-__all__ = ["COMMANDS", "NODES", "Preload"]
+__all__ = ["COMMANDS", "NODES", "Preload", "reseed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,3 +42,15 @@ NODES = Preload(
     reads=("GRPC_",),
 )
 """For nodes of a program: what every one of them would import by itself."""
+
+
+def reseed() -> None:
+    """Give this forked process random numbers of its own, as one would have that imported its modules itself.
+
+    NumPy and torch draw the seeds of their global generators when they are imported, and a fork inherits them. Python's
+    own generator draws a new one in every fork; torch's for devices draw theirs when the device is first used.
+    """
+    if (numpy_random := sys.modules.get("numpy.random")) is not None:
+        numpy_random.seed()
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.default_generator.seed()

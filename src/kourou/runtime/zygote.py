@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from kourou.runtime import sessions
 from kourou.runtime.channel import Channel
+from kourou.runtime.preload import reseed
 
 __all__ = ["main"]
 
@@ -264,6 +265,7 @@ def _become(child: Child) -> NoReturn:
         os.environ.update(boot["env"])
         sessions.show_cookie(boot["env"][sessions.COOKIE])
         boot["fds"] = child.fds[boot["pipes"] :]
+        reseed()
         code = importlib.import_module(boot["entry"]).run(boot)
     except OSError as error:
         os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))

@@ -10,7 +10,7 @@ from kourou.spmd.launcher import Launcher
 __all__ = ["add_launcher_arguments", "launcher_from_args"]
 
 _GROUP = "launcher"
-_BACKENDS = ("nccl", "gloo", "mpi", "ucc", "none")
+_BACKENDS = ("auto", "nccl", "gloo", "mpi", "ucc", "none")
 _PREFIX = "launcher_"
 
 

@@ -54,8 +54,9 @@ class Launcher:
     """Workers on every host, or one number for each, or one for every CPU or GPU that a host lets us use."""
     ssh_config_file: str | Path | None = None
     """For ssh; None: the user's and the system's."""
-    backend: Literal["nccl", "gloo", "mpi", "ucc"] | None = "nccl"
-    """Of torch's process group, which is set up around the function. None: there is none."""
+    backend: Literal["auto", "nccl", "gloo", "mpi", "ucc"] | None = "auto"
+    """Of torch's process group, which is set up around the function. "auto": nccl where every worker has a GPU, else
+    gloo. None: there is none."""
     worker_timeout: int = 600
     """Seconds for operations of the process group."""
     agent_timeout: int = 60
@@ -96,7 +97,8 @@ class Launcher:
             AgentFailedError: a host could not be reached, or was lost.
             LaunchError: the working folder could not be copied to a host.
             SerializationError: the function, an argument or a result cannot be pickled.
-            PlanError: a host has fewer GPUs than ``gpus_per_worker`` asks for.
+            PlanError: a host has fewer GPUs than ``gpus_per_worker`` asks for; or the backend is nccl, and a worker has
+                none.
             RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` without GPUs.
             ValueError: a field has no meaning.
             MissingExtra: there is a backend, but no torch.
