@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pytest
 
 import kourou as lp
 from kourou.runtime.payload import Payloads, load_payload, store_blobs
@@ -116,3 +117,16 @@ def test_slices_and_odd_types_of_arrays_travel(tmp_path):
     for original, loaded in zip(arrays, _arguments(payload, tmp_path), strict=True):
         assert loaded.dtype == original.dtype
         assert np.array_equal(loaded, original)
+
+
+@pytest.mark.parametrize("of_buffer", [False, True])
+def test_a_part_that_is_not_what_was_stored_is_refused(tmp_path, of_buffer):
+    # Given a payload, one of whose parts somebody has replaced
+    payloads = Payloads()
+    payload = payloads.add(lp.PyNode(run, np.zeros(MEGABYTE)))
+    store_blobs(payloads.blobs, tmp_path)
+    name = payload.buffers[0] if of_buffer else payload.stream
+    (tmp_path / name).write_bytes(pickle.dumps("another"))
+    # When, Then
+    with pytest.raises(lp.errors.LaunchError, match=f"{name} is not what the launcher wrote"):
+        load_payload(payload, tmp_path)

@@ -31,7 +31,7 @@ def complete_node(context: typer.Context, incomplete: str) -> Iterator[str]:
 
     try:
         found = choose_run(context.params.get("run") or "last", context.params.get("runs_dir"))
-    except errors.NotFound:
+    except (errors.NotFound, errors.NotOwned):
         return
     for node in found.status().nodes:
         if node.name.startswith(incomplete):

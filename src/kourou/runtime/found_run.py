@@ -1,7 +1,12 @@
-"""Runs as their folders tell of them: to any process of the user, while they run and after they ended."""
+"""Runs as their folders tell of them: to any process of the user, while they run and after they ended.
+
+A folder says whom to call, with which token, and where the classes of an answer are: so it counts only if nobody but
+this user can have written it (see :mod:`kourou.ownership`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kourou import errors
+from kourou import errors, ownership
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.run_info import INFO_FILE, RunInfo
 from kourou.runtime.rundir import CERTIFICATE_FILE, EVENTS_FILE, PLAN_FILE, TOKEN_FILE, runs_dir
@@ -66,9 +71,12 @@ class FoundRun:
 
         Raises:
             ServerUnavailable: the run has ended.
+            NotOwned: others could have written it.
         """
         try:
-            return (self.path / TOKEN_FILE).read_text(encoding="ascii")
+            return ownership.read_own(self.path / TOKEN_FILE).decode("ascii")
+        except errors.NotOwned:
+            raise
         except OSError as error:
             raise errors.ServerUnavailable(f"run {self.run_id} has ended, so it has no token any more") from error
 
@@ -76,8 +84,8 @@ class FoundRun:
     def certificate(self) -> bytes | None:
         """What the run's servers prove themselves with; None: they speak no TLS."""
         try:
-            return (self.path / CERTIFICATE_FILE).read_bytes()
-        except OSError:
+            return ownership.read_own(self.path / CERTIFICATE_FILE)
+        except FileNotFoundError:
             return None
 
     def status(self) -> RunStatus:
@@ -123,20 +131,31 @@ class FoundRun:
 
 
 def find_runs(parent: str | os.PathLike[str] | None = None) -> list[FoundRun]:
-    """All runs with a folder in ``parent`` (None: where runs are by default), the newest first."""
+    """All runs of this user with a folder in ``parent`` (None: where runs are by default), the newest first."""
     folder = Path(parent) if parent is not None else runs_dir()
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
-        data = _read_json(path / INFO_FILE)
-        if data is None or path.is_symlink():
-            continue
-        try:
-            info = RunInfo.from_dict(data)
-        except (TypeError, KeyError):
-            continue  # another program's run.json
-        if info.run_id == path.name:
-            found.append(FoundRun(path=path.absolute(), info=info))
+        with contextlib.suppress(errors.NotOwned):  # many users may keep their runs in one folder
+            if (run := _look(path)) is not None:
+                found.append(run)
     return sorted(found, key=lambda run: run.info.started_at, reverse=True)
+
+
+def _look(path: Path) -> FoundRun | None:
+    """The run that a folder tells of, if it is one's.
+
+    Raises:
+        NotOwned: others could have written it.
+    """
+    if path.is_symlink() or not (path / INFO_FILE).exists():
+        return None
+    ownership.check_own(path)
+    data = _read_json(path / INFO_FILE)
+    try:
+        info = RunInfo.from_dict(data or {})
+    except (TypeError, KeyError):
+        return None  # another program's run.json
+    return FoundRun(path=path.absolute(), info=info) if info.run_id == path.name else None
 
 
 def choose_run(word: str, parent: str | os.PathLike[str] | None = None) -> FoundRun:
@@ -148,9 +167,12 @@ def choose_run(word: str, parent: str | os.PathLike[str] | None = None) -> Found
 
     Raises:
         NotFound: none is meant, or several are.
+        NotOwned: it is one that others could have written.
     """
     where = Path(parent) if parent is not None else runs_dir()
     runs = find_runs(where)
+    if word not in LATEST and Path(word).name == word:
+        _look(where / word)
     if not runs:
         raise errors.NotFound(f"there are no runs in {where}; KOUROU_RUNS_DIR or --runs-dir choose another place")
     if word in LATEST:
@@ -187,15 +209,15 @@ def _died_with_launcher(node: NodeRecord, when: float | None) -> NodeRecord:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = json.loads(ownership.read_own(path))
+    except (OSError, ValueError):  # NotOwned is one
         return None
     return data if isinstance(data, dict) else None
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = ownership.read_own(path).decode("utf-8").splitlines()
     except OSError:
         return []
     events = []

@@ -112,9 +112,23 @@ def store_blobs(blobs: Blobs, folder: Path) -> None:
 
 
 def load_payload(payload: Payload, folder: Path) -> Any:
-    """Unpickle a payload; arrays come back writable."""
-    buffers = [bytearray((folder / name).read_bytes()) for name in payload.buffers]
-    return pickle.loads((folder / payload.stream).read_bytes(), buffers=buffers)
+    """Unpickle a payload; arrays come back writable.
+
+    Raises:
+        LaunchError: a blob is not the one that was stored.
+    """
+    buffers = [bytearray(_blob(folder, name)) for name in payload.buffers]
+    return pickle.loads(_blob(folder, payload.stream), buffers=buffers)
+
+
+def _blob(folder: Path, name: str) -> bytes:
+    data = (folder / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != name:
+        raise errors.LaunchError(
+            f"{folder / name} is not what the launcher wrote there: its hash is another. Something else has written to "
+            "the run's folder, or its file system has lost a part"
+        )
+    return data
 
 
 def find_unpicklable(node: Node, error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
 from kourou.courier import server as _server  # noqa: F401 - likewise
+from kourou.ownership import read_own
 from kourou.runtime import absl_flags, context, interpreter
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
@@ -37,7 +38,7 @@ class _Worker:
     def __init__(self, boot: dict[str, Any]) -> None:
         self._boot = boot
         self._name = boot["name"]
-        token = Path(boot["token_file"]).read_text(encoding="ascii")
+        token = read_own(boot["token_file"]).decode("ascii")
         self.control = CoordinatorClient(
             boot["coordinator"],
             token=token,
