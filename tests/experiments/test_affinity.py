@@ -92,6 +92,54 @@ class TestTheNotesVectors:
         assert [(s.cuda_idx, s.all_cpus) for s in affinity.sampler] == [(6, (10, 11, 12)), (7, (13, 14, 15))]
 
 
+class TestAsynchronousRuns:
+    """What scripts that come with rlpyt ask for, and more; the numbers are those that rlpyt gives them."""
+
+    def test_cores_that_cannot_be_divided_among_samplers_stay_idle(self) -> None:
+        affinity = affinity_of(n_cpu_core=24, n_gpu=4, async_sample=True, sample_gpu_per_run=2, alternating=True)
+        assert [(s.cuda_idx, s.all_cpus) for s in affinity.sampler] == [
+            (1, tuple(range(1, 12))),
+            (2, tuple(range(12, 23))),
+        ]
+        assert affinity.all_cpus == tuple(range(23))
+
+    def test_cores_that_are_less_than_a_workers_share_stay_idle(self) -> None:
+        affinity = affinity_of(n_cpu_core=8, n_gpu=1, async_sample=True, cpu_per_worker=3)
+        assert (affinity.sampler.all_cpus, affinity.sampler.workers_cpus) == (
+            (1, 2, 3, 4, 5, 6),
+            ((1, 2, 3), (4, 5, 6)),
+        )
+        affinity = affinity_of(n_cpu_core=10, n_gpu=3, async_sample=True, sample_gpu_per_run=2, cpu_per_worker=3)
+        assert [(s.all_cpus, s.workers_cpus) for s in affinity.sampler] == [
+            ((1, 2, 3, 4), ((1, 2, 3),)),
+            ((5, 6, 7, 8), ((5, 6, 7),)),
+        ]
+
+    @pytest.mark.parametrize("sampling", [0, 1, 3])
+    def test_samplers_that_share_the_optimizers_gpus_are_as_many_as_those(self, sampling: int) -> None:
+        options: dict[str, Any] = {"n_cpu_core": 24, "n_gpu": 8, "hyperthread_offset": 24, "async_sample": True}
+        affinity = affinity_of(1, **options, sample_gpu_per_run=sampling, optim_sample_share_gpu=True)
+        assert [(o.cuda_idx, o.cpus) for o in affinity.optimizer] == [(1, (3, 27))]
+        assert [(s.cuda_idx, s.all_cpus) for s in affinity.sampler] == [(1, (4, 5, 28, 29))]
+
+    def test_runs_stay_on_one_socket_where_they_fit_on_it(self) -> None:
+        options: dict[str, Any] = {"n_cpu_core": 16, "n_gpu": 8, "n_socket": 2, "hyperthread_offset": 24}
+        affinity = affinity_of(2, **options, async_sample=True, sample_gpu_per_run=1)
+        assert [(o.cuda_idx, o.cpus) for o in affinity.optimizer] == [(4, (12, 36))]
+        assert [(s.cuda_idx, s.all_cpus) for s in affinity.sampler] == [(5, (13, 14, 15, 37, 38, 39))]
+
+    def test_larger_ones_are_spread_evenly_over_theirs(self) -> None:
+        options: dict[str, Any] = {"n_cpu_core": 16, "n_gpu": 8, "n_socket": 2, "gpu_per_run": 2}
+        affinity = affinity_of(0, **options, async_sample=True, sample_gpu_per_run=4)
+        assert [(o.cuda_idx, o.cpus) for o in affinity.optimizer] == [(0, (0,)), (4, (8,))]
+        assert [(s.cuda_idx, s.all_cpus) for s in affinity.sampler] == [
+            (1, (1, 2, 3)),
+            (2, (4, 5, 6)),
+            (5, (9, 10, 11)),
+            (6, (12, 13, 14)),
+        ]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -103,7 +151,19 @@ class TestRefusals:
             ),
             ({"n_cpu_core": 4, "n_gpu": 1, "cpu_per_worker": 3}, "left for workers 4 .* by cpu_per_worker 3"),
             ({"n_cpu_core": 3, "n_gpu": 1, "n_socket": 2}, "cannot be divided evenly among n_socket 2"),
-            ({"n_cpu_core": 6, "n_gpu": 3, "n_socket": 2}, "run slots 3 cannot be divided evenly by n_socket 2"),
+            (
+                {"n_cpu_core": 6, "n_gpu": 3, "n_socket": 2},
+                "3 run slots of 2 cores cannot be divided among n_socket 2 with 3 cores",
+            ),
+            ({"n_cpu_core": 1, "n_gpu": 1, "n_socket": 2, "hyperthread_offset": 3}, "1 run slots of 1 cores cannot be"),
+            (
+                {"n_cpu_core": 12, "n_gpu": 6, "n_socket": 4, "async_sample": True, "sample_gpu_per_run": 1},
+                "try n_socket=1",
+            ),
+            (
+                {"n_cpu_core": 8, "n_gpu": 4, "n_socket": 2, "gpu_per_run": 3, "async_sample": True},
+                "gpu_per_run 3 cannot",
+            ),
             ({"n_cpu_core": 4, "n_gpu": 2, "gpu_per_run": 2, "contexts_per_gpu": 2}, "use contexts_per_gpu=1"),
             ({"n_cpu_core": 4, "async_sample": True}, "needs a GPU"),
             ({"n_cpu_core": 3, "n_gpu": 2, "gpu_per_run": 2, "async_sample": True, "cpu_reserved": 2}, "need 4 cores"),

@@ -64,7 +64,20 @@ def test_every_variant_is_run_in_a_slot_of_the_code(tmp_path: Path, script: Path
     assert slot_code.endswith(f"slt_{code}")
     assert len(pinned) == 1
     assert (folder / "num_launched.txt").read_text() == "Experiments launched so far: 4 out of 4.\n"
-    assert str(folder / "slow") in (folder / "experiments_tree.txt").read_text()
+    assert (folder / "experiments_tree.txt").read_text().splitlines()[1:] == [
+        "Number of settings (experiments) to run: 2  (4).",
+        "",
+        "fast",
+        "slow",
+    ]
+
+
+def test_a_run_stays_on_its_slots_cpus_though_its_processes_do_not_pin_themselves(
+    tmp_path: Path, script: Path, cpus: list[int]
+) -> None:
+    code = encode_affinity(n_cpu_core=1, hyperthread_offset=0, n_socket=1, set_affinity=False)
+    run_experiments(script, code, "free", 1, [{}], ["v"], runs_args=[[0]], log_root=tmp_path)
+    assert seen(tmp_path / "free" / "v" / "run_0")[4] == cpus[:1]
 
 
 def test_egl_draws_on_the_runs_gpu(tmp_path: Path, script: Path) -> None:

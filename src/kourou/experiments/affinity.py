@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from kourou.experiments.affinity_code import AffinityCode, encode_affinity
@@ -83,11 +84,6 @@ def _gpu_affinity(code: AffinityCode, slot: int) -> Affinity:
 
 
 def _async_affinity(code: AffinityCode, slot: int) -> Affinity:
-    if code.n_run_slots % code.n_socket:
-        raise AffinityError(
-            f"asynchronous runs stay on one socket each: {code.n_run_slots} slots cannot be divided among "
-            f"n_socket {code.n_socket}"
-        )
     reserved = code.cpu_reserved or 1  # an optimizer needs a core of its own, so here 0 means the usual one
     per_run = code.n_cpu_core // code.n_run_slots
     optimizing = reserved * code.gpu_per_run
@@ -97,48 +93,80 @@ def _async_affinity(code: AffinityCode, slot: int) -> Affinity:
             f"{reserved} reserved), but n_cpu_core {code.n_cpu_core} leaves {per_run} for each of "
             f"{code.n_run_slots} slots"
         )
-    # With fewer cores than slots, rlpyt lets the slots of a socket share its first cores, and so do we.
-    cores = _slot_cores(code, slot, code.n_run_slots, max(per_run, optimizing), stride=per_run)
-    gpus_per_run = code.gpu_per_run + (0 if code.optim_sample_share_gpu else code.sample_gpu_per_run)
-    first_gpu = slot * gpus_per_run
+    corners = _corners(code, slot, per_run)
+    optimizers_each = _divide(code.gpu_per_run, len(corners), "gpu_per_run", "sockets of a run")
     optimizers = [
         Affinity(
-            cpus=_with_siblings(code, cores[i * reserved : (i + 1) * reserved]),
-            cuda_idx=first_gpu + i,
+            cpus=_with_siblings(code, tuple(range(core + i * reserved, core + (i + 1) * reserved))),
+            cuda_idx=gpu + i,
             torch_threads=reserved,
             set_affinity=code.set_affinity,
         )
-        for i in range(code.gpu_per_run)
+        for gpu, core in corners
+        for i in range(optimizers_each)
     ]
-    first_sampling_gpu = first_gpu + (0 if code.optim_sample_share_gpu else code.gpu_per_run)
-    samplers = _samplers(code, cores[optimizing:], first_sampling_gpu)
+    gpus_before = 0 if code.optim_sample_share_gpu else optimizers_each
+    samplers = _samplers(
+        code,
+        [(gpu + gpus_before, core + optimizers_each * reserved) for gpu, core in corners],
+        max(0, per_run - optimizing) // code.cpu_per_worker * code.cpu_per_worker,  # no worker has less than its share
+    )
     cpus = [optimizer["cpus"] for optimizer in optimizers] + [sampler["all_cpus"] for sampler in samplers]
     return Affinity(
         all_cpus=tuple(cpu for part in cpus for cpu in part),
         optimizer=optimizers,
-        sampler=samplers if code.sample_gpu_per_run else samplers[0],
+        sampler=samplers if code.sampling_gpus else samplers[0],
         set_affinity=code.set_affinity,
     )
 
 
-def _samplers(code: AffinityCode, cores: Cpus, first_gpu: int) -> list[Affinity]:
-    """One sampler for each of their GPUs, or a single one without."""
-    count = code.sample_gpu_per_run or 1
-    each = _divide(len(cores), count, "cores left for sampling", "sample_gpu_per_run")
-    samplers = []
-    for i in range(count):
-        sampler = _run_affinity(code, cores[i * each : (i + 1) * each], reserved=0)
-        sampler["cuda_idx"] = first_gpu + i if code.sample_gpu_per_run else None
-        samplers.append(sampler)
-    return samplers
+def _corners(code: AffinityCode, slot: int, per_run: int) -> list[tuple[int, int]]:
+    """The first GPU and the first core of an asynchronous run on each of its sockets: one, if it fits on it."""
+    sockets, runs = code.n_socket, code.n_run_slots
+    gpus_per_socket, cores_per_socket = code.n_gpu // sockets, max(code.n_cpu_core, code.hyperthread_offset) // sockets
+    if code.async_gpus <= gpus_per_socket:
+        socket, place = divmod(slot, _divide(runs, sockets, "slots of asynchronous runs", "n_socket"))
+        return [(socket * gpus_per_socket + place * code.async_gpus, socket * cores_per_socket + place * per_run)]
+    spanned = sockets // runs
+    if code.async_gpus > spanned * gpus_per_socket:
+        raise AffinityError(
+            f"an asynchronous run on {code.async_gpus} GPUs does not fit on {spanned} of n_socket {sockets} sockets, "
+            f"which have {gpus_per_socket} GPUs each: try n_socket=1"
+        )
+    return [(s * gpus_per_socket, s * cores_per_socket) for s in range(slot * spanned, (slot + 1) * spanned)]
 
 
-def _run_affinity(code: AffinityCode, cores: Cpus, *, reserved: int | None = None) -> Affinity:
+def _samplers(code: AffinityCode, corners: Sequence[tuple[int, int]], cores: int) -> list[Affinity]:
+    """One sampler for each of their GPUs, or a single one without; each the same number of cores, the rest is idle."""
+    here = len(corners)
+    if not code.sampling_gpus:
+        together = tuple(c for _, core in corners for c in range(core, core + cores // here))
+        return [_sampler(code, together, None)]
+    count, each = (
+        _divide(code.sampling_gpus, here, "sample_gpu_per_run", "sockets of a run"),
+        cores // code.sampling_gpus,
+    )
+    return [
+        _sampler(code, tuple(range(core + i * each, core + (i + 1) * each)), gpu + i)
+        for gpu, core in corners
+        for i in range(count)
+    ]
+
+
+def _sampler(code: AffinityCode, cores: Cpus, gpu: int | None) -> Affinity:
+    size = code.cpu_per_worker
+    affinity = _run_affinity(code, cores, working=cores[: len(cores) // size * size])
+    affinity["cuda_idx"] = gpu
+    return affinity
+
+
+def _run_affinity(code: AffinityCode, cores: Cpus, *, working: Cpus | None = None) -> Affinity:
+    """``working``: the cores of its workers; None: all but those that the code reserves."""
     cpus = _with_siblings(code, cores)
     return Affinity(
         all_cpus=cpus,
         master_cpus=cpus,
-        workers_cpus=_workers(code, cores[code.cpu_reserved if reserved is None else reserved :]),
+        workers_cpus=_workers(code, cores[code.cpu_reserved :] if working is None else working),
         master_torch_threads=len(cores),
         worker_torch_threads=code.cpu_per_worker,
         alternating=code.alternating,
@@ -162,31 +190,25 @@ def _with_siblings(code: AffinityCode, cores: Cpus) -> Cpus:
     return cores + tuple(core + code.hyperthread_offset for core in cores)
 
 
-def _slot_cores(code: AffinityCode, slot: int, n_slots: int, per_run: int, stride: int | None = None) -> Cpus:
-    """The cores of one slot, on as few sockets as can be.
-
-    Args:
-        code: the machine.
-        slot: which slot.
-        n_slots: out of how many.
-        per_run: cores of each.
-        stride: from one slot's first core to the next slot's; None: ``per_run``.
-    """
+def _slot_cores(code: AffinityCode, slot: int, n_slots: int, per_run: int) -> Cpus:
+    """The cores of one slot out of ``n_slots``, on as few sockets as can be."""
     sockets = code.n_socket
     if (code.hyperthread_offset - code.n_cpu_core) % sockets:
         raise AffinityError(
             f"the unused numbers of hyperthread_offset {code.hyperthread_offset} - n_cpu_core {code.n_cpu_core} "
             f"cannot be divided evenly among n_socket {sockets}"
         )
-    per_socket = max(code.n_cpu_core, code.hyperthread_offset) // sockets
-    if n_slots >= sockets:
-        slots_per_socket = _divide(n_slots, sockets, "run slots", "n_socket")
-        socket, place = divmod(slot, slots_per_socket)
-        first = socket * per_socket + place * (per_run if stride is None else stride)
-        return tuple(range(first, first + per_run))
-    spanned = _divide(sockets, n_slots, "n_socket", "run slots")
-    each = _divide(per_run, spanned, "cores of a run", "sockets of a run")
-    firsts = [socket * per_socket for socket in range(slot * spanned, (slot + 1) * spanned)]
+    there_are = max(code.n_cpu_core, code.hyperthread_offset)
+    per_socket, spanned = there_are // sockets, max(1, sockets // n_slots)
+    slots_per_socket, each = max(1, n_slots // sockets), per_run // spanned  # what cannot be divided stays idle
+    corners = [divmod(spot, slots_per_socket) for spot in range(slot * spanned, (slot + 1) * spanned)]
+    last_socket, last_place = divmod(n_slots * spanned - 1, slots_per_socket)
+    if not each or last_socket * per_socket + (last_place + 1) * each > there_are:
+        raise AffinityError(
+            f"{n_slots} run slots of {per_run} cores cannot be divided among n_socket {sockets} with {per_socket} "
+            "cores each: try n_socket=1"
+        )
+    firsts = [socket * per_socket + place * each for socket, place in corners]
     return tuple(core for first in firsts for core in range(first, first + each))
 
 

@@ -105,11 +105,6 @@ class AffinityCode:
                 f"contexts_per_gpu {self.contexts_per_gpu} lets runs share a GPU, which neither a run on "
                 f"gpu_per_run {self.gpu_per_run} GPUs nor an asynchronous one can: use contexts_per_gpu=1"
             )
-        if self.optim_sample_share_gpu and self.sample_gpu_per_run > self.gpu_per_run:
-            raise AffinityError(
-                f"sample_gpu_per_run {self.sample_gpu_per_run} is more than gpu_per_run {self.gpu_per_run}, "
-                "which optim_sample_share_gpu makes them share"
-            )
 
     @property
     def n_run_slots(self) -> int:
@@ -117,9 +112,18 @@ class AffinityCode:
         if self.n_gpu == 0:
             return self.n_cpu_core // self.cpu_per_run
         if self.async_sample:
-            shared = self.optim_sample_share_gpu
-            return self.n_gpu // (self.gpu_per_run + (0 if shared else self.sample_gpu_per_run))
+            return self.n_gpu // self.async_gpus
         return self.n_gpu * self.contexts_per_gpu // self.gpu_per_run
+
+    @property
+    def async_gpus(self) -> int:
+        """GPUs of one asynchronous run."""
+        return self.gpu_per_run + (0 if self.optim_sample_share_gpu else self.sample_gpu_per_run)
+
+    @property
+    def sampling_gpus(self) -> int:
+        """How many GPUs the samplers of one asynchronous run use, be they the optimizers' or their own."""
+        return self.gpu_per_run if self.optim_sample_share_gpu else self.sample_gpu_per_run
 
     def encode(self) -> str:
         """The code, as rlpyt writes it: what has its usual value is left out."""

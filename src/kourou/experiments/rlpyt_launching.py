@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments.affinity import RunAffinity, all_cpus
-from kourou.experiments.affinity_code import AffinityCode, get_n_run_slots, prepend_run_slot
+from kourou.experiments.affinity_code import get_n_run_slots, prepend_run_slot
 from kourou.experiments.cpus import fit_affinity
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.failures import DescriptionError
@@ -93,7 +93,7 @@ def run_experiments(  # noqa: PLR0913, PLR0917 - rlpyt's arguments, and ours by 
         )
     ]
     slots, adapt = _places(affinity_code, set_egl_device=set_egl_device)
-    tree = _Tree(folder, [str(folder / log_dir) for log_dir in log_dirs], len(runs))
+    tree = _Tree(folder, log_dirs, len(runs))
     for variant, log_dir in zip(variants, log_dirs, strict=True):
         save_variant(variant, folder / log_dir)
     tree.write()
@@ -211,9 +211,8 @@ def _places(
     """The slots of a code, and what turns a run's command into that of its slot."""
     codes = [prepend_run_slot(i, affinity_code) for i in range(get_n_run_slots(affinity_code))]
     affinities = [fit_affinity(code) for code in codes]
-    pinned = AffinityCode.decode(affinity_code).set_affinity
-    slots = tuple(
-        Slot(index=i, cpus=all_cpus(affinity) if pinned else None, threads=max(1, len(set(all_cpus(affinity)))))
+    slots = tuple(  # also where set_affinity is off, which keeps runs from pinning their own processes
+        Slot(index=i, cpus=all_cpus(affinity), threads=max(1, len(set(all_cpus(affinity)))))
         for i, affinity in enumerate(affinities)
     )
 
