@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from kourou.courier import Client, Server
 from kourou.courier.lanes import local_socket
 from kourou.errors import LaunchError
 from kourou.runtime.scratch import ScratchFolder
@@ -115,3 +117,37 @@ def test_a_place_that_is_not_there_is_not_made(bases):
     bases[0].rmdir()
     assert Path(local_socket.default_folder()).parent == bases[1]
     assert not bases[0].exists()
+
+
+def test_a_folder_that_a_cleaner_removed_is_made_again(tmp_path, monkeypatch):
+    # Given a run's folder for sockets, which a cleaner of temporary files removes with all that is in it
+    with tempfile.TemporaryDirectory() as home:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", home)
+        scratch = ScratchFolder()
+        shutil.rmtree(scratch.path.parent)
+        # When a server starts there
+        server = Server(token="t", socket_dir=str(scratch.path))
+        server.bind("ping", lambda: "pong")
+        server.start()
+        # Then it listens there, in a folder that is as private as before
+        with Client(server.address, token="t") as client:
+            assert client.ping() == "pong"
+        assert server.endpoint.local is not None
+        assert Path(server.endpoint.local).parent == scratch.path
+        assert {folder.stat().st_mode & 0o777 for folder in (scratch.path, scratch.path.parent)} == {0o700}
+        server.stop()
+        scratch.remove()
+
+
+def test_a_server_of_a_run_asks_no_other_server_whether_it_lives(monkeypatch):
+    # Given a run's folder with another server's socket
+    scratch = ScratchFolder()
+    other, _ = local_socket.listen(str(scratch.path))
+    # When a server starts there
+    server = Server(socket_dir=str(scratch.path))
+    server.start()
+    server.stop()
+    # Then it did not connect to the other: a program of n servers would make n² connections
+    with other, pytest.raises(BlockingIOError):
+        other.accept()
+    scratch.remove()

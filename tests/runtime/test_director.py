@@ -289,3 +289,25 @@ def test_lines_reach_the_log_and_the_terminal(stage):
     assert play.ended()
     assert play.folder.log_file("a b/0").read_text() == "hello\n"
     assert play.terminal.getvalue() == "[a b/0] hello\n"
+
+
+def test_a_stop_while_nodes_are_started_starts_no_more_of_them(stage):
+    # given many nodes, the third of which brings a Ctrl-C with it
+    play = stage(*[node(f"a/{i}") for i in range(50)])
+
+    def stop_at_third(name):
+        if name == "a/2":
+            play.director.request_stop("interrupted", "launcher")
+
+    play.launcher.on["start"] = stop_at_third
+    play.launcher.on["interrupt"] = play.finish
+    # when
+    play.director.start(play.launcher)
+    assert play.ended()
+    # then the others were never started, and count as ended
+    assert [name for name, _ in play.launcher.attempts] == ["a/0", "a/1", "a/2"]
+    assert {play.record(f"a/{i}").state for i in range(50)} == {NodeState.FINISHED}
+    last = play.record("a/49")
+    assert last.gone
+    assert last.exit is not None
+    assert last.exit.cause == "was not started, because the program stopped"

@@ -37,6 +37,41 @@ def test_wait_returns_at_once_when_it_holds_and_none_when_the_time_passed():
     assert directory.get("unknown/0") is None
 
 
+def test_a_change_of_one_node_does_not_wake_those_who_wait_for_others():
+    # given somebody who waits for a node, and counts how often the record is looked at
+    directory = Directory([NodeRecord(name="a/0"), NodeRecord(name="b/0")])
+    looks: list[NodeRecord] = []
+
+    def look(record):
+        looks.append(record)
+        return ready(record)
+
+    waiting = threading.Thread(target=directory.wait, args=("a/0", look, WAIT_S))
+    waiting.start()
+    until(lambda: looks, WAIT_S)
+    # when another one changes many times, and then the node itself
+    for attempt in range(100):
+        directory.put(NodeRecord(name="b/0", attempt=attempt))
+    directory.put(NodeRecord(name="a/0", state=NodeState.READY))
+    waiting.join(WAIT_S)
+    # then it looked when it came, and when the node had changed
+    assert not waiting.is_alive()
+    assert len(looks) == 2
+
+
+def test_a_node_that_left_is_told_of_nobody_any_more():
+    coordinator = Coordinator(
+        [NodeRecord(name="a/0"), NodeRecord(name="b/0")], on_change=lambda _: None, on_stop_request=lambda *_: None
+    )
+    stays, leaves = coordinator.attach("a/0", 1), coordinator.attach("a/0", 2)
+    coordinator.follow("a/0", "b/0")
+    coordinator.detach(leaves)
+    seen = leaves.events.qsize()
+    coordinator.change("b/0", state=NodeState.READY)
+    assert leaves.events.qsize() == seen
+    assert stays.events.qsize() == 3  # the welcome, the record, and its change
+
+
 def test_wait_wakes_when_the_record_changes():
     directory = Directory([NodeRecord(name="a/0")])
     found: list[Any] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import tempfile
@@ -51,3 +53,12 @@ def test_the_next_one_removes_those_of_the_killed_and_leaves_those_of_the_living
     scratch.remove()
     # Then
     assert left == {folders[1], str(scratch.path)}
+
+
+def test_a_folder_in_use_is_locked_itself_as_cleaners_of_temporary_files_ask(home):
+    scratch = ScratchFolder()
+    folder = os.open(scratch.path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(folder)
+    scratch.remove()

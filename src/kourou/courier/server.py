@@ -282,6 +282,5 @@ def _local_listener(leader: Leader, dispatcher: Dispatcher, token: str, folder: 
     if sys.platform != "linux":
         return None
     from kourou.courier.lanes.local_server import LocalListener  # noqa: PLC0415 - exists on Linux only
-    from kourou.courier.lanes.local_socket import default_folder  # noqa: PLC0415
 
-    return LocalListener(leader, dispatcher, token, folder or default_folder())
+    return LocalListener(leader, dispatcher, token, folder)

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,9 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     problems += _check_terminal(terminal)
     spanned = _check_hosts(kind, hosts, placement, problems)
     members = list(_members(program))
+    known = {id(node) for node in program.iterate_members()}
     for member in members:
-        problems += _check_handles(program, member.node)
+        problems += _check_handles(program, member.node, known)
     pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
     payloads = Payloads()
     plans: list[NodePlan] = []
@@ -178,12 +179,12 @@ def _expand(member: _Member) -> Iterator[_Member]:
         yield from _expand(_Member(node=child, placement=place, policy=policy, parent=member.node.name))
 
 
-def _check_handles(program: Program, node: Node) -> list[str]:
-    members = list(program.iterate_members())
+def _check_handles(program: Program, node: Node, known: Collection[int]) -> list[str]:
+    """What is wrong with a node's handles; ``known`` are the ids of the program's nodes."""
     problems = []
     for path, handle in node.iterate_handles():
         target = handle.node
-        if target is None or not any(target is member for member in members):
+        if target is None or id(target) not in known:
             named = handle.node_name or repr(target)
             problems.append(f"{node.name} {path} is a handle of {named}, which is not in program {program.name!r}")
         elif not handle.serves:

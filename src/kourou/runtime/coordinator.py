@@ -50,6 +50,7 @@ class Watcher:
     def __init__(self, name: str, attempt: int) -> None:
         self.name = name
         self.attempt = attempt
+        self.follows: set[str] = set()
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
 
@@ -76,7 +77,7 @@ class Coordinator:
         self._on_stop_request = on_stop_request
         self._on_report = on_report
         self._lock = threading.RLock()
-        self._watchers: set[Watcher] = set()
+        self._watchers: dict[str, set[Watcher]] = {}
         self._followers: dict[str, set[Watcher]] = {}
         self._outcomes: dict[tuple[str, int], Outcome] = {}
         self._stop_states: list[StopState] = []
@@ -116,26 +117,26 @@ class Coordinator:
             if self._released:
                 watcher.events.put(Release())
             watcher.events.put(Welcome())
-            self._watchers.add(watcher)
+            self._watchers.setdefault(name, set()).add(watcher)
         return watcher
 
     def detach(self, watcher: Watcher) -> None:
         """The node is gone."""
         with self._lock:
-            self._watchers.discard(watcher)
-            for followers in self._followers.values():
-                followers.discard(watcher)
+            self._watchers.get(watcher.name, set()).discard(watcher)
+            for name in watcher.follows:
+                self._followers[name].discard(watcher)
         watcher.events.put(Closed())
 
     def follow(self, follower: str, name: str) -> None:
         """Tell ``follower`` of ``name``'s record, now and whenever it changes."""
         with self._lock:
             record = self.directory.get(name)
-            for watcher in self._watchers:
-                if watcher.name == follower:
-                    self._followers.setdefault(name, set()).add(watcher)
-                    if record is not None:
-                        watcher.events.put(record)
+            for watcher in self._watchers.get(follower, ()):
+                watcher.follows.add(name)
+                self._followers.setdefault(name, set()).add(watcher)
+                if record is not None:
+                    watcher.events.put(record)
 
     def report(self, name: str, attempt: int, outcome: Outcome) -> None:
         """A node's last words."""
@@ -168,7 +169,7 @@ class Coordinator:
             if self._stop:
                 return
             self._stop = Stop(reason=reason)
-            for watcher in self._watchers:
+            for watcher in self._all_watchers():
                 watcher.events.put(self._stop)
             states = list(self._stop_states)
         for state in states:
@@ -180,7 +181,7 @@ class Coordinator:
             if self._released:
                 return
             self._released = True
-            for watcher in self._watchers:
+            for watcher in self._all_watchers():
                 watcher.events.put(Release())
             states = list(self._stop_states)
         for state in states:
@@ -189,9 +190,12 @@ class Coordinator:
     def close(self) -> None:
         """End every watcher's stream."""
         with self._lock:
-            watchers = list(self._watchers)
+            watchers = self._all_watchers()
         for watcher in watchers:
             self.detach(watcher)
+
+    def _all_watchers(self) -> list[Watcher]:
+        return [watcher for watchers in self._watchers.values() for watcher in watchers]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ Launchers, the coordinator and the user's threads only put events into its queue
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import heapq
 import queue
@@ -12,10 +13,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 from kourou.runtime.callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.coordinator import Coordinator
+from kourou.runtime.countdown import Countdown
+from kourou.runtime.director_events import Event, Exited, PartReady, Placed, Started, StopAsked
 from kourou.runtime.family import Family
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import NodeLogs
@@ -30,42 +32,6 @@ __all__ = ["Director"]
 
 _SIGKILL = 9
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Started:
-    name: str
-    attempt: int
-    pid: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Placed:
-    name: str
-    attempt: int
-    host: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Exited:
-    name: str
-    attempt: int
-    exit: ProcessExit
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _StopAsked:
-    reason: str
-    origin: str
-    at_once: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _PartReady:
-    unit: str
-
-
-_Event: TypeAlias = _Placed | _Started | _Exited | _StopAsked | _PartReady
 
 
 class Director:
@@ -96,7 +62,7 @@ class Director:
         self._logs = logs
         self._callbacks = ExitCallbacks(on_node_exit)
         self._on_end = on_end
-        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._launcher: Launcher | None = None
         self._family = Family(plan.nodes)
         self._alive: set[str] = set()
@@ -104,6 +70,10 @@ class Director:
         self._broken: dict[str, tuple[ExitRecord, float | None]] = {}  # units that failed, with the time to a restart
         self._policies = {node.name: node.on_failure for node in plan.nodes}
         self._restarts: dict[str, list[float]] = {}  # when each node was restarted, monotonic
+        self._unstarted = collections.deque(self._family.roots())
+        self._parts_starting: dict[str, Countdown] = {}  # of units
+        self._parts_living: dict[str, Countdown] = {}  # likewise
+        self._workers = Countdown((), self._is_no_worker)  # of a program that stops
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0  # breaks ties, so that actions are never compared
         self._stopping = False
@@ -125,11 +95,11 @@ class Director:
 
     def on_placed(self, name: str, attempt: int, host: str) -> None:
         """A launcher's event."""
-        self._events.put(_Placed(name=name, attempt=attempt, host=host))
+        self._events.put(Placed(name=name, attempt=attempt, host=host))
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
         """A launcher's event."""
-        self._events.put(_Started(name=name, attempt=attempt, pid=pid))
+        self._events.put(Started(name=name, attempt=attempt, pid=pid))
 
     def on_line(self, name: str, line: str, stream: str) -> None:
         """A launcher's event."""
@@ -138,28 +108,26 @@ class Director:
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         """A launcher's event."""
-        self._events.put(_Exited(name=name, attempt=attempt, exit=exit))
+        self._events.put(Exited(name=name, attempt=attempt, exit=exit))
 
     def on_reported(self, name: str, attempt: int, outcome: Outcome) -> None:
         """A node said how it ended. For one that is a thread of its colocation there is no other sign of it."""
         if self._family.inside(name):
-            self._events.put(_Exited(name=name, attempt=attempt, exit=ProcessExit(code=outcome.code)))
+            self._events.put(Exited(name=name, attempt=attempt, exit=ProcessExit(code=outcome.code)))
 
     def on_changed(self, record: NodeRecord) -> None:
         """A node's record changed. Units are ready when their parts are."""
         unit = self._family.unit_of(record.name)
         if unit is not None and record.state is NodeState.READY:
-            self._events.put(_PartReady(unit=unit))
+            self._events.put(PartReady(unit=unit))
 
     def request_stop(self, reason: str, origin: str, *, at_once: bool = False) -> None:
         """End the program; ``at_once`` kills without asking. Idempotent."""
-        self._events.put(_StopAsked(reason=reason, origin=origin, at_once=at_once))
+        self._events.put(StopAsked(reason=reason, origin=origin, at_once=at_once))
 
     def _direct(self) -> None:
         try:
-            for name in self._family.roots():
-                self._start_node(name)
-            while self._alive or (self._timers and not self._stopping):
+            while self._unstarted or self._alive or (self._timers and not self._stopping):
                 self._step()
         except Exception as error:  # noqa: BLE001 - a run must never seem to have gone well because its director died
             self.crash = error
@@ -174,23 +142,29 @@ class Director:
                 self.changed.notify_all()
 
     def _step(self) -> None:
-        """Handle one event, or the timer that is due next."""
+        """Handle one event, or the timer that is due, or start the next node: events first, for one may be a Ctrl-C."""
         wait_s = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         try:
-            event = self._events.get(timeout=wait_s)
+            event = self._events.get(timeout=0 if self._unstarted else wait_s)
         except queue.Empty:
-            heapq.heappop(self._timers)[2]()
-            return
-        if isinstance(event, _Placed):
+            if self._timers and self._timers[0][0] <= time.monotonic():
+                heapq.heappop(self._timers)[2]()
+            elif self._unstarted:
+                self._start_node(self._unstarted.popleft())
+        else:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Placed):
             for name in (event.name, *self._family.threads_of(event.name)):
                 self._hosts[name] = event.host
                 self._coordinator.change(name, event.attempt, host=event.host)
-        elif isinstance(event, _Started):
+        elif isinstance(event, Started):
             for name in (event.name, *self._family.threads_of(event.name)):
                 self._coordinator.change(name, event.attempt, pid=event.pid)
-        elif isinstance(event, _Exited):
+        elif isinstance(event, Exited):
             self._node_exited(event)
-        elif isinstance(event, _PartReady):
+        elif isinstance(event, PartReady):
             self._part_ready(event.unit)
         elif event.at_once:
             self._begin_stop(event)
@@ -222,14 +196,16 @@ class Director:
             pid=None,
             will_restart=False,
         )
-        for child in self._family.children(name):  # first, since a colocation publishes for those that it runs
+        children = self._family.children(name)
+        self._parts_starting[name] = Countdown(children, lambda n: self._record(n).state is not NodeState.STARTING)
+        self._parts_living[name] = Countdown(children, lambda n: self._record(n).gone)
+        for child in children:  # first, since a colocation publishes for those that it runs
             self._start_node(child)
         if self._family.launched(name):
             self._assured_launcher.start(name, attempt)
 
     def _part_ready(self, unit: str) -> None:
-        parts = [self._record(child).state for child in self._family.children(unit)]
-        if self._record(unit).state is NodeState.STARTING and NodeState.STARTING not in parts:
+        if self._record(unit).state is NodeState.STARTING and self._parts_starting[unit].done():
             self._coordinator.change(unit, state=NodeState.READY)
 
     @property
@@ -241,7 +217,7 @@ class Director:
         """The living nodes that the launcher knows."""
         return [name for name in self._alive if self._family.launched(name)]
 
-    def _node_exited(self, event: _Exited) -> None:
+    def _node_exited(self, event: Exited) -> None:
         node = self._record(event.name)
         if event.name not in self._alive or event.attempt != node.attempt:
             return
@@ -299,7 +275,7 @@ class Director:
             self._fail_unit(unit, record)
             return None
         # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
-        self._begin_stop(_StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
+        self._begin_stop(StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
         self.failures.append(record)
         return None
 
@@ -332,23 +308,23 @@ class Director:
 
     def _end_unit_without_parts(self, unit: str | None) -> None:
         """A unit ends when none of its parts lives, or will again."""
-        if unit is None or unit not in self._alive:
+        if unit is None or unit not in self._alive or not self._parts_living[unit].done():
             return
         parts = [self._record(child) for child in self._family.children(unit)]
-        if not all(part.gone for part in parts):
-            return
         self._alive.discard(unit)
         failure, restart_in = self._broken.pop(unit, (None, None))
         if self._stopping:
             restart_in = None
         self._settle(failure or judge_unit(self._record(unit), parts), restart_in)
 
-    def _begin_stop(self, ask: _StopAsked) -> None:
+    def _begin_stop(self, ask: StopAsked) -> None:
         if self._stopping:
             return
         self._stopping = True
         self._folder.event("stop", reason=ask.reason, origin=ask.origin)
         self._coordinator.broadcast_stop(ask.reason)
+        self._leave_unstarted()
+        self._workers = Countdown(self._alive, self._is_no_worker)
         for name in self._alive:
             record = self._coordinator.directory.get(name)
             if record is not None and record.state is not NodeState.STOPPING:
@@ -370,11 +346,21 @@ class Director:
         self._after(timeline.ask_s + timeline.interrupt_s + timeline.terminate_s, self._kill)
         self._release_if_idle()
 
+    def _leave_unstarted(self) -> None:
+        for root in self._unstarted:
+            for name in (root, *self._family.below(root)):
+                cause = "was not started, because the program stopped"
+                end = ExitRecord(node=name, attempt=0, state=NodeState.FINISHED, cause=cause)
+                self._coordinator.change(name, state=end.state, exit=end)
+        self._unstarted.clear()
+
     def _release_if_idle(self) -> None:
         """Nodes that only serve are needed until every node with work of its own has ended."""
-        records = [self._coordinator.directory.get(name) for name in self._alive]
-        if all(record is not None and record.serves_only for record in records):
+        if self._workers.done():
             self._coordinator.broadcast_release()
+
+    def _is_no_worker(self, name: str) -> bool:
+        return name not in self._alive or self._record(name).serves_only
 
     def _interrupt(self) -> None:
         self._coordinator.broadcast_release()
@@ -397,4 +383,4 @@ class Director:
     def _give_up(self) -> None:
         for name in self._launched():
             lost = ProcessExit(code=None, signal=_SIGKILL)
-            self._node_exited(_Exited(name=name, attempt=self._record(name).attempt, exit=lost))
+            self._node_exited(Exited(name=name, attempt=self._record(name).attempt, exit=lost))

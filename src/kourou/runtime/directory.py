@@ -16,28 +16,31 @@ class Directory:
 
     def __init__(self, records: Iterable[NodeRecord] = ()) -> None:
         self._records = {record.name: record for record in records}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Of nodes that somebody waits for. One for all nodes would wake all who wait whenever any node changes.
+        self._changed: dict[str, threading.Condition] = {}
 
     def put(self, record: NodeRecord) -> None:
         """Replace a node's record and wake who waits for it."""
-        with self._changed:
+        with self._lock:
             self._records[record.name] = record
-            self._changed.notify_all()
+            if record.name in self._changed:
+                self._changed[record.name].notify_all()
 
     def get(self, name: str) -> NodeRecord | None:
         """A node's record, or None when nothing is known of it."""
-        with self._changed:
-            return self._records.get(name)
+        return self._records.get(name)  # a single look, which needs no lock
 
     def all(self) -> list[NodeRecord]:
         """All records, in the order of the program."""
-        with self._changed:
+        with self._lock:
             return list(self._records.values())
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
         """Block until ``holds(record)``; the record, or None when ``timeout_s`` seconds passed first."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._changed:
+        with self._lock:
+            changed = self._changed.setdefault(name, threading.Condition(self._lock))
             while True:
                 record = self._records.get(name)
                 if record is not None and holds(record):
@@ -45,4 +48,4 @@ class Directory:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
-                self._changed.wait(left)
+                changed.wait(left)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kourou import errors
 from kourou.runtime import interrupts
 from kourou.runtime.coordinator import Coordinator
+from kourou.runtime.countdown import Countdown
 from kourou.runtime.director import Director
 from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.records import ExitRecord, NodeRecord
@@ -95,8 +96,8 @@ class Run:
         names = self._names(labels)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with interrupts.deferred(self):
-            self._wait_until(lambda: self._completed(names, first=return_on_first_completed), deadline)
-            if self._director.failures or self._interrupted is not None or self._completed(self._names(None)):
+            self._wait_until(self._completion(names, first=return_on_first_completed), deadline)
+            if self._completion(self._names(None))():
                 self._wait_until(self._director.ended.is_set, None)
         self._after_end(raise_error=raise_error)
 
@@ -150,11 +151,20 @@ class Run:
             raise errors.GraphError(f"wait: no label {', '.join(sorted(unknown))} in program {self._plan.program!r}")
         return {name for name in names if name.rpartition("/")[0] in wanted}
 
-    def _completed(self, names: set[str], *, first: bool = False) -> bool:
-        if self._director.failures or self._interrupted is not None:
-            return True
-        gone = [name for name in names if self.nodes[name].gone]
-        return bool(gone) if first else len(gone) == len(names)
+    def _completion(self, names: set[str], *, first: bool = False) -> Callable[[], bool]:
+        """Whether all of these nodes, or the first of them, are gone, or the program has failed or was interrupted."""
+        left = Countdown(names, self._gone)
+
+        def holds() -> bool:
+            if self._director.failures or self._interrupted is not None:
+                return True
+            return any(map(self._gone, names)) if first else left.done()
+
+        return holds
+
+    def _gone(self, name: str) -> bool:
+        record = self._coordinator.directory.get(name)
+        return record is not None and record.gone
 
     def _wait_until(self, holds: Callable[[], bool], deadline: float | None) -> None:
         with self._director.changed:

@@ -1,7 +1,7 @@
 """A process's own folder for sockets and the like, gone with the process however that ends.
 
-Whoever is killed cannot tidy up, so everyone tidies up after those who were: a folder is in use for as long as its
-lock is held, which the kernel sees to.
+Whoever is killed cannot tidy up, so everyone tidies up after those who were: a folder is in use for as long as a lock
+on it is held, which the kernel sees to. Cleaners of temporary files (systemd-tmpfiles) leave a locked folder alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kourou.courier.lanes import local_socket
 
 __all__ = ["ScratchFolder"]
 
-_LOCK = "in-use"
+_PREFIX = "r-"  # of what may be removed once it is not locked
 
 
 class ScratchFolder:
@@ -32,7 +32,7 @@ class ScratchFolder:
 
     def __init__(self) -> None:
         home = Path(local_socket.default_folder())
-        for other in home.glob(f"*/{_LOCK}"):
+        for other in home.glob(f"{_PREFIX}*"):
             _remove_if_unused(other)
         self.path, self._lock = _locked_folder(home)
 
@@ -46,19 +46,24 @@ class ScratchFolder:
 
 def _locked_folder(home: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix="", dir=home))
-        lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _LOCK).exists():
-            return folder, lock
-        os.close(lock)  # somebody took it for an old one, in the moment before it was locked
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+        with contextlib.suppress(FileNotFoundError):
+            lock = _open(folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)  # somebody took it for an old one, in the moment before it was locked
 
 
-def _remove_if_unused(lock_file: Path) -> None:
+def _remove_if_unused(folder: Path) -> None:
     with contextlib.suppress(OSError):  # it is in use, or just gone
-        lock = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+        lock = _open(folder)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock_file.parent, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

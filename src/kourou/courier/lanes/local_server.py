@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 
@@ -22,13 +23,16 @@ class LocalListener:
         leader: serves the connections.
         dispatcher: runs the calls.
         token: what clients have to show.
-        folder: where the socket is made.
+        folder: where the socket is made; it goes with its run. None: this user's own, which stays, and is rid of the
+            sockets of killed servers once by each process that serves there.
     """
 
-    def __init__(self, leader: Leader, dispatcher: Dispatcher, token: str, folder: str) -> None:
+    def __init__(self, leader: Leader, dispatcher: Dispatcher, token: str, folder: str | None) -> None:
         self._dispatcher = dispatcher
         self._token = token.encode()
-        local_socket.sweep(folder)
+        if folder is None:
+            folder = local_socket.default_folder()
+            _sweep_once(folder)
         listener, self.path = local_socket.listen(folder)
         leader.listen(listener, self._welcome)
 
@@ -42,3 +46,8 @@ class LocalListener:
             accepted.close()
             return None
         return LocalConnection(accepted, ready, leader, self._dispatcher, self._token)
+
+
+@functools.cache
+def _sweep_once(folder: str) -> None:
+    local_socket.sweep(folder)

@@ -42,7 +42,7 @@ WELCOME = b"WELCOME\n"
 _REFUSED = b"REFUSED\n"
 GREETING_BYTES = 1024  # longer than any token: what is longer is no greeting
 _LONGEST_PATH = 107  # bytes that Linux allows for the name of a socket
-_LONGEST_FOLDER = _LONGEST_PATH - len("/12345678") - len("/0123456789abcdef.sock~")
+_LONGEST_FOLDER = _LONGEST_PATH - len("/r-12345678") - len("/0123456789abcdef.sock~")
 _SHORT_BASE = "/tmp"  # noqa: S108 - what is there is checked
 _BACKLOG = 1024
 _DYING_S = 1.0
@@ -100,13 +100,17 @@ def listen(folder: str) -> tuple[socket.socket, str]:
     """A listening socket in a private folder, and its path.
 
     The socket gets its name when it already listens, so nobody who finds it is turned away, and one that turns
-    clients away is known to be dead (``sweep``).
+    clients away is known to be dead (``sweep``). A folder that a cleaner of temporary files has removed is made again.
     """
     name = f"{secrets.token_hex(8)}.sock"
     path = os.path.join(folder, name)  # noqa: PTH118 - the kernel takes strings
     draft = f"{path}~"
     if len(os.fsencode(draft)) > _LONGEST_PATH:
         return listen(default_folder())
+    if not Path(folder).exists():
+        if not Path(folder).parent.exists():
+            _make_private(Path(folder).parent)
+        Path(folder).mkdir(mode=0o700, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(draft)
