@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.courier import Client, Server, codec, new_token
+from kourou.courier import frames
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.http2_client import Http2Call
@@ -70,11 +71,11 @@ def test_the_parser_survives_two_hundred_thousand_malformed_frames():
     refused = 0
     for _ in range(200_000):
         try:
-            frames = FrameParser().feed(malformed(chance))
+            found = FrameParser().feed(malformed(chance))
         except ProtocolError:
             refused += 1
         else:
-            assert all(0 < frame.kind < Kind.RELEASE for frame in frames)
+            assert all(0 < frame.kind < Kind.RELEASE for frame in found)
     assert refused > 50_000
 
 
@@ -95,6 +96,21 @@ def test_frames_survive_any_cutting(buffers, data):
         assert not isinstance(one.body, tuple)
         assert bytes(one.body) == body
         assert [bytes(buffer) for buffer in one.buffers] == buffers
+
+
+def test_a_frame_that_comes_byte_by_byte_is_put_together_once(monkeypatch):
+    # Given a frame whose inline part is large
+    frame = Frame(Kind.CALL, 1, 1.0, "echo", bytes(60_000), [b""] * 2_000)
+    stream = b"".join(pack(frame)) * 2
+    looks = []
+    unpack_head = frames._unpack_head
+    monkeypatch.setattr(frames, "_unpack_head", lambda *place: looks.append(place) or unpack_head(*place))
+    # When it comes in the smallest pieces, as many small DATA frames of HTTP/2 bring it
+    parser = FrameParser()
+    found = [frame for position in range(len(stream)) for frame in parser.feed(stream[position : position + 1])]
+    # Then the pieces are joined when the head is there, and when all is; not with each of them
+    assert [bytes(one.body) for one in found] == [frame.body] * 2
+    assert len(looks) == 4
 
 
 def test_limits_hold_before_memory_is_taken():

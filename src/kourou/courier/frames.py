@@ -183,7 +183,8 @@ class FrameParser:
         self._resolve = resolve
         self._control = control
         self._allocate = allocate
-        self._rest = b""  # the beginning of a frame whose inline part is not complete
+        self._rest = bytearray()  # the beginning of a frame whose inline part is not complete
+        self._missing = 0  # bytes without which it need not be looked at again
         self._unfinished: _Unfinished | None = None
         self.filling: list[memoryview] = []  # bulk that is still to come, the next one last
 
@@ -211,9 +212,12 @@ class FrameParser:
         elif type(data) is not bytes:
             data = bytes(data)
         if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        start, end = 0, len(data)
+            self._rest += data
+            self._missing -= len(data)
+            if self._missing > 0:
+                return frames
+            data, self._rest = bytes(self._rest), bytearray()
+        start, end, missing = 0, len(data), 0
         while end - start >= _HEAD_SIZE:
             inline, kind, flags, name_size, count, call_id, number = _unpack_head(data, start)
             if not 0 < kind <= _LAST_KIND or inline > _MAX_INLINE or count > MOST_BUFFERS:
@@ -221,6 +225,7 @@ class FrameParser:
             name_start = start + _HEAD_SIZE
             stop = name_start + inline
             if stop > end:
+                missing = stop - end
                 break
             body_start = name_start + name_size + (_ENTRY_SIZE * count if count else 0)
             if body_start > stop or flags > _BODY_IS_LAST_BUFFER or (flags and not count):
@@ -242,7 +247,8 @@ class FrameParser:
             else:
                 frames.extend(self._completed())
         if start < end:
-            self._rest = data[start:]
+            self._rest = bytearray(data[start:])
+            self._missing = missing or _HEAD_SIZE - (end - start)
         return frames
 
     def _begin(self, frame: Frame, table: bytes, *, body_is_last: bool) -> None:

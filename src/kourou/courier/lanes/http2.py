@@ -98,7 +98,7 @@ class Http2:
         self.replies: deque[bytes] = deque()
         self._skip = 0  # bytes of padding, or of other calls
         self._rest = b""
-        self._block: bytes | None = None  # of headers that go on in the next frame
+        self._block: bytearray | None = None  # of headers that go on in the next frame
         self._ends_after_block = False
         self._received = 0
         # Windows are what was granted less what was used: the thread that receives counts one, the other the other.
@@ -261,14 +261,15 @@ class Http2:
     def _headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == FrameType.HEADERS:
             self._ends_after_block = bool(flags & END_STREAM)
-            self._block = _without_padding(flags, payload)
+            self._block = bytearray(_without_padding(flags, payload))
         else:
-            self._block = (self._block or b"") + payload
+            assert self._block is not None  # noqa: S101 - it was looked at; for the type checker
+            self._block += payload
             if len(self._block) > _LONGEST_CONTROL:
                 raise ProtocolError(f"headers of more than {_LONGEST_CONTROL} bytes")
         if flags & END_HEADERS:
             block, self._block = self._block, None
-            self._on_headers(stream, block, ends=self._ends_after_block)
+            self._on_headers(stream, bytes(block), ends=self._ends_after_block)
 
     # -- what the two ends do differently ---------------------------------------------------------------------
 
