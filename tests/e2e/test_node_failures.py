@@ -30,6 +30,36 @@ def raise_error():
     raise Raising("no such env: 'Köln'\nsecond line")
 
 
+def raise_at_length():
+    raise Raising("x" * (8 << 20))
+
+
+def raise_half_a_character():
+    raise Raising("\ud83d")
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise TypeError("no words")
+
+
+def raise_unprintable():
+    raise Unprintable
+
+
+def exit_unprintably():
+    raise SystemExit(Unprintable())
+
+
+def hook_that_fails():
+    try:
+        sys.excepthook = lambda *_: sys.exit(5)
+        raise Raising("under a hook")
+    finally:
+        if lp.get_context().launch_type == "local_mt":
+            sys.excepthook = sys.__excepthook__
+
+
 def exit_with(code):
     sys.exit(code)
 
@@ -83,6 +113,11 @@ ANYWHERE = {
         None,
     ),
     "raises-in-run": (lambda: lp.CourierNode(RaisesInRun), "FAILED", "raised Raising: in run", 1, None),
+    "raises-at-length": (lambda: lp.PyNode(raise_at_length), "FAILED", "raised Raising: xxx", 1, None),
+    "raises-half": (lambda: lp.PyNode(raise_half_a_character), "FAILED", "raised Raising: \\ud83d", 1, None),
+    "raises-unprintable": (lambda: lp.PyNode(raise_unprintable), "FAILED", "raised Unprintable, whose", 1, None),
+    "exits-unprintably": (lambda: lp.PyNode(exit_unprintably), "FAILED", "exited with code 1", 1, None),
+    "raises-under-hook": (lambda: lp.PyNode(hook_that_fails), "FAILED", "raised Raising: under a hook", 1, None),
     "interrupts": (lambda: lp.PyNode(interrupt_self), "FAILED", "raised KeyboardInterrupt", 1, None),
 }
 IN_A_PROCESS = {

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from kourou import errors
+from kourou.runtime import coordinator_client, coordinator_stub
 from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.coordinator_service import CoordinatorServer
@@ -184,6 +185,122 @@ def test_without_the_token_nothing_is_taken(control):
         with pytest.raises(grpc.RpcError) as refused:
             list(call(b"\xff\xff not a message", timeout=WAIT_S))
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.fixture
+def suspended(control, monkeypatch, capfd):
+    """A coordinator that answers nothing until the event is set, as that of a launcher which is suspended."""
+    answers = threading.Event()
+    change, report = control.coordinator.change, control.coordinator.report
+
+    def later(function):
+        def call(*args, **kwargs):
+            answers.wait(WAIT_S)
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(control.coordinator, "change", later(change))
+    monkeypatch.setattr(control.coordinator, "report", later(report))
+    monkeypatch.setattr(coordinator_stub, "_CALL_S", 0.1)
+    yield answers
+    answers.set()
+
+
+def test_what_a_node_says_to_a_suspended_launcher_is_taken_when_that_goes_on(control, suspended, capfd):
+    # given a node whose launcher answers nothing
+    control.client.attach()
+    said = ""
+
+    def complained(method):
+        nonlocal said
+        said += capfd.readouterr().err
+        return f"a/0 waits for its launcher to take {method}" in said
+
+    # when it becomes ready, and ends
+    def live():
+        control.client.update("a/0", state=NodeState.READY)
+        control.client.report("a/0", Outcome(kind="finished"))
+
+    node = threading.Thread(target=live)
+    node.start()
+    until(lambda: complained("Update"), WAIT_S)
+    # then both arrive once the launcher is back
+    suspended.set()
+    node.join(WAIT_S)
+    assert control.coordinator.directory.get("a/0").state is NodeState.READY
+    assert control.coordinator.outcome("a/0", 1) == Outcome(kind="finished")
+    assert control.told == []
+
+
+def test_a_node_whose_launcher_is_gone_does_not_insist(control, suspended):
+    control.client.attach()
+    raised: list[Any] = []
+
+    def live():
+        try:
+            control.client.update("a/0", state=NodeState.READY)
+        except errors.ServerUnavailable as error:
+            raised.append(error)
+
+    node = threading.Thread(target=live)
+    node.start()
+    suspended.set()
+    control.server.close()
+    node.join(WAIT_S)
+    until(lambda: control.told == ["lost"], WAIT_S)
+    assert not node.is_alive()
+
+
+def test_a_node_attaches_when_its_suspended_launcher_goes_on(control, monkeypatch):
+    # given a coordinator that does not welcome anybody for a while
+    monkeypatch.setattr(coordinator_client, "_ATTACH_S", 0.05)
+    welcomed = threading.Event()
+    attach = control.coordinator.attach
+
+    def late(name, attempt):
+        welcomed.wait(WAIT_S)
+        return attach(name, attempt)
+
+    monkeypatch.setattr(control.coordinator, "attach", late)
+    asked = threading.Event()
+    is_listening = coordinator_stub.CoordinatorStub.is_listening
+
+    def look(stub):
+        asked.set()
+        return is_listening(stub)
+
+    monkeypatch.setattr(coordinator_stub.CoordinatorStub, "is_listening", look)
+    # when a node has waited for longer than it would for one that is gone
+    node = threading.Thread(target=control.client.attach)
+    node.start()
+    assert asked.wait(WAIT_S)
+    welcomed.set()
+    # then it is there in the end
+    node.join(WAIT_S)
+    assert not node.is_alive()
+    assert control.client.wait("b/0", lambda record: True, WAIT_S) is not None
+
+
+def test_a_node_whose_launcher_is_not_there_says_so(control, monkeypatch):
+    monkeypatch.setattr(coordinator_client, "_ATTACH_S", 0.05)
+    control.server.close()
+    with pytest.raises(errors.ServerUnavailable, match="did not answer"):
+        control.client.attach()
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy", "GRPC_ADDRESS_HTTP_PROXY"])
+def test_nothing_of_a_run_asks_a_proxy(variable, monkeypatch):
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    control = Control()
+    try:
+        control.client.attach()
+        control.client.update("a/0", state=NodeState.READY)
+    finally:
+        control.client.close()
+        control.server.close()
 
 
 def test_a_stop_state_calls_its_handlers_once_and_survives_those_that_raise(caplog):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 
 from kourou.errors import StopRequested
 from kourou.runtime import life
+from kourou.runtime.interpreter import print_failure
 from kourou.runtime.life import interrupt_thread, shielded
 
 
@@ -77,3 +79,21 @@ def test_a_shield_that_nobody_hit_raises_nothing_and_leaves_nothing(times):
         with shielded():
             assert threading.get_ident() in life._shields
     assert threading.get_ident() not in life._shields
+
+
+def test_an_exception_that_nobody_caught_goes_to_the_users_hook(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(sys, "excepthook", lambda *told: seen.append(told))
+    error = ValueError("no such env")
+    text = print_failure(error)
+    assert seen == [(ValueError, error, None)]
+    assert text == "ValueError: no such env\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_hook_that_fails_takes_nothing_of_the_failure_away(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", lambda *_: sys.exit("hook"))
+    assert print_failure(ValueError("no such env")) == "ValueError: no such env\n"
+    told = capsys.readouterr().err
+    assert "ValueError: no such env" in told
+    assert "SystemExit: hook" in told

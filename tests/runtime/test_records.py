@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import coordinator
 from kourou.runtime.messages import event_from_proto, event_to_proto, record_from_proto, record_to_proto
-from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, describe_signal
+from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit, describe_signal, shortened
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LINE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -105,3 +105,45 @@ def test_a_node_is_gone_when_it_has_ended_and_will_not_be_back(state):
     ended = state in {NodeState.FINISHED, NodeState.FAILED, NodeState.KILLED}
     assert NodeRecord(name="a/0", state=state).gone is ended
     assert NodeRecord(name="a/0", state=state, will_restart=True).gone is False
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 10**7, "ü" * 10**6, "\ud83d" * 10**6, "line\n" * 10**6], ids=["ascii", "umlaut", "half", "lines"]
+)
+def test_what_a_node_says_of_its_end_is_cut_to_what_every_caller_can_be_told(text):
+    outcome = Outcome(kind="raised", exception=f"ValueError: {text}", traceback=f"Traceback: {text} the end")
+    seen = ProcessExit(code=1, last_lines=(text,) * 50)
+    record = ExitRecord(
+        node="a/0",
+        attempt=1,
+        state=NodeState.FAILED,
+        cause=f"raised {outcome.exception}",
+        traceback=outcome.traceback,
+        last_lines=seen.last_lines,
+    )
+    sent = record_to_proto(NodeRecord(name="a/0", exit=record)).SerializeToString()
+    assert len(sent) < 2**17
+    back = record_from_proto(pb.NodeRecord.FromString(sent)).exit
+    assert back == record
+    assert back.cause.startswith("raised ValueError: ")
+    assert " bytes left out " in back.cause
+    assert back.traceback.startswith("Traceback: ")
+    assert back.traceback.endswith(" the end")
+    assert seen.last_lines
+
+
+def test_the_last_lines_are_those_that_are_kept():
+    lines = tuple(f"{number} {'x' * 2000}" for number in range(50))
+    kept = ProcessExit(code=1, last_lines=lines).last_lines
+    assert kept == lines[-len(kept) :]
+    assert 10 < len(kept) < 50
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(), st.integers(60, 300))
+def test_a_text_is_shortened_only_when_it_is_too_long(text, most_bytes):
+    short = shortened(text, most_bytes)
+    assert len(short.encode()) <= most_bytes
+    told = text.encode(errors="backslashreplace").decode()
+    assert short == told if len(told.encode()) <= most_bytes else " bytes left out " in short
+    assert shortened(short, most_bytes) == short

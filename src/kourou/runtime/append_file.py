@@ -36,7 +36,10 @@ class AppendFile:
         """Write a line, given without its newline. False when it is lost, or a part of it."""
         if self._descriptor < 0:
             return False
-        data = f"{line}\n".encode(errors=self._errors)
+        try:
+            data = f"{line}\n".encode(errors=self._errors)
+        except UnicodeEncodeError:  # halves of UTF-16's pairs, which stand for no byte
+            data = f"{line}\n".encode(errors="backslashreplace")
         if self._torn:
             data = b"\n" + data
         with contextlib.suppress(OSError):

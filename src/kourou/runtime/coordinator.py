@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from kourou.runtime.directory import Directory
-from kourou.runtime.records import NodeRecord, Outcome
+from kourou.runtime.records import NodeRecord, Outcome, shortened
 from kourou.runtime.termination import StopState
 
 __all__ = ["Closed", "Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
@@ -161,7 +161,7 @@ class Coordinator:
 
     def request_stop(self, reason: str, origin: str) -> None:
         """Somebody wants the program to end."""
-        self._on_stop_request(reason, origin)
+        self._on_stop_request(shortened(reason), origin)
 
     def broadcast_stop(self, reason: str) -> None:
         """Tell everybody that the program stops. Only the first call counts."""

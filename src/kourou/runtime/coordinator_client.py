@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +15,19 @@ from kourou.runtime import messages
 from kourou.runtime.coordinator import Release, Stop
 from kourou.runtime.coordinator_stub import CoordinatorStub
 from kourou.runtime.directory import Directory
-from kourou.runtime.records import NodeRecord, Outcome
+from kourou.runtime.records import NodeRecord, Outcome, shortened
 
 __all__ = ["CoordinatorClient"]
 
 _ATTACH_S = 30.0  # under a start of hundreds of nodes it may have a lot to do
+_PAUSE_S = 0.1  # from a call that broke to the next one: the stream's end may be noticed a moment later
 
 
 class CoordinatorClient:
     """The :class:`~kourou.runtime.context.ControlPlane` of a node process.
+
+    What a node says is said until it is taken: a launcher that does not answer is suspended (by Ctrl-Z, a debugger,
+    swapping), or gone, and then the stream of events ends.
 
     Args:
         address: the coordinator's ``host:port``.
@@ -56,6 +61,7 @@ class CoordinatorClient:
         self._on_lost = on_lost
         self._on_record = on_record
         self._closed = False
+        self._lost = threading.Event()
         self._attached = threading.Event()
         self._stream: Any = None
 
@@ -67,7 +73,9 @@ class CoordinatorClient:
         """
         self._stream = self._stub.attach(pb.AttachRequest(name=self._name, attempt=self._attempt))
         threading.Thread(target=self._listen, name="kourou-events", daemon=True).start()
-        if not self._attached.wait(_ATTACH_S):
+        while not self._attached.wait(_ATTACH_S):
+            if not self._lost.is_set() and self._stub.is_listening():
+                continue  # the kernel answers for a process that is suspended
             raise errors.ServerUnavailable(f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s")
 
     def update(self, name: str, **changes: Any) -> None:
@@ -90,7 +98,7 @@ class CoordinatorClient:
 
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program."""
-        self._call("Stop", pb.StopRequest(reason=reason, origin=self._name))
+        self._call("Stop", pb.StopRequest(reason=shortened(reason), origin=self._name))
 
     def report(self, name: str, outcome: Outcome) -> None:
         """The last words of this node, or of a child that it runs."""
@@ -113,10 +121,18 @@ class CoordinatorClient:
 
     def _call(self, method: str, request: Any) -> None:
         try:
-            self._stub.call(method, request)
+            self._stub.call(method, request, persist=lambda: self._may_answer_yet(method))
         except errors.ServerUnavailable:
             if not self._closed:
                 raise
+
+    def _may_answer_yet(self, method: str) -> bool:
+        if self._stream is None or self._lost.wait(_PAUSE_S) or self._closed:
+            return False
+        print(  # noqa: T201 - for the log of a node that seems to hang
+            f"kourou: {self._name} waits for its launcher to take {method}: is it suspended?", file=sys.stderr
+        )
+        return True
 
     def _listen(self) -> None:
         try:
@@ -133,5 +149,6 @@ class CoordinatorClient:
                     self._attached.set()
         except grpc.RpcError:
             pass  # the stream's end says the same
+        self._lost.set()
         if not self._closed:
             self._on_lost()

@@ -46,12 +46,7 @@ class CoordinatorServer:
         self._status = status
         # A thread for the stream of every node, and a few for all other calls.
         self._threads = StreamThreads(reserve=len(coordinator.directory.all()) + _SPARE_THREADS)
-        grpc_process.claim()
-        self._server = grpc.server(
-            self._threads,  # type: ignore[arg-type]  # grpcio calls nothing but submit()
-            interceptors=[_TokenCheck(token)],
-            options=[("grpc.so_reuseport", 0)],
-        )
+        self._server = grpc_process.open_server(self._threads, [_TokenCheck(token)])
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
         port = self._server.add_insecure_port(f"{host}:0")
         self.address = f"{host}:{port}"

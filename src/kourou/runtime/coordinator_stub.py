@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,7 +15,8 @@ from kourou.runtime.coordinator_service import SERVICE, TOKEN_KEY
 
 __all__ = ["CoordinatorStub"]
 
-_CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone
+_CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone, or suspended
+_PASSING = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
 
 class CoordinatorStub:
@@ -27,11 +30,20 @@ class CoordinatorStub:
     """
 
     def __init__(self, address: str, *, token: str, caller: str, wait_for_ready: bool) -> None:
+        self._address = address
         self._caller = caller
         self._metadata = ((TOKEN_KEY, token),)
         self._wait_for_ready = wait_for_ready
-        grpc_process.claim()
-        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)])
+        self._channel = grpc_process.open_channel(address)
+
+    def is_listening(self) -> bool:
+        """Whether anybody holds the coordinator's address, be it a process that is suspended."""
+        kind, _, path = self._address.partition(":")
+        host, _, port = self._address.rpartition(":")
+        family, address = (socket.AF_UNIX, path) if kind == "unix" else (socket.AF_INET, (host, int(port)))
+        with socket.socket(family) as probe:
+            probe.settimeout(_CALL_S)
+            return probe.connect_ex(address) == 0
 
     def attach(self, request: pb.AttachRequest) -> Any:
         """The stream of events."""
@@ -42,8 +54,14 @@ class CoordinatorStub:
         )
         return call(request, metadata=self._metadata, wait_for_ready=True)
 
-    def call(self, method: str, request: Any, reply: Any = pb.Ack) -> Any:
+    def call(self, method: str, request: Any, reply: Any = pb.Ack, *, persist: Callable[[], bool] = bool) -> Any:
         """Call a method and return its reply, of the class ``reply``.
+
+        Args:
+            method: its name.
+            request: what it is called with.
+            reply: the class of its answer.
+            persist: asked when there was no answer in time; True calls once more. All methods may be called twice.
 
         Raises:
             Unauthenticated: the token is another run's.
@@ -56,13 +74,16 @@ class CoordinatorStub:
             request_serializer=type(request).SerializeToString,
             response_deserializer=reply.FromString,
         )
-        try:
-            return call(request, metadata=self._metadata, timeout=_CALL_S, wait_for_ready=self._wait_for_ready)
-        except grpc.RpcError as error:
-            text = f"{self._caller}: the coordinator did not take {method}: {error.details()}"
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                raise errors.Unauthenticated(text) from None
-            raise errors.ServerUnavailable(text) from None
+        while True:
+            try:
+                return call(request, metadata=self._metadata, timeout=_CALL_S, wait_for_ready=self._wait_for_ready)
+            except grpc.RpcError as error:
+                if error.code() in _PASSING and persist():
+                    continue
+                text = f"{self._caller}: the coordinator did not take {method}: {error.details()}"
+                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    raise errors.Unauthenticated(text) from None
+                raise errors.ServerUnavailable(text) from None
 
     def close(self) -> None:
         """Close the channel."""

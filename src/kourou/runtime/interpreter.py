@@ -15,7 +15,7 @@ from typing import TextIO
 
 from kourou.runtime.stacks import dump_on_signal
 
-__all__ = ["finish", "path_for", "prepare"]
+__all__ = ["finish", "path_for", "prepare", "print_failure"]
 
 
 def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
@@ -31,6 +31,23 @@ def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
     sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
     sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
+
+
+def print_failure(error: BaseException) -> str:
+    """Show an exception that nobody caught as Python does, through ``sys.excepthook``; its traceback as text.
+
+    What the hook or the stream does to it raises nothing here: the failure is still to be reported.
+    """
+    text = "".join(traceback.format_exception(error))
+    try:
+        if sys.excepthook is sys.__excepthook__:
+            print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException:  # noqa: BLE001 - the user's hook, which may exit as well
+        with contextlib.suppress(Exception):
+            print(f"sys.excepthook raised:\n{traceback.format_exc()}\n{text}", file=sys.stderr, end="")  # noqa: T201
+    return text
 
 
 def path_for(python: str) -> tuple[str, list[str]]:

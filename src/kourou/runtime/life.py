@@ -6,11 +6,11 @@ import contextlib
 import ctypes
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 
 from kourou import errors
 from kourou.runtime.context import NodeContext
+from kourou.runtime.interpreter import print_failure
 from kourou.runtime.records import Outcome
 
 __all__ = ["Ended", "exited", "forget_interrupt", "interrupt_thread", "live", "shielded"]
@@ -44,10 +44,15 @@ def live(entry: Callable[[NodeContext], None], context: NodeContext) -> Outcome:
             heard_within_s = _HEARD_S if isinstance(error, errors.CallCancelled) else 0
             if context.stop.event.wait(heard_within_s):
                 return Outcome(kind="stopped")
-        text = "".join(traceback.format_exception(error))
-        print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
-        return Outcome(kind="raised", code=1, exception=f"{type(error).__name__}: {error}", traceback=text)
+        return Outcome(kind="raised", code=1, exception=_words(error), traceback=print_failure(error))
     return Outcome(kind="finished")
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its __str__ is the user's
+        return f"{type(error).__name__}, whose __str__ raises"
 
 
 _shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
@@ -103,5 +108,6 @@ def exited(error: SystemExit) -> Outcome:
         return Outcome(kind="finished")
     if isinstance(error.code, int):
         return Outcome(kind="exited", code=error.code & 0xFF)
-    print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself would
+    with contextlib.suppress(Exception):  # a __str__ of the user's, or a stream
+        print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself would
     return Outcome(kind="exited", code=1)

@@ -1,18 +1,71 @@
-"""What is known of a node: its state, where it listens, how it ended. Plain frozen data, shared by all parts."""
+"""What is known of a node: its state, where it listens, how it ended. Plain frozen data, shared by all parts.
+
+Records go to everybody who calls the node, so what a node says of its end, which may be megabytes, is cut to a length
+when the record is made. All of it stays in the log.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import signal as signals
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["INTERRUPT", "ExitRecord", "NodeRecord", "NodeState", "Outcome", "ProcessExit", "describe_signal"]
-
+__all__ = [
+    "INTERRUPT",
+    "MOST_LINE_BYTES",
+    "ExitRecord",
+    "NodeRecord",
+    "NodeState",
+    "Outcome",
+    "ProcessExit",
+    "describe_signal",
+    "shortened",
+]
 
 INTERRUPT = signals.SIGURG
 """Carries "raise StopRequested now" into a node's main thread. Its default action is to be ignored, so one that comes
 late is harmless, and unlike an asynchronous exception it interrupts sleeps, locks and blocking reads."""
+
+_MOST_CAUSE_BYTES = 4 << 10
+_MOST_TRACEBACK_BYTES = 64 << 10
+MOST_LINE_BYTES = 4 << 10
+"""Kept of a line of output, for the report of a failure."""
+_MOST_LINES_BYTES = 32 << 10  # of all last lines together
+
+
+def shortened(text: str, most_bytes: int = _MOST_CAUSE_BYTES) -> str:
+    """The text with its middle left out if it is longer, and fit to be sent: without halves of UTF-16's pairs."""
+    if text.isascii() and len(text) <= most_bytes:
+        return text
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= most_bytes:
+        return data.decode()
+    left_out = f" … {len(data) - most_bytes} bytes left out … "
+    half = max(0, most_bytes - len(left_out.encode())) // 2
+    return data[:half].decode(errors="ignore") + left_out + data[len(data) - half :].decode(errors="ignore")
+
+
+def _last_of(lines: Iterable[str]) -> tuple[str, ...]:
+    """The last of these lines, as many as a record may hold."""
+    kept: list[str] = []
+    left_bytes = _MOST_LINES_BYTES
+    for line in reversed(tuple(lines)):
+        kept.append(shortened(line, MOST_LINE_BYTES))
+        left_bytes -= len(kept[-1].encode()) + 1
+        if left_bytes < 0:
+            kept.pop()
+            break
+    return tuple(reversed(kept))
+
+
+def _cut(record: Any, *names: str, traceback: bool = False) -> None:
+    """In a frozen record's ``__post_init__``: cut these texts to the length that a cause may have."""
+    for name in names:
+        object.__setattr__(record, name, shortened(getattr(record, name)))
+    if traceback:
+        object.__setattr__(record, "traceback", shortened(record.traceback, _MOST_TRACEBACK_BYTES))
 
 
 class NodeState(str, enum.Enum):
@@ -60,6 +113,9 @@ class Outcome:
     """``TypeName: message`` where it raised."""
     traceback: str = ""
 
+    def __post_init__(self) -> None:
+        _cut(self, "exception", traceback=True)
+
     @property
     def clean(self) -> bool:
         """True when the node ended as it should."""
@@ -77,6 +133,10 @@ class ProcessExit:
     """The end of its output."""
     verdict: str = ""
     """Why its supervisor killed it, if it did so of its own accord."""
+
+    def __post_init__(self) -> None:
+        _cut(self, "verdict")
+        object.__setattr__(self, "last_lines", _last_of(self.last_lines))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +156,10 @@ class ExitRecord:
     host: str = ""
     pid: int | None = None
     uptime_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _cut(self, "cause", traceback=True)
+        object.__setattr__(self, "last_lines", _last_of(self.last_lines))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""

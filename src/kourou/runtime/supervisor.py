@@ -27,7 +27,7 @@ from kourou.runtime import sessions
 from kourou.runtime.append_file import LONGEST_LINE
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import NODES, Preload
-from kourou.runtime.records import ProcessExit
+from kourou.runtime.records import MOST_LINE_BYTES, ProcessExit, shortened
 from kourou.runtime.zygote_process import ZygoteProcess, start_zygote
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ class Supervisor:
     def _tell_line(self, process: _Process, line: bytes, stream: str) -> None:
         # A progress bar redraws its line after a carriage return; the last drawing is the line.
         text = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
-        process.last_lines.append(text)
+        process.last_lines.append(shortened(text, MOST_LINE_BYTES))
         self._events.on_line(process.name, text, stream)
 
     def _close_pipe(self, process: _Process, fd: int) -> None:

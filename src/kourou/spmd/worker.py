@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -63,7 +61,7 @@ def run(boot: dict[str, Any]) -> int:
         return exited(error).code
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again where the run was started
         at_s = time.monotonic()
-        traceback.print_exc(file=sys.stderr)
+        interpreter.print_failure(error)
         failure = failures.describe(error, node=f"rank {place.rank}", method=name)._replace(host=place.hostname)
         parcel.write(answer_fd, codec.encode(Raised(failure, at_s), name))
         _end_soon()

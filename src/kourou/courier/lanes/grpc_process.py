@@ -1,4 +1,4 @@
-"""The process that gRPC belongs to.
+"""grpcio's channels and servers, made in one place: which process they belong to, and how they are set up.
 
 gRPC's threads do not survive ``os.fork()``, but their locks do, as they were at that moment. A child that uses gRPC
 again may therefore wait for ever, inside C code that no time-out reaches. Such a child gets an error instead.
@@ -7,10 +7,27 @@ again may therefore wait for ever, inside C code that no time-out reaches. Such 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
 
 from kourou.errors import UsedAfterFork
 
-__all__ = ["claim"]
+__all__ = ["MOST_TAKEN_BYTES", "claim", "open_channel", "open_server"]
+
+MOST_TAKEN_BYTES = 4 << 20
+"""The longest message that a server takes, and holds in memory; gRPC's own default, said so that nothing changes it."""
+
+_CHANNEL = (
+    ("grpc.enable_http_proxy", 0),  # else http_proxy holds for 127.0.0.1 as well
+    ("grpc.enable_retries", 0),  # what is said twice, and when, is the caller's decision
+    ("grpc.max_receive_message_length", -1),  # the other end is the run's own, and its status grows with its nodes
+)
+_SERVER = (
+    ("grpc.so_reuseport", 0),  # a port belongs to one server
+    ("grpc.max_receive_message_length", MOST_TAKEN_BYTES),
+)
 
 _owner: int | None = None  # the process that first used gRPC
 
@@ -30,3 +47,28 @@ def claim() -> None:
             "too; start it by spawn or forkserver (multiprocessing.get_context), or call a node of the same host "
             "once before the fork: children then reach it by the local lane"
         )
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A channel to a server of the run. It asks no proxy, whatever the environment says.
+
+    Raises:
+        UsedAfterFork: see :func:`claim`.
+    """
+    claim()
+    return grpc.insecure_channel(address, options=_CHANNEL)
+
+
+def open_server(executor: Any, interceptors: Sequence[grpc.ServerInterceptor] = (), **limits: Any) -> grpc.Server:
+    """A server, not started, whose handlers run in ``executor``; grpcio calls nothing of it but ``submit``.
+
+    Args:
+        executor: where handlers run.
+        interceptors: see every call first.
+        limits: further arguments of ``grpc.server``.
+
+    Raises:
+        UsedAfterFork: see :func:`claim`.
+    """
+    claim()
+    return grpc.server(executor, interceptors=list(interceptors), options=_SERVER, **limits)

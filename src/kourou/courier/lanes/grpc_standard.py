@@ -43,8 +43,7 @@ class StandardServices:
         self._token = token
         self._describe = describe
         self._health = health.HealthServicer(experimental_non_blocking=False)
-        grpc_process.claim()
-        self._server = grpc.server(ThreadPerTask())  # type: ignore[arg-type]
+        self._server = grpc_process.open_server(ThreadPerTask())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((self._handlers(),))
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
