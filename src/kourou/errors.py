@@ -45,7 +45,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import enum
+from typing import Any, ClassVar
 
 __all__ = [
     "BroadcastError",
@@ -75,6 +76,7 @@ __all__ = [
     "ServerOverloaded",
     "ServerUnavailable",
     "SignatureError",
+    "StatusCode",
     "StopRequested",
     "TableNotFound",
     "Unauthenticated",
@@ -280,24 +282,66 @@ class RemoteError(KourouError):
     method: str = ""
 
 
+class StatusCode(enum.IntEnum):
+    """gRPC's status codes, as far as there are errors for them."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
 class RpcError(KourouError):
-    """A call could not be made, or could not be finished."""
+    """A call could not be made, or could not be finished.
+
+    Attributes:
+        code: what gRPC calls it.
+        message: the text. It has gRPC's words where programs are known to look for them.
+    """
+
+    code: ClassVar[StatusCode] = StatusCode.UNKNOWN
+    _words: ClassVar[str] = ""
+
+    @property
+    def message(self) -> str:
+        """What ``str`` gives."""
+        return str(self)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self._words})" if self._words and self._words not in text else text
 
 
 class DeadlineExceeded(RpcError, TimeoutError):
     """The time-out of a call, a wait or a connection passed."""
 
+    code = StatusCode.DEADLINE_EXCEEDED
+    _words = "Deadline Exceeded"
+
 
 class CallCancelled(RpcError):
     """The call was cancelled, by its caller or because its server stopped."""
+
+    code = StatusCode.CANCELLED
 
 
 class ServerUnavailable(RpcError, ConnectionError):
     """No connection could be made; the call was not sent."""
 
+    code = StatusCode.UNAVAILABLE
+    _words = "failed to connect to all addresses"
+
 
 class ConnectionLost(RpcError, ConnectionError):
     """The connection broke while the call was under way; it may or may not have run."""
+
+    code = StatusCode.UNAVAILABLE
 
 
 class NodeExited(ConnectionLost):
@@ -311,25 +355,37 @@ class NodeRestarted(ConnectionLost):
 class UsedAfterFork(RpcError, RuntimeError):
     """A child of ``os.fork()`` would have to use gRPC, which hangs there; the message says what to do instead."""
 
+    code = StatusCode.FAILED_PRECONDITION
+
 
 class Unauthenticated(RpcError, PermissionError):
     """The peer did not show the token of this program."""
+
+    code = StatusCode.UNAUTHENTICATED
 
 
 class ServerOverloaded(RpcError):
     """The server's queue is full; the call did not run."""
 
+    code = StatusCode.RESOURCE_EXHAUSTED
+
 
 class SerializationError(RpcError, TypeError):
     """A value cannot cross a process boundary."""
+
+    code = StatusCode.INVALID_ARGUMENT
 
 
 class UnknownMethod(RpcError, AttributeError):
     """The server has no method of that name; the message lists what it has."""
 
+    code = StatusCode.NOT_FOUND
+
 
 class ProtocolError(RpcError):
     """A frame was malformed or passed a limit; the connection was closed."""
+
+    code = StatusCode.INTERNAL
 
 
 class StopRequested(SystemExit):

@@ -14,11 +14,12 @@ from __future__ import annotations
 import copyreg
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
-from kourou.errors import SerializationError
+from kourou.errors import SerializationError, StopRequested
 
 __all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call"]
 
@@ -56,7 +57,8 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> P
             return Payload(pickle.dumps((args, kwargs), _PROTOCOL))
     try:
         return _encode((args, kwargs))
-    except Exception as error:
+    except BaseException as error:
+        _let_pass(error)
         path, culprit = _culprit({"args": args, **{f"args[{key!r}]": value for key, value in kwargs.items()}})
         raise SerializationError(
             f"{method} {path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
@@ -75,7 +77,8 @@ def encode(value: object, what: str) -> Payload:
         return Payload(pickle.dumps(value, _PROTOCOL))
     try:
         return _encode(value)
-    except Exception as error:
+    except BaseException as error:
+        _let_pass(error)
         path, culprit = _culprit({"": value})
         raise SerializationError(
             f"{what} result{path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
@@ -93,7 +96,8 @@ def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:
         return None
     try:
         return pickle.loads(stream, buffers=buffers)
-    except Exception as error:
+    except BaseException as error:
+        _let_pass(error)
         raise SerializationError(f"what arrived cannot be unpickled here: {type(error).__name__}: {error}") from error
 
 
@@ -113,6 +117,13 @@ def decode_call(body: Body, buffers: Sequence[Buffer]) -> tuple[tuple[Any, ...],
     if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise SerializationError("what arrived are not the arguments of a call")
     return args, kwargs
+
+
+def _let_pass(error: BaseException) -> None:
+    """Raise what is meant for this thread: a stop, or Ctrl-C. A SystemExit that a value raises must not end it."""
+    ctrl_c = isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+    if ctrl_c or isinstance(error, StopRequested):
+        raise error
 
 
 def _encode(value: object) -> Payload:
@@ -243,7 +254,7 @@ def _culprit(named: Mapping[str, object]) -> tuple[str, object]:
 def _search(path: str, value: object, depth: int) -> tuple[str, object] | None:
     try:
         _encode(value)
-    except Exception:  # noqa: BLE001 - whatever it raised, it is what we look for
+    except BaseException:  # noqa: BLE001 - whatever it raised, it is what we look for
         if depth < _DEEPEST_PATH:
             for step, child in _children(value):
                 found = _search(path + step, child, depth + 1)
@@ -258,7 +269,7 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
         yield from ((f"[{key!r}]", child) for key, child in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{index}]", child) for index, child in enumerate(value))
-    elif not isinstance(value, type):
+    elif type(value).__reduce__ is object.__reduce__ and type(value).__reduce_ex__ is object.__reduce_ex__:
         yield from ((f".{key}", child) for key, child in getattr(value, "__dict__", {}).items())
 
 

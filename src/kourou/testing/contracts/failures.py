@@ -12,12 +12,13 @@ from kourou.errors import (
     SerializationError,
     UnknownMethod,
 )
-from kourou.testing.contracts.serving import HostileError, connected, raised
+from kourou.testing.contracts.serving import PATIENCE_S, HostileError, connected, eventually, raised
 
 __all__ = [
     "check_errors_keep_their_type",
     "check_errors_pass_through_a_second_server",
     "check_unknown_methods",
+    "check_values_that_end_threads_end_none",
     "check_what_cannot_be_pickled",
 ]
 
@@ -35,7 +36,8 @@ def check_errors_keep_their_type(lane: str) -> None:
         assert HostileError in type(again).__mro__
         assert (again.second, again.remote_traceback) == (7, error.remote_traceback)
         assert raised(KeyError, client.missing_key).args == ("k",)
-        assert raised(OSError, client.no_file).errno == 2
+        assert raised(FileNotFoundError, client.no_file).filename == "/x"
+        assert "40 GiB" in str(raised(MemoryError, client.no_memory))
         assert raised(RemoteError, client.leave).remote_type == "SystemExit"
         assert raised(RemoteError, client.interrupt).remote_type == "KeyboardInterrupt"
         assert client.echo(1) == 1
@@ -63,6 +65,43 @@ def check_unknown_methods(lane: str) -> None:
         server.bind("*", lambda *_args: "caught")
         assert client.anything(1) == "caught"
         server.unbind("*")
+
+
+class Ender:
+    """Ends the thread that unpickles it, or, with ``on_the_way``, the one that pickles it."""
+
+    def __init__(self, kind: str, *, on_the_way: bool = False) -> None:
+        self.kind = kind
+        self.on_the_way = on_the_way
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        code = f"raise {self.kind}('from a value')"
+        if self.on_the_way:
+            exec(code)  # noqa: S102 - the line above
+        return exec, (code,)
+
+
+def check_values_that_end_threads_end_none(lane: str) -> None:
+    """SystemExit and KeyboardInterrupt from (un)pickling are errors of that one call, on either side."""
+    with connected(lane) as (server, _target, client):
+        server.bind("make", lambda kind, on_the_way: Ender(kind, on_the_way=on_the_way))
+        asked: list[Any] = []
+
+        def ask() -> None:  # in a thread that is not the main one, where KeyboardInterrupt may as well be Ctrl-C
+            for kind in ("SystemExit", "KeyboardInterrupt", "GeneratorExit"):
+                raised(SerializationError, client.echo, Ender(kind))
+                raised(SerializationError, client.echo, Ender(kind, on_the_way=True))
+                raised(SerializationError, client.make, kind, False)
+                raised(SerializationError, client.make, kind, True)
+                watched = client.futures.make(kind, False)
+                watched.add_done_callback(lambda future: asked.append(future.exception()))
+                asked.append(client.echo(kind))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(PATIENCE_S)
+        eventually(lambda: len(asked) == 6, "all were answered, callbacks included")
+        assert sum(isinstance(one, SerializationError) for one in asked) == 3
 
 
 def check_what_cannot_be_pickled(lane: str) -> None:

@@ -67,6 +67,10 @@ class Target:
         """Raise an OSError of two arguments and more."""
         raise FileNotFoundError(2, "not there", "/x")
 
+    def no_memory(self) -> None:
+        """Raise an error that only C code can make."""
+        raise MemoryError("no room for 40 GiB")
+
     def leave(self) -> None:
         """Raise SystemExit."""
         raise SystemExit(3)
