@@ -115,14 +115,29 @@ class Plain:
         return self.total
 
 
-class Locked(Agent):
+class Locked(Walk):
     """Cannot be pickled."""
 
-    def fit(self, budget: int, **kwargs: Any) -> None:
+    name = "locked"
+
+    def __init__(self, env: Any = None, **handed_over: Any) -> None:
+        super().__init__(env, **handed_over)
         self.lock = threading.Lock()
 
-    def eval(self, **kwargs: Any) -> float:
-        return 0.0
+
+class PlainAndLocked(Plain):
+    """Neither, without a base class."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__(start)
+        self.lock = threading.Lock()
+
+
+class SavesBadly(Walk):
+    """Raises in a ``save`` of its own."""
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        raise TypeError(f"not to {Path(path).name}")
 
 
 def manager(top: Path, agent: Any = Walk, **options: Any) -> ExperimentManager:

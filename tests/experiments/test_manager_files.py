@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.agents import scores
-from kourou.experiments import DescriptionError, experiment_generator, load_experiment_results
+from kourou.experiments import DescriptionError, experiment_generator, load_experiment_results, managers_of_file
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -26,6 +26,18 @@ agents:
     "agents/long.yaml": "{base_config: base.yaml, init_kwargs: {step: 1e-1}}",
     "agents/base.yaml": "{agent_class: experiments.agents.Walk, init_kwargs: {step: 9}}",
 }
+
+
+def test_files_may_be_named_from_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given paths as rlberry reads them
+    monkeypatch.chdir(folder)
+    Path("of_mine").mkdir()
+    Path("agents/based.yaml").write_text("base_config: agents/base.yaml")
+    Path("of_mine/walks.yaml").write_text("{train_env: env.yaml, agents: [agents/based.yaml]}")
+    # When
+    (made,) = managers_of_file("of_mine/walks.yaml", fit_budget=1, output_dir="out")
+    # Then
+    assert (made.agent_name, made.init_kwargs) == ("based", {"step": 9})
 
 
 @pytest.fixture

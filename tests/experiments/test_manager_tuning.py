@@ -12,7 +12,7 @@ import pytest
 
 from experiments.agents import Walk, manager
 from kourou import errors
-from kourou.experiments import Agent, ExperimentManager, FitsFailed, ResultsError
+from kourou.experiments import Agent, ExperimentManager, FitsFailed
 
 optuna = pytest.importorskip("optuna")
 pytestmark = [
@@ -133,9 +133,14 @@ def test_hopeless_trials_are_pruned(tmp_path: Path, options: dict) -> None:
     assert max(found, key=lambda trial: trial.value).state.name == "COMPLETE"
 
 
-def test_no_trial_begins_after_the_time_out(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="no trial of hill was completed"):
-        hill(tmp_path).optimize_hyperparams(3, -1, **ONE_BY_ONE)
+def test_no_trial_begins_after_the_time_out_and_what_there_is_is_returned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = hill(tmp_path)
+    assert made.optimize_hyperparams(3, -1, **ONE_BY_ONE) == {}
+    assert "hill: no trial was completed within -1 s" in caplog.text
+    best = made.optimize_hyperparams(2, **ONE_BY_ONE)
+    assert made.optimize_hyperparams(9, -1, continue_previous=True, **ONE_BY_ONE) == best
 
 
 def test_mistakes_are_told_before_anything_runs(tmp_path: Path) -> None:

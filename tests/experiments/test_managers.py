@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.agents import Faulty, Locked, Net, Plain, Waiting, Walk, manager, scores
+from experiments.agents import Faulty, Locked, Net, Plain, PlainAndLocked, SavesBadly, Waiting, Walk, manager, scores
 from kourou import errors
 from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry
 from polling import until
@@ -252,9 +252,41 @@ def test_ctrl_c_ends_fits_and_keeps_those_that_are_done(tmp_path: Path, mode: st
     assert scores(again) == scores(whole)
 
 
-def test_an_agent_that_cannot_be_saved_says_which_attribute_it_is(tmp_path: Path) -> None:
-    with pytest.raises(FitsFailed, match=r"Locked\.lock cannot be pickled"):
-        manager(tmp_path, Locked, n_fit=1).fit()
+@pytest.mark.parametrize(
+    ("agent", "told"),
+    [(Locked, r"Locked\.lock cannot be pickled"), (PlainAndLocked, "PlainAndLocked cannot be pickled")],
+)
+def test_in_processes_an_agent_that_cannot_be_saved_is_told_before_it_trains(
+    tmp_path: Path, agent: type, told: str
+) -> None:
+    init_kwargs = {"start": 1} if agent is PlainAndLocked else {}
+    made = manager(tmp_path, agent, n_fit=1, mode="forkserver", init_kwargs=init_kwargs)
+    with pytest.raises(FitsFailed, match=told) as caught:
+        made.fit()
+    assert 'parallelization="thread"' in str(caught.value)
+    assert made.get_writer_data() == {}
+
+
+@pytest.mark.parametrize("agent", [Locked, SavesBadly])
+def test_in_threads_an_agent_that_cannot_be_saved_stays_in_memory(
+    tmp_path: Path, agent: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given two that do the same, and only one of which can be saved
+    made, saved = manager(tmp_path, agent), manager(tmp_path, Walk)
+    # When both are trained, and trained on
+    for one in (made, saved):
+        one.fit()
+        one.fit(5)
+    # Then they have come to the same, and it is said where the first one is
+    assert made.fitted == (0, 1)
+    assert scores(made) == scores(saved)
+    assert made.eval_agents() == saved.eval_agents()
+    assert len(made.get_writer_data()[0]) == 15
+    assert f"{made.agent_name}, fit 1 stays in the memory of this process" in caplog.text
+    # And neither another manager nor one that is emptied has it
+    assert ExperimentManager.load(made.output_dir).fitted == ()
+    made.clear_handlers()
+    assert made.fitted == ()
 
 
 @pytest.mark.parametrize("mode", ["thread", "forkserver"])

@@ -137,12 +137,19 @@ class TestSafeReseed:
             def reset(self, *, seed: int) -> None:
                 self.seeds.append(seed)
 
-        first, second = Env(), Env()
-        assert safe_reseed(first, Seeder(3))
-        assert safe_reseed(second, Seeder(3))
-        numbers = first.seeds + first.action_space.seeds + first.observation_space.seeds
-        assert numbers == second.seeds + second.action_space.seeds + second.observation_space.seeds
-        assert len(set(numbers)) == 3
+        env, seeder, rlberrys = Env(), Seeder(3), Seeder(3).rng
+        assert safe_reseed(env, seeder)
+        numbers = env.seeds + env.observation_space.seeds + env.action_space.seeds
+        assert numbers == [int(rlberrys.integers(2**32)) for _ in range(3)]
+
+    def test_what_takes_a_seeder_gets_the_seeder_itself(self) -> None:
+        class Reseeds:
+            def reseed(self, seeder: Seeder) -> None:
+                self.rng = Seeder(seeder).rng
+
+        thing = Reseeds()
+        assert safe_reseed(thing, Seeder(5))
+        assert thing.rng.integers(BOUND) == Seeder(Seeder(5)).rng.integers(BOUND)
 
     def test_spaces_can_be_left_alone(self) -> None:
         class Env:

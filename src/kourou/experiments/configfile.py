@@ -13,7 +13,7 @@ from typing import Any
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["read_config"]
+__all__ = ["named_in", "read_config"]
 
 _BASE = "base"
 
@@ -21,7 +21,7 @@ _BASE = "base"
 def read_config(path: str | os.PathLike[str], *, base_key: str = _BASE) -> dict[str, Any]:
     """Read a file of settings.
 
-    A file whose ``base`` names another one, relative to itself, adds to that one's settings: sections are merged, all
+    A file whose ``base`` names another one (see :func:`named_in`) adds to that one's settings: sections are merged, all
     else is replaced. Bases may have bases. ``base_key`` says how ``base`` is called.
 
     Raises:
@@ -30,6 +30,12 @@ def read_config(path: str | os.PathLike[str], *, base_key: str = _BASE) -> dict[
         MissingExtra: a YAML file, and PyYAML is not installed; or a TOML file, Python 3.10, and no tomli.
     """
     return _read(Path(path), base_key, ())
+
+
+def named_in(file: Path, name: str) -> Path:
+    """The file that another one names: relative to it, or where there is none, to the working folder."""
+    beside = file.parent / name
+    return Path(name) if not beside.exists() and Path(name).exists() else beside
 
 
 def _read(path: Path, base_key: str, above: tuple[Path, ...]) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def _read(path: Path, base_key: str, above: tuple[Path, ...]) -> dict[str, Any]:
         return settings
     if not isinstance(base, str):
         raise DescriptionError(f"{path}: {base_key}: expected the name of another file, got {base!r}")
-    return _merged(_read(path.parent / base, base_key, (*above, path.resolve())), settings)
+    return _merged(_read(named_in(path, base), base_key, (*above, path.resolve())), settings)
 
 
 def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

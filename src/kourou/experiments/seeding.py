@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import random
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 from kourou.experiments.extras import load_extra
@@ -107,39 +106,37 @@ def seed_globals(seeder: Seeder) -> None:
 def safe_reseed(obj: Any, seeder: Seeder, reseed_spaces: bool = True) -> bool:  # noqa: FBT001, FBT002 - rlberry's
     """Reseed an environment or agent by whichever method it has: ``reseed``, ``seed`` or ``reset(seed=)``.
 
+    The numbers are those that rlberry draws.
+
     Args:
         obj: what to reseed.
-        seeder: whence; it advances by one spawn for each thing that is seeded.
-        reseed_spaces: whether to seed ``action_space`` and ``observation_space`` as well.
+        seeder: handed to ``reseed``; else its generator draws the seed.
+        reseed_spaces: whether to seed ``observation_space`` and ``action_space`` as well, if there is the former.
 
     Returns:
         Whether ``obj`` itself has one of these methods.
     """
-    reseeded = _reseed(obj, seeder.spawn(), ("reseed", "seed", "reset"))
-    if reseed_spaces:
-        for name in ("action_space", "observation_space"):
-            space = getattr(obj, name, None)
-            if space is not None:
-                _reseed(space, seeder.spawn(), ("reseed", "seed"))
+    reseeded = _reseed(obj, seeder)
+    for name in ("observation_space", "action_space") if reseed_spaces else ():
+        if not hasattr(obj, name):
+            break
+        safe_reseed(getattr(obj, name), seeder)
     return reseeded
 
 
-def _reseed(obj: Any, seeder: Seeder, methods: Iterable[str]) -> bool:
-    for method in methods:
-        if not callable(getattr(obj, method, None)):
-            continue
-        number = int(seeder.generate_state(1)[0])
-        try:
-            if method == "reseed":
-                obj.reseed(seeder)
-            elif method == "seed":
-                obj.seed(number)
-            else:
-                obj.reset(seed=number)
-        except (TypeError, AttributeError, NotImplementedError):
-            continue  # a method of that name with another signature, or one that a wrapper promises and lacks
+def _reseed(obj: Any, seeder: Seeder) -> bool:
+    if _takes(obj, "reseed", seeder):
         return True
-    return False
+    number = int(seeder.rng.integers(2**32))
+    return _takes(obj, "seed", number) or _takes(obj, "reset", seed=number)
+
+
+def _takes(obj: Any, method: str, *args: Any, **kwargs: Any) -> bool:
+    try:
+        getattr(obj, method)(*args, **kwargs)
+    except (TypeError, AttributeError, NotImplementedError):
+        return False  # no such method, one with another signature, or one that a wrapper promises and lacks
+    return True
 
 
 def _sequence(seed: Seed) -> np.random.SeedSequence:

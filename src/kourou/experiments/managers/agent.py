@@ -90,19 +90,26 @@ class Agent(abc.ABC):
             AgentNotSaved: naming the attribute that cannot be pickled.
         """
         file = Path(path)
+        file.write_bytes(self.pickled())
+        return file
+
+    def pickled(self) -> bytes:
+        """What :meth:`save` writes.
+
+        Raises:
+            AgentNotSaved: naming the attribute that cannot be pickled.
+        """
         state = {name: value for name, value in vars(self).items() if name not in _NOT_SAVED}
         try:
-            data = cloudpickle.dumps((type(self), state))
+            return cloudpickle.dumps((type(self), state))
         except Exception:  # noqa: BLE001 - pickling runs the code of whatever the agent holds
             for name in _SAVED_IF_POSSIBLE:
                 if why_not_picklable(state.get(name)) is not None:
                     del state[name]
             try:
-                data = cloudpickle.dumps((type(self), state))
+                return cloudpickle.dumps((type(self), state))
             except Exception as error:
                 raise AgentNotSaved(_whats_to_blame(self, state, error)) from error
-        file.write_bytes(data)
-        return file
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **handed_over: Any) -> Self:
@@ -123,4 +130,7 @@ def _whats_to_blame(agent: Agent, state: dict[str, Any], error: Exception) -> st
     blamed = ((name, why_not_picklable(value)) for name, value in state.items())
     name, why = next((pair for pair in blamed if pair[1]), ("it", f"{type(error).__name__}: {error}"))
     kind = type(agent).__qualname__
-    return f"{kind}.{name} cannot be pickled: {why}; leave it out in {kind}.save, and make it anew in {kind}.load"
+    return (
+        f"{kind}.{name} cannot be pickled: {why}; leave it out in {kind}.save, and make it anew in {kind}.load, "
+        'or use parallelization="thread", which keeps the agent in memory'
+    )

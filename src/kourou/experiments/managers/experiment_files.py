@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.configfile import read_config
+from kourou.experiments.configfile import named_in, read_config
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.managers.manager import MANAGER_FILE, ExperimentManager
 
@@ -59,7 +59,7 @@ def managers_of_file(
     all agents. An agent has ``agent_class`` (``package.module.Class``), and may have ``agent_name``, ``fit_budget``,
     ``init_kwargs``, ``fit_kwargs``, ``eval_kwargs`` and environments of its own. An environment is the name of one of
     gymnasium's, or has ``constructor`` and ``params``, or is a file with these. Every file may build on another one,
-    its ``base_config``. Paths are relative to the file that they stand in.
+    its ``base_config``. Paths are relative to the file that they stand in, or else to the working folder.
 
     Args:
         path: the experiment's file.
@@ -77,7 +77,8 @@ def managers_of_file(
     names: set[str] = set()
     made = []
     for number, given in enumerate(experiment["agents"]):
-        place, agent = (file.parent / given, _read(file.parent / given)) if isinstance(given, str) else (file, given)
+        place = named_in(file, given) if isinstance(given, str) else file
+        agent = _read(place) if isinstance(given, str) else given
         _check(place, agent, _OF_AGENT, ("agent_class",))
         name = agent.get("agent_name") or (place.stem if place != file else f"agent{number}")
         if name in names:
@@ -130,7 +131,8 @@ def _check(file: Path, settings: Any, known: set[str], needed: Sequence[str]) ->
 
 def _environment(file: Path, source: Any) -> Any:
     if isinstance(source, str) and Path(source).suffix in {".yaml", ".yml"}:
-        return _environment(file.parent / source, _read(file.parent / source))
+        place = named_in(file, source)
+        return _environment(place, _read(place))
     if isinstance(source, Mapping):
         _check(file, source, {"constructor", "params"}, ("constructor",))
         return _imported(file, source["constructor"]), dict(source.get("params") or {})

@@ -17,7 +17,6 @@ from kourou.experiments.managers.bars import bar_of
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
 from kourou.experiments.managers.globals_of_fits import check_torch_alone, torch_module
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, do_fit, forget_job, keep_jobs
-from kourou.experiments.managers.storage import fitted
 from kourou.experiments.managers.threads import ThreadSupervisor
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_records import RunRecord, RunState
@@ -118,7 +117,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
     missing: dict[str, tuple[FitJob, int]] = {}
     for job in jobs:
         for fit in range(job.n_fit):
-            if fitted(job.folder_of(fit)).calls <= job.call:
+            if job.fitted(fit).calls <= job.call:
                 run = _run_of(job, fit, workers)
                 runs.append(run)
                 missing[run.run_id] = job, fit
@@ -133,7 +132,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
     failures = tuple(
         failure_of(f"{job.name}, fit {fit}", job.folder_of(fit), records.get(run_id), trouble)
         for run_id, (job, fit) in missing.items()
-        if fitted(job.folder_of(fit)).calls <= job.call
+        if job.fitted(fit).calls <= job.call
     )
     if failures:
         raise FitsFailed(failures, total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pickle
 import sys
@@ -16,9 +17,18 @@ import cloudpickle
 
 from kourou import errors
 from kourou.experiments.event_writing import EventWriter
+from kourou.experiments.managers.agent import AgentNotSaved
 from kourou.experiments.managers.environments import EnvSource, make_env
 from kourou.experiments.managers.globals_of_fits import own_globals
-from kourou.experiments.managers.storage import accepted, fitted, load_agent, save_agent
+from kourou.experiments.managers.storage import (
+    Fitted,
+    accepted,
+    check_savable,
+    fitted,
+    load_agent,
+    metrics_bytes,
+    save_agent,
+)
 from kourou.experiments.managers.writer import Writer
 from kourou.experiments.metrics import METRICS_FILE
 from kourou.experiments.run_folder import write_whole
@@ -27,6 +37,8 @@ from kourou.runtime.payload import why_not_picklable
 from kourou.runtime.structure import iterate_leaves
 
 __all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_jobs", "read_job"]
+
+_log = logging.getLogger("kourou.experiments")
 
 ERROR_FILE = "error.txt"
 """In a fit's folder: the traceback of what it raised."""
@@ -75,15 +87,26 @@ class FitJob:
     threads: int | None = None
     """Of torch, in each fit."""
     tensorboard: bool = False
+    in_threads: bool = False
+    """Whether fits are threads of this process, where an agent that cannot be saved stays as it is."""
+    unsaved: dict[int, tuple[Any, Fitted]] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """Those agents, and how far they have come, by their fits; of this process alone."""
 
     def __post_init__(self) -> None:
         if self.budget is None:
             raise errors.PlanError("fit_budget is missing: say how long an agent trains, in its own unit")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "unsaved": {}}
+
     @property
     def n_fit(self) -> int:
         """How many fits."""
         return len(self.init_kwargs_per_instance)
+
+    def fitted(self, fit: int) -> Fitted:
+        """How far a fit has come."""
+        return self.unsaved[fit][1] if fit in self.unsaved else fitted(self.folder_of(fit))
 
     @property
     def file(self) -> Path:
@@ -161,7 +184,7 @@ def do_fit(job: str, fit: int) -> None:
     made: FitJob = read_job(job)
     folder = made.folder_of(fit)
     folder.mkdir(parents=True, exist_ok=True)
-    if fitted(folder).calls > made.call:
+    if made.fitted(fit).calls > made.call:
         return
     with contextlib.suppress(OSError):
         (folder / ERROR_FILE).unlink(missing_ok=True)
@@ -175,14 +198,24 @@ def do_fit(job: str, fit: int) -> None:
 
 def _train(job: FitJob, fit: int) -> None:
     folder, events, suffix = job.folder_of(fit), job.folder / "tensorboard" / str(fit), f".call-{job.call}"
-    _cut_metrics(folder / METRICS_FILE, fitted(folder).metrics_bytes)
+    _cut_metrics(folder / METRICS_FILE, job.fitted(fit).metrics_bytes)
     for unfinished in events.glob(f"*{suffix}"):
         unfinished.unlink()
     writer = Writer(folder, tensorboard=EventWriter(events, suffix) if job.tensorboard else None)
     with own_globals(seeder_for(job.seed, purpose="fit", fit=fit, call=job.call), job.threads):
         agent = agent_of(job, fit, writer)
+        if not job.in_threads:
+            check_savable(agent)
         agent.fit(job.budget, **job.fit_kwargs)
-        save_agent(agent, folder, job.call + 1)
+        try:
+            save_agent(agent, folder, job.call + 1)
+        except AgentNotSaved as error:
+            if not job.in_threads:
+                raise
+            _log.warning("%s, fit %d stays in the memory of this process: %s", job.name, fit, error)
+            job.unsaved[fit] = agent, Fitted(calls=job.call + 1, metrics_bytes=metrics_bytes(folder))
+        else:
+            job.unsaved.pop(fit, None)
 
 
 def agent_of(job: FitJob, fit: int, writer: Writer | None = None) -> Any:
@@ -198,9 +231,12 @@ def agent_of(job: FitJob, fit: int, writer: Writer | None = None) -> Any:
         "output_dir": folder / "output",
     }
     kwargs = {**job.init_kwargs, **job.init_kwargs_per_instance[fit]}
-    if fitted(folder).file:
+    if fit in job.unsaved:
+        agent = job.unsaved[fit][0]
+    elif fitted(folder).file:
         return load_agent(job.agent_class, folder, {**kwargs, **handed_over})
-    agent = job.agent_class(**{**accepted(job.agent_class, handed_over), **kwargs})
+    else:
+        agent = job.agent_class(**{**accepted(job.agent_class, handed_over), **kwargs})
     if hasattr(agent, "writer"):
         with contextlib.suppress(AttributeError):  # one that cannot be set has its own way
             agent.writer = handed_over["writer"]

@@ -21,7 +21,7 @@ from kourou.experiments.managers.environments import EnvSource, make_env
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
 from kourou.experiments.managers.globals_of_fits import own_globals
 from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
-from kourou.experiments.managers.storage import accepted, fitted, forget
+from kourou.experiments.managers.storage import accepted, forget
 from kourou.experiments.managers.writer_data import fit_data
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import write_json, write_whole
@@ -153,7 +153,7 @@ class ExperimentManager:
     @property
     def fitted(self) -> tuple[int, ...]:
         """The numbers of the fits that have an agent."""
-        return tuple(fit for fit in range(self.n_fit) if fitted(self._job.folder_of(fit)).file)
+        return tuple(fit for fit in range(self.n_fit) if fit in self._job.unsaved or self._job.fitted(fit).file)
 
     def __repr__(self) -> str:
         return f"ExperimentManager({self.agent_name!r}, n_fit={self.n_fit}, output_dir={str(self.output_dir)!r})"
@@ -180,13 +180,14 @@ class ExperimentManager:
         self, budget: Any = None, kwargs: Mapping[str, Any] | None = None, *, workers: Workers | None = None
     ) -> FitJob:
         """What the next call of :meth:`fit` does with ``workers`` (None: the manager's)."""
-        finished = [fitted(self._job.folder_of(fit)).calls for fit in range(self.n_fit)]
+        finished = [self._job.fitted(fit).calls for fit in range(self.n_fit)]
         return dataclasses.replace(
             self._job,
             budget=self._job.budget if budget is None else budget,
             threads=(workers or self.workers).threads_per_fit,
             fit_kwargs={**self._job.fit_kwargs, **(kwargs or {})},
             call=min(finished),
+            in_threads=(workers or self.workers).parallelization == "thread",
         )
 
     # -- what came of it ----------------------------------------------------------------------------------------
@@ -302,11 +303,13 @@ class ExperimentManager:
     def clear_output_dir(self) -> None:
         """Delete the manager's folder, agents and all."""
         shutil.rmtree(self.output_dir, ignore_errors=True)
+        self._job.unsaved.clear()
 
     def clear_handlers(self) -> None:
         """Delete the agents and what they measured; the next fit begins anew."""
         for fit in range(self.n_fit):
             forget(self._job.folder_of(fit))
+        self._job.unsaved.clear()
 
     def use_init_kwargs(self, kwargs: Mapping[str, Any]) -> None:
         """Put these over ``init_kwargs``, for all fits, and drop the agents made without them."""

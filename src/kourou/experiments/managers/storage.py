@@ -16,7 +16,7 @@ from kourou.experiments.managers.agent import Agent, AgentNotSaved
 from kourou.experiments.metrics import METRICS_FILE
 from kourou.experiments.run_folder import read_json, write_json
 
-__all__ = ["Fitted", "accepted", "fitted", "forget", "load_agent", "save_agent"]
+__all__ = ["Fitted", "accepted", "check_savable", "fitted", "forget", "load_agent", "metrics_bytes", "save_agent"]
 
 _STATE_FILE = "fitted.json"
 _STEM = "agent"
@@ -47,6 +47,25 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def metrics_bytes(folder: Path) -> int:
+    """How much a fit has written of its metrics."""
+    metrics = folder / METRICS_FILE
+    return metrics.stat().st_size if metrics.exists() else 0
+
+
+def check_savable(agent: Any) -> None:
+    """Find out before a fit whether its agent can be saved after it. A ``save`` of its own may need training first.
+
+    Raises:
+        AgentNotSaved: it cannot be pickled.
+    """
+    save = getattr(type(agent), "save", None)
+    if save is Agent.save:
+        agent.pickled()
+    elif save is None:
+        _pickled(agent)
+
+
 def save_agent(agent: Any, folder: Path, calls: int) -> None:
     """Write an agent, and that the fit has finished so many calls; until the last step, the earlier agent holds.
 
@@ -59,31 +78,40 @@ def save_agent(agent: Any, folder: Path, calls: int) -> None:
     place.mkdir(parents=True)
     own = callable(getattr(agent, "save", None)) and callable(getattr(type(agent), "load", None))
     if own:
-        agent.save(place / _STEM)  # some add a suffix of their own
+        try:
+            agent.save(place / _STEM)  # some add a suffix of their own
+        except (AgentNotSaved, OSError):
+            raise
+        except Exception as error:
+            raise AgentNotSaved(f"{type(agent).__qualname__}.save raised {type(error).__name__}: {error}") from error
         written = sorted(place.glob(f"{_STEM}*"))
         if not written:
             raise AgentNotSaved(f"{type(agent).__qualname__}.save wrote nothing to the path that it was given")
         file = written[0]
     else:
         file = place / f"{_STEM}.pkl"
-        try:
-            file.write_bytes(cloudpickle.dumps(agent))
-        except (OSError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            kind = type(agent).__qualname__
-            raise AgentNotSaved(f"{kind} cannot be pickled: {error}; give it save(path) and load(path)") from error
-    metrics = folder / METRICS_FILE
+        file.write_bytes(_pickled(agent))
     state = Fitted(
         calls=calls,
         file=file.relative_to(folder).as_posix(),
         own=own,
-        metrics_bytes=metrics.stat().st_size if metrics.exists() else 0,
+        metrics_bytes=metrics_bytes(folder),
     )
     write_json(folder / _STATE_FILE, dataclasses.asdict(state))
     for older in folder.glob(f"{_STEM}-*"):
         if older != place:
             shutil.rmtree(older, ignore_errors=True)
+
+
+def _pickled(agent: Any) -> bytes:
+    try:
+        return cloudpickle.dumps(agent)
+    except Exception as error:
+        kind = type(agent).__qualname__
+        raise AgentNotSaved(
+            f"{kind} cannot be pickled: {error}; give it save(path) and load(path), or use "
+            'parallelization="thread", which keeps the agent in memory'
+        ) from error
 
 
 def load_agent(agent_class: Any, folder: Path, handed_over: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import random
 import shutil
 import time
@@ -29,6 +30,7 @@ BEST_FILE = "best_hyperparams.json"
 SamplerMethod = Literal["random", "grid", "cmaes", "optuna_default"]
 PrunerMethod = Literal["none", "halving", "median"]
 _FOREVER = float("inf")
+_log = logging.getLogger("kourou.experiments")
 
 
 def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
@@ -72,18 +74,18 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
         custom_eval_function: gets a trial's agents and scores them; None: the mean of their ``eval``.
 
     Returns:
-        The best keyword arguments.
+        The best keyword arguments; none, if the time was over before a trial was completed.
 
     Raises:
         FitsFailed: naming the trials that raised or were killed; the best of the others is set and saved.
-        ResultsError: no trial was completed.
+        ResultsError: all trials were pruned.
         DescriptionError: the class has no ``sample_parameters``, or a method that there is not.
         MissingExtra: optuna is not installed.
     """
     if n_trials < 1 or n_fit < 1 or not 0 < fit_fraction <= 1:
         raise DescriptionError("n_trials and n_fit are at least 1, and fit_fraction is above 0 and at most 1")
     fits = dataclasses.replace(
-        manager.job, folder=manager.output_dir / "optuna", init_kwargs_per_instance=({},) * n_fit
+        manager.job, folder=manager.output_dir / "optuna", init_kwargs_per_instance=({},) * n_fit, unsaved={}
     )
     job = TuningJob(
         fits=fits,
@@ -107,8 +109,11 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     best = _take_over_best(job, manager)
     if failures:
         raise FitsFailed(failures, n_trials)
+    if best is None and time.time() > job.deadline:
+        _log.warning("%s: no trial was completed within %s s, so init_kwargs stay", manager.agent_name, timeout)
+        return {}
     if best is None:
-        raise ResultsError(f"no trial of {manager.agent_name} was completed: give it more time, or prune less")
+        raise ResultsError(f"no trial of {manager.agent_name} was completed: prune less")
     return best
 
 
