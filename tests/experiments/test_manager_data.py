@@ -31,6 +31,7 @@ from kourou.experiments import (
 )
 from kourou.experiments.event_writing import EventWriter
 
+pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
@@ -164,6 +165,24 @@ def test_evaluations_are_seeded_and_columns_stay_with_their_agents(tmp_path: Pat
     assert frame["ramp*"].notna().all()
     with pytest.raises(ResultsError, match="untrained has no trained agent"):
         untrained.eval_agents()
+    every = evaluate_agents([one], 3, choose_random_agents=False)
+    assert len(every) == 3 * one.n_fit
+
+
+def test_evaluations_are_drawn_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    from matplotlib import pyplot as plt
+
+    made = [ramps(tmp_path, "one"), ramps(tmp_path, "other")]
+    evaluate_agents(made, n_simulations=2, fignum="scores", show=False, plot=True)
+    axes = plt.figure("scores").gca()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "other"]
+    plt.close("all")
+    for kind in ("raw_curves", "ci"):
+        axes = plt.figure().gca()
+        plot_writer_data(made, "y", ax=axes, error_representation=kind, linestyles=True)
+        assert {line.get_linestyle() for line in axes.get_lines()} == {"-", "--"}
+        plt.close("all")
 
 
 def test_comparisons_are_those_of_the_statistics(tmp_path: Path) -> None:
@@ -176,12 +195,22 @@ def test_comparisons_are_those_of_the_statistics(tmp_path: Path) -> None:
     assert tukey["low"].iloc[0] < -4.5 < tukey["high"].iloc[0]
     permuted = compare_agents(made, "permutation", n_simulations=1)
     assert permuted["p-val"].tolist() == pytest.approx([2 / 126])  # 9 over 4 ways to deal
-    own = compare_agents(made, eval_function=lambda one, fit: float(fit + len(one.agent_name)))
+    own = compare_agents(made, n_simulations=3, eval_function=lengths)
     assert own.iloc[0][["mean Agent1", "mean Agent2"]].tolist() == [4.5, 6]
+    of_files = compare_agents([one.save() for one in made], n_simulations=1)
+    assert of_files.to_dict() == tukey.to_dict()
+    rows = [(name, score) for name, values in scores.items() for score in values]
+    table = pd.DataFrame(rows, columns=["agent", "mean_eval"])
+    assert compare_agents(table).to_dict() == tukey.to_dict()
+    assert compare_agents(table, "permutation", seed=None)["decisions"].tolist() == ["reject"]
     summary, pairs = summarize_agents(made, n_simulations=1)
     assert summary.loc["high", "iqm"] == iqm(scores["high"])
     assert summary.loc["low", "low"] <= 2.5 <= summary.loc["low", "high"]
     assert pairs["probability"].tolist() == [0, probability_of_improvement(scores["high"], scores["low"])]
+
+
+def lengths(manager: ExperimentManager, eval_budget: int, agent_id: int) -> list[int]:
+    return [agent_id + len(manager.agent_name)] * eval_budget
 
 
 def test_n_simulations_are_honoured(tmp_path: Path) -> None:

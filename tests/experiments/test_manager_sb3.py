@@ -11,7 +11,7 @@ from kourou.experiments import ExperimentManager, StableBaselinesAgent, read_wri
 sb3 = pytest.importorskip("stable_baselines3")
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
-KWARGS = {"algo_cls": "A2C", "model_kwargs": {"n_steps": 8, "policy_kwargs": {"net_arch": [8]}}}
+KWARGS = {"algo_cls": "A2C", "n_steps": 8, "model_kwargs": {"policy_kwargs": {"net_arch": [8]}}}
 
 
 def trained(tmp_path: Path, **options) -> ExperimentManager:
@@ -26,6 +26,23 @@ def weights(made: ExperimentManager) -> list[list[float]]:
         [float(value) for p in agent.model.policy.parameters() for value in p.detach().flatten()]
         for agent in made.get_agent_instances()
     ]
+
+
+def test_a_model_may_print_and_the_writer_be_told_of_each_reward(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given rlberry's arguments
+    extra = {"verbose": 1, "writer_extra": "reward", "tensorboard_log": str(tmp_path / "boards")}
+    made = trained(tmp_path, n_fit=1, init_kwargs={**KWARGS, **extra})
+    # Then
+    assert "ep_rew_mean" in capsys.readouterr().out
+    rewards = read_writer_data(made).query("tag == 'reward'")
+    assert rewards["global_step"].tolist() == list(range(1, 201))
+    assert set(rewards["value"]) == {1.0}
+    assert list((tmp_path / "boards").iterdir())
+    # And when it goes on
+    made.fit(100)
+    assert len(read_writer_data(made).query("tag == 'reward'")) >= 300
 
 
 @pytest.mark.timeout(180)  # two processes import stable-baselines3 and torch, on a busy machine

@@ -8,12 +8,21 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
 
 from experiments.agents import Faulty, Locked, Net, Plain, PlainAndLocked, SavesBadly, Waiting, Walk, manager, scores
 from kourou import errors
-from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry
+from kourou.experiments import (
+    AgentWithSimplePolicy,
+    DescriptionError,
+    ExperimentManager,
+    FitsFailed,
+    MultipleManagers,
+    Retry,
+)
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -284,9 +293,9 @@ def test_in_threads_an_agent_that_cannot_be_saved_stays_in_memory(
     assert len(made.get_writer_data()[0]) == 15
     assert f"{made.agent_name}, fit 1 stays in the memory of this process" in caplog.text
     # And neither another manager nor one that is emptied has it
-    assert ExperimentManager.load(made.output_dir).fitted == ()
+    assert not ExperimentManager.load(made.output_dir).fitted
     made.clear_handlers()
-    assert made.fitted == ()
+    assert not made.fitted
 
 
 @pytest.mark.parametrize("mode", ["thread", "forkserver"])
@@ -298,6 +307,48 @@ def test_any_object_with_fit_and_eval_works(tmp_path: Path, mode: str) -> None:
     assert scores(made) == [16, 115]
     assert made.eval_agents() == [16, 115, 16, 115]
     assert made.eval_agents(3, agent_id=1) == [115, 115, 115]
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """Each step pays what the action says; it ends after four."""
+
+    action_space = observation_space = gymnasium.spaces.Discrete(9)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return 0, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.steps, float(action), self.steps == 4, False, {}
+
+
+class Always(AgentWithSimplePolicy):
+    def fit(self, budget: int, **kwargs: Any) -> None:
+        self.env.reset()
+        for _ in range(budget):
+            self.env.step(7)
+
+    def policy(self, observation: int, action: int = 2) -> int:
+        return action
+
+
+def test_agents_with_a_policy_are_evaluated_by_playing_and_their_steps_can_be_recorded(tmp_path: Path) -> None:
+    made = manager(tmp_path, Always, train_env=Corridor, n_fit=1, init_kwargs={"writer_extra": "action_and_reward"})
+    made.fit(3)
+    made.fit(2)
+    assert made.eval_agents(1, {"n_simulations": 3}) == [8.0]
+    assert made.eval_agents(1, {"eval_horizon": 3, "gamma": 0.5, "action": 4}) == [4 + 2 + 1]
+    data = made.get_writer_data()[0]
+    for tag in ("action", "reward"):
+        rows = data[data["tag"] == tag]
+        assert rows["global_step"].tolist() == [1, 2, 3, 4, 5]
+        assert set(rows["value"]) == {7.0}
+    with pytest.raises(DescriptionError, match="writer_extra is one of reward, action"):
+        Always(Corridor(), writer_extra="rewards")  # type: ignore[arg-type]
+    with pytest.raises(DescriptionError, match="for environments of gymnasium"):
+        Always(object(), writer_extra="reward")
 
 
 def test_a_manager_is_read_back_from_a_folder_that_moved(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from kourou.experiments.dry_run import plan_sweep
     from kourou.experiments.engine import EngineOptions
     from kourou.experiments.launching import SweepOutcome, run_sweep
-    from kourou.experiments.managers.agent import Agent, AgentLike
+    from kourou.experiments.managers.agent import Agent, AgentLike, AgentWithSimplePolicy
     from kourou.experiments.managers.evaluation import agent_scores, compare_agents, evaluate_agents, summarize_agents
     from kourou.experiments.managers.experiment_files import (
         experiment_generator,
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 _LATER = {
     "Agent": "managers.agent",
     "AgentLike": "managers.agent",
+    "AgentWithSimplePolicy": "managers.agent",
     "EngineOptions": "engine",
     "ExperimentManager": "managers.manager",
     "GpuMemory": "memory",
@@ -122,6 +123,7 @@ __all__ = [
     "AffinityError",
     "Agent",
     "AgentLike",
+    "AgentWithSimplePolicy",
     "Band",
     "Choice",
     "Comparison",

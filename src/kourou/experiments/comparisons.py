@@ -47,7 +47,7 @@ def compare_scores(
     *,
     alpha: float = 0.05,
     resamples: int = _RESAMPLES,
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> tuple[Comparison, ...]:
     """Compare all pairs of agents.
 
@@ -57,7 +57,7 @@ def compare_scores(
             neither, with Holm's adjustment.
         alpha: the level: how likely any of the differences called significant is to be none.
         resamples: permutations of each pair, at most.
-        seed: of the permutations.
+        seed: of the permutations; None: another one each time.
 
     Raises:
         ResultsError: too few agents or runs, scores that are no numbers, or no such method.
@@ -119,7 +119,7 @@ def tukey_hsd(scores: Mapping[str, Sequence[float]], *, alpha: float = 0.05) -> 
     return tuple(compared)
 
 
-def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int = 0) -> float:
+def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int | None = 0) -> float:
     """How likely means differ as much (either way) when runs are dealt to the two agents by chance.
 
     Args:
@@ -127,7 +127,7 @@ def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int =
         y: those of the other's.
         resamples: if there are no more ways to deal the runs out, all are tried and the p-value is exact; else so
             many are drawn, and the runs' own way is counted with them.
-        seed: of the draws.
+        seed: of the draws; None: another one each time.
 
     Raises:
         ResultsError: no runs, or scores that are no numbers.
@@ -152,7 +152,7 @@ def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int =
     return min(1.0, 2 * (min(below, above) + own) / (total + own))
 
 
-def _dealt_sums(pooled: Any, size: int, resamples: int | None, seed: int) -> Any:
+def _dealt_sums(pooled: Any, size: int, resamples: int | None, seed: int | None) -> Any:
     """The first agent's sum of scores, for all ways to deal or for some by chance, in blocks."""
     np = load_extra("numpy")
     if resamples is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import cloudpickle
 
 from kourou.experiments.failures import ExperimentError
+from kourou.experiments.managers.recording import Recorded, record
 from kourou.experiments.managers.writer import Writer
 from kourou.experiments.seeding import Seed, Seeder
 from kourou.runtime.payload import why_not_picklable
@@ -17,7 +18,7 @@ from kourou.runtime.payload import why_not_picklable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Agent", "AgentLike", "AgentNotSaved"]
+__all__ = ["Agent", "AgentLike", "AgentNotSaved", "AgentWithSimplePolicy"]
 
 _NOT_SAVED = ("writer", "output_dir")  # given anew to an agent that is loaded
 _SAVED_IF_POSSIBLE = ("env", "eval_env")  # an environment may hold a window or a socket; then it is made anew
@@ -47,10 +48,12 @@ class Agent(abc.ABC):
         seeder: the agent's own stream of random numbers.
         writer: where metrics go.
         output_dir: a folder for whatever else the agent writes.
+        writer_extra: what the writer is told of each step on ``env``, one of gymnasium's; None: nothing.
     """
 
     name = ""
     """What managers call the agent; empty: its class's name."""
+    writer_extra: Recorded | None = None
 
     def __init__(
         self,
@@ -60,8 +63,10 @@ class Agent(abc.ABC):
         seeder: Seed = None,
         writer: Writer | None = None,
         output_dir: str | os.PathLike[str] | None = None,
+        writer_extra: Recorded | None = None,
     ) -> None:
-        self.env = env
+        self.writer_extra = writer_extra
+        self.env = env if writer_extra is None else record(env, writer_extra, self)
         self.eval_env = eval_env if eval_env is not None else env
         self.seeder = seeder if isinstance(seeder, Seeder) else Seeder(seeder)
         self.writer = writer if writer is not None else Writer(None)
@@ -101,15 +106,16 @@ class Agent(abc.ABC):
         """
         state = {name: value for name, value in vars(self).items() if name not in _NOT_SAVED}
         try:
-            return cloudpickle.dumps((type(self), state))
+            data: bytes = cloudpickle.dumps((type(self), state))
         except Exception:  # noqa: BLE001 - pickling runs the code of whatever the agent holds
             for name in _SAVED_IF_POSSIBLE:
                 if why_not_picklable(state.get(name)) is not None:
                     del state[name]
             try:
-                return cloudpickle.dumps((type(self), state))
+                data = cloudpickle.dumps((type(self), state))
             except Exception as error:
                 raise AgentNotSaved(_whats_to_blame(self, state, error)) from error
+        return data
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **handed_over: Any) -> Self:
@@ -123,7 +129,39 @@ class Agent(abc.ABC):
         agent: Self = made.__new__(made)
         given = {name: handed_over[name] for name in (*_NOT_SAVED, *_SAVED_IF_POSSIBLE) if name in handed_over}
         vars(agent).update({"writer": Writer(None), "output_dir": None, **given, **state})
+        if agent.writer_extra is not None:
+            agent.env = record(agent.env, agent.writer_extra, agent)
         return agent
+
+
+class AgentWithSimplePolicy(Agent):
+    """Base class of agents whose actions depend on the observation alone: they are evaluated by playing."""
+
+    @abc.abstractmethod
+    def policy(self, observation: Any) -> Any:
+        """The action to take."""
+
+    def eval(
+        self, eval_horizon: int = 10**5, n_simulations: int = 10, gamma: float = 1.0, **policy_kwargs: Any
+    ) -> float:
+        """The mean return of some episodes on ``eval_env``.
+
+        Args:
+            eval_horizon: steps after which an episode is cut off.
+            n_simulations: episodes.
+            gamma: the discount.
+            policy_kwargs: for :meth:`policy`.
+        """
+        total = 0.0
+        for _ in range(n_simulations):
+            observation, _ = self.eval_env.reset()
+            for step in range(eval_horizon):
+                action = self.policy(observation, **policy_kwargs)
+                observation, reward, terminated, truncated, _ = self.eval_env.step(action)
+                total += float(reward) * gamma**step
+                if terminated or truncated:
+                    break
+        return total / n_simulations
 
 
 def _whats_to_blame(agent: Agent, state: dict[str, Any], error: Exception) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 from kourou.experiments.comparisons import compare_scores
 from kourou.experiments.extras import load_extra
@@ -19,8 +19,15 @@ _SIMULATIONS = 50
 _PERMUTATIONS = 10_000
 
 
-def evaluate_agents(source: Source, n_simulations: int = 5) -> Any:
-    """A DataFrame with a column for each agent and a row for each evaluation, the trained fits taking turns.
+def evaluate_agents(
+    source: Source,
+    n_simulations: int = 5,
+    choose_random_agents: bool = True,  # noqa: FBT001, FBT002 - rlberry's
+    fignum: str | int | None = None,
+    show: bool = False,  # noqa: FBT001, FBT002 - rlberry's
+    plot: bool = False,  # noqa: FBT001, FBT002 - rlberry's
+) -> Any:
+    """A DataFrame with a column for each agent and a row for each evaluation.
 
     A name that comes twice gets a ``*``; agents with fewer evaluations, such as none because they are not trained,
     have missing values.
@@ -28,37 +35,62 @@ def evaluate_agents(source: Source, n_simulations: int = 5) -> Any:
     Args:
         source: managers, or their folders.
         n_simulations: evaluations of each agent.
+        choose_random_agents: whether the trained fits of an agent take turns at these; else each has so many.
+        fignum: number or name of pyplot's figure, for ``plot``.
+        show: whether to open a window with the plot.
+        plot: whether to draw a box for each agent, into pyplot's current figure.
     """
     pandas = load_extra("pandas")
     columns = {}
     for name, manager in _named(source).items():
-        scores = manager.eval_agents(n_simulations) if manager.fitted else []
+        turns: Sequence[int | None] = (None,) if choose_random_agents else manager.fitted
+        scores = (
+            [s for fit in turns for s in manager.eval_agents(n_simulations, agent_id=fit)] if manager.fitted else []
+        )
         columns[name] = pandas.Series(scores, dtype=float)
-    return pandas.DataFrame(columns)
+    frame = pandas.DataFrame(columns)
+    if plot or show:
+        pyplot = load_extra("matplotlib.pyplot", "matplotlib")
+        axes = pyplot.figure(fignum).gca()
+        axes.boxplot([frame[name].dropna() for name in frame], tick_labels=list(frame.columns))
+        axes.set(xlabel="agent", ylabel="evaluation output")
+        if show:
+            pyplot.show()
+    return frame
+
+
+class EvalFunction(Protocol):
+    """Scores a fit: by one number, or by several, whose mean counts."""
+
+    def __call__(self, manager: ExperimentManager, /, *, eval_budget: int, agent_id: int) -> Any:
+        """``eval_budget`` is the number of simulations, ``agent_id`` the fit's number."""
 
 
 def agent_scores(
-    source: Source,
+    source: Source | Any,
     *,
     n_simulations: int = _SIMULATIONS,
-    eval_function: Callable[[ExperimentManager, int], float] | None = None,
+    eval_function: EvalFunction | None = None,
 ) -> dict[str, list[float]]:
     """For each agent the score of each trained fit: the mean of its evaluations.
 
     Args:
-        source: managers, or their folders.
+        source: managers, their folders, the files that ``save`` returned, or a DataFrame that has scores already: the
+            columns ``agent`` and ``mean_eval``.
         n_simulations: evaluations of each fit.
-        eval_function: what to call instead, with the manager and the number of the fit.
+        eval_function: what to call instead, as ``eval_function(manager, eval_budget=n_simulations, agent_id=fit)``.
 
     Raises:
         ResultsError: an agent is not trained.
     """
+    if hasattr(source, "groupby"):
+        return {str(name): list(map(float, s)) for name, s in source.groupby("agent", sort=False)["mean_eval"]}
     scores: dict[str, list[float]] = {}
     for name, manager in _named(source).items():
         if not manager.fitted:
             raise ResultsError(f"{name} has no trained agent: fit it first")
         scores[name] = [
-            float(eval_function(manager, fit))
+            float(load_extra("numpy").mean(eval_function(manager, eval_budget=n_simulations, agent_id=fit)))
             if eval_function is not None
             else sum(manager.eval_agents(n_simulations, agent_id=fit)) / n_simulations
             for fit in manager.fitted
@@ -67,25 +99,24 @@ def agent_scores(
 
 
 def compare_agents(
-    source: Source,
+    source: Source | Any,
     method: Literal["tukey_hsd", "permutation"] = "tukey_hsd",
-    *,
-    eval_function: Callable[[ExperimentManager, int], float] | None = None,
+    eval_function: EvalFunction | None = None,
     n_simulations: int = _SIMULATIONS,
     alpha: float = 0.05,
     B: int = _PERMUTATIONS,  # noqa: N803 - rlberry's
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> Any:
     """Test for each pair of agents whether their mean scores differ. Agents may have different numbers of fits.
 
     Args:
-        source: managers, or their folders.
+        source: see :func:`agent_scores`.
         method: see :func:`kourou.experiments.compare_scores`.
         eval_function: see :func:`agent_scores`.
         n_simulations: see there.
         alpha: the level of the tests.
         B: permutations of each pair, at most.
-        seed: of the permutations.
+        seed: of the permutations; None: another one each time.
 
     Returns:
         A DataFrame with a row for each pair: ``Agent1 vs Agent2``, ``mean Agent1``, ``mean Agent2``, ``mean diff``

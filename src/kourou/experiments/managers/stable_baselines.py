@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kourou import errors
-from kourou.experiments.managers.agent import Agent
-from kourou.experiments.managers.writer import Writer
+from kourou.experiments.event_writing import EventWriter
+from kourou.experiments.managers.agent import Agent, AgentWithSimplePolicy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["StableBaselinesAgent"]
 
-_EVAL_EPISODES = 10
+_OF_AGENT = ("seeder", "writer", "output_dir", "writer_extra")
 _SEED_BELOW = 2**31
 
 
-class StableBaselinesAgent(Agent):
+class StableBaselinesAgent(AgentWithSimplePolicy):
     """Trains a model of Stable-Baselines3; budgets are environment steps.
 
     Args:
-        env, eval_env, handed_over: see :class:`Agent`.
+        env, eval_env: see :class:`Agent`.
         algo_cls: the model's class, such as ``PPO``, or its name in ``stable_baselines3``.
         policy: of the model.
+        verbose: 1: the model prints what it logs as well.
+        tensorboard_log: a folder to which it writes TensorBoard's files; a manager's ``enable_tensorboard`` needs none.
         model_kwargs: further arguments of the model.
+        kwargs: those of :class:`Agent` go there, and all others to the model as well.
 
     Raises:
         MissingExtra: a name is given, and stable-baselines3 is not installed.
@@ -38,36 +43,28 @@ class StableBaselinesAgent(Agent):
     def __init__(
         self,
         env: Any,
-        eval_env: Any = None,
-        *,
         algo_cls: Any = "PPO",
         policy: Any = "MlpPolicy",
-        model_kwargs: dict[str, Any] | None = None,
-        **handed_over: Any,
+        verbose: int = 0,
+        tensorboard_log: str | os.PathLike[str] | None = None,
+        eval_env: Any = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(env, eval_env, **handed_over)
+        super().__init__(env, eval_env, **{name: kwargs.pop(name) for name in _OF_AGENT if name in kwargs})
         seed = int(self.seeder.generate_state(1)[0]) % _SEED_BELOW
-        arguments = {"seed": seed, "device": "cpu", "verbose": 0, **(model_kwargs or {})}
-        self.model = _class_of(algo_cls)(policy, env, **arguments)
-        _log_to(self.model, self.writer)
+        arguments = {"seed": seed, "device": "cpu", "verbose": verbose, **kwargs, **(model_kwargs or {})}
+        self.model = _class_of(algo_cls)(policy, self.env, **arguments)
+        self.tensorboard_log = tensorboard_log
+        _log_to_its_writer(self)
 
     def fit(self, budget: int, **kwargs: Any) -> None:
         """Train for a number of steps, on top of those that were trained before."""
-        self.model.learn(int(budget), reset_num_timesteps=self.model.num_timesteps == 0, **kwargs)
+        self.model.learn(int(budget), **{"reset_num_timesteps": self.model.num_timesteps == 0, **kwargs})
 
-    def eval(self, n_simulations: int = _EVAL_EPISODES, *, deterministic: bool = True, **kwargs: Any) -> float:
-        """The mean return of some episodes."""
-        del kwargs
-        total = 0.0
-        for _ in range(n_simulations):
-            observation, _ = self.eval_env.reset()
-            ended = False
-            while not ended:
-                action, _ = self.model.predict(observation, deterministic=deterministic)
-                observation, reward, terminated, truncated, _ = self.eval_env.step(action)
-                total += float(reward)
-                ended = terminated or truncated
-        return total / n_simulations
+    def policy(self, observation: Any, deterministic: bool = True) -> Any:  # noqa: FBT001, FBT002 - rlberry's
+        """The model's action."""
+        return self.model.predict(observation, deterministic=deterministic)[0]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as Stable-Baselines3 does; the file ends in .zip, and its own tools read it."""
@@ -76,31 +73,43 @@ class StableBaselinesAgent(Agent):
         return file
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, algo_cls: Any = "PPO", **handed_over: Any) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        algo_cls: Any = "PPO",
+        tensorboard_log: str | os.PathLike[str] | None = None,
+        **handed_over: Any,
+    ) -> Self:
         """Read a model; what is not in its file has to be handed over."""
         agent = cls.__new__(cls)
-        known = {name: handed_over.get(name) for name in ("env", "eval_env", "seeder", "writer", "output_dir")}
+        known = {name: handed_over.get(name) for name in ("env", "eval_env", *_OF_AGENT)}
         Agent.__init__(agent, **known)
         agent.model = _class_of(algo_cls).load(path, env=agent.env, device="cpu")
-        _log_to(agent.model, agent.writer)
+        agent.tensorboard_log = tensorboard_log
+        _log_to_its_writer(agent)
         return agent
 
 
-def _log_to(model: Any, writer: Writer) -> None:
-    """Let what a model logs go to a writer, and nowhere else."""
+def _log_to_its_writer(agent: StableBaselinesAgent) -> None:
+    """Let what the model logs go to its agent's writer, and where its user wants it beside."""
     logging = importlib.import_module("stable_baselines3.common.logger")
+    events = None if agent.tensorboard_log is None else EventWriter(agent.tensorboard_log)
 
-    class ToWriter(logging.KVWriter):  # type: ignore[misc, name-defined] # loaded only when it is used
+    class ToWriter(logging.KVWriter):  # type: ignore[misc, name-defined, unused-ignore] # loaded only when it is used
         def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
             del key_excluded
             for tag, value in key_values.items():
                 if isinstance(value, (int, float)) or hasattr(value, "item"):
-                    writer.add_scalar(tag, value, step)
+                    agent.writer.add_scalar(tag, value, step)
+                    if events is not None:
+                        events.add_scalar(tag, float(value), step)
 
         def close(self) -> None:
             pass
 
-    model.set_logger(logging.Logger(folder=None, output_formats=[ToWriter()]))
+    printed = [logging.HumanOutputFormat(sys.stdout)] if agent.model.verbose else []
+    agent.model.set_logger(logging.Logger(folder=None, output_formats=[ToWriter(), *printed]))
 
 
 def _class_of(algo_cls: Any) -> Any:

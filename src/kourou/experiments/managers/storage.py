@@ -105,13 +105,14 @@ def save_agent(agent: Any, folder: Path, calls: int) -> None:
 
 def _pickled(agent: Any) -> bytes:
     try:
-        return cloudpickle.dumps(agent)
+        data: bytes = cloudpickle.dumps(agent)
     except Exception as error:
         kind = type(agent).__qualname__
         raise AgentNotSaved(
             f"{kind} cannot be pickled: {error}; give it save(path) and load(path), or use "
             'parallelization="thread", which keeps the agent in memory'
         ) from error
+    return data
 
 
 def load_agent(agent_class: Any, folder: Path, handed_over: Mapping[str, Any]) -> Any:

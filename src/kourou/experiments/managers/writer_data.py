@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Source", "distinct", "fit_data", "managers_in", "read_writer_data"]
 
 Source: TypeAlias = "ExperimentManager | str | os.PathLike[str] | Sequence[Any]"
-"""A manager, a manager's folder, a folder of such folders, or several of these."""
+"""A manager, a manager's folder or file, a folder of such folders, or several of these."""
 
 _COLUMNS = ["name", "tag", "value", "dw_time_elapsed", "global_step"]
 _FITS, _DESCRIPTION = "fits", "manager.json"
@@ -113,6 +113,7 @@ def _each(source: Source) -> Sequence[Any]:
 
 
 def _manager_folders(top: Path) -> list[Path]:
+    top = top.parent if top.is_file() else top
     if (top / _DESCRIPTION).exists():
         return [top]
     found = sorted(file.parent for file in top.rglob(_DESCRIPTION))

@@ -20,6 +20,7 @@ _POINTS = 1000
 _SMOOTH_POINTS = 200
 _LEGEND_COLUMNS = 3
 _COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+_DASHES = ("-", (0, (1, 1)), (0, (5, 5)), (0, (1, 5, 3, 5)))
 _SIZE = (7.2, 4.5)
 
 
@@ -39,6 +40,7 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
     preprocess_func: Callable[[Any], Any] | None = None,
     title: str | None = None,
     savefig_fname: str | os.PathLike[str] | None = None,
+    linestyles: bool = False,
 ) -> Any:
     """Draw what agents wrote under a tag, one colour for each agent.
 
@@ -57,6 +59,7 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
         preprocess_func: changes each fit's values first.
         title: above it; None: the tag.
         savefig_fname: a file to write.
+        linestyles: whether agents differ by the dashes of their lines as well.
 
     Returns:
         What was drawn, as a DataFrame: ``name``, ``x``, ``mean``, ``low``, ``high``, ``n_simu`` (how many fits), or for
@@ -79,7 +82,8 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
             x, values = _smooth(x, values, smoothing_bandwidth)
         fits = [fit for fit, _ in curves]
         draw = _draw_raw if error_representation == "raw_curves" else _draw_band
-        options = {"kind": error_representation, "level": level, "n_boot": n_boot}
+        dashes = _DASHES[number % len(_DASHES) if linestyles else 0]
+        options = {"kind": error_representation, "level": level, "n_boot": n_boot, "dashes": dashes}
         parts.append(draw(axes, name, (x, values, fits), _COLORS[number % len(_COLORS)], options))
     axes.set(xlabel=xtag or "step", ylabel=tag)
     _finish(axes, title if title is not None else tag, len(parts))
@@ -129,11 +133,11 @@ def _finish(axes: Any, title: str, agents: int) -> None:
 
 
 def _draw_raw(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: str, options: dict[str, Any]) -> Any:
-    del options
     pandas = load_extra("pandas")
     x, values, fits = curves
+    look = {"color": color, "alpha": 0.6, "linewidth": 1, "linestyle": options["dashes"]}
     for number, row in enumerate(values):
-        axes.plot(x, row, color=color, alpha=0.6, linewidth=1, label=f"{name} (n={len(fits)})" if not number else None)
+        axes.plot(x, row, label=f"{name} (n={len(fits)})" if not number else None, **look)
     frames = [
         pandas.DataFrame({"name": name, "x": x, "value": row, "n_simu": fit})
         for fit, row in zip(fits, values, strict=True)
@@ -144,7 +148,7 @@ def _draw_raw(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: s
 def _draw_band(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: str, options: dict[str, Any]) -> Any:
     x, values, fits = curves
     band = mean_band(x, values, options["kind"], level=options["level"], resamples=options["n_boot"])
-    axes.plot(x, band.mean, color=color, linewidth=1.8, label=f"{name} (n={band.runs})")
+    axes.plot(x, band.mean, color=color, linewidth=1.8, linestyle=options["dashes"], label=f"{name} (n={band.runs})")
     if band.runs > 1:
         axes.fill_between(x, band.low, band.high, color=color, alpha=0.18, linewidth=0)
     columns = {"name": name, "x": x, "mean": band.mean, "low": band.low, "high": band.high, "n_simu": len(fits)}
