@@ -55,7 +55,7 @@ TRACEABLE = ["node", "child", "child-of-own-session", "child-ignoring-sigterm", 
 MEMBERS = [*TRACEABLE, "child-without-environment"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=["SIGKILL", "SIGHUP"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1], ids=["SIGKILL", "SIGUSR1"])
 def test_everything_is_gone_two_seconds_after_the_launcher_was_killed(number: int, tmp_path: Path, runs_dir: Path):
     # Given a launcher whose node has children, some of which ran away from it.
     with Script(tmp_path, FAMILY + "\n    run.wait()\n") as launcher:

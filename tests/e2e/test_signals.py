@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,78 @@ def test_who_pressed_ctrl_c_is_told_which_nodes_the_end_waits_for(launch_type, t
         until(lambda: told in launcher.error_lines, 10, f"{told} in {launcher.error_lines}")
         launcher.interrupt()
         assert launcher.end() == 130
+
+
+@pytest.mark.parametrize("order", ["nodes-first", "launcher-first"])
+def test_sigterm_to_all_processes_stops_the_program(order, tmp_path, runs_dir):
+    # Given a program under Slurm, systemd or Docker.
+    source = (
+        NODES
+        + """
+    run = lp.launch(make(careful, polling), 'local_mp', stop_timeline=quick)
+    try:
+        run.wait()
+    finally:
+        say(*(f"{name}={node.state}/{node.attempt}" for name, node in run.nodes.items()))
+"""
+    )
+    with Script(tmp_path, source) as launcher:
+        _all_run(launcher, 2)
+        processes = sorted(marked(runs_dir), key=lambda process: process == launcher.process)
+        # When these send SIGTERM to all of its processes.
+        for process in processes if order == "nodes-first" else reversed(processes):
+            process.send_signal(signal.SIGTERM)
+        # Then it ends as it does when the launcher alone gets it.
+        assert launcher.end() == 143
+        launcher.expect("careful/0=FINISHED/1 polling/0=FINISHED/1")
+        assert "[careful/0] cleaned up" in launcher.lines
+        assert "[polling/0] polled" in launcher.lines
+    assert marked(runs_dir) == []
+
+
+SAVING = (
+    NODES
+    + """
+    def saving(path):
+        say("running")
+        lp.wait_for_stop()
+        say("saving")
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        print("saved")
+
+    program = lp.Program("saving")
+    program.add_node(lp.PyNode(saving, sys.argv[0] + ".go"), label="saving")
+    run = lp.launch(program, "local_mp", stop_timeline=endless)
+"""
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_what_others_send_twice_is_meant_once(number, tmp_path):
+    # Given a node that saves its work when it stops.
+    with Script(tmp_path, SAVING + "    run.wait()\n") as launcher:
+        _all_run(launcher, 1)
+        # When the launcher gets a signal twice, as from timeout or from a terminal that closes.
+        launcher.signal(number)
+        launcher.expect("saving")
+        launcher.signal(number)
+        Path(f"{launcher.path}.go").touch()
+        # Then the node has its time.
+        assert launcher.end() == 128 + number
+        assert "[saving/0] saved" in launcher.lines
+
+
+def test_under_nohup_a_launcher_outlives_its_terminal(tmp_path):
+    source = SAVING.replace("    run = ", "    signal.signal(signal.SIGHUP, signal.SIG_IGN)\n    run = ")
+    with Script(tmp_path, source + "    run.wait(timeout_s=60)\n") as launcher:
+        _all_run(launcher, 1)
+        launcher.signal(signal.SIGHUP)
+        launcher.signal(signal.SIGINT)  # the second one would have killed
+        launcher.expect("saving")
+        Path(f"{launcher.path}.go").touch()
+        assert launcher.end() == 130
+        assert "[saving/0] saved" in launcher.lines
 
 
 def test_ctrl_c_of_a_terminal_reaches_the_nodes_through_the_launcher_only(tmp_path):
@@ -227,11 +300,20 @@ def test_ctrl_c_with_two_programs_stops_both(tmp_path):
         assert launcher.lines.count("[careful/0] cleaned up") == 2
 
 
+CAUGHT_EXIT = """
+    try:
+        sys.exit(3)
+    except SystemExit as error:
+        say("caught", error.code)"""
+
 EXITS = {
     # name → (how the launcher ends, exit code, part of stderr, part of stdout)
     "good": ("pass", 0, "", "good/0] worked"),
-    "own-code": ("sys.exit(7)", 7, "", "good/0] worked"),
+    "own-code": ("sys.exit(7)", 7, "", ""),
     "failing-node": ("lp.launch(make(bad), kind, stop_timeline=quick)", 1, "bad/0 raised ZeroDivisionError", ""),
+    "exits-with-0": ("sys.exit(0)", 0, "", "good/0] worked"),
+    "exits-without": ("sys.exit()", 0, "", "good/0] worked"),
+    "caught-exit": (CAUGHT_EXIT, 0, "", "good/0] worked"),
     "launcher-raises": ("raise OSError('the launcher itself')", 1, "OSError: the launcher itself", ""),
 }
 
@@ -267,19 +349,29 @@ def test_a_launcher_that_does_not_wait_ends_with_its_program(case, launch_type, 
     assert marked(runs_dir) == []
 
 
-def test_a_launcher_that_raises_stops_its_program(tmp_path, runs_dir):
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+@pytest.mark.parametrize(
+    ("statement", "code", "told"),
+    [
+        ("raise OSError('the launcher itself')", 1, "OSError: the launcher itself"),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('no such data')", 1, "no such data"),
+    ],
+    ids=["raises", "exits", "exits-with-text"],
+)
+def test_a_launcher_that_fails_stops_its_program(statement, code, told, launch_type, tmp_path, runs_dir):
     source = (
         NODES
-        + """
-    run = lp.launch(make(polling), "local_mp", stop_timeline=endless)
+        + f"""
+    run = lp.launch(make(polling), {launch_type!r}, stop_timeline=endless)
     while run.nodes["polling/0"].state is not lp.NodeState.READY:
         time.sleep(0.01)
-    raise OSError("the launcher itself")
+    {statement}
     """
     )
     with Script(tmp_path, source) as launcher:
-        assert launcher.end() == 1
-        assert "OSError: the launcher itself" in launcher.errors
+        assert launcher.end() == code
+        assert told in launcher.errors
         assert "[polling/0] polled" in launcher.lines
     assert marked(runs_dir) == []
 
@@ -353,3 +445,99 @@ def test_the_launcher_s_own_exit_handlers_run_after_its_program(tmp_path):
         assert launcher.end() == 0, launcher.errors
         launcher.expect("worked")
         launcher.expect("handler: True")
+
+
+INHERITED = """
+    import json, multiprocessing
+    LOOK = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGURG)
+
+    def own(*_):
+        pass
+
+    def named(number):
+        handler = signal.getsignal(number)
+        return getattr(handler, "__name__", None) or signal.Handlers(handler).name
+
+    def children():
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, own)
+        # a child of fork: it has what a child of plain Python has
+        child = os.fork()
+        if child == 0:
+            say("fork:", *map(named, NUMBERS), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            os._exit(0)
+        os.waitpid(child, 0)
+        # one that sleeps in C code: SIGTERM ends it
+        context = multiprocessing.get_context("fork")
+        lock = context.Lock()
+        with lock:
+            asleep = context.Process(target=lock.acquire)
+            asleep.start()
+            asleep.terminate()
+            asleep.join()
+        say("asleep:", asleep.exitcode)
+        # a program that is executed
+        say("exec:", subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True).stdout.strip())
+"""
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_children_of_a_node_inherit_no_signal_handlers_of_ours(launch_type, tmp_path):
+    source = NODES + INHERITED + f"    lp.launch(make(children), {launch_type!r}, stop_timeline=quick).wait()\n"
+    with Script(tmp_path, source, options=["-W", "ignore"]) as launcher:
+        assert launcher.end() == 0, launcher.errors
+        hangup = "own" if launch_type == "local_mp" else "SIG_DFL"  # the node's own one stays
+        launcher.expect(f"fork: default_int_handler SIG_DFL {re.escape(hangup)} SIG_DFL set\\(\\)")
+        launcher.expect("asleep: -15")
+        launcher.expect("exec: True")
+
+
+LINGERING = """
+    import atexit
+
+    def held_by_a_thread():
+        threading.Thread(target=time.sleep, args=(1000,), name="prefetch").start()
+        say("running")
+
+    def held_at_exit():
+        atexit.register(linger)
+        say("running")
+
+    def linger():
+        time.sleep(1000)
+
+    def deaf():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        say("running")
+        while True:
+            try:
+                idle()
+            except BaseException:
+                pass
+"""
+
+
+def test_a_node_that_a_stop_had_to_terminate_is_no_failure_and_what_held_it_is_named(tmp_path):
+    # Given nodes that have finished, but whose processes do not end, and one that cares for nothing.
+    source = (
+        NODES
+        + LINGERING
+        + """
+    quick = lp.StopTimeline(ask_s=0.2, interrupt_s=0.2, terminate_s=10.0)
+    run = lp.launch(make(held_by_a_thread, held_at_exit, deaf), "local_mp", stop_timeline=quick)
+    while not os.path.exists(sys.argv[0] + ".go"):
+        time.sleep(0.01)
+    run.stop()
+    run.wait()
+    say(*(f"{name}={node.state}:{node.exit.cause.split()[0]}" for name, node in run.nodes.items()))
+    """
+    )
+    with Script(tmp_path, source) as launcher:
+        _all_run(launcher, 3)
+        # When the program is stopped, then it did not fail, and each says what it waited for.
+        Path(f"{launcher.path}.go").touch()
+        assert launcher.end() == 0, launcher.errors
+        launcher.expect("held_by_a_thread/0=FINISHED:finished held_at_exit/0=FINISHED:finished deaf/0=KILLED:was")
+        launcher.expect("held_by_a_thread/0 had finished, but thread 'prefetch' did not end")
+        launcher.expect("held_at_exit/0 had finished, but its exit handlers did not end: linger in ")

@@ -60,6 +60,7 @@ VERDICTS: dict[str, tuple[dict, str, str]] = {
         "FAILED",
         "was killed by SIGSEGV",
     ),
+    "terminated": ({"code": None, "signal": 15}, "FAILED", "was killed by SIGTERM"),
     "realtime-signal": ({"code": None, "signal": 63}, "FAILED", "was killed by signal 63"),
 }
 
@@ -76,6 +77,51 @@ def test_each_end_has_its_verdict(case, stage):
     assert (record.state, record.cause, record.pid, record.attempt) == (state, cause, 4711, 1)
     assert play.exits == [record]
     assert play.gave_back.is_set()
+
+
+STOPPED: dict[str, tuple[dict, str, str]] = {
+    "by-sigterm": ({"code": None, "signal": 15}, "KILLED", "was ended by SIGTERM, since the program stopped"),
+    "by-sighup": ({"code": None, "signal": 1}, "KILLED", "was ended by SIGTERM, since the program stopped"),
+    "with-its-code": ({"code": 143}, "KILLED", "was ended by SIGTERM, since the program stopped"),
+    "after-its-end": (
+        {"code": None, "signal": 15, "outcome": Outcome(kind="finished")},
+        "KILLED",
+        "had finished, but was ended by SIGTERM, since the program stopped",
+    ),
+    "by-itself": ({"code": None, "signal": 11}, "FAILED", "was killed by SIGSEGV"),
+    "with-another-code": ({"code": 3}, "FAILED", "exited with code 3"),
+}
+
+
+@pytest.mark.parametrize("case", STOPPED)
+def test_a_stop_s_own_sigterm_is_no_failure(case, stage):
+    how, state, cause = STOPPED[case]
+    play = stage(node("a/0"))
+    play.start()
+    play.director.request_stop("enough", "test")
+    until(lambda: play.record("a/0").state is NodeState.STOPPING, WAIT_S)
+    play.exit("a/0", **how)
+    assert play.ended()
+    record = play.record("a/0").exit
+    assert (record.state, record.cause) == (state, cause)
+    assert [failure.node for failure in play.director.failures] == (["a/0"] if state == "FAILED" else [])
+
+
+def test_a_sigterm_to_all_processes_is_a_stop_though_the_nodes_died_of_it_first(stage, monkeypatch):
+    # Given nodes that die of a SIGTERM which the launcher gets a moment later.
+    monkeypatch.setattr("kourou.runtime.director._STOP_FOLLOWS_S", WAIT_S)
+    play = stage(node("a/0", on_failure=Restart(max_times=3)), node("b/0"))
+    play.start()
+    play.exit("a/0", None, signal=15)
+    play.exit("b/0", None, signal=15)
+    # When it asks for the stop.
+    play.director.request_stop("interrupted", "launcher")
+    # Then none of them has failed, and none is started again.
+    assert play.ended()
+    assert play.coordinator.stop_reason == "interrupted"
+    assert play.director.failures == []
+    assert {play.record(name).state for name in ("a/0", "b/0")} == {NodeState.KILLED}
+    assert play.launcher.attempts == [("a/0", 1), ("b/0", 1)]
 
 
 def test_a_program_ends_when_its_last_node_has(stage):

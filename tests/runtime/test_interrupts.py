@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
+import sys
 import threading
 from typing import cast
 
@@ -17,8 +19,8 @@ class FakeRun:
         self.ended = False
         self.codes = []
 
-    def interrupt(self, code):
-        self.codes.append(code)
+    def interrupt(self, code, *, insist):
+        self.codes.append((code, insist))
 
     def stop(self, reason):
         self.ended = True
@@ -43,7 +45,7 @@ def own_handler():
     assert not [run for run in interrupts._runs if not run.ended]
     interrupts.restore_if_idle()
     handler = Handler()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in interrupts._SIGNALS}
     yield handler
     for run in interrupts._runs:
         cast("FakeRun", run).ended = True
@@ -58,14 +60,17 @@ def watched():
     return run
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 128 + signal.SIGXCPU)],
+)
 def test_a_signal_reaches_every_live_run_and_raises_in_user_code(number, code, own_handler):
     first, second = watched(), watched()
     with pytest.raises(errors.Interrupted) as caught:
         signal.raise_signal(number)
     assert caught.value.code == code
     assert isinstance(caught.value, (SystemExit, KeyboardInterrupt))
-    assert first.codes == second.codes == [code]
+    assert first.codes == second.codes == [(code, number == signal.SIGINT)]
     assert own_handler.seen == []
 
 
@@ -74,7 +79,7 @@ def test_while_a_run_is_waited_for_nothing_is_raised(own_handler):
     with interrupts.deferred(run):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-    assert run.codes == [130, 130]
+    assert run.codes == [(130, True), (130, True)]
     with pytest.raises(errors.Interrupted):
         signal.raise_signal(signal.SIGINT)
 
@@ -87,6 +92,36 @@ def test_a_run_that_has_ended_hears_nothing_and_earlier_handlers_do(own_handler)
     assert own_handler.seen == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is own_handler
     assert signal.getsignal(signal.SIGTERM) is own_handler
+
+
+def test_what_is_ignored_stays_ignored(own_handler):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run = watched()
+    signal.raise_signal(signal.SIGHUP)
+    assert run.codes == []
+    run.ended = True
+    interrupts.restore_if_idle()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_sys_exit_is_as_ever_while_a_run_is_live(own_handler):
+    before = sys.exit
+    run = watched()
+    with pytest.raises(SystemExit) as caught:
+        sys.exit(3)
+    assert caught.value.code == 3
+    assert repr(caught.value) == "SystemExit(3)"
+    caught.value.code = 4
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert type(copy) is SystemExit
+    assert caught.value.code == 4
+    with pytest.raises(SystemExit) as caught:
+        sys.exit()
+    assert caught.value.code is None
+    assert interrupts._exit_code is None
+    run.ended = True
+    interrupts.restore_if_idle()
+    assert sys.exit is before
 
 
 def test_handlers_are_put_back_when_the_last_run_has_ended(own_handler):

@@ -31,6 +31,7 @@ from kourou.runtime.verdict import judge, judge_unit
 __all__ = ["Director"]
 
 _SIGKILL = 9
+_STOP_FOLLOWS_S = 0.5  # a SIGTERM that the launcher got as well: until it asks for the stop
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
 
 
@@ -74,6 +75,7 @@ class Director:
         self._parts_starting: dict[str, Countdown] = {}  # of units
         self._parts_living: dict[str, Countdown] = {}  # likewise
         self._workers = Countdown((), self._is_no_worker)  # of a program that stops
+        self._undecided: list[Exited] = []  # ended by a SIGTERM that nobody of here sent
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0  # breaks ties, so that actions are never compared
         self._stopping = False
@@ -221,6 +223,11 @@ class Director:
         node = self._record(event.name)
         if event.name not in self._alive or event.attempt != node.attempt:
             return
+        if event.exit.signal and event.exit.terminated and not self._stopping and event not in self._undecided:
+            # Slurm, systemd and Docker send it to all processes at once, and the launcher's may not have come yet.
+            self._undecided.append(event)
+            self._after(_STOP_FOLLOWS_S, lambda: self._node_exited(event))
+            return
         for child in self._family.threads_of(event.name):
             self._node_exited(dataclasses.replace(event, name=child))
         self._alive.discard(event.name)
@@ -334,6 +341,8 @@ class Director:
                 if record.state is NodeState.STARTING and not self._plan.launch_type.threads:
                     self._assured_launcher.interrupt(name)
         self._timers = []  # no restarts any more
+        for event in self._undecided:
+            self._events.put(event)
         for record in self._coordinator.directory.all():
             if record.will_restart:
                 self._coordinator.change(record.name, will_restart=False)

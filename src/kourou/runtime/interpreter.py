@@ -6,16 +6,21 @@ import atexit
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
+from kourou.runtime.signal_handlers import SignalHandlers
 from kourou.runtime.stacks import dump_on_signal
 
-__all__ = ["finish", "path_for", "prepare", "print_failure"]
+__all__ = ["finish", "leaving", "path_for", "prepare", "print_failure"]
+
+_PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
 
 
 def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
@@ -73,6 +78,44 @@ def finish() -> None:
         atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
     except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the process is ending anyway
         traceback.print_exc()
+    _flush()
+
+
+def _flush() -> None:
+    """Let nothing that was printed be lost when the process ends."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+
+
+@contextlib.contextmanager
+def leaving(who: str, code: int) -> Iterator[None]:
+    """Around :func:`finish`, in the main thread: what holds the end up is named after a while.
+
+    SIGTERM or SIGHUP ends the process at once with ``code``: all that was to be done has been done.
+    """
+
+    def leave(_number: int, frame: FrameType | None) -> None:
+        _name_holder(who, frame)
+        _flush()
+        os._exit(code)
+
+    handlers = SignalHandlers()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        handlers.set(number, leave)
+    timer = threading.Timer(_PATIENCE_S, lambda: _name_holder(who, sys._current_frames().get(main)))  # noqa: SLF001
+    timer.daemon = True
+    main = threading.get_ident()
+    timer.start()
+    yield
+    timer.cancel()
+
+
+def _name_holder(who: str, frame: FrameType | None) -> None:
+    main = threading.main_thread()
+    threads = [repr(t.name) for t in threading.enumerate() if t is not main and t.is_alive() and not t.daemon]
+    held = f"thread{'s' if threads[1:] else ''} {', '.join(threads)} did not end"
+    if not threads:
+        where = f": {frame.f_code.co_name} in {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+        held = f"its exit handlers did not end{where}"
+    print(f"kourou: {who} had finished, but {held}", file=sys.stderr)  # noqa: T201 - for its log

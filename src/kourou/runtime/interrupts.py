@@ -1,7 +1,11 @@
-"""Ctrl-C and SIGTERM in a launcher, and what happens to live runs at the interpreter's exit.
+"""Signals that ask a launcher to end, and what happens to live runs at the interpreter's exit.
 
-The first signal stops all live runs as ``lp.stop`` does, the second kills them. The handlers that were there before are
-put back when no run is live; until that can be done (only the main thread may), ours passes signals on to them.
+They stop all live runs as ``lp.stop`` does; a Ctrl-C after that kills them. Others never insist: they are sent twice by
+those who mean it once (``timeout`` to a process and to its group, Slurm, a terminal that closes). What was ignored, as
+SIGHUP is under nohup, stays so. SIGQUIT keeps its meaning: a core dump, or faulthandler's stacks; the zygote ends the
+nodes then. A script that ends with an exception, or with ``sys.exit`` of a code other than 0, ends its runs; one that ends
+otherwise waits for them. The handlers that were there before are put back when no run is live; until that can be done (only the main
+thread may), ours passes signals on to them.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from kourou import errors
+from kourou.runtime.signal_handlers import SignalHandlers
 
 __all__ = ["Interruptible", "deferred", "restore_if_idle", "watch"]
 
@@ -29,8 +34,8 @@ class Interruptible(Protocol):
     def ended(self) -> bool:
         """Nothing of it is left."""
 
-    def interrupt(self, code: int) -> None:
-        """Stop; when called again: kill."""
+    def interrupt(self, code: int, *, insist: bool) -> None:
+        """Stop; ``insist``, when called before: kill."""
 
     def stop(self, reason: str) -> None:
         """Stop and wait."""
@@ -39,14 +44,42 @@ class Interruptible(Protocol):
         """Wait for the end; the text of a failure that nobody was told of."""
 
 
-_Handler = Callable[[int, FrameType | None], Any]
+class _Exit(SystemExit):
+    """What ``sys.exit`` raises while a run is live: it tells when the interpreter takes it for the script's end.
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    The interpreter reads the code of a SystemExit that nobody caught, and nothing of Python calls it then.
+    """
+
+    @property
+    def code(self) -> Any:
+        """What ``sys.exit`` was given."""
+        code = _CODE.__get__(self)
+        try:
+            sys._getframe(1)  # noqa: SLF001 - the only way to see who asks
+        except ValueError:
+            global _exit_code  # noqa: PLW0603 - a script ends once
+            _exit_code = code
+        return code
+
+    @code.setter
+    def code(self, code: Any) -> None:
+        _CODE.__set__(self, code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SystemExit, self.args
+
+
+_Exit.__name__ = _Exit.__qualname__ = "SystemExit"
+_CODE = SystemExit.__dict__["code"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 _runs: list[Interruptible] = []
-_previous: dict[int, Any] = {}
+_handlers = SignalHandlers()
 _waiting: list[Interruptible] = []
 _failures: list[str] = []
 _at_exit_registered = False
+_exit_code: Any = None
+_sys_exit = sys.exit
 
 
 def watch(run: Interruptible) -> None:
@@ -61,20 +94,20 @@ def watch(run: Interruptible) -> None:
     if not _at_exit_registered:
         _at_exit_registered = True
         _register_at_exit()
+    sys.exit = _exit
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            if number not in _previous:
-                _previous[number] = signal.signal(number, _on_signal)
+            if number not in _handlers and signal.getsignal(number) is not signal.SIG_IGN:
+                _handlers.set(number, _on_signal)
 
 
 def restore_if_idle() -> None:
     """Put the earlier handlers back if no run is live. Call it in the main thread."""
     if any(not run.ended for run in _runs):
         return
-    for number, handler in list(_previous.items()):
-        del _previous[number]
-        if signal.getsignal(number) is _on_signal:
-            signal.signal(number, handler)
+    _handlers.give_back()
+    if sys.exit is _exit:
+        sys.exit = _sys_exit
 
 
 @contextlib.contextmanager
@@ -90,6 +123,11 @@ def deferred(run: Interruptible) -> Iterator[None]:
             _waiting.remove(run)
 
 
+def _exit(status: Any = None, /) -> NoReturn:
+    """As ``sys.exit``."""
+    raise _Exit(status)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     live = [run for run in _runs if not run.ended]
     if not live:
@@ -97,13 +135,13 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         return
     code = 128 + number
     for run in live:
-        run.interrupt(code)
+        run.interrupt(code, insist=number == signal.SIGINT)
     if not _waiting:
         raise errors.Interrupted(code)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    handler = _previous.get(number, signal.SIG_DFL)
+    handler = _handlers.before(number)
     restore_if_idle()
     if callable(handler):
         handler(number, frame)
@@ -121,16 +159,21 @@ def _register_at_exit() -> None:
 
 
 def _at_shutdown() -> None:
-    """Wait for what still runs, before the interpreter shuts down."""
-    crashed = getattr(sys, "last_value", None) is not None
+    """Wait for what still runs, before the interpreter shuts down; end it first, if the script failed."""
+    why = ""
+    if getattr(sys, "last_value", None) is not None:
+        why = "the launcher ended with an error"
+    elif _exit_code not in (None, 0):
+        why = f"the launcher ended with sys.exit({_exit_code!r})"
     for run in _runs:
-        if crashed and not run.ended:
-            run.stop("the launcher ended with an error")
+        if why and not run.ended:
+            run.stop(why)
         _waiting.append(run)
         failure = run.finish_at_exit()
         if failure is not None:
             _failures.append(failure)
-            print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
+            with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
+                print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
 
 
 def _at_exit() -> None:

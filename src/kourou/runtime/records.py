@@ -28,6 +28,7 @@ INTERRUPT = signals.SIGURG
 """Carries "raise StopRequested now" into a node's main thread. Its default action is to be ignored, so one that comes
 late is harmless, and unlike an asynchronous exception it interrupts sleeps, locks and blocking reads."""
 
+_TERMINATING = frozenset({signals.SIGTERM, signals.SIGHUP})
 _MOST_CAUSE_BYTES = 4 << 10
 _MOST_TRACEBACK_BYTES = 64 << 10
 MOST_LINE_BYTES = 4 << 10
@@ -137,6 +138,11 @@ class ProcessExit:
     def __post_init__(self) -> None:
         _cut(self, "verdict")
         object.__setattr__(self, "last_lines", _last_of(self.last_lines))
+
+    @property
+    def terminated(self) -> bool:
+        """It did as it was told by SIGTERM or SIGHUP: died, or exited as shells say it."""
+        return self.signal in _TERMINATING or (self.code or 0) - 128 in _TERMINATING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ class Run:
 
         Raises:
             ProgramFailed: a node failed (of any label); the whole program has been stopped by then.
-            Interrupted: Ctrl-C or SIGTERM came, and the program has been stopped.
+            Interrupted: Ctrl-C, SIGTERM or SIGHUP came, and the program has been stopped.
             DeadlineExceeded: ``timeout_s`` passed; the program runs on.
             GraphError: no such label.
         """
@@ -123,9 +123,14 @@ class Run:
         """Launchpad's name for :meth:`stop`."""
         self.stop()
 
-    def interrupt(self, code: int) -> None:
-        """What a first or second Ctrl-C does: stop the program, or kill it. ``code`` is the exit code it leads to."""
-        again = self._interrupted is not None
+    def interrupt(self, code: int, *, insist: bool = True) -> None:
+        """What a first or second Ctrl-C does: stop the program, or kill it.
+
+        Args:
+            code: the exit code that it leads to.
+            insist: False asks, though it was asked before.
+        """
+        again = insist and self._interrupted is not None
         self._interrupted = self._interrupted or code
         self._director.request_stop(INTERRUPTED, "launcher", at_once=again)
 

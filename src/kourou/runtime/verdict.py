@@ -89,9 +89,13 @@ def _verdict(
     fault = _fault(exit, outcome, stopping=stopping)
     if fault is None:
         return NodeState.FINISHED, "finished"
-    if exit.signal is not None and killed is not None:
-        return NodeState.KILLED, killed
-    return NodeState.FAILED, fault
+    if killed is None and stopping and exit.terminated and not exit.verdict:
+        killed = "was ended by SIGTERM, since the program stopped"
+    elif exit.signal is None:
+        killed = None
+    if killed is None:
+        return NodeState.FAILED, fault
+    return NodeState.KILLED, f"had finished, but {killed}" if outcome is not None and outcome.clean else killed
 
 
 def _fault(exit: ProcessExit, outcome: Outcome | None, *, stopping: bool) -> str | None:  # noqa: A002 - it is an exit

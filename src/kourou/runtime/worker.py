@@ -19,10 +19,13 @@ from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
 from kourou.runtime.payload import Payload, load_payload
 from kourou.runtime.records import INTERRUPT, Outcome
+from kourou.runtime.signal_handlers import SignalHandlers, disregard
 from kourou.runtime.termination import StopState
 
 __all__ = ["run"]
 
+_STOP_FOLLOWS_S = 2.0  # a SIGTERM that the launcher got as well: until its stop is heard of here
+_POLL_S = 0.01
 _ORPHAN_S = 2.0  # the coordinator is gone: time for the node's own clean-up before the process ends itself
 
 
@@ -37,12 +40,12 @@ def run(boot: dict[str, Any]) -> int:
 class _Worker:
     def __init__(self, boot: dict[str, Any]) -> None:
         self._boot = boot
-        self._name = boot["name"]
+        self.name = boot["name"]
         token = read_own(boot["token_file"]).decode("ascii")
         self.control = CoordinatorClient(
             boot["coordinator"],
             token=token,
-            name=self._name,
+            name=self.name,
             attempt=boot["attempt"],
             on_stop=self._on_stop,
             on_release=lambda: self._stop.release(),  # noqa: PLW0108 - likewise
@@ -56,7 +59,7 @@ class _Worker:
         tls, network = _network(boot.get("network"))
         self._binding = context.Binding(run_id=boot["run_id"], control=self.control, token=token, tls=tls)
         self._context = context.NodeContext(
-            name=self._name,
+            name=self.name,
             program=boot["program"],
             run_id=boot["run_id"],
             launch_type=boot["launch_type"],
@@ -69,25 +72,26 @@ class _Worker:
 
     def live(self) -> Outcome:
         """Run the node; how it ended, in its own words."""
-        signal.signal(INTERRUPT, self._on_interrupt)
-        signal.signal(signal.SIGTERM, self._on_terminate)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to hear; it stops the nodes
+        handlers = SignalHandlers()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in this process's forks
+        handlers.set(signal.SIGINT, disregard)  # Ctrl-C is the launcher's to hear; it stops the nodes
+        handlers.set(INTERRUPT, self._on_interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            handlers.set(number, self._on_terminate)
         context.set_process_node(self._context)
         try:
             outcome = live(self._run, self._context)
             self._done = True
         except errors.StopRequested:  # it came when the node had just ended
             outcome = Outcome(kind="stopped")
-        self._done = True
-        signal.signal(INTERRUPT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left to do is ours, and needs no exception
+        self._done = True  # what is left to do is ours, and needs no exception
         return outcome
 
     def _run(self, node_context: context.NodeContext) -> None:
         self.control.attach()
         if self._stop.event.is_set():
             raise errors.StopRequested
-        with context.no_launch(f"the process of {self._name} imports its code"):
+        with context.no_launch(f"the process of {self.name} imports its code"):
             node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
         absl_flags.parse(sys.argv)
         node.run(node_context)
@@ -95,14 +99,14 @@ class _Worker:
     def report(self, outcome: Outcome) -> None:
         """Tell the coordinator; the process exits next."""
         with contextlib.suppress(errors.RpcError):
-            self.control.report(self._name, outcome)
+            self.control.report(self.name, outcome)
         self.control.close()
 
     def _on_lost(self) -> None:
         """The coordinator is gone, and with it the program: this process must not outlive it."""
         if self._done:
             return
-        print(f"kourou: {self._name} lost its coordinator and ends", file=sys.stderr)  # noqa: T201
+        print(f"kourou: {self.name} lost its coordinator and ends", file=sys.stderr)  # noqa: T201
         self._stop.release()
         signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
         time.sleep(_ORPHAN_S)
@@ -120,10 +124,15 @@ class _Worker:
             self._interrupted = True
             raise errors.StopRequested
 
-    def _on_terminate(self, *_: object) -> None:
-        if self._stop.event.is_set():
+    def _on_terminate(self, number: int, _frame: object) -> None:
+        """The stop's own; or it went to all processes, as Slurm, systemd and Docker send it, and a stop follows."""
+        deadline = time.monotonic() + _STOP_FOLLOWS_S
+        while not self._stop.event.is_set() and not self._done:  # its wait() has a lock, which what runs here may hold
+            if time.monotonic() >= deadline:
+                raise SystemExit(128 + number)
+            time.sleep(_POLL_S)
+        if self._interrupted and not self._done:
             raise errors.StopRequested
-        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]:
@@ -139,5 +148,6 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:
     worker.report(outcome)
-    interpreter.finish()
+    with interpreter.leaving(worker.name, outcome.code):
+        interpreter.finish()
     return outcome.code
