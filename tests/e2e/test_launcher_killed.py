@@ -49,10 +49,14 @@ FAMILY = r"""
     program.add_node(lp.PyNode(idle), label="plain")
     run = lp.launch(program, "local_mp", stop_timeline=lp.StopTimeline(ask_s=0.1, interrupt_s=0.3, terminate_s=0.3))
 """
-# What a node's end finds at once: by its session, by living parents, or by the environment that it gave them.
-TRACEABLE = ["node", "child", "child-of-own-session", "child-ignoring-sigterm", "daemon"]
-# One that has left all three is found at the end of the program, as a process below the zygote.
-MEMBERS = [*TRACEABLE, "child-without-environment"]
+MEMBERS = [
+    "node",
+    "child",
+    "child-of-own-session",
+    "child-ignoring-sigterm",
+    "daemon",
+    "child-without-environment",
+]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1], ids=["SIGKILL", "SIGUSR1"])
@@ -123,7 +127,7 @@ def test_a_node_killed_ends_the_program_and_takes_its_children_with_it(tmp_path:
         # When a node is killed.
         family[0].kill()
         # Then its children are gone at once, and the program ends with a report.
-        all_gone(family[: len(TRACEABLE)], GONE_WITHIN_S)
+        all_gone(family, GONE_WITHIN_S)
         assert launcher.end() == 1
         assert not [process for process in family if alive(process)]
         assert "stubborn/0 was killed by SIGKILL" in launcher.errors
@@ -136,7 +140,7 @@ def test_a_grandchild_that_outlives_its_node_is_gone_once_the_node_has_finished(
         "time.sleep(600)\n            except", "time.sleep(0.01)\n            except"
     )
     with Script(tmp_path, source + "\n    run.wait(['stubborn'])\n    say('waited')\n    run.stop()\n") as launcher:
-        family = [launcher.expect_process(name) for name in TRACEABLE]
+        family = [launcher.expect_process(name) for name in MEMBERS]
         # When it returns.
         Path(f"{launcher.path}.end").touch()
         # Then they are gone by the time that it counts as ended, and the rest of the program runs on.

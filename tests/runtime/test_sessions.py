@@ -1,22 +1,20 @@
-"""Finding the processes of a node, and the zygote's channel."""
+"""Finding the processes of a node."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import psutil
 import pytest
 
 from kourou.runtime import sessions
-from kourou.runtime.channel import Channel
 from polling import until
+from strangers import needs_root
 
 WAIT_S = 10.0
 
@@ -33,7 +31,7 @@ def start():
 
     yield run
     for popen in started:
-        for pid in [*sessions.descendants(popen.pid), popen.pid]:
+        for pid in [*sessions.ProcessTable().below(popen.pid), popen.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         popen.wait()
@@ -51,15 +49,15 @@ FAMILY = (
 def test_members_are_the_session_and_all_below_it(start):
     leader = start(FAMILY, start_new_session=True)
     children = [int(word) for word in leader.stdout.readline().split()]
-    assert sessions.members(leader.pid) == sorted([leader.pid, *children])
-    assert sorted(sessions.descendants(leader.pid)) == sorted(children)
+    assert sessions.ProcessTable().members(leader.pid) == {leader.pid, *children}
+    assert sessions.ProcessTable().below(leader.pid) == set(children)
 
 
 def test_processes_that_ended_have_no_members_below_them(start):
     gone = start("pass")
     until(lambda: not sessions.alive(gone.pid), WAIT_S)  # a zombie is dead
-    assert sessions.descendants(gone.pid) == []
-    assert sessions.descendants(2**22 - 1) == []
+    assert sessions.ProcessTable().below(gone.pid) == set()
+    assert sessions.ProcessTable().below(2**22 - 1) == set()
     assert not sessions.alive(2**22 - 1)
 
 
@@ -111,41 +109,45 @@ def test_signals_reach_all_but_this_process(start):
     assert popen.wait(WAIT_S) == -signal.SIGKILL
 
 
-def test_messages_and_descriptors_go_through_a_channel_whole():
-    left, right = (Channel(sock) for sock in socket.socketpair())
-    read_end, write_end = os.pipe()
-    message = {"text": "東京 \udcff", "large": "x" * 3_000_000}
-    sender = threading.Thread(target=left.send, args=(message, (write_end,)))
-    sender.start()
-    got = right.receive()
-    assert got is not None
-    received, fds = got
-    sender.join()
-    assert received == message
-    os.write(fds[0], b"through")
-    assert os.read(read_end, 100) == b"through"
-    left.close()
-    assert right.receive() is None
-    right.close()
-    for fd in (read_end, write_end, *fds):
-        os.close(fd)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows other processes' limits")
+def test_a_mark_stays_with_what_cleared_its_environment_and_left_its_session():
+    # Given a process that marked itself, whose grandchild has neither its environment nor its session nor a parent
+    code = (
+        "import subprocess; from kourou.runtime import sessions; sessions.mark_own(); "
+        "subprocess.run('env -i setsid sleep 60 & echo $!', shell=True); input()"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    daemon = int(first.stdout.readline())
+    try:
+        until(lambda: os.getsid(daemon) == daemon, WAIT_S)
+        # When, Then
+        assert sessions.node_of(daemon) == first.pid
+        assert sessions.node_of(os.getpid()) is None
+        assert sessions.node_of(2**22 - 1) is None
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+        first.communicate("")
 
 
-def test_a_fork_closes_its_copy_of_a_channel():
-    # Given a channel, and a fork that lives on.
-    left, right = (Channel(sock) for sock in socket.socketpair())
-    gate_r, gate_w = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(gate_w)
-        os.read(gate_r, 1)
-        os._exit(0)
-    # When this process closes its end, then the other one is told so although the fork lives.
-    left.close()
-    right.socket.settimeout(WAIT_S)
-    assert right.receive() is None
-    assert os.waitpid(child, os.WNOHANG) == (0, 0)
-    os.close(gate_w)
-    os.waitpid(child, 0)
-    os.close(gate_r)
-    right.close()
+NO_PROC = """
+import sys, kourou as lp
+program = lp.Program("no-proc")
+program.add_node(lp.PyNode(lp.stop), label="node")
+lp.launch(program, sys.argv[1], terminal="output_to_files").wait()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(("launch_type", "words"), [("local_mp", "/proc, which is not mounted here"), ("local_mt", "")])
+def test_without_proc_threads_run_and_processes_are_refused_before_anything_starts(launch_type, words):
+    command = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", NO_PROC, launch_type],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert (done.returncode == 0) is (not words), done.stderr
+    assert words in done.stderr

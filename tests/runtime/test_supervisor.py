@@ -9,13 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kourou import errors
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import COMMANDS
 from kourou.runtime.supervisor import Supervisor
-from polling import marked, until
+from polling import alive, marked, until
 
 WAIT_S = 20.0
 
@@ -139,6 +140,72 @@ def test_what_a_process_left_behind_is_gone_when_its_exit_is_told(supervised, ru
     assert sleeping == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose a daemon without an environment is")
+def test_a_daemon_without_environment_or_parent_is_gone_with_its_node_and_no_other(supervised):
+    # given two processes that leave such a daemon behind
+    script = "env -i setsid sh -c 'echo daemon $$; exec sleep 600' & sleep 600"
+    events = start(supervised, sh("a/0", script))
+    start(supervised, sh("b/0", script))
+
+    def daemons():
+        told = {name: line.partition("daemon ")[2] for name, line, _ in events.lines}
+        return {name: psutil.Process(int(pid)) for name, pid in told.items()} if len(told) == 2 else None
+
+    started = until(daemons, WAIT_S, "both daemons")
+    # when one of the two is killed
+    os.kill(events.started["a/0"], signal.SIGKILL)
+    events.wait("a/0")
+    # then its daemon is dead, and the other's is not
+    assert not alive(started["a/0"])
+    assert alive(started["b/0"])
+
+
+def test_hundreds_of_short_processes_are_started_and_all_their_ends_are_told(supervised):
+    _, events = supervised
+    for i in range(400):
+        start(supervised, sh(f"a/{i}", "exit 3"))
+    assert {events.wait(f"a/{i}").code for i in range(400)} == {3}
+
+
+def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
+    # given a zygote that takes no more requests, since it is stopped
+    supervisor, events = supervised
+    start(supervised, sh("first/0", "sleep 600"))
+    until(lambda: "first/0" in events.started, WAIT_S)
+    zygote = psutil.Process(events.started["first/0"]).parent()
+    assert zygote is not None
+    zygote.suspend()
+    padding = tuple((f"PADDING_{i}", "x" * 10_000) for i in range(10))
+    for i in range(50):
+        start(supervised, sh(f"a/{i}", "sleep 600", env=padding))
+    # when the last ones are asked to end, and killed
+    supervisor.signal("a/49", signal.SIGURG, alone=True)
+    supervisor.signal("a/48", signal.SIGKILL)
+    # then they have ended before anything was started for them
+    assert (events.wait("a/49").code, events.wait("a/49").signal) == (0, None)
+    assert (events.wait("a/48").code, events.wait("a/48").signal) == (None, signal.SIGKILL)
+    zygote.resume()
+    until(lambda: "a/47" in events.started, WAIT_S)
+    assert not {"a/48", "a/49"} & events.started.keys()
+
+
+def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised):
+    # given a zygote that is stopped with more to read than its socket holds
+    supervisor, events = supervised
+    start(supervised, sh("first/0", "sleep 600"))
+    until(lambda: "first/0" in events.started, WAIT_S)
+    zygote = psutil.Process(events.started["first/0"]).parent()
+    assert zygote is not None
+    zygote.suspend()
+    for _ in range(20_000):
+        supervisor.signal("first/0", signal.SIGURG, alone=True)
+    # when it goes on
+    supervisor.signal("first/0", signal.SIGKILL)
+    zygote.resume()
+    # then
+    assert events.wait("first/0").signal == signal.SIGKILL
+
+
 def test_close_kills_what_runs_and_is_idempotent(tmp_path, runs_dir):
     events = Events()
     supervisor = Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS)
@@ -200,5 +267,6 @@ def test_no_more_descriptors_is_an_exit_with_words_and_the_others_live_on(superv
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert exited.code == 127
     assert "Too many open files" in "\n".join(exited.last_lines)
+    assert "ulimit -n" in "\n".join(exited.last_lines)
     start(supervised, sh("third/0", "exit 4"))
     assert events.wait("third/0").code == 4

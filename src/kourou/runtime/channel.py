@@ -1,72 +1,120 @@
-"""Messages between the supervisor and its zygote: JSON with file descriptors, over a UNIX socket pair."""
+"""Messages between the supervisor and its zygote: JSON with file descriptors, over a UNIX socket pair.
+
+Neither end ever waits for the other: both have one thread, and each must go on while the other is busy. What cannot be
+sent yet waits in the sender's memory until the socket takes it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import struct
+from collections import deque
 from typing import Any
 
 __all__ = ["Channel"]
 
-_HEADER = struct.Struct("!I")
-_MOST_FDS = 8
+_HEADER = struct.Struct("!II")  # bytes of the body, number of descriptors
+_READ_BYTES = 1 << 16
+_MOST_FDS = 64  # in one packet
 
 
 class Channel:
-    """One end of the socket pair. Not thread-safe: each end belongs to one thread."""
+    """One end of the socket pair. Not thread-safe: each end belongs to one thread.
+
+    Its owner waits until it is readable, and writable while :attr:`wants_write`; then it calls :meth:`flush` and
+    :meth:`receive`, and takes what came with :meth:`take`.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        sock.setblocking(False)
+        self._outbox: deque[tuple[memoryview, tuple[int, ...]]] = deque()
+        self._received = bytearray()
+        self._received_fds: deque[int] = deque()
         _open.add(self)
 
     def fileno(self) -> int:
         """For selectors."""
         return self.socket.fileno()
 
-    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        """Send one message.
+    @property
+    def wants_write(self) -> bool:
+        """There is more to send than the socket takes."""
+        return bool(self._outbox)
 
-        Raises:
-            OSError: the other end is gone.
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """Send one message, as soon as that is possible; ``fds`` are closed when that is done.
+
+        Nothing is raised if the other end is gone: whoever receives finds out.
         """
         # Environments may hold bytes that are no UTF-8; os.environ carries them as lone surrogates, and so does JSON.
         body = json.dumps(message).encode("ascii")
-        header = _HEADER.pack(len(body))
-        if fds:
-            socket.send_fds(self.socket, [header], fds)
-            self.socket.sendall(body)
-        else:
-            self.socket.sendall(header + body)
+        self._outbox.append((memoryview(_HEADER.pack(len(body), len(fds)) + body), fds))
+        if len(self._outbox) == 1:
+            self.flush()
 
-    def receive(self) -> tuple[dict[str, Any], list[int]] | None:
-        """The next message and its descriptors; None when the other end closed. Blocks until it is whole."""
+    def flush(self) -> None:
+        """Send what the socket takes."""
         try:
-            head, fds, _, _ = socket.recv_fds(self.socket, _HEADER.size, _MOST_FDS)
-            head += self._read(_HEADER.size - len(head)) if head else b""
-            if len(head) < _HEADER.size:
-                return None
-            (size,) = _HEADER.unpack(head)
-            body = self._read(size)
-        except ConnectionError:
-            return None
-        return (json.loads(body), fds) if len(body) == size else None
+            while self._outbox:
+                data, fds = self._outbox[0]
+                sent = socket.send_fds(self.socket, [data], fds) if fds else self.socket.send(data)
+                _close(fds)
+                self._outbox[0] = data[sent:], ()
+                if sent == len(data):
+                    self._outbox.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop_outbox()
 
-    def _read(self, size: int) -> bytes:
-        parts = []
-        while size > 0:
-            part = self.socket.recv(min(size, 1 << 20))
-            if not part:
-                break
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+    def receive(self) -> bool:
+        """Read what has come; False once the other end is closed."""
+        try:
+            while True:
+                data, fds, _, _ = socket.recv_fds(self.socket, _READ_BYTES, _MOST_FDS)
+                self._received_fds.extend(fds)
+                self._received += data
+                if not data:
+                    return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def take(self) -> tuple[dict[str, Any], tuple[int, ...]] | None:
+        """The next message that has come, with its descriptors, which the caller closes; None: there is none (yet)."""
+        if len(self._received) < _HEADER.size:
+            return None
+        size, count = _HEADER.unpack_from(self._received)
+        end = _HEADER.size + size
+        if len(self._received) < end:
+            return None
+        message: dict[str, Any] = json.loads(self._received[_HEADER.size : end])
+        del self._received[:end]
+        return message, tuple(self._received_fds.popleft() for _ in range(count))
 
     def close(self) -> None:
-        """Close this end."""
+        """Close this end, with all descriptors that are on their way."""
+        self._drop_outbox()
+        _close(self._received_fds)
+        self._received_fds.clear()
         self.socket.close()
         _open.discard(self)
+
+    def _drop_outbox(self) -> None:
+        for _, fds in self._outbox:
+            _close(fds)
+        self._outbox.clear()
+
+
+def _close(fds: tuple[int, ...] | deque[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 _open: set[Channel] = set()

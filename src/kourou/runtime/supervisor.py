@@ -1,7 +1,8 @@
 """The supervisor: starts the processes of one host, reads what they print, and knows how each of them ended.
 
-It runs one thread, which owns the zygotes, the pipes and the table of processes; other threads hand it commands. The
-same class serves a launcher and an agent on another host. There is no second way to start a process.
+It runs one thread, which owns the zygotes, the pipes and the table of processes; other threads hand it commands. That
+thread waits for nothing but the next event, so that a signal is passed on whatever else is going on. The same class
+serves a launcher and an agent on another host. There is no second way to start a process.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
 from kourou.runtime import sessions
-from kourou.runtime.append_file import LONGEST_LINE
+from kourou.runtime.descriptors import with_remedy
+from kourou.runtime.memory_watch import MemoryWatch
+from kourou.runtime.output_pipes import OutputPipes
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import NODES, Preload
-from kourou.runtime.records import MOST_LINE_BYTES, ProcessExit, shortened
-from kourou.runtime.zygote_process import ZygoteProcess, start_zygote
+from kourou.runtime.records import ProcessExit
+from kourou.runtime.zygote_process import Start, ZygoteProcess, start_zygote
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,9 +40,6 @@ __all__ = ["ProcessEvents", "Supervisor"]
 
 _log = logging.getLogger(__name__)
 
-_LAST_LINES = 50  # kept of each process's output, for the report of a failure
-_READ_BYTES = 1 << 16
-_MEMORY_CHECK_S = 0.1  # between looks at the memory of nodes that have a limit
 _CLOSE_S = 5.0  # a zygote that does not end this long after its socket closed is killed
 
 
@@ -56,17 +56,19 @@ class ProcessEvents(Protocol):
         """It ended, all its lines were told, and nothing that it started is left."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class _Process:
     name: str
     attempt: int
     zygote: ZygoteProcess
-    last_lines: deque[str]
-    pipes: dict[int, str] = dataclasses.field(default_factory=dict)  # descriptor → stream
-    partial: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    output: OutputPipes
+    memory_bytes: int | None
     pid: int | None = None
-    memory_bytes: int | None = None
     verdict: str = ""  # why it was killed by the supervisor itself
+
+    @property
+    def request(self) -> str:
+        return _request(self.name, self.attempt)
 
 
 class Supervisor:
@@ -77,6 +79,10 @@ class Supervisor:
         run_id: marks the environment of every process, so that even a runaway grandchild can be found.
         folder: where zygotes write their logs, should they ever have something to say.
         preload: what the processes find imported already.
+
+    Raises:
+        UnsupportedPlatform: it is neither Linux nor macOS.
+        LaunchError: there is no /proc.
     """
 
     def __init__(self, events: ProcessEvents, *, run_id: str, folder: Path, preload: Preload = NODES) -> None:
@@ -84,11 +90,13 @@ class Supervisor:
             raise errors.UnsupportedPlatform(
                 f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
             )
+        sessions.check_proc()
         self._events = events
         self._run_id = run_id
         self._folder = folder
         self._preload = preload
-        self._processes: dict[str, _Process] = {}  # by the id of the spawn request: name@attempt
+        self._processes: dict[str, _Process] = {}  # by the id of the spawn request
+        self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
         self._zygotes: dict[tuple[Any, ...], ZygoteProcess] = {}
         self._commands: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
@@ -96,7 +104,8 @@ class Supervisor:
         self._wake_r.setblocking(False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
-        self._next_memory_check = 0.0
+        self._memory = MemoryWatch()
+        self._by_pid: dict[int, _Process] = {}  # of those with a limit
         self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
         self._thread.start()
@@ -126,10 +135,14 @@ class Supervisor:
                 is a payload, and none where the spec is a command.
             fds: descriptors that the process inherits, as ``boot["fds"]``; they are closed here.
         """
-        self._post(lambda: self._start(spec, attempt, dict(boot), fds))
+        self._post(lambda: self._start(spec, attempt, boot, fds))
 
     def signal(self, name: str, number: int, *, alone: bool = False) -> None:
-        """Send a signal to a process and, unless ``alone``, to all that it started."""
+        """Send a signal to a process and, unless ``alone``, to all that it started.
+
+        One that was not begun yet never will be, and ends as if by the signal; after one that only asks for an end
+        (``alone``), as if it had come to it by itself.
+        """
         self._post(lambda: self._signal(name, number, alone=alone))
 
     def close(self) -> None:
@@ -165,79 +178,87 @@ class Supervisor:
         _log.exception("the supervisor failed")
         self._closing = True
         self._fault = error
-        lost = list(self._processes.values())
-        for process in lost:
-            process.partial.update(dict.fromkeys(process.partial, b""))  # telling may be what failed
+        verdict = f"was lost to a fault of kourou itself: {error!r}"
+        lost = [(p.name, p.attempt, p.output.last_lines) for p in self._processes.values()]
+        for zygote in self._zygotes.values():
+            lost += [(start.spec.name, start.attempt, deque[str]()) for start in zygote.waiting.values()]
         with contextlib.suppress(Exception):
             self._stop()
-        for process in lost:
-            verdict = f"was lost to a fault of kourou itself: {error!r}"
-            record = ProcessExit(
-                code=None, signal=signal.SIGKILL, last_lines=tuple(process.last_lines), verdict=verdict
-            )
+        for name, attempt, lines in lost:
+            record = ProcessExit(code=None, signal=signal.SIGKILL, last_lines=tuple(lines), verdict=verdict)
             try:
-                self._events.on_exited(process.name, process.attempt, record)
+                self._events.on_exited(name, attempt, record)
             except Exception:  # noqa: BLE001 - the others want to be told, too
-                _log.exception("nobody could be told that %s was lost", process.name)
+                _log.exception("nobody could be told that %s was lost", name)
 
     def _watch(self) -> None:
         while not self._closing:
-            limited = any(process.memory_bytes for process in self._processes.values())
-            for key, _ in self._selector.select(_MEMORY_CHECK_S if limited else None):
+            for key, _ in self._selector.select(self._memory.due_in_s):
                 # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
                 if not self._closing and self._selector.get_map().get(key.fd) is key:
                     key.data()
-            if limited and time.monotonic() >= self._next_memory_check:
-                self._check_memory()
+            for pid, used_bytes in self._memory.look().items():
+                self._end_greedy(self._by_pid[pid], used_bytes)
 
-    def _check_memory(self) -> None:
-        self._next_memory_check = time.monotonic() + _MEMORY_CHECK_S
-        for process in self._processes.values():
-            if process.memory_bytes and process.pid and not process.verdict:
-                used = sessions.memory_bytes(process.pid)
-                if used > process.memory_bytes:
-                    limit = f"its limit of {process.memory_bytes / 2**20:.0f} MiB"
-                    process.verdict = f"took {used / 2**20:.0f} MiB of memory, past {limit}, and was killed"
-                    self._signal(process.name, signal.SIGKILL, alone=False)
+    def _end_greedy(self, process: _Process, used_bytes: int) -> None:
+        limit = f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
+        process.verdict = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
+        self._memory.discard(process.pid)
+        self._signal(process.name, signal.SIGKILL, alone=False)
 
-    def _start(self, spec: ProcessSpec, attempt: int, boot: dict[str, Any], fds: Sequence[int]) -> None:
+    def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
         env = {**os.environ, **dict(spec.env), sessions.COOKIE: sessions.make_cookie(self._run_id, spec.name, attempt)}
         interpreter = spec.interpreter or sys.executable
         try:
             zygote = self._zygote_for(interpreter, spec.interpreter_args, env)
-            process = _Process(spec.name, attempt, zygote, deque(maxlen=_LAST_LINES), memory_bytes=spec.memory_bytes)
-            write_ends = self._open_pipes(process, merge=spec.merge_stderr)
         except OSError as error:
             _close(fds)
             self._fail_start(spec.name, attempt, f"cannot run {interpreter}: {error}")
             return
-        request = f"{spec.name}@{attempt}"
-        self._processes[request] = process
-        boot.update(name=spec.name, argv=list(spec.argv), env=env, cwd=spec.cwd or str(Path.cwd()), attempt=attempt)
-        boot.update(cpus=spec.cpus, pipes=len(write_ends))
-        boot.setdefault("entry", _ENTRY if spec.payload else None)
-        boot["payload"] = dataclasses.asdict(spec.payload) if spec.payload else None
-        with contextlib.suppress(OSError):  # a dead zygote is reported by its socket
-            zygote.channel.send({"op": "spawn", "id": request, "boot": boot}, (*write_ends, *fds))
-        _close((*write_ends, *fds))
+        self._latest[spec.name] = zygote, attempt
+        start = Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds))
+        zygote.waiting[_request(spec.name, attempt)] = start
+        self._feed(zygote)
 
-    def _open_pipes(self, process: _Process, *, merge: bool) -> tuple[int, ...]:
-        ends: list[int] = []
-        streams = ("stdout",) if merge else ("stdout", "stderr")
+    def _feed(self, zygote: ZygoteProcess) -> None:
+        """Send what the zygote takes. The others wait without a pipe, so hundreds need no descriptors all at once."""
+        zygote.channel.flush()
+        while zygote.waiting and not zygote.channel.wants_write:
+            self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
+        if zygote.channel in self._selector.get_map():
+            key = self._selector.get_key(zygote.channel)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if zygote.channel.wants_write else 0)
+            if events != key.events:
+                self._selector.modify(zygote.channel, events, key.data)
+
+    def _spawn(self, zygote: ZygoteProcess, start: Start) -> None:
+        spec, attempt = start.spec, start.attempt
+        streams = ("stdout",) if spec.merge_stderr else ("stdout", "stderr")
         try:
-            for _ in streams:
-                ends.extend(os.pipe())
-        except OSError:
-            _close(ends)
-            raise
-        write_ends = []
-        for stream, read_end, write_end in zip(streams, ends[::2], ends[1::2], strict=True):
-            os.set_blocking(read_end, False)
-            process.pipes[read_end] = stream
-            process.partial[read_end] = b""
-            self._selector.register(read_end, selectors.EVENT_READ, lambda fd=read_end: self._on_output(process, fd))
-            write_ends.append(write_end)
-        return tuple(write_ends)
+            output = OutputPipes(streams, lambda line, stream: self._events.on_line(spec.name, line, stream))
+        except OSError as error:
+            start.give_up()
+            self._fail_start(spec.name, attempt, f"cannot make its pipes: {with_remedy(error)}")
+            return
+        process = _Process(
+            name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes
+        )
+        self._processes[process.request] = process
+        for fd in output.read_ends:
+            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._on_output(process, fd))
+        boot = {
+            "entry": _ENTRY if spec.payload else None,
+            **start.boot,
+            "name": spec.name,
+            "argv": list(spec.argv),
+            "env": dict(start.env),
+            "cwd": spec.cwd or str(Path.cwd()),
+            "attempt": attempt,
+            "cpus": spec.cpus,
+            "pipes": len(output.write_ends),
+            "payload": dataclasses.asdict(spec.payload) if spec.payload else None,
+        }
+        zygote.channel.send({"op": "spawn", "id": process.request, "boot": boot}, (*output.write_ends, *start.fds))
 
     def _fail_start(self, name: str, attempt: int, reason: str) -> None:
         self._events.on_line(name, f"kourou: {reason}", "stderr")
@@ -257,19 +278,23 @@ class Supervisor:
         return zygote
 
     def _on_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
-        received = zygote.channel.receive()
-        if received is None:
+        self._feed(zygote)
+        there = zygote.channel.receive()
+        while not self._closing and (taken := zygote.channel.take()) is not None:
+            message, _ = taken
+            if message["event"] == "ready":
+                zygote.ready = True
+            elif (process := self._processes.get(message["id"])) is not None:
+                self._on_event(process, message)
+        if not there:
             self._bury_zygote(key, zygote)
-            return
-        message, _ = received
-        if message["event"] == "ready":
-            zygote.ready = True
-            return
-        process = self._processes.get(message.get("id", ""))
-        if process is None:
-            return
+
+    def _on_event(self, process: _Process, message: dict[str, Any]) -> None:
         if message["event"] == "spawned":
             process.pid = message["pid"]
+            if process.memory_bytes:
+                self._by_pid[message["pid"]] = process
+                self._memory.add(message["pid"], process.memory_bytes)
             self._events.on_started(process.name, process.attempt, message["pid"])
         elif message["event"] == "exited":
             self._end(process, message["code"], message["signal"])
@@ -283,12 +308,17 @@ class Supervisor:
         zygote.channel.close()
         self._zygotes.pop(key, None)
         code = zygote.popen.wait()
+        while zygote.waiting:
+            self._spawn(
+                zygote, zygote.waiting.pop(next(iter(zygote.waiting)))
+            )  # what it is told is lost, and so they end below
+        table = sessions.ProcessTable()
         for process in [p for p in self._processes.values() if p.zygote is zygote]:
             cookie = sessions.make_cookie(self._run_id, process.name, process.attempt)
-            session = [pid for pid in sessions.members(process.pid) if pid != process.pid] if process.pid else []
+            session = table.members(process.pid) - {process.pid} if process.pid else set()
             sessions.signal_all([*session, *sessions.escaped_from(cookie)])
             said = zygote.said() or ["it printed nothing"]
-            process.last_lines.extend(said)
+            process.output.last_lines.extend(said)
             words = said[-1]
             if zygote.ready:
                 process.verdict = f"was lost, because the zygote that it came from ended with {code}: {words}"
@@ -297,77 +327,66 @@ class Supervisor:
             self._end(process, None, signal.SIGKILL)
 
     def _on_output(self, process: _Process, fd: int) -> None:
-        try:
-            data = os.read(fd, _READ_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
+        if not process.output.read(fd):
             self._close_pipe(process, fd)
-            return
-        *lines, rest = (process.partial[fd] + data).split(b"\n")
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
-        process.partial[fd] = rest
-        for line in lines:
-            self._tell_line(process, line, process.pipes[fd])
 
-    def _tell_line(self, process: _Process, line: bytes, stream: str) -> None:
-        # A progress bar redraws its line after a carriage return; the last drawing is the line.
-        text = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
-        process.last_lines.append(shortened(text, MOST_LINE_BYTES))
-        self._events.on_line(process.name, text, stream)
-
-    def _close_pipe(self, process: _Process, fd: int) -> None:
-        if process.partial[fd]:
-            self._tell_line(process, process.partial[fd], process.pipes[fd])
+    def _close_pipe(self, process: _Process, fd: int, *, tell: bool = True) -> None:
         self._selector.unregister(fd)
-        os.close(fd)
-        del process.pipes[fd], process.partial[fd]
+        process.output.close(fd, tell=tell)
 
     def _end(self, process: _Process, code: int | None, number: int | None) -> None:
         """The process and all below it are dead: take what its pipes still hold, then tell."""
-        for fd in list(process.pipes):
-            while fd in process.pipes and _has_data(fd):
-                self._on_output(process, fd)
-            if fd in process.pipes:
-                self._close_pipe(process, fd)
-        del self._processes[f"{process.name}@{process.attempt}"]
-        record = ProcessExit(code=code, signal=number, last_lines=tuple(process.last_lines), verdict=process.verdict)
+        for fd in process.output.read_ends:
+            process.output.read_rest(fd)
+            self._close_pipe(process, fd)
+        del self._processes[process.request]
+        if process.memory_bytes and process.pid:
+            self._memory.discard(process.pid)
+            self._by_pid.pop(process.pid, None)
+        lines = tuple(process.output.last_lines)
+        record = ProcessExit(code=code, signal=number, last_lines=lines, verdict=process.verdict)
         self._events.on_exited(process.name, process.attempt, record)
 
     def _signal(self, name: str, number: int, *, alone: bool) -> None:
-        for request, process in self._processes.items():
-            if process.name == name:
-                with contextlib.suppress(OSError):
-                    process.zygote.channel.send({"op": "signal", "id": request, "number": number, "alone": alone})
+        if name not in self._latest:
+            return
+        zygote, attempt = self._latest[name]
+        request = _request(name, attempt)
+        if (start := zygote.waiting.pop(request, None)) is not None:
+            start.give_up()
+            self._events.on_exited(
+                name, attempt, ProcessExit(code=0 if alone else None, signal=None if alone else number)
+            )
+        elif request in self._processes:
+            zygote.channel.send({"op": "signal", "id": request, "number": number, "alone": alone})
+            self._feed(zygote)
 
     def _stop(self) -> None:
         self._closing = True
-        for process in list(self._processes.values()):
-            for fd in list(process.pipes):
-                self._close_pipe(process, fd)
+        for process in self._processes.values():
+            for fd in process.output.read_ends:
+                self._close_pipe(process, fd, tell=self._fault is None)  # telling may be what failed
         for zygote in self._zygotes.values():
+            for start in zygote.waiting.values():
+                start.give_up()
             zygote.channel.close()  # it ends all that is below it, then itself
         deadline = time.monotonic() + _CLOSE_S
         for zygote in self._zygotes.values():
             try:
                 zygote.popen.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                sessions.signal_all([zygote.popen.pid, *sessions.descendants(zygote.popen.pid)])
+                pid = zygote.popen.pid
+                sessions.signal_all([pid, *sessions.ProcessTable().below(pid)])
                 zygote.popen.wait()
+
+
+def _request(name: str, attempt: int) -> str:
+    return f"{name}@{attempt}"
 
 
 def _close(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _has_data(fd: int) -> bool:
-    poller = selectors.DefaultSelector()
-    with poller:
-        poller.register(fd, selectors.EVENT_READ)
-        return bool(poller.select(0))
 
 
 # Read by a starting interpreter, loader or allocator, so a fork comes too late for them.

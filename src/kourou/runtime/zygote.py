@@ -7,6 +7,9 @@ is not; and whoever forks is the parent, so it alone learns each exit code and c
 It talks to the supervisor over a socket pair. When that closes, the launcher is gone (kill -9 included): the zygote
 ends every process below it and then itself. Processes whose parents died become its children (it is a subreaper), so
 "no children left" means that nothing is left.
+
+Its one thread waits for nothing but the next event: not for the supervisor to take an answer, and not for the end of
+what a node left behind, which is an event like all others.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
-_LEFTOVERS_S = 1.0  # for processes that a node left behind to die once they were killed: others wait meanwhile
-_LEFTOVERS_POLL_S = 5e-4
+_LEFTOVERS_S = 1.0  # for processes that a node left behind to die once they were killed
+_LEFTOVERS_POLL_MS = 20  # until the next look at them, where their ends do not lead to one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,13 +88,26 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
         _become(child)
 
 
+@dataclasses.dataclass(kw_only=True)
+class _Node:
+    """A process that was forked, until its end is told."""
+
+    request: str
+    cookie: str
+    status: int | None = None
+    """How it ended, as ``waitpid`` has it; None while it lives."""
+    told_by: float = 0.0
+    """Once it is dead: the monotonic time when its end is told, even if something that it started still lives."""
+
+
 class Zygote:
     """The loop: requests from the supervisor, exits from the kernel."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._names: dict[int, str] = {}  # pid → id of the spawn request
-        self._cookies: dict[int, str] = {}
+        self._nodes: dict[int, _Node] = {}
+        self._pids: dict[str, int] = {}  # by the id of the spawn request
+        self._ended: list[int] = []  # nodes whose end is not told yet
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -101,40 +117,52 @@ class Zygote:
     def serve(self) -> Child | None:
         """Serve until the launcher is gone (None), or until this is a forked child."""
         self._channel.send({"event": "ready"})
+        poller = select.poll()
+        poller.register(self._wake_r, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._channel.fileno(), self._wake_r], [], [])
-            if self._wake_r in ready:
-                self._drain_wakeups()
-                self._reap()
-            if self._channel.fileno() in ready:
-                received = self._channel.receive()
-                if received is None:
-                    self.end_everything()
-                    return None
-                request, fds = received
-                if request["op"] == "spawn":
-                    if (child := self._spawn(request, tuple(fds))) is not None:
-                        return child
-                elif request["op"] == "signal":
-                    self._signal(request)
+            poller.register(self._channel, select.POLLIN | (select.POLLOUT if self._channel.wants_write else 0))
+            poller.poll(_LEFTOVERS_POLL_MS if self._ended else None)
+            self._drain_wakeups()
+            self._reap()
+            self._channel.flush()
+            if not self._channel.receive():
+                self.end_everything()
+                return None
+            if (child := self._carry_out()) is not None:
+                return child
+
+    def _carry_out(self) -> Child | None:
+        """Do what was asked for. In a forked child: what it has to become."""
+        signals = []
+        while (taken := self._channel.take()) is not None:
+            request, fds = taken
+            if request["op"] == "signal":
+                signals.append(request)
+            elif _is_closed(self._channel.fileno()):
+                _close(fds)  # the launcher is gone: none of what it still asked for begins
+            elif (child := self._spawn(request, fds)) is not None:
+                return child
+        self._signal(signals)
+        return None
 
     def _spawn(self, request: dict[str, Any], fds: tuple[int, ...]) -> Child | None:
         parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell({"event": "failed", "id": request["id"], "error": str(error)})
-            for fd in fds:
-                os.close(fd)
+            self._channel.send({"event": "failed", "id": request["id"], "error": str(error)})
+            _close(fds)
             return None
         if pid == 0:
             self._leave(parent)
             return Child(boot=request["boot"], fds=fds)
-        for fd in fds:
-            os.close(fd)
-        self._names[pid] = request["id"]
-        self._cookies[pid] = request["boot"]["env"].get(sessions.COOKIE, "")
-        self._tell({"event": "spawned", "id": request["id"], "pid": pid})
+        _close(fds)
+        if pid in self._nodes:  # that of one that has ended, which is another's now
+            self._ended.remove(pid)
+            self._tell_end(pid)
+        self._nodes[pid] = _Node(request=request["id"], cookie=request["boot"]["env"].get(sessions.COOKIE, ""))
+        self._pids[request["id"]] = pid
+        self._channel.send({"event": "spawned", "id": request["id"], "pid": pid})
         return None
 
     def _leave(self, parent: int) -> None:
@@ -143,6 +171,7 @@ class Zygote:
         It does little, here and until it executes a command: every page that it touches is copied for it.
         """
         os.setsid()
+        sessions.mark_own()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)  # the zygote died before the line above
@@ -151,63 +180,81 @@ class Zygote:
         os.close(self._wake_r)
         os.close(self._wake_w)
 
-    def _signal(self, request: dict[str, Any]) -> None:
-        pid = next((p for p, name in self._names.items() if name == request["id"]), None)
-        if pid is not None:  # it is not reaped yet, so its pid cannot be another's
-            sessions.signal_all([pid] if request["alone"] else sessions.members(pid), request["number"])
-            if request["number"] == signal.SIGKILL and self._cookies[pid]:
-                sessions.signal_all(sessions.escaped_from(self._cookies[pid], _own_children()), signal.SIGKILL)
+    def _signal(self, requests: list[dict[str, Any]]) -> None:
+        table = sessions.ProcessTable() if any(not request["alone"] for request in requests) else None
+        for request in requests:
+            pid = self._pids.get(request["id"])
+            if pid is not None:  # it is not reaped yet, so its pid cannot be another's
+                pids = [pid] if table is None or request["alone"] else table.members(pid)
+                sessions.signal_all(pids, request["number"])
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            name = self._names.pop(pid, None)
-            cookie = self._cookies.pop(pid, "")
-            if name is None:
-                continue  # an orphan that a node left behind
-            self._end_leftovers(pid, cookie)
-            code = os.waitstatus_to_exitcode(status)
-            exit_code, number = (code, None) if code >= 0 else (None, -code)
-            self._tell({"event": "exited", "id": name, "code": exit_code, "signal": number})
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                node = self._nodes.get(pid)
+                if node is not None and node.status is None:  # else it is an orphan that a node left behind
+                    del self._pids[node.request]
+                    node.status, node.told_by = status, time.monotonic() + _LEFTOVERS_S
+                    self._ended.append(pid)
+        if self._ended:
+            self._tell_ends()
 
-    def _end_leftovers(self, leader: int, cookie: str) -> None:
-        """The node is dead; its children are now this process's, unless their parents still live below it.
+    def _tell_ends(self) -> None:
+        """Tell the ends of nodes of which nothing is left; what is left is killed, and its end leads here again.
 
-        When this returns, they are dead, too. One that was about to fork when it was killed may have left a child, so
-        it looks again.
+        One that was about to fork when it was killed may have left a child, which is found then.
         """
-        deadline = time.monotonic() + _LEFTOVERS_S
-        while time.monotonic() < deadline:
-            strangers = [pid for pid in _own_children() if pid not in self._names]
-            if not strangers and _PROC_CHILDREN:
-                return
-            left = [pid for pid in sessions.members(leader) if pid != leader]
-            if cookie:
-                left += sessions.escaped_from(cookie, strangers)
-            left = [pid for pid in left if sessions.alive(pid)]
-            if not left:
-                return
-            for pid in left:
-                sessions.signal_all([pid, *sessions.descendants(pid)])
-            while any(map(sessions.alive, left)) and time.monotonic() < deadline:
-                time.sleep(_LEFTOVERS_POLL_S)
+        left = self._left_behind()
+        sessions.signal_all(pid for pids in left.values() for pid in pids)
+        ended, self._ended = self._ended, []
+        for pid in ended:
+            if left[pid] and time.monotonic() < self._nodes[pid].told_by:
+                self._ended.append(pid)
+            else:
+                self._tell_end(pid)
+
+    def _tell_end(self, pid: int) -> None:
+        node = self._nodes.pop(pid)
+        assert node.status is not None  # noqa: S101 - it has ended
+        code = os.waitstatus_to_exitcode(node.status)
+        exit_code, number = (code, None) if code >= 0 else (None, -code)
+        self._channel.send({"event": "exited", "id": node.request, "code": exit_code, "signal": number})
+
+    def _left_behind(self) -> dict[int, list[int]]:
+        """What nodes that have ended left behind, by node."""
+        if not _PROC_CHILDREN:
+            table = sessions.ProcessTable()
+            return {
+                pid: [*table.members(pid) - {pid}, *sessions.escaped_from(self._nodes[pid].cookie)]
+                for pid in self._ended
+            }
+        # What they started is this process's by now, unless its own parent still lives, which then is.
+        left: dict[int, list[int]] = {pid: [] for pid in self._ended}
+        for stranger in _own_children():
+            if stranger not in self._nodes and (pid := self._origin(stranger)) in left:
+                left[pid].append(stranger)
+        return left
+
+    def _origin(self, stranger: int) -> int | None:
+        """The node that an orphan comes from."""
+        if (marked := sessions.node_of(stranger)) in self._nodes:
+            return marked
+        with contextlib.suppress(OSError):
+            if (leader := os.getsid(stranger)) in self._nodes:
+                return leader
+        cookies = ((pid, self._nodes[pid].cookie) for pid in self._ended)
+        return next((pid for pid, cookie in cookies if cookie and sessions.escaped_from(cookie, [stranger])), None)
 
     def end_everything(self) -> None:
         """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
-        for pid in list(self._names):
-            sessions.signal_all(sessions.members(pid), signal.SIGTERM)
+        sessions.signal_all(sessions.ProcessTable().members(os.getpid(), *self._nodes), signal.SIGTERM)
         deadline = time.monotonic() + _ORPHAN_GRACE_S
         while self._bury() and time.monotonic() < deadline:
             select.select([self._wake_r], [], [], 0.02)
             self._drain_wakeups()
         while self._bury():
-            for pid in sessions.descendants(os.getpid()):
-                sessions.signal_all([pid])
+            sessions.signal_all(sessions.ProcessTable().below(os.getpid()))
             select.select([self._wake_r], [], [], 0.02)
             self._drain_wakeups()
 
@@ -224,10 +271,6 @@ class Zygote:
             while os.read(self._wake_r, 4096):
                 pass
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # the launcher is gone; the loop finds out by itself
-            self._channel.send(message)
-
 
 def _is_closed(fd: int) -> bool:
     poller = select.poll()
@@ -236,9 +279,12 @@ def _is_closed(fd: int) -> bool:
 
 
 def _own_children() -> list[int]:
-    if _PROC_CHILDREN:
-        return [int(pid) for pid in _CHILDREN_FILE.read_bytes().split()]
-    return sessions.descendants(os.getpid())
+    return [int(pid) for pid in _CHILDREN_FILE.read_bytes().split()]
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _become(child: Child) -> NoReturn:

@@ -5,21 +5,41 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kourou.runtime.channel import Channel
 from kourou.runtime.interpreter import path_for
+from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import Preload
 
-__all__ = ["ZygoteProcess", "start_zygote"]
+__all__ = ["Start", "ZygoteProcess", "start_zygote"]
 
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
 _BOOT = "import sys; {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload}, version={version})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """A process that is to be started."""
+
+    spec: ProcessSpec
+    attempt: int
+    boot: Mapping[str, Any]
+    env: Mapping[str, str]
+    fds: tuple[int, ...]
+    """What it inherits; open until it was passed on."""
+
+    def give_up(self) -> None:
+        """It never will be."""
+        for fd in self.fds:
+            os.close(fd)
 
 
 @dataclasses.dataclass
@@ -31,6 +51,8 @@ class ZygoteProcess:
     interpreter: str
     log_file: Path
     ready: bool = False
+    waiting: dict[str, Start] = dataclasses.field(default_factory=dict)
+    """What its channel has no room for yet, in order, by the ids of the requests."""
 
     def said(self) -> list[str]:
         """What it printed, which it does only when something is wrong."""

@@ -109,7 +109,7 @@ class ForkSupervisor:
         """See :meth:`kourou.runtime.supervisor.Supervisor.signal`."""
         with self._lock:  # its watcher has not reaped it, so its pid is its own
             if name in self._pids:
-                sessions.signal_all(sessions.members(self._pids[name]), number)
+                sessions.signal_all(sessions.ProcessTable().members(self._pids[name]), number)
 
     def _watch(self, name: str, attempt: int, pid: int, pipes: Mapping[str, int]) -> None:
         last = deque[str](maxlen=_LAST_LINES)
@@ -158,7 +158,7 @@ class ForkSupervisor:
 def _end_members(pid: int) -> None:
     """End what a fork that has ended, or closed its output, left behind."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    sessions.signal_all([member for member in sessions.members(pid) if member != pid])
+    sessions.signal_all(sessions.ProcessTable().members(pid) - {pid})
 
 
 def _become(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams: Mapping[int, int]) -> NoReturn:

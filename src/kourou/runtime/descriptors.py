@@ -1,0 +1,47 @@
+"""File descriptors: how many this process may have, and what to say when something has run out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["make_room", "with_remedy"]
+
+
+def make_room(count: int) -> None:
+    """Raise this process's soft limit of descriptors, as far as the hard one allows, to ``count`` more than are open.
+
+    The soft one is 1024 on most systems, for the sake of programs that use ``select``. It is raised no further than is
+    needed: some programs go through all numbers below it when they start another one.
+    """
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _open_now() + count
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if resource.RLIM_INFINITY != soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def with_remedy(error: OSError) -> str:
+    """An error of the system, with what can be done about it."""
+    if error.errno == errno.EMFILE and sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"{error}; this process may have {soft} at once, and `ulimit -n` allows up to {hard}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error}; the disk may be full"
+    return str(error)
+
+
+def _open_now() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(folder))  # noqa: PTH208 - only their number
+    return 0
