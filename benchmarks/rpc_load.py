@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 from rpc import TOKEN_VARIABLE, Served, client_of, emit, latency, server_process
 
+from kourou import courier
 from kourou.courier import Client
 
 SECONDS = 4.0
@@ -48,7 +49,7 @@ def be_client(address: str, lane: str) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     print(windows(client, SECONDS), flush=True)
-    client.close()
+    courier.close(client)
 
 
 def together(server: Served, lane: str, count: int) -> float:

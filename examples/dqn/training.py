@@ -90,7 +90,7 @@ def follow(
 ) -> list[Evaluation]:
     """Show how things stand until the target is reached, the time is up or the program stops; the learning curve."""
     replay = program.handle_to("replay").dereference()
-    evaluator = program.handle_to("evaluator").dereference().with_options(timeout_s=max_seconds)
+    evaluator = lp.courier.with_options(program.handle_to("evaluator").dereference(), timeout_s=max_seconds)
     stopping = lp.stop_event()
     curve: list[Evaluation] = []
 

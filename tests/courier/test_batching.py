@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kourou import courier
 from kourou.courier import Client, Server, batched_handler, new_token
 from kourou.errors import CallCancelled, ConnectionLost
 from kourou.testing.contracts import eventually
@@ -222,4 +223,4 @@ def test_a_server_parks_no_threads_for_a_batch(lane):
         assert client.negate(4) == -4
         server.stop(grace_s=0.01)
         assert isinstance(parked.exception(20), CallCancelled | ConnectionLost)
-        client.close()
+        courier.close(client)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server, current_call
 from kourou.courier.frames import Kind
 from kourou.testing.contracts import eventually
@@ -77,7 +78,7 @@ def test_a_call_cancelled_while_its_client_connects_is_never_sent(server, slow, 
     assert client.ping() == "pong"
     assert client.futures.ping().result(20) == "pong"
     assert not slow.entered.is_set()
-    client.close()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -107,7 +108,7 @@ def test_a_call_cancelled_around_its_sending_is_cancelled_at_the_server(server, 
     assert future.cancelled()
     eventually(lambda: server.metrics()["block"].in_flight == 0, "the call is gone at the server")
     assert not slow.entered.is_set() or slow.cancelled.wait(20)
-    client.close()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -115,7 +116,7 @@ def test_a_call_that_expires_while_its_client_connects_is_never_sent(server, slo
     # Given a call whose client still looks for its server
     target = LateTarget(server)
     client = Client(target, lane=lane)
-    future = client.with_options(timeout_s=0.05).futures.block()
+    future = courier.with_options(client, timeout_s=0.05).futures.block()
     assert target.asked.wait(20)
     # When its deadline passes first
     assert isinstance(future.exception(20), TimeoutError)
@@ -123,7 +124,7 @@ def test_a_call_that_expires_while_its_client_connects_is_never_sent(server, slo
     # Then the handler never hears of it
     assert client.ping() == "pong"
     assert not slow.entered.is_set()
-    client.close()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -148,7 +149,7 @@ def test_a_thread_whose_call_another_one_cancels_waits_no_more(server, slow, lan
     # Then the first one learns of it
     waiter.join(20)
     assert ended == ["CancelledError"]
-    client.close()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("lane", ["local", "grpc"])
@@ -182,4 +183,4 @@ def test_it_does_so_though_the_server_answers_before_the_other_thread_goes_on(se
     # Then that one learns of it
     waiter.join(20)
     assert ended == [True]
-    client.close()
+    courier.close(client)

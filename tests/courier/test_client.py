@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from kourou import courier
 from kourou.courier import AddressTarget, Client, Endpoint, Server, link, list_methods, new_token, token
 from kourou.courier.reply import Reply
 from kourou.errors import (
@@ -70,7 +71,7 @@ def test_a_client_waits_for_a_server_and_futures_do_not_block(server):
     assert not any(future.done() for future in futures)
     target.found = server.endpoint
     assert [future.result(20) for future in futures] == list(range(5))
-    client.close()
+    courier.close(client)
 
 
 def test_a_client_that_does_not_wait_fails_at_once():
@@ -109,7 +110,7 @@ def test_a_restarted_server_is_found_again(lane):
                 return client.who()
 
         assert who() == 2
-        client.close()
+        courier.close(client)
 
 
 @pytest.mark.parametrize("lane", ["local", "grpc"])
@@ -143,7 +144,7 @@ def test_calls_are_repeated_only_on_request(lane, idempotent):
             assert type(future.exception(20)) is ConnectionLost
         release.set()
         first.stop()
-        client.close()
+        courier.close(client)
     assert len(runs) == 1
 
 
@@ -167,7 +168,7 @@ def test_the_target_says_why_a_connection_broke(server):
     with pytest.raises(NodeExited, match="code 3"):
         future.result(20)
     gate.set()
-    client.close()
+    courier.close(client)
 
 
 def test_attributes(server):
@@ -175,11 +176,11 @@ def test_attributes(server):
     assert hasattr(client, "anything")
     assert not hasattr(client, "_private")
     assert not hasattr(client.futures, "_private")
-    assert client.address == server.address
-    with pytest.raises(UnknownMethod):
-        client.futures.close().result(20)
+    assert courier.address(client) == server.address
+    with pytest.raises(UnknownMethod, match=r"courier\.close\(client\) closes the client"):
+        client.close()
     assert repr(client) == f"<client of {server.address}>"
-    client.close()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), datetime.timedelta(seconds=-1)], ids=str)
@@ -202,22 +203,23 @@ def test_a_lane_that_does_not_exist():
 def test_the_fastest_lane_is_taken(server):
     client = Client(server.address, token="t")
     client.null()
-    assert client.lane == "inproc"
-    code = "import sys; from kourou.courier import Client; c = Client(sys.argv[1], token='t'); c.null(); print(c.lane)"
+    assert courier.lane(client) == "inproc"
+    code = "import sys; from kourou.courier import *; c = Client(sys.argv[1], token='t'); c.null(); print(lane(c))"
     output = subprocess.run([sys.executable, "-c", code, server.address], stdout=subprocess.PIPE, check=True, text=True)
     assert output.stdout.strip() == "local"
-    client.close()
+    courier.close(client)
 
 
 FORKING = """
 import os, sys
+from kourou import courier
 from kourou.courier import Client
 client = Client(sys.argv[1], token="t", lane=sys.argv[2] or None)
 other = Client(sys.argv[1], token="t", lane=sys.argv[2] or None)
 assert client.echo(1) == 1
 pid = os.fork()
 if pid == 0:
-    print(client.echo(2), other.echo(b"x" * 3_000_000) == b"x" * 3_000_000, client.lane, flush=True)
+    print(client.echo(2), other.echo(b"x" * 3_000_000) == b"x" * 3_000_000, courier.lane(client), flush=True)
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert client.echo(3) == 3
@@ -239,7 +241,7 @@ def test_asyncio(server):
         return await asyncio.gather(*futures)
 
     assert asyncio.run(main()) == list(range(20))
-    client.close()
+    courier.close(client)
 
 
 def test_health_and_reflection(server):
@@ -262,7 +264,7 @@ def test_metrics_over_grpc(server):
     client = Client(server.address, token="t")
     for _ in range(10):
         client.echo(b"x" * 1000)
-    client.close()
+    courier.close(client)
     with grpc.insecure_channel(server.address) as channel:
         ask: Any = channel.unary_unary(
             "/kourou.v1.Courier/Metrics", response_deserializer=courier_pb2.MetricsReply.FromString
@@ -327,7 +329,7 @@ def test_odd_objects_can_be_bound():
         assert not {"costly", "set_courier_server", "empty"} & set(names)
         assert client.static(3) == 3
         assert client.kind() == "Odd"
-        client.close()
+        courier.close(client)
 
 
 def test_methods_of_kourou_itself_are_not_shown(server):
@@ -341,7 +343,7 @@ def test_methods_of_kourou_itself_are_not_shown(server):
     assert str(caught.value).endswith("(methods: null, echo)")
     assert list_methods(client) == ["echo", "null"]
     assert getattr(client, "kourou.calls")() == 3
-    client.close()
+    courier.close(client)
 
 
 def test_the_users_token(tmp_path, monkeypatch):
@@ -354,7 +356,7 @@ def test_the_users_token(tmp_path, monkeypatch):
         server.bind("null", lambda: None)
         client = Client(server.address)
         assert client.null() is None
-        client.close()
+        courier.close(client)
     path.chmod(0o644)
     with pytest.raises(Unauthenticated, match="chmod 600"):
         token.user_token()
@@ -385,7 +387,7 @@ def test_a_stream_that_opens_while_its_call_is_still_being_sent_is_not_taken_for
     client = Client(server.address, token="t", lane="inproc")
     # When, then
     assert list(client.futures.numbers().result()) == list(range(5))
-    client.close()
+    courier.close(client)
 
 
 def test_nothing_is_sent_to_a_grpc_server_that_has_closed_though_another_thread_was_to_notice():
@@ -402,4 +404,4 @@ def test_nothing_is_sent_to_a_grpc_server_that_has_closed_though_another_thread_
             client.echo(2)
     finally:
         connection._reading.release()
-    client.close()
+    courier.close(client)

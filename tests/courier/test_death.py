@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server, new_token
 from kourou.errors import ConnectionLost
 from kourou.testing.contracts import eventually
@@ -72,7 +73,7 @@ def kill_servers(lane, tmp_path, times):
         assert kept.sum() == kept.size  # what came before stays valid …
         kept[:] = 2  # … and writable
         server.wait()  # all calls may have been answered, and nobody can tell that a server is about to be killed
-        client.close()
+        courier.close(client)
         end(server)
         eventually(lambda: not list(tmp_path.iterdir()), "the socket of the dead server is gone")
     print(f"{times} servers killed on the {lane} lane: all calls had failed after {longest * 1e3:.0f} ms at the latest")
@@ -93,7 +94,7 @@ def kill_clients(lane, tmp_path, times):
         eventually(lambda: not leader._connections, "connections of dead clients are gone")
         with_another = Client(server.address, token=server.token, lane=lane)
         assert with_another.echo(5) == 5
-        with_another.close()
+        courier.close(with_another)
     assert set(Path("/dev/shm").iterdir()) <= before
     assert not list(tmp_path.iterdir())
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, new_token
 from kourou.errors import RpcError
 from kourou.testing.contracts import eventually
@@ -69,7 +70,7 @@ def test_a_server_that_dies_while_its_socket_is_full_frees_those_who_write(serve
     enough.set()
     thread.join(20)
     assert not thread.is_alive()
-    client.close()
+    courier.close(client)
     ends = [future.exception(20) for future in futures]
     assert all(end is None or isinstance(end, RpcError) for end in ends)
     assert isinstance(ends[-1], RpcError)
@@ -97,7 +98,7 @@ def test_threads_that_send_much_and_read_late_do_not_lock_each_other_out(server,
         thread.join(50)
     assert not any(thread.is_alive() for thread in threads)
     assert not failures
-    client.close()
+    courier.close(client)
 
 
 def test_whoever_waits_for_room_in_a_connection_that_another_thread_closes_is_told_that_it_is_gone(server):
@@ -105,6 +106,6 @@ def test_whoever_waits_for_room_in_a_connection_that_another_thread_closes_is_to
     assert client.echo(1) == 1
     link: Any = client._link
     stream = link.connection.wire._main
-    client.close()
+    courier.close(client)
     with pytest.raises(ConnectionResetError):
         stream._wait_for_room(is_full=True)

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server, new_token
 from kourou.errors import DeadlineExceeded
 from polling import until
@@ -125,7 +126,7 @@ def test_calls_on_the_second_stream_can_be_given_up(client):
     future = client.futures.echo(b"x" * 2_000_000)
     future.cancel()
     with pytest.raises(DeadlineExceeded):
-        client.with_options(timeout_s=1e-4).echo(b"x" * 2_000_000)
+        courier.with_options(client, timeout_s=1e-4).echo(b"x" * 2_000_000)
     # Then both streams serve on, and the server has forgotten the calls
     assert client.echo(b"y" * 2_000_000) == b"y" * 2_000_000
     assert client.echo(1) == 1
@@ -172,7 +173,7 @@ def test_a_server_that_takes_no_more_stops_its_clients_and_not_their_memory(size
         process.send_signal(signal.SIGCONT)
         flood.join()
         assert all(future.result() == size for future in flood.futures)
-        client.close()
+        courier.close(client)
         process.communicate()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from kourou import courier
 from kourou.courier import Client, Server, codec, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
 from kourou.courier.lanes import hpack, leader
@@ -349,5 +350,5 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
     assert client.echo(2) == 2
     assert other.echo(3) == 3
     assert refusals[3] - refusals[0] > 0.2
-    client.close()
-    other.close()
+    courier.close(client)
+    courier.close(other)

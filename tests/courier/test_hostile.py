@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.courier import Client, Server, codec, new_token
-from kourou.courier import frames
+from kourou import courier
+from kourou.courier import Client, Server, codec, frames, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.http2_client import Http2Call
@@ -37,7 +37,7 @@ def server(tmp_path, no_leaks):
         for lane in ("local", "grpc", "inproc"):
             client = Client(server.address, token=server.token, lane=lane, call_timeout=20)
             assert client.echo(5) == 5
-            client.close()
+            courier.close(client)
 
 
 def valid_call(call_id=1, buffers=()):

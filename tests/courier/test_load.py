@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server, new_token
 
 CLIENT = """
@@ -57,4 +58,4 @@ def test_memory_stays_flat(lane, rounds):
         work(rounds)
         gc.collect()
         assert process.memory_info().rss - before < 48 << 20
-        client.close()
+        courier.close(client)

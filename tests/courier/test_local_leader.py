@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -48,7 +49,7 @@ def test_a_leader_that_was_deposed_does_not_hide_that_its_successor_is_stuck(lan
         second.add_done_callback(lambda _: None)
         assert chain.entered_second.wait(5)
         # Then a third call is served all the same
-        assert client.with_options(timeout_s=5).third() == "served"
+        assert courier.with_options(client, timeout_s=5).third() == "served"
         first.result(5)
         second.result(5)
-        client.close()
+        courier.close(client)

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server
 from kourou.courier.lanes import leader, readiness
 
@@ -42,7 +43,7 @@ def test_a_server_works_without_epoll(lane, monkeypatch):
         client = Client(server.address, token="t", lane=lane, call_timeout=20)
         for value in (1, b"x" * 3_000_000, [future.result() for future in [client.futures.echo(n) for n in range(99)]]):
             assert client.echo(value) == value
-        client.close()
+        courier.close(client)
         again = Client(server.address, token="t", lane=lane, call_timeout=20)
         assert again.echo(2) == 2
-        again.close()
+        courier.close(again)

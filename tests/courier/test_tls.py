@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from kourou import courier
 from kourou.courier import AddressTarget, Client, Server
 from kourou.errors import ServerUnavailable
 
@@ -87,9 +88,9 @@ def test_a_client_with_the_root_certificate_is_served_and_can_be_copied(server, 
     copy = pickle.loads(pickle.dumps(client))
     # Then both are answered over the gRPC lane
     assert [client.echo(1), copy.echo(b"x" * 3_000_000)] == [1, b"x" * 3_000_000]
-    assert client.lane == copy.lane == "grpc"
-    client.close()
-    copy.close()
+    assert courier.lane(client) == courier.lane(copy) == "grpc"
+    courier.close(client)
+    courier.close(copy)
 
 
 def test_the_target_may_say_whom_to_trust(server, authority):
@@ -97,7 +98,7 @@ def test_the_target_may_say_whom_to_trust(server, authority):
     client = Client(AddressTarget(address_of(server), "t", authority.root), lane="grpc", call_timeout=20)
     # When it is called, then it answers
     assert client.echo(2) == 2
-    client.close()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["plain", "of another CA"])
@@ -108,7 +109,7 @@ def test_a_client_that_cannot_know_the_server_does_not_talk_to_it(server, tmp_pa
     # When it calls, then it says that there is no such server
     with pytest.raises(ServerUnavailable):
         client.echo(1)
-    client.close()
+    courier.close(client)
 
 
 def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
@@ -131,7 +132,7 @@ def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
         thread.join(30)
     # Then each gets its own answers
     assert found == [True] * 80
-    client.close()
+    courier.close(client)
 
 
 def test_both_ends_may_show_certificates(authority, identity, tmp_path):
@@ -153,8 +154,8 @@ def test_both_ends_may_show_certificates(authority, identity, tmp_path):
         assert known.echo(3) == 3
         with pytest.raises(ServerUnavailable):
             stranger.echo(3)
-        known.close()
-        stranger.close()
+        courier.close(known)
+        courier.close(stranger)
 
 
 def test_the_standard_services_are_behind_tls_too(server, authority):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kourou import courier
 from kourou.courier import Client, Server, trace
 
 
@@ -15,7 +16,7 @@ def test_spans_of_both_sides(tmp_path, monkeypatch):
         server.bind("null", lambda: None)
         client = Client(server.address, token="t", lane="local")
         client.null()
-        client.close()
+        courier.close(client)
     assert trace._file._file is not None
     trace._file._file.close()
     (path,) = (tmp_path / "a folder").iterdir()

@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import kourou as lp
+from kourou import courier
 from kourou.proto.v1 import coordinator_pb2 as pb
 from polling import marked, until
 
@@ -248,7 +249,7 @@ def test_calls_without_the_token_are_refused_by_nodes_and_by_the_coordinator(lau
         client = lp.CourierClient(endpoint["grpc"], token=wrong or "x", call_timeout=WAIT_S)
         with pytest.raises(lp.errors.Unauthenticated):
             client.ping()
-        client.close()
+        courier.close(client)
         # When the coordinator is called so, then it refuses as well.
         coordinator = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["coordinator"]
         metadata = [("kourou-token", wrong)] if wrong else []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
+from kourou import courier
 from leaks import Snapshot
 from polling import marked
 
@@ -44,7 +45,7 @@ def _cycle(launch_type: str) -> None:
     with lp.launch(program, launch_type, stop_timeline=QUICK, terminal="output_to_files") as run:
         client = handle.dereference()
         assert client.hello(7) >= 1
-        client.close()
+        courier.close(client)
     assert run.failures == ()
 
 
@@ -84,7 +85,7 @@ def test_64_workers_start_answer_and_stop(runs_dir):
             threading.Event().wait(0.02)
         # Then all of them called, and all end when it stops.
         assert client.hello(0) == WORKERS
-        client.close()
+        courier.close(client)
         assert len({record.pid for record in run.nodes.values()}) == WORKERS + 1
     assert {record.state for record in run.nodes.values()} == {lp.NodeState.FINISHED}
     assert marked(runs_dir) == []

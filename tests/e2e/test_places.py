@@ -9,6 +9,7 @@ import pytest
 
 import kourou as lp
 from e2e.launching import Script
+from kourou import courier
 from polling import marked, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
@@ -135,7 +136,7 @@ def test_another_thread_than_the_main_one_can_launch_and_wait(launch_type):
         with lp.launch(program, launch_type) as run:
             client = handle.dereference()
             outcome.append(client.ping())
-            client.close()
+            courier.close(client)
             lp.stop()
             run.wait(timeout_s=WAIT_S)
 
@@ -184,7 +185,7 @@ def ping_from_child(launch_type, queue):
     with lp.launch(program, launch_type) as run:
         client = handle.dereference()
         queue.put(client.ping())
-        client.close()
+        courier.close(client)
     queue.put(str(run.nodes["server/0"].state))
 
 

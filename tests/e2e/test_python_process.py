@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 import kourou as lp
+from kourou import courier
 
 WAIT_S = 20.0
 
@@ -73,7 +74,7 @@ def clients(tmp_path_factory):
     yield made
     for several in made.values():
         for client in several:
-            client.close()
+            courier.close(client)
     run.stop()
     assert run.failures == ()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
+from kourou import courier
 from polling import until
 
 ACTORS = 8
@@ -94,7 +95,7 @@ def test_two_hundred_kills_lose_nobody_and_repeat_no_call(tmp_path: Path):
     clients = [actor.dereference() for actor in actors]
     until(lambda: all(client.done() > 0 for client in clients), 30)
     for client in clients:
-        client.close()
+        courier.close(client)
     run.stop()
     run.wait()
     # And no call was executed twice, and each death was told

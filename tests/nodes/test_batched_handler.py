@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kourou as lp
+from kourou import courier
 
 SIZES = range(1, 18)
 
@@ -49,7 +50,7 @@ def model(request, tmp_path_factory):
     handle = program.add_node(lp.CourierNode(Model, courier_kwargs={"thread_pool_size": 2}), label="model")
     folder = tmp_path_factory.mktemp("runs")
     with lp.launch(program, request.param, run_dir=folder), handle.dereference() as client:
-        yield client.with_options(timeout_s=20)
+        yield courier.with_options(client, timeout_s=20)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

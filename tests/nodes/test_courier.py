@@ -41,7 +41,7 @@ def launch(request):
     launcher = Launching(request.param)
     yield launcher
     for client in launcher.clients:
-        client.close()
+        courier.close(client)
     for run in launcher.runs:
         run.stop()
 
@@ -226,7 +226,7 @@ def test_client_arguments_come_from_the_node_or_the_handle(launch):
     for client in (quick, quicker):
         with pytest.raises(lp.errors.DeadlineExceeded):
             client.wait(1.0)
-    assert quick.with_options(timeout_s=WAIT_S).wait(0.3) is False
+    assert courier.with_options(quick, timeout_s=WAIT_S).wait(0.3) is False
 
 
 def build():
@@ -269,4 +269,4 @@ def test_a_result_that_cannot_be_pickled_is_an_error_of_the_call_only():
         with pytest.raises(lp.errors.SerializationError, match="lock"):
             client.unpicklable()
         assert client.ping() == "pong"
-        client.close()
+        courier.close(client)

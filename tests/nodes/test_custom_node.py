@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import kourou as lp
+from kourou import courier
 from kourou.errors import DeadlineExceeded, NodeExited, PlanError, ProgramFailed
 from polling import until
 
@@ -239,5 +240,5 @@ def test_a_server_that_nobody_is_going_to_start_is_started_by_its_node() -> None
     with lp.launch(program, "local_mt") as run:
         client = handle.dereference()
         assert client.started()
-        client.close()
+        courier.close(client)
         until(lambda: str(run.nodes["server/0"].state) == "READY", WITHIN_S)

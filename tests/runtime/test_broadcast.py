@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import kourou as lp
+from kourou import courier
 from kourou.courier import current_call
 from kourou.errors import (
     BroadcastError,
@@ -235,7 +236,7 @@ def test_a_closed_client_is_a_failure() -> None:
     program, handles = program_of(1)
     with lp.launch(program, "local_mt"):
         client = handles[0].dereference()
-        client.close()
+        courier.close(client)
         with pytest.raises(BroadcastError) as caught:
             lp.broadcast([client]).add(1)
         assert isinstance(caught.value.failures[0], CallCancelled)

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from kourou import courier
 from kourou.courier import Client
 from kourou.errors import RpcError
 from polling import until
@@ -46,7 +47,7 @@ def answer_of(client: Client, attempt: int) -> tuple[str, int, int]:
 
     def ask() -> Any:
         try:
-            answer = client.with_options(timeout_s=5).where()
+            answer = courier.with_options(client, timeout_s=5).where()
         except RpcError:
             return None
         return answer if answer[2] == attempt else None

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import kourou as lp
+from kourou import courier
 from kourou.errors import DeadlineExceeded, ProgramFailed, RpcError
 from polling import until
 from spmd.machines import Machines
@@ -74,7 +75,7 @@ def test_a_host_that_only_others_reach_takes_part_and_the_launchers_own_calls_sa
         assert relay.dereference().where()[0] == "m2"
         # and the launcher is told what is wrong
         with pytest.raises(DeadlineExceeded, match=rf"server/0 did not answer .*{machines.address('m2')}:\d+: .*route"):
-            inner.dereference().with_options(timeout_s=2).where()
+            courier.with_options(inner.dereference(), timeout_s=2).where()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 import kourou as lp
+from kourou import courier
 from polling import all_gone, until
 from spmd.machines import Machines
 from ssh import nodes
@@ -62,7 +63,7 @@ def test_a_program_outlives_twenty_kills_of_nodes_agents_and_daemons(
 
 def answers(client: lp.CourierClient) -> bool:
     try:
-        client.with_options(timeout_s=5).where()
+        courier.with_options(client, timeout_s=5).where()
     except lp.errors.RpcError:
         return False
     return True

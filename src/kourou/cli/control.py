@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kourou import errors
+from kourou import courier, errors
 from kourou.cli.formats import duration
 from kourou.cli.json_values import as_json_value
 from kourou.cli.output import BAD_USAGE, FAILED, print_json, print_text, tell
@@ -111,7 +111,7 @@ def call_method(
     name = choose_node([n.name for n in found.status().nodes], node)
     _see_modules_of(found)
     with RemoteRun(found) as remote:
-        client = remote.client(name).with_options(timeout_s=timeout_s)
+        client = courier.with_options(remote.client(name), timeout_s=timeout_s)
         try:
             result = getattr(client, method)(*args, **named) if method != "__call__" else client(*args, **named)
             for value in result if isinstance(result, Iterator) else [result]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kourou.courier.batching import BatchedHandler, batched_handler
 from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
-from kourou.courier.client import Client, disconnect, give_up, list_methods
+from kourou.courier.client import Client, address, close, disconnect, give_up, lane, list_methods, with_options
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.server import Server
@@ -26,12 +26,16 @@ __all__ = [
     "Peer",
     "Server",
     "Target",
+    "address",
     "batched_handler",
+    "close",
     "current_call",
     "disconnect",
     "give_up",
     "host_id",
+    "lane",
     "list_methods",
     "new_token",
     "user_token",
+    "with_options",
 ]

@@ -18,7 +18,17 @@ from kourou.courier.trace import traced
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LIST_METHODS", "Client", "disconnect", "give_up", "list_methods"]
+__all__ = [
+    "LIST_METHODS",
+    "Client",
+    "address",
+    "close",
+    "disconnect",
+    "give_up",
+    "lane",
+    "list_methods",
+    "with_options",
+]
 
 Timeout: TypeAlias = float | datetime.timedelta | None
 LIST_METHODS = "__list_methods__"  # answered by every server
@@ -28,10 +38,10 @@ _KEEP: Any = object()  # the default of an option that stays as it is
 class Client:
     """Calls the methods of a server.
 
-    ``client.step(1)`` calls and waits. ``client.futures.step(1)`` gives a ``concurrent.futures.Future`` at once;
-    cancelling it tells the handler. ``client(1)`` calls the object itself. A method that is a generator gives an
-    iterator. Every public attribute is a method, except ``futures``, ``address``, ``lane``, ``with_options`` and
-    ``close``; a remote method of such a name is called as ``client.futures.close().result()``.
+    ``client.step(1)`` calls and waits. ``client.futures.step(1)`` gives a ``concurrent.futures.Future`` at once, which
+    may be awaited; cancelling it tells the handler. ``client(1)`` calls the object itself. A method that is a generator
+    gives an iterator. Every public attribute but ``futures`` is a method of the server's object; what concerns the
+    client itself are functions of ``kourou.courier``: ``close``, ``with_options``, ``address``, ``lane``.
 
     It connects when first used, may be used by any number of threads, can be pickled, and survives fork. A ``with``
     closes it at its end.
@@ -85,7 +95,7 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._link.close()
 
     def __repr__(self) -> str:
         return f"<client of {self._link.target.name}>"
@@ -103,7 +113,7 @@ class Client:
         return restore, (link.target,)
 
     def __dir__(self) -> list[str]:
-        return ["address", "close", "futures", "lane", "with_options"]
+        return ["futures"]
 
     @property
     def futures(self) -> Futures:
@@ -113,34 +123,6 @@ class Client:
             futures = self.__dict__.setdefault("_futures", Futures(self))
         return futures  # type: ignore[no-any-return]
 
-    @property
-    def address(self) -> str:
-        """What is called: the node's name or the server's address."""
-        return self._link.target.name
-
-    @property
-    def lane(self) -> str | None:
-        """The lane in use; None before the first call and after the connection broke."""
-        connection = self._link.connection
-        return connection.wire.lane if connection is not None else None
-
-    def with_options(self, *, timeout_s: Timeout = _KEEP, idempotent: bool = _KEEP) -> Client:
-        """The same client over the same connection, with other options for the calls made through it.
-
-        Args:
-            timeout_s: as ``call_timeout``.
-            idempotent: calls may run twice, so they are repeated when the connection breaks under them.
-        """
-        view = object.__new__(type(self))
-        view._link = self._link
-        view._timeout_s = self._timeout_s if timeout_s is _KEEP else _seconds(timeout_s)
-        view._idempotent = self._idempotent if idempotent is _KEEP else idempotent
-        return view
-
-    def close(self) -> None:
-        """Close the connection. Calls in flight end with ``CallCancelled``, and so do later ones."""
-        self._link.close()
-
     def _stub(self, name: str) -> Callable[..., Any]:
         call, timeout_s, idempotent = self._link.call, self._timeout_s, self._idempotent
 
@@ -148,7 +130,7 @@ class Client:
             return call(Reply(name, timeout_s), codec.encode_call(args, kwargs, name), idempotent)
 
         stub.__name__ = stub.__qualname__ = name
-        return traced(f"{name} of {self.address}", "call", stub)
+        return traced(f"{name} of {self._link.target.name}", "call", stub)
 
     def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         payload = codec.encode_call(args, kwargs, name)
@@ -180,9 +162,43 @@ class Futures:
         return self._client._submit("__call__", args, kwargs)  # noqa: SLF001
 
 
+# What can be done with a client itself: methods of it would hide remote ones of their names.
+
+
+def close(client: Client) -> None:
+    """Close the connection. Calls in flight end with ``CallCancelled``, and so do later ones."""
+    client._link.close()  # noqa: SLF001 - see above
+
+
+def with_options(client: Client, *, timeout_s: Timeout = _KEEP, idempotent: bool = _KEEP) -> Client:
+    """The same client over the same connection, with other options for the calls made through it.
+
+    Args:
+        client: the client.
+        timeout_s: as ``call_timeout``.
+        idempotent: calls may run twice, so they are repeated when the connection breaks under them.
+    """
+    view = object.__new__(type(client))
+    view._link = client._link  # noqa: SLF001 - see above
+    view._timeout_s = client._timeout_s if timeout_s is _KEEP else _seconds(timeout_s)  # noqa: SLF001 - see above
+    view._idempotent = client._idempotent if idempotent is _KEEP else idempotent  # noqa: SLF001 - see above
+    return view
+
+
+def address(client: Client) -> str:
+    """What is called: the node's name or the server's address."""
+    return client._link.target.name  # noqa: SLF001 - see above
+
+
+def lane(client: Client) -> str | None:
+    """The lane in use; None before the first call and after the connection broke."""
+    connection = client._link.connection  # noqa: SLF001 - see above
+    return connection.wire.lane if connection is not None else None
+
+
 def disconnect(client: Client) -> None:
     """Close the client's connection; its next call makes a new one. Calls in flight end with ``ConnectionLost``."""
-    client._link.hang_up()  # noqa: SLF001 - a method of the client would hide a remote one of that name
+    client._link.hang_up()  # noqa: SLF001 - see above
 
 
 def give_up(client: Client, endpoint: Endpoint) -> None:
@@ -190,12 +206,12 @@ def give_up(client: Client, endpoint: Endpoint) -> None:
 
     Calls in flight end with what the target knows of the server's end.
     """
-    client._link.give_up(endpoint)  # noqa: SLF001 - as above
+    client._link.give_up(endpoint)  # noqa: SLF001 - see above
 
 
 def list_methods(client: Client, timeout_s: Timeout = 10.0) -> list[str]:
     """The methods that the client's server offers, sorted."""
-    names: list[str] = client.with_options(timeout_s=timeout_s)._stub(LIST_METHODS)()  # noqa: SLF001
+    names: list[str] = with_options(client, timeout_s=timeout_s)._stub(LIST_METHODS)()  # noqa: SLF001 - see above
     return names
 
 

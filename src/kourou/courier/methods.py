@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,8 +16,11 @@ from kourou.errors import UnknownMethod
 
 __all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable", "is_hidden"]
 
+_log = logging.getLogger("kourou.courier")
+
 ANY_METHOD = "*"  # a function bound to it answers calls of every method that is not bound
 _OWN_PREFIX = "kourou."  # of methods that every node's server has; no attribute that somebody writes has a dot
+_OF_CLIENTS = {"close": "closes the client", "address": "tells its address", "lane": "tells its lane"}
 _NEVER_BOUND = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
 
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
@@ -109,6 +113,8 @@ class MethodTable:
             raise ValueError("Bind method name must be non-empty")
         if not callable(function):
             raise TypeError(f"method {name!r}: a {type(function).__name__} cannot be called")
+        if name == "futures":
+            _log.warning("a method is named futures, as what gives futures is: call it as client.futures.futures(…)")
         if isinstance(function, BatchedHandler):
             self._batched.append(function)
             function = function.submit  # parks no thread
@@ -169,6 +175,8 @@ class MethodTable:
         close = difflib.get_close_matches(name, names, n=3)
         listed = ", ".join([*close, *(other for other in names if other not in close)]) or "none at all"
         hint = f"; did you mean {close[0]}?" if close else ""
+        if name in _OF_CLIENTS:
+            hint = f"; kourou.courier.{name}(client) {_OF_CLIENTS[name]}"
         return UnknownMethod(f"method {name} not found{hint} (methods: {listed})")
 
 

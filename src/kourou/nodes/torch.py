@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from kourou import errors
+from kourou import courier, errors
 from kourou.courier import Client, Endpoint
 from kourou.courier.endpoint import host_id
 from kourou.nodes.courier import CourierHandle, CourierNode
@@ -145,7 +145,7 @@ class TorchClient:
         return getattr(self.ranks[0], name)
 
     def __repr__(self) -> str:
-        return f"<client of {len(self.ranks)} ranks, the first is {self.ranks[0].address}>"
+        return f"<client of {len(self.ranks)} ranks, the first is {courier.address(self.ranks[0])}>"
 
 
 class _AllRanks:

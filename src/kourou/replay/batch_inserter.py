@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from kourou import courier
 from kourou.replay.arrays import Array, Integers, Keys, np
 from kourou.replay.layout import ColumnSpec, Leaf, Pattern
 from kourou.replay.messages import InsertBatch, RowData, TableItems
@@ -66,7 +67,7 @@ class BatchInserter:
         store = target.mirror.info.number
         items = [TableItems(table=table, keys=keys[table], priorities=weights[table], refs=refs) for table in keys]
         batch = InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
-        calls = self.remote.calls.with_options(timeout_s=None if timeout is None else timeout + _GRACE_S)
+        calls = courier.with_options(self.remote.calls, timeout_s=None if timeout is None else timeout + _GRACE_S)
         calls.insert(self.remote.session.name, batch, timeout)
         return keys
 

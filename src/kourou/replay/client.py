@@ -88,7 +88,7 @@ class Client:
     @property
     def server_address(self) -> str:
         """What it calls."""
-        return self._calls.address
+        return courier.address(self._calls)
 
     @property
     def calls(self) -> courier.Client:
@@ -98,7 +98,7 @@ class Client:
     @property
     def lane(self) -> str | None:
         """The lane in use; None before the first call."""
-        return self._calls.lane
+        return courier.lane(self._calls)
 
     @property
     def shares_memory(self) -> bool:
@@ -111,7 +111,7 @@ class Client:
             if self._remote is not None:
                 self._remote.close()
                 self._remote = self._inserter = None
-        self._calls.close()
+        courier.close(self._calls)
 
     # -- inserting --------------------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class Client:
             TableNotFound: there is no such table.
             DeadlineExceeded: there was not one item in time.
         """
-        calls = self._calls.with_options(timeout_s=None if timeout is None else timeout + _GRACE_S)
+        calls = courier.with_options(self._calls, timeout_s=None if timeout is None else timeout + _GRACE_S)
         return self._with_session(lambda remote: remote.read(calls.sample(*remote.ask(table, num_samples, timeout))))
 
     def sampler(
@@ -322,7 +322,7 @@ class Client:
         Raises:
             CheckpointError: the server has no checkpointer, or it failed.
         """
-        path: str = self._calls.with_options(timeout_s=timeout).checkpoint()
+        path: str = courier.with_options(self._calls, timeout_s=timeout).checkpoint()
         return path
 
     def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout: float | None = None) -> None:
@@ -335,7 +335,9 @@ class Client:
         return info
 
     def _call(self, timeout: float | None) -> courier.Client:
-        return self._calls.with_options(timeout_s=self._connect_timeout if timeout is None else max(timeout, 1e-3))
+        return courier.with_options(
+            self._calls, timeout_s=self._connect_timeout if timeout is None else max(timeout, 1e-3)
+        )
 
     def _session(self) -> Remote:
         remote = self._remote

@@ -56,11 +56,11 @@ class Remote:
     def __init__(self, client: courier.Client, timeout_s: float | None, compression: Compression | None = None) -> None:
         self.calls: Any = client
         # What is called this way may be called twice.
-        self.quick: Any = client.with_options(timeout_s=timeout_s, idempotent=True)
+        self.quick: Any = courier.with_options(client, timeout_s=timeout_s, idempotent=True)
         self._compression = compression
         self.session: SessionInfo = self.quick.open_session(compression)
         self._attendance: Future[None] = client.futures.attend(self.session.name)
-        self.shares = client.lane in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
+        self.shares = courier.lane(client) in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
         self._mirrors: dict[int, Mirror] = {}
         self._patterns: dict[int, Pattern] = {}
         self._lock = threading.Lock()

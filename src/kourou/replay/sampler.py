@@ -60,7 +60,7 @@ class Sampler:
         remote = renew(None)
         remote.facts(table)
         self._renew = renew
-        self._calls: Any = calls.with_options(timeout_s=None)
+        self._calls: Any = courier.with_options(calls, timeout_s=None)
         self._remote = remote
         self._table = table
         self._batch_size = batch_size

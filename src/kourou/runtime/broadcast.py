@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import courier, errors
 from kourou.courier import Client
 from kourou.runtime.handles import Handle
 
@@ -53,8 +53,8 @@ class Broadcast:
     def __init__(self, targets: Iterable[Handle[Client] | Client], *, timeout_s: float | None = None) -> None:
         self._own: list[Client] = []
         clients = [self._client(target) for target in targets]
-        self._names = tuple(client.address for client in clients)
-        self._clients = [c if timeout_s is None else c.with_options(timeout_s=timeout_s) for c in clients]
+        self._names = tuple(courier.address(client) for client in clients)
+        self._clients = [c if timeout_s is None else courier.with_options(c, timeout_s=timeout_s) for c in clients]
         self.gather = Calls(self, _gather)
         """Results of all nodes, in order; BroadcastError if one of them failed. ``group.method()`` is short for it."""
         self.first = Calls(self, _first)
@@ -87,7 +87,7 @@ class Broadcast:
 
     def __exit__(self, *exc_info: object) -> None:
         for client in self._own:
-            client.close()
+            courier.close(client)
 
     def __repr__(self) -> str:
         return f"<broadcast to {', '.join(self._names) or 'nobody'}>"

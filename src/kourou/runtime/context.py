@@ -77,11 +77,11 @@ class Binding:
         """Where nodes are on several hosts: a connection to a lost one never closes by itself, so it is ended here."""
         if self.tls is None or not record.state.ended or record.endpoint is None:
             return
-        from kourou.courier import Endpoint, give_up  # noqa: PLC0415 - as above
+        from kourou.courier import Endpoint, address, give_up  # noqa: PLC0415 - as above
 
         endpoint = Endpoint.from_json(record.endpoint)
         for client in list(self.clients):
-            if client.address == record.name:
+            if address(client) == record.name:
                 timer = threading.Timer(_CLOSES_BY_ITSELF_S, give_up, [client, endpoint])
                 timer.daemon = True
                 timer.start()

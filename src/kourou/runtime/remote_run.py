@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import courier, errors
 from kourou.courier import Client
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
@@ -54,7 +54,7 @@ class RemoteRun:
     def close(self) -> None:
         """Close all connections."""
         for client in self._clients.values():
-            client.close()
+            courier.close(client)
         self._stub.close()
 
     def status(self) -> RunStatus:

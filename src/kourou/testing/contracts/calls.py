@@ -6,6 +6,7 @@ import concurrent.futures
 import threading
 from typing import Any
 
+from kourou import courier
 from kourou.testing.contracts.serving import PATIENCE_S, connected, eventually
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "check_futures_are_real",
     "check_main_and_local_classes_travel",
     "check_many_threads_share_a_client",
+    "check_no_method_is_hidden",
     "check_nothing_is_shared",
     "check_pool_size_is_kept",
     "check_values_round_trip",
@@ -34,15 +36,26 @@ def check_values_round_trip(lane: str) -> None:
         list(range(50_000)),
     ]
     with connected(lane) as (_, _target, client):
-        assert client.lane is None or client.lane == lane
+        assert courier.lane(client) is None or courier.lane(client) == lane
         for value in values:
             assert client.echo(value) == value
             assert client.futures.echo(value).result() == value
-        assert client.lane == lane
+        assert courier.lane(client) == lane
         assert client.echo(1, "two", three=3) == ((1, "two"), {"three": 3})
         assert client(5) == -5
         assert client.futures(6).result() == -6
         assert client.later(1) == 2
+
+
+def check_no_method_is_hidden(lane: str) -> None:
+    """Methods that have the name of something that one can do with a client are called like all others."""
+    with connected(lane) as (_, _target, client):
+        for name in ("close", "address", "lane", "with_options"):
+            assert getattr(client, name)() == "closed"
+            assert getattr(client.futures, name)().result() == "closed"
+        hurried = courier.with_options(client, timeout_s=1)
+        assert hurried.close() == "closed"
+        assert courier.address(hurried) == courier.address(client)
 
 
 def check_nothing_is_shared(lane: str) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+from kourou import courier
 from kourou.courier import Client, new_token
 from kourou.errors import (
     CallCancelled,
@@ -51,7 +52,7 @@ def check_tokens(lane: str) -> None:
         assert isinstance(stranger.futures.echo(1).exception(), Unauthenticated)
         assert isinstance(raised(PermissionError, stranger.add, 1), RpcError)
         assert target.count == 0
-        stranger.close()
+        courier.close(stranger)
 
 
 def check_stop_frees_everybody(lane: str) -> None:
@@ -69,7 +70,7 @@ def check_stop_frees_everybody(lane: str) -> None:
         target.release.set()
         hurried = Client(server.address, lane=lane, token=server.token, wait_for_ready=False)
         raised(ServerUnavailable, hurried.echo, 1)
-        raised(DeadlineExceeded, client.with_options(timeout_s=0.2).echo, 1)
+        raised(DeadlineExceeded, courier.with_options(client, timeout_s=0.2).echo, 1)
 
 
 def check_closed_clients(lane: str) -> None:
@@ -77,7 +78,7 @@ def check_closed_clients(lane: str) -> None:
     with connected(lane) as (_, target, client):
         future = client.futures.block()
         assert target.entered.acquire(timeout=PATIENCE_S)
-        client.close()
+        courier.close(client)
         assert isinstance(future.exception(PATIENCE_S), CallCancelled)
         raised(CallCancelled, client.echo, 1)
         assert target.cancelled.wait(PATIENCE_S)
@@ -88,8 +89,8 @@ def check_clients_can_be_pickled(lane: str) -> None:
     with connected(lane) as (_, _target, client):
         copy = pickle.loads(pickle.dumps(client))
         assert copy.echo(2) == 2
-        assert copy.lane == lane
-        copy.close()
+        assert courier.lane(copy) == lane
+        courier.close(copy)
 
 
 _MORTAL = """
@@ -124,7 +125,7 @@ def check_a_peer_that_dies_in_the_middle(lane: str) -> None:
             errors = [future.exception(PATIENCE_S) for future in futures]
         finally:
             server.kill()
-            client.close()
+            courier.close(client)
     assert all(error is None or isinstance(error, ConnectionLost) for error in errors)
     kept[0] = 1
     assert kept == b"\1" + bytes(len(bulk) - 1)

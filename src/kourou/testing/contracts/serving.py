@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kourou import courier
 from kourou.courier import Client, Server, current_call, new_token
 
 __all__ = ["PATIENCE_S", "HostileError", "Target", "connected", "eventually", "raised"]
@@ -70,6 +71,12 @@ class Target:
     def no_memory(self) -> None:
         """Raise an error that only C code can make."""
         raise MemoryError("no room for 40 GiB")
+
+    def close(self) -> str:
+        """A method of a name that clients might have for themselves."""
+        return "closed"
+
+    address = lane = with_options = close
 
     def leave(self) -> None:
         """Raise SystemExit."""
@@ -134,7 +141,7 @@ def connected(lane: str, **server_options: Any) -> Iterator[tuple[Server, Target
             yield server, target, client
         finally:
             target.release.set()
-            client.close()
+            courier.close(client)
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 
+from kourou import courier
 from kourou.errors import (
     DeadlineExceeded,
 )
@@ -16,11 +17,11 @@ def check_deadlines(lane: str) -> None:
     """A call ends at its deadline and its handler is told; time-outs may differ from call to call."""
     with connected(lane) as (_, target, client):
         for timeout_s in (0.1, 1.0, 10.0):
-            raised(DeadlineExceeded, client.with_options(timeout_s=timeout_s).block)
+            raised(DeadlineExceeded, courier.with_options(client, timeout_s=timeout_s).block)
             if target.entered.acquire(blocking=False):
                 break  # on a busy machine the time may be over before the handler is reached, which then never runs
         assert target.cancelled.wait(PATIENCE_S)
-        future = client.with_options(timeout_s=0.1).futures.block()
+        future = courier.with_options(client, timeout_s=0.1).futures.block()
         seen: list[BaseException | None] = []
         future.add_done_callback(lambda done: seen.append(done.exception()))
         eventually(lambda: bool(seen), "the callback of a call that timed out ran")
