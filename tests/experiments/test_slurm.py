@@ -206,6 +206,45 @@ def test_sample_factorys_flags_and_a_template_submit_and_another_shell_sees_the_
     assert scancel.stat().st_mode & stat.S_IXUSR
 
 
+CHOOSING = """#!/bin/bash
+#SBATCH --comment=chosen
+export PATH="{bin}:$PATH"
+bash -c "timeout 60 $CMD"
+"""
+
+
+def test_a_template_chooses_the_python_of_its_run(tmp_path: Path) -> None:
+    # Given a template that activates another environment
+    (tmp_path / "an env").mkdir()
+    (tmp_path / "an env" / "python").symlink_to(sys.executable)
+    (tmp_path / "template.sh").write_text(CHOOSING.format(bin=tmp_path / "an env"))
+    code = "import sys; print(sys.executable)"
+    run = RunSpec(name="r", folder=str(tmp_path / "runs" / "r"), command=("python", "-c", code))
+    # When
+    outcome = sweep(tmp_path, [run], slurm=slurm(template=tmp_path / "template.sh"))
+    # Then
+    assert states(outcome) == {"r": "SUCCEEDED"}
+    assert stdout(run) == f"{tmp_path / 'an env' / 'python'}\n"
+    (script,) = (tmp_path / "sweep" / "jobs").glob("sbatch_*.sh")
+    assert script.read_text().splitlines()[:2] == ["#!/bin/bash", "#SBATCH --comment=chosen"]
+
+
+def test_a_run_in_a_template_saves_its_work_near_the_limit_and_goes_on_under_the_same_id(tmp_path: Path) -> None:
+    # Given a template whose shells wait for the run
+    (tmp_path / "template.sh").write_text(CHOOSING.format(bin="/usr/bin"))
+    run = shell_run(tmp_path, "long", SAVING)
+    with Follower(tmp_path, [run], slurm(template=tmp_path / "template.sh")) as follow:
+        until((Path(run.folder) / "begun").exists, 40, "the run to begin")
+        (before,) = read_records(tmp_path / "sweep").values()
+        # When
+        near_its_limit(before, Path(run.folder))
+        outcome = follow()
+    # Then
+    (record,) = outcome.records
+    assert (str(record.state), record.attempt, record.job) == ("SUCCEEDED", 2, before.job), record
+    assert stdout(run) == "goes on\n"
+
+
 def test_a_refused_submission_is_that_runs_failure_and_the_others_are_submitted(tmp_path: Path, monkeypatch) -> None:
     # given an sbatch that refuses the second job, as one does whose user has reached a limit
     real = subprocess.run(["which", "sbatch"], check=True, capture_output=True, text=True).stdout.strip()
@@ -293,8 +332,12 @@ def test_a_dry_run_does_nothing_and_says_what_the_launch_will_do(tmp_path: Path)
 
 @pytest.mark.soak
 @pytest.mark.timeout(400)
-def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_a_template", [False, True])
+def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path, in_a_template: bool) -> None:
+    template = tmp_path / "template.sh" if in_a_template else None
+    if template is not None:
+        template.write_text(TEMPLATE)
     run = shell_run(tmp_path, "long", SAVING)
-    outcome = sweep(tmp_path, [run], slurm=slurm(time="1", signal_s=30))
+    outcome = sweep(tmp_path, [run], slurm=slurm(time="1", signal_s=30, template=template))
     (record,) = outcome.records
     assert (str(record.state), record.attempt) == ("SUCCEEDED", 2)

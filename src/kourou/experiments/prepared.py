@@ -69,8 +69,13 @@ class PreparedRun:
         return {**env, **self.env}
 
 
-def prepare(runs: Iterable[RunSpec]) -> list[PreparedRun]:
+def prepare(runs: Iterable[RunSpec], *, python: str = sys.executable) -> list[PreparedRun]:
     """Make runs ready.
+
+    Args:
+        runs: which.
+        python: what ``python`` means in their commands. The launcher's own, usually: on PATH it may be another one, or
+            not there at all.
 
     Raises:
         PlanError: functions or programs that cannot be pickled; nothing was started.
@@ -79,7 +84,7 @@ def prepare(runs: Iterable[RunSpec]) -> list[PreparedRun]:
     problems: list[str] = []
     for run in runs:
         try:
-            prepared.append(_prepared(run))
+            prepared.append(_prepared(run, python))
         except errors.PlanError as error:
             problems += error.problems
     if problems:
@@ -109,12 +114,11 @@ def process_spec(run: PreparedRun, slot: Slot, attempt: int, sweep_dir: Path) ->
     return dataclasses.replace(spec, argv=tuple(sys.argv)), boot
 
 
-def _prepared(run: RunSpec) -> PreparedRun:
+def _prepared(run: RunSpec, python: str) -> PreparedRun:
     folder = Path(run.folder).absolute()
     payload = None
     if run.command is not None:
-        # The launcher's own Python: "python" on PATH may be another one, or not there at all.
-        first = sys.executable if run.command[0] in _PYTHONS else run.command[0]
+        first = python if run.command[0] in _PYTHONS else run.command[0]
         argv = (first, *run.command[1:])
     else:
         argv = (sys.executable, "-m", WORKER, str(folder / PAYLOAD_FILE))

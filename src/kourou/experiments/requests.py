@@ -15,7 +15,7 @@ from kourou.experiments.run_folder import read_json, write_json
 __all__ = ["Request", "RequestKind", "ask", "take_requests"]
 
 _FOLDER = "requests"
-RequestKind: TypeAlias = Literal["cancel", "retry", "stop"]
+RequestKind: TypeAlias = Literal["cancel", "checkpoint", "retry", "stop"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

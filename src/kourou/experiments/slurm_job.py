@@ -13,7 +13,9 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,19 @@ from kourou.experiments.journal import Journal, declare
 from kourou.experiments.launching import new_launch_id
 from kourou.experiments.prepared import PreparedRun
 from kourou.experiments.provenance import Provenance
+from kourou.experiments.requests import take_requests
 from kourou.experiments.run_folder import EXIT_FILE, read_json, write_json
 from kourou.experiments.run_records import RunState
 from kourou.experiments.slots import Slot, SlotPool
 from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm_template import run_script
 
 __all__ = ["Manifest", "main"]
 
 _LAST_S = 5.0  # of the time before the limit: for the run's end and for requeuing
 _BUSY = 75  # EX_TEMPFAIL
+_IN_SCRIPT = 2  # the place of the word that says which
+_LOOK_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,22 +63,26 @@ class Manifest:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the run at a place of a manifest; the job's exit code."""
+    """Run the run at a place of a manifest, in the user's script if there is a third word; the job's exit code."""
     manifest: Manifest = pickle.loads(Path(words[0]).read_bytes())
     sys.path += [folder for folder in manifest.path if folder not in sys.path]
     run, attempt = manifest.runs[int(words[1])], manifest.attempts[int(words[1])]
     run.folder.mkdir(parents=True, exist_ok=True)
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if len(words) > _IN_SCRIPT:
+        code, near_limit = run_script(Path(words[_IN_SCRIPT]), run.folder)
+        saved = near_limit and (read_json(run.folder / EXIT_FILE) or {}).get("state") == RunState.INTERRUPTED
+        return _requeue(run, restarts, manifest.slurm.requeues) if saved else code
     lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         print(f"kourou: {run.name} is being run by another job", file=sys.stderr)  # noqa: T201 - the job's output
         return _BUSY
-    return _run(manifest, run, attempt)
+    return _run(manifest, run, attempt, restarts)
 
 
-def _run(manifest: Manifest, run: PreparedRun, attempt: int) -> int:
-    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> int:
     journal = Journal(run.folder, on_disk=False)
     declare(journal, [run.declaration()])
     before = journal.records[run.run_id]
@@ -93,11 +103,21 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int) -> int:
     number = signal.Signals[f"SIG{slurm.checkpoint_signal.removeprefix('SIG')}"]
     wait_s = max(1.0, slurm.signal_s - _LAST_S - manifest.options.terminate_s)
     signal.signal(signal.SIGUSR1, lambda *_: engine.checkpoint(number, wait_s))
+    if slurm.template is not None:
+        told = (run.folder, lambda: engine.checkpoint(number, wait_s))
+        threading.Thread(target=_await_request, args=told, daemon=True).start()
     engine.run()
     record = journal.records[run.run_id]
-    if run.run_id in engine.checkpointed:
-        return _requeue(run, restarts, slurm.requeues)
+    if run.run_id in engine.checkpointed:  # from a template, whoever runs that requeues it
+        return _requeue(run, restarts, slurm.requeues) if slurm.template is None else _BUSY
     return 0 if record.state is RunState.SUCCEEDED else record.code or 1
+
+
+def _await_request(folder: Path, checkpoint: Callable[[], None]) -> None:
+    """Wait for what the job's batch process asks for through the run's folder."""
+    while not any(request.kind == "checkpoint" for request in take_requests(folder)):
+        time.sleep(_LOOK_S)
+    checkpoint()
 
 
 def _provenance(launch_id: str) -> Provenance:

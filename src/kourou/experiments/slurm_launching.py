@@ -66,12 +66,13 @@ def run_slurm_sweep(
         SweepError: Slurm cannot be asked. A submission that it refuses is that run's failure, and raises nothing.
     """
     check_rerun(rerun)
-    prepared = prepare(check_runs(runs))
+    slurm = slurm or SlurmOptions()
+    prepared = _prepared(runs, slurm)
     top = open_sweep(folder)
     with held_journal(top) as journal:
         bury(top, journal)
         declare(journal, [run.declaration() for run in prepared])
-        launch = _Launch(top, journal, prepared, slurm or SlurmOptions(), options or EngineOptions(), on_change)
+        launch = _Launch(top, journal, prepared, slurm, options or EngineOptions(), on_change)
         launch.watch.look()
         launch.submit(take_up(journal, top, prepared, rerun, source))
         stopped = launch.follow() if wait else "detached"
@@ -89,8 +90,14 @@ def plan_slurm_sweep(
 
     Nothing is written, and Slurm is asked for its MaxArraySize at most.
     """
-    chosen = [run for run, _ in what_is_left(prepare(check_runs(runs)), folder, rerun)]
-    return _submissions(chosen, Path(folder).absolute(), "LAUNCH", slurm or SlurmOptions())
+    slurm = slurm or SlurmOptions()
+    chosen = [run for run, _ in what_is_left(_prepared(runs, slurm), folder, rerun)]
+    return _submissions(chosen, Path(folder).absolute(), "LAUNCH", slurm)
+
+
+def _prepared(runs: Sequence[RunSpec], slurm: SlurmOptions) -> list[PreparedRun]:
+    python = sys.executable if slurm.template is None else "python"  # a template chooses it
+    return prepare(check_runs(runs), python=python)
 
 
 def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[Submission]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from kourou.experiments.naming import folder_name
 from kourou.experiments.prepared import PreparedRun
 from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm_template import INSIDE_VARIABLE
 
 __all__ = ["Submission", "job_command", "submissions"]
 
@@ -82,8 +83,8 @@ def _single(run: PreparedRun, place: int, name: str, manifest: Path, options: Sl
     if options.template is None:
         text = _script(options, command)
     else:
-        text = string.Template(Path(options.template).read_text(encoding="utf-8")).safe_substitute(
-            CMD=command,
+        text = string.Template(_inside(options.template, command, script)).safe_substitute(
+            CMD=f"sh {shlex.quote(str(script))} run",
             FILENAME=shlex.quote(str(script)),
             PARTITION=f"-p {options.partition} " if options.partition else "",
             GPU=options.gpus,
@@ -92,6 +93,35 @@ def _single(run: PreparedRun, place: int, name: str, manifest: Path, options: Sl
         )
     arguments = [*options.arguments(name), f"--output={folder}/{script.name}-slurm-%j.out", str(script)]
     return Submission(script=script, text=text, arguments=tuple(arguments), runs=(run,), array=False)
+
+
+def _inside(template: Path, command: str, script: Path) -> str:
+    """The text of a template, changed so that the batch process is ours and runs the rest of it as a child.
+
+    $CMD is the same script, called with ``run``: plain words, which any quotes and containers let through. The
+    launcher's Python watches the run; where there is none, as in a container, the Python that is there has to have
+    kourou. Either way a run's own ``python`` is what the template made of it.
+    """
+    lines = template.read_text(encoding="utf-8").splitlines()
+    if not lines or not lines[0].startswith("#!"):
+        lines.insert(0, "#!/bin/bash")
+    header = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    own = f"""# What follows is kourou's, up to the next comment.
+if [ "$${{1-}}" = run ]; then
+    [ -x {_literal(shlex.quote(sys.executable))} ] && exec {_literal(command)}
+    exec python {_literal(command.removeprefix(shlex.quote(sys.executable)).lstrip())}
+elif [ "$${{{INSIDE_VARIABLE}-}}" != "$$SLURM_JOB_ID" ]; then
+    trap '' USR1
+    exec {_literal(command)} {_literal(shlex.quote(str(script)))}
+fi
+trap : USR1
+# The template:"""
+    return "\n".join([*lines[:header], own, *lines[header:], ""])
+
+
+def _literal(text: str) -> str:
+    """A text that is the same when a template was filled in."""
+    return text.replace("$", "$$")
 
 
 def _script(options: SlurmOptions, command: str) -> str:
