@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -275,7 +274,7 @@ def test_readers_that_wait_occupy_no_threads() -> None:
     slow = program.add_node(lp.CourierNode(lambda: Slow(go)), label="slow")
     node = lp.CacherNode(slow, LONG_MS, LONG_MS, courier_kwargs={"thread_pool_size": 2})
     cacher = program.add_node(node, label="cacher")
-    with lp.launch(program, "local_mt"), closing(cacher.dereference()) as client:
+    with lp.launch(program, "local_mt"), cacher.dereference() as client:
         waiting = [client.futures.slow() for _ in range(20)]
         # When another call comes, then it is answered.
         assert client.quick() == "quick"

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -118,7 +117,7 @@ def test_children_have_names_and_are_called_by_others_and_each_other(kind: type,
 def test_children_are_called_from_the_launcher(launch_type: str) -> None:
     child = lp.CourierNode(Server)
     with lp.launch(of(lp.MultiThreadingColocation([child])), launch_type) as started:
-        with closing(child.create_handle().dereference()) as client:
+        with child.create_handle().dereference() as client:
             assert client.where()[0] == "co/0:0"
         assert str(started.nodes["co/0:0"].state) == "READY"
         assert started.nodes["co/0:0"].pid == started.nodes["co/0"].pid
@@ -290,7 +289,7 @@ def test_a_thread_that_cannot_be_ended_is_left_behind() -> None:
 def test_children_share_the_fate_of_their_process() -> None:
     child = lp.CourierNode(Server)
     started = lp.launch(of(lp.MultiThreadingColocation([child])), "local_mp", stop_timeline=FAST_STOP)
-    with closing(child.create_handle().dereference()) as client:
+    with child.create_handle().dereference() as client:
         os.kill(client.where()[1], signal.SIGKILL)
     started.wait(raise_error=False)
     assert [started.nodes[name].exit.cause for name in ("co/0", "co/0:0")] == ["was killed by SIGKILL"] * 2  # type: ignore[union-attr]
@@ -365,7 +364,7 @@ def test_processes_start_again_as_one(launch_type: str) -> None:
 
 def _answer(server: lp.CourierNode) -> int | None:
     try:
-        with closing(server.create_handle().dereference()) as client:
+        with server.create_handle().dereference() as client:
             attempt: int = client.attempt()
     except NodeExited:
         pytest.fail("its callers were told that it is gone for good")

@@ -7,7 +7,6 @@ import os
 import pickle
 import threading
 import time
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -90,7 +89,7 @@ def test_all_are_called_and_answer_in_order(launch_type: str) -> None:
         assert actors.first() in {0, -1, -2}  # a way to take results, here of calls of the objects themselves
         assert actors.gather.first() == ["a method"] * 3
         # Handles and clients may be mixed, and come more than once.
-        with closing(handles[1].dereference()) as client, lp.broadcast([handles[2], client, client]) as mixed:
+        with handles[1].dereference() as client, lp.broadcast([handles[2], client, client]) as mixed:
             assert mixed.add(0) == [2, 1, 1]
 
 
@@ -127,7 +126,7 @@ def test_the_error_keeps_what_arrived_and_names_who_failed(launch_type: str) -> 
 def test_a_node_that_has_ended_fails_and_the_others_answer() -> None:
     program, handles = program_of(2, on_failure="ignore")
     with lp.launch(program, "local_mp") as run:
-        with closing(handles[1].dereference()) as client:
+        with handles[1].dereference() as client:
             client.futures.exit()
             until(lambda: run.nodes["actor/1"].gone, WITHIN_S, "the end of actor/1")
         with lp.broadcast(handles) as actors:
@@ -191,7 +190,7 @@ def test_results_come_as_they_are_ready(launch_type: str) -> None:
     with lp.launch(program, launch_type), lp.broadcast(handles) as actors:
         stream = actors.stream.when_told()
         for index in (2, 0, 1):
-            with closing(handles[index].dereference()) as client:
+            with handles[index].dereference() as client:
                 client.go()
             assert next(stream) == (index, index)
         assert list(stream) == []
