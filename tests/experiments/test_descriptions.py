@@ -174,6 +174,15 @@ class TestUniqueness:
         with pytest.raises(ValueError, match=r"runs '00_e_a_1' and '01_e_a_1' are the same: {'a': 1}; .* repeats"):
             describe(Experiment("e", "c", [{"a": 1}, {"a": 1}])).generate_runs("d")
 
+    def test_experiments_of_other_names_that_do_the_same_are_two_in_whatever_order(self) -> None:
+        one, other, third = (Experiment(name, "c", [{"a": 1}]) for name in ("one", "other", "third"))
+        alone = describe(third).generate_runs("d")[0].run_id
+        first = {run.name: run.run_id for run in describe(one, other).generate_runs("d")}
+        assert len(set(first.values())) == 2
+        assert {run.name: run.run_id for run in describe(other, one).generate_runs("d")} == first
+        assert alone not in first.values()
+        assert describe(third, Experiment("third", "x")).generate_runs("d")[0].run_id == alone
+
     def test_values_that_only_look_alike_are_different_runs(self) -> None:
         values = [1, True, "1", 1.0, "True", None, "None", [1], {"a": 1}]
         assert len(describe(Experiment("e", "c", [{"a": value} for value in values])).generate_runs("d")) == len(values)

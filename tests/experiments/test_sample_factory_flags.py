@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kourou.experiments.run import launcher_argparser
+
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 MODULE = """
@@ -114,3 +116,8 @@ def test_a_mistake_in_the_described_module_shows_its_own_traceback(tmp_path: Pat
     done = launch(tmp_path, "--run=broken")
     assert done.returncode == 1
     assert "No module named 'no_such_package'" in done.stderr
+
+
+def test_the_parser_alone_does_without_a_run() -> None:
+    args = launcher_argparser([]).parse_args([])
+    assert (args.run, args.backend, args.max_parallel) == (None, "processes", 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,9 +93,9 @@ class Experiment:
             words = [f"{param_prefix}{param}={value}" for param, value in params.items()]
             yield " ".join([self.cmd, *words, f"{experiment_arg_name}={name}"]), name
 
-    def identity(self, params: Mapping[str, Any]) -> str:
-        """Identifies the setting with these parameters, as ``RunSpec.setting``."""
-        return setting_id(self.cmd, params, self.env_vars or {})
+    def identity(self, params: Mapping[str, Any], *, by_name: bool = False) -> str:
+        """Identifies the setting with these parameters, as ``RunSpec.setting``; ``by_name``: of this experiment's."""
+        return setting_id([self.base_name, self.cmd] if by_name else self.cmd, params, self.env_vars or {})
 
     def environment(self) -> dict[str, str]:
         """The environment variables as text.
@@ -220,18 +221,33 @@ class RunDescription:
         """
         if repeats is not None and repeats < 1:
             raise DescriptionError(f"repeats are at least 1, got {repeats}")
+        named: dict[str, set[str]] = collections.defaultdict(set)
+        for experiment in self.experiments:
+            for params in experiment.combinations:
+                named[experiment.identity(params)].add(experiment.base_name)
+        # Experiments that do the same under two names are two, and each is identified by its name, in whatever order.
+        twins = frozenset(setting for setting, names in named.items() if len(names) > 1)
         return check_runs(
-            self._run(experiment, index, train_dir, repeat, root_seed, seed_param)
+            self._run(experiment, index, train_dir, repeat, root_seed, seed_param, twins)
             for repeat in ([None] if repeats is None else range(repeats))
             for experiment in self.experiments
             for index in range(len(experiment.combinations))
         )
 
     def _run(
-        self, experiment: Experiment, index: int, train_dir: str, repeat: int | None, root: int, seed_param: str | None
+        self,
+        experiment: Experiment,
+        index: int,
+        train_dir: str,
+        repeat: int | None,
+        root: int,
+        seed_param: str | None,
+        twins: frozenset[str],
     ) -> RunSpec:
         params = experiment.combinations[index]
         setting = experiment.identity(params)
+        if setting in twins:
+            setting = experiment.identity(params, by_name=True)
         name = run_name(index, experiment.base_name, params, customize=self.customize_experiment_name)
         seed = None
         if repeat is not None:

@@ -37,7 +37,10 @@ _BAD_USAGE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Launch as the command line says; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    args = launcher_argparser(words).parse_args(words)
+    parser = launcher_argparser(words)
+    args = parser.parse_args(words)
+    if args.run is None:  # a parser that others extend, or only look at, does without, as Sample Factory's
+        parser.error("the following arguments are required: --run")
     changes = Changes(
         train_dir=args.train_dir,
         experiment_suffix=args.experiment_suffix,
@@ -66,7 +69,7 @@ def launcher_argparser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--train_dir", default="./train_dir", help="Directory for sub-experiments")
-    add("--run", required=True, help="Name of the python module that describes the run, or a file")
+    add("--run", default=None, help="Name of the python module that describes the run, or a file")
     add("--backend", default="processes", choices=tuple(_BACKENDS))
     add("--pause_between", default=0, type=int, help="Pause in seconds between processes")
     add("--experiment_suffix", default="", help="Append this to the name of the experiment dir")

@@ -37,7 +37,7 @@ def run_script(script: Path, run_folder: Path) -> tuple[int, bool]:
         if number == signal.SIGUSR1:
             ask(run_folder, "checkpoint")
         else:
-            sessions.signal_all(sessions.descendants(os.getpid()), number)
+            sessions.signal_all(sessions.ProcessTable().below(os.getpid()), number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)}
     try:

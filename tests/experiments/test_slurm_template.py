@@ -1,0 +1,51 @@
+"""A job's script as a child of the batch process; with a real Slurm around it: see test_slurm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kourou.experiments.requests import ask, take_requests
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WATCH = "import sys, pathlib; from kourou.experiments.slurm_template import run_script as r; "
+WATCH += "print(*r(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))"
+SCRIPT = """#!/usr/bin/env -S bash -u
+trap : USR1
+echo "of $KOUROU_TEMPLATE_OF" > "$(dirname "$0")/begun"
+sh -c 'trap "exit 9" TERM; while ! test -e go; do sleep 0.02; done'
+"""
+
+
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGUSR1, "0 True"), (signal.SIGTERM, "143 False")])
+def test_what_slurm_sends_is_passed_on(tmp_path: Path, number: int, said: str) -> None:
+    # Given a script that runs, and a request that an earlier attempt has left
+    script = tmp_path / "a script"
+    script.write_text(SCRIPT)
+    ask(tmp_path, "checkpoint")
+    job = subprocess.Popen(
+        [sys.executable, "-c", WATCH, str(script), str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "SLURM_JOB_ID": "12"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with job:
+        until((tmp_path / "begun").exists, 20, "the script to begin")
+        assert (tmp_path / "begun").read_text() == "of 12\n"
+        assert take_requests(tmp_path) == []
+        # When
+        job.send_signal(number)
+        if number == signal.SIGUSR1:
+            (request,) = until(lambda: take_requests(tmp_path), 20, "the request")
+            assert request.kind == "checkpoint"
+            (tmp_path / "go").touch()
+        # Then
+        assert job.communicate(timeout=20)[0].strip() == said
