@@ -9,6 +9,7 @@
         ├ DeferredError (RuntimeError)       the constructor of a Deferred raised
         ├ HandleNotResolved (AttributeError) a handle was used where only a client can be
         ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
+        ├ NoTerminal (EOFError)              a node in a process of its own wants somebody to type
         ├ NotFound (LookupError)             no run or node of that name; lists those there are
         ├ NotOwned (PermissionError)         a file or folder that others could have written; nothing of it was used
         ├ ProgramFailed (RuntimeError)       a node of a running program failed
@@ -61,6 +62,7 @@ __all__ = [
     "KourouError",
     "LaunchError",
     "MissingExtra",
+    "NoTerminal",
     "NodeExited",
     "NodeRestarted",
     "NotFound",
@@ -122,6 +124,10 @@ class HandleNotResolved(KourouError, AttributeError):
 
 class NotInProgram(KourouError, RuntimeError):
     """The caller asked for its node or its program, but belongs to none."""
+
+
+class NoTerminal(KourouError, EOFError):
+    """A debugger or ``input()`` wants somebody to type, and a node in a process of its own has no terminal."""
 
 
 class NotFound(KourouError, LookupError):

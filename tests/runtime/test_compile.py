@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 import kourou as lp
+from kourou.runtime.interpreter import options_of_this_process
 
 
 class Server:
@@ -93,7 +94,7 @@ def test_the_plan_as_json_is_what_it_was():
                     **common,
                     "name": "server/0",
                     "argv": [sys.argv[0]],
-                    "interpreter_args": [],
+                    "interpreter_args": list(options_of_this_process()),
                     "env": {},
                 },
             },

@@ -22,7 +22,8 @@ _INTERRUPTED = 130
 def run(boot: dict[str, Any]) -> int:
     """Be the run that ``boot`` describes, in a process forked for it; its exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    interpreter.prepare(boot["argv"], boot["path"])
+    no_terminal = f"{boot['name']} has no terminal: call what it runs outside of the sweep"
+    interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
     code = _call(Path(boot["payload_file"]))
     interpreter.finish()
     return code

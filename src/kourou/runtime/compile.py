@@ -13,6 +13,7 @@ from typing import Any
 from kourou import errors
 from kourou.runtime import absl_flags
 from kourou.runtime.hosts import Host, Hosts
+from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.inventory import Allotment, Inventory, Request, allocate
 from kourou.runtime.names import index_of, label_of
 from kourou.runtime.node import Node
@@ -236,7 +237,7 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
         argv=(sys.argv[0] if sys.argv else "", *absl_flags.given(), *resource.arguments()),
         payload=payload,
         interpreter=interpreter or sys.executable,
-        interpreter_args=resource.interpreter_options(),
+        interpreter_args=resource.interpreter_options() or options_of_this_process(),
         env=tuple(sorted(env.items())),
         cwd=cwd or str(Path.cwd()),
         memory_bytes=memory_bytes,

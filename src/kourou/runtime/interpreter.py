@@ -5,26 +5,38 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import functools
+import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
+from kourou import errors
 from kourou.runtime.signal_handlers import SignalHandlers
 from kourou.runtime.stacks import dump_on_signal
 
-__all__ = ["finish", "leaving", "path_for", "prepare", "print_failure"]
+__all__ = ["finish", "leaving", "options_of_this_process", "path_for", "prepare", "print_failure"]
 
 _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
 
 
-def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
-    """Give this process its ``sys.argv``, its import path (what is missing comes last), and streams of its own."""
+def options_of_this_process() -> tuple[str, ...]:
+    """The options that this interpreter was started with (``-W``, ``-X``, ``-O`` …), as multiprocessing passes them."""
+    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> None:
+    """Give this process its ``sys.argv``, its import path (what is missing comes last), and streams of its own.
+
+    Whatever wants somebody to type is told ``no_terminal``: that there is none, and what to do.
+    """
     sys.argv = list(argv)
     for folder in path:
         if folder not in sys.path:
@@ -33,9 +45,40 @@ def prepare(argv: Sequence[str], path: Sequence[str]) -> None:
     dump_on_signal(2)
     # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
     # because a log cannot hold a character.
-    sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
+    sys.stdin = sys.__stdin__ = _NoTerminal(no_terminal)  # type: ignore[misc]
+    sys.breakpointhook = functools.partial(_break, no_terminal)
     sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
     sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
+
+
+class _NoTerminal(io.TextIOWrapper):
+    """Standard input without anybody who types: ``input()`` raises an EOFError as ever, but one that says what to do.
+
+    It is printed as well, since ``pdb`` takes the error for the wish to quit.
+    """
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__(open(0, "rb", closefd=False), encoding="utf-8")  # noqa: SIM115 - it is never closed
+        self._remedy = remedy
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # bytes and None in a base of a base
+        line = super().readline(size)
+        if not line and size:
+            print(f"kourou: {self._remedy}", file=sys.stderr)  # noqa: T201 - see above
+            raise errors.NoTerminal(self._remedy)
+        return line
+
+    def __next__(self) -> str:  # type: ignore[override]  # as above
+        if line := super().readline():
+            return line
+        raise StopIteration  # whoever reads all of it is not waiting for anybody
+
+
+def _break(remedy: str, *args: Any, **kwargs: Any) -> Any:
+    """What ``breakpoint()`` does: a debugger that PYTHONBREAKPOINT names may need no terminal."""
+    if os.environ.get("PYTHONBREAKPOINT", "pdb.set_trace") in {"", "pdb.set_trace"}:
+        raise errors.NoTerminal(f"{remedy}, or let PYTHONBREAKPOINT name a debugger that listens (debugpy.breakpoint)")
+    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100 - the user asked for it
 
 
 def print_failure(error: BaseException) -> str:

@@ -3,9 +3,11 @@
 They stop all live runs as ``lp.stop`` does; a Ctrl-C after that kills them. Others never insist: they are sent twice by
 those who mean it once (``timeout`` to a process and to its group, Slurm, a terminal that closes). What was ignored, as
 SIGHUP is under nohup, stays so. SIGQUIT keeps its meaning: a core dump, or faulthandler's stacks; the zygote ends the
-nodes then. A script that ends with an exception, or with ``sys.exit`` of a code other than 0, ends its runs; one that ends
-otherwise waits for them. The handlers that were there before are put back when no run is live; until that can be done (only the main
+nodes then. The handlers that were there before are put back when no run is live; until that can be done (only the main
 thread may), ours passes signals on to them.
+
+A script that ends with an exception, or with ``sys.exit`` of a code other than 0, ends its runs; one that ends
+otherwise waits for them. (Nobody hears of a SystemExit that a script raises without ``sys.exit``.)
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from kourou.runtime.hosts import Hosts
+from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.payload import Blobs, Payload
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.termination import StopTimeline
@@ -89,7 +90,8 @@ class ProcessSpec:
     payload: Payload | None = None
     interpreter: str = ""
     """Path of the Python that runs the payload."""
-    interpreter_args: tuple[str, ...] = ()
+    interpreter_args: tuple[str, ...] = dataclasses.field(default_factory=options_of_this_process)
+    """Its options; by default the launcher's own."""
     env: tuple[tuple[str, str], ...] = ()
     """What differs from the launcher's environment."""
     cwd: str = ""

@@ -30,7 +30,7 @@ class PythonProcess:
     ``--noname``, and a list one argument for each item. abseil's flags have these values in the node."""
     interpreter_args: Mapping[str, Any] | Sequence[str] = ()
     """Options of the Python interpreter, as a mapping (``{"X": "dev", "O": True}``) or as they would be typed
-    (``["-X", "dev", "-O"]``)."""
+    (``["-X", "dev", "-O"]``). None given: those that the launcher was started with."""
     env: EnvSource = dataclasses.field(default_factory=dict)
     """Environment variables on top of the launcher's, or a function of the replica's index that returns them."""
 

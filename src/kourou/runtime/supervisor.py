@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kourou import errors
 from kourou.runtime import sessions
 from kourou.runtime.descriptors import with_remedy
+from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.memory_watch import MemoryWatch
 from kourou.runtime.output_pipes import OutputPipes
 from kourou.runtime.plan import ProcessSpec
@@ -122,7 +123,7 @@ class Supervisor:
 
     def _prepare(self, interpreter: str) -> None:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
-            self._zygote_for(interpreter, (), os.environ)
+            self._zygote_for(interpreter, options_of_this_process(), os.environ)
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.
@@ -390,5 +391,5 @@ def _close(fds: Sequence[int]) -> None:
 
 
 # Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
-_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES")
+_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
 _ENTRY = "kourou.runtime.worker"  # the life of a node

@@ -31,7 +31,8 @@ _ORPHAN_S = 2.0  # the coordinator is gone: time for the node's own clean-up bef
 
 def run(boot: dict[str, Any]) -> int:
     """Be the node that ``boot`` describes, in the main thread of this process; its exit code."""
-    interpreter.prepare(boot["argv"], boot["path"])
+    no_terminal = f"{boot['name']} has no terminal: launch with local_mt to debug it, or to type"
+    interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
     worker = _Worker(boot)
     outcome = worker.live()
     return _finish(worker, outcome)

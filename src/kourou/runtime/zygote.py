@@ -303,12 +303,16 @@ def _become(child: Child) -> NoReturn:
         if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, boot["cpus"])
         if boot["entry"] is None:
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it; commands do not expect that
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; commands do not expect that
+                signal.signal(number, signal.SIG_DFL)
             os.execve(_program(boot["argv"][0], boot["env"]), boot["argv"], boot["env"])  # noqa: S606 - its purpose
         _set_name(boot["name"])
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        zone = os.environ.get("TZ")
         os.environ.clear()
         os.environ.update(boot["env"])
+        if boot["env"].get("TZ") != zone:
+            time.tzset()  # C's library, and Python's time, have read it already
         sessions.show_cookie(boot["env"][sessions.COOKIE])
         boot["fds"] = child.fds[boot["pipes"] :]
         reseed()

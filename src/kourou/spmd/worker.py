@@ -42,9 +42,10 @@ class Raised(NamedTuple):
 
 def run(boot: dict[str, Any]) -> int:
     """Be the worker that ``boot`` describes; its exit code."""
-    interpreter.prepare(boot["argv"], boot["path"])
     call_fd, answer_fd, *listeners = boot["fds"]
     place, rendezvous = Place(**boot["place"]), Rendezvous(**boot["rendezvous"])
+    no_terminal = f"{place} has no terminal: call the function outside of the launcher to debug it"
+    interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
     root = logging.getLogger()
     root.addHandler(MarkHandler())
     root.setLevel(boot["log_level"])
