@@ -217,7 +217,7 @@ def test_connections_without_a_call_are_few(monkeypatch):
     # Given a coordinator of one node with room for six connections
     monkeypatch.setattr(coordinator_service, "_SPARE_CONNECTIONS", 4)
     coordinator = Coordinator([NodeRecord(name="a/0")], on_change=lambda _: None, on_stop_request=lambda *_: None)
-    server = CoordinatorServer(coordinator, token="t", status=lambda: None)
+    server = CoordinatorServer(coordinator, token="t", status=lambda: cast("Any", None))
     host, _, port = server.address.rpartition(":")
     with contextlib.ExitStack() as stack:
         # When more connect

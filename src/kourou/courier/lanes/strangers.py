@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["Strangers", "most_strangers"]
@@ -16,7 +16,7 @@ __all__ = ["Strangers", "most_strangers"]
 _MOST = 256
 _SHARE_OF_DESCRIPTORS = 4  # a quarter of those that this process may have
 
-StrangerT = TypeVar("StrangerT", bound=Hashable)
+StrangerT = TypeVar("StrangerT")
 
 
 def most_strangers() -> int:
