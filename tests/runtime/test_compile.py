@@ -102,7 +102,9 @@ def test_the_plan_as_json_is_what_it_was():
             actor(1),
         ],
     }
-    assert all(payload.keys() == {"stream", "buffers", "size_bytes"} for payload in payloads)
+    assert all(
+        payload.keys() == {"stream", "buffers", "script", "script_buffers", "size_bytes"} for payload in payloads
+    )
 
 
 def test_compiling_twice_gives_equal_plans_and_changes_nothing():
@@ -140,7 +142,7 @@ def test_what_cannot_be_pickled_is_named_by_its_path(launch_type, options):
         (lambda bad: lp.PyNode(run, key=[bad]), "kwargs['key'][0]"),
         (lambda bad: lp.CourierNode(Server, bad), "args[0]"),
         (lambda bad: lp.PyNode(run, lp.Deferred(Server, (1, bad))), "args[0].args[0][1]"),
-        (lambda bad: lp.PyNode(lambda: bad), "function"),
+        (lambda bad: lp.PyNode(lambda: bad), "function (its variable 'bad')"),
     ],
     ids=["keyword", "class", "deferred", "closure"],
 )

@@ -5,13 +5,14 @@ to where the receiver reads them. What comes out is the receiver's own: arrays a
 sender's were not.
 
 Values are pickled by reference to importable code where that works (pickle), and by value where it cannot
-(cloudpickle): functions without a name, local classes, and whatever lives in ``__main__``, which is a different
-module in every process.
+(cloudpickle): functions without a name, local classes, and what lives in ``__main__``, unless all whom this process
+speaks with have it as well (``kourou.script``).
 """
 
 from __future__ import annotations
 
 import copyreg
+import io
 import pickle
 import sys
 import threading
@@ -20,8 +21,9 @@ from typing import Any, NamedTuple
 
 from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
 from kourou.errors import SerializationError, StopRequested
+from kourou.script import names
 
-__all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call"]
+__all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call", "reducers"]
 
 _PROTOCOL = 5
 _IN_BAND_BYTES = 8 << 10  # a buffer below this size is cheaper inside the pickle stream than beside it
@@ -41,7 +43,7 @@ class Payload(NamedTuple):
 EMPTY_CALL = pickle.dumps(((), {}), _PROTOCOL)
 _EMPTY = Payload(EMPTY_CALL)
 _NONE = Payload(pickle.dumps(None, _PROTOCOL))
-_MAIN = b"__main__"
+_MAIN = b"_main__"  # __main__, or __mp_main__
 
 
 def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> Payload:
@@ -94,6 +96,7 @@ def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:
     stream = b"".join(body) if isinstance(body, tuple) else body
     if stream == _NONE.body:
         return None
+    names.wait_until_loaded()
     try:
         return pickle.loads(stream, buffers=buffers)
     except BaseException as error:
@@ -129,12 +132,34 @@ def _let_pass(error: BaseException) -> None:
 def _encode(value: object) -> Payload:
     buffers: list[Buffer] = []
     body = _dump(value, buffers)
-    if any(_MAIN in piece for piece in body):  # a class of ``__main__``, or the mere word: by value is right for both
+    if any(_MAIN in piece for piece in body) and not _all_have(value):
         buffers.clear()
         body = _dump(value, buffers, by_value=True)
     if len(buffers) >= MOST_BUFFERS:
         raise ValueError(f"{len(buffers)} large arrays; fewer than {MOST_BUFFERS} fit into a message: stack them")
     return _payload(body, buffers)
+
+
+def _all_have(value: object) -> bool:
+    """Whether what a value refers to in ``__main__`` is what the others have there, too."""
+    checker = _Checker(io.BytesIO(), _PROTOCOL, buffer_callback=lambda _: False)
+    checker.dispatch_table = _dispatch_table()
+    try:
+        checker.dump(value)
+    except _NotSharedError:
+        return False
+    return True
+
+
+class _NotSharedError(Exception):
+    """The others do not have something that would travel as a name."""
+
+
+class _Checker(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if names.is_definition(value) and value.__module__ in names.MODULES and not names.is_shared(value):
+            raise _NotSharedError
+        return NotImplemented
 
 
 def _payload(body: list[Buffer], buffers: list[Buffer]) -> Payload:
@@ -187,11 +212,11 @@ def _dump(value: object, buffers: list[Buffer], *, by_value: bool = False) -> li
 
 
 def _cloud_pickler(file: _Pieces, keep: Callable[[pickle.PickleBuffer], bool]) -> pickle.Pickler:
-    import cloudpickle  # noqa: PLC0415 - slow to import, and most values need no more than pickle
+    from kourou.script.pickling import ByValuePickler  # noqa: PLC0415 - imports cloudpickle, which is slow
 
-    kind = cloudpickle.Pickler
+    kind: Any = ByValuePickler
     pickler: pickle.Pickler = kind.__new__(kind)
-    pickler.dispatch_table = {**kind.dispatch_table, **_reducers()}  # read once, by __init__, so it has to be there
+    pickler.dispatch_table = {**kind.dispatch_table, **reducers()}  # read once, by __init__, so it has to be there
     kind.__init__(pickler, file, _PROTOCOL, buffer_callback=keep)
     return pickler
 
@@ -213,22 +238,22 @@ def _dispatch_table() -> dict[type, _Reducer]:
     table, libraries = _table, ("numpy" in sys.modules, "torch" in sys.modules)
     if table is None or table.libraries != libraries or table.registered != copyreg.dispatch_table:
         registered = dict(copyreg.dispatch_table)
-        _table = table = _Table(registered, libraries, {**registered, **_reducers()})
+        _table = table = _Table(registered, libraries, {**registered, **reducers()})
     return table.reducers
 
 
-def _reducers() -> Mapping[type, _Reducer]:
+def reducers() -> Mapping[type, _Reducer]:
     """Our own reducers for the libraries that are loaded; a library that is not loaded made none of the values."""
-    reducers: dict[type, _Reducer] = {memoryview: _reduce_memoryview}
+    known: dict[type, _Reducer] = {memoryview: _reduce_memoryview}
     if "numpy" in sys.modules:
         from kourou.courier import codec_numpy  # noqa: PLC0415 - imports NumPy
 
-        reducers.update(codec_numpy.REDUCERS)
+        known.update(codec_numpy.REDUCERS)
     if "torch" in sys.modules:
         from kourou.courier import codec_torch  # noqa: PLC0415 - imports torch
 
-        reducers.update(codec_torch.REDUCERS)
-    return reducers
+        known.update(codec_torch.REDUCERS)
+    return known
 
 
 def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:

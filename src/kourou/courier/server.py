@@ -160,7 +160,6 @@ class Server:
                 port=self._asked_port,
                 token=token,
                 tls=self._tls,
-                folder=self._socket_dir,
                 describe=lambda: self.endpoint,
             )
             undo.callback(remote.stop)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 __all__ = ["Guard"]
 
-_log = logging.getLogger("kourou.replay")
-
 
 class Guard:
     """A reentrant lock. What is put off under it runs after it was released, in the thread that held it.
 
-    Answers are put off: to send one may take time, and whoever hears it may come back at once. They are other clients'
-    answers, so nothing that goes wrong with one is raised here.
+    Answers are put off: to send one may take time, and whoever hears it may come back at once.
     """
 
     def __init__(self) -> None:
@@ -35,11 +31,8 @@ class Guard:
             ready, self._later = self._later, ready
         self._lock.release()
         for action in ready:
-            try:
-                action()
-            except Exception:  # noqa: BLE001 - this thread answers somebody else, and the others are still to be told
-                _log.exception("an answer of a replay server failed")
+            action()
 
     def later(self, action: Callable[[], object]) -> None:
-        """Do this when the lock is free. Only for its holder."""
+        """Do this when the lock is free. Only for its holder; the action raises nothing."""
         self._later.append(action)

@@ -67,7 +67,8 @@ class TrajectoryWriter(ItemWriter):
             try:
                 self._append(data, partial_step=partial_step)
             except LOST as error:
-                self._again(lambda: self._append(data, partial_step=partial_step), error)
+                self._recover(error)
+                self._append(data, partial_step=partial_step)
 
     def _append(self, data: Any, *, partial_step: bool) -> None:
         stream = self._stream
@@ -207,7 +208,8 @@ class TrajectoryWriter(ItemWriter):
             try:
                 return self._create_item(table, priority, trajectory)
             except LOST as error:
-                return self._again(lambda: self._create_item(table, priority, trajectory), error)
+                self._recover(error)
+                return self._create_item(table, priority, trajectory)
 
     def _create_item(self, table: str, priority: float, trajectory: Any) -> int:
         outgoing = self._outgoing

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from kourou.runtime.program import Program
 from kourou.runtime.resources import PythonProcess, Resources
 from kourou.runtime.termination import StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION
+from kourou.script import names
 
-__all__ = ["TERMINALS", "compile_program", "launch_type_from"]
+__all__ = ["TERMINALS", "compile_program", "launch_type_from", "setups_of"]
 
 TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
@@ -42,6 +43,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     inventory: Inventory | None = None,
     hosts: Hosts | Sequence[str | Host] | None = None,
     placement: PlacementOf | None = None,
+    setup: Callable[[], object] | None = None,
 ) -> LaunchPlan:
     """Make the plan of a program; start nothing.
 
@@ -56,6 +58,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         inventory: the CPUs and GPUs to hand out; None: those that this process may use.
         hosts: under ``ssh``: where nodes may run.
         placement: under ``ssh``: label → host, hosts, or how many processes each host gets.
+        setup: called in each process before its node is unpickled.
 
     Raises:
         PlanError: with all mistakes found at once.
@@ -63,6 +66,8 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     kind = launch_type_from(launch_type)
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
     problems += _check_terminal(terminal)
+    if setup is not None and not callable(setup):
+        problems.append(f"setup is a function without arguments, got {setup!r}")
     spanned = _check_hosts(kind, hosts, placement, problems)
     members = list(_members(program))
     known = {id(node) for node in program.iterate_members()}
@@ -73,9 +78,12 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     plans: list[NodePlan] = []
     for member in members if not problems else []:
         try:
-            plans.append(_plan_node(member, payloads if pickled else None, kind, local_resources or {}))
+            setups = setups_of(setup, (local_resources or {}).get(label_of(member.node.name or "")))
+            plans.append(_plan_node(member, payloads if pickled else None, kind, local_resources or {}, setups))
         except errors.PlanError as error:
             problems += error.problems
+    if pickled and not problems:
+        plans = _with_script(plans, payloads, problems)
     if not problems:
         try:
             plans = _hand_out_devices(plans, local_resources or {}, inventory, spanned, placement or {})
@@ -91,7 +99,14 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         stop=stop or StopTimeline(),
         hosts=spanned,
         blobs={} if kind.threads else payloads.blobs,
+        scope=names.ANYTHING if kind.threads else payloads.scope,
     )
+
+
+def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Callable[[], object], ...]:
+    """The functions that are called before nodes are, in order: of a launch, and of what labels get."""
+    functions = (source.setup if isinstance(source, PythonProcess) else source for source in sources)
+    return tuple(dict.fromkeys(function for function in functions if function is not None))
 
 
 def launch_type_from(value: LaunchType | str | None) -> LaunchType:
@@ -197,14 +212,18 @@ def _check_handles(program: Program, node: Node, known: Collection[int]) -> list
 
 
 def _plan_node(
-    member: _Member, payloads: Payloads | None, kind: LaunchType, resources: Mapping[str, PythonProcess]
+    member: _Member,
+    payloads: Payloads | None,
+    kind: LaunchType,
+    resources: Mapping[str, PythonProcess],
+    setups: Sequence[Callable[[], object]],
 ) -> NodePlan:
     node = member.node
     assert node.name is not None  # noqa: S101 - members of a program have names
     payload = None
     if payloads is not None and member.placement is Placement.OWN:
         try:
-            payload = payloads.add(node)
+            payload = payloads.add(node, setups)
         except Exception as error:
             raise errors.PlanError(find_unpicklable(node, error)) from error
     process = None
@@ -221,6 +240,22 @@ def _plan_node(
         parent=member.parent,
         process=process,
     )
+
+
+def _with_script(plans: list[NodePlan], payloads: Payloads, problems: list[str]) -> list[NodePlan]:
+    """The plans, with the script that their payloads share; notes what of it cannot travel."""
+    try:
+        return [
+            dataclasses.replace(
+                plan, process=dataclasses.replace(plan.process, payload=payloads.finish(plan.process.payload))
+            )
+            if plan.process and plan.process.payload
+            else plan
+            for plan in plans
+        ]
+    except errors.SerializationError as error:
+        problems += str(error).splitlines()
+        return plans
 
 
 def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) -> ProcessSpec:
@@ -257,9 +292,7 @@ def _hand_out_devices(
     if hosts is not None:
         sites, allotments = place(requests, hosts, placement)
     elif any(isinstance(resource, Resources) for resource in resources.values()):
-        allotments = allocate(
-            requests, inventory or Inventory.of_this_process(with_gpus=any(request.gpus for request in requests))
-        )
+        allotments = allocate(requests, inventory or Inventory.of_this_process())
     else:
         return plans
     equipped = []

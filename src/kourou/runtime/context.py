@@ -25,7 +25,9 @@ __all__ = [
     "Binding",
     "ControlPlane",
     "NodeContext",
+    "add_binding",
     "binding_of",
+    "bindings",
     "check_launch",
     "compiling",
     "current_node",
@@ -136,6 +138,17 @@ def set_process_node(node: NodeContext) -> None:
     global _process_node  # noqa: PLW0603 - a process is one node for all of its life
     _process_node = node
     _bindings[node.run_id] = node.binding
+
+
+def add_binding(binding: Binding) -> None:
+    """Let handles of another run be dereferenced in this process, for the rest of its life."""
+    _bindings[binding.run_id] = binding
+
+
+def bindings() -> list[Binding]:
+    """The runs whose handles can be dereferenced here."""
+    with _lock:
+        return list(_bindings.values())
 
 
 @contextlib.contextmanager

@@ -7,21 +7,20 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from kourou import errors
 from kourou.runtime import context, interrupts
 from kourou.runtime.callbacks import ExitCallback
-from kourou.runtime.compile import compile_program, launch_type_from
+from kourou.runtime.compile import compile_program, launch_type_from, setups_of
 from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.director import Director
 from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
-from kourou.runtime.patient_stream import PatientStream
 from kourou.runtime.payload import store_blobs
 from kourou.runtime.placement import PlacementOf
 from kourou.runtime.plan import LaunchPlan, LaunchType
@@ -32,9 +31,11 @@ from kourou.runtime.run import Run
 from kourou.runtime.run_info import INFO_FILE, RunInfo
 from kourou.runtime.rundir import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.scratch import ScratchFolder
+from kourou.runtime.shared_control import Door, SharedControl, for_children
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION, check_tmux, open_session
+from kourou.script import children, main_module, names
 
 __all__ = ["hosts_to_plan_for", "launch"]
 
@@ -56,6 +57,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     on_node_exit: ExitCallback | None = None,
     hosts: Hosts | Sequence[str | Host] | None = None,
     placement: PlacementOf | None = None,
+    setup: Callable[[], object] | None = None,
 ) -> Run:
     """Start a program and return at once.
 
@@ -76,6 +78,9 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         hosts: under ``ssh``: where nodes may run; names that ssh knows, :class:`Host` objects, or :class:`Hosts`.
         placement: under ``ssh``: label → a host; several hosts, of which each node takes one; or a mapping of hosts to
             how many of the label's processes each gets. Other labels go where there is most room.
+        setup: called in each process before its node is unpickled: what the script sets up at its top, which is not
+            run again in nodes (environments that are registered, logging, torch's defaults). A label's own
+            (``local_resources``) is called after it.
 
     Raises:
         PlanError: the program has mistakes; nothing was started.
@@ -98,11 +103,15 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         inventory=inventory,
         hosts=hosts,
         placement=placement,
+        setup=setup,
     )
+    setups = setups_of(setup, *(local_resources or {}).values()) if plan.launch_type.threads else ()
+    for function in setups:
+        function()
     if plan.terminal == TMUX_SESSION:
         check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = _Ignition(plan, program, folder, on_node_exit).fire()
+    run = _Ignition(plan, program, folder, on_node_exit, setups).fire()
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
@@ -112,8 +121,14 @@ class _Ignition:
     """Puts the parts of a run together, in the order that gets nodes started soonest."""
 
     def __init__(
-        self, plan: LaunchPlan, program: Program, folder: RunFolder, on_node_exit: ExitCallback | None
+        self,
+        plan: LaunchPlan,
+        program: Program,
+        folder: RunFolder,
+        on_node_exit: ExitCallback | None,
+        setups: Sequence[Callable[[], object]],
     ) -> None:
+        self._setups = setups  # of this process, whose children need them, too
         self._plan = plan
         self._program = program
         self._folder = folder
@@ -121,13 +136,10 @@ class _Ignition:
         self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
         self._binding: context.Binding | None = None  # of this process
         self._scratch: ScratchFolder | None = None
+        self._door: Door | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        merged = folder.path / MERGED_LOG
-        output = None
-        if plan.terminal == "current_terminal" and sys.stdout is not None:
-            output = PatientStream(sys.stdout, kept_in=merged)
-            self._resources.callback(output.close)  # last of all, since it may take a moment
-        self._logs = NodeLogs(folder.log_file, Terminal(output), merged=merged)
+        terminal = Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
+        self._logs = NodeLogs(folder.log_file, terminal, merged=folder.path / MERGED_LOG)
         self._started_at = time.time()
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
@@ -246,7 +258,8 @@ class _Ignition:
         control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
         stop = StopState(control.request_stop)
         self._coordinator.add_stop_state(stop)
-        binding = context.Binding(run_id=self._folder.run_id, control=control, token=self._token)
+        shared = SharedControl(control, self._children_door())
+        binding = context.Binding(run_id=self._folder.run_id, control=shared, token=self._token)
         self._resources.callback(binding.disconnect)
         return context.NodeContext(
             name=name,
@@ -313,14 +326,36 @@ class _Ignition:
             self._resources.callback(self._scratch.remove)
         return self._scratch.path
 
+    def _children_door(self) -> Door:
+        """Where children of this process ask for the program."""
+        if self._door is None:
+            control = NodeControl(coordinator=self._coordinator, origin="launcher")
+            stop = StopState(control.request_stop)
+            self._coordinator.add_stop_state(stop)
+            self._door = Door(control, str(self._socket_dir()), stop.event)
+            self._resources.callback(self._door.close)
+        return self._door
+
     def _bind_this_process(self) -> None:
         control = NodeControl(coordinator=self._coordinator, origin="launcher")
         stop = StopState(control.request_stop)
         self._coordinator.add_stop_state(stop)
         self._binding = context.Binding(
-            run_id=self._folder.run_id, control=control, token=self._token, tls=self._certificate
+            run_id=self._folder.run_id,
+            control=SharedControl(control, self._children_door()),
+            token=self._token,
+            tls=self._certificate,
         )
         self._resources.enter_context(context.live_run(self._binding, stop))
+        self._resources.enter_context(names.shared_with(self._plan.scope))
+        if self._plan.launch_type.threads:
+            gifts = {
+                "script": main_module.for_children,
+                "setup": lambda: main_module.setup_for_children(self._setups),
+                "program": for_children,
+            }
+            for what, make in gifts.items():
+                self._resources.enter_context(children.giving(what, make))
 
 
 def hosts_to_plan_for(

@@ -1,30 +1,32 @@
 """Payloads: what a node's process unpickles and runs. One for each node, stored once by content.
 
-A payload is a pickle stream and the large buffers (NumPy arrays) that it refers to. Each part is a blob named by its
-SHA-256, so nodes that share an array of 10 MB share the file as well.
+A payload is a pickle stream and the large buffers (NumPy arrays) that it refers to; all payloads of a program refer to
+one snapshot of the user's script. Each part is a blob named by its SHA-256, so nodes that share an array of 10 MB share
+the file as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
+import mmap
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from kourou import errors
-from kourou.runtime import absl_flags, context, structure
+from kourou.courier import codec
+from kourou.runtime import absl_flags, context
 from kourou.runtime.node import Node
+from kourou.script import culprits, main_module
+from kourou.script.definitions import Collector
+from kourou.script.names import Scope
+from kourou.script.snapshot import Pickled
 
 __all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "why_not_picklable"]
 
 Blobs = Mapping[str, "bytes | memoryview"]
-
-_SHARED_FROM_BYTES = 64 * 1024  # smaller buffers stay in the stream: a file of their own would cost more than it saves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,44 +37,72 @@ class Payload:
     """SHA-256 of the pickle stream."""
     buffers: tuple[str, ...] = ()
     """SHA-256 of each buffer, in the stream's order."""
+    script: str = ""
+    """SHA-256 of the script's snapshot, which all payloads of a program share."""
+    script_buffers: tuple[str, ...] = ()
     size_bytes: int = 0
-    """All parts together."""
+    """Stream and buffers, without the script's."""
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """The names of all."""
+        return tuple(name for name in (self.stream, *self.buffers, self.script, *self.script_buffers) if name)
 
 
 class Payloads:
-    """Pickles nodes and collects the blobs, each only once."""
+    """Pickles nodes and collects the blobs, each only once; :meth:`finish` adds the script that they share."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes | memoryview] = {}
+        self._collector = Collector(absl_flags.reduced, codec.reducers())
+        self._script: tuple[str, tuple[str, ...]] | None = None
         # By the identity of a buffer's owner, which a blob keeps alive: 500 nodes, one array, one hash.
         self._hashes: dict[int, str] = {}
 
-    def add(self, node: Node) -> Payload:
-        """Pickle a node.
+    @property
+    def scope(self) -> Scope:
+        """What the program's processes have of the script, once all is finished."""
+        return self._collector
+
+    def add(self, node: Node, setup: Sequence[Callable[[], object]] = ()) -> Payload:
+        """Pickle a node, and what its process calls before it unpickles it.
 
         Raises:
             Exception: whatever pickling raised; :func:`find_unpicklable` tells which argument it was.
         """
-        raw: list[memoryview] = []
-
-        def take(buffer: pickle.PickleBuffer) -> bool:
-            view = buffer.raw()
-            if view.nbytes < _SHARED_FROM_BYTES:
-                return True
-            raw.append(view)
-            return False
-
-        stream = io.BytesIO()
+        owner = str(node.name)
         token = context.compiling.set(True)
         try:
-            _pickle(node, stream, take)
+            parts = [self._collector.add(node, owner)]
+            if setup:
+                parts.insert(0, self._collector.add(tuple(setup), f"the setup of {owner}"))
         finally:
             context.compiling.reset(token)
-        data = stream.getvalue()
+        buffers = [view for part in parts for view in part.buffers]
+        data = pickle.dumps([(part.stream, part.needs, len(part.buffers)) for part in parts], 5)
+        return Payload(
+            stream=self._add_blob(data),
+            buffers=tuple(map(self._add_buffer, buffers)),
+            size_bytes=len(data) + sum(view.nbytes for view in buffers),
+        )
+
+    def finish(self, payload: Payload) -> Payload:
+        """A payload, with the script that all of them need.
+
+        Raises:
+            SerializationError: globals of the script cannot be pickled; one in each line.
+        """
+        if self._script is None:
+            snapshot, buffers = self._collector.finish()
+            data = pickle.dumps(snapshot, 5)
+            self._script = self._add_blob(data), tuple(map(self._add_buffer, buffers))
+        script, script_buffers = self._script
+        return dataclasses.replace(payload, script=script, script_buffers=script_buffers)
+
+    def _add_blob(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
         self.blobs.setdefault(digest, data)
-        names = tuple(self._add_buffer(view) for view in raw)
-        return Payload(stream=digest, buffers=names, size_bytes=len(data) + sum(view.nbytes for view in raw))
+        return digest
 
     def _add_buffer(self, view: memoryview) -> str:
         key = id(view.obj) if _is_whole(view) else None
@@ -84,16 +114,6 @@ class Payloads:
             if key is not None:
                 self._hashes[key] = digest
         return digest
-
-
-def _pickle(value: Any, stream: io.BytesIO, take_buffer: Callable[[pickle.PickleBuffer], bool] | None = None) -> None:
-    _Pickler(stream, protocol=5, buffer_callback=take_buffer).dump(value)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    def reducer_override(self, value: Any) -> Any:
-        reduced = absl_flags.reduced(value)
-        return super().reducer_override(value) if reduced is None else reduced
 
 
 def _is_whole(view: memoryview) -> bool:
@@ -111,18 +131,36 @@ def store_blobs(blobs: Blobs, folder: Path) -> None:
         (folder / name).write_bytes(data)
 
 
-def load_payload(payload: Payload, folder: Path) -> Any:
-    """Unpickle a payload; arrays come back writable.
+def install_script(payload: Payload, folder: Path) -> None:
+    """Make the script that a payload belongs to the ``__main__`` of this process.
 
     Raises:
         LaunchError: a blob is not the one that was stored.
     """
-    buffers = [bytearray(_blob(folder, name)) for name in payload.buffers]
-    return pickle.loads(_blob(folder, payload.stream), buffers=buffers)
+    snapshot = pickle.loads(_blob(folder, payload.script))
+    main_module.install(snapshot, lambda place: _blob(folder, payload.script_buffers[place]))
 
 
-def _blob(folder: Path, name: str) -> bytes:
-    data = (folder / name).read_bytes()
+def load_payload(payload: Payload, folder: Path) -> Any:
+    """Call a payload's setup, and unpickle its node; arrays come back writable.
+
+    Raises:
+        LaunchError: a blob is not the one that was stored.
+    """
+    buffers = [_blob(folder, name) for name in payload.buffers]
+    *setup, node = (
+        Pickled(stream, needs, [buffers.pop(0) for _ in range(count)])
+        for stream, needs, count in pickle.loads(_blob(folder, payload.stream))
+    )
+    for functions in setup:
+        main_module.set_up(functions)
+    return main_module.load(node)
+
+
+def _blob(folder: Path, name: str) -> mmap.mmap:
+    """A blob's bytes: shared with all who read it, until they are written to."""
+    with (folder / name).open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     if hashlib.sha256(data).hexdigest() != name:
         raise errors.LaunchError(
             f"{folder / name} is not what the launcher wrote there: its hash is another. Something else has written to "
@@ -133,39 +171,29 @@ def _blob(folder: Path, name: str) -> bytes:
 
 def find_unpicklable(node: Node, error: Exception) -> str:
     """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
-    arguments = ((member, key, value) for member in node.iterate_family() for key, value in member.arguments().items())
-    for member, key, value in arguments:
-        if (reason := why_not_picklable(value)) is None:
-            continue
-        path, leaf, reason = _innermost(key, value, reason)
-        return (
-            f"{member.name} {path} cannot be pickled: {reason} (it is {_short(leaf)}). Construct it in the node, "
-            "for example with lp.Deferred(constructor, ...), or launch with local_mt"
-        )
+    for member in node.iterate_family():
+        for key, value in member.arguments().items():
+            found = culprits.innermost(key, value, _why_not)
+            if found is not None:
+                path, part, reason = found
+                return (
+                    f"{member.name} {path} cannot be pickled: {type(reason).__name__}: {reason} (it is "
+                    f"{culprits.shown(part)}). Construct it in the node, for example with lp.Deferred(constructor, "
+                    "...), or launch with local_mt"
+                )
     return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"
-
-
-def _innermost(key: str, value: Any, reason: str) -> tuple[str, Any, str]:
-    for path, leaf in structure.iterate_leaves(value, key):
-        if (why := why_not_picklable(leaf)) is not None:
-            return path, leaf, why
-    return key, value, reason
 
 
 def why_not_picklable(value: Any) -> str | None:
     """Why a value cannot be pickled; None: it can. Handles are left to compile, which reports them on their own."""
+    error = _why_not(value)
+    return None if error is None else f"{type(error).__name__}: {error}"
+
+
+def _why_not(value: Any) -> Exception | None:
     token = context.compiling.set(True)
     try:
-        _pickle(value, io.BytesIO())
-    except errors.HandleNotResolved:
-        return None  # compile reports handles on their own
-    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-        return f"{type(error).__name__}: {error}"
+        error = Collector(absl_flags.reduced, codec.reducers()).why_not(value)
     finally:
         context.compiling.reset(token)
-    return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - one line
+    return None if isinstance(error, errors.HandleNotResolved) else error

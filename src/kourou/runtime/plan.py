@@ -12,6 +12,7 @@ from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.payload import Blobs, Payload
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.termination import StopTimeline
+from kourou.script.names import ANYTHING, Scope
 
 __all__ = [
     "LaunchPlan",
@@ -150,6 +151,8 @@ class LaunchPlan:
     """The hosts that it spans; None: the launcher's alone."""
     blobs: Blobs = dataclasses.field(default_factory=dict, repr=False, compare=False)
     """The payloads' bytes by SHA-256; not part of the JSON."""
+    scope: Scope = dataclasses.field(default=ANYTHING, repr=False, compare=False)
+    """What the nodes have of the launcher's script."""
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy without the payloads' bytes."""

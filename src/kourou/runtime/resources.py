@@ -22,7 +22,7 @@ PerReplica: TypeAlias = "T | Callable[[int], T]"
 class PythonProcess:
     """How the processes of one label are started (``local_resources={label: PythonProcess(...)}``).
 
-    It has no effect on threads, which share one process: there, use the node's own arguments.
+    Nodes that are threads share one process, in which only ``setup`` has an effect.
     """
 
     args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -33,12 +33,18 @@ class PythonProcess:
     (``["-X", "dev", "-O"]``). None given: those that the launcher was started with."""
     env: EnvSource = dataclasses.field(default_factory=dict)
     """Environment variables on top of the launcher's, or a function of the replica's index that returns them."""
+    setup: Callable[[], object] | None = None
+    """Called in each process before its node is unpickled, and in the processes that the node starts by spawn or
+    forkserver: what the script sets up at its top (environments that are registered, logging, torch's defaults). Nodes
+    that are threads find it called once. None: nothing is."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.args, Mapping):
             _refuse("args", "a mapping of names to values", self.args)
         if not callable(self.env) and not isinstance(self.env, Mapping):
             _refuse("env", "a mapping, or a function of the replica's index", self.env)
+        if self.setup is not None and not callable(self.setup):
+            _refuse("setup", "a function without arguments", self.setup)
         if isinstance(self.interpreter_args, str) or not isinstance(self.interpreter_args, (Mapping, Sequence)):
             _refuse("interpreter_args", "a mapping or a list of options", self.interpreter_args)
         self.interpreter_options()

@@ -17,10 +17,12 @@ from kourou.ownership import read_own
 from kourou.runtime import absl_flags, context, interpreter
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
-from kourou.runtime.payload import Payload, load_payload
+from kourou.runtime.payload import Payload, install_script, load_payload
 from kourou.runtime.records import INTERRUPT, Outcome
+from kourou.runtime.shared_control import Door, SharedControl, for_children
 from kourou.runtime.signal_handlers import SignalHandlers, disregard
 from kourou.runtime.termination import StopState
+from kourou.script import children
 
 __all__ = ["run"]
 
@@ -58,7 +60,9 @@ class _Worker:
         self._interrupt_pending = False
         self._done = False
         tls, network = _network(boot.get("network"))
-        self._binding = context.Binding(run_id=boot["run_id"], control=self.control, token=token, tls=tls)
+        shared = SharedControl(self.control, Door(self.control, boot["socket_dir"], self._stop.event))
+        self._binding = context.Binding(run_id=boot["run_id"], control=shared, token=token, tls=tls)
+        children.give("program", for_children)
         self._context = context.NodeContext(
             name=self.name,
             program=boot["program"],
@@ -93,7 +97,9 @@ class _Worker:
         if self._stop.event.is_set():
             raise errors.StopRequested
         with context.no_launch(f"the process of {self.name} imports its code"):
-            node = load_payload(Payload(**self._boot["payload"]), Path(self._boot["payloads"]))
+            payload, folder = Payload(**self._boot["payload"]), Path(self._boot["payloads"])
+            install_script(payload, folder)
+            node = load_payload(payload, folder)
         absl_flags.parse(sys.argv)
         node.run(node_context)
 

@@ -18,6 +18,7 @@ from kourou.nodes.ranks import LOOPBACK_INTERFACE
 from kourou.runtime.addresses import interface_of, is_this_machine
 from kourou.runtime.inventory import Inventory, Request, allocate
 from kourou.runtime.launchers.ssh import SshOptions
+from kourou.script.packed import pack
 from kourou.spmd.engine import Engine
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.spmd.future import LaunchFuture
@@ -74,6 +75,9 @@ class Launcher:
     sync: Literal["rsync"] | None = None
     """None: hosts share the file system that the code is on. "rsync": the working folder is copied to the others first,
     below ``~/.cache/kourou/trees`` and without what .gitignore names; workers run in the copy."""
+    setup: Callable[[], object] | None = None
+    """Called in each worker before the function and its arguments are unpickled, and in the processes that it starts by
+    spawn or forkserver. None: nothing is."""
     handler_factory: HandlerFactory = dataclasses.field(default="auto", init=False, repr=False)
     """See :meth:`set_logging_handlers`."""
     on_output: OnOutput | None = dataclasses.field(default=None, init=False, repr=False)
@@ -124,7 +128,9 @@ class Launcher:
             raise TypeError(f"run() and submit() take a function and its arguments, not {func!r}")
         order = self._order()
         name = getattr(func, "__qualname__", repr(func))
-        call = codec.encode((func, args, kwargs), f"{name}: what it is called with, as (function, args, kwargs):")
+        values = {"the function": func, "args": args, "kwargs": kwargs}
+        setup = () if self.setup is None else (self.setup,)
+        call = codec.encode(pack(values, name, setup=setup, reducers=codec.reducers()), name)
         return self._engine.submit(
             order, call, retries=self.retries, handlers=self.handler_factory, on_output=self.on_output
         )

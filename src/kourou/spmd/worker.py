@@ -52,7 +52,7 @@ def run(boot: dict[str, Any]) -> int:
     name = "the function"
     try:
         call: Any = parcel.read(call_fd)
-        function, args, kwargs = call
+        function, args, kwargs = call.open()
         os.close(call_fd)
         name = getattr(function, "__qualname__", name)
         with _joined(place, rendezvous, boot["backend"], boot["timeout_s"], *listeners):

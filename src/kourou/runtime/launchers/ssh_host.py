@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from kourou import errors
@@ -158,7 +158,7 @@ class SshHost:
             agent.send(*message)
 
     def _send_blobs(self, payload: Payload | None) -> None:
-        for name in _parts(payload):
+        for name in payload.blobs if payload is not None else ():
             if name in self._sent:
                 continue
             self._sent.add(name)
@@ -202,7 +202,3 @@ def close_all(hosts: Collection[Closable]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-def _parts(payload: Payload | None) -> Iterable[str]:
-    return () if payload is None else (payload.stream, *payload.buffers)

@@ -1,0 +1,292 @@
+"""Collecting what of the script travels: pickled values say which of its globals they need, and those which others.
+
+Definitions that nobody needs yet go along, too, if that costs little: instances of their classes may travel later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from kourou import errors
+from kourou.script import culprits, names
+from kourou.script.names import is_definition
+from kourou.script.pickling import ByValuePickler
+from kourou.script.snapshot import Pickled, Snapshot, Unit
+
+__all__ = ["Collector", "Reduce"]
+
+Reduce = Callable[[Any], "tuple[Any, ...] | None"]
+Buffer = memoryview
+
+_OUT_OF_BAND_BYTES = 64 * 1024  # smaller buffers stay in the stream: one of their own would cost more than it saves
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_LONGEST_PLAIN = 4096
+_OF_EVERY_MODULE = {*vars(types.ModuleType("")), "__file__", "__builtins__", "__cached__", "__annotations__"}
+_ANONYMOUS = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, str, bytes, tuple)
+
+
+class _Draft(NamedTuple):
+    """A unit that may still become part of a larger one."""
+
+    value: Any
+    pickled: Pickled
+    parts: dict[int, Any]
+    """By identity: the objects in it that others may share."""
+
+
+class Collector:
+    """Pickles values for one run, and collects what of the script they need; ``scope`` and ``finish`` are the result.
+
+    Args:
+        reduce: pickles some values in a way of its own; None: that is not one of them.
+        reducers: as ``copyreg``'s dispatch table, for this collector alone.
+    """
+
+    def __init__(
+        self, reduce: Reduce = lambda _: None, reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({})
+    ) -> None:
+        self.reduce = reduce
+        self.reducers = reducers
+        self.main = sys.modules["__main__"]
+        self.files: set[str] = set()
+        self._globals = vars(self.main)
+        self._asked_by: dict[str, str] = {}  # a global → who needed it first
+        self._drafts: dict[str, _Draft] = {}
+        self._held: dict[str, Any] = {}
+
+    def add(self, value: Any, owner: str) -> Pickled:
+        """Pickle a value.
+
+        Args:
+            value: what to pickle.
+            owner: what it is called in errors about what it needs.
+
+        Raises:
+            Exception: whatever pickling raised.
+        """
+        pickled, _ = self._pickle(value, None)
+        self.need(pickled.needs, owner)
+        return pickled
+
+    def why_not(self, value: Any) -> Exception | None:
+        """What keeps a value from being pickled; None: nothing does."""
+        try:
+            self._pickle(value, None)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error
+        return None
+
+    def need(self, wanted: Iterable[str], owner: str) -> None:
+        """Have globals of the script travel."""
+        for name in wanted:
+            self._asked_by.setdefault(name, owner)
+
+    def need_everything(self) -> None:
+        """Have all that can travel do so: for a process that may be asked for anything. Nothing of it is an error."""
+        for name, value in list(self._globals.items()):
+            if name not in _OF_EVERY_MODULE and name not in self._drafts:
+                with contextlib.suppress(Exception):
+                    self._drafts[name] = self._draft(name, value)
+
+    def finish(self) -> tuple[Snapshot, list[Buffer]]:
+        """The script as far as it travels, and its large buffers.
+
+        Raises:
+            SerializationError: needed globals that cannot be pickled, one in each line: who needs them, and where they
+                are set.
+        """
+        failures = self._draft_what_is_needed()
+        if failures:
+            raise errors.SerializationError("\n".join(failures))
+        self._draft_what_is_cheap()
+        buffers: list[Buffer] = []
+        units = []
+        for group in self._groups():
+            pickled = self._drafts[group[0]].pickled
+            if len(group) > 1:
+                pickled, _ = self._pickle(tuple(self._drafts[name].value for name in group), None)
+            places = range(len(buffers), len(buffers) + len(pickled.buffers))
+            buffers += pickled.buffers
+            needs = tuple(dict.fromkeys(need for name in group for need in self._drafts[name].pickled.needs))
+            units.append(Unit(group, pickled.stream, needs, tuple(places)))
+        self._held = {name: draft.value for name, draft in self._drafts.items()}
+        spec = getattr(self.main, "__spec__", None)
+        snapshot = Snapshot(
+            file=getattr(self.main, "__file__", None),
+            spec=getattr(spec, "name", None),
+            package=getattr(self.main, "__package__", None),
+            doc=self.main.__doc__,
+            units=tuple(units),
+            sources={file: text for file in sorted(self.files) if (text := _source(file, self._globals))},
+        )
+        self._drafts.clear()
+        return snapshot, buffers
+
+    def holds(self, name: str, value: object) -> bool:
+        """See :class:`kourou.script.names.Scope`."""
+        return name in self._held and self._held[name] is value
+
+    def global_name(self, value: Any) -> str | None:
+        """The global of the script that a definition is found below."""
+        return names.root_of(value) if is_definition(value) else None
+
+    def _draft_what_is_needed(self) -> list[str]:
+        failures = []
+        while waiting := [name for name in self._asked_by if name not in self._drafts]:
+            for name in waiting:
+                value = self._globals[name]
+                try:
+                    self._drafts[name] = draft = self._draft(name, value)
+                except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+                    failures.append(culprits.describe_global(name, value, self._asked_by, error, self.why_not))
+                    self._drafts[name] = draft = _Draft(value, Pickled(b"", (), []), {})
+                self.need(draft.pickled.needs, name)
+        return failures
+
+    def _draft_what_is_cheap(self) -> None:
+        """Definitions whose own globals are definitions, modules and small constants, or travel anyway."""
+        cheap: dict[str, _Draft] = {}
+        for name, value in list(self._globals.items()):
+            if name in self._drafts or name in _OF_EVERY_MODULE:
+                continue
+            if self.global_name(value) == name or _is_imported(value) or _is_plain(value):
+                with contextlib.suppress(Exception):
+                    cheap[name] = self._draft(name, value)
+        dropped = [""]
+        while dropped:
+            known = self._drafts.keys() | cheap.keys()
+            dropped = [name for name, draft in cheap.items() if not known.issuperset(draft.pickled.needs)]
+            for name in dropped:
+                del cheap[name]
+        self._drafts.update(cheap)
+
+    def _draft(self, name: str, value: Any) -> _Draft:
+        pickled, parts = self._pickle(value, name)
+        if name in pickled.needs and self.global_name(value) != name:
+            raise pickle.PicklingError(f"it pickles as no more than its own name, {name!r}")
+        shared = {} if self.global_name(value) == name or isinstance(value, types.ModuleType) else parts
+        return _Draft(value, pickled, shared)
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """The names, those together whose values share parts."""
+        group_of: dict[str, list[str]] = {name: [name] for name in self._drafts}
+        owners: dict[int, str] = {}
+        for name, draft in self._drafts.items():
+            for key in draft.parts:
+                mine, others = group_of[name], group_of[owners.setdefault(key, name)]
+                if mine is not others:
+                    others += mine
+                    group_of.update(dict.fromkeys(mine, others))
+        return list(dict.fromkeys(tuple(group) for group in group_of.values()))
+
+    def _pickle(self, value: Any, name: str | None) -> tuple[Pickled, dict[int, Any]]:
+        """Pickle a value: the one that is defined as a global ``name``, or any."""
+        stream = io.BytesIO()
+        buffers: list[Buffer] = []
+
+        def keep(buffer: pickle.PickleBuffer) -> bool:
+            view = buffer.raw()
+            if view.nbytes < _OUT_OF_BAND_BYTES:
+                return True
+            buffers.append(view)
+            return False
+
+        pickler = _ScriptPickler(self, stream, keep, name if self.global_name(value) == name else None)
+        pickler.dump(value)
+        memo = {key: part for key, (_, part) in pickler.memo.copy().items() if not isinstance(part, _ANONYMOUS)}
+        return Pickled(stream.getvalue(), tuple(pickler.needs), buffers), memo
+
+
+class _ScriptPickler(ByValuePickler):
+    """Pickles what the script defines as names, and notes them; all but the one definition that it is there for."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        stream: io.BytesIO,
+        keep: Callable[[pickle.PickleBuffer], bool],
+        defines: str | None,
+    ) -> None:
+        self.dispatch_table = {**ByValuePickler.dispatch_table, **collector.reducers}  # read by the next line only
+        super().__init__(stream, protocol=5, buffer_callback=keep)
+        self.needs: dict[str, None] = {}
+        self._collector = collector
+        self._globals = vars(collector.main)
+        self._defines = defines
+        self._begun = False
+
+    def reducer_override(self, value: Any) -> Any:
+        """How to pickle a value; NotImplemented: as pickle does."""
+        reduced: Any = self._collector.reduce(value)
+        if reduced is not None:
+            return reduced
+        name = self._collector.global_name(value)
+        if name is None or name == self._defines:
+            reduced = self.by_value(value)
+            if name is not None and not self._begun and isinstance(reduced, tuple):
+                self._begun = True  # the first is the definition itself: others may refer to it before it is complete
+                make, arguments, *rest = reduced
+                return _begin, (name, make, arguments), *rest
+            return reduced
+        self.needs[name] = None
+        return NotImplemented
+
+    def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
+        """Functions of the script get the globals of the script, not a copy of those that they use."""
+        make, arguments, state, *rest = super()._dynamic_function_reduce(function)
+        if function.__globals__ is not self._globals:
+            return make, arguments, state, *rest
+        code, _, *others = arguments
+        attributes, slots = state
+        self._collector.files.add(code.co_filename)
+        self.needs.update(dict.fromkeys(name for name in slots["__globals__"] if name not in _OF_EVERY_MODULE))
+        return make, (code, _GLOBALS, *others), (attributes, {**slots, "__globals__": {}}), *rest
+
+
+class _Globals:
+    """Stands in a pickle for the globals of the script."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _globals, ()
+
+
+_GLOBALS = _Globals()
+
+
+def _globals() -> dict[str, Any]:
+    return vars(sys.modules["__main__"])
+
+
+def _begin(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Make a definition, without what is filled in later, and have others find it."""
+    made = make(*arguments)
+    _globals()[name] = made
+    return made
+
+
+def _is_imported(value: object) -> bool:
+    return isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) <= _LONGEST_PLAIN and all(map(_is_plain, value))
+    return isinstance(value, _PLAIN) and (not isinstance(value, (str, bytes)) or len(value) <= _LONGEST_PLAIN)
+
+
+def _source(file: str, script_globals: Mapping[str, Any]) -> str:
+    """The text that code was compiled from; empty if nobody knows."""
+    lines = linecache.getlines(file, dict(script_globals))
+    if lines:
+        return "".join(lines)
+    if file == "<string>" and sys.argv[:1] == ["-c"] and len(sys.orig_argv) > len(sys.argv):
+        return sys.orig_argv[-len(sys.argv)]
+    return ""

@@ -1,0 +1,104 @@
+"""Which definitions of ``__main__`` the processes that this one speaks with have under the same name.
+
+Imported by everything that pickles, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+__all__ = [
+    "ANYTHING",
+    "MODULES",
+    "Cached",
+    "Scope",
+    "is_definition",
+    "is_shared",
+    "root_of",
+    "shared_with",
+    "wait_until_loaded",
+]
+
+MODULES = frozenset({"__main__", "__mp_main__"})  # the second is multiprocessing's word for the first, in its children
+
+
+Cached = type(functools.lru_cache(lambda: None))
+"""What ``functools.cache`` and ``lru_cache`` make of a function."""
+
+
+def is_definition(value: object) -> bool:
+    """Whether a value is one that pickle knows by its module and name: a function (also a cached one) or a class."""
+    return isinstance(value, (types.FunctionType, type, Cached))
+
+
+class Scope(Protocol):
+    """What the processes of one run have of the script."""
+
+    def holds(self, name: str, value: object) -> bool:
+        """Whether they have ``value`` as the global ``name`` of their ``__main__``."""
+
+
+class _Anything:
+    """The scope of a run whose nodes are threads of this process."""
+
+    def holds(self, name: str, value: object) -> bool:
+        del name, value
+        return True
+
+
+ANYTHING: Scope = _Anything()
+
+_MISSING = object()
+_scopes: list[Scope] = []  # one for each run that this process takes part in
+
+
+@contextlib.contextmanager
+def shared_with(scope: Scope) -> Iterator[None]:
+    """While entered, this process speaks with others that have ``scope``."""
+    _scopes.append(scope)
+    try:
+        yield
+    finally:
+        _scopes.remove(scope)
+
+
+def is_shared(value: Any) -> bool:
+    """Whether a function or class may travel as its name, because everybody whom this process speaks with has it."""
+    if not _scopes or (name := root_of(value)) is None:
+        return False
+    held = sys.modules["__main__"].__dict__[name]
+    return all(scope.holds(name, held) for scope in _scopes.copy())
+
+
+def root_of(value: Any) -> str | None:
+    """The global of ``__main__`` below which a function or class is found; None: it is not found there."""
+    if getattr(value, "__module__", None) not in MODULES:
+        return None
+    name: str = getattr(value, "__qualname__", "")
+    main = sys.modules["__main__"].__dict__
+    if main.get(name, _MISSING) is value:
+        return name
+    root, *rest = name.split(".")
+    found = main.get(root, _MISSING)
+    for inner in rest:
+        found = getattr(found, inner, _MISSING)
+    return root if found is value else None
+
+
+loading = threading.RLock()
+"""Held by a thread that fills ``__main__``: a class in it may be half made."""
+loader: int | None = None
+"""The thread that holds ``loading``."""
+
+
+def wait_until_loaded() -> None:
+    """Return when no other thread fills ``__main__``; called before something that may refer to it is unpickled."""
+    if loader is not None and loader != threading.get_ident():
+        with loading:
+            pass

@@ -1,0 +1,75 @@
+"""Values and the part of the script that they need, in one piece: for a process that has nothing else of the run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from kourou.errors import SerializationError
+from kourou.script import culprits, main_module
+from kourou.script.definitions import Collector, Reduce
+from kourou.script.snapshot import Pickled, Snapshot
+
+__all__ = ["Packed", "pack"]
+
+
+class Packed(NamedTuple):
+    """What :func:`pack` makes. Pickled with protocol 5, its buffers can travel out of band."""
+
+    snapshot: Snapshot
+    script_buffers: list[Any]
+    setup: Pickled | None
+    values: Pickled
+
+    def open(self) -> tuple[Any, ...]:
+        """Make the script this process's ``__main__``, call its setup, and return the values."""
+        main_module.install(self.snapshot, self.script_buffers.__getitem__)
+        if self.setup is not None:
+            main_module.set_up(self.setup)
+        values: tuple[Any, ...] = main_module.load(self.values)
+        return values
+
+
+def pack(
+    values: Mapping[str, object],
+    owner: str,
+    *,
+    setup: Sequence[Callable[[], object]] = (),
+    reduce: Reduce = lambda _: None,
+    reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
+) -> Packed:
+    """Pickle values with what they need of the script.
+
+    Args:
+        values: what to pickle, by the names that errors call them.
+        owner: whose they are, in errors.
+        setup: functions that the receiver calls before it unpickles the values.
+        reduce: see :class:`~kourou.script.definitions.Collector`.
+        reducers: as above.
+
+    Raises:
+        SerializationError: a value, or a global of the script, cannot be pickled; it says which.
+    """
+    collector = Collector(reduce, reducers)
+    try:
+        before = collector.add(tuple(setup), f"the setup of {owner}") if setup else None
+        pickled = collector.add(tuple(values.values()), owner)
+    except Exception as error:
+        named = {"setup": tuple(setup), **values}
+        found = (culprits.innermost(name, value, collector.why_not) for name, value in named.items())
+        path, culprit, reason = next(filter(None, found), ("", values, error))
+        raise SerializationError(
+            f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {culprits.shown(culprit)})"
+        ) from error
+    snapshot, buffers = collector.finish()
+    return Packed(snapshot, _out_of_band(buffers), before and _to_send(before), _to_send(pickled))
+
+
+def _to_send(pickled: Pickled) -> Pickled:
+    return pickled._replace(buffers=_out_of_band(pickled.buffers))
+
+
+def _out_of_band(buffers: Sequence[Any]) -> list[pickle.PickleBuffer]:
+    return [pickle.PickleBuffer(buffer) for buffer in buffers]

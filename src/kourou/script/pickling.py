@@ -1,0 +1,97 @@
+"""Pickling by value: cloudpickle, and what it loses or refuses.
+
+Code keeps its file name, so tracebacks name it. Functions behind ``functools.cache`` and classes with a
+``cached_property`` travel. A class that has arrived is not filled a second time when its next instance comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from kourou.script import names
+from kourou.script.names import Cached, is_definition
+
+__all__ = ["ByValuePickler"]
+
+_set_class_state = cloudpickle.cloudpickle._class_setstate  # noqa: SLF001 - recognised, to be replaced
+_reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+_NO_FILE = "<dynamic-code>"  # what cloudpickle says in place of a code object's file
+
+
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Takes along what cannot be imported elsewhere. Definitions of the script that the others have go by name."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """How to pickle a value; NotImplemented: as pickle does."""
+        return NotImplemented if is_definition(value) and names.is_shared(value) else self.by_value(value)
+
+    def by_value(self, value: Any) -> Any:
+        """As above, whatever the others have."""
+        if isinstance(value, Cached):
+            return _reduce_cached(value)
+        return _complete_once(value, super().reducer_override(value))
+
+
+def _code_with_file(code: types.CodeType) -> tuple[Any, ...]:
+    make, arguments = _reduce_code(code)
+    return make, tuple(code.co_filename if argument == _NO_FILE else argument for argument in arguments)
+
+
+def _reduce_cached(value: Any) -> Any:
+    module = getattr(value, "__module__", None)
+    if module is not None and module not in names.MODULES:
+        return NotImplemented  # it is imported by its name
+    return _cached_again, (value.__wrapped__, value.cache_parameters())
+
+
+def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduce_cached_property(value: functools.cached_property[Any]) -> tuple[Any, ...]:
+    return _cached_property_again, (value.func, value.attrname, value.__doc__)
+
+
+def _cached_property_again(function: Callable[..., Any], name: str | None, doc: str | None) -> Any:
+    made = functools.cached_property(function)
+    made.attrname, made.__doc__ = name, doc
+    return made
+
+
+def _reduce_weak_keys(value: weakref.WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
+    return weakref.WeakKeyDictionary, (dict(value),)
+
+
+_complete: weakref.WeakSet[type] = weakref.WeakSet()  # defined here, or filled by a first arrival
+
+
+def _complete_once(value: Any, reduced: Any) -> Any:
+    """Let a class be filled by its first arrival only: later ones would undo what has been changed in it since."""
+    if isinstance(reduced, tuple) and reduced[-1] is _set_class_state:
+        _complete.add(value)
+        return (*reduced[:-1], _set_class_state_once)
+    return reduced
+
+
+def _set_class_state_once(cls: type, state: Any) -> type:
+    if cls not in _complete:
+        _complete.add(cls)
+        _set_class_state(cls, state)
+    return cls
+
+
+ByValuePickler.dispatch_table = ChainMap(
+    {
+        types.CodeType: _code_with_file,
+        functools.cached_property: _reduce_cached_property,
+        weakref.WeakKeyDictionary: _reduce_weak_keys,
+    },
+    cloudpickle.Pickler.dispatch_table,
+)

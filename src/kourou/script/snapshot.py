@@ -1,0 +1,46 @@
+"""The script as data: each of its globals that travels, pickled by itself; and values that refer to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["Pickled", "Snapshot", "Unit"]
+
+
+class Pickled(NamedTuple):
+    """A value that refers to the script."""
+
+    stream: bytes
+    needs: tuple[str, ...]
+    """The globals of the script that its code refers to, and that have to be there before it is unpickled."""
+    buffers: list[Any]
+    """Its large buffers, which are not in the stream."""
+
+
+class Unit(NamedTuple):
+    """A global of the script; several, if they share parts: a model and the optimizer of its parameters."""
+
+    names: tuple[str, ...]
+    stream: bytes
+    """A pickle: the value, or a tuple of the values of all names."""
+    needs: tuple[str, ...] = ()
+    """The globals that its code refers to."""
+    buffers: tuple[int, ...] = ()
+    """Its large buffers, by their place in ``Snapshot.buffers``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What a run's processes have as ``__main__``."""
+
+    file: str | None = None
+    """``__file__``; None for a notebook or ``python -c``."""
+    spec: str | None = None
+    """The name in ``__spec__``, where the script was started by ``python -m``."""
+    package: str | None = None
+    doc: str | None = None
+    units: tuple[Unit, ...] = ()
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """File name of code → its text, for tracebacks: the file may not be there, or never was one."""

@@ -1,0 +1,476 @@
+"""The user's own script: its nodes have its ``__main__``, without running its top level again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from e2e.launching import Script
+
+pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")
+
+BOTH = pytest.mark.parametrize("kind", ["local_mp", "local_mt"])
+
+
+def _run(tmp_path, kind, source, *, code=0, within_s=40):
+    """Run a script that launches a program as ``KIND``; what it printed, all in one."""
+    with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
+        assert launcher.end(within_s) == code, launcher.errors
+        return "\n".join([*launcher.lines, *launcher.error_lines])
+
+
+RAISES = """
+    import kourou as lp
+
+    class Env:
+        def step(self, action):
+            return {"left": 1}[action]
+
+    class Server:
+        def act(self, action):
+            return Env().step(action)
+
+    def work(server):
+        import inspect
+        print("source:", inspect.getsource(Env.step).split()[0])
+        server.act("right")
+
+    program = lp.Program("raises")
+    server = program.add_node(lp.CourierNode(Server), label="server")
+    program.add_node(lp.PyNode(work, server), label="work")
+    lp.launch(program, KIND).wait()
+"""
+
+
+@BOTH
+def test_tracebacks_and_inspect_know_the_script(tmp_path, kind):
+    said = _run(tmp_path, kind, RAISES, code=1)
+    # Both sides of the call, by the script's own file, with its lines.
+    assert "source: def" in said
+    assert f'File "{tmp_path / "launcher.py"}", line' in said
+    assert 'return {"left": 1}[action]' in said
+    assert 'server.act("right")' in said
+    assert "dynamic-code" not in said
+
+
+def test_code_given_on_the_command_line_is_shown_too(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "KIND = 'local_mp'\n" + textwrap.dedent(RAISES), "argument"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=tmp_path,
+    )
+    assert 'return {"left": 1}[action]' in done.stderr
+    assert "source: def" in done.stdout
+
+
+def test_a_script_run_as_a_module_keeps_its_package(tmp_path):
+    # Given a module that is started with python -m, and imports relatively in its node
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/__init__.py").write_text("")
+    (tmp_path / "pack/beside.py").write_text("ANSWER = 42\n")
+    (tmp_path / "pack/train.py").write_text(
+        textwrap.dedent("""
+            import kourou as lp
+
+            def work():
+                from .beside import ANSWER
+                import __main__
+                print("it is", ANSWER, __main__.__spec__.name)
+
+            program = lp.Program("module")
+            program.add_node(lp.PyNode(work), label="work")
+            lp.launch(program, "local_mp").wait()
+        """)
+    )
+    # When it runs, then so does its node
+    done = subprocess.run(
+        [sys.executable, "-m", "pack.train"], capture_output=True, text=True, timeout=50, cwd=tmp_path, check=False
+    )
+    assert "it is 42 pack.train" in done.stdout, done.stderr
+
+
+@BOTH
+def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, kind):
+    said = _run(
+        tmp_path,
+        kind,
+        """
+        import dataclasses, functools, io, multiprocessing, pickle
+        import kourou as lp
+
+        print("top level", flush=True)
+
+        @dataclasses.dataclass
+        class Step:
+            x: int
+
+        @functools.cache
+        def cached(x):
+            return Step(x)
+
+        class Holder:
+            @functools.cached_property
+            def model(self):
+                return 5
+
+            @functools.lru_cache
+            def policy(self):
+                return 6
+
+        def child(queue):
+            queue.put((Step(1), cached(2), __name__))
+
+        def work():
+            assert pickle.loads(pickle.dumps(Step(3))) == Step(3)
+            assert (cached(1), Holder().model, Holder().policy()) == (Step(1), 5, 6)
+            for method in multiprocessing.get_all_start_methods():
+                context = multiprocessing.get_context(method)
+                queue = context.SimpleQueue()
+                started = context.Process(target=child, args=(queue,))
+                started.start()
+                assert queue.get() == (Step(1), Step(2), "__main__"), method
+                started.join()
+            print("all found")
+
+        program = lp.Program("names")
+        program.add_node(lp.PyNode(work), label="work")
+        lp.launch(program, KIND).wait()
+        """,
+    )
+    assert "all found" in said
+    assert said.count("top level") == 1  # neither nodes nor their children ran it again, without any guard
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("local_mp", 1), pytest.param("local_mt", 2, marks=pytest.mark.soak)])
+def test_data_loaders_of_every_start_method_and_torch_save(tmp_path, kind, workers):
+    pytest.importorskip("torch")
+    said = _run(
+        tmp_path,
+        kind,
+        f"WORKERS = {workers}\n"
+        + textwrap.dedent("""
+        import numpy as np
+        import torch
+        from torch.utils.data import DataLoader
+        import kourou as lp
+        from kourou import replay
+        from kourou.replay.dataset import ReplayDataset
+
+        class Net(torch.nn.Linear):
+            pass
+
+        def tables():
+            uniform, fifo = replay.selectors.Uniform(), replay.selectors.Fifo()
+            return [replay.Table("t", uniform, fifo, 99, replay.rate_limiters.MinSize(1))]
+
+        def work(client):
+            client.insert({"x": np.zeros(3, "f4")}, {"t": 1.0})
+            torch.save(Net(2, 2), "model.pt")
+            assert type(torch.load("model.pt", weights_only=False)) is Net
+            for method in ("fork", "spawn", "forkserver"):
+                data = ReplayDataset(client, "t", 4)
+                loader = DataLoader(data, batch_size=None, num_workers=WORKERS, multiprocessing_context=method)
+                batches = iter(loader)
+                print(method, next(batches).data["x"].shape)
+                del batches
+            raise ValueError("the end")
+
+        os.chdir(os.path.dirname(__file__))
+        program = lp.Program("loads")
+        tables = program.add_node(lp.ReplayNode(tables), label="replay")
+        program.add_node(lp.PyNode(work, tables), label="work")
+        lp.launch(program, KIND).wait()
+        """),
+        code=1,
+        within_s=55,
+    )
+    assert [f"{method} torch.Size([4, 3])" in said for method in ("fork", "spawn", "forkserver")] == [True] * 3
+    assert 'raise ValueError("the end")' in said
+
+
+@BOTH
+def test_a_class_that_is_there_is_neither_copied_nor_reset(tmp_path, kind):
+    said = _run(
+        tmp_path,
+        kind,
+        """
+        import collections
+        import kourou as lp
+
+        Pair = collections.namedtuple("Pair", "a b")
+
+        class Step:
+            seen = 0
+
+        class Server:
+            def take(self, step, pair):
+                assert type(step) is Step and type(pair) is Pair
+                Step.seen += 1
+                return Step.seen, step, pair
+
+        def work(server):
+            for count in (1, 2, 3):
+                seen, step, pair = server.take(Step(), Pair(1, 2))
+                assert (seen, type(step), type(pair)) == (count, Step, Pair)
+
+        program = lp.Program("identity")
+        handle = program.add_node(lp.CourierNode(Server), label="server")
+        program.add_node(lp.PyNode(work, handle), label="work")
+        run = lp.launch(program, KIND)
+        run.wait(["work"])
+        server = handle.dereference()
+        _, step, pair = server.take(Step(), Pair(1, 2))
+        print("in the launcher", type(step) is Step, type(pair) is Pair)
+
+        def make_local():
+            class Local:
+                changed = "no"
+            return Local
+
+        Local = make_local()
+        class Late:
+            pass
+        class Echo:
+            def back(self, value):
+                return value
+        # What the nodes do not have by name still travels, and comes back as what it was.
+        Local.changed = "yes"
+        server = None
+        run.stop()
+        other = lp.Program("other")
+        handle = other.add_node(lp.CourierNode(Echo), label="echo")
+        run = lp.launch(other, KIND)
+        echo = handle.dereference()
+        del Late
+        class Late:
+            new = True
+        for cls in (Local, Late):
+            assert type(echo.back(cls())) is cls, cls
+        print("and what they do not have", Local.changed)
+        run.stop()
+        """,
+    )
+    assert "in the launcher True True" in said
+    assert "and what they do not have yes" in said
+
+
+@BOTH
+def test_globals_that_share_parts_still_do_in_a_node(tmp_path, kind):
+    said = _run(
+        tmp_path,
+        kind,
+        """
+        import kourou as lp
+
+        table = {"w": [0.0]}
+        optimizer = [table["w"]]
+
+        def step():
+            optimizer[0][0] += 1.0
+
+        def work():
+            step()
+            print("the table has", table)
+
+        program = lp.Program("shared")
+        program.add_node(lp.PyNode(work), label="work")
+        lp.launch(program, KIND).wait()
+        """,
+    )
+    assert "the table has {'w': [1.0]}" in said
+
+
+def test_a_node_imports_what_its_own_code_needs_and_no_more(tmp_path):
+    (tmp_path / "heavy.py").write_text("print('heavy is imported', flush=True)\n\nclass Base:\n    pass\n")
+    said = _run(
+        tmp_path,
+        "local_mp",
+        """
+        import heavy
+        import kourou as lp
+
+        class Model(heavy.Base):
+            pass
+
+        def light(echo):
+            assert "heavy" not in sys.modules
+            print("light is done", type(echo.model()).__name__, "heavy" in sys.modules)
+            lp.stop()
+
+        class Heavy:
+            def model(self):
+                return Model()
+
+        program = lp.Program("lazy")
+        echo = program.add_node(lp.CourierNode(Heavy), label="heavy")
+        program.add_node(lp.PyNode(light, echo), label="light")
+        lp.launch(program, KIND).wait()
+        """,
+    )
+    # What arrives later brings what it needs.
+    assert "light is done Model True" in said
+
+
+@BOTH
+def test_setup_is_called_first_in_nodes_and_in_the_children_that_they_spawn(tmp_path, kind):
+    said = _run(
+        tmp_path,
+        kind,
+        """
+        import multiprocessing, registry
+        import kourou as lp
+
+        def set_up():
+            registry.known["walk"] = Walk
+
+        def set_up_labels():
+            registry.known["run"] = registry.known["walk"]
+
+        class Walk:
+            pass
+
+        def child(queue):
+            queue.put(sorted(registry.known))
+
+        class Node:
+            def __init__(self, found):
+                self.found = found
+            def run(self):
+                print("node", self.found == Walk, sorted(registry.known))
+                for method in ("spawn", "forkserver"):
+                    context = multiprocessing.get_context(method)
+                    queue = context.SimpleQueue()
+                    started = context.Process(target=child, args=(queue,))
+                    started.start()
+                    print(method, queue.get())
+                    started.join()
+
+        program = lp.Program("setup")
+        program.add_node(lp.PyClassNode(Node, lp.Deferred(registry.find, "walk")), label="node")
+        resources = {"node": lp.PythonProcess(setup=set_up_labels)}
+        lp.launch(program, KIND, setup=set_up, local_resources=resources).wait()
+        """
+        if (tmp_path / "registry.py").write_text("known = {}\n\ndef find(name):\n    return known[name]\n")
+        else "",
+    )
+    assert "node True ['run', 'walk']" in said
+    assert "spawn ['run', 'walk']" in said
+    assert "forkserver ['run', 'walk']" in said
+
+
+def test_a_setup_that_raises_is_the_nodes_failure(tmp_path):
+    said = _run(
+        tmp_path,
+        "local_mp",
+        """
+        import kourou as lp
+
+        def set_up():
+            raise OSError("no licence")
+
+        program = lp.Program("setup")
+        program.add_node(lp.PyNode(print), label="node")
+        lp.launch(program, KIND, setup=set_up).wait()
+        """,
+        code=1,
+    )
+    assert "node/0 raised OSError: no licence" in said
+
+
+def test_a_child_that_was_spawned_belongs_to_the_program(tmp_path):
+    said = _run(
+        tmp_path,
+        "local_mp",
+        """
+        import multiprocessing
+        import kourou as lp
+
+        def child():
+            print("child of", lp.get_context().name, flush=True)
+            lp.stop("the child says so")
+            assert lp.wait_for_stop(30)
+            print("child has seen the stop", flush=True)
+
+        def work():
+            started = multiprocessing.get_context("spawn").Process(target=child)
+            started.start()
+            started.join()
+
+        program = lp.Program("child")
+        program.add_node(lp.PyNode(work), label="work")
+        program.add_node(lp.PyNode(lp.wait_for_stop), label="other")
+        lp.launch(program, KIND).wait()
+        """,
+    )
+    assert "child of work/0" in said
+    assert "child has seen the stop" in said
+
+
+def test_a_program_of_a_node_has_the_same_script(tmp_path):
+    said = _run(
+        tmp_path,
+        "local_mp",
+        """
+        import dataclasses
+        import kourou as lp
+
+        @dataclasses.dataclass
+        class Step:
+            x: int
+
+        class Echo:
+            def back(self, step):
+                assert type(step) is Step
+                return step
+
+        def inner(echo):
+            print("inner has", echo.back(Step(7)))
+            lp.stop()
+
+        def outer():
+            program = lp.Program("inner")
+            echo = program.add_node(lp.CourierNode(Echo), label="echo")
+            program.add_node(lp.PyNode(inner, echo), label="inner")
+            lp.launch(program, KIND).wait()
+
+        program = lp.Program("outer")
+        program.add_node(lp.PyNode(outer), label="outer")
+        lp.launch(program, KIND).wait()
+        """,
+    )
+    assert "inner has Step(x=7)" in said
+
+
+def test_the_children_of_a_launcher_without_a_run_are_pythons_own(tmp_path):
+    # Given a script with the guard that multiprocessing asks for, whose run has ended
+    said = _run(
+        tmp_path,
+        "local_mt",
+        """
+        import multiprocessing
+        import kourou as lp
+
+        print("top level of", __name__, flush=True)
+
+        def child():
+            print("child", flush=True)
+
+        if __name__ == "__main__":
+            program = lp.Program("ended")
+            program.add_node(lp.PyNode(print), label="node")
+            lp.launch(program, KIND).wait()
+            # When it starts a child, then that imports the script, as always
+            started = multiprocessing.get_context("spawn").Process(target=child)
+            started.start()
+            started.join()
+        """,
+    )
+    assert "top level of __mp_main__" in said
+    assert os.linesep + "child" in said
