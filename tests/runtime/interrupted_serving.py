@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 from kourou.courier import Server
 from kourou.courier.lanes import inproc
 from kourou.errors import StopRequested
-from kourou.runtime import life, serving
+from kourou.runtime import serving, thread_interrupts
 from kourou.runtime.context import NodeContext
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-WATCHED = {life.__file__, serving.__file__}
+WATCHED = {thread_interrupts.__file__, serving.__file__}
 
 
 class Interrupter:
@@ -60,7 +60,7 @@ class Interrupter:
             raise StopRequested
 
     def _is_due(self, frame: Any, at: int | None) -> bool:
-        if frame.f_code.co_filename not in WATCHED or threading.get_ident() in life._shields:
+        if frame.f_code.co_filename not in WATCHED or threading.get_ident() in thread_interrupts._shields:
             return False
         if next(self._step) != at:
             return False
@@ -83,7 +83,7 @@ def serve_once(*at: int, tmp_path: Path) -> list[str]:
     if server.has_started:
         assert inproc.endpoint_at(address or server.address) is None
         server.join()  # at once, for it has stopped
-    assert not life._shields
+    assert not thread_interrupts._shields
     assert not list(tmp_path.iterdir())
     return interrupter.places
 

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from kourou.errors import StopRequested
-from kourou.runtime import life
+from kourou.runtime import thread_interrupts
 from kourou.runtime.interpreter import print_failure
-from kourou.runtime.life import interrupt_thread, shielded
+from kourou.runtime.thread_interrupts import interrupt_thread, shielded
 
 
 def run_and_interrupt(body):
@@ -77,8 +77,8 @@ def test_an_error_of_the_body_comes_before_the_interrupt():
 def test_a_shield_that_nobody_hit_raises_nothing_and_leaves_nothing(times):
     for _ in range(times):
         with shielded():
-            assert threading.get_ident() in life._shields
-    assert threading.get_ident() not in life._shields
+            assert threading.get_ident() in thread_interrupts._shields
+    assert threading.get_ident() not in thread_interrupts._shields
 
 
 def test_an_exception_that_nobody_caught_goes_to_the_users_hook(monkeypatch, capsys):

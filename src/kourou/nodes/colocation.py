@@ -18,11 +18,12 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.context import NodeContext, enter_node, inherit_in_threads
-from kourou.runtime.life import Ended, interrupt_thread, live
+from kourou.runtime.life import Ended, live
 from kourou.runtime.node import Node
 from kourou.runtime.policies import OnFailure, Restart
 from kourou.runtime.records import Outcome
 from kourou.runtime.serving import serve
+from kourou.runtime.thread_interrupts import interrupt_thread
 
 __all__ = ["MultiProcessingColocation", "MultiThreadingColocation"]
 

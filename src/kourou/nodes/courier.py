@@ -9,6 +9,7 @@ from kourou.courier import Client
 from kourou.nodes.python import Constructed
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
+from kourou.runtime.life import work
 from kourou.runtime.serving import node_server, serve
 from kourou.runtime.target import NodeTarget
 
@@ -80,7 +81,7 @@ class CourierNode(Constructed):
             hand_over(server)
         with serve(context, server, start=hand_over is None or run is None):
             if run is not None:
-                run()
+                work(run)
             else:
                 context.publish(serves_only=True)
                 context.stop.released.wait()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import maybe_dereference
+from kourou.runtime.life import work
 from kourou.runtime.node import Node
 from kourou.runtime.serving import serve
 
@@ -20,7 +22,8 @@ class PyNode(Node):
     """A function that runs as a node.
 
     Args:
-        function: called once, in the node; the node ends when it returns.
+        function: called once, in the node; the node ends when it returns. One that is ``async`` runs on an event
+            loop of its own, and is cancelled where others get StopRequested.
         args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
     """
 
@@ -35,11 +38,15 @@ class PyNode(Node):
         args, kwargs = maybe_dereference((self._args, self._kwargs))
         function = maybe_dereference(self._function)
         with serve(context):
-            function(*args, **kwargs)
+            work(function, *args, **kwargs)
 
     def arguments(self) -> Mapping[str, Any]:
         """The function and its arguments."""
         return {"function": self._function, "args": self._args, "kwargs": self._kwargs}
+
+    def mistakes(self) -> tuple[str, ...]:
+        """A function that does not run when it is called."""
+        return _unrun(self._function)
 
     def describe(self) -> str:
         """``PyNode(function)``."""
@@ -73,6 +80,11 @@ class Constructed(Node):
         """The constructor and its arguments."""
         return {"constructor": self._constructor, "args": self._args, "kwargs": self._kwargs}
 
+    def mistakes(self) -> tuple[str, ...]:
+        """A constructor, or a ``run``, that does not run when it is called."""
+        run = getattr(self._constructor, "run", None) if self._should_run else None
+        return *_unrun(self._constructor, is_constructor=True), *_unrun(run)
+
     def describe(self) -> str:
         """``PyClassNode(Class)``."""
         return f"{type(self).__name__}({name_of(self._constructor)})"
@@ -83,7 +95,7 @@ class Constructed(Node):
 
 
 class PyClassNode(Constructed):
-    """An object whose ``run()`` is the node's life.
+    """An object whose ``run()``, which may be ``async``, is the node's life.
 
     Args:
         constructor: a class, or anything that returns the object.
@@ -99,12 +111,24 @@ class PyClassNode(Constructed):
                 _log.warning("%s has no run(): %s was constructed and ends", name_of(self._constructor), context.name)
             return
         with serve(context):
-            run()
+            work(run)
 
 
 def _check_callable(kind: str, value: object) -> None:
     if not callable(value):
         raise TypeError(f"{kind} takes a function or a class first, not what it returns; got {value!r}")
+
+
+def _unrun(function: object, *, is_constructor: bool = False) -> tuple[str, ...]:
+    """In words: calling this runs none of its code, and nobody would do what it returns."""
+    called = (function, getattr(type(function), "__call__", None))  # noqa: B004 - it is looked at, not asked for
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called):
+        remedy = "call it in a function that goes through what it yields"
+        return (f"{name_of(function)} is a generator function, so calling it runs none of its code: {remedy}",)
+    if is_constructor and any(map(inspect.iscoroutinefunction, called)):
+        remedy = "await in a method, or in run()"
+        return (f"{name_of(function)} is a coroutine function, so calling it constructs nothing: {remedy}",)
+    return ()
 
 
 def name_of(value: object) -> str:

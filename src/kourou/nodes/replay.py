@@ -16,11 +16,11 @@ from kourou.nodes.python import name_of
 from kourou.runtime import metering
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle, maybe_dereference
-from kourou.runtime.life import shielded
 from kourou.runtime.names import child_name
 from kourou.runtime.node import Node
 from kourou.runtime.serving import node_server
 from kourou.runtime.target import NodeTarget
+from kourou.runtime.thread_interrupts import shielded
 
 if TYPE_CHECKING:
     from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table

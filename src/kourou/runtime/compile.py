@@ -73,6 +73,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     known = {id(node) for node in program.iterate_members()}
     for member in members:
         problems += _check_handles(program, member.node, known)
+        problems += [f"{member.node.name}: {mistake}" for mistake in member.node.mistakes()]
     pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
     payloads = Payloads()
     plans: list[NodePlan] = []

@@ -122,6 +122,10 @@ class Node(abc.ABC):
                 if isinstance(leaf, Handle):
                     yield path, leaf
 
+    def mistakes(self) -> tuple[str, ...]:
+        """What is wrong with the node, in sentences without its name; found when the program is compiled."""
+        return ()
+
     def describe(self) -> str:
         """The node in a word or two, for tables: its type and what it constructs."""
         return type(self).__name__

@@ -9,8 +9,8 @@ from typing import Any
 from kourou.courier import Server
 from kourou.runtime import metering
 from kourou.runtime.context import NodeContext, enter_node
-from kourou.runtime.life import shielded
 from kourou.runtime.records import NodeState
+from kourou.runtime.thread_interrupts import shielded
 
 __all__ = ["node_server", "serve"]
 

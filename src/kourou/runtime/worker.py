@@ -22,6 +22,7 @@ from kourou.runtime.records import INTERRUPT, Outcome
 from kourou.runtime.shared_control import Door, SharedControl, for_children
 from kourou.runtime.signal_handlers import SignalHandlers, disregard
 from kourou.runtime.termination import StopState
+from kourou.runtime.thread_interrupts import interrupt_here
 from kourou.script import children
 
 __all__ = ["run"]
@@ -92,7 +93,7 @@ class _Worker:
         self._done = True  # what is left to do is ours, and needs no exception
         return outcome
 
-    def _run(self, node_context: context.NodeContext) -> None:
+    def _run(self, node_context: context.NodeContext) -> Any:
         self.control.attach()
         if self._stop.event.is_set():
             raise errors.StopRequested
@@ -101,7 +102,7 @@ class _Worker:
             install_script(payload, folder)
             node = load_payload(payload, folder)
         absl_flags.parse(sys.argv)
-        node.run(node_context)
+        return node.run(node_context)
 
     def report(self, outcome: Outcome) -> None:
         """Tell the coordinator; the process exits next."""
@@ -129,7 +130,7 @@ class _Worker:
             self._interrupt_pending = True  # the signal overtook the broadcast
         if self._stop.event.is_set() and not self._interrupted and not self._done:
             self._interrupted = True
-            raise errors.StopRequested
+            interrupt_here()
 
     def _on_terminate(self, number: int, _frame: object) -> None:
         """The stop's own; or it went to all processes, as Slurm, systemd and Docker send it, and a stop follows."""

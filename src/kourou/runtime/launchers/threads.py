@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from kourou import errors
 from kourou.runtime import context
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.life import forget_interrupt, interrupt_thread, live
+from kourou.runtime.life import live
 from kourou.runtime.records import Outcome, ProcessExit
+from kourou.runtime.thread_interrupts import forget_interrupt, interrupt_thread
 
 __all__ = ["Entry", "ThreadLauncher"]
 

@@ -1,0 +1,117 @@
+"""StopRequested, raised in a thread from outside: where it may not be, and what an event loop gets instead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from kourou import errors
+
+__all__ = ["forget_interrupt", "interrupt_here", "interrupt_thread", "run_coroutine", "shielded"]
+
+
+_shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
+_shields_lock = threading.Lock()
+
+
+def interrupt_thread(thread: threading.Thread) -> None:
+    """Raise StopRequested in a thread, as soon as it runs Python code again: no thread can be made to leave a lock.
+
+    What runs on an event loop there is cancelled first.
+    """
+    if thread.ident is None or not thread.is_alive():
+        return
+    with _shields_lock:
+        if thread.ident in _shields:
+            _shields[thread.ident] = True
+            return
+        loop = _loops.get(thread.ident)
+        if loop is not None and loop.cancel():
+            return
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested))
+    if loop is not None:
+        loop.wake()
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Let no interrupt tear the calling thread out of the body, half of whose work would stay; raise it at the end.
+
+    One that comes just before is raised before the body begins.
+    """
+    ident = threading.get_ident()
+    if ident in _shields:
+        yield
+        return
+    wanted = False
+    try:
+        with _shields_lock:  # whoever was about to interrupt has done so when this is ours
+            _shields[ident] = False
+        _raise_what_is_due()
+        yield
+    finally:
+        with _shields_lock:
+            wanted = _shields.pop(ident, False)
+    if wanted:
+        raise errors.StopRequested
+
+
+def _raise_what_is_due() -> None:
+    """Nothing: the interpreter raises a due interrupt where a function begins."""
+
+
+def forget_interrupt() -> None:
+    """Take back what :func:`interrupt_thread` did to the calling thread, if that was not raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
+
+
+class _Loop:
+    """An event loop that is running, and the task that it runs for."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._cancelled = False
+
+    def cancel(self) -> bool:
+        """Let the task be cancelled; False if that was done before."""
+        if self._cancelled or self._task is None:
+            return False
+        self._cancelled = True
+        self._call(self._task.cancel)
+        return True
+
+    def wake(self) -> None:
+        """Let its thread run Python code, so that what is due there is raised."""
+        self._call(lambda: None)
+
+    def _call(self, function: Callable[[], Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # it has just been closed
+            self._loop.call_soon_threadsafe(function)
+
+
+_loops: dict[int, _Loop] = {}  # by the threads that they run in
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run it on an event loop of its own. The thread's first interrupt cancels it, the second one is raised."""
+    asyncio.run(_cancellable(coroutine))
+
+
+async def _cancellable(coroutine: Coroutine[Any, Any, Any]) -> None:
+    _loops[threading.get_ident()] = _Loop()
+    try:
+        await coroutine
+    finally:
+        del _loops[threading.get_ident()]
+
+
+def interrupt_here() -> None:
+    """As :func:`interrupt_thread`, for a signal handler in the thread itself."""
+    loop = _loops.get(threading.get_ident())
+    if loop is None or not loop.cancel():
+        raise errors.StopRequested
