@@ -16,6 +16,7 @@ from kourou.runtime import context, interrupts
 from kourou.runtime.callbacks import ExitCallback
 from kourou.runtime.compile import compile_program, launch_type_from, setups_of
 from kourou.runtime.coordinator import Coordinator, NodeControl
+from kourou.runtime.descriptors import make_room
 from kourou.runtime.director import Director
 from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Inventory
@@ -40,6 +41,7 @@ from kourou.script import children, main_module, names
 __all__ = ["hosts_to_plan_for", "launch"]
 
 _TOKEN_BYTES = 32
+_DESCRIPTORS_PER_NODE = 8  # of the launcher: a process takes four (pipe, log, streams, a client), a thread's server six
 
 
 def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
@@ -160,6 +162,7 @@ class _Ignition:
         """Start everything; on an error, give back what was taken."""
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
+        make_room(_DESCRIPTORS_PER_NODE * len(self._plan.nodes))
         try:
             launcher = self._launcher()
             if self._plan.terminal == TMUX_SESSION:

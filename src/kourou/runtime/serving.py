@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,4 +68,35 @@ def serve(context: NodeContext, server: Server | None = None, *, start: bool = T
 def _close(server: Server) -> None:
     with shielded():
         if server.has_started:
-            server.stop()
+            with _turns.one():
+                server.stop()
+
+
+class _Turns:
+    """Lets a few threads at a time do what hundreds want to do at once.
+
+    Each thread that waits for the interpreter's lock wakes up every few milliseconds to ask for it, so that hundreds of
+    them take far more time than their work does. Nobody waits for long if those before wait for something themselves.
+    """
+
+    def __init__(self, at_once: int, patience_s: float) -> None:
+        self._free = threading.Semaphore(at_once)
+        self._patience_s = patience_s
+        self._moved_at = 0.0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Have one's turn in the body."""
+        came_at = time.monotonic()
+        while not (has_turn := self._free.acquire(timeout=self._patience_s)):
+            if time.monotonic() > max(came_at, self._moved_at) + self._patience_s:
+                break
+        try:
+            yield
+        finally:
+            self._moved_at = time.monotonic()
+            if has_turn:
+                self._free.release()
+
+
+_turns = _Turns(8, 0.5)
