@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,6 +18,9 @@ from kourou import courier
 from kourou.courier import Client, Server, codec, failures, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
 from kourou.errors import RemoteError, SerializationError
+from optional import optional
+
+torch = optional("torch")
 
 
 def cross(value):

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pydantic
 import pytest
-import torch
 
 from kourou import errors
 from kourou.courier import failures
+from optional import optional
+
+torch = optional("torch")
 
 # What some classes have to be made of; all others take any arguments.
 SYNTAX = ("invalid", ("file.py", 3, 1, "a b"))

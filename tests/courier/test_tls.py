@@ -28,13 +28,14 @@ class Authority:
 
     def __init__(self, folder):
         self._folder = folder
-        self._openssl("req", "-x509", *self._new("ca"), "-subj", "/CN=test", "-days", "2")
+        uses = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        self._openssl("req", "-x509", *self._new("ca"), "-subj", "/CN=test", "-days", "2", *uses)
         self.root = (folder / "ca.pem").read_bytes()
 
     def issue(self, name):
         """A private key and a certificate."""
         names = self._folder / "names"
-        names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
         self._openssl("req", "-new", *self._new(name), "-subj", f"/CN={name}")
         signed = self._folder / f"{name}-signed.pem"
         ca = ("-CA", self._folder / "ca.pem", "-CAkey", self._folder / "ca.key", "-CAcreateserial")

@@ -7,12 +7,13 @@ import time
 from typing import Any
 
 import pytest
-import torch
-import torch.distributed as dist
 
 import kourou as lp
 from kourou.errors import GraphError, ProgramFailed
 from polling import until
+
+torch = pytest.importorskip("torch")
+dist = pytest.importorskip("torch.distributed")
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from kourou.replay import Table
-from kourou.replay.dataset import ReplayDataset
 from polling import until
 from replay.conftest import Connect, Serve
+
+torch = pytest.importorskip("torch")
+
+from kourou.replay.dataset import ReplayDataset  # noqa: E402 - needs torch
 
 
 def test_batches_are_tensors(serve: Serve, connect: Connect) -> None:

@@ -155,7 +155,7 @@ def test_certificates_are_for_addresses_and_names(tmp_path: Path) -> None:
     assert len({one.key for one in made}) == 3
     assert b"BEGIN CERTIFICATE" in made[0].certificate
     assert "PRIVATE" not in repr(made[0])
-    assert {path.name for path in tmp_path.iterdir()} == {"authority.key", "authority.pem"}
+    assert {path.name for path in tmp_path.iterdir()} == {"authority.cnf", "authority.key", "authority.pem"}
 
 
 def test_without_openssl_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,27 @@ __all__ = ["Authority", "Certificate"]
 
 _VALID = ("-days", "3650")  # they are gone when the run ends; until then they must not run out
 _MAKE_S = 30.0
+# What each may be used for: without it, strict clients (Python 3.13 and later) refuse both.
+_AUTHORITY = """\
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = authority
+[name]
+CN = kourou
+[authority]
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+"""
+_SERVER = """\
+subjectAltName = {kind}:{host}
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +57,8 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        _openssl("req", "-x509", *self._new("authority"), "-subj", "/CN=kourou", *_VALID)
+        (folder / "authority.cnf").write_text(_AUTHORITY, encoding="utf-8")
+        _openssl("req", "-x509", *self._new("authority"), *_VALID)
         self.certificate = (folder / "authority.pem").read_bytes()
         """What clients trust; no secret."""
 
@@ -48,7 +70,7 @@ class Authority:
         """
         name = secrets.token_hex(8)
         request, key, names, signed = (self._folder / f"{name}.{kind}" for kind in ("pem", "key", "names", "signed"))
-        names.write_text(f"subjectAltName={'IP' if _is_address(host) else 'DNS'}:{host}\n", encoding="utf-8")
+        names.write_text(_SERVER.format(kind="IP" if _is_address(host) else "DNS", host=host), encoding="utf-8")
         _openssl("req", "-new", *self._new(name), "-subj", "/CN=kourou host")
         own = ("-CA", self._folder / "authority.pem", "-CAkey", self._folder / "authority.key")
         serial = ("-set_serial", f"0x{name}")
@@ -60,6 +82,7 @@ class Authority:
 
     def _new(self, name: str) -> tuple[str | Path, ...]:
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        curve += ("-config", str(self._folder / "authority.cnf"))  # whatever the system's own says
         return (*curve, "-keyout", self._folder / f"{name}.key", "-out", self._folder / f"{name}.pem")
 
 
