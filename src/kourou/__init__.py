@@ -15,6 +15,8 @@ Names are imported when they are first used, so that ``import kourou`` stays che
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -180,3 +182,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if "absl.flags" in sys.modules:  # a script written for Launchpad: it is about to parse its command line
+    importlib.import_module("kourou.runtime.absl_flags").define_launch_type(
+        os.environ.get("KOUROU_LAUNCH_TYPE") or "local_mt"
+    )

@@ -65,3 +65,47 @@ def test_a_label_s_own_arguments_are_flags_too_and_win(tmp_path):
         assert launcher.end(within_s=30) == 0, launcher.errors
         launcher.expect(r"rate 5\.0 5\.0 sizes 2 2 envs \['a b', 'c'\] yes")
         launcher.expect(r"beside 7 True")
+
+
+LAUNCH_TYPE = """
+from absl import app, flags
+import importlib, kourou
+importlib.reload(kourou)  # as if it had been imported last
+import sys
+sys.argv += ARGS
+FLAGS = flags.FLAGS
+
+def tell():
+    print("given", FLAGS.lp_launch_type, lp.get_context().launch_type)
+
+def main(_):
+    program = lp.Program("flags")
+    program.add_node(lp.PyNode(tell), label="node")
+    say("launcher", FLAGS.lp_launch_type)
+    lp.launch(program, *LAUNCH).wait()
+
+app.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "launch", "env", "kind"),
+    [
+        (["--lp_launch_type=local_mp"], (), {}, "local_mp"),
+        (["--lp_launch_type=local_mp"], ("test_mt",), {}, "test_mt"),
+        (["--lp_launch_type=local_mt"], (), {"KOUROU_LAUNCH_TYPE": "local_mp"}, "local_mt"),
+        ([], (), {"KOUROU_LAUNCH_TYPE": "test_mp"}, "test_mp"),
+        ([], (), {}, "local_mt"),
+    ],
+    ids=["flag", "argument", "flag-and-variable", "variable", "none"],
+)
+def test_launchpad_s_flag_chooses_the_launch_type(tmp_path, args, launch, env, kind):
+    with Script(tmp_path, f"ARGS, LAUNCH = {args!r}, {launch!r}\n{LAUNCH_TYPE}", env=env) as launcher:
+        assert launcher.end(within_s=30) == 0, launcher.errors
+        launcher.expect(rf"node/0\] given .* {kind}$")
+
+
+def test_launchpad_s_flag_is_checked(tmp_path):
+    with Script(tmp_path, f"ARGS, LAUNCH = ['--lp_launch_type=vertex'], ()\n{LAUNCH_TYPE}") as launcher:
+        assert launcher.end(within_s=30) == 1
+        assert "--lp_launch_type='vertex' is not a launch type" in launcher.errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Any
@@ -270,3 +271,27 @@ def test_a_result_that_cannot_be_pickled_is_an_error_of_the_call_only():
             client.unpicklable()
         assert client.ping() == "pong"
         courier.close(client)
+
+
+def poll_in_place_of_a_class(path):
+    """Launchpad's example ``program_wait``."""
+    path.with_suffix(".up").touch()
+    while not lp.wait_for_stop(0.01):
+        pass
+    time.sleep(0.3)  # longer than it takes to be interrupted at once
+    path.write_text("clean")
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_function_in_place_of_a_class_has_the_time_that_a_stop_gives(launch_type, partial, tmp_path):
+    program = lp.Program("clean")
+    path = tmp_path / "file"
+    function = functools.partial(poll_in_place_of_a_class, path)
+    node = lp.CourierNode(function) if partial else lp.CourierNode(poll_in_place_of_a_class, path)
+    program.add_node(node, label="node")
+    run = lp.launch(program, launch_type)
+    until(path.with_suffix(".up").exists, 20.0)
+    run.stop()
+    run.wait()
+    assert path.read_text() == "clean"

@@ -270,6 +270,15 @@ def test_a_node_that_is_still_starting_is_interrupted_at_once(stage):
     assert play.asked("interrupt") == ["late/0"]
 
 
+def test_a_function_that_may_do_all_of_its_node_s_work_while_it_starts_is_given_its_time(stage):
+    play = stage(node("function/0", polls_while_starting=True), stop=StopTimeline(ask_s=60.0))
+    play.start(ready=False)
+    play.director.request_stop("enough", "test")
+    play.finish("function/0")
+    assert play.ended()
+    assert play.asked("interrupt") == []
+
+
 def test_at_once_kills_without_asking_even_during_a_stop(stage):
     play = stage(node("a/0"), stop=StopTimeline(ask_s=60.0))
     play.start()

@@ -20,6 +20,7 @@ from kourou.runtime import sessions
 from kourou.runtime.found_run import FoundRun
 from kourou.runtime.remote_run import RemoteRun, choose_node
 from kourou.runtime.status import RunState, RunStatus
+from kourou.shown import shown
 
 __all__ = ["call_method", "stop_run"]
 
@@ -155,4 +156,4 @@ def _print_value(value: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(as_json_value(value))
     else:
-        print_text(value if isinstance(value, str) else repr(value))
+        print_text(value if isinstance(value, str) else shown(value, sys.maxsize))

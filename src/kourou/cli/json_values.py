@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
+
+from kourou.shown import shown
 
 __all__ = ["as_json_value"]
 
@@ -25,4 +28,4 @@ def as_json_value(value: Any) -> Any:
         return {str(key): as_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [as_json_value(item) for item in value]
-    return value if isinstance(value, _PLAIN) else repr(value)
+    return value if isinstance(value, _PLAIN) else shown(value, sys.maxsize)

@@ -15,6 +15,7 @@ from typing import Any
 from kourou import errors
 from kourou.runtime import context
 from kourou.runtime.program import Program
+from kourou.shown import shown
 
 __all__ = ["Loaded", "load_program"]
 
@@ -116,4 +117,4 @@ def _unpack(result: Any, target: str) -> Loaded:
         return Loaded(result, {})
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Program):  # noqa: PLR2004 - a pair
         return Loaded(result[0], dict(result[1]))
-    raise errors.PlanError(f"{target} returned {result!r}; it has to return an lp.Program")
+    raise errors.PlanError(f"{target} returned {shown(result)}; it has to return an lp.Program")

@@ -14,6 +14,7 @@ from kourou.courier.link import Link
 from kourou.courier.reply import Reply
 from kourou.courier.target import AddressTarget, Target, Tls
 from kourou.courier.trace import traced
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -219,5 +220,5 @@ def _seconds(timeout: Timeout) -> float | None:
     """A time-out in seconds; None when there is none."""
     seconds = timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
     if seconds is not None and not 0 <= seconds < float("inf"):
-        raise ValueError(f"a time-out is a number of seconds, not negative; not {timeout!r}")
+        raise ValueError(f"a time-out is a number of seconds, not negative; not {shown(timeout)}")
     return seconds or None

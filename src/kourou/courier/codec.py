@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
 from kourou.errors import SerializationError, StopRequested
 from kourou.script import names
+from kourou.shown import shown
 
 __all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call", "reducers"]
 
@@ -61,7 +62,7 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> P
         return _encode((args, kwargs))
     except BaseException as error:
         _let_pass(error)
-        path, culprit = _culprit({"args": args, **{f"args[{key!r}]": value for key, value in kwargs.items()}})
+        path, culprit = _culprit({"args": args, **{f"args[{shown(key)}]": value for key, value in kwargs.items()}})
         raise SerializationError(
             f"{method} {path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
         ) from error
@@ -291,7 +292,7 @@ def _search(path: str, value: object, depth: int) -> tuple[str, object] | None:
 
 def _children(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", child) for key, child in value.items())
+        yield from ((f"[{shown(key)}]", child) for key, child in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{index}]", child) for index, child in enumerate(value))
     elif type(value).__reduce__ is object.__reduce__ and type(value).__reduce_ex__ is object.__reduce_ex__:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.token import user_token
 from kourou.errors import ConnectionLost, RpcError
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     import ssl
@@ -55,7 +56,7 @@ class AddressTarget:
     def __init__(self, address: str, token: str | None = None, tls: Tls | None = None) -> None:
         host, colon, port = address.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
-            raise ValueError(f"an address looks like host:port, not {address!r}")
+            raise ValueError(f"an address looks like host:port, not {shown(address)}")
         self._address = address
         self._token = token
         self.tls = tls

@@ -18,6 +18,7 @@ from kourou.courier.client import LIST_METHODS
 from kourou.courier.methods import ANY_METHOD
 from kourou.nodes.courier import CourierNode
 from kourou.runtime.handles import Handle
+from kourou.shown import shown
 
 __all__ = ["Cache", "CacherNode"]
 
@@ -58,11 +59,13 @@ class CacherNode(CourierNode):
         courier_client_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(target_handle, Handle):
-            raise errors.GraphError(f"CacherNode takes a handle of the node that it stands for, got {target_handle!r}")
+            raise errors.GraphError(
+                f"CacherNode takes a handle of the node that it stands for, got {shown(target_handle)}"
+            )
         if not 0 <= refresh_interval_ms <= stale_after_ms:
             raise errors.GraphError(
                 "CacherNode needs 0 <= refresh_interval_ms <= stale_after_ms, "
-                f"got {refresh_interval_ms!r} and {stale_after_ms!r}"
+                f"got {shown(refresh_interval_ms)} and {shown(stale_after_ms)}"
             )
         super().__init__(
             _Cacher,

@@ -24,6 +24,7 @@ from kourou.runtime.policies import OnFailure, Restart
 from kourou.runtime.records import Outcome
 from kourou.runtime.serving import serve
 from kourou.runtime.thread_interrupts import interrupt_thread
+from kourou.shown import shown
 
 __all__ = ["MultiProcessingColocation", "MultiThreadingColocation"]
 
@@ -41,7 +42,7 @@ class _Colocation(Node):
             raise errors.GraphError(f"{kind}([]) has nothing to run: give it the nodes that it shall hold")
         for node in self._nodes:
             if not isinstance(node, Node):
-                raise errors.GraphError(f"{kind} holds nodes such as lp.CourierNode(...), got {node!r}")
+                raise errors.GraphError(f"{kind} holds nodes such as lp.CourierNode(...), got {shown(node)}")
             if node.name is not None:
                 raise errors.GraphError(f"{node.name} is in a program already; a colocation adds its nodes itself")
 
@@ -114,7 +115,9 @@ class MultiProcessingColocation(_Colocation):
     def __init__(self, nodes: Iterable[Node], num_retries_on_failure: int = 0) -> None:
         super().__init__(nodes)
         if not isinstance(num_retries_on_failure, int) or num_retries_on_failure < 0:
-            raise errors.GraphError(f"num_retries_on_failure is a whole number >= 0, got {num_retries_on_failure!r}")
+            raise errors.GraphError(
+                f"num_retries_on_failure is a whole number >= 0, got {shown(num_retries_on_failure)}"
+            )
         self._retries = num_retries_on_failure
 
     @property

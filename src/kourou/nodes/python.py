@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from kourou.runtime.handles import maybe_dereference
 from kourou.runtime.life import work
 from kourou.runtime.node import Node
 from kourou.runtime.serving import serve
+from kourou.shown import shown
 
 __all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]
 
@@ -62,6 +64,14 @@ class Constructed(Node):
         self._args = args
         self._kwargs = kwargs
         self._should_run = True
+
+    @property
+    def polls_while_starting(self) -> bool:
+        """True for a function in a class's place, which may well do the node's whole work."""
+        constructor = self._constructor
+        while isinstance(constructor, functools.partial):
+            constructor = constructor.func
+        return not isinstance(constructor, type)
 
     def configure(self, *args: Any, **kwargs: Any) -> None:
         """Replace the constructor's arguments; for nodes that need handles of nodes that are made after them."""
@@ -116,7 +126,7 @@ class PyClassNode(Constructed):
 
 def _check_callable(kind: str, value: object) -> None:
     if not callable(value):
-        raise TypeError(f"{kind} takes a function or a class first, not what it returns; got {value!r}")
+        raise TypeError(f"{kind} takes a function or a class first, not what it returns; got {shown(value)}")
 
 
 def _unrun(function: object, *, is_constructor: bool = False) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from kourou.runtime.node import Node
 from kourou.runtime.serving import node_server
 from kourou.runtime.target import NodeTarget
 from kourou.runtime.thread_interrupts import shielded
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table
@@ -174,7 +175,7 @@ class ReplayGroup(MultiProcessingColocation):
         spill_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if n < 1:
-            raise errors.GraphError(f"a ReplayGroup has at least one server, not {n!r}")
+            raise errors.GraphError(f"a ReplayGroup has at least one server, not {shown(n)}")
         _check(type(self).__name__, tables_fn, checkpoint_ctor, checkpoint_time_delta_minutes)
         servers = [
             ReplayNode(
@@ -229,11 +230,11 @@ def _check(
     kind: str, tables_fn: TablesFn, checkpoint_ctor: CheckpointerFn | None, period_minutes: float | None
 ) -> None:
     if not callable(tables_fn):
-        raise TypeError(f"{kind} takes a function that makes tables, got {tables_fn!r}")
+        raise TypeError(f"{kind} takes a function that makes tables, got {shown(tables_fn)}")
     if checkpoint_ctor is not None and not callable(checkpoint_ctor):
-        raise TypeError(f"{kind}: checkpoint_ctor makes a kourou.replay.Checkpointer, got {checkpoint_ctor!r}")
+        raise TypeError(f"{kind}: checkpoint_ctor makes a kourou.replay.Checkpointer, got {shown(checkpoint_ctor)}")
     if period_minutes is not None and not period_minutes > 0:
-        raise errors.GraphError(f"{kind}: checkpoint_time_delta_minutes is above 0, got {period_minutes!r}")
+        raise errors.GraphError(f"{kind}: checkpoint_time_delta_minutes is above 0, got {shown(period_minutes)}")
     if period_minutes is not None and checkpoint_ctor is None:
         raise errors.GraphError(f"{kind}: checkpoint_time_delta_minutes needs a checkpoint_ctor")
 

@@ -32,6 +32,7 @@ from kourou.runtime.node import NoClientHandle, Node
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.records import NodeRecord
 from kourou.runtime.target import NodeTarget
+from kourou.shown import shown
 
 __all__ = ["TorchClient", "TorchHandle", "TorchNode"]
 
@@ -79,7 +80,7 @@ class TorchNode(Node):
         **kwargs: Any,
     ) -> None:
         if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-            raise errors.GraphError(f"TorchNode: num_workers is a number of at least 1, got {num_workers!r}")
+            raise errors.GraphError(f"TorchNode: num_workers is a number of at least 1, got {shown(num_workers)}")
         if not torch_is_there():
             raise errors.MissingExtra("torch", "torch")
         self._serves = inspect.isclass(function_or_class)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from kourou.replay.arrays import Keys, Slots, np
 from kourou.replay.indexes import DenseIndex, Index, OrderedIndex, SumTreeIndex, TournamentIndex
 from kourou.replay.indexes.custom import CustomIndex, SelectorProtocol
+from kourou.shown import shown
 
 __all__ = ["Custom", "Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Selector", "SelectorProtocol", "Uniform"]
 
@@ -98,4 +99,4 @@ def make_index(selector: Selector, keys_of: Callable[[Slots], Keys], slot_of: Ca
             return TournamentIndex(highest=isinstance(selector, MaxHeap))
         case Custom(make=make):
             return CustomIndex(make(), keys_of, slot_of)
-    raise TypeError(f"a selector is one of kourou.replay.selectors, for example Uniform(), not {selector!r}")
+    raise TypeError(f"a selector is one of kourou.replay.selectors, for example Uniform(), not {shown(selector)}")

@@ -8,6 +8,7 @@ from typing import Any
 from kourou.errors import SignatureError
 from kourou.replay.arrays import np
 from kourou.replay.structure import Path, Structure, flatten, path_text
+from kourou.shown import shown
 
 __all__ = ["Signature", "TensorSpec"]
 
@@ -68,7 +69,7 @@ class Signature:
         specs = []
         for path, leaf in zip(structure.paths, leaves, strict=True):
             if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
-                raise TypeError(f"the signature{path_text(path)} is no spec (shape and dtype): {leaf!r}")
+                raise TypeError(f"the signature{path_text(path)} is no spec (shape and dtype): {shown(leaf)}")
             specs.append(TensorSpec(leaf.shape, leaf.dtype, getattr(leaf, "name", None) or ""))
         return Signature(structure, tuple(specs))
 

@@ -21,6 +21,7 @@ from kourou.replay.signature import Signature
 from kourou.replay.state import TableState
 from kourou.replay.table_info import TableInfo
 from kourou.replay.waiting import InsertRequest, SampleRequest
+from kourou.shown import shown
 
 __all__ = ["Table"]
 
@@ -65,7 +66,9 @@ class Table:
         if max_size < 1 or (max_bytes is not None and max_bytes < 1):
             raise ValueError(f"table {name}: max_size={max_size}, max_bytes={max_bytes}; both are at least 1")
         if not isinstance(rate_limiter, RateLimiter):
-            raise TypeError(f"table {name}: a rate limiter is one of kourou.replay.rate_limiters, not {rate_limiter!r}")
+            raise TypeError(
+                f"table {name}: a rate limiter is one of kourou.replay.rate_limiters, not {shown(rate_limiter)}"
+            )
         self._options: dict[str, Any] = {
             "name": name,
             "sampler": sampler,
@@ -175,7 +178,7 @@ class Table:
     def set_rate_limiter(self, rate_limiter: RateLimiter) -> None:
         """Use another limiter from now on, with the counts as they are. Whoever may go on does at once."""
         if not isinstance(rate_limiter, RateLimiter):
-            raise TypeError(f"a rate limiter is one of kourou.replay.rate_limiters, not {rate_limiter!r}")
+            raise TypeError(f"a rate limiter is one of kourou.replay.rate_limiters, not {shown(rate_limiter)}")
         with self._guard:
             self.state.limiter.limiter = rate_limiter
             self._serve()

@@ -13,9 +13,27 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["given", "parse", "reduced"]
+__all__ = ["LAUNCH_TYPE", "define_launch_type", "given", "given_launch_type", "parse", "reduced"]
 
-_OF_THE_LAUNCHER = {"flagfile", "undefok", "tryfromenv", "fromenv"}  # they have done their work when flags are parsed
+LAUNCH_TYPE = "lp_launch_type"
+"""Launchpad's flag, which scripts that were written for it are given."""
+_OF_THE_LAUNCHER = {"flagfile", "undefok", "tryfromenv", "fromenv", LAUNCH_TYPE}  # they have done their work by then
+
+
+def define_launch_type(default: str) -> None:
+    """Where abseil's flags are imported: define Launchpad's, before the script parses its command line."""
+    flags = _flags()
+    if flags is not None and LAUNCH_TYPE not in flags:
+        text = "how lp.launch runs a program, where it is not told: local_mt, local_mp, test_mt, test_mp or ssh"
+        sys.modules["absl.flags"].DEFINE_string(LAUNCH_TYPE, default, text)
+
+
+def given_launch_type() -> str | None:
+    """What ``--lp_launch_type`` says; None: it was not given."""
+    flags = _flags()
+    if flags is None or not flags.is_parsed() or LAUNCH_TYPE not in flags or flags[LAUNCH_TYPE].using_default_value:
+        return None
+    return str(flags[LAUNCH_TYPE].value)
 
 
 def given() -> tuple[str, ...]:
@@ -32,8 +50,9 @@ def given() -> tuple[str, ...]:
     )
 
 
-def parse(argv: Sequence[str]) -> None:
+def parse(argv: Sequence[str], launch_type: str) -> None:
     """In a node's process, once its modules are imported: give flags the values of its command line."""
+    define_launch_type(launch_type)
     flags = _flags()
     if flags is None or flags.is_parsed():
         return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kourou import courier, errors
 from kourou.courier import Client
 from kourou.runtime.handles import Handle
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,7 +69,7 @@ class Broadcast:
             return self._own[-1]
         if isinstance(target, Client):
             return target
-        raise TypeError(f"broadcast takes handles and clients of CourierNodes, got {target!r}")
+        raise TypeError(f"broadcast takes handles and clients of CourierNodes, got {shown(target)}")
 
     def __getattr__(self, name: str) -> Callable[..., list[Any]]:
         method: Callable[..., list[Any]] = getattr(self.gather, _public(name))

@@ -26,6 +26,7 @@ from kourou.runtime.resources import PythonProcess, Resources
 from kourou.runtime.termination import StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION
 from kourou.script import names
+from kourou.shown import shown
 
 __all__ = ["TERMINALS", "compile_program", "launch_type_from", "setups_of"]
 
@@ -49,8 +50,8 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
 
     Args:
         program: the graph.
-        launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp`` or ``ssh``; None: KOUROU_LAUNCH_TYPE, else
-            local_mt.
+        launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp`` or ``ssh``; None: abseil's flag
+            ``--lp_launch_type``, else KOUROU_LAUNCH_TYPE, else local_mt.
         local_resources: what the processes of each label get.
         terminal: ``current_terminal`` (default), ``output_to_files`` or ``tmux_session``.
         stop: the seconds of the stop timeline.
@@ -67,7 +68,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
     problems += _check_terminal(terminal)
     if setup is not None and not callable(setup):
-        problems.append(f"setup is a function without arguments, got {setup!r}")
+        problems.append(f"setup is a function without arguments, got {shown(setup)}")
     spanned = _check_hosts(kind, hosts, placement, problems)
     members = list(_members(program))
     known = {id(node) for node in program.iterate_members()}
@@ -111,24 +112,25 @@ def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Ca
 
 
 def launch_type_from(value: LaunchType | str | None) -> LaunchType:
-    """The launch type meant by an argument, KOUROU_LAUNCH_TYPE, or the default.
+    """The launch type meant by an argument, ``--lp_launch_type``, KOUROU_LAUNCH_TYPE, or the default.
 
     Raises:
         PlanError: there is no such launch type.
     """
     source = "launch_type"
     if value is None:
+        value, source = absl_flags.given_launch_type(), f"--{absl_flags.LAUNCH_TYPE}"
+    if value is None:
         value, source = os.environ.get("KOUROU_LAUNCH_TYPE") or LaunchType.LOCAL_MULTI_THREADING, "KOUROU_LAUNCH_TYPE"
-    try:
-        return LaunchType(value)
-    except ValueError:
-        known = ", ".join(kind.value for kind in LaunchType)
-        raise errors.PlanError(f"{source}={value!r} is not a launch type; known are {known}") from None
+    known = {kind.value: kind for kind in LaunchType}
+    if not isinstance(value, str) or value not in known:
+        raise errors.PlanError(f"{source}={shown(value)} is not a launch type; known are {', '.join(known)}")
+    return known[value]
 
 
 def _check_program(program: Program) -> list[str]:
     if not isinstance(program, Program):
-        return [f"lp.launch takes an lp.Program, got {program!r}"]
+        return [f"lp.launch takes an lp.Program, got {shown(program)}"]
     if not program.get_all_nodes():
         return [f"program {program.name!r} is empty: add nodes with program.add_node(node, label=...)"]
     return []
@@ -168,7 +170,7 @@ def _check_hosts(
 def _check_terminal(terminal: str | None) -> list[str]:
     if terminal is None or terminal in TERMINALS:
         return []
-    return [f"terminal={terminal!r} is unknown; known are {', '.join(TERMINALS)}"]
+    return [f"terminal={shown(terminal)} is unknown; known are {', '.join(TERMINALS)}"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +204,7 @@ def _check_handles(program: Program, node: Node, known: Collection[int]) -> list
     for path, handle in node.iterate_handles():
         target = handle.node
         if target is None or id(target) not in known:
-            named = handle.node_name or repr(target)
+            named = handle.node_name or shown(target)
             problems.append(f"{node.name} {path} is a handle of {named}, which is not in program {program.name!r}")
         elif not handle.serves:
             problems.append(
@@ -236,6 +238,7 @@ def _plan_node(
         kind=node.describe(),
         inputs=tuple(dict.fromkeys(str(handle.node_name) for handle in node.input_handles)),
         serves_only=node.serves_only,
+        polls_while_starting=node.polls_while_starting,
         on_failure=member.policy,
         placement=member.placement,
         parent=member.parent,

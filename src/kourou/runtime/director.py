@@ -69,6 +69,10 @@ class Director:
         self._alive: set[str] = set()
         self._killed: dict[str, str] = {}  # whom the director killed, and why
         self._broken: dict[str, tuple[ExitRecord, float | None]] = {}  # units that failed, with the time to a restart
+        # A class's constructor does not poll, and nobody needs its object any more when the program stops. A thread is
+        # given its time all the same: it might be torn out of the opening of a socket, which would stay.
+        threads = plan.launch_type.threads
+        self._interrupted_at_once = {n.name for n in plan.nodes if not (threads or n.polls_while_starting)}
         self._policies = {node.name: node.on_failure for node in plan.nodes}
         self._restarts: dict[str, list[float]] = {}  # when each node was restarted, monotonic
         self._unstarted = collections.deque(self._family.roots())
@@ -336,9 +340,7 @@ class Director:
             record = self._coordinator.directory.get(name)
             if record is not None and record.state is not NodeState.STOPPING:
                 self._coordinator.change(name, record.attempt, state=NodeState.STOPPING)
-                # A constructor cannot poll, and nobody needs its object any more. A thread is given its time all the
-                # same: it might be torn out of the opening of a socket, which would stay.
-                if record.state is NodeState.STARTING and not self._plan.launch_type.threads:
+                if record.state is NodeState.STARTING and name in self._interrupted_at_once:
                     self._assured_launcher.interrupt(name)
         self._timers = []  # no restarts any more
         for event in self._undecided:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from kourou import errors
 from kourou.runtime import context, structure
 from kourou.runtime.target import NodeTarget
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from kourou.runtime.node import Node
@@ -74,7 +75,7 @@ class Handle(Generic[C_co]):
         node = self._node
         if node is None or node.name is None:
             raise errors.HandleNotResolved(
-                f"this handle's node {node!r} was never added to a program: use program.add_node(node, label=...)"
+                f"this handle's node {shown(node)} was never added to a program: use program.add_node(node, label=...)"
             )
         if context.compiling.get():
             return None, node.name
@@ -91,7 +92,7 @@ class Handle(Generic[C_co]):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") or name in {"_node", "_address"}:
             raise AttributeError(name)
-        owner = self.node_name or repr(self._node)
+        owner = self.node_name or shown(self._node)
         raise errors.HandleNotResolved(
             f"this is a handle of node {owner}, which stands for a client and has no attribute {name!r}; "
             "pass the handle to a node's constructor, which gets the client, or call handle.dereference() "
@@ -99,7 +100,7 @@ class Handle(Generic[C_co]):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.node_name or self._node!r}>"
+        return f"<{type(self).__name__} of {shown(self.node_name or self._node)}>"
 
 
 def _handle_from_address(cls: type[Handle[Any]], address: tuple[str | None, str], state: dict[str, Any]) -> Handle[Any]:

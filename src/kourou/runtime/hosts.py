@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from kourou import errors
 from kourou.runtime.inventory import Inventory
+from kourou.shown import shown
 
 __all__ = ["COPIED_VARIABLES", "Host", "Hosts", "matching_variables"]
 
@@ -55,7 +56,7 @@ class Host:
             value = getattr(self, field)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= (field == "slots")
             if value is not None and not whole and not (field != "slots" and isinstance(value, tuple)):
-                raise errors.GraphError(f"host {self.name}: {field} is a whole number, got {value!r}")
+                raise errors.GraphError(f"host {self.name}: {field} is a whole number, got {shown(value)}")
 
     @property
     def inventory(self) -> Inventory | None:
@@ -97,20 +98,20 @@ class Hosts:
         try:
             hosts = tuple(Host(host) if isinstance(host, str) else host for host in given)
         except TypeError:
-            raise errors.GraphError(f"hosts is a list of names, or of lp.Host(...), got {self.hosts!r}") from None
+            raise errors.GraphError(f"hosts is a list of names, or of lp.Host(...), got {shown(self.hosts)}") from None
         if not hosts or not all(isinstance(host, Host) for host in hosts):
-            raise errors.GraphError(f"hosts is a list of at least one name or lp.Host(...), got {self.hosts!r}")
+            raise errors.GraphError(f"hosts is a list of at least one name or lp.Host(...), got {shown(self.hosts)}")
         names = [host.name for host in hosts]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise errors.GraphError(f"hosts names {', '.join(twice)} more than once")
         for field in ("connect_timeout_s", "lost_after_s"):
             seconds = getattr(self, field)
             if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-                raise errors.GraphError(f"hosts: {field} is a number of seconds above 0, got {seconds!r}")
+                raise errors.GraphError(f"hosts: {field} is a number of seconds above 0, got {shown(seconds)}")
         if self.sync not in {None, "rsync"}:
-            raise errors.GraphError(f"hosts: sync is None or 'rsync', got {self.sync!r}")
+            raise errors.GraphError(f"hosts: sync is None or 'rsync', got {shown(self.sync)}")
         if isinstance(self.copy_env_vars, str):
-            raise errors.GraphError(f"hosts: copy_env_vars is a tuple of patterns, got {self.copy_env_vars!r}")
+            raise errors.GraphError(f"hosts: copy_env_vars is a tuple of patterns, got {shown(self.copy_env_vars)}")
         object.__setattr__(self, "hosts", hosts)
         object.__setattr__(self, "ssh_config", None if self.ssh_config is None else os.fspath(self.ssh_config))
 

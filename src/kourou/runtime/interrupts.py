@@ -25,6 +25,7 @@ from typing import Any, NoReturn, Protocol
 
 from kourou import errors
 from kourou.runtime.signal_handlers import SignalHandlers
+from kourou.shown import shown
 
 __all__ = ["Interruptible", "deferred", "restore_if_idle", "watch"]
 
@@ -166,7 +167,7 @@ def _at_shutdown() -> None:
     if getattr(sys, "last_value", None) is not None:
         why = "the launcher ended with an error"
     elif _exit_code not in (None, 0):
-        why = f"the launcher ended with sys.exit({_exit_code!r})"
+        why = f"the launcher ended with sys.exit({shown(_exit_code)})"
     for run in _runs:
         if why and not run.ended:
             run.stop(why)

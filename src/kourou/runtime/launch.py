@@ -37,6 +37,7 @@ from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION, check_tmux, open_session
 from kourou.script import children, main_module, names
+from kourou.shown import shown
 
 __all__ = ["hosts_to_plan_for", "launch"]
 
@@ -66,7 +67,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     Args:
         programs: the program (of a sequence, as in Launchpad, the first).
         launch_type: ``local_mt`` (threads), ``local_mp`` (processes), ``test_mt``, ``test_mp``, or ``ssh`` (processes
-            of several hosts); None: the environment variable KOUROU_LAUNCH_TYPE, else ``local_mt``.
+            of several hosts); None: abseil's flag ``--lp_launch_type``, else the environment variable
+            KOUROU_LAUNCH_TYPE, else ``local_mt``.
         xm_resources: accepted for Launchpad's sake, if None.
         local_resources: label → what its processes get.
         test_case: a ``unittest.TestCase`` whose clean-up stops the program.
@@ -385,4 +387,4 @@ def _the_program(programs: Any) -> Program:
         return programs
     if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
         return cast("Program", programs[0])
-    raise errors.PlanError(f"lp.launch takes an lp.Program, got {programs!r}")
+    raise errors.PlanError(f"lp.launch takes an lp.Program, got {shown(programs)}")

@@ -72,6 +72,14 @@ class Node(abc.ABC):
         """True for a node without work of its own: it answers calls until all others have ended."""
         return False
 
+    @property
+    def polls_while_starting(self) -> bool:
+        """True if what runs before it is READY may look whether the program stops, and so is given the time for that.
+
+        Others are interrupted at once then.
+        """
+        return any(child.polls_while_starting for child in self.children())
+
     def children(self) -> tuple[Node, ...]:
         """The nodes of a colocation.
 

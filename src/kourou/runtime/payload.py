@@ -23,6 +23,7 @@ from kourou.script import culprits, main_module
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
 from kourou.script.snapshot import Pickled
+from kourou.shown import shown
 
 __all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "why_not_picklable"]
 
@@ -178,7 +179,7 @@ def find_unpicklable(node: Node, error: Exception) -> str:
                 path, part, reason = found
                 return (
                     f"{member.name} {path} cannot be pickled: {type(reason).__name__}: {reason} (it is "
-                    f"{culprits.shown(part)}). Construct it in the node, for example with lp.Deferred(constructor, "
+                    f"{shown(part)}). Construct it in the node, for example with lp.Deferred(constructor, "
                     "...), or launch with local_mt"
                 )
     return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"

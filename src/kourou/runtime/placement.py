@@ -10,6 +10,7 @@ from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Allotment, Request, allocate
 from kourou.runtime.names import label_of, root_of
 from kourou.runtime.plan import Site
+from kourou.shown import shown
 
 __all__ = ["PlacementOf", "place"]
 
@@ -114,7 +115,7 @@ def _settle(parts: Sequence[Request], rooms: Sequence[_Room], problems: list[str
 
 def _check(requests: Sequence[Request], hosts: Hosts, placement: PlacementOf) -> list[str]:
     if not isinstance(placement, Mapping):
-        return [f"placement is a mapping of labels to hosts, got {placement!r}"]
+        return [f"placement is a mapping of labels to hosts, got {shown(placement)}"]
     counts: dict[str, int] = {}
     for request in requests:
         counts[label_of(request.name)] = counts.get(label_of(request.name), 0) + 1
@@ -137,7 +138,7 @@ def _fault(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: Ho
     if isinstance(where, Mapping):
         whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in where.values())
         if not whole or sum(where.values()) != count:
-            return f" has to give a host to each of its {count} processes, got {dict(where)!r}"
+            return f" has to give a host to each of its {count} processes, got {shown(dict(where))}"
     return None
 
 

@@ -128,6 +128,8 @@ class NodePlan:
     inputs: tuple[str, ...] = ()
     """The nodes that it has handles of."""
     serves_only: bool = False
+    polls_while_starting: bool = False
+    """While it starts, a stop gives it the time that nodes have which are READY."""
     on_failure: OnFailure = "fail"
     placement: Placement = Placement.OWN
     parent: str | None = None

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal, TypeAlias
 
 from kourou import errors
+from kourou.shown import shown
 
 __all__ = ["OnFailure", "Restart", "check_policy"]
 
@@ -27,11 +28,11 @@ class Restart:
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_times, int) or isinstance(self.max_times, bool) or self.max_times < 1:
-            raise errors.GraphError(f"Restart.max_times is a whole number >= 1, got {self.max_times!r}")
+            raise errors.GraphError(f"Restart.max_times is a whole number >= 1, got {shown(self.max_times)}")
         for name in ("window_s", "backoff_s"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise errors.GraphError(f"Restart.{name} is a number of seconds >= 0, got {value!r}")
+                raise errors.GraphError(f"Restart.{name} is a number of seconds >= 0, got {shown(value)}")
 
     def delay_s(self, restarts: int) -> float:
         """Seconds to wait after ``restarts`` restarts within the window."""
@@ -51,4 +52,4 @@ def check_policy(policy: object) -> OnFailure:
     """
     if isinstance(policy, Restart) or policy in ("fail", "ignore"):
         return policy
-    raise errors.GraphError(f"on_failure is 'fail', 'ignore' or lp.Restart(...), got {policy!r}")
+    raise errors.GraphError(f"on_failure is 'fail', 'ignore' or lp.Restart(...), got {shown(policy)}")

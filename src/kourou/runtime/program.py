@@ -11,6 +11,7 @@ from kourou.runtime.handles import Handle
 from kourou.runtime.names import child_name
 from kourou.runtime.node import Node
 from kourou.runtime.policies import OnFailure, check_policy
+from kourou.shown import shown
 
 __all__ = ["Program"]
 
@@ -73,7 +74,7 @@ class Program:
             GraphError: no label, another label than the open group's, or a node that was added before.
         """
         if not isinstance(node, Node):
-            raise errors.GraphError(f"add_node takes a node such as lp.CourierNode(...), got {node!r}")
+            raise errors.GraphError(f"add_node takes a node such as lp.CourierNode(...), got {shown(node)}")
         if self._current_group is not None:
             if label and label != self._current_group:
                 raise errors.GraphError(
@@ -188,7 +189,7 @@ def _check_new(node: Node) -> None:
             )
         if id(member) in seen:
             raise errors.GraphError(
-                f"{member!r} is in {node!r} twice; every place in a program needs a node of its own"
+                f"{shown(member)} is in {shown(node)} twice; every place in a program needs a node of its own"
             )
         seen.add(id(member))
 

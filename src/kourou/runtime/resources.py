@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from kourou import errors
+from kourou.shown import shown
 
 __all__ = ["PythonProcess", "Resources"]
 
@@ -122,9 +123,9 @@ class Resources(PythonProcess):
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise errors.GraphError(f"{field} is a number >= 0, got {value!r}")
+            raise errors.GraphError(f"{field} is a number >= 0, got {shown(value)}")
         if value > 1 and value != int(value):
-            raise errors.GraphError(f"{field} above 1 are whole, since only one can be shared; got {value!r}")
+            raise errors.GraphError(f"{field} above 1 are whole, since only one can be shared; got {shown(value)}")
         return float(value)
 
     def memory_limit(self, index: int) -> int | None:
@@ -135,7 +136,7 @@ class Resources(PythonProcess):
         """
         value = _of_replica(self.memory_bytes, index)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value <= 0):
-            raise errors.GraphError(f"memory_bytes is a whole number of bytes > 0, got {value!r}")
+            raise errors.GraphError(f"memory_bytes is a whole number of bytes > 0, got {shown(value)}")
         return value
 
     def folder(self, index: int) -> str | None:
@@ -206,4 +207,4 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def _refuse(field: str, wanted: str, got: object) -> None:
-    raise errors.GraphError(f"PythonProcess.{field} is {wanted}, got {got!r}")
+    raise errors.GraphError(f"PythonProcess.{field} is {wanted}, got {shown(got)}")

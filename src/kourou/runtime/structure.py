@@ -13,6 +13,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from kourou.shown import shown
+
 __all__ = ["Nested", "iterate_leaves", "map_leaves"]
 
 
@@ -79,7 +81,7 @@ def _take_apart(value: Any) -> _Parts | None:  # noqa: PLR0911 - one for each ki
     """The children of a container with their path suffixes, and how to put it together again; None for a leaf."""
     if isinstance(value, dict):
         keys = list(value)
-        return [(f"[{key!r}]", value[key]) for key in keys], lambda new: _rebuild_dict(value, keys, new)
+        return [(f"[{shown(key)}]", value[key]) for key in keys], lambda new: _rebuild_dict(value, keys, new)
     if isinstance(value, tuple):
         if hasattr(value, "_fields"):
             names = value._fields
@@ -88,7 +90,7 @@ def _take_apart(value: Any) -> _Parts | None:  # noqa: PLR0911 - one for each ki
     if isinstance(value, list):
         return [(f"[{i}]", v) for i, v in enumerate(value)], list
     if isinstance(value, (set, frozenset)):
-        return [(f"{{{v!r}}}", v) for v in value], type(value)
+        return [(f"{{{shown(v)}}}", v) for v in value], type(value)
     if isinstance(value, functools.partial):
         return _take_partial_apart(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -102,7 +104,7 @@ def _take_partial_apart(value: functools.partial[Any]) -> _Parts:
     count = len(value.args)
     children = [(".func", value.func)]
     children += [(f".args[{i}]", v) for i, v in enumerate(value.args)]
-    children += [(f".keywords[{k!r}]", value.keywords[k]) for k in keys]
+    children += [(f".keywords[{shown(k)}]", value.keywords[k]) for k in keys]
 
     def rebuild(new: list[Any]) -> Any:
         return type(value)(new[0], *new[1 : count + 1], **dict(zip(keys, new[count + 1 :], strict=True)))

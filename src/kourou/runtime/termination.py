@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.runtime import context
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from kourou.runtime.records import NodeRecord
@@ -60,7 +61,7 @@ class StopTimeline:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise errors.GraphError(f"StopTimeline.{field.name} is a number of seconds >= 0, got {value!r}")
+                raise errors.GraphError(f"StopTimeline.{field.name} is a number of seconds >= 0, got {shown(value)}")
 
     @property
     def total_s(self) -> float:
@@ -154,7 +155,7 @@ def _call_handlers(handlers: list[Callable[..., Any]]) -> None:
         try:
             handler()
         except Exception:  # noqa: BLE001 - the others are called all the same
-            _log.exception("the stop handler %r raised", handler)
+            _log.exception("the stop handler %s raised", shown(handler))
 
 
 def stop(reason: str = "lp.stop() was called") -> None:

@@ -101,7 +101,7 @@ class _Worker:
             payload, folder = Payload(**self._boot["payload"]), Path(self._boot["payloads"])
             install_script(payload, folder)
             node = load_payload(payload, folder)
-        absl_flags.parse(sys.argv)
+        absl_flags.parse(sys.argv, self._boot["launch_type"])
         return node.run(node_context)
 
     def report(self, outcome: Outcome) -> None:

@@ -11,7 +11,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["describe_global", "innermost", "parts_of", "shown"]
+from kourou.shown import shown
+
+__all__ = ["describe_global", "innermost", "parts_of"]
 
 _DEEPEST = 6  # levels that are searched for the one object that cannot be pickled
 Why = Callable[[Any], "Exception | None"]
@@ -35,7 +37,7 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     if hasattr(type(value), "nested_children"):
         yield from value.nested_children()
     elif isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())
+        yield from ((f"[{shown(key)}]", part) for key, part in value.items())
     elif isinstance(value, (list, tuple, set, frozenset)):
         yield from ((f"[{index}]", part) for index, part in enumerate(value))
     elif isinstance(value, functools.partial):
@@ -122,12 +124,3 @@ def _line_of(tree: ast.AST, name: str) -> int | None:
             if isinstance(target, ast.Name) and target.id == name and isinstance(target.ctx, ast.Store):
                 line = target.lineno
     return line
-
-
-def shown(value: Any) -> str:
-    """A value in one line."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
-        text = f"a {type(value).__qualname__}"
-    return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - one line

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from kourou.runtime.addresses import is_this_machine
 from kourou.runtime.inventory import Inventory
+from kourou.shown import shown
 from kourou.spmd.places import Host
 
 __all__ = ["Hostnames", "WorkersPerHost", "resolve_hostnames", "resolve_hosts"]
@@ -53,7 +54,7 @@ def resolve_hostnames(hostnames: Hostnames, environ: Mapping[str, str] = os.envi
             )
         return _slurm_hosts()
     if isinstance(hostnames, str) or not hostnames or not all(isinstance(n, str) and n for n in hostnames):
-        raise ValueError(f"hostnames is a list of names, 'auto' or 'slurm', not {hostnames!r}")
+        raise ValueError(f"hostnames is a list of names, 'auto' or 'slurm', not {shown(hostnames)}")
     twice = sorted({name for name in hostnames if hostnames.count(name) > 1})
     if twice:
         raise ValueError(f"hostnames names {', '.join(twice)} more than once; give it more workers_per_host instead")
@@ -86,14 +87,14 @@ def _counts(
     for count in counts:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(
-                f"workers_per_host is a number of at least 1, a list of such, 'cpu' or 'gpu', not {count!r}"
+                f"workers_per_host is a number of at least 1, a list of such, 'cpu' or 'gpu', not {shown(count)}"
             )
     return counts
 
 
 def _devices(names: Sequence[str], kind: str, inventory_of: Callable[[str], Inventory]) -> list[int]:
     if kind not in {"cpu", "gpu"}:
-        raise ValueError(f"workers_per_host is a number, a list of numbers, 'cpu' or 'gpu', not {kind!r}")
+        raise ValueError(f"workers_per_host is a number, a list of numbers, 'cpu' or 'gpu', not {shown(kind)}")
     inventories = [inventory_of(name) for name in names]
     counts = [len(inventory.cpus if kind == "cpu" else inventory.gpus) for inventory in inventories]
     without = [name for name, count in zip(names, counts, strict=True) if not count]

@@ -19,6 +19,7 @@ from kourou.runtime.addresses import interface_of, is_this_machine
 from kourou.runtime.inventory import Inventory, Request, allocate
 from kourou.runtime.launchers.ssh import SshOptions
 from kourou.script.packed import pack
+from kourou.shown import shown
 from kourou.spmd.engine import Engine
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.spmd.future import LaunchFuture
@@ -125,9 +126,9 @@ class Launcher:
             As run, for all that is known before a worker starts.
         """
         if not callable(func):
-            raise TypeError(f"run() and submit() take a function and its arguments, not {func!r}")
+            raise TypeError(f"run() and submit() take a function and its arguments, not {shown(func)}")
         order = self._order()
-        name = getattr(func, "__qualname__", repr(func))
+        name = getattr(func, "__qualname__", shown(func))
         values = {"the function": func, "args": args, "kwargs": kwargs}
         setup = () if self.setup is None else (self.setup,)
         call = codec.encode(pack(values, name, setup=setup, reducers=codec.reducers()), name)
@@ -175,13 +176,13 @@ class Launcher:
         for field in ("worker_timeout", "agent_timeout"):
             seconds = getattr(self, field)
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-                raise ValueError(f"{field} is a number of seconds above 0, not {seconds!r}")
+                raise ValueError(f"{field} is a number of seconds above 0, not {shown(seconds)}")
         if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
-            raise ValueError(f"retries is a whole number >= 0, not {self.retries!r}")
+            raise ValueError(f"retries is a whole number >= 0, not {shown(self.retries)}")
         if self.sync not in {None, "rsync"}:
-            raise ValueError(f"sync is None or 'rsync', not {self.sync!r}")
+            raise ValueError(f"sync is None or 'rsync', not {shown(self.sync)}")
         if isinstance(self.copy_env_vars, str):
-            raise ValueError(f"copy_env_vars is a tuple of patterns, not the text {self.copy_env_vars!r}")  # noqa: TRY004
+            raise ValueError(f"copy_env_vars is a tuple of patterns, not the text {shown(self.copy_env_vars)}")  # noqa: TRY004
         if self.backend is not None and not torch_is_there():
             raise errors.MissingExtra("torch", "torch")
         env = user_variables(os.environ, copy=self.copy_env_vars, extra=self.extra_env_vars, env_file=self.env_file)
