@@ -20,8 +20,8 @@ def give_away(*paths: Path) -> None:
 
 
 def as_stranger(script: str, *words: str) -> subprocess.Popen[str]:
-    """Run a script in an interpreter of another user, which imports nothing but the standard library."""
-    become = f"import os; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+    """Run a script in an interpreter of another user; it has ``os``, ``socket`` and ``sys``, and cannot import more."""
+    become = f"import os, socket, sys; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", become + script, *words],
         stdin=subprocess.PIPE,

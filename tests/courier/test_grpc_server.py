@@ -328,7 +328,9 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
     # Given a server that has no descriptors left for new connections
     client = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
     assert client.echo(1) == 1
-    (listener, welcome) = next(pair for pair in server._leader._listeners.values() if pair[0].family == socket.AF_INET)
+    entrances = server._leader._entrances.values()
+    entrance = next(each for each in entrances if each.listener.family == socket.AF_INET)
+    listener = entrance.listener
     refusals = []
 
     class Exhausted:
@@ -343,7 +345,7 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
         def __getattr__(self, name):
             return getattr(listener, name)
 
-    server._leader._listeners[listener.fileno()] = Exhausted(), welcome
+    entrance.listener = Exhausted()
     # When somebody connects
     other = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
     # Then those who are connected are served, and the other one is as soon as there is room; nothing spins meanwhile

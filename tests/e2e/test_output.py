@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
 import kourou as lp
 from e2e.launching import PRELUDE, START_S
+from polling import until
 
 WAIT_S = 30.0
 LINES = 20_000
@@ -208,3 +211,40 @@ def test_output_to_files_leaves_the_terminal_alone(launch_type, capfd):
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert _log(run, "no_newline") == b"first\nno newline at the end\n"
+
+
+CHATTY = """
+    import itertools
+
+    def chatty():
+        for number in itertools.count():
+            print(number, "x" * 1000)
+            if lp.wait_for_stop(0):
+                return
+
+    program = lp.Program("chatty")
+    program.add_node(lp.PyNode(chatty), label="chatty")
+    lp.launch(program, "{launch_type}").wait()
+"""
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_ctrl_c_ends_a_program_whose_output_nobody_reads_and_its_log_is_complete(launch_type, tmp_path, runs_dir):
+    # Given a launcher that writes into a pipe that is never read, with its errors, as before `2>&1 | less`
+    script = tmp_path / "launcher.py"
+    script.write_text(PRELUDE + textwrap.dedent(CHATTY.format(launch_type=launch_type)), encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as launcher:
+        until(lambda: sum(log.stat().st_size for log in runs_dir.glob("*/output.log")) > 1 << 20, WAIT_S)
+        # When
+        launcher.send_signal(signal.SIGINT)
+        # Then
+        try:
+            assert launcher.wait(WAIT_S) == 128 + signal.SIGINT
+        finally:
+            launcher.kill()
+    (log,) = runs_dir.glob("*/logs/chatty/0.log")
+    numbers = [int(line.split()[0]) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 1000

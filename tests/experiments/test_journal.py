@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kourou import errors
@@ -91,3 +93,53 @@ def test_what_is_no_sweep_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "sweep.sqlite").write_text("this is no database" * 100)
     with pytest.raises(SweepError, match="cannot be used"):
         read_records(tmp_path)
+
+
+def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, fstype: str) -> None:
+    """Let the folder be on another file system."""
+    real = psutil.disk_partitions(all=True)
+    mount = real[0]._replace(mountpoint=str(folder), fstype=fstype)
+    monkeypatch.setattr("kourou.experiments.shared_disks.psutil.disk_partitions", lambda *, all: [*real, mount])  # noqa: A006 - psutil's
+
+
+@pytest.mark.parametrize(("fstype", "mode"), [("ext4", "wal"), ("nfs4", "truncate"), ("lustre", "truncate")])
+def test_on_a_disk_that_other_hosts_see_nothing_of_the_journal_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fstype: str, mode: str
+) -> None:
+    # Given a journal that an earlier launcher made here
+    Journal(tmp_path).close()
+    mounted(monkeypatch, tmp_path, fstype)
+    # When
+    journal = Journal(tmp_path)
+    declare(journal, [RUN])
+    journal.commit()
+    # Then
+    assert journal._db.execute("PRAGMA journal_mode").fetchone() == (mode,)
+    assert (tmp_path / "sweep.sqlite-shm").exists() == (mode == "wal")
+    assert list(read_records(tmp_path)) == ["a-0"]
+    journal.close()
+
+
+def test_a_disk_without_locks_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a folder over NFS, and nothing that keeps its locks
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    mounted(monkeypatch, tmp_path, "nfs")
+    monkeypatch.setattr("kourou.experiments.shared_disks.fcntl.flock", no_locks)
+    # Then nobody is said to run the sweep
+    with pytest.raises(
+        SweepError, match=r"cannot be locked: No locks available.*\(nfs\) gives no locks.*lockd.*sweep-dir"
+    ):
+        SweepLock(tmp_path)
+    with pytest.raises(SweepError, match="gives no locks"):
+        find_launcher(tmp_path)
+
+
+def test_a_journal_that_sqlite_cannot_lock_names_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted(monkeypatch, tmp_path, "nfs4")
+    (tmp_path / "sweep.sqlite").write_bytes(b"no journal" * 100)
+    with pytest.raises(SweepError, match=r"file is not a database \(on nfs4, whose locks SQLite needs"):
+        Journal(tmp_path)

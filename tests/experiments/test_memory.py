@@ -19,6 +19,7 @@ from kourou.experiments.reporting import LineReporter
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.slots import Share, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
+from kourou.testing.nvml import FakeGpu, fake_nvml
 
 GIB = 1 << 30
 MACHINE = Inventory(cpus=tuple(range(8)), gpus=("0", "GPU-ab"))
@@ -177,7 +178,22 @@ def test_a_run_that_takes_more_memory_than_its_share_is_killed_and_tried_again(t
 # -- what is read -----------------------------------------------------------------------------------------------------
 
 
+def test_what_nvml_tells_is_read_under_all_names() -> None:
+    part = FakeGpu(uuid="MIG-61e5-a", total_bytes=10 * GIB, free_bytes=9 * GIB)
+    with fake_nvml([FakeGpu(uuid="GPU-8932-f"), FakeGpu(uuid="GPU-1f2e-0", parts=[part])]):
+        gpus = read_gpu_memory()
+        slots = make_slots(
+            Share(runs_per_gpu=2, gpu_memory_bytes=4 * GIB),
+            Inventory.of_this_process({}),
+            Memory(total_bytes=64 * GIB),
+        )
+    assert find_gpu(gpus, "GPU-8932") == find_gpu(gpus, "0") == GpuMemory(total_bytes=80 * GIB, free_bytes=80 * GIB)
+    assert find_gpu(gpus, "MIG-61e5") == find_gpu(gpus, "MIG-GPU-1f2e-0/7/0")
+    assert [slot.gpus for slot in slots] == [("GPU-8932-f",), ("MIG-61e5-a",)] * 2
+
+
 def test_what_nvidia_smi_tells_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert read_gpu_memory() == {}
     tool = tmp_path / "nvidia-smi"

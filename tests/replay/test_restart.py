@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kourou.errors import ServerOverloaded
+from kourou.errors import ServerOverloaded, ServerUnavailable
 from kourou.replay import Client, Table
 from kourou.replay.messages import InsertBatch
 from kourou.replay.rate_limiters import MinSize
@@ -161,3 +161,103 @@ def test_a_numbered_call_that_never_arrives_is_skipped(
         writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
         writer.flush(timeout_ms=10_000)
     assert items(client) == [2]
+
+
+def test_what_a_server_that_ended_never_confirmed_is_counted(client: Client, restart: Restart) -> None:
+    # given a writer that was idle while its server was restarted
+    with client.trajectory_writer(2) as writer:
+        writer.append({"x": np.array(0)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+        writer.flush()
+        restart()
+        # when it makes items, and flushes
+        for number in range(1, 6):
+            writer.append({"x": np.array(number)})
+            writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+        writer.flush()
+        # then each of them is in, or counted
+        assert len(items(client)) + writer.lost_items >= 5
+        # and what comes now arrives
+        lost = writer.lost_items
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-2:]})
+        writer.flush()
+        assert items(client)[-1] == [4, 5]
+        assert writer.lost_items == lost
+
+
+def test_what_was_on_its_way_when_a_writer_is_closed_is_counted(
+    client: Client, restart: Restart, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = client.trajectory_writer(1)
+    writer.append({"x": np.array(0)})
+    writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+    writer.flush()
+    restart()
+    writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+    until(lambda: writer._outgoing.trouble() is not None, 10)  # it was sent after a moment, and refused
+    writer.close()
+    assert writer.lost_items == 1
+    assert "was closed without a flush; 1 items on their way were lost" in caplog.text
+
+
+def test_a_call_is_done_again_however_often_the_session_has_ended(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a server that takes its client for dead whenever it has opened a session, three times
+    server = serve(table())
+    client = connect(server)
+    sessions, opened = server._service._sessions, server._service.open_session
+    forgotten: list[int] = []
+
+    def forget(*arguments: Any) -> Any:
+        info = opened(*arguments)
+        if len(forgotten) < 3:
+            forgotten.append(info.name)
+            sessions.close(info.name)
+        return info
+
+    server._transport.bind("open_session", forget)
+    # when it inserts, then that is done once
+    client.insert({"x": np.array(1)}, {"t": 1.0})
+    assert items(client) == [1]
+    assert len(forgotten) == 3
+    # and one that never lasts is named
+    forgotten.clear()
+    monkeypatch.setattr("kourou.replay.client.RENEWALS", 2)
+    sessions.close_all()
+    sessions._closed = False
+    with pytest.raises(ServerUnavailable, match="has ended 2 sessions"):
+        client.insert({"x": np.array(2)}, {"t": 1.0})
+
+
+def test_no_item_is_made_of_a_step_that_never_arrived(serve: Serve, connect: Connect) -> None:
+    # given a server that has no room for one message of a writer, whose steps a later item needs
+    server = serve(table())
+    client = connect(server)
+    insert = server._service.insert
+    refused: list[int] = []
+
+    def overloaded(number: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
+        if batch.items and not refused:
+            refused.append(len(batch.items))
+            raise ServerOverloaded("full")
+        return insert(number, batch, timeout_s)
+
+    server._transport.bind("insert", overloaded)
+    with client.trajectory_writer(8) as writer:
+        for number in range(1, 4):
+            writer.append({"x": np.array(number)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-3:]})
+        with pytest.raises(ServerOverloaded):
+            writer.flush(timeout_ms=10_000)
+        # when it makes that item
+        writer.append({"x": np.array(4)})
+        for _ in range(2):  # the first time, it may hear that it has to begin anew
+            writer.create_item("t", 1.0, {"x": writer.history["x"][-4:]})
+            writer.flush(timeout_ms=10_000)
+    # then it has all its steps
+    assert items(client)[-1] == [1, 2, 3, 4]
+    assert {tuple(found) for found in items(client)} == {(1, 2, 3, 4)}
+    # and nothing is left of the series that ended
+    client.reset("t")
+    until(lambda: sum(store.used for store in server._data.stores) == 0, 10)

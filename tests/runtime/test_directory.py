@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from typing import Any, cast
@@ -10,7 +12,7 @@ import grpc
 import pytest
 
 from kourou import errors
-from kourou.runtime import coordinator_client, coordinator_stub
+from kourou.runtime import coordinator_client, coordinator_service, coordinator_stub
 from kourou.runtime.coordinator import Coordinator, NodeControl
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.coordinator_service import CoordinatorServer
@@ -185,6 +187,54 @@ def test_without_the_token_nothing_is_taken(control):
         with pytest.raises(grpc.RpcError) as refused:
             list(call(b"\xff\xff not a message", timeout=WAIT_S))
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_calls_without_the_token_take_no_thread(control):
+    # Given callers without the token, whose requests never come
+    silence = threading.Event()
+
+    def nothing():
+        silence.wait(WAIT_S)
+        yield from ()
+
+    before = threading.active_count()
+    with grpc.insecure_channel(control.server.address) as channel:
+        # When they call, then each is refused without waiting for it
+        calls: list[Any] = [
+            channel.stream_unary(f"/kourou.v1.Coordinator/{method}").future(nothing(), timeout=WAIT_S)
+            for method in ("Status", "Attach", "Nonsense") * 20
+        ]
+        assert {call.code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("kourou-grpc-stream") <= before
+        silence.set()
+    # And those who have it are served
+    control.client.attach()
+    assert control.coordinator.directory.get("a/0") is not None
+
+
+def test_connections_without_a_call_are_few(monkeypatch):
+    # Given a coordinator of one node with room for six connections
+    monkeypatch.setattr(coordinator_service, "_SPARE_CONNECTIONS", 4)
+    coordinator = Coordinator([NodeRecord(name="a/0")], on_change=lambda _: None, on_stop_request=lambda *_: None)
+    server = CoordinatorServer(coordinator, token="t", status=lambda: cast("Any", None))
+    host, _, port = server.address.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        # When more connect
+        strangers = [stack.enter_context(socket.create_connection((host, int(port)), WAIT_S)) for _ in range(30)]
+        # Then the rest is sent away
+        until(lambda: sum(_is_sent_away(stranger) for stranger in strangers) == 30 - 6, WAIT_S)
+        server.close()
+
+
+def _is_sent_away(connection):
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1 << 16, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised
     zygote = psutil.Process(events.started["first/0"]).parent()
     assert zygote is not None
     zygote.suspend()
-    for _ in range(20_000):
+    for _ in range(5_000):
         supervisor.signal("first/0", signal.SIGURG, alone=True)
     # when it goes on
     supervisor.signal("first/0", signal.SIGKILL)

@@ -212,11 +212,7 @@ class FrameParser:
         elif type(data) is not bytes:
             data = bytes(data)
         if self._rest:
-            self._rest += data
-            self._missing -= len(data)
-            if self._missing > 0:
-                return frames
-            data, self._rest = bytes(self._rest), bytearray()
+            data = self._joined(data)
         start, end, missing = 0, len(data), 0
         while end - start >= _HEAD_SIZE:
             inline, kind, flags, name_size, count, call_id, number = _unpack_head(data, start)
@@ -250,6 +246,15 @@ class FrameParser:
             self._rest = bytearray(data[start:])
             self._missing = missing or _HEAD_SIZE - (end - start)
         return frames
+
+    def _joined(self, data: bytes) -> bytes:
+        """What came before and this; nothing as long as that need not be looked at."""
+        self._rest += data
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        joined, self._rest = bytes(self._rest), bytearray()
+        return joined
 
     def _begin(self, frame: Frame, table: bytes, *, body_is_last: bool) -> None:
         buffers: list[Buffer] = []

@@ -160,6 +160,7 @@ class Server:
                 port=self._asked_port,
                 token=token,
                 tls=self._tls,
+                folder=self._socket_dir,
                 describe=lambda: self.endpoint,
             )
             undo.callback(remote.stop)

@@ -10,10 +10,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-__all__ = ["ThreadPerTask", "WorkerPool"]
+__all__ = ["WorkerPool"]
 
 _log = logging.getLogger("kourou.courier")
 
@@ -130,21 +129,3 @@ class WorkerPool:
                 with self._lock:
                     self._busy -= 1
             del task  # or its arguments would live until the next one comes
-
-
-class ThreadPerTask:
-    """What grpcio asks of an executor: each stream occupies a thread for as long as it lives, so each gets its own."""
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run the call in a new daemon thread."""
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - goes to the future, where it belongs
-                _log.exception("a gRPC stream failed")
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="kourou-grpc-stream", daemon=True).start()
-        return future

@@ -42,7 +42,7 @@ def available_cores(inventory: Inventory | None = None, *, sysfs: Path = _SYSFS)
         inventory: the CPUs to group; None: those that this process may use.
         sysfs: where Linux describes its CPUs; without it every CPU counts as a core of one socket.
     """
-    cpus = (inventory or Inventory.of_this_process()).cpus
+    cpus = (inventory or Inventory.of_this_process(with_gpus=False)).cpus
     grouped: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for cpu in sorted(cpus):
         grouped.setdefault(_place(cpu, sysfs), []).append(cpu)

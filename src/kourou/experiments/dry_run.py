@@ -55,7 +55,7 @@ def plan_sweep(
     """What :func:`kourou.experiments.run_sweep` would start, with the same arguments; it raises the same errors."""
     share = share or Share()
     if slots is None:
-        slots = make_slots(share, inventory or Inventory.of_this_process(), memory)
+        slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
     top = Path(folder).absolute()
     pool, taken = SlotPool(slots, share.parallel), list[Slot]()
     planned = []

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kourou import errors
 from kourou.experiments.failures import SweepBusy, SweepError
 from kourou.experiments.run_records import Event, RunRecord, changed
+from kourou.experiments.shared_disks import file_system, is_shared, try_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -65,13 +66,19 @@ class SweepLock:
 
     Raises:
         SweepBusy: another process is its launcher.
+        SweepError: the folder's file system gives no locks.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK_FILE
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         # Whoever looks whether there is a launcher has the lock for an instant.
-        if not any(_locked(self._file) for _ in range(_LOCK_TRIES)):
+        try:
+            held = any(_locked(self._file, path) for _ in range(_LOCK_TRIES))
+        except SweepError:
+            os.close(self._file)
+            raise
+        if not held:
             holder = _holder(path)
             os.close(self._file)
             where = f"pid {holder.get('pid')} on {holder.get('host')}"
@@ -93,28 +100,26 @@ class SweepLock:
         self.close()
 
 
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        time.sleep(_LOCK_PAUSE_S)
-        return False
-    return True
+def _locked(file: int, path: Path) -> bool:
+    if try_lock(file, path):
+        return True
+    time.sleep(_LOCK_PAUSE_S)
+    return False
 
 
 def find_launcher(folder: Path) -> dict[str, Any] | None:
-    """``pid`` and ``host`` of the process that runs the sweep; None: nobody does."""
+    """``pid`` and ``host`` of the process that runs the sweep; None: nobody does.
+
+    Raises:
+        SweepError: the folder's file system gives no locks.
+    """
     path = folder / LOCK_FILE
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _holder(path)
-    else:
-        return None
+        return None if try_lock(file, path, fcntl.LOCK_SH) else _holder(path)
     finally:
         os.close(file)
 
@@ -134,7 +139,8 @@ class Journal:
         with _told(folder):
             place = folder / JOURNAL_FILE if on_disk else ":memory:"
             self._db = sqlite3.connect(place, isolation_level=None, timeout=_PATIENCE_S)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            # SQLite's WAL is memory that the processes of one host share; others would read something else.
+            self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if on_disk and is_shared(folder) else 'WAL'}")
             self._db.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the process, not a power cut
             self._db.execute(_TABLE)
             self.records = _fold(self._db)
@@ -240,7 +246,8 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise SweepError(f"the journal {folder / JOURNAL_FILE} cannot be used: {error}") from error
+        where = f" (on {file_system(folder)}, whose locks SQLite needs)" if is_shared(folder) else ""
+        raise SweepError(f"the journal {folder / JOURNAL_FILE} cannot be used: {error}{where}") from error
 
 
 def _holder(path: Path) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     specs = check_runs(runs)
     share, memory = share or Share(), memory or Memory.of_this_process()
     if slots is None:
-        slots = make_slots(share, inventory or Inventory.of_this_process(), memory)
+        slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
     gate = None if share.gpu_memory_bytes is None else GpuGate(share.gpu_memory_bytes, memory)
     prepared = prepare(specs)
     top = open_sweep(folder)

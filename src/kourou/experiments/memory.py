@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
 
+from kourou.runtime.gpus import GpuMemory, read_gpus
+
 __all__ = ["GpuGate", "GpuMemory", "Memory", "find_gpu", "in_gib", "read_gpu_memory"]
 
-_QUERY = ("nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits")
-_LINE = re.compile(r"^(\d+), (GPU-[\w-]+), (\d+), (\d+)$", re.MULTILINE)
-_QUERY_TIMEOUT_S = 10.0
 _SETTLE_S = 30.0  # after its start a run may not have taken its memory yet, so its claim counts
 _LOOK_S = 1.0  # between looks at the GPUs
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GpuMemory:
-    """Memory of one GPU at one moment."""
-
-    total_bytes: int
-    free_bytes: int
-
-
 def read_gpu_memory() -> dict[str, GpuMemory]:
-    """The memory of this host's NVIDIA GPUs, each under its number and under its UUID; without a driver, of none.
-
-    Numbers are nvidia-smi's: they are CUDA's where CUDA_DEVICE_ORDER is PCI_BUS_ID, or all GPUs are of one kind.
-    """
-    try:
-        done = subprocess.run(
-            _QUERY, check=False, capture_output=True, text=True, timeout=_QUERY_TIMEOUT_S, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    found = {}
-    for number, uuid, total_mib, free_mib in _LINE.findall(done.stdout):  # a GPU that does not tell says [N/A]
-        memory = GpuMemory(total_bytes=int(total_mib) << 20, free_bytes=int(free_mib) << 20)
-        found[number] = found[uuid] = memory
-    return found
+    """The memory of this host's NVIDIA GPUs, each under all its names; without a driver, of none."""
+    return {name: gpu.memory for gpu in read_gpus() if gpu.memory is not None for name in gpu.names}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +44,7 @@ class Memory:
 
 def find_gpu(gpus: Mapping[str, GpuMemory], name: str) -> GpuMemory | None:
     """The GPU that CUDA_VISIBLE_DEVICES calls so, which may be the beginning of its UUID; None: it is none of these."""
-    if name in gpus or not name.startswith("GPU-"):
+    if name in gpus or not name.startswith(("GPU-", "MIG-")):
         return gpus.get(name)
     return next((memory for known, memory in gpus.items() if known.startswith(name)), None)
 

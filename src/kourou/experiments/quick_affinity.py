@@ -28,7 +28,7 @@ def quick_affinity_code(
     Raises:
         AffinityError: there are no GPUs to use and ``n_parallel`` is not said, or more runs than cores.
     """
-    available = inventory or Inventory.of_this_process()
+    available = inventory or Inventory.of_this_process(with_gpus=use_gpu)
     cores = len(available_cores(available))
     n_gpu = len(available.gpus) if use_gpu else 0
     if n_gpu:

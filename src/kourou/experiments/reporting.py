@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from kourou.experiments.launching import Rerun, SweepOutcome, is_to_run
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.slurm_script import Submission
+from kourou.runtime.patient_stream import say
 
 __all__ = [
     "LineReporter",
@@ -63,7 +63,8 @@ class LineReporter:
     def _say(self, record: RunRecord, what: str) -> None:
         where = f" on GPU {','.join(record.gpus)}" if record.gpus else ""
         again = f" (attempt {record.attempt})" if record.attempt > 1 else ""
-        print(f"[{self._done}/{self._total}] {record.name}{where}{again}: {what}", file=sys.stderr, flush=True)  # noqa: T201 - its purpose
+        # Its caller is the engine's only thread, which must hear of a Ctrl-C.
+        say(f"[{self._done}/{self._total}] {record.name}{where}{again}: {what}")
 
 
 def summary(outcome: SweepOutcome) -> str:

@@ -119,7 +119,9 @@ def _check_gpu_memory(share: Share, gpu_sets: Sequence[tuple[str, ...]], memory:
     for name in dict.fromkeys(name for gpus in gpu_sets for name in gpus):
         gpu = find_gpu(seen, name)
         if gpu is None:
-            raise errors.PlanError(f"nothing tells the memory of GPU {name} (nvidia-smi does not): leave it unsaid")
+            raise errors.PlanError(
+                f"nothing tells the memory of GPU {name} (neither NVML nor nvidia-smi does): leave it unsaid"
+            )
         if together * share.gpu_memory_bytes > gpu.total_bytes:
             needed = f"{together} × " * (together > 1) + in_gib(share.gpu_memory_bytes)
             raise errors.PlanError(f"{needed} of memory are asked for, but GPU {name} has {in_gib(gpu.total_bytes)}")

@@ -8,7 +8,6 @@ launcher, or whoever looks later, finds it without any accounting.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import pickle
 import signal
@@ -29,6 +28,7 @@ from kourou.experiments.provenance import Provenance
 from kourou.experiments.requests import take_requests
 from kourou.experiments.run_folder import EXIT_FILE, read_json, write_json
 from kourou.experiments.run_records import RunState
+from kourou.experiments.shared_disks import try_lock
 from kourou.experiments.slots import Slot, SlotPool
 from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.slurm_template import run_script
@@ -74,9 +74,7 @@ def main(words: Sequence[str]) -> int:
         saved = near_limit and (read_json(run.folder / EXIT_FILE) or {}).get("state") == RunState.INTERRUPTED
         return _requeue(run, restarts, manifest.slurm.requeues) if saved else code
     lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not try_lock(lock, run.folder / ".lock"):
         print(f"kourou: {run.name} is being run by another job", file=sys.stderr)  # noqa: T201 - the job's output
         return _BUSY
     return _run(manifest, run, attempt, restarts)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kourou import courier
-from kourou.errors import WriterExpired
+from kourou.errors import ServerUnavailable, WriterExpired
 from kourou.replay.arrays import Array, Keys, np
 from kourou.replay.batch_inserter import BatchInserter
 from kourou.replay.batch_writer import BatchWriter
 from kourou.replay.compression import Compression
 from kourou.replay.rate_limiters import RateLimiter
-from kourou.replay.remote import Remote
+from kourou.replay.remote import RENEWALS, Remote
 from kourou.replay.rules import ItemRule
 from kourou.replay.sampler import Sampler
 from kourou.replay.samples import ReplaySample, SampleBatch
@@ -356,12 +356,18 @@ class Client:
         return self._session()
 
     def _with_session(self, act: Callable[[Remote], T]) -> T:
-        """Do it; once more if the server turns out to be a new one, in which case nothing was done."""
+        """Do it; again whenever the server turns out to be a new one, in which case nothing was done.
+
+        Raises:
+            ServerUnavailable: no server lasted long enough.
+        """
         remote = self._session()
-        try:
-            return act(remote)
-        except WriterExpired:
-            return act(self._renewed(remote))
+        for _ in range(RENEWALS):
+            try:
+                return act(remote)
+            except WriterExpired:
+                remote = self._renewed(remote)
+        raise ServerUnavailable(f"{self.server_address} has ended {RENEWALS} sessions during this call; see its log")
 
 
 def _keys(keys: Any) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Completion", "all_of", "now_or_later"]
+__all__ = ["Completion", "all_of", "now_or_later", "on_behalf_of"]
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class Completion(Generic[T]):
     def future(self) -> Future[T]:
         """A future of it; instead of the function called before."""
         future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # it cannot be cancelled: whoever completes it has nothing to do with it
 
         def forward(done: Completion[T]) -> None:
             error = done.exception()
@@ -68,6 +69,8 @@ class Completion(Generic[T]):
 
     def _end(self, error: BaseException | None, result: T | None) -> None:
         with self._lock:
+            if self._state:
+                return  # the first word holds: a request that has failed may still be given up
             self._error, self._result = error, result
             self._state = True
             callback, self._callback = self._callback, None
@@ -75,8 +78,8 @@ class Completion(Generic[T]):
             callback(self)
 
 
-def all_of(count: int, answer: Completion[T], result: T) -> Callable[[Completion[None]], None]:
-    """What is to be called with each of ``count`` completions, to complete ``answer`` with the last one."""
+def all_of(count: int, answer: Completion[T], finish: Callable[[], object]) -> Callable[[Completion[None]], None]:
+    """What is to be called with each of ``count`` completions: the last one calls ``finish``, or fails ``answer``."""
     finished = itertools.count(1)  # counting is atomic; they may be completed by different threads
     errors: list[BaseException] = []
 
@@ -89,9 +92,17 @@ def all_of(count: int, answer: Completion[T], result: T) -> Callable[[Completion
         if errors:
             answer.set_exception(errors[0])
         else:
-            answer.set_result(result)
+            finish()
 
     return done
+
+
+def on_behalf_of(answer: Completion[T], act: Callable[[], object]) -> None:
+    """Do something for a request, in whoever's thread; what it raises is that request's answer."""
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - it is the requester's, and whoever's thread this is goes on
+        answer.set_exception(error)
 
 
 def now_or_later(answer: Completion[Any]) -> Any:

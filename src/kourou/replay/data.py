@@ -146,6 +146,13 @@ class DataStore:
             if values.dtype != np.dtype(spec.dtype) or values.shape != (len(rows.rows), *spec.shape):
                 raise ValueError(f"rows of {values.dtype}{values.shape[1:]} for a column of {spec.dtype}{spec.shape}")
 
+    def hold_rows(self, rows: RowData) -> tuple[BlockStore, Integers]:
+        """Hold the blocks of rows that were checked: they are given to nobody else until they are released."""
+        store = self.stores[rows.store]
+        blocks = np.unique((rows.rows // store.length).astype(np.int32))
+        store.hold(blocks)
+        return store, blocks
+
     def write_rows(self, rows: RowData) -> None:
         """Write rows that were checked. Needs no guard: they are their writer's own."""
         store = self.stores[rows.store]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from typing import Protocol
@@ -9,6 +10,8 @@ from typing import Protocol
 from kourou.courier.patrol import Patrol
 
 __all__ = ["flusher"]
+
+_log = logging.getLogger("kourou.replay")
 
 _SEND_AFTER_S = 0.005  # an item is sent after so long even if there are not enough for a message
 
@@ -52,7 +55,15 @@ class Flusher:
     def _attend(self) -> float | None:
         with self._lock:
             writers = list(self._writers)
-        return _SEND_AFTER_S if any([writer.send_pending() for writer in writers]) else None  # noqa: C419 - all of them
+        return _SEND_AFTER_S if any([_send(writer) for writer in writers]) else None  # noqa: C419 - all of them
+
+
+def _send(writer: Sender) -> bool:
+    try:
+        return writer.send_pending()
+    except Exception:  # noqa: BLE001 - its own thread hears of it when it looks; other writers have nothing to do with it
+        _log.exception("items of a replay writer could not be sent")
+        return False
 
 
 flusher = Flusher()

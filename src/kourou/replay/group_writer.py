@@ -46,6 +46,11 @@ class _Group(Generic[W]):
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, _left_ms(deadline)))
 
+    @property
+    def lost_items(self) -> int:
+        """Of all servers; see :class:`TrajectoryWriter`."""
+        return sum(writer.lost_items for writer in self._writers)
+
     def close(self) -> None:
         """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
         for writer in self._writers:

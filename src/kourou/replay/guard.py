@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
 __all__ = ["Guard"]
 
+_log = logging.getLogger("kourou.replay")
+
 
 class Guard:
     """A reentrant lock. What is put off under it runs after it was released, in the thread that held it.
 
-    Answers are put off: to send one may take time, and whoever hears it may come back at once.
+    Answers are put off: to send one may take time, and whoever hears it may come back at once. They are other clients'
+    answers, so nothing that goes wrong with one is raised here.
     """
 
     def __init__(self) -> None:
@@ -31,8 +35,11 @@ class Guard:
             ready, self._later = self._later, ready
         self._lock.release()
         for action in ready:
-            action()
+            try:
+                action()
+            except Exception:  # noqa: BLE001 - this thread answers somebody else, and the others are still to be told
+                _log.exception("an answer of a replay server failed")
 
     def later(self, action: Callable[[], object]) -> None:
-        """Do this when the lock is free. Only for its holder; the action raises nothing."""
+        """Do this when the lock is free. Only for its holder."""
         self._later.append(action)

@@ -70,6 +70,7 @@ class Hooks:
         self._extensions = tuple(extensions)
         self._queue: queue.Queue[tuple[str, Event | str] | None] = queue.Queue(max_queue)
         self._thread: threading.Thread | None = None
+        self._closed = False
         self.dropped = 0
 
     def __bool__(self) -> bool:
@@ -77,18 +78,26 @@ class Hooks:
 
     def tell(self, what: str, event: Event | str) -> None:
         """Queue an event: ``what`` is the method to be called with it."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"kourou-hooks-{self._table}", daemon=True)
-            self._thread.start()
+        if self._closed:
+            return
         try:
+            if self._thread is None:
+                self._thread = self._started()
             self._queue.put_nowait((what, event))
-        except queue.Full:
+        except (queue.Full, RuntimeError) as error:  # RuntimeError: the system lets no thread be started
             if not self.dropped:
-                _log.warning("the extensions of table %s are too slow: events are dropped from now on", self._table)
+                why = "are too slow" if isinstance(error, queue.Full) else f"cannot be called ({error})"
+                _log.warning("the extensions of table %s %s: events are dropped from now on", self._table, why)
             self.dropped += 1
 
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name=f"kourou-hooks-{self._table}", daemon=True)
+        thread.start()
+        return thread
+
     def close(self) -> None:
-        """Deliver what is queued, then end the thread."""
+        """Deliver what is queued, then end the thread. What happens later is told to nobody."""
+        self._closed = True
         if self._thread is not None:
             self._queue.put(_STOP)
             self._thread.join()

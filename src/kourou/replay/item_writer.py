@@ -18,7 +18,7 @@ from kourou.replay.history import TrajectoryColumn
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.outgoing import Outgoing
 from kourou.replay.pattern_book import PatternBook
-from kourou.replay.remote import Remote
+from kourou.replay.remote import RENEWALS, Remote
 from kourou.replay.stream import Stream
 
 __all__ = ["LONGEST_BLOCK", "LOST", "ItemWriter", "Renew"]
@@ -39,14 +39,12 @@ class ItemWriter(abc.ABC):
     """The base of writers. Also a context manager, which flushes.
 
     A server that was restarted has forgotten the writer. It goes on with a new session, then, and with the steps that
-    are kept; items that had not been confirmed are lost, which is logged, and counted in ``lost_items``.
+    are kept; items that had not been confirmed are lost, which is logged, and counted in ``lost_items``. So are those
+    that were in, or behind, a message that the server could not carry out.
 
     Args:
         renew: gives sessions with the server.
         max_in_flight_items: items that the server may not have confirmed.
-
-    Attributes:
-        lost_items: that were on their way to a server that ended. Some of them may have arrived.
     """
 
     def __init__(self, renew: Renew, max_in_flight_items: int) -> None:
@@ -60,7 +58,7 @@ class ItemWriter(abc.ABC):
         self._history: Any = None
         self._closed = False
         self._lock = threading.RLock()
-        self.lost_items = 0
+        self._lost_items = 0
         self._sent_before = 0  # messages, when ``send_pending`` last looked
         flusher.watch(self)
 
@@ -95,6 +93,11 @@ class ItemWriter(abc.ABC):
             except LOST as error:
                 self._recover(error)
 
+    @property
+    def lost_items(self) -> int:
+        """Items that were not confirmed, and never will be. Some of them may have arrived."""
+        return self._lost_items + self._outgoing.refused
+
     def close(self) -> None:
         """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
         with self._lock:
@@ -102,11 +105,13 @@ class ItemWriter(abc.ABC):
                 return
             self._closed = True
             flusher.forget(self)
-            stream = self._current_stream()
-            if stream is not None:
-                stream.end()
-                self._send(stream)
+            stream, trouble = self._current_stream(), self._outgoing.trouble()
             self._forget_stream()
+            if trouble is not None:
+                self._count_lost("was closed without a flush", trouble)
+            elif stream is not None:
+                stream.end()
+                self._outgoing.send(stream, stream.steps)
 
     @property
     def history(self) -> Any:
@@ -147,10 +152,10 @@ class ItemWriter(abc.ABC):
             stream, outgoing = self._current_stream(), self._outgoing
             if stream is None or not outgoing.pending:
                 return False
-            if outgoing.sent == self._sent_before:
-                outgoing.tidy()
-                if outgoing.has_room:
-                    self._send(stream)
+            if outgoing.trouble() is not None:
+                return False  # left to the writer's own thread, which has to hear of that
+            if outgoing.sent == self._sent_before and outgoing.has_room:
+                self._send(stream)
             self._sent_before = outgoing.sent
             return True
         finally:
@@ -174,10 +179,11 @@ class ItemWriter(abc.ABC):
     def _readable(self, old: Stream, remote: Remote) -> range:
         """The kept steps that can be copied from an earlier session's memory to another session.
 
-        The memory of a server that has ended can still be read. One that lives on may have given it to others.
+        The memory of a server that has ended can still be read. One that lives on may have given it to others, unless
+        the session is the same.
         """
-        is_gone = not old.shared or not remote.is_same_server(self._remote)
-        return range(old.oldest if is_gone else old.steps, old.steps)
+        is_ours = not old.shared or remote is self._remote or not remote.is_same_server(self._remote)
+        return range(old.oldest if is_ours else old.steps, old.steps)
 
     def _finished(self, stream: Stream) -> int:
         """Steps from this one on are not complete."""
@@ -206,32 +212,46 @@ class ItemWriter(abc.ABC):
             outgoing.collect()
 
     def _recover(self, error: Exception) -> None:
-        """The server has forgotten this writer: begin anew with it.
+        """The server has forgotten this writer, or takes no more of this series of messages: begin another one.
 
         Raises:
             Exception: it cannot be reached again.
         """
-        remote, outgoing = self._remote, self._outgoing
+        old, session = self._current_stream(), self._remote
+        remote = session if self._outgoing.is_broken else self._renew(session)
         while True:
-            remote = self._renew(remote)
             outgoing = Outgoing(remote, self._max_in_flight_items)
             with contextlib.suppress(*LOST):  # it may be restarted again meanwhile
                 self._move(remote, outgoing)
                 break
-        lost = self._outgoing.lost()
+            remote = self._renew(remote)
+        self._count_lost("begins anew", error)
         self._remote, self._outgoing, self._book = remote, outgoing, PatternBook(self, remote)
-        self.lost_items += lost
-        _log.warning(
-            "a replay writer goes on with a new session; %d items on their way were lost (%s)", lost, str(error)
-        )
+        if remote is session and old is not None:  # what the server holds for the old series is not needed any more
+            old.end()
+            outgoing.send(old, old.steps)
+
+    def _count_lost(self, what_now: str, error: BaseException) -> None:
+        lost = self._outgoing.give_up()
+        self._lost_items += lost
+        _log.warning("a replay writer %s; %d items on their way were lost (%s)", what_now, lost, str(error))
 
     def _again_if_lost(self, act: Callable[[], T]) -> T:
-        """Do it; once more if the server has forgotten this writer, in which case nothing was done."""
+        """Do it; again if the server has forgotten this writer, in which case nothing was done."""
         try:
             return act()
         except LOST as error:
+            return self._again(act, error)
+
+    def _again(self, act: Callable[[], T], error: Exception) -> T:
+        """The server has forgotten this writer: do it with its successor, or the successor of that."""
+        for _ in range(RENEWALS):
             self._recover(error)
-            return act()
+            try:
+                return act()
+            except LOST as again:
+                error = again
+        raise error
 
     def _check_open(self) -> None:
         if self._closed:

@@ -21,6 +21,7 @@ __all__ = ["Outgoing", "PendingItems"]
 _log = logging.getLogger("kourou.replay")
 _KEYS_AT_ONCE = 1 << 14
 _WARN_AFTER_S = 10.0
+_BROKEN = "an earlier message of this writer could not be carried out"
 
 
 class PendingItems:
@@ -59,9 +60,14 @@ class Outgoing:
         remote: the server.
         max_items: that may be unconfirmed; more wait.
 
+    A message builds on those before it: on their rows, and on their links between blocks. So one that is not carried
+    out ends the series: its followers are refused, and ``WriterExpired`` tells the writer to begin another one.
+
     Attributes:
         pending: items that have not been sent.
         sent: how many messages with items were sent.
+        refused: items in messages that were not carried out.
+        is_broken: there was such a message.
     """
 
     def __init__(self, remote: Remote, max_items: int) -> None:
@@ -75,6 +81,8 @@ class Outgoing:
         self._next_key = self._last_key = 0
         self._writer = remote.take_keys(1)
         self.sent = 0
+        self.refused = 0
+        self.is_broken = False
 
     @property
     def unconfirmed(self) -> int:
@@ -133,11 +141,15 @@ class Outgoing:
         Args:
             stream: of the steps.
             finished: steps from this one on are not complete yet.
+
+        Raises:
+            WriterExpired: a message before this one was not carried out.
         """
+        self._check_unbroken()
         data = stream.unsent(finished)
         stream.trim()
         links, sealed = stream.taken()
-        wants = len(stream.leased) < stream.lease_size // 2 and not self._awaits_lease(stream)
+        wants = stream.goes_on and len(stream.leased) < stream.lease_size // 2 and not self._awaits_lease(stream)
         items = [pending.take(table) for table, pending in self.tables.items() if pending.keys]
         batch = InsertBatch(
             data=() if data is None else (self._remote.packed(data, stream.columns),),
@@ -148,8 +160,7 @@ class Outgoing:
             order=(self._writer, self.sent),
         )
         count, self.pending = self.pending, 0
-        reply = self._remote.calls.futures.insert(self._remote.session.name, batch)
-        self._in_flight.append((reply, count, stream if wants else None, self.sent))
+        self._in_flight.append((self._submitted(batch), count, stream if wants else None, self.sent))
         self._in_flight_items += count
         self.sent += 1
 
@@ -158,13 +169,25 @@ class Outgoing:
         while self._in_flight and self._in_flight[0][0].done() and self._in_flight[0][0].exception() is None:
             self._settle(None)
 
-    def lost(self) -> int:
-        """Items that the server will never confirm, since it has ended."""
+    def give_up(self) -> int:
+        """Await nothing more; how many items the server will never confirm, since it has ended or has refused them."""
         self.tidy()
-        return self.unconfirmed
+        lost = self.unconfirmed + self.refused
+        self._in_flight.clear()
+        self.tables.clear()
+        self.pending = self._in_flight_items = self.refused = 0
+        return lost
+
+    def trouble(self) -> BaseException | None:
+        """What went wrong and has not been raised yet, or keeps what is unconfirmed from ever being confirmed."""
+        self.tidy()
+        if self._in_flight and self._in_flight[0][0].done():
+            return self._in_flight[0][0].exception()
+        return WriterExpired(_BROKEN) if self.is_broken else None
 
     def collect(self) -> None:
         """Note what has been confirmed. Raises what went wrong."""
+        self._check_unbroken()
         while self._in_flight and self._in_flight[0][0].done():
             self._settle(None)
 
@@ -190,22 +213,41 @@ class Outgoing:
         while stream.needs_lease:
             if not self._awaits_lease(stream):
                 batch = InsertBatch(leases=[(stream.store, stream.lease_size)])
-                reply = self._remote.calls.futures.insert(self._remote.session.name, batch)
-                self._in_flight.append((reply, 0, stream, None))
+                self._in_flight.append((self._submitted(batch), 0, stream, None))
             self._settle(None)
 
     def _awaits_lease(self, stream: Stream) -> bool:
         return any(asking is stream for _, _, asking, _ in self._in_flight)
 
+    def _submitted(self, batch: InsertBatch) -> Future[Any]:
+        """The reply to a message; one that cannot even be submitted fails like those that get lost."""
+        try:
+            reply: Future[Any] = self._remote.calls.futures.insert(self._remote.session.name, batch)
+        except Exception as error:  # noqa: BLE001 - raised, and its items counted, when the reply is looked at
+            reply = Future()
+            reply.set_exception(error)
+        return reply
+
+    def _check_unbroken(self) -> None:
+        if self.is_broken:
+            raise WriterExpired(_BROKEN)
+
     def _settle(self, deadline: float | None) -> None:
-        """Wait for the oldest batch."""
+        """Wait for the oldest batch.
+
+        What tells that the server has forgotten the writer leaves the batch where it is: it counts as lost.
+        """
         reply, count, stream, number = self._in_flight[0]
         error = self._error(reply, deadline)
+        if isinstance(error, (ConnectionLost, WriterExpired)):
+            raise error
         self._in_flight.popleft()
         self._in_flight_items -= count
         if error is not None:
-            if number is not None and not isinstance(error, (ConnectionLost, WriterExpired)):
-                self._remote.skip((self._writer, number))
+            self.refused += count
+            if number is not None:
+                self.is_broken = True
+                self._remote.skip((self._writer, number), breaks=True)
             raise error
         if stream is not None:
             stream.lease(reply.result()[0])

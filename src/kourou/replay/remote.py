@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou import courier
-from kourou.errors import TableNotFound
+from kourou.errors import ConnectionLost, TableNotFound, WriterExpired
 from kourou.replay.arrays import Array, np
 from kourou.replay.compression import Compression, pack, unpack
 from kourou.replay.layout import ColumnSpec, Pattern, gather
@@ -26,7 +26,10 @@ from kourou.replay.messages import (
 from kourou.replay.rows import map_rows
 from kourou.replay.samples import Part, SampleBatch
 
-__all__ = ["Mirror", "Remote"]
+__all__ = ["RENEWALS", "Mirror", "Remote"]
+
+RENEWALS = 10
+"""Sessions that may end during one call: each was refused before anything was done. More, and it gets nowhere."""
 
 _SHARING_LANES = {"inproc", "local"}  # both ends are on one host
 
@@ -76,9 +79,14 @@ class Remote:
         """Whether another session was with the same server, as far as that can be told from here."""
         return self.session.probe is not None and self.session.probe == other.session.probe
 
-    def skip(self, order: tuple[int, int]) -> None:
-        """A call that has a number failed. It may not even have reached the tables: let its followers not wait."""
-        self.calls.futures.skip(self.session.name, order)
+    def skip(self, order: tuple[int, int], *, breaks: bool = False) -> None:
+        """A call that has a number failed. It may not even have reached the tables: let its followers not wait.
+
+        Args:
+            order: of the call.
+            breaks: its followers build on it, and are to be refused.
+        """
+        self.calls.futures.skip(self.session.name, order, breaks)
 
     def facts(self, table: str) -> TableFacts:
         """What is known of a table.
@@ -142,10 +150,18 @@ class Remote:
         return self.session.name, table, count, timeout_s, done, self.shares, most, order
 
     def read(self, reply: SampleReply) -> SampleBatch:
-        """The items of a reply. Data in shared memory is copied, and given back with the next call."""
+        """The items of a reply. Data in shared memory is copied, and given back with the next call.
+
+        Raises:
+            ConnectionLost: the server that drew them is not there any more.
+        """
         ticket, info, groups = reply
         try:
             parts = [self._part(group) for group in groups]
+        except WriterExpired as error:  # it would mean that nothing has been done yet
+            raise ConnectionLost(
+                f"items were drawn from a server that has ended before they were read: {error}"
+            ) from error
         finally:
             if ticket:
                 with self._lock:

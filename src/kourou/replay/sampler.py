@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from kourou.replay.samples import SampleBatch
 
 __all__ = ["Sampler"]
 
+_log = logging.getLogger("kourou.replay")
 _MOST_AT_ONCE = 4  # small batches are cheaper by the dozen: a request costs as much as drawing and copying them
 _SMALL_BYTES = 1 << 20  # of a batch; of larger ones, the first should not wait for the second to be copied
 
@@ -102,15 +104,15 @@ class Sampler:
                 if self._closed or not self._asked:
                     raise StopIteration
                 reply, asked, number = self._asked[0]
-            batch = self._read(reply, number)
+            try:
+                batch = self._read(reply, number)
+            except BaseException:
+                if reply.done():  # it says what went wrong once; the next one is another's
+                    self._settle(reply, asked)
+                raise
             if batch is not None:
                 break
-        with self._lock:
-            if self._asked and self._asked[0][0] is reply:
-                self._asked.popleft()
-            self._in_flight -= asked
-            if self._left is not None:
-                self._left += asked - len(batch)
+        self._settle(reply, asked - len(batch), len(batch))
         if len(batch) < min(self._batch_size, asked):
             self.close()  # the time was over; what there was is the last batch
         self._ready.extend(batch.split(self._batch_size))
@@ -134,6 +136,15 @@ class Sampler:
                 raise StopIteration from None
             self._remote.skip((self._stream, number))
             raise
+
+    def _settle(self, reply: Future[Any], missing: int, came: int = 0) -> None:
+        """A reply is done with: so many items came, and so many that were asked for did not."""
+        with self._lock:
+            if self._asked and self._asked[0][0] is reply:
+                self._asked.popleft()
+            self._in_flight -= came + missing
+            if self._left is not None:
+                self._left += missing
 
     def close(self) -> None:
         """Ask for nothing more, and end the iteration. What is on its way is given up. May be called twice."""
@@ -171,6 +182,7 @@ class Sampler:
     def _begin_anew(self) -> None:
         """The server has forgotten this sampler: ask for the same again, in another session."""
         remote = self._renew(self._remote)
+        _log.warning("a sampler goes on with a new session; up to %d items drawn for it are lost", self._in_flight)
         with self._lock:
             if self._left is not None:
                 self._left += sum(asked for _, asked, _ in self._asked)

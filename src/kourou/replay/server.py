@@ -156,8 +156,8 @@ class Server:
 
     def stop(self) -> None:
         """Answer no more. Calls that wait end with ``CallCancelled``. May be called twice."""
+        self._transport.stop(grace_s=0.0)  # before anything that it answers from is taken apart
         self._service.close()
-        self._transport.stop(grace_s=0.0)
         self._data.close()
 
     def wait(self) -> None:

@@ -10,17 +10,26 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou.courier import current_call
-from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcError, TableNotFound
+from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcError, TableNotFound, WriterExpired
 from kourou.replay.arrays import Floats, Keys
 from kourou.replay.checking import checked
 from kourou.replay.checkpoints import Checkpointer
-from kourou.replay.completion import Completion, all_of, now_or_later
+from kourou.replay.completion import Completion, all_of, now_or_later, on_behalf_of
 from kourou.replay.compression import Compression
 from kourou.replay.data import DataStore
 from kourou.replay.deadlines import Janitor
 from kourou.replay.guard import Guard
 from kourou.replay.layout import ColumnSpec, Pattern
-from kourou.replay.messages import PROBE, InsertBatch, SampleReply, SessionInfo, StoreInfo, TableFacts, pack_picks
+from kourou.replay.messages import (
+    PROBE,
+    InsertBatch,
+    RowData,
+    SampleReply,
+    SessionInfo,
+    StoreInfo,
+    TableFacts,
+    pack_picks,
+)
 from kourou.replay.packing import look_up, pack_group, unpack_rows
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.records import Picks
@@ -139,22 +148,33 @@ class Service:
         writer = self._sessions.get(session)
         answer = Completion[list[Any]]()
         wanted = _wanted()
-        if batch.order is None:
+        order = batch.order
+        if order is None:
             self._insert(writer, batch, timeout_s, wanted, answer)
             return now_or_later(answer)
 
         def attempt() -> None:
+            writer.check_unbroken(order[0])
             try:
                 self._insert(writer, batch, timeout_s, wanted, answer)
-            except Exception as error:  # noqa: BLE001 - it is the caller's, whoever's thread this is
-                answer.set_exception(error)
+            except BaseException:
+                writer.break_off(order[0])
+                raise
 
-        writer.in_turn(self._guard, batch.order, attempt)
+        if not writer.in_turn(self._guard, order, functools.partial(on_behalf_of, answer, attempt)):
+            raise WriterExpired("this message was given up before it came, or its session has ended")
         return now_or_later(answer)
 
-    def skip(self, session: int, order: tuple[int, int]) -> None:
-        """A numbered call failed on its way, or else was done before this one came: let its followers not wait."""
-        self._sessions.get(session).in_turn(self._guard, order, lambda: None)
+    def skip(self, session: int, order: tuple[int, int], breaks: bool = False) -> None:  # noqa: FBT001, FBT002 - by the wire
+        """A numbered call failed on its way, or else was done before this one came: let its followers not wait.
+
+        Args:
+            session: its name.
+            order: of the call.
+            breaks: its followers build on what it said: they are refused.
+        """
+        known = self._sessions.get(session)
+        known.in_turn(self._guard, order, functools.partial(known.break_off, order[0]) if breaks else _nothing)
 
     def _insert(
         self,
@@ -165,11 +185,9 @@ class Service:
         answer: Completion[list[Any]],
     ) -> None:
         data = [unpack_rows(rows) for rows in batch.data]
-        for rows in data:
-            self._data.check_rows(rows, session.number)
-        for rows in data:  # not under the guard: nobody else touches these rows
-            self._data.write_rows(rows)
+        self._write(session, data)
         with self._guard:
+            self._sessions.get(session.name)  # its blocks are its own as long as it lasts
             # Links come first, since items are checked along them. They concern nobody else's blocks.
             for store, blocks, successors in batch.links:
                 self._data.link(store, blocks, successors, session.number)
@@ -180,21 +198,44 @@ class Service:
             ]
             for store, blocks in batch.sealed:
                 self._data.check_blocks(store, blocks, session.number)
-            leased: list[Any] = []
-            done = all_of(len(work), answer, leased)
+            finish = functools.partial(on_behalf_of, answer, lambda: answer.set_result(self._lease(session, batch)))
+            done = all_of(len(work), answer, finish)
             requests = [(table, InsertRequest(items, wanted, done)) for table, items in work]
             for _, items in work:
                 self._data.acquire(items.refs)
             for store, blocks in batch.sealed:
                 self._data.stores[store].seal(blocks)
-            for store, count in batch.leases:
-                leased.append(self._data.stores[store].lease(session.number, count))
             for table, request in requests:
                 table.insert(request)
             if not requests:
-                self._guard.later(functools.partial(answer.set_result, leased))
+                self._guard.later(finish)
         give_up = functools.partial(self._give_up_insert, requests, answer)
         self._limit(answer, timeout_s, give_up, [request for _, request in requests])
+
+    def _lease(self, session: Session, batch: InsertBatch) -> list[Any]:
+        """The blocks that a batch asks for, once all else that it says is done."""
+        if not batch.leases:
+            return []
+        with self._guard:
+            self._sessions.get(session.name)
+            return [self._data.stores[store].lease(session.number, count) for store, count in batch.leases]
+
+    def _write(self, session: Session, data: Sequence[RowData]) -> None:
+        """Write rows, not under the guard: nobody else touches them, though the session may end meanwhile."""
+        if not data:
+            return
+        with self._guard:
+            self._sessions.get(session.name)
+            for rows in data:
+                self._data.check_rows(rows, session.number)
+            held = [self._data.hold_rows(rows) for rows in data]
+        try:
+            for rows in data:
+                self._data.write_rows(rows)
+        finally:
+            with self._guard:
+                for store, blocks in held:
+                    store.release(blocks)
 
     def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Completion[list[Any]]) -> None:
         with self._guard:
@@ -243,7 +284,8 @@ class Service:
             self._sessions.unpin(sampler, list(done))
         answer = Completion[SampleReply]()
         request = SampleRequest(count, _wanted(), lambda _: deliver(), most=most)
-        deliver = functools.partial(self._answer, sampler, request, answer, shared=shared)
+        fill = functools.partial(self._answer, sampler, request, answer, shared=shared)
+        deliver = functools.partial(on_behalf_of, answer, fill)
         give_up = functools.partial(self._give_up_sample, found, request, answer, deliver)
 
         def begin() -> None:
@@ -254,12 +296,12 @@ class Service:
             raise ValueError(f"the number of samples is at least 1, not {count}")
         if order is None:
             begin()
-        else:
-            sampler.in_turn(self._guard, order, begin)
+        elif not sampler.in_turn(self._guard, order, functools.partial(on_behalf_of, answer, begin)):
+            raise WriterExpired("this call was given up before it came, or its session has ended")
         return now_or_later(answer)
 
     def _give_up_sample(
-        self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], None]
+        self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], object]
     ) -> None:
         with self._guard:
             if not table.withdraw(request):
@@ -277,16 +319,24 @@ class Service:
             answer.set_exception(error)
             return
         picks = Picks.joined(request.parts)
-        groups = self._data.locate(picks.refs)
+        answer.set_result(self._reply(session, picks, shared=shared))
+
+    def _reply(self, session: Session, picks: Picks, *, shared: bool) -> SampleReply:
+        """What is sent for picks, whose references are held, and are let go if they are not the session's now."""
         ticket = 0
-        if shared:
-            ticket = self._sessions.pin(session, picks.refs)
-        else:
-            groups = [self._data.fetch(group) for group in groups]
-            with self._guard:
-                self._data.release(picks.refs)
-        packed = [pack_group(self._data, group, session.compression) for group in groups]
-        answer.set_result((ticket, pack_picks(picks), packed))
+        try:
+            groups = self._data.locate(picks.refs)
+            if not shared:
+                groups = [self._data.fetch(group) for group in groups]
+            packed = [pack_group(self._data, group, session.compression) for group in groups]
+            info = pack_picks(picks)
+            if shared:
+                ticket = self._sessions.pin(session, picks.refs)
+        finally:
+            if not ticket:
+                with self._guard:
+                    self._data.release(picks.refs)
+        return ticket, info, packed
 
     # -- everything else ------------------------------------------------------------------------------------------
 
@@ -316,15 +366,12 @@ class Service:
 
     def get(self, session: int, table: str, keys: Keys) -> SampleReply:
         """Items by their keys, without sampling them; those that are not there are left out."""
-        compression = self._sessions.get(session).compression
+        known = self._sessions.get(session)
         found = self._table(table)
         with self._guard:
             picks = look_up(found, keys)
             self._data.acquire(picks.refs)
-        groups = [self._data.fetch(group) for group in self._data.locate(picks.refs)]
-        with self._guard:
-            self._data.release(picks.refs)
-        return 0, pack_picks(picks), [pack_group(self._data, group, compression) for group in groups]
+        return self._reply(known, picks, shared=False)
 
     def checkpoint(self) -> str:
         """Write a checkpoint; its folder. Inserts and samples go on meanwhile.
@@ -392,3 +439,7 @@ class Service:
 def _wanted() -> Callable[[], bool]:
     cancelled = current_call().cancelled
     return lambda: not cancelled.is_set()
+
+
+def _nothing() -> None:
+    """Of a call that is skipped."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from kourou.courier import Cancellation
-from kourou.errors import WriterExpired
+from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay.arrays import Refs, np
 from kourou.replay.compression import Compression
 from kourou.replay.data import DataStore
@@ -20,7 +20,6 @@ __all__ = ["KEYS_PER_SESSION", "Session", "Sessions"]
 KEYS_PER_SESSION = 1 << 40
 _MOST_SESSIONS = 1 << 23
 _UNKNOWN_SESSIONS = 256
-_FIRST_TIME = 1_767_225_600  # the beginning of 2026; a server starts with the number of minutes since then
 _ATTEND_WITHIN_S = 30.0  # after it was opened, a session is attended, or its client died in between
 
 
@@ -44,25 +43,36 @@ class Session:
         self.compression: Compression | None = None
         self.pins: dict[int, Refs] = {}
         self._next: dict[int, int] = {}
-        self._early: dict[tuple[int, int], Callable[[], None]] = {}
+        self._early: dict[tuple[int, int], Callable[[], object]] = {}
         self._busy: set[int] = set()  # writers one of whose actions is being done
+        self._broken: set[int] = set()  # writers one of whose messages never was carried out
+        self._ended = False
 
-    def in_turn(self, guard: Guard, order: tuple[int, int], action: Callable[[], None]) -> None:
+    def in_turn(self, guard: Guard, order: tuple[int, int], action: Callable[[], object]) -> bool:
         """Do it now if it is its turn, and what waited for it; else leave it to whoever does what comes before.
 
-        What was done before, or is there already, is not done again.
+        An action looks by ``check_unbroken`` whether what came before it was done, and keeps what goes wrong in it to
+        itself.
+
+        Returns:
+            False when it will never be done: it was done or skipped before, or the same is there already.
         """
         writer, number = order
         with guard:
             first = self._next.get(writer, 0)
+            if self._ended or number < first or order in self._early:
+                return False
             if writer in self._busy or number != first:
-                if number >= first:
-                    self._early.setdefault(order, action)
-                return
+                self._early[order] = action
+                return True
             self._busy.add(writer)
-        todo: Callable[[], None] | None = action
+        todo: Callable[[], object] | None = action
+        interrupt: BaseException | None = None
         while todo is not None:
-            todo()
+            try:
+                todo()
+            except BaseException as error:  # noqa: BLE001 - Ctrl-C in this thread: it is raised below
+                interrupt = error
             with guard:
                 self._early.pop((writer, number), None)  # whoever skipped it while it was done
                 number += 1
@@ -70,6 +80,31 @@ class Session:
                 todo = self._early.pop((writer, number), None)
                 if todo is None:
                     self._busy.discard(writer)
+        if interrupt is not None:
+            raise interrupt
+        return True
+
+    def break_off(self, writer: int) -> None:
+        """A message of this writer was not carried out: what follows it may build on what it said."""
+        self._broken.add(writer)
+
+    def check_unbroken(self, writer: int) -> None:
+        """See that everything that a writer has said so far was carried out.
+
+        Raises:
+            WriterExpired: it was not, or the client is gone.
+        """
+        if self._ended:
+            raise WriterExpired("the session has ended")
+        if writer in self._broken:
+            raise WriterExpired("an earlier message of this writer could not be carried out")
+
+    def end(self, guard: Guard) -> None:
+        """The client is gone: what waits for its turn has it now, and is refused. The caller holds the guard."""
+        self._ended = True
+        for action in self._early.values():
+            guard.later(action)
+        self._early.clear()
 
     @property
     def alive(self) -> bool:
@@ -86,17 +121,20 @@ class Sessions:
         guard: the server's lock.
         data: where the blocks are that they hold.
         earlier: number of the last session that its predecessor is known to have had. Keys are made from numbers, so
-            this one starts above those; and well above, since there may have been more that nobody knows of.
+            this one starts above those; and well above, since there may have been more that nobody knows of. Of a
+            predecessor without checkpoints nothing is known: chance keeps this one's keys apart from those that clients
+            still have of it.
     """
 
     def __init__(self, guard: Guard, data: DataStore, earlier: int = 0) -> None:
-        first = max(earlier + _UNKNOWN_SESSIONS, int(time.time() - _FIRST_TIME) // 60 % (_MOST_SESSIONS // 2))
+        first = max(earlier + _UNKNOWN_SESSIONS, secrets.randbelow(_MOST_SESSIONS // 2))
         self._guard = guard
         self._data = data
         self._numbers = itertools.count(first)
         self._sessions: dict[int, Session] = {}
         self._tickets = itertools.count(1)
         self.last_number = first - 1
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -104,6 +142,7 @@ class Sessions:
     def open(self) -> Session:
         """A new client."""
         with self._guard:
+            self._check_open()
             number = next(self._numbers)
             if number >= _MOST_SESSIONS:
                 raise WriterExpired("this server has had more clients than it has keys for")
@@ -117,9 +156,11 @@ class Sessions:
 
         Raises:
             WriterExpired: it has ended, or belongs to another server.
+            CallCancelled: the server stops.
         """
         session = self._sessions.get(name)
         if session is None:
+            self._check_open()
             raise WriterExpired("the session has ended: its client was given up, or the server was restarted")
         return session
 
@@ -129,14 +170,18 @@ class Sessions:
             session = self.get(name)
             session.cancelled = cancelled
             session.attendance = Future()
+            session.attendance.set_running_or_notify_cancel()  # it ends when the session does, not before
             return session.attendance
 
     def pin(self, session: Session, refs: Refs) -> int:
-        """What the client will read now; held until it gives the ticket back."""
+        """What the client will read now: held for it, from now on, until it gives the ticket back.
+
+        Raises:
+            WriterExpired: the session has ended meanwhile; the references are still the caller's.
+        """
         with self._guard:
-            if self._sessions.get(session.name) is not session:
-                self._data.release(refs)
-                return 0
+            if self.get(session.name) is not session:
+                raise WriterExpired("the session has ended")
             ticket = next(self._tickets)
             session.pins[ticket] = refs
             return ticket
@@ -160,6 +205,7 @@ class Sessions:
                 blocks = store.owned_by(session.number)
                 if len(blocks):
                     store.seal(blocks.astype(np.int32))
+            session.end(self._guard)
             attendance = session.attendance
             if attendance is not None:
                 self._guard.later(lambda: attendance.set_result(None))
@@ -171,6 +217,11 @@ class Sessions:
                 self.close(session.name)
 
     def close_all(self) -> None:
-        """The server stops."""
+        """The server stops: no session begins any more."""
+        self._closed = True
         for name in list(self._sessions):
             self.close(name)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CallCancelled("the replay server stops")

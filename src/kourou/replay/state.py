@@ -6,7 +6,7 @@ Everything is done for a batch at once where the result is that of doing it one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
 from kourou.replay.indexes.custom import CustomIndex
@@ -86,16 +86,18 @@ class TableState:
         """How many of ``count`` items the limiter lets in now."""
         return self.limiter.insertable(count, self._max_size)
 
-    def insert(self, items: Items) -> None:
-        """Insert items, whose references become the table's. A key that is in gets the new priority only.
+    def insert(self, items: Items) -> Iterator[int]:
+        """Insert items. A key that is in gets the new priority only.
+
+        Yields, again and again, how many more of them are in now: their references are the table's, or let go.
 
         Raises:
-            Exception: whatever a selector of the user's raises; the items before the one it refused are in.
+            Exception: whatever a selector of the user's raises.
         """
         known = self.keymap.find(items.keys)
         if (known != ABSENT).any() or (len(items) > 1 and len(np.unique(items.keys)) < len(items)):
             for index in range(len(items)):
-                self._insert_or_update(items.part(index, index + 1))
+                yield from self._insert_or_update(items.part(index, index + 1))
             return
         room = self._max_size - len(self)
         fits = len(items) <= room and (
@@ -104,9 +106,11 @@ class TableState:
         if self.inserts_one_by_one or not (fits or self._removes_in_batches):
             for index in range(len(items)):
                 self._take_in(items.part(index, index + 1))
+                yield 1
                 self._make_room()
             return
         self._take_in(items)
+        yield len(items)
         self._make_room()
 
     def restore(self, items: Items, times_sampled: Integers, inserted_ns: Integers) -> None:
@@ -116,14 +120,16 @@ class TableState:
         self.items.inserted_ns[slots] = inserted_ns
         self._make_room()
 
-    def _insert_or_update(self, item: Items) -> None:
+    def _insert_or_update(self, item: Items) -> Iterator[int]:
         slots = self.keymap.find(item.keys)
         if slots[0] == ABSENT:
             self._take_in(item)
+            yield 1
             self._make_room()
             return
         self.update(slots, item.priorities)
         self.references.release(item.refs)
+        yield 1
 
     def _take_in(self, items: Items) -> Slots:
         slots = self.items.place(items)
@@ -161,18 +167,23 @@ class TableState:
     def sample(self, count: int) -> Picks | None:
         """Draw up to ``count`` items, as many as the limiter lets; None when it lets none.
 
-        What a user's selector raises passes through.
+        What a user's selector raises passes through; what was drawn before is let go.
         """
         parts: list[Picks] = []
         taken = 0
-        while taken < count:
-            allowed = self.limiter.samplable(count - taken) if len(self) else 0
-            if not allowed:
-                break
-            part = self._draw(allowed)
-            parts.append(part)
-            taken += len(part)
-        return Picks.joined(parts) if parts else None
+        try:
+            while taken < count:
+                allowed = self.limiter.samplable(count - taken) if len(self) else 0
+                if not allowed:
+                    break
+                part = self._draw(allowed)
+                parts.append(part)
+                taken += len(part)
+            return Picks.joined(parts) if parts else None
+        except BaseException:
+            for part in parts:
+                self.references.release(part.refs)
+            raise
 
     def samplable_at_once(self, count: int) -> int:
         """How many of ``count`` items can be drawn now; 0 where draws delete, since that cannot be said in advance."""

@@ -34,6 +34,7 @@ class Stream:
 
     Attributes:
         batch_items: items that are worth a message of their own.
+        goes_on: there may be more steps.
     """
 
     def __init__(self, remote: Remote, columns: tuple[ColumnSpec, ...], length: int, keep: int, first: int) -> None:
@@ -50,6 +51,7 @@ class Stream:
         self.arrays: list[Array] = [] if mirror.arrays is None else mirror.arrays
         handles = mirror.info.handles if self.shared else [None] * len(columns)
         self.files = [open_rows(spec, handle) for spec, handle in zip(columns, handles, strict=True)]
+        self.goes_on = True
         self.steps = first  # number of the next step
         self.start = first  # steps before this one are not kept, however few there are
         self.missing: dict[int, set[int]] = {}  # columns that a step lacks
@@ -99,6 +101,7 @@ class Stream:
 
     def end(self) -> None:
         """Nothing follows: all blocks are sealed."""
+        self.goes_on = False
         self.start = self.steps
         self.sealed.extend(self._blocks)
         self.sealed.extend(self.leased)

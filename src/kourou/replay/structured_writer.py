@@ -56,6 +56,11 @@ class StructuredWriter:
         """Complete steps since the episode began."""
         return self._index + 1
 
+    @property
+    def lost_items(self) -> int:
+        """See :class:`TrajectoryWriter`."""
+        return self._writer.lost_items
+
     def append(self, data: Any, *, partial_step: bool = False) -> None:
         """Add a step, or a part of one, and make the items that are due when it is complete.
 

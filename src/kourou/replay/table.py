@@ -210,7 +210,7 @@ class Table:
     def withdraw(self, request: InsertRequest | SampleRequest) -> bool:
         """Do nothing more for a request, if it still waits: whether it did.
 
-        What was done stays done; references of what was not are let go.
+        What was done stays done; references of what was not are let go. Those of what was drawn are the caller's.
         """
         with self._guard:
             waiting: deque[Any] = self._inserts if isinstance(request, InsertRequest) else self._samples
@@ -218,7 +218,7 @@ class Table:
                 return False
             waiting.remove(request)
             if isinstance(request, InsertRequest):
-                self.state.references.release(request.rest().refs)
+                self._let_go(request)
             self._serve()
             return True
 
@@ -274,7 +274,7 @@ class Table:
             self._pace.mark(self.state.limiter.inserts, self.state.limiter.samples)
             for request in self.waiting:
                 if not request.wanted():
-                    self.withdraw(request)
+                    self._abandon(request)
                 elif not request.warned and time.monotonic() - request.since > _WARN_AFTER_S:
                     request.warned = True
                     what = "an insert" if isinstance(request, InsertRequest) else "a sample"
@@ -325,7 +325,7 @@ class Table:
             return False
         request = self._inserts[0]
         if not request.wanted():
-            self.withdraw(request)
+            self._abandon(request)
             return True
         rest = request.rest()
         count = self.state.insertable(len(rest))
@@ -336,14 +336,14 @@ class Table:
         part = rest.part(0, min(count, 1) if self.state.inserts_one_by_one else count)
         try:
             if len(part):
-                self.state.insert(part)
+                for more in self.state.insert(part):
+                    request.done += more
                 self._tell("on_insert", part.keys)
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
             self._inserts.popleft()
-            self.state.references.release(rest.refs)
+            self._let_go(request)
             self._guard.later(functools.partial(request.future.set_exception, error))
             return True
-        request.done += len(part)
         if request.done == len(request.items):
             self._inserts.popleft()
             self._guard.later(functools.partial(request.future.set_result, None))
@@ -354,7 +354,7 @@ class Table:
             return False
         request = self._samples[0]
         if not request.wanted():
-            self.withdraw(request)
+            self._abandon(request)
             return True
         if request.most > request.left and not request.parts:
             request.left *= max(1, self.state.samplable_at_once(request.most) // request.left)
@@ -362,17 +362,31 @@ class Table:
             picks = self.state.sample(request.left)
         except Exception as error:  # noqa: BLE001 - as above
             self._samples.popleft()
+            self._let_go(request)
             self._guard.later(functools.partial(request.future.set_exception, error))
             return True
         if picks is None:
             return False
-        self._tell_picks(picks)
         request.parts.append(picks)
         request.left -= len(picks)
+        self._tell_picks(picks)
         if not request.left:
             self._samples.popleft()
             self._guard.later(functools.partial(request.future.set_result, None))
         return True
+
+    def _abandon(self, request: InsertRequest | SampleRequest) -> None:
+        """Nobody waits for a request any more."""
+        if self.withdraw(request) and isinstance(request, SampleRequest):
+            self._let_go(request)
+
+    def _let_go(self, request: InsertRequest | SampleRequest) -> None:
+        """Let go of the references that a request holds: to what was not inserted, or was drawn and is not wanted."""
+        held = [request.rest()] if isinstance(request, InsertRequest) else request.parts
+        for part in held:
+            self.state.references.release(part.refs)
+        if isinstance(request, SampleRequest):
+            request.parts.clear()
 
     def _find(self, keys: Keys) -> Slots:
         slots = self.state.keymap.find(keys)

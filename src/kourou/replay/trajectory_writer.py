@@ -67,8 +67,7 @@ class TrajectoryWriter(ItemWriter):
             try:
                 self._append(data, partial_step=partial_step)
             except LOST as error:
-                self._recover(error)
-                self._append(data, partial_step=partial_step)
+                self._again(lambda: self._append(data, partial_step=partial_step), error)
 
     def _append(self, data: Any, *, partial_step: bool) -> None:
         stream = self._stream
@@ -208,8 +207,7 @@ class TrajectoryWriter(ItemWriter):
             try:
                 return self._create_item(table, priority, trajectory)
             except LOST as error:
-                self._recover(error)
-                return self._create_item(table, priority, trajectory)
+                return self._again(lambda: self._create_item(table, priority, trajectory), error)
 
     def _create_item(self, table: str, priority: float, trajectory: Any) -> int:
         outgoing = self._outgoing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -31,6 +30,8 @@ class AppendFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._errors = errors
         self._torn = False  # the last line was written in part
+        self.error: OSError | None = None
+        """Why a line was lost, if the system said so."""
 
     def append(self, line: str) -> bool:
         """Write a line, given without its newline. False when it is lost, or a part of it."""
@@ -42,11 +43,13 @@ class AppendFile:
             data = f"{line}\n".encode(errors="backslashreplace")
         if self._torn:
             data = b"\n" + data
-        with contextlib.suppress(OSError):
+        try:
             written = os.write(self._descriptor, data)
-            self._torn = written < len(data)
-            return not self._torn
-        return False
+        except OSError as error:
+            self.error = error
+            return False
+        self._torn = written < len(data)
+        return not self._torn
 
     def close(self) -> None:
         """Close it; later lines are lost. Idempotent."""

@@ -296,7 +296,9 @@ def _hand_out_devices(
     if hosts is not None:
         sites, allotments = place(requests, hosts, placement)
     elif any(isinstance(resource, Resources) for resource in resources.values()):
-        allotments = allocate(requests, inventory or Inventory.of_this_process())
+        allotments = allocate(
+            requests, inventory or Inventory.of_this_process(with_gpus=any(request.gpus for request in requests))
+        )
     else:
         return plans
     equipped = []

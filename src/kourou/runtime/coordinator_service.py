@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 
 from kourou.courier.lanes import grpc_process
+from kourou.courier.lanes.grpc_executor import CallingThread, StreamThreads
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime import messages
 from kourou.runtime.coordinator import Closed, Coordinator
-from kourou.runtime.executor import StreamThreads
 from kourou.runtime.records import NodeState, Outcome
 from kourou.runtime.stacks import stacks_of_this_process
 from kourou.runtime.status import RunStatus
@@ -21,6 +21,7 @@ __all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer"]
 
 SERVICE = "kourou.v1.Coordinator"
 _SPARE_THREADS = 4
+_SPARE_CONNECTIONS = 256  # beyond one for each node and its restart; a stranger's is one of them
 TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
 
 
@@ -45,8 +46,10 @@ class CoordinatorServer:
         self._coordinator = coordinator
         self._status = status
         # A thread for the stream of every node, and a few for all other calls.
-        self._threads = StreamThreads(reserve=len(coordinator.directory.all()) + _SPARE_THREADS)
-        self._server = grpc_process.open_server(self._threads, [_TokenCheck(token)])
+        nodes = len(coordinator.directory.all())
+        self._threads = StreamThreads(reserve=nodes + _SPARE_THREADS)
+        most = {"grpc.max_allowed_incoming_connections": 2 * nodes + _SPARE_CONNECTIONS}
+        self._server = grpc_process.open_server(self._threads, [_TokenCheck(token)], most)
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
         port = self._server.add_insecure_port(f"{host}:0")
         self.address = f"{host}:{port}"
@@ -113,11 +116,12 @@ class CoordinatorServer:
 
 
 class _TokenCheck(grpc.ServerInterceptor):
-    """Refuses a call without the token before its request is parsed."""
+    """Refuses a call without the token before its request is read, and without a thread."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
-        self._refusal: Any = grpc.unary_unary_rpc_method_handler(_refuse)
+        # A handler of streams: for those, grpcio waits for no request.
+        self._refusal: Any = grpc.stream_stream_rpc_method_handler(_refuse)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         shown = dict(details.invocation_metadata).get(TOKEN_KEY, "")
@@ -126,8 +130,11 @@ class _TokenCheck(grpc.ServerInterceptor):
         return self._refusal
 
 
-def _refuse(_request: bytes, context: grpc.ServicerContext) -> None:
+def _refuse(_requests: object, context: grpc.ServicerContext) -> None:
     context.abort(grpc.StatusCode.UNAUTHENTICATED, "the call did not show this program's token")
+
+
+_refuse.experimental_thread_pool = CallingThread()  # type: ignore[attr-defined]  # where grpcio runs this one
 
 
 def _to_bytes(message: Any) -> bytes:

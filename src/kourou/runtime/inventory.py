@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from kourou import errors
+from kourou.runtime.gpus import masked, read_gpus
 
 __all__ = ["Allotment", "Inventory", "Request", "allocate"]
 
 T = TypeVar("T")
 
 _PARTS = 1000  # a device is handed out in thousandths: exact, where floats would lose a rounding error
-_DEVICES = Path("/dev")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,13 +30,20 @@ class Inventory:
     """What CUDA_VISIBLE_DEVICES calls the GPUs: numbers, UUIDs or MIG names."""
 
     @classmethod
-    def of_this_process(cls, environ: Mapping[str, str] = os.environ) -> Inventory:
+    def of_this_process(cls, environ: Mapping[str, str] = os.environ, *, with_gpus: bool = True) -> Inventory:
         """What this process itself was given: its CPU affinity, and the GPUs of its CUDA_VISIBLE_DEVICES.
 
-        Without that variable, all of the machine's NVIDIA GPUs.
+        Without that variable, all of the machine's NVIDIA GPUs by their UUIDs, and parts of those that MIG has divided.
+
+        Args:
+            environ: where the variable is looked for.
+            with_gpus: whether GPUs matter; a driver may take a second to answer.
         """
+        if not with_gpus:
+            return cls(cpus=_allowed_cpus())
         mask = environ.get("CUDA_VISIBLE_DEVICES")
-        return cls(cpus=_allowed_cpus(), gpus=_machine_gpus() if mask is None else _masked_gpus(mask))
+        gpus = masked(mask) if mask is not None else tuple(gpu.names[0] for gpu in read_gpus())
+        return cls(cpus=_allowed_cpus(), gpus=gpus)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,18 +117,3 @@ def _allowed_cpus() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
-
-
-def _machine_gpus() -> tuple[str, ...]:
-    numbers = [int(match[1]) for path in _DEVICES.iterdir() if (match := re.fullmatch(r"nvidia(\d+)", path.name))]
-    return tuple(str(number) for number in sorted(numbers))
-
-
-def _masked_gpus(mask: str) -> tuple[str, ...]:
-    """CUDA reads the mask up to the first entry that names no device, such as -1."""
-    gpus: list[str] = []
-    for entry in (part.strip() for part in mask.split(",")):
-        if not re.fullmatch(r"\d+|GPU-[\w-]+|MIG-[\w/-]+", entry) or entry in gpus:
-            break
-        gpus.append(entry)
-    return tuple(gpus)

@@ -22,6 +22,7 @@ from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
+from kourou.runtime.patient_stream import PatientStream
 from kourou.runtime.payload import store_blobs
 from kourou.runtime.placement import PlacementOf
 from kourou.runtime.plan import LaunchPlan, LaunchType
@@ -142,8 +143,12 @@ class _Ignition:
         self._scratch: ScratchFolder | None = None
         self._door: Door | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        terminal = Terminal(sys.stdout, enabled=plan.terminal == "current_terminal")
-        self._logs = NodeLogs(folder.log_file, terminal, merged=folder.path / MERGED_LOG)
+        merged = folder.path / MERGED_LOG
+        output = None
+        if plan.terminal == "current_terminal" and sys.stdout is not None:
+            output = PatientStream(sys.stdout, kept_in=merged)
+            self._resources.callback(output.close)  # last of all, since it may take a moment
+        self._logs = NodeLogs(folder.log_file, Terminal(output), merged=merged)
         self._started_at = time.time()
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],

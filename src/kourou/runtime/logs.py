@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import os
 import sys
 import threading
@@ -16,8 +15,8 @@ from typing import IO, Any
 
 from kourou.runtime import context
 from kourou.runtime.append_file import LONGEST_LINE, AppendFile
-
-_log = logging.getLogger("kourou")
+from kourou.runtime.descriptors import with_remedy
+from kourou.runtime.patient_stream import PatientStream, warn
 
 __all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
 
@@ -35,7 +34,7 @@ class Terminal:
         enabled: False prints nothing.
     """
 
-    def __init__(self, stream: IO[str] | None, *, enabled: bool = True) -> None:
+    def __init__(self, stream: IO[str] | PatientStream | None, *, enabled: bool = True) -> None:
         self._stream = stream if enabled else None
         self._colours: dict[str, int] = {}
         self._coloured = stream is not None and _is_terminal(stream) and not os.environ.get("NO_COLOR")
@@ -82,7 +81,7 @@ class NodeLogs:
         self._nodes: dict[str, tuple[Path, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
         self._lock = threading.Lock()
-        self._unwritten: Path | None = None  # a file that lost lines
+        self._unwritten: tuple[Path, OSError | None] | None = None  # a file that lost lines, and why
         self._has_warned = False
         self.terminal = terminal
 
@@ -96,7 +95,9 @@ class NodeLogs:
         self.terminal.line(name, text)
         if self._unwritten is not None and not self._has_warned:  # not with the lock held: a warning may be a line, too
             self._has_warned = True
-            _log.warning("cannot write %s: the disk may be full. What nodes print is lost", self._unwritten)
+            path, error = self._unwritten
+            why = with_remedy(error) if error else "the disk may be full"
+            warn("cannot write %s: %s. What nodes print is lost", path, why)
 
     def _now(self) -> str:
         """ISO 8601 in local time; put together once a second, since a node may print many lines in one."""
@@ -117,12 +118,12 @@ class NodeLogs:
         if file is None:
             try:
                 file = AppendFile(path, errors="surrogateescape")  # a line may quote a file name that is no UTF-8
-            except OSError:
-                self._unwritten = path
+            except OSError as error:
+                self._unwritten = path, error
                 return
             self._files[path] = file
         if not file.append(line):
-            self._unwritten = path
+            self._unwritten = path, file.error
 
     def close(self) -> None:
         """Close the files."""
@@ -204,7 +205,7 @@ class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 -
             stream.finish()
 
 
-def _is_terminal(stream: IO[str]) -> bool:
+def _is_terminal(stream: IO[str] | PatientStream) -> bool:
     try:
         return stream.isatty()
     except (AttributeError, ValueError):

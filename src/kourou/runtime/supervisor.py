@@ -223,14 +223,15 @@ class Supervisor:
 
     def _feed(self, zygote: ZygoteProcess) -> None:
         """Send what the zygote takes. The others wait without a pipe, so hundreds need no descriptors all at once."""
-        zygote.channel.flush()
         while zygote.waiting and not zygote.channel.wants_write:
             self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
-        if zygote.channel in self._selector.get_map():
-            key = self._selector.get_key(zygote.channel)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if zygote.channel.wants_write else 0)
-            if events != key.events:
-                self._selector.modify(zygote.channel, events, key.data)
+        self._await_room(zygote)
+
+    def _await_room(self, zygote: ZygoteProcess) -> None:
+        if zygote.channel.wants_write is not zygote.awaits_room:
+            zygote.awaits_room = zygote.channel.wants_write
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if zygote.awaits_room else 0)
+            self._selector.modify(zygote.channel, events, self._selector.get_key(zygote.channel).data)
 
     def _spawn(self, zygote: ZygoteProcess, start: Start) -> None:
         spec, attempt = start.spec, start.attempt
@@ -279,6 +280,7 @@ class Supervisor:
         return zygote
 
     def _on_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
+        zygote.channel.flush()
         self._feed(zygote)
         there = zygote.channel.receive()
         while not self._closing and (taken := zygote.channel.take()) is not None:
@@ -360,7 +362,7 @@ class Supervisor:
             )
         elif request in self._processes:
             zygote.channel.send({"op": "signal", "id": request, "number": number, "alone": alone})
-            self._feed(zygote)
+            self._await_room(zygote)
 
     def _stop(self) -> None:
         self._closing = True

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kourou import errors
-from kourou.runtime import context
+from kourou.runtime import context, patient_stream
 from kourou.shown import shown
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def name_the_slow(nodes: Iterable[NodeRecord], reason: str, timeline: StopTimeli
     if reason != INTERRUPTED or not slow or left_s <= 0:
         return
     named = ", ".join(slow[:_MOST_NAMED]) + (f" and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else "")
-    _log.warning("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
+    patient_stream.warn("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
 
 
 class StopState:

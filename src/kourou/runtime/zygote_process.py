@@ -51,6 +51,8 @@ class ZygoteProcess:
     interpreter: str
     log_file: Path
     ready: bool = False
+    awaits_room: bool = False
+    """Its owner's selector tells when the channel takes more."""
     waiting: dict[str, Start] = dataclasses.field(default_factory=dict)
     """What its channel has no room for yet, in order, by the ids of the requests."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hmac
 import select
 import threading
@@ -22,9 +23,9 @@ from kourou.courier.lanes.tcp import Link
 from kourou.courier.session import Dispatcher, Session
 from kourou.errors import ProtocolError, Unauthenticated
 
-__all__ = ["GrpcConnection"]
+__all__ = ["GrpcConnection", "GrpcService"]
 
-_CONNECT = f"/{SERVICE}/Connect"
+_CONNECT, _DESCRIBE = f"/{SERVICE}/Connect", f"/{SERVICE}/Describe"
 _READ_BYTES = 64 << 10
 _DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
 _MOST_RAW = 64 << 10  # bytes before a request
@@ -39,40 +40,41 @@ _LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # one of them for each
 _INVALID_ARGUMENT, _UNAUTHENTICATED = 3, 16  # statuses of gRPC
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrpcService:
+    """What a server has for its clients."""
+
+    dispatcher: Dispatcher  # runs the calls
+    token: bytes = dataclasses.field(repr=False)  # what a client has to show
+    describe: Callable[[], bytes]  # what the server is, as a protobuf message
+    hand_over: Callable[[Link, str, bytes], None]  # a client that wants something else, its host, what it has said
+
+
 class GrpcConnection:
     """See ``kourou.courier.lanes.leader.ServedConnection``.
 
-    Args:
-        link: the connection.
-        ready: where the leader waits for it.
-        leader: the leader's thread.
-        dispatcher: runs the calls.
-        token: what the client has to show.
-        hand_over: takes the connection of a client that wants something else, and what it has said so far.
+    ``link`` is the connection, ``peer`` the client's host and port, ``ready`` where the leader waits for it.
     """
 
     def __init__(
         self,
         link: Link,
-        address: str,
+        peer: tuple[str, int],
         ready: Readiness,
         leader: int,
-        dispatcher: Dispatcher,
-        token: bytes,
-        hand_over: Callable[[Link, bytes], None],
+        service: GrpcService,
     ) -> None:
         self.descriptor = link.fileno()
         self.leader = leader
         self.serving = False
         self.frames: deque[Frame] = deque()
         self.session: Session | None = None
-        self.since = time.monotonic()
+        self._over_at = 0.0
         self._link = link
-        self._address = address
+        self._host, port = peer
+        self._address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
         self._ready = ready
-        self._dispatcher = dispatcher
-        self._token = token
-        self._hand_over = hand_over
+        self._service = service
         self._raw = b""  # what a stranger has said
         self._met = False  # the handshake is done, and we have said hello
         self._http2 = Http2Service()
@@ -129,23 +131,34 @@ class GrpcConnection:
         request = self._http2.request
         if request is None:
             return len(self._raw) <= _MOST_RAW or self._give_away()
-        if request.get(":path") != _CONNECT:
+        path = request.get(":path")
+        if path not in {_CONNECT, _DESCRIBE}:
             return self._give_away()
-        if not hmac.compare_digest(request.get(TOKEN_KEY, "").encode(), self._token):
+        if not hmac.compare_digest(request.get(TOKEN_KEY, "").encode(), self._service.token):
             raise Unauthenticated("missing or wrong token")
         self._raw = b""
         self._http2.accept()
-        self._writer.put_nothing()  # tells the client that it was accepted
+        if path == _DESCRIBE:
+            self._describe()
+            return True
+        self._writer.put_plain(b"")  # tells the client that it was accepted
         peer = Peer(lane="grpc", address=self._address)
-        self.session = Session(self._dispatcher, peer, self.post, lambda: self.is_congested)
+        self.session = Session(self._service.dispatcher, peer, self.post, lambda: self.is_congested)
         self._take(pieces)
         self.flush()
         return True
 
+    def _describe(self) -> None:
+        """Tell a client what it has come to, which is all that it wants."""
+        self._over, self._over_at = True, time.monotonic()
+        self._writer.put_plain(self._service.describe())
+        self._writer.finish(self._http2.farewell(0, ""))
+        self.flush()
+
     def _give_away(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
             self._ready.unregister(self.descriptor)
-        self._hand_over(self._link, self._raw)
+        self._service.hand_over(self._link, self._host, self._raw)
         return False
 
     def read(self) -> None:
@@ -332,7 +345,7 @@ class GrpcConnection:
             if self._over:
                 return
             self._over = True
-        self.since = time.monotonic()
+        self._over_at = time.monotonic()
         session.closed()
         self._writer.finish(self._http2.farewell(0, ""))
         self.flush()
@@ -344,7 +357,7 @@ class GrpcConnection:
             if self._over:
                 return False
             self._over = True
-        self.since = time.monotonic()
+        self._over_at = time.monotonic()
         if self.session is None:
             self._last_words = self._http2.refusal(status, str(error))
         else:
@@ -355,7 +368,7 @@ class GrpcConnection:
 
     def tend(self) -> None:
         """See ``ServedConnection``."""
-        if self._over and time.monotonic() - self.since > _LINGER_S:
+        if self._over and time.monotonic() - self._over_at > _LINGER_S:
             raise ConnectionResetError("the client was told the end, and stays")
         self._link.check()
 

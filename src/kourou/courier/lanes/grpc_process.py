@@ -7,7 +7,7 @@ again may therefore wait for ever, inside C code that no time-out reaches. Such 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -24,10 +24,12 @@ _CHANNEL = (
     ("grpc.enable_retries", 0),  # what is said twice, and when, is the caller's decision
     ("grpc.max_receive_message_length", -1),  # the other end is the run's own, and its status grows with its nodes
 )
-_SERVER = (
-    ("grpc.so_reuseport", 0),  # a port belongs to one server
-    ("grpc.max_receive_message_length", MOST_TAKEN_BYTES),
-)
+_SERVER = {
+    "grpc.so_reuseport": 0,  # a port belongs to one server
+    "grpc.max_receive_message_length": MOST_TAKEN_BYTES,
+    "grpc.server_handshake_timeout_ms": 10_000,  # for who connects and says nothing
+    "grpc.max_connection_idle_ms": 60_000,  # for who has no call under way; a channel connects again when it has one
+}
 
 _owner: int | None = None  # the process that first used gRPC
 
@@ -59,16 +61,23 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=_CHANNEL)
 
 
-def open_server(executor: Any, interceptors: Sequence[grpc.ServerInterceptor] = (), **limits: Any) -> grpc.Server:
+def open_server(
+    executor: Any,
+    interceptors: Sequence[grpc.ServerInterceptor] = (),
+    options: Mapping[str, int] | None = None,
+    **limits: Any,
+) -> grpc.Server:
     """A server, not started, whose handlers run in ``executor``; grpcio calls nothing of it but ``submit``.
 
     Args:
         executor: where handlers run.
         interceptors: see every call first.
+        options: of gRPC's core.
         limits: further arguments of ``grpc.server``.
 
     Raises:
         UsedAfterFork: see :func:`claim`.
     """
     claim()
-    return grpc.server(executor, interceptors=list(interceptors), options=_SERVER, **limits)
+    chosen = [*{**_SERVER, **(options or {})}.items()]
+    return grpc.server(executor, interceptors=list(interceptors), options=chosen, **limits)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import tcp
-from kourou.courier.lanes.grpc_connection import GrpcConnection
+from kourou.courier.lanes.grpc_connection import GrpcConnection, GrpcService
 from kourou.courier.lanes.grpc_relay import Relays
-from kourou.courier.lanes.grpc_standard import StandardServices
+from kourou.courier.lanes.grpc_standard import StandardServices, encode_description
 from kourou.courier.lanes.leader import Leader
 from kourou.courier.lanes.readiness import Readiness
 from kourou.courier.session import Dispatcher
@@ -38,6 +38,7 @@ class GrpcListener:
         port: 0 lets the system choose.
         token: what clients have to show.
         tls: what the server proves itself with; None for plain connections.
+        folder: where a socket may lie; None for the user's own folder.
         describe: what the server is; asked when a client wants to know.
 
     Raises:
@@ -53,22 +54,25 @@ class GrpcListener:
         port: int,
         token: str,
         tls: ssl.SSLContext | None,
+        folder: str | None,
         describe: Callable[[], Endpoint],
     ) -> None:
-        self._dispatcher = dispatcher
-        self._token = token.encode()
         self._tls = tls
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
         listener = _listen(host, port)
         self.port: int = listener.getsockname()[1]
-        try:
-            self._standard = StandardServices(dispatcher, self._token, describe)
-        except BaseException:
-            listener.close()
-            raise
+        secret = token.encode()
+
+        def description() -> bytes:
+            return encode_description(describe())
+
+        self._standard = StandardServices(dispatcher, secret, folder, description)
         self.set_healthy = self._standard.set_healthy
-        self._relays = Relays(self._standard.address)
+        self._relays = Relays(self._standard.connect)
+        self._service = GrpcService(
+            dispatcher=dispatcher, token=secret, describe=description, hand_over=self._relays.add
+        )
         leader.listen(listener, self._welcome)
 
     def stop(self) -> None:
@@ -78,13 +82,12 @@ class GrpcListener:
 
     def _welcome(self, accepted: socket.socket, ready: Readiness, leader: int) -> GrpcConnection:
         try:
-            host, port = accepted.getpeername()[:2]
+            peer = accepted.getpeername()[:2]
             link = tcp.serve(accepted, self._tls)
         except BaseException:
             accepted.close()
             raise
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return GrpcConnection(link, address, ready, leader, self._dispatcher, self._token, self._relays.add)
+        return GrpcConnection(link, peer, ready, leader, self._service)
 
 
 def _listen(host: str, port: int) -> socket.socket:

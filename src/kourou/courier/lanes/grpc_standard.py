@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hmac
-import secrets
-import sys
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,43 +12,48 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from kourou.courier.endpoint import Endpoint
-from kourou.courier.lanes import grpc_process
+from kourou.courier.lanes import grpc_process, local_socket
 from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
+from kourou.courier.lanes.grpc_executor import StreamThreads
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.session import Dispatcher
-from kourou.courier.workers import ThreadPerTask
 from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
 
-__all__ = ["StandardServices"]
+__all__ = ["StandardServices", "encode_description"]
 
+_MOST_STREAMS = 2  # of one connection
+_MOST_RPCS = 64  # at a time: each may take a thread
+_OPTIONS = {
+    "grpc.max_concurrent_streams": _MOST_STREAMS,
+    "grpc.max_receive_message_length": 64 << 10,  # what is asked here is short
+}
+_CONNECT_S = 1.0
 _FLUSH_S = 0.5  # how long the last answers may take to leave when the server stops
 
 
 class StandardServices:
-    """A server within this host, whose clients come through the lane's own port.
+    """A server for this process alone, whose clients come through the lane's own port; it starts with the first.
+
+    It listens in a folder that no other user can enter: past the relays, nobody would count its clients.
 
     Args:
         dispatcher: whose calls are counted.
         token: what clients have to show who want to know more than whether the server is healthy.
-        describe: what the server is; asked when a client wants to know.
-
-    Attributes:
-        address: where it listens.
+        folder: where its socket lies; None for the user's own folder.
+        describe: what the server is, as a protobuf message; asked when a client wants to know.
     """
 
-    def __init__(self, dispatcher: Dispatcher, token: bytes, describe: Callable[[], Endpoint]) -> None:
+    def __init__(self, dispatcher: Dispatcher, token: bytes, folder: str | None, describe: Callable[[], bytes]) -> None:
         self._dispatcher = dispatcher
         self._token = token
+        self._folder = folder
         self._describe = describe
-        self._health = health.HealthServicer(experimental_non_blocking=False)
-        self._server = grpc_process.open_server(ThreadPerTask())
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._server.add_generic_rpc_handlers((self._handlers(),))
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self.address = self._listen()
+        self._health = _Health()
+        self._server: grpc.Server | None = None
+        self._threads: StreamThreads | None = None
+        self._path = ""
         self.set_healthy(healthy=True)
-        self._server.start()
 
     def set_healthy(self, *, healthy: bool) -> None:
         """What the health service answers, for the server and for its service."""
@@ -57,30 +61,55 @@ class StandardServices:
         for service in ("", SERVICE):
             self._health.set(service, states.SERVING if healthy else states.NOT_SERVING)
 
+    def connect(self) -> socket.socket:
+        """A connection of its own for a client. For one thread.
+
+        Raises:
+            OSError: there are no descriptors left.
+            LaunchError: it cannot listen.
+            UsedAfterFork: see ``grpc_process``.
+        """
+        if self._server is None:
+            self._start()
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_CONNECT_S)
+            connection.connect(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def stop(self) -> None:
         """Close all connections."""
+        if self._server is None or self._threads is None:
+            return
         self._health.enter_graceful_shutdown()
         self._server.stop(_FLUSH_S).wait(2 * _FLUSH_S)
+        self._threads.close()
         del self._server  # gRPC frees its own poller with the last of its objects, not when they stop
 
-    def _listen(self) -> str | tuple[str, int]:
+    def _start(self) -> None:
+        threads = StreamThreads()
+        server = grpc_process.open_server(threads, options=_OPTIONS, maximum_concurrent_rpcs=_MOST_RPCS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        server.add_generic_rpc_handlers((self._handlers(),))
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        path = local_socket.new_path(self._folder or local_socket.default_folder())
         try:
-            if sys.platform == "linux":  # a name that is no file, and ends with the process
-                name = f"kourou-{secrets.token_hex(16)}"
-                self._server.add_insecure_port(f"unix-abstract:{name}")
-                return f"\0{name}"
-            return "127.0.0.1", self._server.add_insecure_port("127.0.0.1:0")
+            server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
+            threads.close()
             raise LaunchError(f"the standard services of gRPC cannot listen: {error}") from error
+        server.start()
+        self._server, self._threads, self._path = server, threads, path
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
                 "Connect": grpc.stream_stream_rpc_method_handler(_not_here),
-                "Describe": grpc.unary_unary_rpc_method_handler(
-                    self._answer_describe, response_serializer=courier_pb2.Description.SerializeToString
-                ),
+                "Describe": grpc.unary_unary_rpc_method_handler(self._answer_describe),
                 "Metrics": grpc.unary_unary_rpc_method_handler(
                     self._answer_metrics, response_serializer=courier_pb2.MetricsReply.SerializeToString
                 ),
@@ -93,17 +122,39 @@ class StandardServices:
         if not hmac.compare_digest(given, self._token):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "missing or wrong token")
 
-    def _answer_describe(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.Description:
+    def _answer_describe(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
         self._authenticate(context)
-        here = self._describe()
-        return courier_pb2.Description(
-            server_id=here.server_id, pid=here.pid, host_id=here.host_id, grpc=here.grpc, local=here.local or ""
-        )
+        return self._describe()
 
     def _answer_metrics(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.MetricsReply:
         self._authenticate(context)
         methods = [_metrics(name, metrics) for name, metrics in self._dispatcher.metrics().items()]
         return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.pool.queued)
+
+
+class _Health(health.HealthServicer):
+    """The usual one, but who watches a service that there is not is told so, and not remembered."""
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802 - gRPC's name
+        """See ``health.HealthServicer``."""
+        if request.service in {"", SERVICE}:
+            return super().Watch(request, context, send_response_callback)
+        unknown = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        if send_response_callback is None:
+            return iter((unknown,))
+        send_response_callback(unknown)
+        return send_response_callback(None)
+
+
+def encode_description(server: Endpoint) -> bytes:
+    """What ``Describe`` answers."""
+    return courier_pb2.Description(
+        server_id=server.server_id,
+        pid=server.pid,
+        host_id=server.host_id,
+        grpc=server.grpc,
+        local=server.local or "",
+    ).SerializeToString()
 
 
 def _not_here(_requests: object, context: grpc.ServicerContext) -> None:

@@ -22,6 +22,7 @@ from typing import Protocol, TypeAlias
 from kourou.courier.frames import Frame
 from kourou.courier.lanes.readiness import Readiness, readiness
 from kourou.courier.lanes.spinning import Spinner
+from kourou.courier.lanes.strangers import Strangers, most_strangers
 from kourou.courier.patrol import ROUND_S, Patrol
 from kourou.courier.session import Dispatcher, Session
 from kourou.errors import ProtocolError, Unauthenticated
@@ -31,8 +32,10 @@ __all__ = ["Leader", "ServedConnection", "Welcome"]
 _log = logging.getLogger("kourou.courier")
 
 _GREETING_S = 10.0  # how long a client may take to say who it is
+_HURRY_S = 0.25  # how long if others wait for its place
 _HOUSEKEEPING_S = 10.0  # how often connections are looked over
-_DEAF_S = 0.1  # how long those wait who want to connect when there are no descriptors left
+_STRANGERS_S = 1.0  # how often if there are strangers
+_SHUT_S = 0.1  # how often if no more can come in
 _SETTLE_POLL_S = 2e-3
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -45,7 +48,6 @@ class ServedConnection(Protocol):
         leader: the thread that reads, and that writes the answers of a batch together.
         serving: the leader is at a batch of this connection.
         frames: that were read but not acted on.
-        since: when it came (``time.monotonic()``).
     """
 
     descriptor: int
@@ -53,7 +55,6 @@ class ServedConnection(Protocol):
     serving: bool
     frames: deque[Frame]
     session: Session | None
-    since: float
 
     @property
     def owes(self) -> bool:
@@ -111,6 +112,38 @@ Welcome: TypeAlias = Callable[[socket.socket, Readiness, int], ServedConnection 
 socket, and the leader's thread."""
 
 
+class _Entrance:
+    """A socket where clients connect, and those of them who have not said yet who they are."""
+
+    def __init__(self, listener: socket.socket, welcome: Welcome, ready: Readiness) -> None:
+        self.listener = listener
+        self.welcome = welcome
+        self.strangers: Strangers[ServedConnection] = Strangers(
+            most_strangers(), patience_s=_GREETING_S, hurry_s=_HURRY_S
+        )
+        self.is_shut = True
+        self._ready = ready
+        self.open()
+
+    def open(self) -> None:
+        """Let those in who wait, unless there are too many strangers."""
+        if self.is_shut and not self.strangers.is_full:
+            self.is_shut = False
+            self._ready.register(self.listener.fileno(), select.POLLIN)
+
+    def shut(self) -> None:
+        """Let those who want to connect wait for housekeeping, or for a stranger to go: there is no room for them."""
+        if not self.is_shut:
+            self.is_shut = True
+            self._ready.unregister(self.listener.fileno())
+
+    def forget(self, stranger: ServedConnection) -> None:
+        """It has said who it is, or has gone."""
+        if stranger in self.strangers:
+            self.strangers.discard(stranger)
+            self.open()
+
+
 class Leader:
     """Serves those who connect.
 
@@ -120,7 +153,7 @@ class Leader:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._listeners: dict[int, tuple[socket.socket, Welcome]] = {}
+        self._entrances: dict[int, _Entrance] = {}
         self._connections: dict[int, ServedConnection] = {}
         self._unserved: deque[ServedConnection] = deque()  # have frames that were read but not acted on
         self._ready = readiness()
@@ -131,7 +164,6 @@ class Leader:
         self._busy_since: float | None = None
         self._served = self._seen = 0
         self._stopped = False
-        self._deaf = False  # to those who want to connect, since there are no descriptors left
         self._kept_house = time.monotonic()
         self._watchman = Patrol(self._watch, "kourou-watchman")
         self._ready.register(self._alarm.fileno(), select.POLLIN)
@@ -139,8 +171,7 @@ class Leader:
 
     def listen(self, listener: socket.socket, welcome: Welcome) -> None:
         """Serve those who connect here, too. The socket belongs to this object from now on."""
-        self._listeners[listener.fileno()] = listener, welcome
-        self._ready.register(listener.fileno(), select.POLLIN)
+        self._entrances[listener.fileno()] = _Entrance(listener, welcome, self._ready)
 
     def stop(self, flush_s: float = 0.0) -> None:
         """Send what is queued, as far as clients take it within ``flush_s`` seconds, and close everything."""
@@ -154,10 +185,11 @@ class Leader:
         self._bell.send(b"!")
         if not stuck and self._thread is not threading.current_thread():
             self._thread.join()
-        for listener, _ in self._listeners.values():
+        entrances, self._entrances = self._entrances, {}
+        for entrance in entrances.values():
             with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # a child of fork may have it open, too
-            listener.close()
+                entrance.listener.shutdown(socket.SHUT_RDWR)  # a child of fork may have it open, too
+            entrance.listener.close()
         self._settle(time.monotonic() + flush_s)
         for connection in list(self._connections.values()):
             self._drop(connection)
@@ -199,9 +231,14 @@ class Leader:
 
     def _patience_s(self) -> float:
         """How long nothing may happen until housekeeping."""
-        if self._deaf:
-            return _DEAF_S
-        return _HOUSEKEEPING_S if self._connections else -1
+        return self._round_s() if self._connections or any(each.is_shut for each in self._entrances.values()) else -1
+
+    def _round_s(self) -> float:
+        """How often housekeeping is due."""
+        entrances = self._entrances.values()
+        if any(entrance.is_shut for entrance in entrances):
+            return _SHUT_S
+        return _STRANGERS_S if any(entrance.strangers for entrance in entrances) else _HOUSEKEEPING_S
 
     def _serve(self, connection: ServedConnection, term: int) -> bool:
         """Act on the frames that a connection has sent. False when this thread is not the leader any more."""
@@ -250,8 +287,8 @@ class Leader:
         """There is something to read, or room to write; or somebody who wants to connect."""
         connection = self._connections.get(descriptor)
         if connection is None:
-            if descriptor in self._listeners:
-                self._accept(*self._listeners[descriptor])
+            if descriptor in self._entrances:
+                self._accept(self._entrances[descriptor])
             return  # else it is the alarm, or a connection that was dropped a moment ago
         try:
             if mask & select.POLLOUT:
@@ -259,38 +296,54 @@ class Leader:
             if mask & ~select.POLLOUT:
                 if connection.session is not None:
                     connection.read()
-                elif not connection.greet():
-                    self._connections.pop(descriptor, None)
-                    return
+                else:
+                    is_ours = connection.greet()
+                    if connection.session is not None or not is_ours:
+                        self._is_no_stranger(connection)
+                    if not is_ours:
+                        self._connections.pop(descriptor, None)
+                        return
             if connection.frames and not connection.is_congested and connection not in self._unserved:
                 self._unserved.append(connection)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(connection, error)
 
-    def _accept(self, listener: socket.socket, welcome: Welcome) -> None:
+    def _accept(self, entrance: _Entrance) -> None:
         try:
-            accepted, _ = listener.accept()
+            accepted, address = entrance.listener.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._be_deaf()
+                for each in self._entrances.values():
+                    each.shut()
+                self._kept_house = time.monotonic()
             return  # else the client has gone
+        host = str(address[0]) if isinstance(address, tuple) else ""
+        if not self._has_room(entrance.strangers, host):
+            accepted.close()
+            return
         try:
-            connection = welcome(accepted, self._ready, threading.get_ident())
+            connection = entrance.welcome(accepted, self._ready, threading.get_ident())
             if connection is not None:
                 self._ready.register(connection.descriptor, select.POLLIN)
                 self._connections[connection.descriptor] = connection
+                entrance.strangers.add(connection, host)
+                if entrance.strangers.is_full:
+                    entrance.shut()
         except Exception as error:  # noqa: BLE001 - as above
             accepted.close()
             if not isinstance(error, OSError):
                 _log.exception("a client could not be welcomed")
 
-    def _be_deaf(self) -> None:
-        """Let those who want to connect wait for housekeeping: there is no room for them."""
-        if not self._deaf:
-            self._deaf = True
-            for descriptor in self._listeners:
-                self._ready.unregister(descriptor)
-        self._kept_house = time.monotonic()
+    def _has_room(self, strangers: Strangers[ServedConnection], host: str) -> bool:
+        """Whether one more of a host may come in, once those have gone who have been there for too long."""
+        if strangers.has_share(host):
+            for stranger in strangers.overdue(of_host=host, others_wait=True):
+                self._drop(stranger)
+        return not strangers.has_share(host)
+
+    def _is_no_stranger(self, connection: ServedConnection) -> None:
+        for entrance in self._entrances.values():
+            entrance.forget(connection)
 
     def _fail(self, connection: ServedConnection, error: Exception) -> None:
         """It makes no sense, or is gone; or this is an error of ours."""
@@ -305,25 +358,25 @@ class Leader:
     def _drop(self, connection: ServedConnection) -> None:
         self._connections.pop(connection.descriptor, None)
         connection.close()
+        self._is_no_stranger(connection)
 
     def _housekeeping(self) -> None:
         """Now and then: send strangers away who do not greet, and look after the others."""
         now = time.monotonic()
-        if now - self._kept_house < (_DEAF_S if self._deaf else _HOUSEKEEPING_S):
+        if now - self._kept_house < self._round_s():
             return
         self._kept_house = now
+        for entrance in self._entrances.values():
+            for stranger in entrance.strangers.overdue(others_wait=entrance.is_shut):
+                self._drop(stranger)
         for connection in list(self._connections.values()):
             try:
                 if connection.session is not None:
                     connection.tend()
-                elif now - connection.since > _GREETING_S:
-                    self._drop(connection)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(connection, error)
-        if self._deaf:
-            self._deaf = False
-            for descriptor in self._listeners:
-                self._ready.register(descriptor, select.POLLIN)
+        for entrance in self._entrances.values():
+            entrance.open()
 
     # -- the watchman -----------------------------------------------------------------------------------------
 

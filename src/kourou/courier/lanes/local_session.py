@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Collection
 
@@ -48,7 +47,6 @@ class LocalConnection:
         self.frames: deque[Frame] = deque()
         self.session: Session | None = None
         self.memory: Memory | None = None
-        self.since = time.monotonic()
         self._main = main
         self._ready = ready
         self._dispatcher = dispatcher

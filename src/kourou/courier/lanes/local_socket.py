@@ -31,6 +31,7 @@ __all__ = [
     "default_folder",
     "greet",
     "listen",
+    "new_path",
     "receive_descriptor",
     "same_user",
     "send_descriptor",
@@ -100,17 +101,10 @@ def listen(folder: str) -> tuple[socket.socket, str]:
     """A listening socket in a private folder, and its path.
 
     The socket gets its name when it already listens, so nobody who finds it is turned away, and one that turns
-    clients away is known to be dead (``sweep``). A folder that a cleaner of temporary files has removed is made again.
+    clients away is known to be dead (``sweep``).
     """
-    name = f"{secrets.token_hex(8)}.sock"
-    path = os.path.join(folder, name)  # noqa: PTH118 - the kernel takes strings
+    path = new_path(folder)
     draft = f"{path}~"
-    if len(os.fsencode(draft)) > _LONGEST_PATH:
-        return listen(default_folder())
-    if not Path(folder).exists():
-        if not Path(folder).parent.exists():
-            _make_private(Path(folder).parent)
-        Path(folder).mkdir(mode=0o700, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(draft)
@@ -123,6 +117,21 @@ def listen(folder: str) -> tuple[socket.socket, str]:
         Path(draft).unlink(missing_ok=True)
         raise
     return listener, path
+
+
+def new_path(folder: str) -> str:
+    """The path of a socket that is to be made in a folder, or in the usual one if that path would be too long.
+
+    A folder that a cleaner of temporary files has removed is made again.
+    """
+    path = os.path.join(folder, f"{secrets.token_hex(8)}.sock")  # noqa: PTH118 - the kernel takes strings
+    if len(os.fsencode(path)) + 1 > _LONGEST_PATH:
+        return new_path(default_folder())
+    if not Path(folder).exists():
+        if not Path(folder).parent.exists():
+            _make_private(Path(folder).parent)
+        Path(folder).mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def sweep(path: str, server: int | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kourou.courier.frames import Buffer
 from kourou.courier.lanes.http2 import Http2
-from kourou.courier.lanes.packets import EMPTY_MESSAGE, PACKET_BYTES, message_head
+from kourou.courier.lanes.packets import PACKET_BYTES, message_head, plain_message
 
 __all__ = ["PacketWriter"]
 
@@ -74,9 +74,9 @@ class PacketWriter:
             self._body.extend(_messages((self._gather(),)))
         self._body.extend(_messages(parts))
 
-    def put_nothing(self) -> None:
-        """Take an empty packet, which an empty message is."""
-        self._body.append(EMPTY_MESSAGE)
+    def put_plain(self, contents: bytes) -> None:
+        """Take a message that is no packet; an empty one is an empty packet."""
+        self._body.append(plain_message(contents))
 
     def keep(self) -> None:
         """Copy what was put and is not sent: its memory may change from now on."""

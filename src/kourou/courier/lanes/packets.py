@@ -10,7 +10,7 @@ import struct
 
 from kourou.errors import ProtocolError
 
-__all__ = ["EMPTY_MESSAGE", "PACKET_BYTES", "PacketReader", "message_head"]
+__all__ = ["EMPTY_MESSAGE", "PACKET_BYTES", "PacketReader", "message_head", "plain_message"]
 
 _FIELD = 0x0A  # field 1, length-delimited
 _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
@@ -18,7 +18,6 @@ _BITS = 0x7F
 _LONGEST_SHIFT = 63
 PACKET_BYTES = 2 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
 _PREFIX = struct.Struct(">BI")  # gRPC's own, before every message: whether it is compressed, and its size
-EMPTY_MESSAGE = _PREFIX.pack(0, 0)
 _LONGEST_HEAD = _PREFIX.size + 1 + 10
 
 
@@ -29,6 +28,14 @@ def _packet_head(size: int) -> bytearray:
         size >>= 7
     head.append(size)
     return head
+
+
+def plain_message(contents: bytes) -> bytes:
+    """A message that is no packet, as it is on the wire."""
+    return _PREFIX.pack(0, len(contents)) + contents
+
+
+EMPTY_MESSAGE = plain_message(b"")
 
 
 def message_head(size: int) -> bytes:

@@ -89,7 +89,7 @@ class Workers:
 
     def share(self, count: int) -> Share:
         """The places for so many runs: each with CPUs of its own, as long as there are enough."""
-        cpus = len(Inventory.of_this_process().cpus)
+        cpus = len(Inventory.of_this_process(with_gpus=False).cpus)
         if self.parallelization == "thread":
             return Share(parallel=max(1, min(self.max_workers or 1, count)))
         parallel = max(1, min(self.max_workers or cpus, count))

@@ -1,14 +1,14 @@
-"""The threads that answer a coordinator's calls."""
+"""The threads in which handlers of grpcio's servers run."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
-__all__ = ["StreamThreads"]
+__all__ = ["CallingThread", "StreamThreads"]
 
 _Task: TypeAlias = Callable[[], None]
 
@@ -23,7 +23,7 @@ class StreamThreads:
         reserve: threads to start now. On Python 3.12 none can be started once the main thread has ended.
     """
 
-    def __init__(self, reserve: int) -> None:
+    def __init__(self, reserve: int = 1) -> None:
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
@@ -54,11 +54,11 @@ class StreamThreads:
             self._tasks.put(None)
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name="kourou-coordinator", daemon=True)
+        thread = threading.Thread(target=self._work, name="kourou-grpc-stream", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            return  # the interpreter is ending: the task waits for a thread that is busy now
+            return  # the interpreter is ending, or the system has no more: the task waits for a thread that is busy now
         self._threads += 1
 
     def _work(self) -> None:
@@ -72,3 +72,19 @@ class StreamThreads:
                 return
             task()
             del task  # or its arguments would live until the next one comes
+
+
+class CallingThread(ThreadPoolExecutor):
+    """An executor whose tasks, which must not wait for anything, run in the thread of whoever submits them.
+
+    grpcio lets a handler bring its own, of this class; see ``experimental_thread_pool`` there.
+    """
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the call now."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - the future carries it
+            future.set_exception(error)
+        return future
