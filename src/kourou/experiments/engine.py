@@ -25,7 +25,7 @@ from kourou.experiments.provenance import Provenance
 from kourou.experiments.requests import Request, take_requests
 from kourou.experiments.results import RUN_FILE
 from kourou.experiments.retries import Ending, Retry, ending_of
-from kourou.experiments.run_folder import EXIT_FILE, RunLogs, write_json
+from kourou.experiments.run_folder import EXIT_FILE, RunLogs, own_folder, write_json, write_own
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.signals import told_of_signals
 from kourou.experiments.slots import Slot, SlotPool
@@ -227,10 +227,10 @@ class Engine:
 
     def _open(self, run: PreparedRun, slot: Slot, attempt: int) -> RunLogs:
         """Make the run's folder, and write down what is about to be started."""
-        run.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(run.folder)
         (run.folder / EXIT_FILE).unlink(missing_ok=True)
         if run.payload is not None:
-            (run.folder / PAYLOAD_FILE).write_bytes(run.payload)
+            write_own(run.folder / PAYLOAD_FILE, run.payload)
         env = run.environment(slot, attempt, self._folder)
         facts: dict[str, Any] = {
             **run.record,

@@ -16,7 +16,7 @@ from kourou.experiments.leftovers import bury
 from kourou.experiments.memory import GpuGate, Memory
 from kourou.experiments.prepared import PreparedRun, prepare
 from kourou.experiments.provenance import Provenance
-from kourou.experiments.run_folder import write_json
+from kourou.experiments.run_folder import own_folder, write_json
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec, check_runs
 from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
@@ -173,7 +173,7 @@ def open_sweep(folder: str | os.PathLike[str]) -> Path:
     """
     top = Path(folder).absolute()
     try:
-        top.mkdir(parents=True, exist_ok=True)
+        own_folder(top)
     except OSError as error:
         raise errors.PlanError(f"cannot make the sweep's folder {top}: {error}; choose another one") from error
     return top

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import hashlib
 import io
 import os
 import sys
@@ -110,6 +111,7 @@ def process_spec(run: PreparedRun, slot: Slot, attempt: int, sweep_dir: Path) ->
         "entry": WORKER,
         "path": [str(Path(path).absolute()) for path in sys.path],
         "payload_file": str(run.folder / PAYLOAD_FILE),
+        "payload_sha256": hashlib.sha256(run.payload).hexdigest(),
     }
     return dataclasses.replace(spec, argv=tuple(sys.argv)), boot
 

@@ -9,7 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXIT_FILE", "STDERR_FILE", "STDOUT_FILE", "RunLogs", "read_json", "write_json", "write_whole"]
+from kourou.ownership import make_own_folder
+
+__all__ = [
+    "EXIT_FILE",
+    "STDERR_FILE",
+    "STDOUT_FILE",
+    "RunLogs",
+    "own_folder",
+    "read_json",
+    "write_json",
+    "write_own",
+    "write_whole",
+]
 
 EXIT_FILE = "exit.json"
 STDOUT_FILE = "stdout.log"
@@ -39,11 +51,29 @@ class RunLogs:
             file.close()
 
 
+def own_folder(folder: Path) -> None:
+    """Make a folder that nobody else can write to, whatever the umask: what is in it may be unpickled. See ownership.
+
+    Raises:
+        NotOwned: it is another user's.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)  # others may look into it, as far as the umask lets them
+    make_own_folder(folder)
+
+
+def write_own(path: Path, content: bytes) -> None:
+    """Write a file that nobody else can write to, whatever the umask."""
+    path.unlink(missing_ok=True)  # one that is there may be open elsewhere, or another's
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
+        file.write(content)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file aside and rename it, so that a reader never sees half of it, and a full disk leaves the old one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(content)
+        write_own(draft, content)
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

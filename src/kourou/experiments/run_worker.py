@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.experiments.failures import SweepError
+from kourou.ownership import read_own
 from kourou.runtime import interpreter
 from kourou.runtime.life import exited
 
-__all__ = ["run"]
+__all__ = ["read_payload", "run"]
 
 _INTERRUPTED = 130
 
@@ -24,14 +27,28 @@ def run(boot: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     no_terminal = f"{boot['name']} has no terminal: call what it runs outside of the sweep"
     interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
-    code = _call(Path(boot["payload_file"]))
+    code = _call(Path(boot["payload_file"]), boot["payload_sha256"])
     interpreter.finish()
     return code
 
 
-def _call(payload_file: Path) -> int:
+def read_payload(file: Path, sha256: str | None = None) -> tuple[str, Any, dict[str, Any]]:
+    """What a run is: its kind, what it calls, and with which arguments.
+
+    Raises:
+        NotOwned: others could have written the file.
+        SweepError: it is not what the launcher wrote.
+    """
+    data = read_own(file)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise SweepError(f"{file} is not what its launcher wrote: somebody changed it, or the disk is broken")
+    kind, target, arguments = pickle.loads(data)
+    return kind, target, arguments
+
+
+def _call(payload_file: Path, sha256: str | None = None) -> int:
     try:
-        kind, target, arguments = pickle.loads(payload_file.read_bytes())
+        kind, target, arguments = read_payload(payload_file, sha256)
         if kind == "function":
             target(**arguments)
         else:

@@ -26,12 +26,13 @@ from kourou.experiments.launching import new_launch_id
 from kourou.experiments.prepared import PreparedRun
 from kourou.experiments.provenance import Provenance
 from kourou.experiments.requests import take_requests
-from kourou.experiments.run_folder import EXIT_FILE, read_json, write_json
+from kourou.experiments.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_own
 from kourou.experiments.run_records import RunState
 from kourou.experiments.shared_disks import try_lock
 from kourou.experiments.slots import Slot, SlotPool
 from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.slurm_template import run_script
+from kourou.ownership import read_own
 
 __all__ = ["Manifest", "main"]
 
@@ -56,18 +57,16 @@ class Manifest:
     """The launcher's ``sys.path``."""
 
     def save(self, file: Path) -> None:
-        """Write it, for its owner only."""
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            pickle.dump(self, stream)
+        """Write it."""
+        write_own(file, pickle.dumps(self))
 
 
 def main(words: Sequence[str]) -> int:
     """Run the run at a place of a manifest, in the user's script if there is a third word; the job's exit code."""
-    manifest: Manifest = pickle.loads(Path(words[0]).read_bytes())
+    manifest: Manifest = pickle.loads(read_own(words[0]))
     sys.path += [folder for folder in manifest.path if folder not in sys.path]
     run, attempt = manifest.runs[int(words[1])], manifest.attempts[int(words[1])]
-    run.folder.mkdir(parents=True, exist_ok=True)
+    own_folder(run.folder)
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if len(words) > _IN_SCRIPT:
         code, near_limit = run_script(Path(words[_IN_SCRIPT]), run.folder)

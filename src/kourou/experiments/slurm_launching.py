@@ -20,7 +20,7 @@ from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_l
 from kourou.experiments.leftovers import bury
 from kourou.experiments.prepared import PreparedRun, prepare
 from kourou.experiments.requests import take_requests
-from kourou.experiments.run_folder import EXIT_FILE
+from kourou.experiments.run_folder import EXIT_FILE, own_folder, write_own
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec, check_runs
 from kourou.experiments.signals import told_of_signals
@@ -134,7 +134,7 @@ class _Launch:
         launch_id = new_launch_id(self._top)
         folder = self._slurm.workdir or self._top / _JOBS
         for place in (folder, self._top / _JOBS):
-            place.mkdir(parents=True, exist_ok=True)
+            own_folder(place)
         self._journal.launch(launch_id, backend="slurm")
         records = self._journal.records
         Manifest(
@@ -152,7 +152,7 @@ class _Launch:
         self._write_scancel(folder)
 
     def _submit(self, submission: Submission) -> None:
-        submission.script.write_text(submission.text, encoding="utf-8")
+        write_own(submission.script, submission.text.encode())
         for run in submission.runs:
             (run.folder / EXIT_FILE).unlink(missing_ok=True)  # it tells of an earlier attempt
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 from kourou.experiments.descriptions import Experiment, RunDescription
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import SOURCE_FILE
-from kourou.experiments.run_folder import read_json
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.sweepfile import Sweep, load_sweep
+from kourou.ownership import read_own
 
 __all__ = ["Changes", "LoadedSweep", "load_source"]
 
@@ -80,11 +81,12 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
 
 
 def _continued(folder: Path, changes: Changes) -> LoadedSweep:
-    source = read_json(folder / SOURCE_FILE)
-    if source is None:
+    try:
+        source = json.loads(read_own(folder / SOURCE_FILE))  # it says which module is imported
+    except (FileNotFoundError, ValueError):
         raise DescriptionError(
             f"{folder} does not say what it was made from (no {SOURCE_FILE}): run again the script or file that made it"
-        )
+        ) from None
     os.chdir(source["cwd"])  # the sweep's paths are relative to where it was launched first
     said = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
     return load_source(source["target"], Changes(**{**source["changes"], **said}))

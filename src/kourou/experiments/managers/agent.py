@@ -12,7 +12,9 @@ import cloudpickle
 from kourou.experiments.failures import ExperimentError
 from kourou.experiments.managers.recording import Recorded, record
 from kourou.experiments.managers.writer import Writer
+from kourou.experiments.run_folder import write_own
 from kourou.experiments.seeding import Seed, Seeder
+from kourou.ownership import read_own
 from kourou.runtime.payload import why_not_picklable
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class Agent(abc.ABC):
             AgentNotSaved: naming the attribute that cannot be pickled.
         """
         file = Path(path)
-        file.write_bytes(self.pickled())
+        write_own(file, self.pickled())
         return file
 
     def pickled(self) -> bytes:
@@ -125,7 +127,7 @@ class Agent(abc.ABC):
             path: the file.
             handed_over: what the file does not hold: ``writer``, ``output_dir``, environments that were not pickled.
         """
-        made, state = cloudpickle.loads(Path(path).read_bytes())
+        made, state = cloudpickle.loads(read_own(path))
         agent: Self = made.__new__(made)
         given = {name: handed_over[name] for name in (*_NOT_SAVED, *_SAVED_IF_POSSIBLE) if name in handed_over}
         vars(agent).update({"writer": Writer(None), "output_dir": None, **given, **state})

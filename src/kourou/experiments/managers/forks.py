@@ -178,7 +178,7 @@ def _become(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams: Ma
         os.environ.update(spec.env)
         if spec.cpus is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, spec.cpus)
-        code = run_worker.run({**boot, "argv": spec.argv})
+        code = run_worker.run({"name": spec.name, **boot, "argv": spec.argv})
     except BaseException:  # noqa: BLE001 - it must not reach the code that forked
         os.write(2, traceback.format_exc().encode(errors="replace"))
     finally:

@@ -31,8 +31,9 @@ from kourou.experiments.managers.storage import (
 )
 from kourou.experiments.managers.writer import Writer
 from kourou.experiments.metrics import METRICS_FILE
-from kourou.experiments.run_folder import write_whole
+from kourou.experiments.run_folder import own_folder, write_whole
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
+from kourou.ownership import read_own
 from kourou.runtime.payload import why_not_picklable
 from kourou.runtime.structure import iterate_leaves
 
@@ -147,7 +148,7 @@ def keep_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
     """
     packed = [_packed(job) for job in jobs] if on_disk else []
     for job in jobs:
-        job.file.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(job.file.parent)
     if not on_disk:
         _kept.update({str(job.file): job for job in jobs})
     for job, content in zip(jobs, packed, strict=False):
@@ -174,7 +175,7 @@ def read_job(path: str) -> Any:
     """The job of that file; modules of its maker are found here, too."""
     if path in _kept:
         return _kept[path]
-    folders, content = pickle.loads(Path(path).read_bytes())
+    folders, content = pickle.loads(read_own(path))
     sys.path += [folder for folder in folders if folder not in sys.path]
     return cloudpickle.loads(content)
 
@@ -183,7 +184,7 @@ def do_fit(job: str, fit: int) -> None:
     """Train one agent and save it; nothing, if that was done already. What it raises is in its folder, too."""
     made: FitJob = read_job(job)
     folder = made.folder_of(fit)
-    folder.mkdir(parents=True, exist_ok=True)
+    own_folder(folder)
     if made.fitted(fit).calls > made.call:
         return
     with contextlib.suppress(OSError):

@@ -24,9 +24,10 @@ from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
 from kourou.experiments.managers.storage import accepted, forget
 from kourou.experiments.managers.writer_data import fit_data
 from kourou.experiments.retries import Retry
-from kourou.experiments.run_folder import write_json, write_whole
+from kourou.experiments.run_folder import own_folder, write_json, write_whole
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
 from kourou.experiments.slurm_options import SlurmOptions
+from kourou.ownership import read_own
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -260,7 +261,7 @@ class ExperimentManager:
         Raises:
             PlanError: naming what cannot be pickled.
         """
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        own_folder(self.output_dir)
         try:
             content = cloudpickle.dumps(self)
         except Exception as error:
@@ -291,12 +292,13 @@ class ExperimentManager:
 
         Raises:
             NotFound: there is none.
+            NotOwned: others could have written it.
         """
         given = Path(path).absolute()
         file = given / MANAGER_FILE if given.is_dir() else given
         if not file.is_file():
             raise errors.NotFound(f"there is no manager in {given}: it has no {MANAGER_FILE}")
-        manager: Self = cloudpickle.loads(file.read_bytes())
+        manager: Self = cloudpickle.loads(read_own(file))
         manager._job = dataclasses.replace(manager._job, folder=file.parent)
         return manager
 

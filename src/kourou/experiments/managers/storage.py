@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import cloudpickle
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.agent import Agent, AgentNotSaved
 from kourou.experiments.metrics import METRICS_FILE
-from kourou.experiments.run_folder import read_json, write_json
+from kourou.experiments.run_folder import own_folder, read_json, write_json, write_own
+from kourou.ownership import open_own, read_own
 
 __all__ = ["Fitted", "accepted", "check_savable", "fitted", "forget", "load_agent", "metrics_bytes", "save_agent"]
 
@@ -75,7 +77,7 @@ def save_agent(agent: Any, folder: Path, calls: int) -> None:
     """
     place = folder / f"{_STEM}-{calls}"
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    own_folder(place)
     own = callable(getattr(agent, "save", None)) and callable(getattr(type(agent), "load", None))
     if own:
         try:
@@ -90,7 +92,10 @@ def save_agent(agent: Any, folder: Path, calls: int) -> None:
         file = written[0]
     else:
         file = place / f"{_STEM}.pkl"
-        file.write_bytes(_pickled(agent))
+        write_own(file, _pickled(agent))
+    for path in place.rglob("*"):  # an agent's own save may have left files open to others
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
     state = Fitted(
         calls=calls,
         file=file.relative_to(folder).as_posix(),
@@ -131,8 +136,9 @@ def load_agent(agent_class: Any, folder: Path, handed_over: Mapping[str, Any]) -
         raise ResultsError(f"there is no agent in {folder}: it has not finished a fit")
     path = folder / state.file
     if state.own:
+        open_own(path).close()
         return agent_class.load(path, **accepted(agent_class.load, handed_over))
-    agent = cloudpickle.loads(path.read_bytes())
+    agent = cloudpickle.loads(read_own(path))
     if hasattr(agent, "writer") and "writer" in handed_over:
         agent.writer = handed_over["writer"]
     return agent

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import pickle
 import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kourou.experiments.run_worker import read_payload
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.records import ProcessExit
 from kourou.runtime.supervisor import ProcessEvents
@@ -49,7 +49,7 @@ class ThreadSupervisor:
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
         """See :meth:`kourou.runtime.supervisor.Supervisor.start`."""
-        work = (spec.name, attempt, Path(boot["payload_file"]))
+        work = (spec.name, attempt, Path(boot["payload_file"]), boot["payload_sha256"])
         thread = threading.Thread(target=self._live, args=work, name=f"kourou-{spec.name}", daemon=True)
         self._threads[spec.name] = thread
         thread.start()
@@ -62,10 +62,10 @@ class ThreadSupervisor:
             interrupt = ctypes.py_object(KeyboardInterrupt)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
 
-    def _live(self, name: str, attempt: int, payload_file: Path) -> None:
+    def _live(self, name: str, attempt: int, payload_file: Path, sha256: str) -> None:
         code, said = 0, ""
         try:
-            _, function, arguments = pickle.loads(payload_file.read_bytes())
+            _, function, arguments = read_payload(payload_file, sha256)
             function(**arguments)
         except KeyboardInterrupt:
             code, said = _INTERRUPTED, "interrupted"

@@ -16,6 +16,7 @@ from kourou.experiments.managers.globals_of_fits import own_globals
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
 from kourou.experiments.managers.storage import accepted
 from kourou.experiments.managers.writer import Writer
+from kourou.experiments.run_folder import own_folder
 from kourou.experiments.seeding import safe_reseed, seeder_for
 
 __all__ = ["RUN", "TuningJob", "do_trial", "kwargs_of", "load_optuna", "open_study"]
@@ -98,7 +99,7 @@ def open_study(job: TuningJob, run: int = 0) -> Any:
     optuna = load_optuna()
     from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415 - an extra
 
-    job.folder.mkdir(parents=True, exist_ok=True)
+    own_folder(job.folder)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(job.folder / "journal.log")))
     kwargs = {name: value for name, value in job.sampler_kwargs.items() if name != "search_space"}
     seed = int(seeder_for(job.seed, purpose="init", fit=run).generate_state(1)[0])
@@ -118,7 +119,7 @@ def do_trial(job: str, run: int) -> None:
     """Do one trial; nothing, if the time is up."""
     made: TuningJob = read_job(job)
     folder = made.folder_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
+    own_folder(folder)
     if time.time() > made.deadline:
         return
     optuna = load_optuna()
