@@ -18,7 +18,7 @@ torch = optional("torch")
 # What some classes have to be made of; all others take any arguments.
 SYNTAX = ("invalid", ("file.py", 3, 1, "a b"))
 ARGUMENTS = {
-    **dict.fromkeys(("SyntaxError", "IndentationError", "TabError"), SYNTAX),
+    **dict.fromkeys(("SyntaxError", "IndentationError", "TabError", "_IncompleteInputError"), SYNTAX),
     "UnicodeDecodeError": ("utf-8", b"\xff", 0, 1, "invalid start byte"),
     "UnicodeEncodeError": ("ascii", "\xe4", 0, 1, "not in range"),
     "UnicodeTranslateError": ("\xe4", 0, 1, "no such thing"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from kourou.errors import Unauthenticated
+from kourou.ownership import open_own
 
 __all__ = ["TOKEN_FILE_VARIABLE", "new_token", "user_token"]
 
@@ -34,6 +35,7 @@ def user_token() -> str:
 
     Raises:
         Unauthenticated: the file is empty, too long, or readable by others.
+        NotOwned: it is another user's, or others can write to its folder.
     """
     named = os.environ.get(TOKEN_FILE_VARIABLE)
     path = Path(named) if named else Path(platformdirs.user_state_dir("kourou")) / "token"
@@ -45,9 +47,9 @@ def user_token() -> str:
 
 
 def _read(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
+    with open_own(path) as file:
         mode = os.fstat(file.fileno()).st_mode
-        text = file.read(_LONGEST + 1).strip()
+        text = file.read(_LONGEST + 1).decode(errors="replace").strip()
     if mode & 0o077:
         raise Unauthenticated(f"the token file {path} can be read by others; mend it with: chmod 600 {path}")
     if not text or len(text) > _LONGEST:

@@ -82,8 +82,8 @@ class Authority:
 
     def _new(self, name: str) -> tuple[str | Path, ...]:
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-        curve += ("-config", str(self._folder / "authority.cnf"))  # whatever the system's own says
-        return (*curve, "-keyout", self._folder / f"{name}.key", "-out", self._folder / f"{name}.pem")
+        own = ("-config", self._folder / "authority.cnf")  # whatever the system's own says
+        return (*curve, *own, "-keyout", self._folder / f"{name}.key", "-out", self._folder / f"{name}.pem")
 
 
 def _openssl(*words: str | Path) -> None:

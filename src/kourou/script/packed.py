@@ -11,6 +11,7 @@ from kourou.errors import SerializationError
 from kourou.script import culprits, main_module
 from kourou.script.definitions import Collector, Reduce
 from kourou.script.snapshot import Pickled, Snapshot
+from kourou.shown import shown
 
 __all__ = ["Packed", "pack"]
 
@@ -61,7 +62,7 @@ def pack(
         found = (culprits.innermost(name, value, collector.why_not) for name, value in named.items())
         path, culprit, reason = next(filter(None, found), ("", values, error))
         raise SerializationError(
-            f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {culprits.shown(culprit)})"
+            f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {shown(culprit)})"
         ) from error
     snapshot, buffers = collector.finish()
     return Packed(snapshot, _out_of_band(buffers), before and _to_send(before), _to_send(pickled))
