@@ -1,5 +1,7 @@
 """Looks after one connection of a client, for whatever no caller's thread waits for.
 
+Callbacks run in a thread of their own: they are code of the user's, and unpickle what came, which may take its time.
+
 It is lazy on purpose: while callers read their own answers it only looks in from time to time, since a thread that
 woke for every answer would fight them for the interpreter.
 """
@@ -27,26 +29,25 @@ class Attendant:
     """
 
     def __init__(self, attend: Callable[[], float | None], nap_s: float | None) -> None:
-        self._attend = attend
         self._finished: deque[Reply] = deque()
-        self._patrol = Patrol(self._round, "kourou-attendant", nap_s)
+        self._patrol = Patrol(attend, "kourou-attendant", nap_s)
+        self._callbacks = Patrol(self._run_callbacks, "kourou-callbacks")
         self.call = self._patrol.call
-        self.stop = self._patrol.stop
 
     def notify(self, reply: Reply) -> None:
         """Run the callbacks of a finished future, here and not in the thread of whoever happened to read its answer."""
         self._finished.append(reply)
-        self.call(urgent=True)
+        self._callbacks.call(urgent=True)
 
-    def _round(self) -> float | None:
-        self._run_callbacks()
-        pause_s = self._attend()
-        return 0.0 if self._finished else pause_s
+    def stop(self) -> None:
+        """End both threads after one more round."""
+        self._patrol.stop()
+        self._callbacks.stop()
 
     def _run_callbacks(self) -> None:
         while self._finished:
             reply = self._finished.popleft()
             try:
                 reply.notify()
-            except Exception:  # noqa: BLE001 - a callback is the user's code, and must not end this thread
+            except BaseException:  # noqa: BLE001 - a callback is the user's code, and must not end this thread
                 _log.exception("a callback of %s failed", reply.method)

@@ -25,12 +25,34 @@ from kourou.courier.reply import Reply
 from kourou.courier.wire import NotSentError, Wire
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Entered"]
 
 _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
 _BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
 _SILENT = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 _LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
+
+
+class Entered:
+    """Notes for the time of a ``with`` that this thread is at work in a client's connection.
+
+    Args:
+        inside: the threads that are.
+    """
+
+    __slots__ = ("_enters", "_inside", "_me")
+
+    def __init__(self, inside: set[int]) -> None:
+        self._inside = inside
+        self._me = threading.get_ident()
+        self._enters = self._me not in inside
+
+    def __enter__(self) -> None:
+        self._inside.add(self._me)
+
+    def __exit__(self, *_: object) -> None:
+        if self._enters:
+            self._inside.discard(self._me)
 
 
 class Connection:
@@ -41,12 +63,20 @@ class Connection:
         wire: the lane's part.
         explain: called once when the connection breaks; the error for calls in flight. May take a second.
         tidy: called once when the connection breaks, but not when it is closed.
+        inside: the threads that are at work in here. What interrupts one of them (a signal handler, the garbage
+            collector with somebody's ``__del__``) must not wait for what that thread was about to do.
     """
 
     def __init__(
-        self, endpoint: Endpoint, wire: Wire, explain: Callable[[], RpcError], tidy: Callable[[], None]
+        self,
+        endpoint: Endpoint,
+        wire: Wire,
+        explain: Callable[[], RpcError],
+        tidy: Callable[[], None],
+        inside: set[int],
     ) -> None:
         self._tidy = tidy
+        self._inside = inside
         self.endpoint = endpoint
         self.wire = wire
         self.alive = True
@@ -55,9 +85,10 @@ class Connection:
         self._pending: dict[int, Reply] = {}
         self._streams: dict[int, Inflow] = {}
         self._reading = threading.Lock()
+        self._reader = 0  # the thread that has that lock
         self._followers: dict[Reply, None] = {}  # those who wait while another thread reads, in order
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
-        self._ending = threading.Lock()
+        self._not_ended = [None]  # whoever takes the one entry ends the connection
         self._attendant = Attendant(self._attend, wire.idle_s)
         self._reads = self._reads_seen = 0
         self._flushing = 0  # the thread that holds the reading lock, while it writes
@@ -69,6 +100,10 @@ class Connection:
     def in_flight(self) -> int:
         """Calls that wait for an answer."""
         return len(self._pending)
+
+    def unanswered(self) -> list[Reply]:
+        """Those calls."""
+        return list(self._pending.values())
 
     # -- calling ----------------------------------------------------------------------------------------------
 
@@ -139,17 +174,19 @@ class Connection:
 
     def send_quietly(self, frame: Frame) -> None:
         """Send something that needs no answer; a connection that is gone needs none of it."""
-        try:
-            self.wire.send(frame)
-        except (OSError, ProtocolError) as error:
-            self.end(error)
+        with Entered(self._inside):
+            try:
+                self.wire.send(frame)
+            except (OSError, ProtocolError) as error:
+                self.end(error)
 
     def flush(self) -> None:
         """Send what was put off."""
-        try:
-            self.wire.flush()
-        except OSError as error:
-            self.end(error)
+        with Entered(self._inside):
+            try:
+                self.wire.flush()
+            except OSError as error:
+                self.end(error)
 
     def end_stream(self, call_id: int) -> None:
         """The items of a stream are not wanted any more. Takes no locks."""
@@ -164,15 +201,42 @@ class Connection:
         if not self.wire.pulls:
             reply.sleep(until)
             return
-        if not self._reading.acquire(False) and not self._follow(reply, until):
-            return
+        me, inside = threading.get_ident(), self._inside
+        if self._reader == me:
+            raise self.cannot_wait(reply.method)
+        enters = me not in inside  # as ``Entered``, which would cost too much here
+        inside.add(me)
         try:
-            while reply.waits and (until is None or time.monotonic() < until):
-                self._receive(until)
+            if not self._reading.acquire(False) and not self._follow(reply, until):
+                return
+            self._reader = me
+            try:
+                while reply.waits and (until is None or time.monotonic() < until):
+                    self._receive(until)
+            finally:
+                self._reader = 0
+                self._reading.release()
+                if self._followers or self._pending or self._streams:
+                    self._promote()
         finally:
-            self._reading.release()
-            if self._followers or self._pending or self._streams:
-                self._promote()
+            if enters:
+                inside.discard(me)
+
+    def cannot_wait(self, method: str) -> RpcError:
+        """The error for a thread that would wait for itself."""
+        return RpcError(
+            f"{method}: this code has interrupted its own thread (as a signal handler or a finaliser does) while that"
+            f" reads the answers of this very client, so it cannot wait for one of them; new calls work"
+        )
+
+    @property
+    def reads_here(self) -> bool:
+        """Whether this thread is reading, further down its stack."""
+        return self._reader == threading.get_ident()
+
+    def _stop_reading(self) -> None:
+        self._reader = 0
+        self._reading.release()
 
     def _follow(self, reply: Reply, until: float | None) -> bool:
         """Wait while another thread reads. True when this thread has the reading lock instead."""
@@ -191,11 +255,13 @@ class Connection:
         if self._flushing == threading.get_ident():  # the reading lock is this thread's; it finds no room to write
             self._take_in(time.monotonic())
         elif self.wire.pulls and self._reading.acquire(blocking=False):
-            try:
-                self._receive(time.monotonic())
-            finally:
-                self._reading.release()
-                self._promote()
+            self._reader = threading.get_ident()
+            with Entered(self._inside):
+                try:
+                    self._receive(time.monotonic())
+                finally:
+                    self._stop_reading()
+                    self._promote()
         else:
             return False
         return True
@@ -296,11 +362,13 @@ class Connection:
 
     def _attend(self) -> float | None:
         """One round of the background thread. Seconds until the next at the latest; None when it may sleep."""
+        if not self.alive:
+            self._inside.discard(threading.get_ident())
+            return None
+        self._inside.add(threading.get_ident())  # for good: it runs nobody's code but what the garbage collector does
         while self._later:
             with contextlib.suppress(IndexError):
                 self.send_quietly(self._later.popleft())
-        if not self.alive:
-            return None
         if self.wire.idle_s is not None:
             self._check()
         self.flush()
@@ -321,11 +389,12 @@ class Connection:
             return ROUND_S
         if not self._reading.acquire(blocking=False):
             return None  # whoever reads calls the attendant when it stops
+        self._reader = threading.get_ident()
         try:
             self._receive(time.monotonic() + min(_LONGEST_READ_S, self._next_deadline() or _LONGEST_READ_S))
             self._reads_seen = self._reads
         finally:
-            self._reading.release()
+            self._stop_reading()
             self._promote()
         return 0.0
 
@@ -353,10 +422,11 @@ class Connection:
 
     def end(self, cause: Exception | None = None) -> None:
         """Close, and fail what is in flight: with ``cause`` if it says what went wrong, else with the explanation."""
-        with self._ending:
-            if not self.alive:
-                return
-            self.alive = False
+        try:
+            self._not_ended.pop()
+        except IndexError:
+            return
+        self.alive = False
         self.wire.close()
         if self._pending or self._streams:
             error = cause if isinstance(cause, RpcError) else self._explain()

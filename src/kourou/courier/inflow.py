@@ -70,6 +70,8 @@ class RemoteIterator(Iterator[Any]):
         if self._ended:
             raise StopIteration
         inflow = self._inflow
+        if self._connection.reads_here and not inflow.frames:
+            raise self._connection.cannot_wait(self._method)
         if not inflow.news.acquire(timeout=self._timeout_s):
             self.close()
             raise DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")

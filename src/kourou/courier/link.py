@@ -6,6 +6,7 @@ A call that may have been sent is never sent again, unless its caller said that 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -14,14 +15,21 @@ from collections import deque
 from typing import Any
 
 from kourou.courier.codec import Payload
-from kourou.courier.connection import Connection
+from kourou.courier.connection import Connection, Entered
 from kourou.courier.copying import fill
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.recycling import own_memory
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target, Tls
 from kourou.courier.wire import Wire
-from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, ServerUnavailable
+from kourou.errors import (
+    CallCancelled,
+    ConnectionLost,
+    DeadlineExceeded,
+    NodeExited,
+    ServerUnavailable,
+    UsedAfterFork,
+)
 
 __all__ = ["LANES", "Link"]
 
@@ -42,19 +50,32 @@ class Link:
         wait_for_ready: wait for a server that is not there yet, instead of failing.
         lane: the only lane to use; None takes the fastest that both ends share.
         tls: whom to trust on the gRPC lane; by default as the target says, and if it says nothing, no TLS.
+        interrupts: for code that has interrupted its own thread in the midst of another link.
     """
 
-    def __init__(self, target: Target, *, wait_for_ready: bool, lane: str | None, tls: Tls | None = None) -> None:
+    _other: Link | None = None  # for calls that have interrupted a thread which is at work in this one
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        wait_for_ready: bool,
+        lane: str | None,
+        tls: Tls | None = None,
+        interrupts: bool = False,
+    ) -> None:
         if lane is not None and lane not in LANES:
             raise ValueError(f"there is no lane {lane!r}; lanes are {', '.join(LANES)}")
         self.target = target
         self.wait_for_ready = wait_for_ready
         self.forced_lane = lane
         self.tls: Tls | None = tls if tls is not None else getattr(target, "tls", None)
+        self._interrupts = interrupts
         self._connection: Connection | None = None
         self._inherited: Endpoint | None = None  # in a child of fork: where the parent was connected to
         self._closed = False
         self._deferred: deque[tuple[Reply, Payload]] = deque()
+        self._inside: set[int] = set()  # threads that are at work in here; see ``Connection``
         self._make_locks()
         _links.add(self)
 
@@ -66,30 +87,61 @@ class Link:
 
     def call(self, reply: Reply, payload: Payload, idempotent: bool) -> Any:  # noqa: FBT001 - on the path of every call
         """Make a call and wait for its answer."""
-        while True:
-            connection = self._connection
-            if connection is None or not connection.alive:
-                connection = self.connect(reply.deadline, reply.method)
-            try:
-                if connection.submit(reply, payload, caller_waits=True):
-                    return reply.result()
-            except NodeExited:
-                raise
-            except ConnectionLost:
-                if not idempotent:
+        inside, me = self._inside, threading.get_ident()
+        if me in inside:
+            return self._for_interrupters().call(reply, payload, idempotent)
+        inside.add(me)
+        try:
+            while True:
+                connection = self._connection
+                if connection is None or not connection.alive:
+                    connection = self.connect(reply.deadline, reply.method)
+                try:
+                    if connection.submit(reply, payload, caller_waits=True):
+                        return reply.take()
+                except NodeExited:
                     raise
-                reply = reply.again()
-            except BaseException:  # Ctrl-C, most likely: the answer is not wanted any more
-                reply.cancel()
-                raise
+                except ConnectionLost:
+                    if not idempotent:
+                        raise
+                    reply = reply.again()
+                except BaseException:  # Ctrl-C, most likely: the answer is not wanted any more
+                    reply.cancel()
+                    raise
+        finally:
+            inside.discard(me)
 
     def submit(self, reply: Reply, payload: Payload, *, idempotent: bool) -> None:
         """Make a call and do not wait, not even for a connection."""
+        inside, me = self._inside, threading.get_ident()
+        if me in inside:
+            self._for_interrupters().submit(reply, payload, idempotent=idempotent)
+            return
         if idempotent:
             reply.on_lost = lambda lost, error: self._repeat(lost, payload, error)
         connection = self._connection
-        if connection is None or not connection.alive or not connection.submit(reply, payload):
-            self._defer(reply, Payload(payload.body, [_snapshot(buffer) for buffer in payload.buffers]))
+        inside.add(me)
+        try:
+            if connection is not None and connection.alive and connection.submit(reply, payload):
+                return
+        finally:
+            inside.discard(me)
+        self._defer(reply, Payload(payload.body, [_snapshot(buffer) for buffer in payload.buffers]))
+
+    def _for_interrupters(self) -> Link:
+        """Another way to the server, for code that has interrupted its own thread in the midst of this one.
+
+        It cannot wait for what that thread was about to read or to write. Whoever interrupts a thread that is at work
+        on the other way gets one more.
+        """
+        other = self._other
+        if other is None:
+            wait, lane = self.wait_for_ready, self.forced_lane
+            made = Link(self.target, wait_for_ready=wait, lane=lane, tls=self.tls, interrupts=True)
+            other = self.__dict__.setdefault("_other", made)
+            if self._closed:
+                other.close()
+        return other
 
     def connect(self, deadline: float | None, what: str) -> Connection:
         """The live connection; made if there is none.
@@ -114,6 +166,8 @@ class Link:
 
     def hang_up(self) -> None:
         """Close the connection and nothing else: the next call makes a new one."""
+        if self._other is not None:
+            self._other.hang_up()
         connection = self._connection
         if connection is not None:
             connection.glance()
@@ -121,6 +175,8 @@ class Link:
 
     def give_up(self, endpoint: Endpoint) -> None:
         """End the connection to a server that is gone, if it is still the one in use."""
+        if self._other is not None:
+            self._other.give_up(endpoint)
         connection = self._connection
         if connection is not None and connection.endpoint == endpoint:
             connection.end()
@@ -133,11 +189,14 @@ class Link:
     def close(self) -> None:
         """Let go; calls in flight end with ``CallCancelled``."""
         self._closed = True
+        if self._other is not None:
+            self._other.close()
         connection = self._connection
         if connection is not None:
             connection.glance()  # it may have broken before, unnoticed
             connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
             _sweep(connection.endpoint)
+            self._connection = None  # and what is mapped of the server's memory
 
     # -- connecting -------------------------------------------------------------------------------------------
 
@@ -169,9 +228,8 @@ class Link:
         if endpoint is None or endpoint.local is None or self.forced_lane not in {None, "local"}:
             return None
         try:
-            return _connected(
-                endpoint, _dial("local", endpoint, self.target.token, patience.left_s(), None), self.target
-            )
+            wire = self._dial("local", endpoint, patience.left_s())
+            return _connected(endpoint, wire, self.target, self._inside)
         except ServerUnavailable:
             return None
 
@@ -192,45 +250,66 @@ class Link:
         wire: Wire | None = None
         for lane in lanes:
             try:
-                wire = _dial(lane, endpoint, self.target.token, timeout_s, self.tls)
+                wire = self._dial(lane, endpoint, timeout_s)
                 break
             except ServerUnavailable:
                 if lane == lanes[-1]:
                     raise
         assert wire is not None  # noqa: S101 - the loop ends with a wire or an error; for the type checker
-        return _connected(endpoint, wire, self.target)
+        return _connected(endpoint, wire, self.target, self._inside)
+
+    def _dial(self, lane: str, endpoint: Endpoint, timeout_s: float | None) -> Wire:
+        # Imported when first used: a program that stays in one process never pays for gRPC.
+        token = self.target.token
+        if lane == "inproc":
+            from kourou.courier.lanes import inproc  # noqa: PLC0415
+
+            return inproc.dial(endpoint, token, interrupts=self._interrupts)
+        if lane == "local":
+            from kourou.courier.lanes import local  # noqa: PLC0415
+
+            return local.dial(endpoint, token, timeout_s)
+        from kourou.courier.lanes import grpc  # noqa: PLC0415
+
+        return grpc.dial(endpoint, token, timeout_s, self.tls)
 
     # -- calls without a connection ---------------------------------------------------------------------------
 
     def _defer(self, reply: Reply, payload: Payload) -> None:
         self._deferred.append((reply, payload))
         if self._sending.acquire(blocking=False):
-            threading.Thread(target=self._send_deferred, name="kourou-connect", daemon=True).start()
+            thread = threading.Thread(target=self._send_deferred, name="kourou-connect", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more threads, or the interpreter is shutting down
+                self._sending.release()
+                _end(reply, ServerUnavailable(f"{reply.method}: no thread can be started to connect: {error}"))
 
     def _send_deferred(self) -> None:
-        """Connect for the calls that wait for it, then send them in their order."""
-        while True:
-            while self._deferred:
-                reply, payload = self._deferred[0]
-                self._send_one(reply, payload)
-                self._deferred.popleft()
-            self._sending.release()
-            if not self._deferred or not self._sending.acquire(blocking=False):
-                return
+        """Connect for the calls that wait for it, then send them in their order. What fails, fails for its call."""
+        with Entered(self._inside):
+            while True:
+                while self._deferred:
+                    self._send_some()
+                self._sending.release()
+                if not self._deferred or not self._sending.acquire(blocking=False):
+                    return
 
-    def _send_one(self, reply: Reply, payload: Payload) -> None:
-        while reply.waits:
-            try:
-                connection = self.connect(reply.deadline, reply.method)
-            except Exception as error:  # noqa: BLE001 - whatever the target raises belongs to the call
-                if reply.fail(error):
-                    reply.notify()
-                return
-            if connection.submit(reply, payload):
-                reply.wake()
-                if reply.watched:
+    def _send_some(self) -> None:
+        """Send the first of the calls that wait; or end the one whose time is up, or that keeps this from going on."""
+        call = min(self._deferred, key=lambda one: one[0].deadline or math.inf)  # the first to give up
+        try:
+            connection = self.connect(call[0].deadline, call[0].method) if call[0].waits else None
+            if connection is not None:
+                call = self._deferred[0]
+                if call[0].waits and not connection.submit(*call):
+                    return  # it broke: once more
+                call[0].wake()
+                if call[0].watched:
                     connection.watch()
-                return
+        except BaseException as error:  # noqa: BLE001 - whatever the target or the call raises belongs to the call
+            _end(call[0], error)
+        self._deferred.remove(call)
 
     def _repeat(self, reply: Reply, payload: Payload, error: Exception) -> bool:
         """Take over a call whose connection broke; False when it can only fail."""
@@ -246,11 +325,16 @@ class Link:
 
     def forked(self) -> None:
         """In a child of fork: the connection belongs to the parent. It is left alone, and not even closed."""
+        lost = [reply for reply, _ in self._deferred]
         if self._connection is not None:
             self._inherited = self._connection.endpoint
             _parents.append(self._connection)
+            lost += self._connection.unanswered()
             self._connection = None
+        for reply in lost:
+            reply.fail(UsedAfterFork(f"{reply.method}: the parent of this process made the call, and gets the answer"))
         self._deferred.clear()
+        self._inside.clear()
         self._make_locks()
 
 
@@ -284,9 +368,14 @@ class _Patience:
             )
 
 
-def _connected(endpoint: Endpoint, wire: Wire, target: Target) -> Connection:
+def _end(reply: Reply, error: BaseException) -> None:
+    if reply.fail(error):
+        reply.notify()
+
+
+def _connected(endpoint: Endpoint, wire: Wire, target: Target, inside: set[int]) -> Connection:
     """A connection whose wire, if it pushes, already knows where to deliver."""
-    connection = Connection(endpoint, wire, lambda: target.lost(endpoint), lambda: _sweep(endpoint))
+    connection = Connection(endpoint, wire, lambda: target.lost(endpoint), lambda: _sweep(endpoint), inside)
     wire.start(connection)
     return connection
 
@@ -308,21 +397,6 @@ def _sweep(endpoint: Endpoint) -> None:
         from kourou.courier.lanes import local_socket  # noqa: PLC0415 - exists where there is a local lane
 
         local_socket.sweep(endpoint.local, endpoint.pid)
-
-
-def _dial(lane: str, endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None) -> Wire:
-    # Imported when first used: a program that stays in one process never pays for gRPC.
-    if lane == "inproc":
-        from kourou.courier.lanes import inproc  # noqa: PLC0415
-
-        return inproc.dial(endpoint, token)
-    if lane == "local":
-        from kourou.courier.lanes import local  # noqa: PLC0415
-
-        return local.dial(endpoint, token, timeout_s)
-    from kourou.courier.lanes import grpc  # noqa: PLC0415
-
-    return grpc.dial(endpoint, token, timeout_s, tls)
 
 
 def _snapshot(buffer: Any) -> memoryview:

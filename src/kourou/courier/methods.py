@@ -20,7 +20,12 @@ _log = logging.getLogger("kourou.courier")
 
 ANY_METHOD = "*"  # a function bound to it answers calls of every method that is not bound
 _OWN_PREFIX = "kourou."  # of methods that every node's server has; no attribute that somebody writes has a dot
-_OF_CLIENTS = {"close": "closes the client", "address": "tells its address", "lane": "tells its lane"}
+_OF_CLIENTS = {  # functions that are no methods
+    "close": "closes the client",
+    "address": "tells its address",
+    "lane": "tells its lane",
+    "with_options": "gives it options",
+}
 _NEVER_BOUND = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
 
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
@@ -63,7 +68,7 @@ class Method:
         self.seconds = 0.0
         self.histogram = [0] * 40
         self.trust = 0  # below zero: it was slow lately, and must not run where others wait for it
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
 
     @property
     def trusted(self) -> bool:

@@ -53,7 +53,9 @@ class Patrol:
             self.call(urgent=True)
 
     def _start(self) -> None:
-        with self._starting:
+        if not self._starting.acquire(blocking=False):
+            return  # another thread is at it, or this one, and was interrupted
+        try:
             if self._thread is not None or sys.is_finalizing():
                 return  # at the interpreter's end a new thread never gets to run, and whoever starts it waits for ever
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -62,6 +64,8 @@ class Patrol:
             except RuntimeError:  # the interpreter is shutting down: nobody needs this any more
                 return
             self._thread = thread
+        finally:
+            self._starting.release()
 
     def _run(self) -> None:
         idle = 0

@@ -1,17 +1,23 @@
 """The future of one call.
 
-A ``concurrent.futures.Future`` in every respect, but cheaper to make: its condition, which most futures never
-need, is made when somebody first asks for it, and the answer is unpickled by whoever takes it.
+A ``concurrent.futures.Future`` in every respect, but cheaper to make: most futures are asked for their result by one
+thread and nothing else, so what a real one is made of is not there until somebody looks for it. Then it is completed
+like any other future, by the public methods of its class.
+
+The answer is unpickled by whoever takes it, and without a lock: unpickling runs code of the user's, which may take its
+time, wait for others, or never end. Two threads that ask at the same moment both unpickle, and what the first one got
+is the answer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kourou.courier import codec, failures
 from kourou.courier.frames import Frame, Kind
@@ -22,7 +28,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Reply"]
 
-_RUNNING, _CANCELLED, _FINISHED = "RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"  # concurrent.futures' own words
+
+class _Outcome(NamedTuple):
+    """How a call ended."""
+
+    value: Any = None
+    error: BaseException | None = None
+    cancelled: bool = False
+
+
+_make_outcome: Callable[[tuple[Any, BaseException | None, bool]], _Outcome]
+_make_outcome = functools.partial(tuple.__new__, _Outcome)  # three times faster than the class
+_CANCELLED = _Outcome(cancelled=True)
+_FIELDS = frozenset(vars(Future()))  # what a future looks for in itself
 
 
 class Reply(Future[Any]):
@@ -34,52 +52,75 @@ class Reply(Future[Any]):
     """
 
     # Defaults of a fresh future, as class attributes: setting them one by one would double the cost of a call.
-    _state = _RUNNING
-    _result: Any = None
-    _exception: BaseException | None = None
-    _frame: Frame | None = None
-    _lazy: threading.Condition | None = None
+    _end: Frame | _Outcome | None = None  # set once, by whoever is first: what came, not unpickled yet, or what became
     gate: Any = None  # a lock that a waiting thread sleeps on; released when there is news
     waits = True  # there is no answer, as far as anybody has read
+    watched = False  # somebody waits for it by a callback or a condition: it has to be completed without their help
     call_id = 0
     connection: Connection | None = None  # where the answer comes from, once the call was sent
     given_up = False  # nobody wants the answer any more
     on_lost: Callable[[Reply, Exception], bool] | None = None  # takes the call over when its connection broke
-    _settling = threading.RLock()  # of all futures; re-entrant, since unpickling may make calls of its own
 
-    def __init__(self, method: str, timeout_s: float | None) -> None:  # no super().__init__: see above
+    def __init__(self, method: str, timeout_s: float | None) -> None:  # no super().__init__: see ``__getattr__``
         self.method = method
         self.timeout_s = timeout_s
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
+    def __repr__(self) -> str:
+        return f"<future of {self.method}, {'waiting' if self.waits else 'done'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"it is the future of {self.method}, which only its own process can wait for; send its result()"
+        )
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio  # noqa: PLC0415 - whoever awaits has imported it
+
+        return asyncio.wrap_future(self).__await__()
+
     # -- what concurrent.futures looks at ------------------------------------------------------------------
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        lazy = self._lazy
-        if lazy is None:
-            fields = self.__dict__
-            fields.setdefault("_waiters", [])
-            fields.setdefault("_done_callbacks", [])
-            lazy = fields.setdefault("_lazy", threading.Condition())
-            if self.connection is not None and self._state == _RUNNING:
-                self.connection.watch()  # from now on somebody must read even if nobody calls result()
-        return lazy
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there: somebody looks at it as at a future with a condition and callbacks."""
+        if name not in _FIELDS:
+            raise AttributeError(f"a future has no attribute {name!r}")
+        fields = self.__dict__
+        for field, value in vars(Future()).items():
+            fields.setdefault(field, value)
+        self.watched = True
+        if not self.waits:  # looked at after ``watched`` was set: whoever ends the call looks the other way round
+            self.notify()
+        elif self.connection is not None:
+            self.connection.watch()  # from now on somebody must read even if nobody calls result()
+        return fields[name]
 
-    @property
-    def watched(self) -> bool:
-        """Somebody waits for it by a callback or a condition, so it must be completed without their help."""
-        return self._lazy is not None
+    def notify(self) -> None:
+        """It has ended: complete the future as which somebody looks at it, which runs its callbacks in this thread."""
+        if not self.watched:
+            return
+        outcome = self._settle()
+        claim = object()
+        if self.__dict__.setdefault("_notified", claim) is not claim:
+            return
+        with contextlib.suppress(InvalidStateError):
+            if outcome.cancelled:
+                super().cancel()
+                super().set_running_or_notify_cancel()
+            elif outcome.error is not None:
+                super().set_exception(outcome.error)
+            else:
+                super().set_result(outcome.value)
 
     def done(self) -> bool:
         """Whether there is an answer, or it is not wanted any more."""
-        if self._state == _RUNNING and self.connection is not None:
+        if self.waits and self.connection is not None:
             self.connection.glance()
-        return self._state != _RUNNING
+        return not self.waits
 
     def cancelled(self) -> bool:
         """Whether ``cancel`` came first."""
-        return self._state == _CANCELLED
+        return self._end is _CANCELLED
 
     def running(self) -> bool:
         """Whether there is no answer yet."""
@@ -89,10 +130,10 @@ class Reply(Future[Any]):
         """Give the call up and tell its handler. False when it is too late."""
         connection = self.connection
         if connection is not None and not connection.withdraw(self):
-            return self._state == _CANCELLED
+            return self.cancelled()
         self.given_up = True  # whoever is about to send the call, or has just sent it, looks here
         if not self._finish(_CANCELLED):
-            return self._state == _CANCELLED
+            return self.cancelled()
         self._recall(connection)  # now that it is finished: the server's answer wakes whoever reads, once
         self.notify()
         return True
@@ -106,28 +147,37 @@ class Reply(Future[Any]):
             RemoteError: the method raised; also an instance of the original class.
             RpcError: the call itself went wrong.
         """
-        if self._state == _RUNNING:
+        if self.waits:
             self.wait(timeout)
-        if self._frame is not None:
-            self.settle()
-        if self._exception is not None:
+        end = self._end
+        outcome = end if type(end) is _Outcome else self._settle()
+        del end
+        if outcome.error is not None:
             try:
-                raise self._exception
+                raise outcome.error
             finally:
-                self = None  # type: ignore[assignment]  # noqa: PLW0642 - the traceback would keep the future alive
-        if self._state == _CANCELLED:
+                del self, outcome  # the traceback would keep the future alive
+        if outcome.cancelled:
             raise CancelledError
-        return self._result
+        return outcome.value
+
+    def take(self) -> Any:
+        """The result, for a caller who shows this future to nobody else, and asks once."""
+        if self.waits:
+            self.wait(None)
+        end = self._end
+        if type(end) is Frame and end.kind == Kind.RESULT:
+            return codec.decode(end.body, end.buffers)
+        return self.result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits like ``result``."""
-        if self._state == _RUNNING:
+        if self.waits:
             self.wait(timeout)
-        if self._frame is not None:
-            self.settle()
-        if self._state == _CANCELLED:
+        outcome = self._settle()
+        if outcome.cancelled:
             raise CancelledError
-        return self._exception
+        return outcome.error
 
     # -- completion, by whoever reads the connection --------------------------------------------------------
 
@@ -137,66 +187,41 @@ class Reply(Future[Any]):
         Returns:
             Whether somebody has to be told by ``notify``.
         """
-        self._frame = frame  # whoever took the call off the connection's list is the only one who may end it: no lock
-        self._state = _FINISHED
+        if self._end is not None:
+            return False
+        self._end = frame  # whoever took the call off the connection's list is the only one who may end it
         self.waits = False
         if self.gate is not None:
             _open(self.gate)
-        return self._lazy is not None
+        return self.watched
 
     def complete(self, result: object) -> None:
         """The answer came, and needs no unpickling."""
-        self._finish(_FINISHED, result=result)
+        self._finish(_Outcome(result))
 
     def fail(self, error: BaseException) -> bool:
         """End with an error; False when the call had ended before."""
-        return self._finish(_FINISHED, error=error)
+        return self._finish(_Outcome(None, error))
 
-    def _finish(
-        self, state: str, *, frame: Frame | None = None, result: object = None, error: BaseException | None = None
-    ) -> bool:
-        with self._settling:
-            if self._state != _RUNNING:
-                return False
-            self._frame, self._result, self._exception = frame, result, error
-            self._state = state
-            self.waits = False
+    def _finish(self, end: Frame | _Outcome) -> bool:
+        if self.__dict__.setdefault("_end", end) is not end:
+            return False
+        self.waits = False
         gate = self.gate
         if gate is not None:
             _open(gate)
         return True
 
-    def notify(self) -> None:
-        """Wake those who wait by a condition, and run the callbacks, in this thread."""
-        lazy = self._lazy
-        if lazy is None:
-            return
-        self.settle()
-        with lazy:
-            for waiter in self._waiters:
-                if self._state == _CANCELLED:
-                    waiter.add_cancelled(self)
-                elif self._exception is not None:
-                    waiter.add_exception(self)
-                else:
-                    waiter.add_result(self)
-            lazy.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]  # of the base class
-
-    def settle(self) -> None:
-        """Turn the frame that came into a result or an exception, once."""
-        with self._settling:
-            frame = self._frame
-            if frame is None:
-                return
-            try:
-                if frame.kind == Kind.RESULT:
-                    self._result = codec.decode(frame.body, frame.buffers)
-                else:
-                    self._exception = failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
-            except Exception as error:  # noqa: BLE001 - what is unpickled may raise anything
-                self._exception = error
-            self._frame = None  # last: who sees it gone does not wait for the lock
+    def _settle(self) -> _Outcome:
+        """The end of the call, unpickled if nobody has done so."""
+        end = self._end
+        if type(end) is not Frame:
+            assert isinstance(end, _Outcome)  # noqa: S101 - asked for only once the call has ended; for the type checker
+            return end
+        fields = self.__dict__
+        outcome: _Outcome
+        fields["_end"] = outcome = fields.setdefault("_settled", _decoded(end))  # which lets go of the frame
+        return outcome
 
     # -- waiting --------------------------------------------------------------------------------------------
 
@@ -210,27 +235,27 @@ class Reply(Future[Any]):
         patience = None if timeout is None else time.monotonic() + timeout
         if patience is not None and (until is None or patience < until):
             until = patience
-        while self._state == _RUNNING:
+        while self.waits:
             connection = self.connection
             if connection is None:
                 self.sleep(until)
             else:
                 connection.wait(self, until)
-            if self._state == _RUNNING and until is not None and time.monotonic() >= until:
+            if self.waits and until is not None and time.monotonic() >= until:
                 if until is patience:
                     raise TimeoutError(f"{self.method}: no answer within {timeout} s")
                 self.expire()
 
     def sleep(self, until: float | None) -> None:
-        """Sleep until somebody opens the gate; the state may be the same afterwards."""
+        """Sleep until somebody opens the gate; there may be no answer afterwards."""
         gate = self.gate
         if gate is None:
             gate = threading.Lock()
             gate.acquire()
             gate = self.__dict__.setdefault("gate", gate)
-        if self._state == _RUNNING:
+        if self.waits:
             gate.acquire(timeout=-1 if until is None else max(0.0, until - time.monotonic()))
-            if self._state != _RUNNING:
+            if not self.waits:
                 _open(gate)  # another thread may sleep on the same future
 
     def again(self) -> Reply:
@@ -259,6 +284,16 @@ class Reply(Future[Any]):
             connection.recall(self)
         elif self.connection is not None:
             self.connection.forget(self)
+
+
+def _decoded(frame: Frame) -> _Outcome:
+    try:
+        value = codec.decode(frame.body, frame.buffers)
+        if frame.kind == Kind.RESULT:
+            return _make_outcome((value, None, False))
+        return _Outcome(None, failures.rebuild(failures.Failure(*value)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
+        return _Outcome(None, error)
 
 
 def _open(gate: threading.Lock) -> None:

@@ -60,7 +60,7 @@ class Dispatcher:
         self.call_context = call_context
         self.stopping = False
         self._sessions: set[Session] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, session: Session) -> None:

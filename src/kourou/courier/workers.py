@@ -6,6 +6,8 @@ would keep the process alive for ever, and it refuses work while the process win
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import threading
 from collections import deque
@@ -19,29 +21,46 @@ _log = logging.getLogger("kourou.courier")
 Task: TypeAlias = Callable[[], object]
 
 
+class _Worker:
+    """A thread of the pool: where it sleeps, and what it does next."""
+
+    __slots__ = ("gate", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task: Task | None = task
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
 class WorkerPool:
     """At most ``size`` tasks at a time, in the order in which they came; threads start when they are needed.
 
     A thread that is not of the pool may take a slot and work in place of a pool thread (``try_enter``, ``leave``):
     that is how a connection's reader runs a handler itself without breaking the limit.
 
+    It has no lock: a signal handler may submit a task, too, in the midst of whatever its thread was doing here. Each
+    step is one operation of a deque. Whoever adds a task or a slot looks for the other afterwards, so one of two sees
+    both.
+
     Args:
         size: tasks that run at the same time.
         max_queue: tasks that may wait for a thread.
         name: of the threads, for debuggers.
+        on_wait: called when a task has to wait since no slot is free.
     """
 
-    def __init__(self, size: int, max_queue: int, name: str) -> None:
+    def __init__(self, size: int, max_queue: int, name: str, on_wait: Callable[[], None] = lambda: None) -> None:
         if size < 1 or max_queue < 1:
             raise ValueError(f"a pool of {size} threads with room for {max_queue} tasks; both must be at least 1")
-        self._size = size
+        self.size = size
+        self.finished = 0  # tasks so far, more or less: it tells whether there is progress
         self._max_queue = max_queue
         self._name = name
-        self._lock = threading.Lock()
+        self._on_wait = on_wait
         self._queue: deque[Task] = deque()
-        self._idle: list[threading.Lock] = []  # one gate for each sleeping thread, the last to sleep is woken first
-        self._threads = 0
-        self._busy = 0
+        self._slots: deque[None] = deque([None] * size)  # that nobody has taken
+        self._idle: deque[_Worker] = deque()  # the last to sleep is woken first
+        self._numbers = itertools.count(1)
         self._stopped = False
 
     @property
@@ -49,83 +68,106 @@ class WorkerPool:
         """Tasks that wait for a thread."""
         return len(self._queue)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether tasks wait, and all slots are taken."""
+        return bool(self._queue) and not self._slots
+
     def submit(self, task: Task) -> bool:
         """Run ``task`` as soon as a thread is free. False when the queue is full or the pool has stopped."""
-        with self._lock:
-            if self._stopped or len(self._queue) >= self._max_queue:
-                return False
-            self._queue.append(task)
-            number = self._hire()
-        return not number or self._start(number)
+        if self._stopped or len(self._queue) >= self._max_queue:
+            return False
+        self._queue.append(task)
+        if self._assign():
+            return True
+        with contextlib.suppress(ValueError):
+            self._queue.remove(task)
+            return False
+        return True
 
     def try_enter(self) -> bool:
         """Take a slot for the calling thread, if one is free and nobody waits for it."""
-        with self._lock:
-            if self._stopped or self._queue or self._busy >= self._size:
-                return False
-            self._busy += 1
-            return True
+        if self._queue or self._stopped:
+            return False
+        try:
+            self._slots.pop()
+        except IndexError:
+            return False
+        return True
 
     def leave(self) -> None:
         """Give back the slot that ``try_enter`` took."""
-        with self._lock:
-            self._busy -= 1
-            number = self._hire() if self._queue else 0
-        if number:
-            self._start(number)
+        self.finished += 1
+        self._slots.append(None)
+        if self._queue:
+            self._assign()
+
+    def grow(self, by: int) -> None:
+        """Let more tasks run at the same time."""
+        self.size += by
+        self._slots.extend([None] * by)
+        self._assign()
 
     def stop(self) -> None:
         """Take no more tasks and drop those that wait. Threads end as soon as their handlers do."""
-        with self._lock:
-            self._stopped = True
-            self._queue.clear()
-            while self._idle:
-                self._idle.pop().release()
+        self._stopped = True
+        self._queue.clear()
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().gate.release()
 
-    def _start(self, number: int) -> bool:
-        thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
-            with self._lock:
-                self._threads -= 1
-                return self._threads > 0
+    def _assign(self) -> bool:
+        """See that threads come for the tasks, as far as there are slots. False if there is no thread to be had."""
+        while self._queue:
+            try:
+                self._slots.pop()
+            except IndexError:
+                self._on_wait()
+                return True  # whoever is done first takes the next task
+            try:
+                task = self._queue.popleft()
+            except IndexError:  # another thread was faster
+                self._slots.append(None)
+                continue
+            if not self._give(task):
+                self._queue.appendleft(task)
+                self._slots.append(None)
+                return len(self._slots) < self.size
         return True
 
-    def _hire(self) -> int:
-        """With the lock held: see that a thread comes for the queue. The number of the thread to start, or 0."""
-        if self._busy >= self._size:
-            return 0  # whoever is done first comes for it
-        if self._idle:
-            self._idle.pop().release()
-            return 0
-        if self._threads >= self._size:
-            return 0
-        self._threads += 1
-        return self._threads
+    def _give(self, task: Task) -> bool:
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = _Worker(task)
+            name = f"{self._name}-{next(self._numbers)}"
+            try:
+                threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
+            except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
+                return False
+            return True
+        worker.task = task
+        worker.gate.release()
+        return True
 
-    def _work(self) -> None:
-        gate = threading.Lock()
-        gate.acquire()
-        while True:
-            with self._lock:
-                if self._queue and self._busy < self._size:
-                    task = self._queue.popleft()
-                    self._busy += 1
-                elif self._stopped:
-                    self._threads -= 1
-                    return
-                else:
-                    self._idle.append(gate)
-                    task = None
-            if task is None:
-                gate.acquire()
-                continue
+    def _work(self, worker: _Worker) -> None:
+        while worker.task is not None:
+            task, worker.task = worker.task, None
             try:
                 task()
             except BaseException:  # noqa: BLE001 - tasks report errors themselves: this one has no other place to go
                 _log.exception("a task of %s failed", self._name)
-            finally:
-                with self._lock:
-                    self._busy -= 1
             del task  # or its arguments would live until the next one comes
+            self.finished += 1
+            with contextlib.suppress(IndexError):
+                worker.task = self._queue.popleft()  # in the slot that this thread has
+                continue
+            self._idle.append(worker)  # before the slot is free, or a thread would be started for it
+            self._slots.append(None)
+            if self._queue:
+                self._assign()
+            if self._stopped:
+                with contextlib.suppress(ValueError):
+                    self._idle.remove(worker)
+                    return
+            worker.gate.acquire()

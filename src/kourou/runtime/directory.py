@@ -16,7 +16,7 @@ class Directory:
 
     def __init__(self, records: Iterable[NodeRecord] = ()) -> None:
         self._records = {record.name: record for record in records}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may wait for a node, too
         # Of nodes that somebody waits for. One for all nodes would wake all who wait whenever any node changes.
         self._changed: dict[str, threading.Condition] = {}
 

@@ -88,7 +88,7 @@ class Arena:
         self._announce = announce
         self._retire = retire
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close what its own thread is about to use
         self._segments: dict[int, Segment] = {}
         self._usable: dict[int, list[Segment]] = {}  # by block size: the segments that have a free block
         self._bytes = 0

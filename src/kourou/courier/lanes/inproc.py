@@ -36,7 +36,7 @@ class InprocListener:
         self.endpoint = endpoint
         self.token = token
         self._wires: set[InprocWire] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
         _listeners[endpoint.server_id] = self
 
     def stop(self) -> None:
@@ -63,8 +63,9 @@ class InprocWire(PushingWire):
 
     lane = "inproc"
 
-    def __init__(self, listener: InprocListener) -> None:
+    def __init__(self, listener: InprocListener, *, interrupts: bool) -> None:
         self._listener = listener
+        self._interrupts = interrupts
         self._session = Session(listener.dispatcher, Peer(lane=self.lane, address=f"pid:{os.getpid()}"), self._answer)
         self._receiver: Receiver | None = None
         self._closed = False
@@ -83,7 +84,9 @@ class InprocWire(PushingWire):
         if call is None:
             return
         pool = self._session.dispatcher.pool
-        if caller_waits and not frame.number and call.method.trusted and pool.try_enter():
+        if self._interrupts:  # this thread may have a slot of the pool, and has been interrupted in it
+            call.run(borrowed=True)
+        elif caller_waits and not frame.number and call.method.trusted and pool.try_enter():
             try:
                 call.run(borrowed=True)
             finally:
@@ -108,8 +111,13 @@ class InprocWire(PushingWire):
             self._receiver.deliver((_owned(frame),))
 
 
-def dial(endpoint: Endpoint, token: str) -> InprocWire:
+def dial(endpoint: Endpoint, token: str, *, interrupts: bool) -> InprocWire:
     """Connect to a server of this process.
+
+    Args:
+        endpoint: where it listens.
+        token: its secret.
+        interrupts: for code that has interrupted its own thread: handlers run in that thread at once.
 
     Raises:
         ServerUnavailable: it is not (or not any more) in this process.
@@ -120,7 +128,7 @@ def dial(endpoint: Endpoint, token: str) -> InprocWire:
         raise ServerUnavailable(f"there is no server at {endpoint.grpc} in this process")
     if not hmac.compare_digest(listener.token.encode(), token.encode()):
         raise Unauthenticated(f"the server at {endpoint.grpc} expects another token")
-    return InprocWire(listener)
+    return InprocWire(listener, interrupts=interrupts)
 
 
 def endpoint_at(address: str) -> Endpoint | None:

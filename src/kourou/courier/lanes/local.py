@@ -29,6 +29,7 @@ _READ_BYTES = 64 << 10
 _GATHER_BYTES = 256 << 10  # written at once, when several frames are queued
 _GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
 _SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
+_CLOSE_S = 0.5  # for another thread to see that what it writes to is closed
 _POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
 
 _main_thread = threading.main_thread().ident
@@ -125,9 +126,11 @@ class LocalWire:
             self._main.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
         if self._waits == threading.get_ident():  # then the lock is this thread's, and what it writes will fail
             self._memory.close()
-        else:
-            with self._writing:
-                self._memory.close()
+        else:  # a thread that writes fails at once, unless it is this one, further down its stack
+            is_free = self._writing.acquire(timeout=_CLOSE_S)
+            self._memory.close()
+            if is_free:
+                self._writing.release()
         self._main.close()
 
     # -- writing ----------------------------------------------------------------------------------------------
