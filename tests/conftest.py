@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ LEAVE_TIMEOUT_S = 5.0
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# Where a proxy is set, grpcio sends even what stays on this host to it; channels that tests make themselves, too.
+for _name in ("http_proxy", "https_proxy", "grpc_proxy"):
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,31 @@ def test_a_generator_that_only_the_node_can_find_fails_it(launch_type):
     run = lp.launch(program, launch_type)
     with pytest.raises(lp.errors.ProgramFailed, match="generate is a generator function"):
         run.wait(timeout_s=WAIT_S)
+
+
+async def touch_later(path):
+    await asyncio.sleep(0.01)
+    touch(path)
+
+
+def register(path):
+    lp.register_stop_handler(functools.partial(touch_later, path))
+    lp.stop()
+    while not path.exists():
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_stop_handlers_and_callbacks_may_be_coroutines_too(launch_type, tmp_path):
+    ended = []
+
+    async def on_node_exit(record):
+        await asyncio.sleep(0.01)
+        ended.append(record.node)
+
+    program = lp.Program("handlers")
+    program.add_node(lp.PyNode(register, tmp_path / "stopped"), label="node")
+    run = lp.launch(program, launch_type, on_node_exit=on_node_exit, stop_timeline=lp.StopTimeline(ask_s=20.0))
+    run.wait(timeout_s=WAIT_S)
+    assert (tmp_path / "stopped").exists()
+    assert ended == ["node/0"]

@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from kourou import errors
 from kourou.experiments.failures import SweepError
 from kourou.ownership import read_own
 from kourou.runtime import interpreter
-from kourou.runtime.life import exited
+from kourou.runtime.life import exited, work
 
 __all__ = ["read_payload", "run"]
 
@@ -28,7 +27,8 @@ def run(boot: dict[str, Any]) -> int:
     no_terminal = f"{boot['name']} has no terminal: call what it runs outside of the sweep"
     interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
     code = _call(Path(boot["payload_file"]), boot["payload_sha256"])
-    interpreter.finish()
+    with interpreter.leaving(boot["name"], code):
+        interpreter.finish()
     return code
 
 
@@ -50,7 +50,7 @@ def _call(payload_file: Path, sha256: str | None = None) -> int:
     try:
         kind, target, arguments = read_payload(payload_file, sha256)
         if kind == "function":
-            target(**arguments)
+            work(target, **arguments)
         else:
             _run_program(target, arguments)
     except SystemExit as error:
@@ -61,8 +61,8 @@ def _call(payload_file: Path, sha256: str | None = None) -> int:
     except errors.ProgramFailed as failure:
         print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - the run's log
         return 1
-    except BaseException:  # noqa: BLE001 - whatever a run raises is its failure
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - whatever a run raises is its failure
+        interpreter.print_failure(error)
         return 1
     return 0
 

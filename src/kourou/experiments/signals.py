@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from kourou.runtime.signal_handlers import SignalHandlers
+
 __all__ = ["told_of_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -21,13 +23,11 @@ def told_of_signals(tell: Callable[[int], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    # Under nohup SIGHUP is ignored, and stays so.
-    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in ours:
-        signal.signal(number, lambda received, _frame: tell(received))
+    handlers = SignalHandlers()
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+            handlers.set(number, lambda received, _frame: tell(received))
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, before[number])
+        handlers.give_back()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from kourou.runtime.life import work
 from kourou.runtime.records import ExitRecord
 
 __all__ = ["ExitCallback", "ExitCallbacks"]
@@ -43,6 +44,6 @@ class ExitCallbacks:
         while (record := self._records.get()) is not None:
             try:
                 if self._callback is not None:
-                    self._callback(record)
+                    work(self._callback, record)
             except Exception:  # noqa: BLE001 - a user's function; the next record is told all the same
                 _log.exception("on_node_exit raised for %s", record.node)

@@ -149,7 +149,8 @@ def leaving(who: str, code: int) -> Iterator[None]:
     timer = threading.Timer(_PATIENCE_S, lambda: _name_holder(who, sys._current_frames().get(main)))  # noqa: SLF001
     timer.daemon = True
     main = threading.get_ident()
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no more threads
+        timer.start()
     yield
     timer.cancel()
 

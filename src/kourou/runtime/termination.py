@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.runtime import context, patient_stream
+from kourou.runtime.life import work
 from kourou.shown import shown
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class StopState:
 def _call_handlers(handlers: list[Callable[..., Any]]) -> None:
     for handler in handlers:
         try:
-            handler()
+            work(handler)
         except Exception:  # noqa: BLE001 - the others are called all the same
             _log.exception("the stop handler %s raised", shown(handler))
 

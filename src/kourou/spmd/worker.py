@@ -67,7 +67,8 @@ def run(boot: dict[str, Any]) -> int:
         parcel.write(answer_fd, codec.encode(Raised(failure, at_s), name))
         _end_soon()
         return 1
-    interpreter.finish()
+    with interpreter.leaving(str(place), 0):
+        interpreter.finish()
     return 0
 
 
