@@ -206,6 +206,25 @@ def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised
     assert events.wait("first/0").signal == signal.SIGKILL
 
 
+def test_while_output_is_held_who_prints_waits_and_signals_arrive(supervised):
+    # given output that is not read for the time being
+    supervisor, events = supervised
+    supervisor.hold_output(True)
+    start(supervised, sh("loud/0", "seq 1 100000; echo end; sleep 600"))
+    start(supervised, sh("ended/0", "echo last words"))
+    # when one process is killed meanwhile, and another one ends
+    until(lambda: "loud/0" in events.started, WAIT_S)
+    assert events.wait("ended/0").last_lines == ("last words",)
+    assert [line for name, line, _ in events.lines if name == "loud/0"] == []
+    supervisor.hold_output(False)
+    until(lambda: ("loud/0", "end", "stdout") in events.lines, WAIT_S)
+    supervisor.hold_output(True)
+    supervisor.signal("loud/0", signal.SIGKILL)
+    # then nothing is lost
+    assert events.wait("loud/0").signal == signal.SIGKILL
+    assert len([line for name, line, _ in events.lines if name == "loud/0"]) == 100_001
+
+
 def test_close_kills_what_runs_and_is_idempotent(tmp_path, runs_dir):
     events = Events()
     supervisor = Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS)

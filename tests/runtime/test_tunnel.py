@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from kourou.errors import LaunchError
+from kourou.runtime import tunnel
 from kourou.runtime.agent_wire import Wire
 from kourou.runtime.certificate import Authority
 from kourou.runtime.tunnel import Tunnel
+from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -42,8 +45,9 @@ class Echo:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection:
-            while (data := connection.recv(1 << 16)) and data != b"bye":
-                connection.sendall(data)
+            with contextlib.suppress(ConnectionError):  # the other side hung up
+                while (data := connection.recv(1 << 16)) and data != b"bye":
+                    connection.sendall(data)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -114,8 +118,13 @@ def test_a_server_that_is_not_there_is_an_end(tmp_path: Path) -> None:
 def wires() -> Iterator[tuple[Wire, Wire]]:
     """Both ends of a wire, which give up after a fraction of a second."""
     there, back = os.pipe(), os.pipe()
-    yield Wire(back[0], there[1], 0.2), Wire(there[0], back[1], 0.2)
-    for fd in (*there, *back):
+    ends = Wire(back[0], there[1], 0.2), Wire(there[0], back[1], 0.2)
+    yield ends
+    for fd in (there[0], back[0]):  # what is still written to nobody ends with an error
+        os.close(fd)
+    for end in ends:
+        assert end.end(WAIT_S)
+    for fd in (there[1], back[1]):
         os.close(fd)
 
 
@@ -167,7 +176,93 @@ def test_without_openssl_that_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_nobody_writes_to_an_end_that_was_closed(wires: tuple[Wire, Wire]) -> None:
     one, other = wires
     one.send("before")
-    assert one.end(1.0)
-    with pytest.raises(BrokenPipeError):
-        one.send("after")
     assert other.receive() == ("before",)
+    assert one.end(1.0)
+    one.send("after")
+    assert not other.is_readable(0.05)
+
+
+def test_who_sends_does_not_wait_for_the_network_and_is_told_when_much_waits(wires: tuple[Wire, Wire]) -> None:
+    # Given an end that nobody reads
+    one, other = wires
+    told: list[bool] = []
+    one.on_full = told.append
+    # When far more is sent than a pipe holds
+    for number in range(200):
+        one.send("line", number, b"x" * 100_000)
+    # Then whoever sends is told, and could wait for room
+    assert told == [True]
+    bulk = threading.Thread(target=one.send_bulk, args=("bulk",))
+    bulk.start()
+    # and what others wait for overtakes it, as signs of life do
+    one.send_first("urgent")
+    one.keep_alive(0.01, "alive")
+    # When it is read, then all of it arrives, in order
+    received = [other.receive() for _ in range(50)]
+    assert ("urgent",) in received[:4]
+    while ("bulk",) not in received:
+        received.append(other.receive())
+    bulk.join()
+    assert received.count(("alive",)) > 1
+    assert [message[1] for message in received if message and message[0] == "line"] == list(range(200))
+    assert told == [True, False]
+
+
+def test_a_connection_that_takes_nothing_holds_up_no_other_and_ends_when_it_would_fill_the_memory(
+    entrance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a connection that sends much, which comes back, and reads nothing of it
+    monkeypatch.setattr(tunnel, "_MOST_WAITING_BYTES", 1 << 20)
+    with connected(entrance) as stuck, connected(entrance) as other:
+        stuck.settimeout(0.5)
+        with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+            for _ in range(1000):
+                stuck.sendall(b"x" * 100_000)
+        # When, then another one is answered all the same
+        other.sendall(b"still here")
+        assert read_exactly(other, 10) == b"still here"
+        # and the first one has ended
+        with contextlib.suppress(ConnectionResetError):
+            while stuck.recv(1 << 20):
+                pass
+
+
+def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
+    # Given a server that sends much and hangs up
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"x" * 3_000_000)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=server.getsockname())  # noqa: PLW0108 - below
+    entrance_end = Tunnel(exit_end.receive, entrance=tmp_path / "in")
+    # When somebody reads that late
+    with connected(tmp_path / "in") as connection:
+        serving.join(WAIT_S)
+        # Then
+        assert len(read_exactly(connection, 3_000_000)) == 3_000_000
+        assert connection.recv(1) == b""
+    entrance_end.close()
+    exit_end.close()
+    server.close()
+
+
+def test_a_tunnel_that_is_held_reads_no_more_until_it_may(echo: Echo, tmp_path: Path) -> None:
+    sent: list[tuple[str, int, bytes]] = []
+    entrance = Tunnel(lambda *piece: sent.append(piece), entrance=tmp_path / "in")
+    with connected(tmp_path / "in") as connection:
+        until(lambda: len(sent) == 1, WAIT_S)
+        entrance.hold(True)
+        entrance.receive("data", 1, b"told")  # what comes from the other end is passed on
+        assert read_exactly(connection, 4) == b"told"
+        connection.sendall(b"later")
+        entrance.receive("data", 1, b"and again")
+        assert read_exactly(connection, 9) == b"and again"
+        assert len(sent) == 1
+        entrance.hold(False)
+        until(lambda: sent[-1] == ("data", 1, b"later"), WAIT_S)
+    entrance.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from kourou.runtime.agent_wire import Wire
@@ -28,6 +27,9 @@ class Service(Protocol):
     def handle(self, kind: str, *arguments: Any) -> None:
         """A message came; it must be handled quickly, since the next one waits."""
 
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Much waits to be sent: tell nothing more that can wait; or go on. Must return quickly."""
+
     def close(self) -> None:
         """The launcher is gone: end everything."""
 
@@ -36,7 +38,7 @@ def main(entry: str, silence_s: float) -> None:
     """Be the agent at the end of standard input and output.
 
     Args:
-        entry: the module whose ``serve(send)`` makes the service; ``send(*message)`` tells the launcher something.
+        entry: the module whose ``serve(wire)`` makes the service; ``wire.send(*message)`` tells the launcher something.
         silence_s: without a word from the launcher for so long, it is taken for dead.
     """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
@@ -47,8 +49,8 @@ def main(entry: str, silence_s: float) -> None:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
-    send = _quietly(wire.send)
-    service: Service = importlib.import_module(entry).serve(send)
+    service: Service = importlib.import_module(entry).serve(wire)
+    wire.on_full = service.hold_output
     try:
         wire.greet()
         while wire.is_readable(silence_s):
@@ -56,22 +58,11 @@ def main(entry: str, silence_s: float) -> None:
             if message is None:
                 break
             if message[0] == PING:
-                send(PONG)
+                wire.send_first(PONG)
             else:
                 service.handle(*message)
     except OSError:
         pass  # the connection broke
     finally:
         service.close()
-
-
-def _quietly(send: Callable[..., None]) -> Callable[..., None]:
-    """A launcher that is gone is noticed where messages are received."""
-
-    def send_if_possible(*message: Any) -> None:
-        try:
-            send(*message)
-        except OSError:
-            return
-
-    return send_if_possible
+        wire.end(0.0)

@@ -2,15 +2,21 @@
 
 They are pickles: the other end was let in by ssh, as the same user. Nothing listens on either host, so there is nothing
 for strangers to reach and no token to keep secret, and what crosses the network is as safe as ssh is.
+
+Whoever sends does not wait for the network: a thread of the wire's own writes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
 import struct
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["PREAMBLE", "Wire"]
@@ -20,10 +26,12 @@ PREAMBLE = b"\nkourou-agent-1\n"
 
 _SIZE = struct.Struct("<Q")
 _READ_BYTES = 1 << 20
+_FULL_BYTES = 8 << 20  # that wait to be written
+_ROOM_BYTES = _FULL_BYTES // 4
 
 
 class Wire:
-    """One end. Any thread may send; one thread receives.
+    """One end. Any thread may send; one thread receives. Its owner calls :meth:`end` before it closes the descriptors.
 
     Args:
         read_fd: where messages come from.
@@ -35,32 +43,50 @@ class Wire:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._silence_s = silence_s
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
+        self._urgent: deque[bytes] = deque()
+        self._outbox: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._full = False
         self._ended = False
+        self._sign_of_life = b""
+        self._sign_every_s: float | None = None
+        self._thread: threading.Thread | None = None
+        self.on_full: Callable[[bool], None] = lambda _: None
+        """Called with True when much waits to be written, and with False when there is room again; must return quickly.
+        Who can hold back what he would send next, does."""
 
     def send(self, *message: Any) -> None:
-        """Send one message.
+        """Send one message after those before it. Once the other end is gone, or this one was ended, it is dropped."""
+        self._put(self._outbox, message)
 
-        Raises:
-            OSError: the other end is gone.
-        """
-        body = pickle.dumps(message, protocol=5)
-        with self._lock:
-            if self._ended:
-                raise BrokenPipeError("this end was closed")
-            self._write(_SIZE.pack(len(body)))
-            self._write(body)
+    def send_first(self, *message: Any) -> None:
+        """Send one ahead of all that wait, but for others of this kind: a sign of life, or what others wait for."""
+        self._put(self._urgent, message)
+
+    def send_bulk(self, *message: Any) -> None:
+        """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._full or self._ended)
+        self._put(self._outbox, message)
+
+    def keep_alive(self, every_s: float, *message: Any) -> None:
+        """From now on send this every so many seconds."""
+        with self._changed:
+            self._sign_of_life, self._sign_every_s = _packed(message), every_s
+        self.send_first(*message)
 
     def end(self, timeout_s: float) -> bool:
         """Let nobody write any more, so that the descriptor can be closed: it may be another file's soon.
 
         Returns:
-            False if somebody was still writing after ``timeout_s`` seconds.
+            False if the thread was still in a write after ``timeout_s`` seconds.
         """
-        if not self._lock.acquire(timeout=timeout_s):
-            return False
-        self._ended = True
-        self._lock.release()
+        with self._changed:
+            self._drop()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
         return True
 
     def greet(self) -> None:
@@ -96,6 +122,63 @@ class Wire:
         message: tuple[Any, ...] = pickle.loads(body)
         return message
 
+    def _put(self, queue: deque[bytes], message: tuple[Any, ...]) -> None:
+        packed = _packed(message)
+        with self._changed:
+            if self._ended:
+                return
+            queue.append(packed)
+            self._waiting_bytes += len(packed)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        self._tell_if_full()
+
+    def _tell_if_full(self) -> None:
+        with self._changed:
+            full = self._waiting_bytes > (_ROOM_BYTES if self._full else _FULL_BYTES)
+            if full is self._full:
+                return
+            self._full = full
+            self._changed.notify_all()
+        self.on_full(full)
+
+    def _write_all(self) -> None:
+        sign_at = time.monotonic()
+        with contextlib.suppress(OSError):  # the other end is gone, as whoever receives finds out
+            while (packed := self._next(sign_at)) is not None:
+                if packed:
+                    self._write(packed)
+                    with self._changed:
+                        self._waiting_bytes -= len(packed)
+                    self._tell_if_full()
+                else:
+                    sign_at = time.monotonic() + (self._sign_every_s or 0.0)
+                    self._write(self._sign_of_life)
+        with self._changed:
+            self._drop()
+        self._tell_if_full()
+
+    def _next(self, sign_at: float) -> bytes | None:
+        """What is to be written next; b"" for a sign of life, None at the end."""
+        with self._changed:
+            while not self._ended:
+                now = time.monotonic()
+                if self._sign_every_s is not None and now >= sign_at:
+                    return b""
+                if self._urgent or self._outbox:
+                    return (self._urgent or self._outbox).popleft()
+                self._changed.wait(None if self._sign_every_s is None else sign_at - now)
+        return None
+
+    def _drop(self) -> None:
+        self._ended = True
+        self._urgent.clear()
+        self._outbox.clear()
+        self._waiting_bytes = 0
+        self._changed.notify_all()
+
     def _read(self, size: int) -> bytes | None:
         parts = []
         while size > 0:
@@ -112,3 +195,8 @@ class Wire:
         view = memoryview(data)
         while view:
             view = view[os.write(self._write_fd, view) :]
+
+
+def _packed(message: tuple[Any, ...]) -> bytes:
+    body = pickle.dumps(message, protocol=5)
+    return _SIZE.pack(len(body)) + body

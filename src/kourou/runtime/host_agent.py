@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kourou.runtime.agent_wire import Wire
 from kourou.runtime.certificate import Certificate
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
@@ -57,16 +58,16 @@ class Beginning:
     """The launcher's folder that the agent's own is a copy of; None: they are the same."""
 
 
-def serve(send: Callable[..., None]) -> HostAgent:
+def serve(wire: Wire) -> HostAgent:
     """The entry of :mod:`kourou.runtime.agent`."""
-    return HostAgent(send)
+    return HostAgent(wire)
 
 
 class HostAgent:
     """Implements :class:`kourou.runtime.agent.Service`, and tells the launcher what its Supervisor tells."""
 
-    def __init__(self, send: Callable[..., None]) -> None:
-        self._send = send
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self._here = str(Path.cwd())
         self._scratch = ScratchFolder()
         self._folder = self._scratch.path
@@ -85,6 +86,13 @@ class HostAgent:
         """A message of :class:`kourou.runtime.launchers.ssh_host.SshHost`."""
         getattr(self, f"_do_{kind}")(*arguments)
 
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Nodes that print wait until the launcher has taken what they printed before; nothing else does."""
+        if self._supervisor is not None:
+            self._supervisor.hold_output(held)
+        if self._tunnel is not None:
+            self._tunnel.hold(held)
+
     def close(self) -> None:
         """End all nodes, and remove what was theirs."""
         if self._supervisor is not None:
@@ -99,7 +107,7 @@ class HostAgent:
         facts = HostFacts(
             inventory=Inventory.of_this_process(), address=self._address, launcher_address=self._launcher_address
         )
-        self._send("hello", facts)
+        self._wire.send("hello", facts)
 
     def _do_begin(self, beginning: Beginning) -> None:
         self._beginning = beginning
@@ -107,7 +115,7 @@ class HostAgent:
         self._supervisor = Supervisor(self, run_id=beginning.run_id, folder=self._folder)
         self._supervisor.prepare()
         entrance = self._folder / "coordinator"
-        self._tunnel = Tunnel(lambda *piece: self._send("tunnel", *piece), entrance=entrance)
+        self._tunnel = Tunnel(lambda *piece: self._wire.send_first("tunnel", *piece), entrance=entrance)
         self._boot = {
             **beginning.boot,
             "coordinator": f"unix:{entrance}",
@@ -148,15 +156,15 @@ class HostAgent:
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
         """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
-        self._send("started", name, attempt, pid)
+        self._wire.send("started", name, attempt, pid)
 
     def on_line(self, name: str, line: str, stream: str) -> None:
         """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
-        self._send("line", name, line, stream)
+        self._wire.send("line", name, line, stream)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
-        self._send("exited", name, attempt, exit)
+        self._wire.send("exited", name, attempt, exit)
 
     def _mapped(self, cwd: str) -> str:
         """A folder of the launcher's tree, as it is called here."""

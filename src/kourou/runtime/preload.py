@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 
-__all__ = ["COMMANDS", "NODES", "Preload", "reseed"]
+__all__ = ["COMMANDS", "NODES", "Preload", "read_early", "reseed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,15 @@ NODES = Preload(
     reads=("GRPC_",),
 )
 """For nodes of a program: what every one of them would import by itself."""
+
+
+def read_early(env: Mapping[str, str], preload: Preload) -> dict[str, str]:
+    """The variables that a starting interpreter, loader, allocator or preloaded module reads: a fork comes too late."""
+    prefixes = (*_READ_AT_START, *preload.reads)
+    return {name: value for name, value in env.items() if name.startswith(prefixes)}
+
+
+_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
 
 
 def reseed() -> None:

@@ -30,9 +30,9 @@ from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.memory_watch import MemoryWatch
 from kourou.runtime.output_pipes import OutputPipes
 from kourou.runtime.plan import ProcessSpec
-from kourou.runtime.preload import NODES, Preload
+from kourou.runtime.preload import NODES, Preload, read_early
 from kourou.runtime.records import ProcessExit
-from kourou.runtime.zygote_process import Start, ZygoteProcess, start_zygote
+from kourou.runtime.zygote_process import Process, Start, ZygoteProcess, request_id, start_zygote
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,21 +55,6 @@ class ProcessEvents(Protocol):
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         """It ended, all its lines were told, and nothing that it started is left."""
-
-
-@dataclasses.dataclass(kw_only=True)
-class _Process:
-    name: str
-    attempt: int
-    zygote: ZygoteProcess
-    output: OutputPipes
-    memory_bytes: int | None
-    pid: int | None = None
-    verdict: str = ""  # why it was killed by the supervisor itself
-
-    @property
-    def request(self) -> str:
-        return _request(self.name, self.attempt)
 
 
 class Supervisor:
@@ -96,7 +81,7 @@ class Supervisor:
         self._run_id = run_id
         self._folder = folder
         self._preload = preload
-        self._processes: dict[str, _Process] = {}  # by the id of the spawn request
+        self._processes: dict[str, Process] = {}  # by the id of the spawn request
         self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
         self._zygotes: dict[tuple[Any, ...], ZygoteProcess] = {}
         self._commands: deque[Callable[[], None]] = deque()
@@ -105,8 +90,9 @@ class Supervisor:
         self._wake_r.setblocking(False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
+        self._held = False  # no output is read
         self._memory = MemoryWatch()
-        self._by_pid: dict[int, _Process] = {}  # of those with a limit
+        self._by_pid: dict[int, Process] = {}  # of those with a limit
         self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
         self._thread.start()
@@ -145,6 +131,11 @@ class Supervisor:
         (``alone``), as if it had come to it by itself.
         """
         self._post(lambda: self._signal(name, number, alone=alone))
+
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Read no more of what processes print, so that those who print much wait; or read on."""
+        with contextlib.suppress(errors.LaunchError):  # there is nothing to hold any more
+            self._post(lambda: self._hold_output(held=held))
 
     def close(self) -> None:
         """Kill what still runs and end the zygotes. Idempotent."""
@@ -201,7 +192,7 @@ class Supervisor:
             for pid, used_bytes in self._memory.look().items():
                 self._end_greedy(self._by_pid[pid], used_bytes)
 
-    def _end_greedy(self, process: _Process, used_bytes: int) -> None:
+    def _end_greedy(self, process: Process, used_bytes: int) -> None:
         limit = f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
         process.verdict = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
         self._memory.discard(process.pid)
@@ -218,7 +209,7 @@ class Supervisor:
             return
         self._latest[spec.name] = zygote, attempt
         start = Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds))
-        zygote.waiting[_request(spec.name, attempt)] = start
+        zygote.waiting[request_id(spec.name, attempt)] = start
         self._feed(zygote)
 
     def _feed(self, zygote: ZygoteProcess) -> None:
@@ -242,12 +233,10 @@ class Supervisor:
             start.give_up()
             self._fail_start(spec.name, attempt, f"cannot make its pipes: {with_remedy(error)}")
             return
-        process = _Process(
-            name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes
-        )
+        process = Process(name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes)
         self._processes[process.request] = process
-        for fd in output.read_ends:
-            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._on_output(process, fd))
+        if not self._held:
+            self._watch_output(process)
         boot = {
             "entry": _ENTRY if spec.payload else None,
             **start.boot,
@@ -267,9 +256,8 @@ class Supervisor:
         self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
 
     def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> ZygoteProcess:
-        """The zygote for an interpreter, its options, and the variables that only a starting interpreter reads."""
-        prefixes = (*_READ_AT_START, *self._preload.reads)
-        early = {name: value for name, value in env.items() if name.startswith(prefixes)}
+        """The zygote for an interpreter, its options, and the variables that come too late for a fork."""
+        early = read_early(env, self._preload)
         key = (interpreter, options, tuple(sorted(early.items())))
         zygote = self._zygotes.get(key)
         if zygote is None:
@@ -292,7 +280,7 @@ class Supervisor:
         if not there:
             self._bury_zygote(key, zygote)
 
-    def _on_event(self, process: _Process, message: dict[str, Any]) -> None:
+    def _on_event(self, process: Process, message: dict[str, Any]) -> None:
         if message["event"] == "spawned":
             process.pid = message["pid"]
             if process.memory_bytes:
@@ -329,15 +317,31 @@ class Supervisor:
                 process.verdict = f"could not start: {zygote.interpreter} ended with {code}: {words}"
             self._end(process, None, signal.SIGKILL)
 
-    def _on_output(self, process: _Process, fd: int) -> None:
+    def _hold_output(self, *, held: bool) -> None:
+        if held is self._held:
+            return
+        self._held = held
+        for process in self._processes.values():
+            if held:
+                for fd in process.output.read_ends:
+                    self._selector.unregister(fd)
+            else:
+                self._watch_output(process)
+
+    def _watch_output(self, process: Process) -> None:
+        for fd in process.output.read_ends:
+            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._on_output(process, fd))
+
+    def _on_output(self, process: Process, fd: int) -> None:
         if not process.output.read(fd):
             self._close_pipe(process, fd)
 
-    def _close_pipe(self, process: _Process, fd: int, *, tell: bool = True) -> None:
-        self._selector.unregister(fd)
+    def _close_pipe(self, process: Process, fd: int, *, tell: bool = True) -> None:
+        if not self._held:
+            self._selector.unregister(fd)
         process.output.close(fd, tell=tell)
 
-    def _end(self, process: _Process, code: int | None, number: int | None) -> None:
+    def _end(self, process: Process, code: int | None, number: int | None) -> None:
         """The process and all below it are dead: take what its pipes still hold, then tell."""
         for fd in process.output.read_ends:
             process.output.read_rest(fd)
@@ -354,7 +358,7 @@ class Supervisor:
         if name not in self._latest:
             return
         zygote, attempt = self._latest[name]
-        request = _request(name, attempt)
+        request = request_id(name, attempt)
         if (start := zygote.waiting.pop(request, None)) is not None:
             start.give_up()
             self._events.on_exited(
@@ -383,15 +387,9 @@ class Supervisor:
                 zygote.popen.wait()
 
 
-def _request(name: str, attempt: int) -> str:
-    return f"{name}@{attempt}"
-
-
 def _close(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
 
 
-# Read by a starting interpreter, loader or allocator, so a fork comes too late for them.
-_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
 _ENTRY = "kourou.runtime.worker"  # the life of a node

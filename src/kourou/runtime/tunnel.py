@@ -7,20 +7,35 @@ addresses, a firewall. It is for the control plane; bulk goes from node to node.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import selectors
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["Tunnel"]
 
 _PIECE_BYTES = 1 << 16
+_MOST_WAITING_BYTES = 64 << 20  # for one connection: it has windows of its own, which are far smaller
+
+
+@dataclasses.dataclass(eq=False)
+class _Connection:
+    number: int
+    socket: socket.socket
+    outbox: deque[bytes] = dataclasses.field(default_factory=deque)
+    waiting_bytes: int = 0
+    ends: bool = False
+    """The other end hung up: this one does when it has taken what waits for it."""
 
 
 class Tunnel:
-    """One end: its connections, and the thread that reads them. Its owner closes it.
+    """One end: its connections, and the thread that reads and writes them. Its owner closes it.
+
+    What a connection does not take yet waits for it; neither the others nor who calls :meth:`receive` wait as well.
 
     Args:
         send: passes ``(operation, number of the connection, data)`` to the other end, whose :meth:`receive` takes it.
@@ -38,88 +53,150 @@ class Tunnel:
         self._send = send
         self._exit_to = exit_to
         self._numbers = itertools.count(1)
-        self._connections: dict[int, socket.socket] = {}
-        self._lock = threading.Lock()
+        self._connections: dict[int, _Connection] = {}
+        self._held = False
+        self._closing = False
+        self._commands: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = socket.socketpair()
-        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        for end in (self._wake_r, self._wake_w):
+            end.setblocking(False)
+        self._selector.register(self._wake_r, selectors.EVENT_READ, lambda _: self._carry_out())
         self._listener: socket.socket | None = None
         if entrance is not None:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._listener.bind(str(entrance))
             self._listener.listen(socket.SOMAXCONN)
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
         self._thread = threading.Thread(target=self._loop, name="kourou-tunnel", daemon=True)
         self._thread.start()
 
     def receive(self, operation: str, number: int, data: bytes) -> None:
-        """What the other end sent."""
-        if operation == "open":
-            self._dial(number)
-            return
-        with self._lock:
-            connection = self._connections.get(number)
-        if connection is None:
-            return  # it ended here meanwhile, and the other end is being told
-        if operation == "data":
-            with contextlib.suppress(OSError):  # the reader finds out
-                connection.sendall(data)
-        else:
-            with contextlib.suppress(OSError):  # wakes the reader, which lets go of it
-                connection.shutdown(socket.SHUT_RDWR)
+        """What the other end sent; returns at once."""
+        self._post(lambda: self._take(operation, number, data))
+
+    def hold(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Read no more from the connections, since what was read waits to be sent; or read on. Returns at once."""
+        self._post(lambda: self._hold(held=held))
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        with contextlib.suppress(OSError):
-            self._wake_w.send(b"\0")
+        self._post(self._end)
         self._thread.join()
-        self._wake_w.close()
 
-    def _dial(self, number: int) -> None:
-        try:
+    def _post(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        with contextlib.suppress(OSError):  # it is closed, or will look anyway
+            self._wake_w.send(b"\0")
+
+    def _carry_out(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_r.recv(4096)
+        while self._commands and not self._closing:
+            self._commands.popleft()()
+
+    def _loop(self) -> None:
+        while not self._closing:
+            for key, events in self._selector.select():
+                # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
+                if not self._closing and self._selector.get_map().get(key.fd) is key:
+                    key.data(events)
+        self._selector.close()
+        for end in (self._wake_r, self._wake_w, *([self._listener] if self._listener else [])):
+            end.close()
+        for connection in self._connections.values():
+            connection.socket.close()
+        self._connections.clear()
+
+    def _end(self) -> None:
+        self._closing = True
+
+    def _take(self, operation: str, number: int, data: bytes) -> None:
+        if operation == "open":
             assert self._exit_to is not None  # noqa: S101 - only an entrance opens
-            self._add(number, socket.create_connection(self._exit_to))
-        except OSError:
-            self._send("end", number, b"")
+            opened = socket.socket(socket.AF_INET6 if ":" in self._exit_to[0] else socket.AF_INET)
+            opened.setblocking(False)
+            opened.connect_ex(self._exit_to)  # one that fails is found when it is read
+            self._add(number, opened)
+        elif (connection := self._connections.get(number)) is None:
+            return  # it ended here meanwhile, and the other end is being told
+        elif operation == "data":
+            connection.outbox.append(data)
+            connection.waiting_bytes += len(data)
+            self._flush(connection)
+        else:
+            connection.ends = True
+            self._flush(connection)
 
     def _accept(self) -> None:
         assert self._listener is not None  # noqa: S101 - it is what became readable
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
+            accepted, _ = self._listener.accept()
+            accepted.setblocking(False)
             number = next(self._numbers)
-            self._add(number, connection)  # first, since answers may come at once
             self._send("open", number, b"")
+            self._add(number, accepted)
 
-    def _add(self, number: int, connection: socket.socket) -> None:
-        with self._lock:
-            self._connections[number] = connection
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._pass_on(number, connection))
+    def _add(self, number: int, opened: socket.socket) -> None:
+        connection = self._connections[number] = _Connection(number, opened)
+        self._watch(connection)
 
-    def _pass_on(self, number: int, connection: socket.socket) -> None:
+    def _serve(self, connection: _Connection, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._flush(connection)
+        if events & selectors.EVENT_READ and connection.number in self._connections:
+            self._pass_on(connection)
+
+    def _pass_on(self, connection: _Connection) -> None:
         try:
-            data = connection.recv(_PIECE_BYTES)
+            data = connection.socket.recv(_PIECE_BYTES)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if data:
-            self._send("data", number, data)
+            self._send("data", connection.number, data)
+        else:
+            self._drop(connection)
+
+    def _flush(self, connection: _Connection) -> None:
+        try:
+            while connection.outbox:
+                sent = connection.socket.send(connection.outbox[0])
+                connection.waiting_bytes -= sent
+                rest = connection.outbox.popleft()[sent:]
+                if rest:
+                    connection.outbox.appendleft(rest)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
             return
-        self._selector.unregister(connection)
-        with self._lock:
-            self._connections.pop(number, None)
-        connection.close()
-        self._send("end", number, b"")
+        if connection.waiting_bytes > _MOST_WAITING_BYTES or (connection.ends and not connection.outbox):
+            self._drop(connection)
+        else:
+            self._watch(connection)
 
-    def _loop(self) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._wake_r:
-                    self._end()
-                    return
-                key.data()
+    def _drop(self, connection: _Connection) -> None:
+        del self._connections[connection.number]
+        self._watch(connection, 0)
+        connection.socket.close()
+        self._send("end", connection.number, b"")
 
-    def _end(self) -> None:
-        self._selector.close()
-        with self._lock:
-            connections, self._connections = list(self._connections.values()), {}
-        for connection in [*connections, *([self._listener] if self._listener else []), self._wake_r]:
-            connection.close()
+    def _hold(self, *, held: bool) -> None:
+        self._held = held
+        for connection in self._connections.values():
+            self._watch(connection)
+
+    def _watch(self, connection: _Connection, events: int | None = None) -> None:
+        """Let the selector tell of what can be done with a connection now."""
+        if events is None:
+            events = 0 if self._held else selectors.EVENT_READ
+            events |= selectors.EVENT_WRITE if connection.outbox else 0
+        key = self._selector.get_map().get(connection.socket.fileno())
+        if events == (key.events if key else 0):
+            return
+        if key:
+            self._selector.unregister(connection.socket)
+        if events:
+            self._selector.register(connection.socket, events, lambda ready: self._serve(connection, ready))

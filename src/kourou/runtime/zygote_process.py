@@ -1,4 +1,4 @@
-"""A zygote, as the supervisor that starts it sees it."""
+"""A zygote and its processes, as the supervisor that starts them sees them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import Any
 
 from kourou.runtime.channel import Channel
 from kourou.runtime.interpreter import path_for
+from kourou.runtime.output_pipes import OutputPipes
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import Preload
 
-__all__ = ["Start", "ZygoteProcess", "start_zygote"]
+__all__ = ["Process", "Start", "ZygoteProcess", "request_id", "start_zygote"]
 
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
@@ -61,6 +62,29 @@ class ZygoteProcess:
         with contextlib.suppress(OSError):
             return self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return []
+
+
+@dataclasses.dataclass(kw_only=True)
+class Process:
+    """One that was asked for, or exists."""
+
+    name: str
+    attempt: int
+    zygote: ZygoteProcess
+    output: OutputPipes
+    memory_bytes: int | None
+    pid: int | None = None
+    verdict: str = ""  # why it was killed by the supervisor itself
+
+    @property
+    def request(self) -> str:
+        """The id of the request to start it."""
+        return request_id(self.name, self.attempt)
+
+
+def request_id(name: str, attempt: int) -> str:
+    """What messages call a process."""
+    return f"{name}@{attempt}"
 
 
 def start_zygote(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import queue
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
 from kourou.runtime.addresses import interface_of
+from kourou.runtime.agent_wire import Wire
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
@@ -19,16 +22,17 @@ from kourou.spmd.local_host import LocalHost, Task
 __all__ = ["serve"]
 
 
-def serve(send: Callable[..., None]) -> HostService:
+def serve(wire: Wire) -> HostService:
     """The entry of :mod:`kourou.runtime.agent`."""
-    return HostService(send)
+    return HostService(wire)
 
 
 class HostService:
     """Implements :class:`kourou.runtime.agent.Service`. Its first message tells what this host is and has."""
 
-    def __init__(self, send: Callable[..., None]) -> None:
-        self._send = send
+    def __init__(self, wire: Wire) -> None:
+        self._send = wire.send
+        self._answers = _Answers(wire)
         self._host = LocalHost()
         self._runs: dict[str, _Run] = {}
         # "client address, client port, server address, server port"
@@ -41,9 +45,14 @@ class HostService:
         """A message of :class:`kourou.spmd.remote_host.RemoteHost`."""
         getattr(self, f"_do_{kind}")(*arguments)
 
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Workers that print wait until the launcher has taken what they printed before."""
+        self._host.hold_output(held)
+
     def close(self) -> None:
         """End all workers."""
         self._host.close()
+        self._answers.close()
         for run in self._runs.values():
             run.close()
 
@@ -58,7 +67,7 @@ class HostService:
 
     def _do_call(self, run: str, piece: bytes) -> None:
         if run not in self._runs:
-            self._runs[run] = _Run(run, self._send)
+            self._runs[run] = _Run(run, self._send, self._answers)
         parcel.append(self._runs[run].call, piece)
 
     def _do_start(self, run: str, task: Task) -> None:
@@ -82,10 +91,10 @@ class HostService:
 class _Run:
     """Implements :class:`kourou.spmd.local_host.WorkerEvents`: passes everything on."""
 
-    def __init__(self, name: str, send: Callable[..., None]) -> None:
+    def __init__(self, name: str, send: Callable[..., None], answers: _Answers) -> None:
         self._name = name
         self._send = send
-        self._sent: set[str] = set()
+        self._answers = answers
         self.call = parcel.create()
 
     def close(self) -> None:
@@ -101,15 +110,41 @@ class _Run:
         """Never called: this is that host."""
 
     def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
-        try:
-            digest = _digest(answer)
-            if digest not in self._sent:  # what all ranks return, such as a state_dict, travels once
-                self._sent.add(digest)
-                for piece in parcel.pieces(answer):
-                    self._send("answer", self._name, digest, piece)
-        finally:
-            os.close(answer)
-        self._send("exited", self._name, place, end, digest)
+        self._answers.put(self._name, place, end, answer)
+
+
+class _Answers:
+    """Sends what workers leave behind, one after the other: they may be large, and nothing else waits for them."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._sent: set[tuple[str, str]] = set()
+        self._queue: queue.SimpleQueue[tuple[str, Place, ProcessExit, int] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="kourou-answers", daemon=True)
+        self._thread.start()
+
+    def put(self, run: str, place: Place, end: ProcessExit, answer: int) -> None:
+        """Tell of an end, with the answer in a parcel that is closed afterwards."""
+        self._queue.put((run, place, end, answer))
+
+    def close(self) -> None:
+        """The launcher is gone: what is still queued is for nobody."""
+        self._queue.put(None)
+        self._wire.end(0.0)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (ended := self._queue.get()) is not None:
+            run, place, end, answer = ended
+            try:
+                digest = _digest(answer)
+                if (run, digest) not in self._sent:  # what all ranks return, such as a state_dict, travels once
+                    self._sent.add((run, digest))
+                    for piece in parcel.pieces(answer):
+                        self._wire.send_bulk("answer", run, digest, piece)
+            finally:
+                os.close(answer)
+            self._wire.send("exited", run, place, end, digest)
 
 
 def _digest(answer: int) -> str:

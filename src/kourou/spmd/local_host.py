@@ -134,6 +134,10 @@ class LocalHost:
                 fds.append(self._listeners.pop(run).detach())
         self._supervisor.start(spec, 1, boot, fds)
 
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - see Supervisor
+        """Read no more of what workers print, or read on."""
+        self._supervisor.hold_output(held)
+
     def terminate(self, run: str, place: Place) -> None:
         """SIGTERM to a worker and all that it started."""
         self._supervisor.signal(_name(run, place), signal.SIGTERM)

@@ -81,7 +81,7 @@ class RemoteHost:
             self._runs[run] = events
         if first:
             for piece in parcel.pieces(call):
-                self._agent.send("call", run, piece)
+                self._agent.send_bulk("call", run, piece)
         # In a copy, the agent's own folder is what the launcher's is here.
         self._agent.send("start", run, dataclasses.replace(task, cwd="") if self._copied else task)
 

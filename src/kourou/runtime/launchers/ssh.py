@@ -66,6 +66,7 @@ class SshAgent:
         entry: the service's module, see :mod:`kourou.runtime.agent`.
         on_message: called with every message, from this object's thread; must return quickly.
         on_lost: called once with the error, unless it was closed.
+        on_full: see :class:`kourou.runtime.agent_wire.Wire`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SshAgent:
         entry: str,
         on_message: Callable[..., None],
         on_lost: Callable[[errors.AgentFailedError], None],
+        on_full: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.host = host
         self._options = options
@@ -101,9 +103,8 @@ class SshAgent:
         assert self._popen.stdin is not None  # noqa: S101 - asked for above
         assert self._popen.stdout is not None  # noqa: S101 - likewise
         self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.patience_s)
-        self._silent = threading.Event()  # set when there is nobody to ping any more
+        self._wire.on_full = on_full
         self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
-        self._pinger = threading.Thread(target=self._ping, name=f"kourou-ping-{host}", daemon=True)
         self._thread.start()
 
     @property
@@ -124,16 +125,22 @@ class SshAgent:
             raise self._error
 
     def send(self, *message: Any) -> None:
-        """Tell the agent something. One that is gone is told of by ``on_lost``."""
-        with contextlib.suppress(OSError, ValueError):
-            self._wire.send(*message)
+        """Tell the agent something; returns at once. One that is gone is told of by ``on_lost``."""
+        self._wire.send(*message)
+
+    def send_first(self, *message: Any) -> None:
+        """Likewise, ahead of what waits to be sent."""
+        self._wire.send_first(*message)
+
+    def send_bulk(self, *message: Any) -> None:
+        """Likewise, but wait until there is room for it."""
+        self._wire.send_bulk(*message)
 
     def close(self) -> None:
         """End the agent and all that it runs. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        self._silent.set()
         if not self._ready.is_set():
             kill_session(
                 self._popen
@@ -150,17 +157,9 @@ class SshAgent:
             self._popen.wait()
         if self._thread is not threading.current_thread():
             self._thread.join()
-        if self._pinger.is_alive():
-            self._pinger.join()
         assert self._popen.stdout is not None  # noqa: S101 - asked for when it was started
         self._popen.stdout.close()
         self._said.close()
-
-    def _ping(self) -> None:
-        """A thread of its own: what is done with a message may take longer than an agent's patience."""
-        while not self._silent.is_set():
-            self.send(PING)
-            self._silent.wait(self._options.patience_s / _SHARE_OF_SILENCE)
 
     def _listen(self) -> None:
         try:
@@ -168,7 +167,8 @@ class SshAgent:
                 self._lose("its agent did not start")
                 return
             self._ready.set()
-            self._pinger.start()
+            # By the wire's own thread: what is done with a message may take longer than an agent's patience.
+            self._wire.keep_alive(self._options.patience_s / _SHARE_OF_SILENCE, PING)
             self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
@@ -189,7 +189,6 @@ class SshAgent:
                 self._on_message(*message)
 
     def _lose(self, what: str) -> None:
-        self._silent.set()
         if self._closed or self._error is not None:
             self._ready.set()
             return

@@ -19,7 +19,7 @@ from kourou.runtime.tunnel import Tunnel
 
 __all__ = ["HostEvents", "SshHost", "close_all"]
 
-_PIECE_BYTES = 4 << 20  # of a payload: between two of them there is room for signals and signs of life
+_PIECE_BYTES = 1 << 20  # of a payload: between two of them there is room for signs of life
 
 
 class HostEvents(Protocol):
@@ -69,7 +69,7 @@ class SshHost:
         self._closed = False
         self._given_up = threading.Event()
         self._agent: SshAgent | None = None
-        self._tunnel = Tunnel(lambda *piece: self._send("tunnel", *piece), exit_to=coordinator)
+        self._tunnel = Tunnel(self._send_piece, exit_to=coordinator)
         self._thread = threading.Thread(target=self._work, name=f"kourou-host-{name}", daemon=True)
         self._thread.start()
 
@@ -147,7 +147,14 @@ class SshHost:
             if self._closed:
                 return
             self.options = options
-            self._agent = SshAgent(self.name, options, entry=ENTRY, on_message=self._on_message, on_lost=self._lose)
+            self._agent = SshAgent(
+                self.name,
+                options,
+                entry=ENTRY,
+                on_message=self._on_message,
+                on_lost=self._lose,
+                on_full=self._tunnel.hold,
+            )
         self._agent.await_ready()
         self._send("hello")
         self._told.wait()
@@ -157,6 +164,11 @@ class SshHost:
         if agent is not None:
             agent.send(*message)
 
+    def _send_piece(self, operation: str, number: int, data: bytes) -> None:
+        agent = self._agent
+        if agent is not None:
+            agent.send_first("tunnel", operation, number, data)
+
     def _send_blobs(self, payload: Payload | None) -> None:
         for name in payload.blobs if payload is not None else ():
             if name in self._sent:
@@ -164,7 +176,9 @@ class SshHost:
             self._sent.add(name)
             view = memoryview(self._blobs[name])
             for offset in range(0, max(1, len(view)), _PIECE_BYTES):
-                self._send("blob", name, bytes(view[offset : offset + _PIECE_BYTES]))
+                agent = self._agent
+                assert agent is not None  # noqa: S101 - it has answered
+                agent.send_bulk("blob", name, bytes(view[offset : offset + _PIECE_BYTES]))
 
     def _on_message(self, kind: str, *arguments: Any) -> None:
         if kind == "tunnel":
