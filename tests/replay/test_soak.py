@@ -42,11 +42,12 @@ class Logged:
         return self.keys[-1], 1.0
 
 def serve(log, port):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in all threads: it is waited for below
     tables = [Table("t", Custom(Logged), Fifo(), 300, MinSize(1)), Table("u", Uniform(), Fifo(), 50, MinSize(1))]
     server = Server(tables, int(port))
-    signal.signal(signal.SIGTERM, lambda *_: server.stop())
     print(server.address, flush=True)
-    server.wait()
+    signal.sigwait({signal.SIGTERM})
+    server.stop()
     os._exit(0)
 
 child = 0

@@ -23,6 +23,7 @@ from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
 from kourou.errors import SerializationError, StopRequested
 from kourou.script import names
 from kourou.shown import shown
+from kourou.structure import parts_of
 
 __all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call", "reducers"]
 
@@ -291,10 +292,9 @@ def _search(path: str, value: object, depth: int) -> tuple[str, object] | None:
 
 
 def _children(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        yield from ((f"[{shown(key)}]", child) for key, child in value.items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from ((f"[{index}]", child) for index, child in enumerate(value))
+    parts = parts_of(value)
+    if parts is not None:
+        yield from zip(map(parts.form.step, parts.names), parts.values, strict=True)
     elif type(value).__reduce__ is object.__reduce__ and type(value).__reduce_ex__ is object.__reduce_ex__:
         yield from ((f".{key}", child) for key, child in getattr(value, "__dict__", {}).items())
 

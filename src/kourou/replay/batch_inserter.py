@@ -8,6 +8,7 @@ from typing import Any
 
 from kourou import courier
 from kourou.replay.arrays import Array, Integers, Keys, np
+from kourou.replay.dtypes import as_array
 from kourou.replay.layout import ColumnSpec, Leaf, Pattern
 from kourou.replay.messages import InsertBatch, RowData, TableItems
 from kourou.replay.remote import Mirror, Remote
@@ -52,8 +53,7 @@ class BatchInserter:
         count = len(arrays[0])
         weights = {table: self._priorities(table, given, count) for table, given in priorities.items()}
         columns = tuple(
-            ColumnSpec(path, array.dtype.str, array.shape[1:])
-            for path, array in zip(structure.paths, arrays, strict=True)
+            ColumnSpec(path, array.dtype, array.shape[1:]) for path, array in zip(structure.paths, arrays, strict=True)
         )
         for table in priorities:
             signature = self.remote.facts(table).signature
@@ -126,12 +126,10 @@ class BatchInserter:
 
 def _arrays(data: Any) -> tuple[Structure, list[Array]]:
     structure, leaves = flatten(data)
-    arrays = [np.asarray(leaf) for leaf in leaves]
+    arrays = [as_array(leaf, "the data's", path) for path, leaf in zip(structure.paths, leaves, strict=True)]
     if not arrays:
         raise ValueError("an item has at least one array")
     for path, array in zip(structure.paths, arrays, strict=True):
-        if array.dtype.hasobject:
-            raise TypeError(f"the data's{path_text(path)} is no array of a fixed dtype")
         if not array.ndim or len(array) != len(arrays[0]) or not len(array):
             raise ValueError(f"the data's{path_text(path)} has the shape {array.shape}: not one entry for each item")
     return structure, arrays

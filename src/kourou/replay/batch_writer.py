@@ -6,6 +6,7 @@ from typing import Any
 
 from kourou.replay.arrays import Array, Integers, Keys, np
 from kourou.replay.batch_stream import BatchStream
+from kourou.replay.dtypes import as_array, can_take, widened
 from kourou.replay.flusher import flusher
 from kourou.replay.history import ColumnHistory
 from kourou.replay.item_writer import LONGEST_BLOCK, ItemWriter, Renew
@@ -56,7 +57,6 @@ class BatchWriter(ItemWriter):
         self._stream: BatchStream | None = None
         self._structure: Structure | None = None
         self._columns: tuple[ColumnSpec, ...] = ()
-        self._dtypes: list[np.dtype[Any]] = []
         self._starts: Integers = np.zeros(num_environments, np.int64)  # the first step of each present episode
         self._patterns: dict[Any, int] = {}
 
@@ -75,7 +75,7 @@ class BatchWriter(ItemWriter):
         with self._lock:
             self._check_open()
             structure, leaves = flatten(data)
-            arrays = [np.asarray(leaf) for leaf in leaves]
+            arrays = [as_array(leaf, "the step's", path) for path, leaf in zip(structure.paths, leaves, strict=True)]
             if self._structure is None:
                 self._learn(structure, arrays)
             self._check(structure, arrays)
@@ -173,8 +173,6 @@ class BatchWriter(ItemWriter):
     def _learn(self, structure: Structure, arrays: list[Array]) -> None:
         """Take the first step as what all steps look like."""
         for path, array in zip(structure.paths, arrays, strict=True):
-            if array.dtype.hasobject:
-                raise TypeError(f"the step's{path_text(path)} is no array of a fixed dtype")
             if array.shape[:1] != (self._width,):
                 raise ValueError(
                     f"the step's{path_text(path)} has the shape {array.shape}: not one entry for each of "
@@ -183,21 +181,20 @@ class BatchWriter(ItemWriter):
         if not arrays:
             raise ValueError("a step has at least one array")
         self._columns = tuple(
-            ColumnSpec(path, array.dtype.str, array.shape[1:])
-            for path, array in zip(structure.paths, arrays, strict=True)
+            ColumnSpec(path, array.dtype, array.shape[1:]) for path, array in zip(structure.paths, arrays, strict=True)
         )
-        self._dtypes = [array.dtype for array in arrays]
         self._structure = structure
         self._history = structure.unflatten([ColumnHistory(self, column) for column in range(len(arrays))])
 
     def _check(self, structure: Structure, arrays: list[Array]) -> None:
         if structure != self._structure:
             raise ValueError("the step is nested in another way than those before it")
-        for spec, dtype, array in zip(self._columns, self._dtypes, arrays, strict=True):
-            if array.dtype != dtype or array.shape != (self._width, *spec.shape):
+        for spec, array in zip(self._columns, arrays, strict=True):
+            if not can_take(spec.dtype, array.dtype) or array.shape != (self._width, *spec.shape):
+                longer = " (give the first step texts as long as any)" if widened(spec.dtype, array.dtype) else ""
                 raise ValueError(
-                    f"column{path_text(spec.path)}: got {array.dtype} of {array.shape} but expected {dtype} of "
-                    f"{(self._width, *spec.shape)}"
+                    f"column{path_text(spec.path)}: got {array.dtype} of {array.shape} but expected {spec.dtype} of "
+                    f"{(self._width, *spec.shape)}{longer}"
                 )
 
     def _ready_stream(self) -> BatchStream:

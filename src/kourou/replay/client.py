@@ -12,6 +12,7 @@ from kourou.replay.arrays import Array, Keys, np
 from kourou.replay.batch_inserter import BatchInserter
 from kourou.replay.batch_writer import BatchWriter
 from kourou.replay.compression import Compression
+from kourou.replay.dtypes import as_array
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.remote import RENEWALS, Remote
 from kourou.replay.rules import ItemRule
@@ -131,7 +132,8 @@ class Client:
             DeadlineExceeded: a limiter did not let it in in time.
         """
         structure, leaves = flatten(data)
-        batch = structure.unflatten([np.asarray(leaf)[None] for leaf in leaves])
+        named = zip(structure.paths, leaves, strict=True)
+        batch = structure.unflatten([as_array(leaf, "the data's", path)[None] for path, leaf in named])
         keys = self._insert(batch, {table: [priority] for table, priority in priorities.items()}, timeout)
         return {table: int(found[0]) for table, found in keys.items()}
 

@@ -62,7 +62,7 @@ class PackedArray:
     """
 
     codec: str
-    dtype: str
+    dtype: Any
     shape: tuple[int, ...]
     axis: int | None
     data: bytes
@@ -90,7 +90,7 @@ def pack(array: Array, codec: str | None, axis: int | None = 0) -> Array | Packe
             best, along = smaller, axis
     if len(best) >= array.nbytes:
         return array
-    return PackedArray(codec=codec, dtype=array.dtype.str, shape=array.shape, axis=along, data=best)
+    return PackedArray(codec=codec, dtype=array.dtype, shape=array.shape, axis=along, data=best)
 
 
 def unpack(packed: Any) -> Any:

@@ -143,7 +143,7 @@ class DataStore:
         self.check_blocks(rows.store, rows.rows // store.length, session)
         for column, values in rows.columns:
             spec = store.columns[column]
-            if values.dtype != np.dtype(spec.dtype) or values.shape != (len(rows.rows), *spec.shape):
+            if values.dtype != spec.dtype or values.shape != (len(rows.rows), *spec.shape):
                 raise ValueError(f"rows of {values.dtype}{values.shape[1:]} for a column of {spec.dtype}{spec.shape}")
 
     def hold_rows(self, rows: RowData) -> tuple[BlockStore, Integers]:

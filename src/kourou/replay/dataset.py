@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kourou.errors import MissingExtra
-from kourou.replay.arrays import Array
+from kourou.replay.arrays import Array, np
 from kourou.replay.client import Client
 from kourou.replay.group import GroupClient
 from kourou.replay.samples import SampleBatch
-from kourou.replay.structure import flatten
+from kourou.replay.structure import Path, flatten, path_text
 
 try:
     import torch
@@ -78,8 +78,22 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
         with self._client.copy() as client, client.sampler(self._table, self._batch_size, **self._options) as batches:
             for batch in batches:
                 structure, leaves = flatten(batch.data)  # lists of arrays of different shapes are nests, too
-                yield TensorBatch(batch, structure.unflatten([self._tensor(leaf) for leaf in leaves]))
+                named = zip(structure.paths, leaves, strict=True)
+                yield TensorBatch(batch, structure.unflatten([self._tensor(path, leaf) for path, leaf in named]))
 
-    def _tensor(self, array: Array) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
+    def _tensor(self, path: Path, array: Array) -> torch.Tensor:
+        tensor = _tensor(path, array)
         return tensor.pin_memory() if self._pin_memory else tensor
+
+
+def _tensor(path: Path, array: Array) -> torch.Tensor:
+    """A tensor of an array's memory."""
+    try:
+        return torch.from_numpy(array)
+    except TypeError as error:
+        kind = getattr(torch, array.dtype.name, None)  # bfloat16 and float8 have the same names there
+        if not isinstance(kind, torch.dtype):
+            raise TypeError(
+                f"the items'{path_text(path)} of {array.dtype} are no tensors: take client.sampler"
+            ) from error
+        return torch.from_numpy(array.view(np.int16 if kind == torch.bfloat16 else np.uint8)).view(kind)

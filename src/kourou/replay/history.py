@@ -75,7 +75,8 @@ class TrajectoryColumn:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the array."""
-        return np.dtype(self.source.column_spec(self.column).dtype)
+        dtype: np.dtype[Any] = self.source.column_spec(self.column).dtype
+        return dtype
 
     def numpy(self) -> Array:
         """A copy of the data.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kourou.replay.arrays import Array, Integers, np
+from kourou.replay.dtypes import checked_dtype
 from kourou.replay.structure import Path, Structure
 
 __all__ = ["ColumnSpec", "Leaf", "Pattern", "block_columns", "gather"]
@@ -19,25 +20,23 @@ class ColumnSpec:
 
     Args:
         path: where it is in the step.
-        dtype: as NumPy writes it (``<f4``).
+        dtype: anything that NumPy takes for one; itself, since not every one can be told by its name.
         shape: of the array of one step.
     """
 
     path: Path
-    dtype: str
+    dtype: Any
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        dtype = np.dtype(self.dtype)
-        if dtype.hasobject or not dtype.itemsize:
-            raise ValueError(f"{self.path}: arrays of {dtype} have no fixed size, so they cannot be stored")
+        object.__setattr__(self, "dtype", checked_dtype(self.dtype, self.path))
         if any(length < 0 for length in self.shape):
             raise ValueError(f"{self.path}: the shape {self.shape} has a negative length")
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one step's array."""
-        return int(np.dtype(self.dtype).itemsize) * math.prod(self.shape)
+        return int(self.dtype.itemsize) * math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Pattern:
         """The dtype and shape of each array of an item."""
         specs = [columns[leaf.column] for leaf in self.leaves]
         return [
-            (np.dtype(spec.dtype), spec.shape if leaf.squeeze else (len(leaf.rows), *spec.shape))
+            (spec.dtype, spec.shape if leaf.squeeze else (len(leaf.rows), *spec.shape))
             for leaf, spec in zip(self.leaves, specs, strict=True)
         ]
 

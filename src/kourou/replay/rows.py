@@ -208,4 +208,5 @@ def _nameless_file(folder: Path) -> int:
 def _array(spec: ColumnSpec, memory: mmap.mmap | bytearray, rows: int) -> Array:
     if not rows or not spec.row_bytes:
         return np.empty((rows, *spec.shape), spec.dtype)
-    return np.frombuffer(memory, np.uint8).view(spec.dtype).reshape(rows, *spec.shape)
+    array: Array = np.frombuffer(memory, np.uint8).view(spec.dtype).reshape(rows, *spec.shape)
+    return array

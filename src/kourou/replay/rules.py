@@ -109,7 +109,7 @@ class ItemRule:
     picks: tuple[Pick, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        structure, picks = flatten(self.item(_Past()))
+        structure, picks = flatten(self.item(_Past()), (Pick,))
         for path, pick in zip(structure.paths, picks, strict=True):
             if not isinstance(pick, Pick):
                 raise TypeError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kourou.replay.arrays import Array, Floats, Integers, Keys, np
+from kourou.replay.dtypes import common_dtype
 from kourou.replay.structure import Structure
 
 __all__ = ["ReplaySample", "SampleBatch", "SampleInfo"]
@@ -161,8 +162,9 @@ class SampleBatch:
     def _merged(self, index: int) -> Array | list[Array]:
         arrays = [part.arrays[index] for part in self._parts]
         places = [np.arange(len(self)) if part.positions is None else part.positions for part in self._parts]
-        if len({(array.dtype, array.shape[1:]) for array in arrays}) == 1:
-            merged = np.empty((len(self), *arrays[0].shape[1:]), arrays[0].dtype)
+        dtype = common_dtype(*(array.dtype for array in arrays))
+        if dtype is not None and len({array.shape[1:] for array in arrays}) == 1:
+            merged = np.empty((len(self), *arrays[0].shape[1:]), dtype)
             for array, positions in zip(arrays, places, strict=True):
                 merged[positions] = array
             return merged

@@ -34,7 +34,8 @@ class TensorSpec:
 
     def problem(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> str | None:
         """What is wrong with an array of such a dtype and shape; None for nothing."""
-        if dtype != self.dtype:
+        any_length = self.dtype.kind in "US" and not self.dtype.itemsize  # of ``str`` and ``bytes``
+        if dtype.kind != self.dtype.kind if any_length else dtype != self.dtype:
             return f"the dtype is {dtype}, the signature says {self.dtype}"
         if self.shape is None:
             return None

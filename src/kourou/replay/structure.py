@@ -1,4 +1,4 @@
-"""Nested data: dicts, lists and tuples of arrays, as a list of arrays and the way they were nested."""
+"""Nested data as a list of arrays, and how they were nested: something that can be compared, hashed and sent."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from kourou.structure import Parts, instance_of, parts_of
+
 __all__ = ["Path", "Structure", "flatten", "path_text"]
 
 Path: TypeAlias = "tuple[str | int, ...]"
-"""From the outside in: keys of dicts, indices of lists and tuples, names in named tuples."""
+"""From the outside in: keys of dicts, indices of lists and tuples, names of fields."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """How leaves are nested. Can be compared, hashed and sent.
+    """How leaves are nested.
 
     Args:
-        kind: ``leaf``, ``dict``, ``list``, ``tuple``, or the class of a named tuple.
-        names: keys of a dict or a named tuple.
+        kind: ``leaf``, ``nothing``, ``dict``, ``list``, ``tuple``, or the class of a named tuple, a dataclass, ….
+        names: keys of a dict, names of fields.
         children: in the order of the names.
     """
 
@@ -30,15 +32,19 @@ class Structure:
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(self._paths()))
 
+    @property
+    def steps(self) -> Sequence[Any]:
+        """What leads to each of the children in a path."""
+        return self.names or range(len(self.children))
+
     def _paths(self) -> Iterator[Path]:
         if self.kind == "leaf":
             yield ()
-        for index, child in enumerate(self.children):
-            name = self.names[index] if self.names else index
-            yield from ((name, *path) for path in child.paths)
+        for step, child in zip(self.steps, self.children, strict=True):
+            yield from ((step, *path) for path in child.paths)
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
-        """Nest leaves again."""
+        """Nest leaves again. Where there is nothing, there is None."""
         if len(leaves) != len(self.paths):
             raise ValueError(f"{len(leaves)} leaves for a structure of {len(self.paths)}")
         return self._unflatten(iter(leaves))
@@ -51,29 +57,77 @@ class Structure:
             return dict(zip(self.names, values, strict=True))
         if self.kind == "list":
             return values
-        return tuple(values) if self.kind == "tuple" else self.kind(*values)
+        if self.kind == "tuple":
+            return tuple(values)
+        return None if self.kind == "nothing" else instance_of(self.kind, self.names, values)
+
+    def merged(self, other: Structure, path: Path = ()) -> Structure:
+        """What has the leaves of both. Dicts may have different keys, and where one has nothing the other may have any.
+
+        Args:
+            other: nested in the same way otherwise.
+            path: where they are, for the message.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if other.kind == "nothing" or self == other:
+            return self
+        if self.kind == "nothing":
+            return other
+        if self.kind != other.kind or (self.kind != "dict" and list(self.steps) != list(other.steps)):
+            raise ValueError(f"the step's{path_text(path)} was nested in another way before")
+        children = dict(zip(self.steps, self.children, strict=True))
+        for step, child in zip(other.steps, other.children, strict=True):
+            known = children.get(step)
+            children[step] = child if known is None else known.merged(child, (*path, step))
+        return Structure(self.kind, tuple(children) if self.names or other.names else (), tuple(children.values()))
 
 
-LEAF = Structure("leaf")
+_LEAF = Structure("leaf")
+_NOTHING = Structure("nothing")
+_PLAIN = {"dict", "list", "tuple"}  # forms that say all there is to say of a container
+_WITH_FIELDS = {"named", "object"}  # … and those of which one has to know the class
 
 
-def flatten(nested: Any) -> tuple[Structure, list[Any]]:
-    """The structure of nested data, and its leaves. Whatever is no dict, list or tuple is a leaf; so is None."""
+def flatten(
+    nested: Any, leaf_types: tuple[type, ...] = (), *, none_is_nothing: bool = False
+) -> tuple[Structure, list[Any]]:
+    """The structure of nested data, and its leaves.
+
+    Args:
+        nested: dicts, lists, tuples, named tuples, dataclasses and the like. All else is a leaf, also what has a dtype.
+        leaf_types: what is a leaf as well.
+        none_is_nothing: None is no leaf, but stands for what is not given.
+    """
     leaves: list[Any] = []
-    return _flatten(nested, leaves), leaves
+    return _flatten(nested, leaves, leaf_types, none_is_nothing), leaves
 
 
-def _flatten(nested: Any, leaves: list[Any]) -> Structure:
-    if isinstance(nested, Mapping):
-        return Structure("dict", tuple(nested), tuple(_flatten(value, leaves) for value in nested.values()))
-    if isinstance(nested, tuple):
-        children = tuple(_flatten(value, leaves) for value in nested)
-        names = getattr(nested, "_fields", None)
-        return Structure("tuple", (), children) if names is None else Structure(type(nested), names, children)
-    if isinstance(nested, list):
-        return Structure("list", (), tuple(_flatten(value, leaves) for value in nested))
-    leaves.append(nested)
-    return LEAF
+def _flatten(value: Any, leaves: list[Any], leaf_types: tuple[type, ...], none_is_nothing: bool) -> Structure:  # noqa: FBT001 - of every part
+    if value is None and none_is_nothing:
+        return _NOTHING
+    parts = _parts(value, leaf_types)
+    if parts is None:
+        leaves.append(value)
+        return _LEAF
+    children = tuple(_flatten(child, leaves, leaf_types, none_is_nothing) for child in parts.values)
+    form = parts.form.name
+    if form in _PLAIN:
+        return Structure(form, tuple(parts.names) if form == "dict" else (), children)
+    return Structure(type(value), tuple(parts.names), children)
+
+
+def _parts(value: Any, leaf_types: tuple[type, ...]) -> Parts | None:
+    """What is in a container whose kind can be told in a message; None for a leaf."""
+    if isinstance(value, leaf_types):
+        return None
+    parts = parts_of(value)
+    if parts is None or parts.form.name == "view":
+        return parts_of(dict(value)) if isinstance(value, Mapping) else None
+    if parts.form.name in _PLAIN or (parts.form.name in _WITH_FIELDS and not hasattr(value, "dtype")):
+        return parts
+    return None
 
 
 def path_text(path: Path) -> str:

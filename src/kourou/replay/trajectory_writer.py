@@ -55,12 +55,13 @@ class TrajectoryWriter(ItemWriter):
         """Add a step, or the rest of one that was begun with ``partial_step``.
 
         Args:
-            data: arrays, nested in dicts, lists and tuples. Dicts may have other keys than before; a step lacks what
-                it was not given.
+            data: arrays, nested in dicts, lists, tuples, dataclasses and the like. Dicts may have other keys than
+                before. A step lacks what it was not given, or was given None for.
             partial_step: more of this step comes with the next ``append``.
 
         Raises:
-            ValueError: a dtype or shape differs from earlier steps, or a field was in this open step before.
+            ValueError: a dtype or shape differs from earlier steps (texts may have any length), or a field was in this
+                open step before, or something would not arrive as it is, such as a masked array.
             TypeError: something that has no dtype of fixed size, such as an object.
         """
         with self._lock:
@@ -82,15 +83,16 @@ class TrajectoryWriter(ItemWriter):
         if len(data) != len(flat) or columns is not self._layout.columns:
             self._append_slowly(data, partial_step=False)
             return
-        dtypes = self._layout.dtypes
         placed = []
         for key, value in data.items():
             column = flat.get(key)
             if column is None or value.__class__ is not np.ndarray:
                 self._append_slowly(data, partial_step=False)
                 return
-            if value.dtype != dtypes[column] or value.shape != columns[column].shape:
-                self._layout.check(column, value)
+            spec = columns[column]
+            if value.dtype != spec.dtype or value.shape != spec.shape:
+                self._append_slowly(data, partial_step=False)  # which says what is wrong, if anything is
+                return
             placed.append((column, value))
         row = stream.begin_step()
         arrays, files = stream.arrays, stream.files
@@ -107,7 +109,7 @@ class TrajectoryWriter(ItemWriter):
         stream = self._stream
         filled = set(range(len(stream.columns))) - self._open_missing if stream and self._open_row is not None else ()
         values = self._layout.match(data, filled)
-        if stream is None or len(stream.columns) < len(self._layout.columns):
+        if stream is None or stream.columns is not self._layout.columns:
             stream = self._change_layout()
         self._write(stream, values, partial_step=partial_step)
 

@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from kourou import errors
-from kourou.runtime import context, structure
+from kourou import errors, structure
+from kourou.runtime import context
 from kourou.runtime.target import NodeTarget
 from kourou.shown import shown
 

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kourou.runtime import structure
+from kourou import structure
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
 from kourou.runtime.policies import OnFailure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 import linecache
 import sys
@@ -11,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kourou import structure
 from kourou.shown import shown
 
 __all__ = ["describe_global", "innermost", "parts_of"]
@@ -36,12 +36,8 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     """(path, part) of what a value consists of, as far as a reader of the script sees it."""
     if hasattr(type(value), "nested_children"):
         yield from value.nested_children()
-    elif isinstance(value, Mapping):
-        yield from ((f"[{shown(key)}]", part) for key, part in value.items())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        yield from ((f"[{index}]", part) for index, part in enumerate(value))
-    elif isinstance(value, functools.partial):
-        yield from (("", value.func), (".args", value.args), (".keywords", value.keywords))
+    elif (found := structure.parts_of(value)) is not None:
+        yield from zip(map(found.form.step, found.names), found.values, strict=True)
     elif isinstance(value, types.FunctionType):
         yield from _parts_of_function(value)
     elif isinstance(value, type):

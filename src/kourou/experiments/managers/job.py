@@ -35,7 +35,7 @@ from kourou.experiments.run_folder import own_folder, write_whole
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.ownership import read_own
 from kourou.runtime.payload import why_not_picklable
-from kourou.runtime.structure import iterate_leaves
+from kourou.structure import iterate_leaves
 
 __all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_jobs", "read_job"]
 

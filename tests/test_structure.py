@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import dataclasses
 import functools
+import types
 from typing import Any, NamedTuple
 
+import attrs
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.runtime.structure import iterate_leaves, map_leaves
+from kourou.structure import instance_of, iterate_leaves, map_leaves, parts_of
 
 
 class Pair(NamedTuple):
@@ -36,6 +40,27 @@ class Slotted:
     value: Any
 
 
+@attrs.define
+class Attrs:
+    rate: float
+    inner: Any
+
+
+@attrs.frozen
+class FrozenAttrs:
+    inner: Any
+    doubled: Any = attrs.field(init=False, default=7)
+
+
+class Model(pydantic.BaseModel):
+    inner: Any
+    rate: float = 0.5
+
+
+class FrozenModel(pydantic.BaseModel, frozen=True):
+    inner: Any
+
+
 class Opaque:
     def __init__(self, hidden):
         self.hidden = hidden
@@ -55,6 +80,15 @@ CASES = {
     "partial-keyword": (functools.partial(print, end=MARK), ".keywords['end']"),
     "nested": ({"env": [Plain(Pair(0, {"x": MARK}))]}, "['env'][0].inner.right['x']"),
     "default-dict": (collections.defaultdict(list, a=MARK), "['a']"),
+    "attrs": (Attrs(0.5, MARK), ".inner"),
+    "frozen-attrs": (FrozenAttrs(MARK), ".inner"),
+    "pydantic": (Model(inner=MARK), ".inner"),
+    "frozen-pydantic": (FrozenModel(inner=MARK), ".inner"),
+    "namespace": (types.SimpleNamespace(a=1, b=MARK), ".b"),
+    "arguments": (argparse.Namespace(handle=MARK), ".handle"),
+    "deque": (collections.deque([1, MARK], maxlen=5), "[1]"),
+    "view": (types.MappingProxyType({"a": MARK}), "['a']"),
+    "partial-func": (functools.partial(print, func=MARK), ".keywords['func']"),
     "ordered-dict": (collections.OrderedDict(b=1, a=MARK), "['a']"),
 }
 
@@ -94,6 +128,33 @@ def test_a_default_dict_keeps_its_factory_and_a_frozen_dataclass_its_other_field
     frozen = Frozen(MARK)
     object.__setattr__(frozen, "derived", 9)
     assert map_leaves(lambda leaf: 1 if leaf is MARK else leaf, frozen).derived == 9
+
+
+def test_what_is_no_field_is_kept():
+    model = map_leaves(lambda leaf: 1 if leaf is MARK else leaf, Model(inner=MARK, rate=0.1))
+    assert (model.inner, model.rate, model.model_fields_set) == (1, 0.1, {"inner", "rate"})
+    assert map_leaves(lambda leaf: 1 if leaf is MARK else leaf, FrozenAttrs(MARK)) == FrozenAttrs(1)
+    limited = map_leaves(lambda leaf: leaf + 1, collections.deque([1, 2], maxlen=2))
+    assert (limited, limited.maxlen) == (collections.deque([2, 3]), 2)
+
+
+@pytest.mark.parametrize(
+    "value", [Frozen(1), Slotted(1), Attrs(0.5, 1), FrozenAttrs(1), Model(inner=1), Pair(1, 2)], ids=repr
+)
+def test_an_instance_is_made_of_its_fields_alone(value):
+    parts = parts_of(value)
+    assert parts is not None
+    assert instance_of(type(value), parts.names, parts.values) == value
+
+
+def test_an_object_that_says_it_has_every_attribute_is_a_leaf():
+    class Client:
+        def __getattr__(self, name):
+            return print
+
+    client = Client()
+    assert list(iterate_leaves(client, "x")) == [("x", client)]
+    assert map_leaves(lambda leaf: leaf, client) is client
 
 
 def test_opaque_objects_classes_and_strings_are_leaves():
