@@ -10,6 +10,8 @@ import pytest
 
 import kourou as lp
 from kourou.errors import LaunchError
+from kourou.runtime.found_run import find_runs
+from kourou.runtime.status import RunState
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -49,6 +51,10 @@ def test_a_disk_that_fills_up_loses_lines_and_nothing_else(small_disk, launch_ty
     assert capsys.readouterr().out.count("[chatter/0] xxx") == 10_000
     (warning,) = (record for record in caplog.records if "disk may be full" in record.getMessage())
     assert str(small_disk) in warning.getMessage()
+    # and other shells find out how the run ended, though its launcher lives on
+    (found,) = find_runs(small_disk)
+    assert found.state is RunState.FINISHED
+    assert {str(node.state) for node in found.status().nodes} == {"FINISHED"}
 
 
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])

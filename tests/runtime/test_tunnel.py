@@ -44,10 +44,9 @@ class Echo:
             self._threads.append(thread)
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            with contextlib.suppress(ConnectionError):  # the other side hung up
-                while (data := connection.recv(1 << 16)) and data != b"bye":
-                    connection.sendall(data)
+        with connection, contextlib.suppress(ConnectionError):  # the other side may hang up first
+            while (data := connection.recv(1 << 16)) and data != b"bye":
+                connection.sendall(data)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

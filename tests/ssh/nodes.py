@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import kourou as lp
+from kourou import courier
 
 FOREVER_S = 600
 
@@ -61,7 +62,7 @@ def greet(*servers: Any) -> None:
     """Tell, line by line, how each server was reached."""
     for server in servers:
         host, _, _ = server.where()
-        print(f"{server.address} on {host} by {server.lane}")
+        print(f"{courier.address(server)} on {host} by {courier.lane(server)}")
     lp.stop()
 
 

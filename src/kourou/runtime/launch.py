@@ -43,6 +43,7 @@ from kourou.shown import shown
 __all__ = ["hosts_to_plan_for", "launch"]
 
 _TOKEN_BYTES = 32
+_STATUS_BYTES = 1500  # of status.json for each node, and for the run
 _DESCRIPTORS_PER_NODE = 8  # of the launcher: a process takes four (pipe, log, streams, a client), a thread's server six
 
 
@@ -302,13 +303,17 @@ class _Ignition:
             started_at=self._started_at,
         )
         self._folder.write_json(INFO_FILE, info.to_dict())
+        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
         # Called before the server closes: whoever finds it closed finds the status as well.
         self._resources.callback(self._write_status)
         return server.address
 
     def _write_status(self) -> None:
-        with contextlib.suppress(errors.LaunchError):  # a full disk must not keep the run from ending
-            self._folder.write_json(STATUS_FILE, self._status(ended=True).to_dict())
+        status = self._status(ended=True)
+        for told in (status, status.without_details()):  # for which room was reserved, should the disk be full
+            with contextlib.suppress(errors.LaunchError):
+                self._folder.write_json(STATUS_FILE, told.to_dict())
+                return
 
     def _status(self, *, ended: bool) -> RunStatus:
         reason = self._coordinator.stop_reason

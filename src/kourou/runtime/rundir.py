@@ -129,21 +129,35 @@ class RunFolder:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(token)
 
+    def reserve(self, name: str, size_bytes: int) -> None:
+        """Take room on the disk for a file that :meth:`write_json` will write later, when the disk may be full.
+
+        Raises:
+            LaunchError: there is none now.
+        """
+        with self.written():
+            self._draft(name).write_bytes(bytes(size_bytes))
+
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write a JSON file aside and rename it, so that a reader never sees half of it.
 
         Raises:
             LaunchError: it cannot be written.
         """
-        draft = self.path / f".{name}.{os.getpid()}"
+        draft = self._draft(name)
         text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
         with self.written():
             try:
-                draft.write_text(text, encoding="utf-8", errors=_IN_JSON)
+                with draft.open("r+b" if draft.exists() else "wb") as file:  # in the room that was reserved
+                    file.write(text.encode(errors=_IN_JSON))
+                    file.truncate()
                 draft.replace(self.path / name)
             except OSError:
                 draft.unlink(missing_ok=True)
                 raise
+
+    def _draft(self, name: str) -> Path:
+        return self.path / f".{name}.{os.getpid()}"
 
     def event(self, kind: str, **data: Any) -> None:
         """Append a line to events.jsonl. A full disk loses the line, not the run."""

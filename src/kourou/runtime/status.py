@@ -60,6 +60,14 @@ class RunStatus:
         data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**data, "state": str(self.state), "nodes": [node.to_dict() for node in self.nodes]}
 
+    def without_details(self) -> RunStatus:
+        """A copy of bounded size: what nodes printed last, and their tracebacks, are left out."""
+        nodes = []
+        for node in self.nodes:
+            end = node.exit and dataclasses.replace(node.exit, traceback="", last_lines=())
+            nodes.append(dataclasses.replace(node, exit=end))
+        return dataclasses.replace(self, nodes=tuple(nodes))
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunStatus:
         """The inverse of :meth:`to_dict`."""
