@@ -26,7 +26,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint format proto proto-check bench clean
+.PHONY: help venv demo test pythons soak lint format proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,6 +42,9 @@ test: $(DEV_STAMP) ## Run the tests, ARGS="-k name" for some of them
 
 soak: $(DEV_STAMP) ## Run the tests that take minutes
 	$(BIN)/pytest -m soak $(ARGS)
+
+pythons: ## Run the tests of the lower packages on Python 3.10, 3.12 and 3.13, as far as they are installed
+	@bash .ci/pythons $(ARGS)
 
 lint: $(DEV_STAMP) proto-check ## Check style, types, layers and generated code
 	$(BIN)/ruff check

@@ -299,7 +299,12 @@ def test_large_rows_of_every_kind_arrive_as_they_were(serve: Serve, connect: Con
     frozen = plain.reshape(50, -1).copy()
     frozen.flags.writeable = False
     steps = [
-        {"a": plain + step, "b": np.asfortranarray(frozen + step), "c": frozen, "d": plain.astype("M8[s]") + step}
+        {
+            "a": plain + step,
+            "b": np.asfortranarray(frozen + step),
+            "c": frozen,
+            "d": plain.astype("M8[s]") + np.timedelta64(step, "s"),
+        }
         for step in range(6)
     ]
     # When they are written, across a growing store, and sampled
