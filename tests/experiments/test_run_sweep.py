@@ -307,6 +307,20 @@ trap 'touch $KOUROU_RUN_DIR/saved; exit 5' INT; touch $KOUROU_RUN_DIR/begun; whi
     assert outcome.exit_code == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_what_others_send_twice_is_meant_once(number: int, tmp_path: Path) -> None:
+    script = f"""trap 'touch $KOUROU_RUN_DIR/asked; while ! test -e {tmp_path}/go; do sleep 0.02; done
+touch $KOUROU_RUN_DIR/saved; exit 5' INT; touch $KOUROU_RUN_DIR/begun; while true; do sleep 0.02; done"""
+    with launcher(tmp_path, script) as process:
+        begun(tmp_path, 2)
+        process.send_signal(number)
+        until(lambda: len(list(tmp_path.rglob("asked"))) == 2, 30, "both runs to be asked")
+        process.send_signal(number)
+        (tmp_path / "go").touch()
+        assert process.wait(30) == 130
+    assert len(list(tmp_path.rglob("saved"))) == 2
+
+
 def test_a_second_ctrl_c_ends_runs_at_once(tmp_path: Path) -> None:
     script = """trap 'touch $KOUROU_RUN_DIR/asked' INT; trap '' TERM; touch $KOUROU_RUN_DIR/begun
 (trap '' INT; exec sleep 60) & while true; do sleep 0.02; done"""

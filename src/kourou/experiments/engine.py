@@ -127,7 +127,7 @@ class Engine:
         own = ("kourou.experiments.run_worker", "cloudpickle", *self._options.preload)
         preload = Preload(modules=own, reads=self._read_at_import) if payloads else COMMANDS
         handler = self._make_supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
-        with handler as self._supervisor, told_of_signals(lambda _: self._events.put(self._on_interrupt)):
+        with handler as self._supervisor, told_of_signals(self._on_signal):
             if not self._read_at_import:  # else the first run's own variables decide what is prepared
                 self._supervisor.prepare()
             self._provenance = self._make_provenance()
@@ -322,11 +322,16 @@ class Engine:
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
-    def _on_interrupt(self) -> None:
+    def _on_signal(self, number: int) -> None:
+        """In the main thread, between any two of its instructions. Only Ctrl-C insists; others may come twice."""
+        insist = number == signal.SIGINT
+        self._events.put(lambda: self._on_interrupt(insist=insist))
+
+    def _on_interrupt(self, *, insist: bool = True) -> None:
         if self.stopped != "interrupted":
             self._stop("interrupted")
             return
-        for live in self._live.values():  # again: at once
+        for live in self._live.values() if insist else ():  # again: at once
             live.end(live.ending, [])
 
     def _stop(self, why: str) -> None:

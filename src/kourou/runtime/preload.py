@@ -51,7 +51,10 @@ def read_early(env: Mapping[str, str], preload: Preload) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(prefixes)}
 
 
-_READ_AT_START = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
+_READ_AT_START = (
+    *("PYTHON", "LC_", "LANG", "OPENSSL_"),
+    *("LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MIMALLOC_"),
+)
 
 
 def reseed() -> None:
