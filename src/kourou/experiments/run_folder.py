@@ -58,8 +58,11 @@ def own_folder(folder: Path) -> None:
         NotOwned: it is another user's.
         OSError: it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)  # others may look into it, as far as the umask lets them
-    make_own_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o755)  # others may look into it, as far as the umask lets them
+    except FileExistsError:
+        make_own_folder(folder)
 
 
 def write_own(path: Path, content: bytes) -> None:
