@@ -305,7 +305,7 @@ def test_a_server_that_talks_nonsense_after_its_greeting():
 
 def connected(server):
     wire = grpc.dial(server.endpoint, "t", 10)
-    connection = Connection(server.endpoint, wire, lambda: ConnectionLost("it broke"), lambda: None)
+    connection = Connection("it", server.endpoint, wire, lambda: ConnectionLost("it broke"), lambda: None, set())
     wire.start(connection)
     return connection
 

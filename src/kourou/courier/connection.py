@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -21,11 +22,13 @@ from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, Kind, make_frame
 from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.patrol import ROUND_S
-from kourou.courier.reply import Reply
+from kourou.courier.reply import TELL_AFTER_S, Reply
 from kourou.courier.wire import NotSentError, Wire
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 
 __all__ = ["Connection", "Entered"]
+
+_log = logging.getLogger("kourou.courier")
 
 _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
 _BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
@@ -59,6 +62,7 @@ class Connection:
     """A live connection.
 
     Args:
+        name: the server's, for messages.
         endpoint: the server it leads to.
         wire: the lane's part.
         explain: called once when the connection breaks; the error for calls in flight. May take a second.
@@ -69,12 +73,15 @@ class Connection:
 
     def __init__(
         self,
+        name: str,
         endpoint: Endpoint,
         wire: Wire,
         explain: Callable[[], RpcError],
         tidy: Callable[[], None],
         inside: set[int],
     ) -> None:
+        self._name = name
+        self._told: set[str] = set()  # methods of which ``tell_of`` has spoken
         self._tidy = tidy
         self._inside = inside
         self.endpoint = endpoint
@@ -221,6 +228,18 @@ class Connection:
         finally:
             if enters:
                 inside.discard(me)
+
+    def tell_of(self, method: str) -> None:
+        """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
+        if method not in self._told:
+            self._told.add(method)
+            _log.warning(
+                "%s of %s has not answered for %.0f s, and is waited for without a time-out; call_timeout, or "
+                "courier.with_options(client, timeout_s=…), sets one",
+                method,
+                self._name,
+                TELL_AFTER_S,
+            )
 
     def cannot_wait(self, method: str) -> RpcError:
         """The error for a thread that would wait for itself."""

@@ -375,7 +375,9 @@ def _end(reply: Reply, error: BaseException) -> None:
 
 def _connected(endpoint: Endpoint, wire: Wire, target: Target, inside: set[int]) -> Connection:
     """A connection whose wire, if it pushes, already knows where to deliver."""
-    connection = Connection(endpoint, wire, lambda: target.lost(endpoint), lambda: _sweep(endpoint), inside)
+    connection = Connection(
+        target.name, endpoint, wire, lambda: target.lost(endpoint), lambda: _sweep(endpoint), inside
+    )
     wire.start(connection)
     return connection
 

@@ -26,7 +26,7 @@ from kourou.errors import DeadlineExceeded
 if TYPE_CHECKING:
     from kourou.courier.connection import Connection
 
-__all__ = ["Reply"]
+__all__ = ["TELL_AFTER_S", "Reply"]
 
 
 class _Outcome(NamedTuple):
@@ -40,6 +40,7 @@ class _Outcome(NamedTuple):
 _make_outcome: Callable[[tuple[Any, BaseException | None, bool]], _Outcome]
 _make_outcome = functools.partial(tuple.__new__, _Outcome)  # three times faster than the class
 _CANCELLED = _Outcome(cancelled=True)
+TELL_AFTER_S = 10.0  # of waiting for an answer without a time-out, until that is told
 _FIELDS = frozenset(vars(Future()))  # what a future looks for in itself
 
 
@@ -235,13 +236,19 @@ class Reply(Future[Any]):
         patience = None if timeout is None else time.monotonic() + timeout
         if patience is not None and (until is None or patience < until):
             until = patience
+        tell_at = time.monotonic() + TELL_AFTER_S if until is None else None
         while self.waits:
             connection = self.connection
             if connection is None:
                 self.sleep(until)
             else:
-                connection.wait(self, until)
-            if self.waits and until is not None and time.monotonic() >= until:
+                connection.wait(self, until if tell_at is None else tell_at)
+            if not self.waits:
+                return
+            if connection is not None and tell_at is not None and time.monotonic() >= tell_at:
+                tell_at = None
+                connection.tell_of(self.method)
+            elif until is not None and time.monotonic() >= until:
                 if until is patience:
                     raise TimeoutError(f"{self.method}: no answer within {timeout} s")
                 self.expire()

@@ -16,6 +16,7 @@ from kourou.courier.client import LIST_METHODS
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.methods import MethodMetrics, MethodTable, is_hidden
 from kourou.courier.session import Dispatcher
+from kourou.courier.stalls import Stalls
 from kourou.courier.token import user_token
 from kourou.courier.workers import WorkerPool
 from kourou.errors import ServerUnavailable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
+_THREADS = 16
 _GRACE_S = 1.0  # handlers that are nearly done may finish; longer, and stopping a program becomes noticeable
 _FLUSH_S = 0.5  # how long the last answers may take to leave
 _POLL_S = 0.005
@@ -44,7 +46,8 @@ class Server:
     Args:
         name: what error messages call it; its address by default.
         port: of the gRPC lane; None and 0 let the system choose one that is free.
-        thread_pool_size: handlers that run at the same time.
+        thread_pool_size: handlers that run at the same time, never more. By default 16; more, up to 1,024, while all of
+            them wait and calls are queued, as handlers do that wait for other calls.
         host: the address to listen on. Anything but loopback lets other hosts connect.
         token: the secret that clients have to show; by default the user's own.
         max_queue: calls that may wait for a thread before further ones fail with ``ServerOverloaded``.
@@ -58,7 +61,7 @@ class Server:
         self,
         name: str | None = None,
         port: int | None = None,
-        thread_pool_size: int = 16,
+        thread_pool_size: int | None = None,
         *,
         host: str = "127.0.0.1",
         token: str | None = None,
@@ -74,8 +77,12 @@ class Server:
         self._socket_dir = socket_dir
         self._tls = tls
         self._methods = MethodTable()
-        self._pool = WorkerPool(thread_pool_size, max_queue, f"kourou-{name or 'server'}")
+        size = _THREADS if thread_pool_size is None else thread_pool_size
+        self._pool = WorkerPool(size, max_queue, f"kourou-{name or 'server'}", self._calls_wait)
         self._dispatcher = Dispatcher(name or "the server", self._methods, self._pool, call_context)
+        self._stalls = Stalls(
+            lambda: self._dispatcher.name, self._pool, self._dispatcher.running, may_grow=thread_pool_size is None
+        )
         self._server_id = secrets.token_hex(16)
         self._endpoint: Endpoint | None = None
         self._leader: Leader | None = None
@@ -98,6 +105,9 @@ class Server:
     def __repr__(self) -> str:
         where = self._endpoint.grpc if self._endpoint is not None else "not started"
         return f"<server {self._name or ''} at {where}>".replace("  ", " ")
+
+    def _calls_wait(self) -> None:
+        self._stalls.notice()
 
     # -- methods ----------------------------------------------------------------------------------------------
 
@@ -204,6 +214,7 @@ class Server:
             self._dispatcher.fail_all("the server stopped")
             self._methods.close()
             self._pool.stop()
+            self._stalls.stop()
             self._inproc.stop()
             if self._local is not None:
                 self._local.stop()

@@ -8,7 +8,7 @@ import inspect
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from kourou.courier import codec, failures
 from kourou.courier.calls import CallScope, Peer, call_scope
 from kourou.courier.frames import Frame, Kind, make_frame, payload_size
 from kourou.courier.methods import Method, MethodMetrics, MethodTable
-from kourou.courier.outflow import Outflow
+from kourou.courier.outflow import AsyncOutflow, Outflow
 from kourou.courier.workers import WorkerPool
 from kourou.errors import (
     CallCancelled,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher", "RunningCall", "Session"]
 
+_LOOP_END_S = 1.0  # for coroutines to clean up when their server stops
 _MOST_CREDIT = 1 << 20  # items; more than any window, so a sign of a broken peer
 
 
@@ -62,6 +63,7 @@ class Dispatcher:
         self._sessions: set[Session] = set()
         self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.tasks: set[asyncio.Task[None]] = set()  # that run on it
 
     def open(self, session: Session) -> None:
         """A connection came."""
@@ -105,8 +107,16 @@ class Dispatcher:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio  # noqa: PLC0415 - the loop is one of it
+
     try:
         loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_LOOP_END_S))
+        loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
 
@@ -207,7 +217,7 @@ class Session:
 class RunningCall(CallScope):
     """One call from the moment it arrives until its answer is sent."""
 
-    __slots__ = ("body", "buffers", "call_id", "method", "outflow", "session")
+    __slots__ = ("body", "buffers", "call_id", "method", "outflow", "session", "since", "task")
 
     method: Method
 
@@ -216,7 +226,9 @@ class RunningCall(CallScope):
         self.session = session
         self.peer = session.peer
         self.deadline = deadline
-        self.outflow: Outflow | None = None
+        self.outflow: Outflow | AsyncOutflow | None = None
+        self.task: asyncio.Task[None] | None = None  # what its coroutine does
+        self.since = 0.0  # when its handler began (``time.perf_counter()``); 0 before
         self._cancelled = False
         self._event = None
 
@@ -239,6 +251,8 @@ class RunningCall(CallScope):
         Args:
             borrowed: this is the thread of the caller. What means to end that thread (Ctrl-C, stop) is raised in it.
         """
+        if self._cancelled:
+            return  # while it waited for a thread
         if self.deadline is not None and self.is_set():
             self.fail(DeadlineExceeded(f"{self.name}: the deadline passed before a thread was free"))
             return
@@ -253,7 +267,7 @@ class RunningCall(CallScope):
         del body, buffers
         context = self.session.dispatcher.call_context
         scope = call_scope.set(self)
-        start = time.perf_counter()
+        self.since = start = time.perf_counter()
         try:
             if context is None:
                 result = self.method.function(*args, **kwargs)
@@ -307,8 +321,12 @@ class RunningCall(CallScope):
     def abandon(self) -> None:
         """The caller does not want an answer any more."""
         self.set()
+        self.body, self.buffers = b"", ()  # it may wait for a thread for long
         if self.outflow is not None:
             self.outflow.cancel()
+        if self.task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self.task.get_loop().call_soon_threadsafe(self.task.cancel)
 
     def _goes_on(self, result: object, start: float) -> bool:
         """Whether the handler has only begun: it returned a coroutine, a generator or a future."""
@@ -316,27 +334,70 @@ class RunningCall(CallScope):
             result.add_done_callback(functools.partial(self._answer_later, start))
         elif inspect.iscoroutine(result):
             self._await(result, start)
-        elif inspect.isgenerator(result):
-            self.outflow = Outflow(self, result)
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+            self.outflow = Outflow(self, result) if inspect.isgenerator(result) else AsyncOutflow(self, result)
             self.session.send(Frame(Kind.STREAM, self.call_id))
             self.outflow.start()
+            if self._cancelled:  # before there was anything to cancel
+                self.outflow.cancel()
         else:
             return False
         return True
 
     def _await(self, coroutine: Any, start: float) -> None:
         """Let the event loop finish a coroutine handler; no thread waits for it."""
-        import asyncio  # noqa: PLC0415 - the event loop is imported already, or will be
 
-        context = self.session.dispatcher.call_context or contextlib.nullcontext
+        async def answered() -> None:
+            try:
+                result = await coroutine
+            except BaseException as error:  # noqa: BLE001 - SystemExit, too, which would end the loop
+                self._end_coroutine(error, time.perf_counter() - start)
+            else:
+                self.answer(result, time.perf_counter() - start, 0)
 
-        async def scoped() -> Any:
+        self.spawn(answered(), coroutine.close)
+
+    def spawn(self, work: Coroutine[Any, Any, None], tidy: Callable[[], None] = lambda: None) -> None:
+        """Run a coroutine on the event loop, as part of this call, and be cancelled with it.
+
+        Args:
+            work: what to run.
+            tidy: called in the end, also if the work was cancelled before it began.
+        """
+        dispatcher = self.session.dispatcher
+        loop = dispatcher.event_loop()
+        context = dispatcher.call_context or contextlib.nullcontext
+
+        async def scoped() -> None:
             call_scope.set(self)
             with context():
-                return await coroutine
+                await work
 
-        future = asyncio.run_coroutine_threadsafe(scoped(), self.session.dispatcher.event_loop())
-        future.add_done_callback(functools.partial(self._answer_later, start))
+        def begin() -> None:
+            task = self.task = loop.create_task(scoped())
+            dispatcher.tasks.add(task)  # the loop itself would let go of it
+            task.add_done_callback(end)
+            if self._cancelled:  # before there was anything to cancel
+                task.cancel()
+
+        def end(task: asyncio.Task[None]) -> None:
+            dispatcher.tasks.discard(task)
+            work.close()
+            tidy()
+
+        try:
+            loop.call_soon_threadsafe(begin)
+        except RuntimeError:  # the loop has ended: the server is stopping, and answers all calls itself
+            work.close()
+            tidy()
+
+    def _end_coroutine(self, error: BaseException, seconds: float) -> None:
+        import asyncio  # noqa: PLC0415 - as above
+
+        if isinstance(error, asyncio.CancelledError):
+            self.fail(CallCancelled(f"{self.name}: cancelled by its server"), seconds=seconds)
+        else:
+            self.fail(error, by_handler=True, seconds=seconds)
 
     def _answer_later(self, start: float, future: Future[Any]) -> None:
         """The future that a handler returned is done. No thread has waited for it."""

@@ -137,6 +137,7 @@ def check_futures_can_be_awaited(lane: str) -> None:
     async def work(client: Any, target: Target) -> list[Any]:
         got = await asyncio.gather(*(client.futures.echo(number) for number in range(5)))
         task = asyncio.ensure_future(client.futures.block())
+        await asyncio.sleep(0)  # a task that has not begun awaits nothing, and has nothing to cancel
         while not target.entered.acquire(blocking=False):  # noqa: ASYNC110 - a semaphore of threads
             await asyncio.sleep(0.002)
         task.cancel()

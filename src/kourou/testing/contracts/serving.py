@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from kourou import courier
@@ -116,6 +117,34 @@ class Target:
             self.closed.set()
 
     def failing_numbers(self) -> Iterator[int]:
+        """Yield one number, then raise."""
+        yield 1
+        raise ValueError("after one")
+
+    async def wait_long(self) -> None:
+        """Wait, in a coroutine, until it is cancelled."""
+        self.entered.release()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def leave_later(self) -> None:
+        """Raise SystemExit in a coroutine."""
+        raise SystemExit(3)
+
+    async def numbers_later(self, count: int, size: int = 0) -> AsyncIterator[Any]:
+        """Yield numbers, asynchronously."""
+        try:
+            for number in range(count):
+                await asyncio.sleep(0)
+                self.yielded += 1
+                yield (number, b"x" * size) if size else number
+        finally:
+            self.closed.set()
+
+    async def failing_numbers_later(self) -> AsyncIterator[int]:
         """Yield one number, then raise."""
         yield 1
         raise ValueError("after one")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import concurrent.futures
 
 from kourou import courier
-from kourou.errors import (
-    DeadlineExceeded,
-)
+from kourou.courier import Client
+from kourou.errors import CallCancelled, DeadlineExceeded, RemoteError
 from kourou.testing.contracts.serving import PATIENCE_S, connected, eventually, raised
 
-__all__ = ["check_cancel_reaches_the_handler", "check_deadlines", "check_result_timeout_leaves_the_call_alone"]
+__all__ = [
+    "check_calls_that_nobody_wants_do_not_begin",
+    "check_cancel_reaches_coroutines",
+    "check_cancel_reaches_the_handler",
+    "check_deadlines",
+    "check_result_timeout_leaves_the_call_alone",
+]
 
 
 def check_deadlines(lane: str) -> None:
@@ -48,3 +53,41 @@ def check_result_timeout_leaves_the_call_alone(lane: str) -> None:
         raised(TimeoutError, future.result, 0.05)
         target.release.set()
         assert future.result() == "released"
+
+
+def check_cancel_reaches_coroutines(lane: str) -> None:
+    """A coroutine is cancelled with its call: by cancel(), by the deadline, and when its client leaves."""
+    with connected(lane) as (server, target, client):
+        assert raised(RemoteError, client.leave_later).remote_type == "SystemExit"
+        stranger = Client(server.address, lane=lane, token=server.token, call_timeout=PATIENCE_S)
+        for give_up in ("cancel", "deadline", "leave"):
+            caller = courier.with_options(client, timeout_s=0.3) if give_up == "deadline" else stranger
+            future = caller.futures.wait_long()
+            if give_up == "deadline":
+                assert isinstance(future.exception(), DeadlineExceeded)
+            else:
+                assert target.entered.acquire(timeout=PATIENCE_S)
+                future.cancel() if give_up == "cancel" else courier.close(stranger)
+            if target.entered.acquire(blocking=False) or give_up != "deadline":
+                assert target.cancelled.wait(PATIENCE_S)
+            target.cancelled.clear()
+        assert client.later(1) == 2
+
+
+def check_calls_that_nobody_wants_do_not_begin(lane: str) -> None:
+    """Calls that wait for a thread are dropped when they are cancelled, or their client leaves."""
+    with connected(lane, thread_pool_size=1) as (server, target, client):
+        stranger = Client(server.address, lane=lane, token=server.token, call_timeout=PATIENCE_S)
+        assert stranger.echo(1) == 1
+        blocked = client.futures.block()
+        assert target.entered.acquire(timeout=PATIENCE_S)
+        cancelled = client.futures.add(1)
+        kept = client.futures.add(10)
+        left = stranger.futures.add(100)
+        eventually(lambda: server.metrics()["add"].in_flight == 3, "all wait for a thread")
+        cancelled.cancel()
+        courier.close(stranger)
+        eventually(lambda: server.metrics()["add"].in_flight == 1, "two are given up")
+        target.release.set()
+        assert (blocked.result(), kept.result(), target.count) == ("released", 10, 10)
+        assert isinstance(left.exception(), CallCancelled)
