@@ -35,7 +35,7 @@ def test_options_of_the_interpreter_are_the_launchers(tmp_path):
     options = ["-O", "-X", "dev", "-W", "error::DeprecationWarning"]
     with Script(tmp_path, source, options=options) as launcher:
         # When they run, then one has the launcher's, and the other its own.
-        assert launcher.end() == 0, launcher.errors
+        assert launcher.end(within_s=30) == 0, launcher.errors
         launcher.expect(r"^launcher \(1, True, \['error::DeprecationWarning'\]\)")
         launcher.expect(r"plain/0 \(1, True, \['error::DeprecationWarning'\]\)")
         launcher.expect(r"own/0 \(0, False, \['error::UserWarning'\]\)")
@@ -84,7 +84,7 @@ def trace():
 
 
 def read_to_the_end():
-    assert sys.stdin.read() == ""
+    assert (sys.stdin.read(), sys.stdin.mode, sys.stdin.fileno()) == ("", "r", 0)
     assert list(sys.stdin) == []
 
 

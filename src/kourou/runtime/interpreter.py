@@ -61,6 +61,11 @@ class _NoTerminal(io.TextIOWrapper):
         super().__init__(open(0, "rb", closefd=False), encoding="utf-8")  # noqa: SIM115 - it is never closed
         self._remedy = remedy
 
+    @property
+    def mode(self) -> str:
+        """As ``open`` would have said."""
+        return "r"
+
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # bytes and None in a base of a base
         line = super().readline(size)
         if not line and size:
