@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kourou.experiments import RunSpec, SlurmOptions
+from kourou.experiments.prepared import prepare
 from kourou.experiments.requests import ask, take_requests
+from kourou.experiments.slurm_script import submissions
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -49,3 +52,32 @@ def test_what_slurm_sends_is_passed_on(tmp_path: Path, number: int, said: str) -
             (tmp_path / "go").touch()
         # Then
         assert job.communicate(timeout=20)[0].strip() == said
+
+
+def test_where_the_launchers_python_is_missing_the_templates_watches_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a container without the launcher's Python, and paths that a shell would change
+    monkeypatch.setattr("kourou.experiments.slurm_script.sys.executable", "/nowhere/bin/python")
+    top = tmp_path / "a $HOME"
+    (top / "bin").mkdir(parents=True)
+    (top / "bin" / "python").write_text('#!/bin/sh\nprintf "%s|" "$@"')
+    (top / "bin" / "python").chmod(0o755)
+    template = top / "template.sh"
+    template.write_text("#!/bin/bash\n#SBATCH --comment=x\n\n$CMD $$ $PATH\n")
+    (run,) = prepare([RunSpec(name="r", folder=str(top / "r"), command=("true",))])
+    # When
+    (made,) = submissions([run], "s", top / "m.pkl", SlurmOptions(template=template), largest_array=1)
+    made.script.write_text(made.text)
+    done = subprocess.run(
+        ["sh", str(made.script), "run"],
+        env={"PATH": f"{top / 'bin'}:/bin:/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Then
+    assert done.stdout == f"-m|kourou.experiments.slurm_job|{top / 'm.pkl'}|0|"
+    lines = made.text.splitlines()
+    assert lines[:2] == ["#!/bin/bash", "#SBATCH --comment=x"]
+    assert lines[-1] == f"sh '{made.script}' run $ $PATH"
