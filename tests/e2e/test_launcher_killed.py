@@ -105,7 +105,7 @@ def test_the_zygote_killed_takes_the_nodes_with_it_and_the_launcher_reports(tmp_
         say("tells", "zygote" in str(error))
         raise
     """
-    with Script(tmp_path, FAMILY.replace(", env={}", "") + source) as launcher:
+    with Script(tmp_path, FAMILY + source) as launcher:
         family = [launcher.expect_process(name) for name in MEMBERS]
         zygote = psutil.Process(family[0].pid).parent()
         assert zygote is not None

@@ -15,7 +15,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from kourou import errors
@@ -116,6 +116,10 @@ class ProcessTable:
             self._children.setdefault(parent, []).append(pid)
             self._sessions.setdefault(session, []).append(pid)
 
+    def marked(self, nodes: Collection[int]) -> set[int]:
+        """What bears the mark of one of these processes, see :func:`mark_own`."""
+        return {pid for pids in self._children.values() for pid in pids if node_of(pid) in nodes}
+
     def below(self, *pids: int) -> set[int]:
         """Children, their children, and so on."""
         found: set[int] = set()
@@ -195,8 +199,11 @@ def memory_bytes(pids: Iterable[int]) -> int:
     return total
 
 
-def escaped_from(cookie: str, among: Iterable[int] | None = None) -> list[int]:
-    """Processes whose environment carries a cookie that starts with ``cookie`` (a run's id finds all of its nodes)."""
+def escaped_from(cookie: str | tuple[str, ...], among: Iterable[int] | None = None) -> list[int]:
+    """Processes whose environment carries a cookie that starts so, or in one of these ways.
+
+    A run's id finds all of its nodes.
+    """
     import psutil  # noqa: PLC0415 - see the module's docstring
 
     found = []

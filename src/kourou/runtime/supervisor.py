@@ -303,11 +303,9 @@ class Supervisor:
             self._spawn(
                 zygote, zygote.waiting.pop(next(iter(zygote.waiting)))
             )  # what it is told is lost, and so they end below
-        table = sessions.ProcessTable()
-        for process in [p for p in self._processes.values() if p.zygote is zygote]:
-            cookie = sessions.make_cookie(self._run_id, process.name, process.attempt)
-            session = table.members(process.pid) - {process.pid} if process.pid else set()
-            sessions.signal_all([*session, *sessions.escaped_from(cookie)])
+        lost = [process for process in self._processes.values() if process.zygote is zygote]
+        self._sweep(lost)
+        for process in lost:
             said = zygote.said() or ["it printed nothing"]
             process.output.last_lines.extend(said)
             words = said[-1]
@@ -316,6 +314,13 @@ class Supervisor:
             else:
                 process.verdict = f"could not start: {zygote.interpreter} ended with {code}: {words}"
             self._end(process, None, signal.SIGKILL)
+
+    def _sweep(self, dead: Sequence[Process]) -> None:
+        """End what processes left behind that have no zygote any more."""
+        pids = {process.pid for process in dead if process.pid is not None}
+        table = sessions.ProcessTable()
+        cookies = tuple(sessions.make_cookie(self._run_id, process.name, process.attempt) for process in dead)
+        sessions.signal_all((table.members(*pids) | table.marked(pids) | {*sessions.escaped_from(cookies)}) - pids)
 
     def _hold_output(self, *, held: bool) -> None:
         if held is self._held:
