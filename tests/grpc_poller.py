@@ -10,11 +10,14 @@ import grpc
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _grpc_is_up() -> Iterator[None]:
-    """Keep it open for the session."""
+def _keep_open() -> Iterator[None]:
     with grpc.insecure_channel("127.0.0.1:1") as channel:
         with contextlib.suppress(grpc.RpcError):
             call: Any = channel.unary_unary("/nobody/there")
             call(b"", timeout=1)
         yield
+
+
+_grpc_is_up = pytest.fixture(scope="session", autouse=True)(_keep_open)
+# For a folder with tests that fork: gRPC then opens its poller anew, which would look like a leak of theirs.
+_grpc_is_up_here = pytest.fixture(scope="module", autouse=True)(_keep_open)

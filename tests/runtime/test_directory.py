@@ -11,6 +11,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
+from grpc_poller import _grpc_is_up_here
 from kourou import errors
 from kourou.runtime import coordinator_client, coordinator_service, coordinator_stub
 from kourou.runtime.coordinator import Coordinator, NodeControl
@@ -20,6 +21,8 @@ from kourou.runtime.directory import Directory
 from kourou.runtime.records import NodeRecord, NodeState, Outcome
 from kourou.runtime.termination import StopState
 from polling import until
+
+__all__ = ["_grpc_is_up_here"]
 
 WAIT_S = 10.0
 
