@@ -276,14 +276,19 @@ def test_no_more_descriptors_is_an_exit_with_words_and_the_others_live_on(superv
     events = start(supervised, sh("first/0", "sleep 100"))
     until(lambda: "first/0" in events.started, WAIT_S, "the first to start")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()), limits[1])
-    )
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    while taken[-1] <= highest:  # those below are not all in use
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+    os.close(taken.pop())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
     try:
         start(supervised, sh("second/0", "true"))
         exited = events.wait("second/0")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
     assert exited.code == 127
     assert "Too many open files" in "\n".join(exited.last_lines)
     assert "ulimit -n" in "\n".join(exited.last_lines)
