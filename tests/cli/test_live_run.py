@@ -92,7 +92,7 @@ def test_logs_of_an_unknown_node_lists_the_nodes(live):
     outcome = live.kourou("logs", "-", "learner")
 
     assert outcome.code == 2
-    assert "no node 'learner'; the nodes are: server/0, client/0, client/1" in outcome.err
+    assert "no node 'learner'; the labels are: server, client (2 nodes)" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_call_takes_negative_numbers_and_keywords(live):
         (["server", "add", "--kwargs", "[]"], 2, "--kwargs takes a JSON object"),
         (["server", "_secret"], 2, "private methods cannot be called"),
         (["client", "add"], 2, "'client' has 2 nodes, name one: client/0, client/1"),
-        (["learner", "add"], 2, "the nodes are: server/0"),
+        (["learner", "add"], 2, "the labels are: server"),
     ],
 )
 def test_call_says_what_is_wrong(live, words, code, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -474,3 +475,44 @@ def test_the_children_of_a_launcher_without_a_run_are_pythons_own(tmp_path):
     )
     assert "top level of __mp_main__" in said
     assert os.linesep + "child" in said
+
+
+@BOTH
+def test_kourou_call_shows_values_of_the_scripts_classes(tmp_path, kind):
+    source = """
+        import collections, dataclasses
+        import kourou as lp
+
+        Pair = collections.namedtuple("Pair", "a b")
+
+        @dataclasses.dataclass
+        class Step:
+            x: int
+
+        class Server:
+            def get(self):
+                return [Step(1), Pair(2, Step(3))]
+
+        program = lp.Program("values")
+        program.add_node(lp.CourierNode(Server), label="server")
+        run = lp.launch(program, KIND)
+        while run.nodes["server/0"].state is not lp.NodeState.READY:
+            time.sleep(0.01)
+        say("up")
+        run.wait()
+        """
+    with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
+        launcher.expect("up", within_s=30)
+        shown, listed = (
+            subprocess.run(
+                [sys.executable, "-m", "kourou.cli", "call", "-", "server", "get", *options],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=True,
+            ).stdout
+            for options in ([], ["--json"])
+        )
+    pair = "Pair(a=2, b=Step(x=3))" if kind == "local_mp" else "Pair(2, Step(x=3))"
+    assert shown == f"[Step(x=1), {pair}]\n"
+    assert json.loads(listed)[0] == {"x": 1}

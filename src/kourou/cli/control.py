@@ -16,6 +16,7 @@ from kourou import courier, errors
 from kourou.cli.formats import duration
 from kourou.cli.json_values import as_json_value
 from kourou.cli.output import BAD_USAGE, FAILED, print_json, print_text, tell
+from kourou.cli.script_classes import script_classes_of
 from kourou.runtime import sessions
 from kourou.runtime.found_run import FoundRun
 from kourou.runtime.remote_run import RemoteRun, choose_node
@@ -111,7 +112,7 @@ def call_method(
     named = _keywords(kwargs)
     name = choose_node([n.name for n in found.status().nodes], node)
     _see_modules_of(found)
-    with RemoteRun(found) as remote:
+    with script_classes_of(found), RemoteRun(found) as remote:
         client = courier.with_options(remote.client(name), timeout_s=timeout_s)
         try:
             result = getattr(client, method)(*args, **named) if method != "__call__" else client(*args, **named)

@@ -16,20 +16,18 @@ import io
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
 from kourou.errors import SerializationError, StopRequested
 from kourou.script import names
 from kourou.shown import shown
-from kourou.structure import parts_of
 
 __all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call", "reducers"]
 
 _PROTOCOL = 5
 _IN_BAND_BYTES = 8 << 10  # a buffer below this size is cheaper inside the pickle stream than beside it
-_DEEPEST_PATH = 6  # levels of containers searched for the one object that cannot be pickled
 
 _PLAIN = frozenset({type(None), bool, int, float, str})
 _Reducer = Callable[[Any], Any]
@@ -270,33 +268,22 @@ def _rebuild_memoryview(buffer: Buffer, form: Any, shape: tuple[int, ...]) -> me
 
 def _culprit(named: Mapping[str, object]) -> tuple[str, object]:
     """The innermost part that cannot be pickled by itself, and the path to it."""
+    from kourou.script.culprits import innermost  # noqa: PLC0415 - for errors only
+
     for path, value in named.items():
-        found = _search(path, value, 0)
+        found = innermost(path, value, _why_not)
         if found is not None:
-            return found
+            return found[:2]
     path, value = next(iter(named.items()))
     return path, value
 
 
-def _search(path: str, value: object, depth: int) -> tuple[str, object] | None:
+def _why_not(value: object) -> BaseException | None:
     try:
         _encode(value)
-    except BaseException:  # noqa: BLE001 - whatever it raised, it is what we look for
-        if depth < _DEEPEST_PATH:
-            for step, child in _children(value):
-                found = _search(path + step, child, depth + 1)
-                if found is not None:
-                    return found
-        return path, value
+    except BaseException as error:  # noqa: BLE001 - whatever it raised, it is what we look for
+        return error
     return None
-
-
-def _children(value: object) -> Iterator[tuple[str, object]]:
-    parts = parts_of(value)
-    if parts is not None:
-        yield from zip(map(parts.form.step, parts.names), parts.values, strict=True)
-    elif type(value).__reduce__ is object.__reduce__ and type(value).__reduce_ex__ is object.__reduce_ex__:
-        yield from ((f".{key}", child) for key, child in getattr(value, "__dict__", {}).items())
 
 
 def _kind(value: object) -> str:

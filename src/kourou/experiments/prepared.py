@@ -5,24 +5,24 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import hashlib
-import io
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from kourou import errors
+from kourou.courier import codec
 from kourou.experiments.metrics import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from kourou.experiments.results import run_record
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.slots import Slot
+from kourou.runtime import absl_flags
 from kourou.runtime.handles import Handle
-from kourou.runtime.payload import why_not_picklable
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.program import Program
+from kourou.script.packed import pack
 
 __all__ = ["PreparedRun", "prepare", "process_spec"]
 
@@ -140,23 +140,16 @@ def _pickled(run: RunSpec) -> bytes:
     kind = "function" if run.function is not None else "program"
     target = run.function if run.function is not None else run.program
     arguments = {} if isinstance(target, Program) else run.arguments
-    stream = io.BytesIO()
+    values = {kind: target, **{f"params[{name!r}]": value for name, value in arguments.items()}}
     try:
-        _Pickler(stream, protocol=5).dump((kind, target, arguments))
-    except Exception as error:
-        parts = {kind: target, **{f"params[{name!r}]": value for name, value in arguments.items()}}
-        named = ((name, why_not_picklable(value)) for name, value in parts.items())
-        name, reason = next((pair for pair in named if pair[1]), (kind, f"{type(error).__name__}: {error}"))
-        raise errors.PlanError(
-            f"run {run.name}: {name} cannot be pickled: {reason}; make it in the run itself"
-        ) from error
-    return stream.getvalue()
+        packed = pack(values, f"run {run.name}", reduce=_reduced, reducers=codec.reducers())
+    except errors.SerializationError as error:
+        raise errors.PlanError(*(f"{line}; make it in the run itself" for line in str(error).splitlines())) from error
+    return pickle.dumps((kind, tuple(arguments), packed), 5)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ships no types
-    """Takes a whole program along: handles keep their nodes, which those that travel alone do not."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, Handle):
-            return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined] # pickle's own protocol 2
-        return super().reducer_override(obj)
+def _reduced(value: Any) -> tuple[Any, ...] | None:
+    """Take a whole program along: handles keep their nodes, which those that travel alone do not."""
+    if isinstance(value, Handle):
+        return copyreg.__newobj__, (type(value),), vars(value)  # type: ignore[attr-defined] # pickle's own protocol 2
+    return absl_flags.reduced(value)

@@ -42,8 +42,9 @@ def read_payload(file: Path, sha256: str | None = None) -> tuple[str, Any, dict[
     data = read_own(file)
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise SweepError(f"{file} is not what its launcher wrote: somebody changed it, or the disk is broken")
-    kind, target, arguments = pickle.loads(data)
-    return kind, target, arguments
+    kind, names, packed = pickle.loads(data)
+    target, *values = packed.open()
+    return kind, target, dict(zip(names, values, strict=True))
 
 
 def _call(payload_file: Path, sha256: str | None = None) -> int:

@@ -22,10 +22,10 @@ from kourou.runtime.node import Node
 from kourou.script import culprits, main_module
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
-from kourou.script.snapshot import Pickled
+from kourou.script.snapshot import Pickled, Snapshot
 from kourou.shown import shown
 
-__all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "why_not_picklable"]
+__all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "script_of", "why_not_picklable"]
 
 Blobs = Mapping[str, "bytes | memoryview"]
 
@@ -132,14 +132,13 @@ def store_blobs(blobs: Blobs, folder: Path) -> None:
         (folder / name).write_bytes(data)
 
 
-def install_script(payload: Payload, folder: Path) -> None:
-    """Make the script that a payload belongs to the ``__main__`` of this process.
+def script_of(payload: Payload, folder: Path) -> tuple[Snapshot, main_module.Buffers]:
+    """The script that a payload belongs to, to be installed.
 
     Raises:
         LaunchError: a blob is not the one that was stored.
     """
-    snapshot = pickle.loads(_blob(folder, payload.script))
-    main_module.install(snapshot, lambda place: _blob(folder, payload.script_buffers[place]))
+    return pickle.loads(_blob(folder, payload.script)), lambda place: _blob(folder, payload.script_buffers[place])
 
 
 def load_payload(payload: Payload, folder: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,9 @@ def choose_nodes(names: Sequence[str], word: str) -> list[str]:
     """
     meant = [name for name in names if name == word] or [name for name in names if name.rpartition("/")[0] == word]
     if not meant:
-        raise errors.NotFound(f"there is no node {word!r}; the nodes are: {', '.join(names)}")
+        labels = Counter(name.rpartition("/")[0] or name for name in names)
+        listed = ", ".join(label if count == 1 else f"{label} ({count} nodes)" for label, count in labels.items())
+        raise errors.NotFound(f"there is no node {word!r}; the labels are: {listed}")
     return meant
 
 

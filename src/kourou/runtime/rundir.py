@@ -25,6 +25,7 @@ from kourou.runtime.append_file import AppendFile
 __all__ = [
     "CERTIFICATE_FILE",
     "EVENTS_FILE",
+    "PAYLOADS",
     "PLAN_FILE",
     "TOKEN_FILE",
     "RunFolder",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 PLAN_FILE = "plan.json"
+PAYLOADS = "payloads"
 EVENTS_FILE = "events.jsonl"
 CERTIFICATE_FILE = "certificate.pem"
 """What clients trust, where nodes are on several hosts; no secret."""
@@ -107,7 +109,7 @@ class RunFolder:
     @property
     def payloads(self) -> Path:
         """What nodes unpickle; gone once the run has ended."""
-        return self.path / "payloads"
+        return self.path / PAYLOADS
 
     @property
     def token_file(self) -> Path:

@@ -17,13 +17,13 @@ from kourou.ownership import read_own
 from kourou.runtime import absl_flags, context, interpreter
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
-from kourou.runtime.payload import Payload, install_script, load_payload
+from kourou.runtime.payload import Payload, load_payload, script_of
 from kourou.runtime.records import INTERRUPT, Outcome
 from kourou.runtime.shared_control import Door, SharedControl, for_children
 from kourou.runtime.signal_handlers import SignalHandlers, disregard
 from kourou.runtime.termination import StopState
 from kourou.runtime.thread_interrupts import interrupt_here
-from kourou.script import children
+from kourou.script import children, main_module
 
 __all__ = ["run"]
 
@@ -99,7 +99,7 @@ class _Worker:
             raise errors.StopRequested
         with context.no_launch(f"the process of {self.name} imports its code"):
             payload, folder = Payload(**self._boot["payload"]), Path(self._boot["payloads"])
-            install_script(payload, folder)
+            main_module.install(*script_of(payload, folder))
             node = load_payload(payload, folder)
         absl_flags.parse(sys.argv, self._boot["launch_type"])
         return node.run(node_context)

@@ -10,51 +10,60 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kourou import structure
 from kourou.shown import shown
+from kourou.structure import parts_of
 
-__all__ = ["describe_global", "innermost", "parts_of"]
+__all__ = ["describe_global", "innermost"]
 
 _DEEPEST = 6  # levels that are searched for the one object that cannot be pickled
-Why = Callable[[Any], "Exception | None"]
+Why = Callable[[Any], "BaseException | None"]
 
 
-def innermost(path: str, value: Any, why: Why, depth: int = 0) -> tuple[str, Any, Exception] | None:
+def innermost(path: str, value: Any, why: Why, depth: int = 0) -> tuple[str, Any, BaseException] | None:
     """The innermost part of a value that cannot be pickled by itself: its path, itself, and the reason."""
     error = why(value)
     if error is None:
         return None
     if depth < _DEEPEST:
-        for step, part in parts_of(value):
+        for step, part in _steps(value):
             found = innermost(path + step, part, why, depth + 1)
             if found is not None:
                 return found
     return path, value, error
 
 
-def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
+def _steps(value: Any) -> Iterator[tuple[str, Any]]:
     """(path, part) of what a value consists of, as far as a reader of the script sees it."""
-    if hasattr(type(value), "nested_children"):
+    parts = parts_of(value)
+    if parts is not None:
+        yield from zip(map(parts.form.step, parts.names), parts.values, strict=True)
+    elif hasattr(type(value), "nested_children"):
         yield from value.nested_children()
-    elif (found := structure.parts_of(value)) is not None:
-        yield from zip(map(found.form.step, found.names), found.values, strict=True)
     elif isinstance(value, types.FunctionType):
         yield from _parts_of_function(value)
     elif isinstance(value, type):
-        for name, part in vars(value).items():
-            bare = part.__func__ if isinstance(part, (classmethod, staticmethod)) else part
-            if isinstance(bare, types.FunctionType):  # by itself it would pickle as a name
-                yield from ((f".{name}{step}", inner) for step, inner in _parts_of_function(bare))
-            elif not name.startswith("__"):
-                yield f".{name}", bare
-    else:
+        yield from _parts_of_class(value)
+    elif _pickles_its_attributes(type(value)):
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
+
+
+def _pickles_its_attributes(kind: Any) -> bool:
+    return kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
+
+
+def _parts_of_class(cls: type) -> Iterator[tuple[str, Any]]:
+    for name, part in vars(cls).items():
+        bare = part.__func__ if isinstance(part, (classmethod, staticmethod)) else part
+        if isinstance(bare, types.FunctionType):  # by itself it would pickle as a name
+            yield from ((f".{name}{step}", inner) for step, inner in _parts_of_function(bare))
+        elif not name.startswith("__"):
+            yield f".{name}", bare
 
 
 def describe_global(name: str, value: Any, asked_by: Mapping[str, str], error: Exception, why: Why) -> str:
     """In one line: which global of the script cannot travel, who needs it, where it is set, and what to do."""
     asker = asked_by.get(name, "")
-    found = (innermost(step, part, why) for step, part in parts_of(value))
+    found = (innermost(step, part, why) for step, part in _steps(value))
     path, culprit, reason = next(filter(None, found), ("", value, error))
     what = f"the global {name!r}" if not isinstance(value, (type, types.FunctionType)) else f"{name}{path}"
     if path and what.startswith("the global"):

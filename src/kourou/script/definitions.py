@@ -170,7 +170,7 @@ class Collector:
 
     def _draft(self, name: str, value: Any) -> _Draft:
         pickled, parts = self._pickle(value, name)
-        if name in pickled.needs and self.global_name(value) != name:
+        if self.global_name(value) is None and _is_a_name(pickled.stream):
             raise pickle.PicklingError(f"it pickles as no more than its own name, {name!r}")
         shared = {} if self.global_name(value) == name or isinstance(value, types.ModuleType) else parts
         return _Draft(value, pickled, shared)
@@ -270,6 +270,11 @@ def _begin(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> A
     made = make(*arguments)
     _globals()[name] = made
     return made
+
+
+def _is_a_name(stream: bytes) -> bool:
+    """Whether a pickle consists of a name of the script."""
+    return b"_main__" in stream and stream.endswith((b"\x93.", b"\x93\x94."))  # STACK_GLOBAL, MEMOIZE, STOP
 
 
 def _is_imported(value: object) -> bool:

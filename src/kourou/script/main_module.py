@@ -6,12 +6,14 @@ So a node imports only what its own code needs, though it knows the whole script
 from __future__ import annotations
 
 import contextlib
+import functools
 import linecache
 import pickle
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from typing import Any
 
@@ -19,7 +21,7 @@ from kourou.script import children, names
 from kourou.script.definitions import Collector
 from kourou.script.snapshot import Pickled, Snapshot, Unit
 
-__all__ = ["MainModule", "for_children", "install", "load", "set_up", "setup_for_children"]
+__all__ = ["Buffers", "MainModule", "for_children", "install", "installed", "load", "set_up", "setup_for_children"]
 
 Buffers = Callable[[int], Any]  # the buffer at a place of Snapshot.buffers
 
@@ -29,7 +31,7 @@ class MainModule(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         contents = _contents
-        if contents is None or not contents.load((name,)) or name not in vars(self):
+        if contents is None or not contents.find(name) or name not in vars(self):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return vars(self)[name]
 
@@ -45,52 +47,72 @@ class _Contents:
         self._buffers = buffers
         self._globals = module_globals
         self._loaded: dict[str, Any] = {}
+        self._under_way: Counter[str] = Counter()
 
-    def load(self, wanted: Iterable[str]) -> bool:
-        """Unpickle globals, and all that their code refers to; whether there was anything to do or in the making."""
-        found = False
+    def find(self, name: str) -> bool:
+        """Unpickle a global that somebody refers to; whether there is one."""
+        with self._filling():
+            unit = self.waiting.get(name)
+            if unit is None:
+                return name in self._loaded
+            # A class may be referred to while its bases are made, before there is anything of it: it is begun there.
+            if self._under_way[name] > 1:
+                return False
+            self._unpickle(unit)
+            self.need(unit.needs)
+        return True
+
+    def need(self, wanted: Iterable[str]) -> None:
+        """Unpickle globals that code refers to, and all that they refer to."""
+        with self._filling():
+            left = list(wanted)
+            while left:
+                name = left.pop()
+                unit = self.waiting.get(name)
+                if unit is not None and not self._under_way[name]:
+                    self._unpickle(unit)
+                    left += unit.needs
+
+    @contextlib.contextmanager
+    def _filling(self) -> Iterator[None]:
         with names.loading:
             before, names.loader = names.loader, threading.get_ident()
             try:
-                left = list(wanted)
-                while left:
-                    name = left.pop()
-                    unit = self.waiting.get(name)
-                    found = found or unit is not None or name in self._loaded
-                    if unit is not None:
-                        self._unpickle(unit)
-                        left += unit.needs
+                yield
             finally:
                 names.loader = before
-        return found
 
     def holds(self, name: str, value: object) -> bool:
         """See :class:`kourou.script.names.Scope`."""
         return name in self._loaded and self._loaded[name] is value
 
     def _unpickle(self, unit: Unit) -> None:
-        for name in unit.names:
-            del self.waiting[name]
+        self._under_way.update(unit.names)
         try:
             value = pickle.loads(unit.stream, buffers=[self._buffers(place) for place in unit.buffers])
         except BaseException as error:
             for name in unit.names:
-                self.waiting[name] = unit
                 self._globals.pop(name, None)
             if sys.version_info >= (3, 11):
                 error.add_note(f"(while {', '.join(unit.names)} of the script was unpickled)")
             raise
+        finally:
+            self._under_way.subtract(unit.names)
         values = value if len(unit.names) > 1 else (value,)
         loaded = dict(zip(unit.names, values, strict=True))
         self._loaded.update(loaded)
         self._globals.update(loaded)
+        for name in unit.names:
+            self.waiting.pop(name, None)
 
 
 _contents: _Contents | None = None  # of this process's __main__, once it is a run's
+_for_ever = contextlib.ExitStack()
 
 
-def install(snapshot: Snapshot, buffers: Buffers) -> None:
-    """Make a snapshot the ``__main__`` of this process, for the rest of its life.
+@contextlib.contextmanager
+def installed(snapshot: Snapshot, buffers: Buffers) -> Iterator[None]:
+    """While entered, a snapshot is the ``__main__`` of this process.
 
     Args:
         snapshot: from the process that launched the run.
@@ -103,14 +125,23 @@ def install(snapshot: Snapshot, buffers: Buffers) -> None:
     module.__spec__ = ModuleSpec(snapshot.spec, None, origin=snapshot.file) if snapshot.spec is not None else None
     if snapshot.file is not None:
         module.__file__ = snapshot.file
-    _contents = _Contents(snapshot, buffers, vars(module))
-    _scope.close()
-    _scope.enter_context(names.shared_with(_contents))
-    _replaced.append(sys.modules["__main__"])  # its code may still run: a module that is collected loses its globals
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    children.give("script", lambda: (_install_again, (snapshot, _copies(snapshot, buffers))))
+    contents = _Contents(snapshot, buffers, vars(module))
     for file, text in snapshot.sources.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    before = _contents
+    again = functools.partial(_again, snapshot, buffers)
+    with names.shared_with(contents), children.giving("script", again), names.main_replaced_by(module):
+        _contents = contents
+        try:
+            yield
+        finally:
+            _contents = before
+
+
+def install(snapshot: Snapshot, buffers: Buffers) -> None:
+    """Make a snapshot the ``__main__`` of this process for the rest of its life, or until the next is installed."""
+    _for_ever.close()
+    _for_ever.enter_context(installed(snapshot, buffers))
 
 
 def for_children() -> children.Gift:
@@ -126,8 +157,9 @@ def setup_for_children(functions: Sequence[Callable[[], object]]) -> children.Gi
     return set_up, (Collector().add(tuple(functions), "the setup"),)
 
 
-def _copies(snapshot: Snapshot, buffers: Buffers) -> list[bytearray]:
-    return [bytearray(buffers(place)) for place in range(sum(len(unit.buffers) for unit in snapshot.units))]
+def _again(snapshot: Snapshot, buffers: Buffers) -> children.Gift:
+    places = range(sum(len(unit.buffers) for unit in snapshot.units))
+    return _install_again, (snapshot, [bytearray(buffers(place)) for place in places])
 
 
 def _install_again(snapshot: Snapshot, buffers: list[bytearray]) -> None:
@@ -137,7 +169,7 @@ def _install_again(snapshot: Snapshot, buffers: list[bytearray]) -> None:
 def load(pickled: Pickled) -> Any:
     """Unpickle a value, once what it needs of the script is in place."""
     if _contents is not None:
-        _contents.load(pickled.needs)
+        _contents.need(pickled.needs)
     return pickle.loads(pickled.stream, buffers=pickled.buffers)
 
 
@@ -146,7 +178,3 @@ def set_up(pickled: Pickled) -> None:
     for function in load(pickled):
         function()
     children.give("setup", lambda: (set_up, (pickled._replace(buffers=list(map(bytearray, pickled.buffers))),)))
-
-
-_scope = contextlib.ExitStack()  # of the installed snapshot; a second one takes the place of the first
-_replaced: list[types.ModuleType] = []

@@ -20,6 +20,7 @@ __all__ = [
     "Scope",
     "is_definition",
     "is_shared",
+    "main_replaced_by",
     "root_of",
     "shared_with",
     "wait_until_loaded",
@@ -89,6 +90,21 @@ def root_of(value: Any) -> str | None:
     for inner in rest:
         found = getattr(found, inner, _MISSING)
     return root if found is value else None
+
+
+@contextlib.contextmanager
+def main_replaced_by(module: types.ModuleType) -> Iterator[None]:
+    """While entered, a module is the ``__main__`` of this process, under both of its names."""
+    before = {name: sys.modules.get(name) for name in MODULES}  # kept: its code may run, and it needs its globals
+    sys.modules.update(dict.fromkeys(MODULES, module))
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = old
 
 
 loading = threading.RLock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,9 +17,14 @@ from kourou.shown import shown
 __all__ = ["Packed", "pack"]
 
 
+_THIS_PROCESS = secrets.token_hex(8)  # and its forks
+
+
 class Packed(NamedTuple):
     """What :func:`pack` makes. Pickled with protocol 5, its buffers can travel out of band."""
 
+    packed_by: str
+    """The process whose script it is, which opens it without installing its own script."""
     snapshot: Snapshot
     script_buffers: list[Any]
     setup: Pickled | None
@@ -26,7 +32,8 @@ class Packed(NamedTuple):
 
     def open(self) -> tuple[Any, ...]:
         """Make the script this process's ``__main__``, call its setup, and return the values."""
-        main_module.install(self.snapshot, self.script_buffers.__getitem__)
+        if self.packed_by != _THIS_PROCESS:
+            main_module.install(self.snapshot, self.script_buffers.__getitem__)
         if self.setup is not None:
             main_module.set_up(self.setup)
         values: tuple[Any, ...] = main_module.load(self.values)
@@ -65,7 +72,7 @@ def pack(
             f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {shown(culprit)})"
         ) from error
     snapshot, buffers = collector.finish()
-    return Packed(snapshot, _out_of_band(buffers), before and _to_send(before), _to_send(pickled))
+    return Packed(_THIS_PROCESS, snapshot, _out_of_band(buffers), before and _to_send(before), _to_send(pickled))
 
 
 def _to_send(pickled: Pickled) -> Pickled:

@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import cloudpickle
-
 from kourou import errors
+from kourou.courier import codec
 from kourou.experiments.event_writing import EventWriter
 from kourou.experiments.managers.agent import AgentNotSaved
 from kourou.experiments.managers.environments import EnvSource, make_env
@@ -35,6 +34,7 @@ from kourou.experiments.run_folder import own_folder, write_whole
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.ownership import read_own
 from kourou.runtime.payload import why_not_picklable
+from kourou.script.packed import pack
 from kourou.structure import iterate_leaves
 
 __all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_jobs", "read_job"]
@@ -157,12 +157,12 @@ def keep_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
 
 def _packed(job: Job) -> bytes:
     try:
-        content = cloudpickle.dumps(job)
-    except Exception as error:
-        problems = find_unpicklable(job.parts()) or [f"{type(error).__name__}: {error}"]
+        packed = pack({job.name: job}, "", reducers=codec.reducers())
+    except errors.SerializationError as error:
+        problems = find_unpicklable(job.parts()) or str(error).splitlines()
         advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
         raise errors.PlanError(*(f"{job.name}: {problem}; {advice}" for problem in problems)) from error
-    return pickle.dumps(([str(Path(folder).absolute()) for folder in sys.path], content))
+    return pickle.dumps(([str(Path(folder).absolute()) for folder in sys.path], packed), 5)
 
 
 def forget_job(job: Job) -> None:
@@ -175,9 +175,10 @@ def read_job(path: str) -> Any:
     """The job of that file; modules of its maker are found here, too."""
     if path in _kept:
         return _kept[path]
-    folders, content = pickle.loads(read_own(path))
+    folders, packed = pickle.loads(read_own(path))
     sys.path += [folder for folder in folders if folder not in sys.path]
-    return cloudpickle.loads(content)
+    (job,) = packed.open()
+    return job
 
 
 def do_fit(job: str, fit: int) -> None:

@@ -1,0 +1,245 @@
+"""What of a script arrives in another process, as what, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from script.sharing import shared
+
+
+def test_everything_that_a_function_refers_to_is_there(tmp_path):
+    # Given a function with definitions, modules, data and functions of data behind it
+    said = shared(
+        tmp_path,
+        """
+        import collections, enum, functools, typing
+        import xml.etree.ElementTree
+
+        T = typing.TypeVar("T")
+        Pair = collections.namedtuple("Pair", "a b")
+        table = {"two": 2}
+        half = lambda x: x / table["two"]
+
+        class Color(enum.Enum):
+            RED = 1
+
+        class Base:
+            made = {}
+            def __init_subclass__(cls):
+                Base.made[cls.__name__] = cls
+
+        class Sub(Base, typing.Generic[T]):
+            other: "Sub | None" = None
+            @classmethod
+            def new(cls):
+                return cls()
+            @staticmethod
+            def color():
+                return Color.RED
+            @property
+            def double(self):
+                return half(8) * table["two"]
+
+        Alias = Sub
+
+        @functools.singledispatch
+        def kind(value):
+            return "any"
+
+        @kind.register
+        def _(value: int):
+            return "int"
+
+        @functools.wraps(kind)
+        def wrapped(value):
+            return kind(value)
+
+        def entry():
+            tag = xml.etree.ElementTree.fromstring("<tag/>").tag
+            return Alias.new().double, Sub.color().name, Pair(1, 2), wrapped(1), kind(""), tag, Base.made["Sub"] is Sub
+
+        VALUE = entry
+        """,
+        # When it is called elsewhere, then all of that is found
+        "print(VALUE())",
+    )
+    assert said == "(8.0, 'RED', Pair(a=1, b=2), 'int', 'any', 'tag', True)\n"
+
+
+def test_definitions_that_refer_to_each_other(tmp_path):
+    said = shared(
+        tmp_path,
+        """
+        class First:
+            def second(self):
+                return Second()
+
+        class Second(First):
+            first = First
+
+        First.second_class = Second
+        First.handlers = {Second: lambda: Second.first}
+
+        def even(n): return n == 0 or odd(n - 1)
+        def odd(n): return n != 0 and even(n - 1)
+
+        VALUE = [First().second(), even]
+        """,
+        """
+        second, even = VALUE
+        print(type(second).first is __main__.First, __main__.First.second_class is type(second), even(10))
+        print(__main__.First.handlers[type(second)]() is __main__.First)
+        """,
+    )
+    assert said == "True True True\nTrue\n"
+
+
+def test_lambdas_and_local_classes_see_the_globals_of_the_script(tmp_path):
+    said = shared(
+        tmp_path,
+        """
+        count = 0
+
+        def bump():
+            global count
+            count += 1
+
+        def make():
+            class Local:
+                def count(self):
+                    return count
+            return Local
+
+        VALUE = [bump, lambda: count, make()]
+        """,
+        """
+        bump, get, Local = VALUE
+        bump()
+        print(get(), Local().count(), __main__.count)
+        """,
+    )
+    assert said == "1 1 1\n"
+
+
+def test_a_global_is_unpickled_when_it_is_asked_for_and_not_before(tmp_path):
+    (tmp_path / "heavy.py").write_text("class Base:\n    pass\n")
+    said = shared(
+        tmp_path,
+        """
+        import heavy
+
+        class Model(heavy.Base):
+            pass
+
+        class Light:
+            pass
+
+        VALUE = Light()
+        """,
+        """
+        print("heavy" in sys.modules, "Model" in vars(__main__), "Model" in dir(__main__))
+        print(pickle.loads(b"\\x80\\x04\\x8c\\x08__main__\\x94\\x8c\\x05Model\\x94\\x93.").__mro__[1].__module__)
+        print(hasattr(__main__, "Nothing"))
+        """,
+    )
+    assert said == "False False True\nheavy\nFalse\n"
+
+
+def test_large_arrays_are_shared_among_globals_and_writable(tmp_path):
+    pytest.importorskip("numpy")
+    said = shared(
+        tmp_path,
+        """
+        import numpy as np
+        array = np.arange(100_000)
+        views = [array, array]
+
+        def entry():
+            views[0][0] = 7
+            return array[0], views[1][0], array.sum()
+
+        VALUE = entry
+        """,
+        "print(*VALUE())",
+    )
+    assert said == f"7 7 {sum(range(100_000)) + 7}\n"
+
+
+def test_a_module_that_is_missing_here_is_named_with_what_needs_it(tmp_path):
+    (tmp_path / "only_there.py").write_text("value = 1\n")
+    with pytest.raises(AssertionError) as raised:
+        shared(
+            tmp_path,
+            """
+            import only_there
+
+            def entry():
+                return only_there.value
+
+            VALUE = entry
+            """
+            "\n            import os; os.rename('only_there.py', 'gone.py')\n",
+            "print(VALUE())",
+        )
+    assert "No module named 'only_there'" in str(raised.value)
+    assert "while only_there of the script was unpickled" in str(raised.value)
+
+
+def test_setup_is_called_before_the_values_are_unpickled(tmp_path):
+    (tmp_path / "registry.py").write_text("known = []\n\ndef get():\n    return known[0]\n")
+    said = shared(
+        tmp_path,
+        """
+        import registry
+
+        class Late:
+            def __reduce__(self):
+                return registry.get, ()
+
+        def set_up():
+            registry.known.append("set up")
+
+        SETUP = [set_up]
+        VALUE = Late()
+        """,
+        "print(VALUE)",
+    )
+    assert said == "set up\n"
+
+
+def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(tmp_path):
+    # Given a class whose unpickling lets other threads run in its middle, and eight threads that want instances
+    said = shared(
+        tmp_path,
+        """
+        import time
+
+        class Slow:
+            def __reduce__(self):
+                return time.sleep, (0.05,)
+
+        class Step:
+            pause = Slow()
+            def __setstate__(self, state):
+                self.x = state["x"]
+
+        step = Step()
+        step.x = 1
+        STREAM = __import__("pickle").dumps(step)
+
+        def stream():
+            return STREAM
+
+        VALUE = stream
+        """,
+        """
+        import threading
+        from kourou.courier import codec
+        got, stream = [], VALUE()
+        threads = [threading.Thread(target=lambda: got.append(codec.decode(stream).x)) for _ in range(8)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(got)
+        """,
+    )
+    assert said == "[1, 1, 1, 1, 1, 1, 1, 1]\n"
