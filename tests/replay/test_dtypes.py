@@ -16,7 +16,6 @@ import pytest
 
 from kourou.errors import SignatureError
 from kourou.replay import Checkpointer, Client, Server, Table, TensorSpec
-from kourou.replay.dataset import ReplayDataset
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
@@ -25,6 +24,8 @@ from replay.conftest import Connect, Serve
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 torch: Any = pytest.importorskip("torch")
+
+from kourou.replay.dataset import ReplayDataset  # noqa: E402 - needs torch
 
 
 def table(**options: Any) -> Table:
