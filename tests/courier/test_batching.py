@@ -1,9 +1,11 @@
 """Batched handlers: every caller gets its own result, whatever the size of the batch and the kind of the values."""
 
+import contextlib
 import dataclasses
 import datetime
 import pickle
 import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,25 @@ class Point(NamedTuple):
 class Step:
     observation: object
     label: object
+
+
+@contextlib.contextmanager
+def held(handler):
+    """The handler is busy with another call, so that those that are made meanwhile wait for the same batch."""
+    function, entered, release = handler._function, threading.Event(), threading.Event()
+
+    def block(*args, **kwargs):
+        entered.set()
+        release.wait(20)
+        return function(*args, **kwargs)
+
+    handler._function = block
+    future = handler.submit(0)
+    assert entered.wait(20)
+    handler._function = function
+    yield
+    release.set()
+    future.exception(20)
 
 
 def call_all(handler, argument_lists):
@@ -118,7 +139,9 @@ def test_an_error_reaches_every_caller_of_its_batch(wrap):
         raise KeyError("no")
 
     handler = wrap(fail, 3, timeout=30)
-    errors = [future.exception(20) for future in [handler.submit(i) for i in range(3)]]
+    with held(handler):
+        futures = [handler.submit(i) for i in range(3)]
+    errors = [future.exception(20) for future in futures]
     assert [type(error) for error in errors] == [KeyError] * 3
     assert len({id(error) for error in errors}) == 3
 
@@ -135,7 +158,8 @@ def test_an_error_reaches_every_caller_of_its_batch(wrap):
 )
 def test_a_result_that_cannot_be_divided_is_explained(wrap, results, message):
     handler = wrap(results, 2, timeout=30)
-    futures = [handler.submit(1), handler.submit(2)]
+    with held(handler):
+        futures = [handler.submit(1), handler.submit(2)]
     with pytest.raises(ValueError, match=message):
         futures[1].result(20)
 
@@ -152,18 +176,88 @@ def test_a_result_that_cannot_be_divided_is_explained(wrap, results, message):
 )
 def test_arguments_that_do_not_fit_together_are_explained(wrap, first, second, message):
     handler = wrap(lambda x: x, 2, timeout=30)
-    futures = [handler.submit(first), handler.submit(second)]
+    with held(handler):
+        futures = [handler.submit(first), handler.submit(second)]
     with pytest.raises(ValueError, match=message):
         futures[0].result(20)
 
 
-def test_another_number_of_arguments_fails_for_that_caller_only(wrap):
-    handler = wrap(lambda x: x, 2, timeout=30)
-    first = handler.submit(1)
-    with pytest.raises(TypeError, match="same arguments"):
-        handler.submit(1, 2)
-    handler.submit(3)
-    assert first.result(20) == 1
+def test_calls_with_other_arguments_are_another_batch(wrap):
+    sizes = []
+
+    def add(x, y=0):
+        sizes.append(len(x))
+        return x + y
+
+    handler = wrap(add, 4, timeout=30)
+    with held(handler):
+        futures = [handler.submit(1), handler.submit(2), handler.submit(3, 4), handler.submit(5, y=6)]
+    assert [future.result(20) for future in futures] == [1, 2, 7, 11]
+    assert sizes == [1, 2, 1, 1]
+
+
+def test_a_batch_that_is_not_full_runs_when_nobody_else_is_about_to_call(wrap):
+    # given a handler for more callers than there are, with all the time in the world
+    sizes = []
+
+    def double(x):
+        sizes.append(len(x))
+        return x * 2
+
+    handler = wrap(double, 100, timeout=datetime.timedelta(days=30))
+    # when one calls, and then several at once, again and again
+    assert handler.submit(1).result(20) == 2
+    with held(handler):
+        futures = [handler.submit(number) for number in range(7)]
+    # then none of them waits for those who will not come
+    assert [future.result(20) for future in futures] == [0, 2, 4, 6, 8, 10, 12]
+    assert sizes == [1, 1, 7]
+
+
+def test_callers_who_ask_again_are_waited_for(wrap):
+    # given a handler that takes its time, and four callers who ask again as soon as they are answered
+    sizes = []
+
+    def slow(x):
+        sizes.append(len(x))
+        time.sleep(0.05)
+        return x
+
+    handler = wrap(slow, 8, timeout=30)
+
+    def ask():
+        for number in range(6):
+            assert handler(number) == number
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    with held(handler):
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(handler._batches._waiting) == 4, "all have called")
+    for thread in threads:
+        thread.join(20)
+    # then they are answered together, and not one by one
+    assert sum(sizes) == 25
+    assert len(sizes) < 15
+
+
+def test_a_call_that_was_given_up_takes_part_in_no_batch():
+    seen = []
+
+    def see(x):
+        seen.extend(x)
+        return x
+
+    handler = batched_handler(8, timeout=30)(see)
+    with Server(token="t", thread_pool_size=1) as server, Client(server.address, token="t") as client:
+        server.bind("act", handler)
+        with held(handler):
+            futures = [client.futures.act(number) for number in (1, 2, 3)]
+            eventually(lambda: len(handler._batches._waiting) == 3, "all wait")
+            futures[1].cancel()
+            eventually(lambda: server.metrics()["act"].in_flight == 2, "one is given up")
+        assert [futures[0].result(20), futures[2].result(20)] == [1, 3]
+        assert sorted(seen) == [0, 1, 3]
 
 
 def test_no_more_batches_run_at_a_time_than_allowed(wrap):
@@ -186,6 +280,9 @@ def test_no_more_batches_run_at_a_time_than_allowed(wrap):
     assert max(most) == 2
 
 
+RELEASE = threading.Event()
+
+
 class Model:
     def __init__(self):
         self.wrapped = batched_handler(batch_size=3, timeout=30)(self.double)
@@ -199,6 +296,7 @@ class Model:
 
     @batched_handler(batch_size=100, timeout=datetime.timedelta(days=30))
     def never(self, x):
+        RELEASE.wait(20)
         return x
 
 
@@ -224,8 +322,10 @@ def test_a_server_parks_no_threads_for_a_batch(lane):
         futures = [client.futures.wrapped(np.arange(4) + i) for i in range(3)]
         assert [future.result(20).tolist() for future in futures] == [[2 * (i + j) for j in range(4)] for i in range(3)]
         assert client.negate(3) == -3
-        parked = client.futures.never(1)
+        RELEASE.clear()
+        parked = [client.futures.never(1) for _ in range(3)]
         assert client.negate(4) == -4
         server.stop(grace_s=0.01)
-        assert isinstance(parked.exception(20), CallCancelled | ConnectionLost)
+        assert all(isinstance(future.exception(20), CallCancelled | ConnectionLost) for future in parked)
+        RELEASE.set()
         courier.close(client)

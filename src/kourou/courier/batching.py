@@ -11,17 +11,17 @@ import contextvars
 import copy
 import datetime
 import functools
+import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from kourou.courier.calls import call_scope
-from kourou.courier.patrol import Patrol
 from kourou.courier.stacking import split, stack
-from kourou.courier.workers import WorkerPool
 from kourou.errors import CallCancelled, ServerOverloaded
 
 __all__ = ["BatchedHandler", "batched_handler"]
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEFAULT_TIMEOUT = datetime.timedelta(milliseconds=200)
-_MAX_WAITING_BATCHES = 10_000
+_MOST_WAITING = 100_000  # calls
 _CANCEL_POLL_S = 0.05  # how soon a caller in the same process notices that the call it serves was cancelled
 
 
@@ -53,11 +53,13 @@ def batched_handler(
     The function gets stacked arguments (``kourou.courier.stacking``) and returns results with an entry for each call
     along the first axis. Callers see nothing of it. When it raises, all callers of the batch get the error.
 
+    A batch runs when it is full, or when the function is idle and nobody else is about to call: those that the last
+    batch has answered are waited for, but no longer than that batch took, since running twice would take no more.
+
     Args:
         batch_size: calls in a full batch, which runs at once.
         max_parallelism: batches that may run at the same time.
-        timeout: seconds or timedelta after which a batch runs though it is not full. The default is short enough for
-            an actor not to notice, and long enough for all actors to arrive.
+        timeout: seconds or timedelta after which a batch runs in any case, if the function is idle.
         pad_batch: fill a batch that is not full with copies of its first call, so that the function always sees the
             same shapes (for compiled models).
     """
@@ -71,14 +73,120 @@ def batched_handler(
     return wrap
 
 
-class _Batch:
-    """Calls that will run together."""
+class _Call:
+    """One call that waits to be part of a batch."""
 
-    def __init__(self, arguments: tuple[int, frozenset[str]], deadline: float) -> None:
-        self.arguments = arguments  # how many positional ones, and the names of the others
-        self.deadline = deadline
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Future[Any]]] = []
-        self.context = contextvars.copy_context()  # of the first call: the node that it belongs to
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.future: Future[Any] = Future()
+        self.since = time.monotonic()
+        self.scope = call_scope.get()
+        self.context = contextvars.copy_context()  # of the node that it belongs to
+
+    def goes_with(self, other: _Call) -> bool:
+        """Whether both have as many positional arguments, and keywords of the same names."""
+        return len(self.args) == len(other.args) and self.kwargs.keys() == other.kwargs.keys()
+
+    def begin(self) -> bool:
+        """Whether somebody still waits for it."""
+        if self.scope is not None and self.scope.is_set():
+            self.future.cancel()
+        return self.future.set_running_or_notify_cancel()
+
+
+class _Batches:
+    """Calls on their way into batches, and the threads that run those.
+
+    Args:
+        run: takes the calls of a batch.
+        size: calls in a full batch.
+        parallelism: batches that run at the same time.
+        timeout_s: how long a call waits at most while there is a thread for it.
+        name: of the threads.
+    """
+
+    def __init__(
+        self, run: Callable[[list[_Call]], None], size: int, parallelism: int, timeout_s: float, name: str
+    ) -> None:
+        self._run = run
+        self._size = size
+        self._parallelism = parallelism
+        self._timeout_s = timeout_s
+        self._name = name
+        self._changed = threading.Condition()
+        self._waiting: deque[_Call] = deque()
+        self._threads = self._idle = 0
+        self._expected = 1  # calls of the next batch, as far as one can tell
+        self._ended = self._took_s = 0.0  # when the last batch ended, and how long it took
+        self._closed = False
+
+    def put(self, call: _Call) -> None:
+        """Let a call take part.
+
+        Raises:
+            ServerOverloaded: too many wait, or there is no thread to be had.
+        """
+        with self._changed:
+            if len(self._waiting) >= _MOST_WAITING:
+                raise ServerOverloaded(f"{self._name}: {len(self._waiting)} calls wait for a batch")
+            self._waiting.append(call)
+            if not self._idle and self._threads < self._parallelism:
+                self._hire()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the threads, and cancel the calls that wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            waiting, self._waiting = self._waiting, deque()
+        for call in waiting:
+            call.future.cancel()
+
+    def _hire(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"kourou-batch-{self._name}", daemon=True).start()
+            self._threads += 1
+        except RuntimeError as error:  # the interpreter is shutting down, or the system has no more threads
+            if not self._threads:
+                self._waiting.pop()
+                raise ServerOverloaded(f"{self._name}: no thread can be started: {error}") from error
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (pause_s := self._pause_s()) != 0 and not self._closed:
+                    self._idle += 1
+                    self._changed.wait(pause_s)
+                    self._idle -= 1
+                if self._closed:
+                    return
+                calls = self._take()
+            started = time.monotonic()
+            calls[0].context.run(self._run, calls)
+            with self._changed:
+                self._ended = time.monotonic()
+                self._took_s = self._ended - started
+                self._expected = min(self._size, len(calls) + len(self._waiting))  # who was answered may ask again
+            del calls
+
+    def _pause_s(self) -> float | None:
+        """How long a thread that is free lets the next batch wait for further calls; None while there are none."""
+        if not self._waiting:
+            return None
+        first = self._waiting[0]
+        count = sum(1 for _ in itertools.takewhile(first.goes_with, self._waiting))
+        if count >= self._expected or count < len(self._waiting):  # … or somebody waits who cannot be part of it
+            return 0.0
+        due = min(first.since + self._timeout_s, max(first.since, self._ended) + self._took_s)
+        return min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)
+
+    def _take(self) -> list[_Call]:
+        calls = [self._waiting.popleft()]
+        while self._waiting and len(calls) < self._size and calls[0].goes_with(self._waiting[0]):
+            calls.append(self._waiting.popleft())
+        return calls
 
 
 class BatchedHandler(Generic[P, R]):
@@ -97,12 +205,13 @@ class BatchedHandler(Generic[P, R]):
         self._instance: object = None  # whose method it is, when it was made by the decorator
         self._options = (batch_size, max_parallelism, timeout_s, pad_batch)
         self._batch_size = batch_size
-        self._timeout_s = timeout_s
         self._pad_batch = pad_batch
         self._name = getattr(function, "__name__", type(function).__name__)
-        self._lock = threading.Lock()
-        self._open: _Batch | None = None
-        self._make_threads()
+        self._batches = self._make_batches()
+
+    def _make_batches(self) -> _Batches:
+        size, parallelism, timeout_s, _ = self._options
+        return _Batches(self._run, size, parallelism, timeout_s, self._name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Take part in a batch and wait for the own result."""
@@ -135,79 +244,32 @@ class BatchedHandler(Generic[P, R]):
         """Take part in a batch; the future of the own result.
 
         Raises:
-            TypeError: other arguments than the rest of the batch has.
+            ServerOverloaded: too many calls wait.
         """
-        future: Future[R] = Future()
-        arguments = (len(args), frozenset(kwargs))
-        full = None
-        with self._lock:
-            batch = self._open
-            if batch is None:
-                batch = self._open = _Batch(arguments, time.monotonic() + self._timeout_s)
-            if batch.arguments != arguments:
-                expected, names = batch.arguments
-                raise TypeError(
-                    f"{self._name}: the calls of a batch need the same arguments; this batch has {expected} positional"
-                    f" ones and {sorted(names)}, this call {len(args)} and {sorted(kwargs)}"
-                )
-            batch.calls.append((args, kwargs, future))
-            if len(batch.calls) >= self._batch_size:
-                full, self._open = batch, None
-        if full is not None:
-            self._start(full)
-        else:
-            self._patrol.call(urgent=len(batch.calls) == 1)
-        return future
+        call = _Call(args, kwargs)
+        self._batches.put(call)
+        return call.future
 
     def close(self) -> None:
-        """End the threads, and cancel the calls of an open batch. A server that stops does it; later calls are fine."""
-        with self._lock:
-            batch, self._open = self._open, None
-            pool, patrol = self._pool, self._patrol
-            self._make_threads()
-        for _, _, future in batch.calls if batch is not None else ():
-            future.cancel()
-        pool.stop()
-        patrol.stop()
+        """End the threads, and cancel the calls that wait. A server that stops does it; later calls are fine."""
+        batches, self._batches = self._batches, self._make_batches()
+        batches.close()
 
-    def _make_threads(self) -> None:
-        parallelism = self._options[1]
-        self._pool = WorkerPool(parallelism, _MAX_WAITING_BATCHES, f"kourou-batch-{self._name}")
-        self._patrol = Patrol(self._run_overdue, f"kourou-batch-timer-{self._name}")
-
-    def _start(self, batch: _Batch) -> None:
-        if not self._pool.submit(functools.partial(batch.context.run, self._run, batch)):
-            for _, _, future in batch.calls:
-                future.set_exception(ServerOverloaded(f"{self._name}: too many batches wait"))
-
-    def _run_overdue(self) -> float | None:
-        """Start the open batch if its time is up; the seconds until that."""
-        with self._lock:
-            batch = self._open
-            if batch is None:
-                return None
-            left_s = batch.deadline - time.monotonic()
-            if left_s > 0:
-                return min(left_s, threading.TIMEOUT_MAX)
-            self._open = None
-        self._start(batch)
-        return None
-
-    def _run(self, batch: _Batch) -> None:
-        calls = [call for call in batch.calls if call[2].set_running_or_notify_cancel()]
+    def _run(self, batch: list[_Call]) -> None:
+        calls = [call for call in batch if call.begin()]
         if not calls:
             return
         rows = calls + [calls[0]] * (self._batch_size - len(calls) if self._pad_batch else 0)
         try:
-            args = stack([args for args, _, _ in rows], f"{self._name}: arguments")
-            kwargs = stack([kwargs for _, kwargs, _ in rows], f"{self._name}: arguments")
+            args = stack([row.args for row in rows], f"{self._name}: arguments")
+            kwargs = stack([row.kwargs for row in rows], f"{self._name}: arguments")
             results = split(self._function(*args, **kwargs), len(calls), f"{self._name}: the result")
         except BaseException as error:  # noqa: BLE001 - SystemExit, too: every caller has to hear of it
-            for _, _, future in calls:
-                future.set_exception(_own_copy(error))
+            for call in calls:
+                call.future.set_exception(_own_copy(error))
             return
-        for (_, _, future), result in zip(calls, results, strict=True):
-            future.set_result(result)
+        for call, result in zip(calls, results, strict=True):
+            call.future.set_result(result)
 
 
 def _own_copy(error: BaseException) -> BaseException:
