@@ -541,3 +541,35 @@ def test_a_node_that_a_stop_had_to_terminate_is_no_failure_and_what_held_it_is_n
         launcher.expect("held_by_a_thread/0=FINISHED:finished held_at_exit/0=FINISHED:finished deaf/0=KILLED:was")
         launcher.expect("held_by_a_thread/0 had finished, but thread 'prefetch' did not end")
         launcher.expect("held_at_exit/0 had finished, but its exit handlers did not end: linger in ")
+
+
+@pytest.mark.parametrize("ending", ["raise ValueError('outer')", "lp.stop(); run.wait()", "sys.exit(3)"])
+def test_a_program_that_a_node_launched_is_stopped_when_the_node_does_not_finish(ending, tmp_path, runs_dir):
+    # Given a node that launches a program of its own, which would run for ever.
+    source = (
+        NODES
+        + f"""
+    def outer(up):
+        program = lp.Program("inner")
+        program.add_node(lp.PyNode(inner, up), label="inner")
+        run = lp.launch(program, "local_mp", stop_timeline=endless)
+        while not os.path.exists(up):
+            time.sleep(0.01)
+        {ending}
+
+    def inner(up):
+        open(up, "w").close()
+        lp.wait_for_stop()
+        print("polled")
+
+    program = lp.Program("outer")
+    with program.group("outer", on_failure="ignore"):
+        program.add_node(lp.PyNode(outer, sys.argv[0] + ".up"))
+    lp.launch(program, "local_mp", stop_timeline=lp.StopTimeline(ask_s=0.2, interrupt_s=20.0)).wait()
+    """
+    )
+    with Script(tmp_path, source) as launcher:
+        # When it raises, is stopped, or exits, then its program is stopped, too, as it would be by a launcher.
+        assert launcher.end(within_s=30) == 0, launcher.errors
+        launcher.expect(r"\[inner/0\] polled")
+    assert marked(runs_dir) == []

@@ -13,7 +13,7 @@ from typing import Any
 from kourou import errors
 from kourou.experiments.failures import SweepError
 from kourou.ownership import read_own
-from kourou.runtime import interpreter
+from kourou.runtime import interpreter, interrupts
 from kourou.runtime.life import exited, work
 
 __all__ = ["read_payload", "run"]
@@ -27,6 +27,8 @@ def run(boot: dict[str, Any]) -> int:
     no_terminal = f"{boot['name']} has no terminal: call what it runs outside of the sweep"
     interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
     code = _call(Path(boot["payload_file"]), boot["payload_sha256"])
+    if code:
+        interrupts.end_with(f"{boot['name']}, which launched it, has failed")
     with interpreter.leaving(boot["name"], code):
         interpreter.finish()
     return code

@@ -78,7 +78,7 @@ class CourierNode(Constructed):
         run = getattr(instance, "run", None) if self._should_run else None
         hand_over = getattr(instance, "set_courier_server", None)
         if hand_over is not None:
-            hand_over(server)
+            work(hand_over, server)
         with serve(context, server, start=hand_over is None or run is None):
             if run is not None:
                 work(run)

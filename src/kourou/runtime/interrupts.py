@@ -27,7 +27,7 @@ from kourou import errors
 from kourou.runtime.signal_handlers import SignalHandlers
 from kourou.shown import shown
 
-__all__ = ["Interruptible", "deferred", "restore_if_idle", "watch"]
+__all__ = ["Interruptible", "deferred", "end_with", "restore_if_idle", "watch"]
 
 
 class Interruptible(Protocol):
@@ -82,6 +82,7 @@ _waiting: list[Interruptible] = []
 _failures: list[str] = []
 _at_exit_registered = False
 _exit_code: Any = None
+_failed_because = ""
 _sys_exit = sys.exit
 
 
@@ -111,6 +112,12 @@ def restore_if_idle() -> None:
     _handlers.give_back()
     if sys.exit is _exit:
         sys.exit = _sys_exit
+
+
+def end_with(why: str) -> None:
+    """What this process was there for did not come to its end: runs that it launched are stopped at its exit."""
+    global _failed_because  # noqa: PLW0603 - of this process
+    _failed_because = why
 
 
 @contextlib.contextmanager
@@ -163,7 +170,7 @@ def _register_at_exit() -> None:
 
 def _at_shutdown() -> None:
     """Wait for what still runs, before the interpreter shuts down; end it first, if the script failed."""
-    why = ""
+    why = _failed_because
     if getattr(sys, "last_value", None) is not None:
         why = "the launcher ended with an error"
     elif _exit_code not in (None, 0):

@@ -14,7 +14,7 @@ from typing import Any
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
 from kourou.courier import server as _server  # noqa: F401 - likewise
 from kourou.ownership import read_own
-from kourou.runtime import absl_flags, context, interpreter
+from kourou.runtime import absl_flags, context, interpreter, interrupts
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
 from kourou.runtime.payload import Payload, load_payload, script_of
@@ -156,6 +156,8 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:
     worker.report(outcome)
+    if outcome.kind != "finished":
+        interrupts.end_with(f"{worker.name}, which launched it, has {outcome.kind}")
     with interpreter.leaving(worker.name, outcome.code):
         interpreter.finish()
     return outcome.code
