@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
     from kourou.nodes.courier import CourierHandle, CourierNode
     from kourou.nodes.python import PyClassNode, PyNode
-    from kourou.nodes.replay import ReplayGroup, ReplayNode
-    from kourou.nodes.replay import ReplayNode as ReverbNode
+    from kourou.nodes.replay import ReplayGroup, ReplayNode, ReverbNode
     from kourou.nodes.torch import TorchNode
     from kourou.runtime.broadcast import broadcast
     from kourou.runtime.compile import compile_program
@@ -72,7 +71,7 @@ _SOURCES = {
     "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
     "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
-    "kourou.nodes.replay": ("ReplayGroup", "ReplayNode"),
+    "kourou.nodes.replay": ("ReplayGroup", "ReplayNode", "ReverbNode"),
     "kourou.nodes.torch": ("TorchNode",),
     "kourou.runtime.broadcast": ("broadcast",),
     "kourou.runtime.compile": ("compile_program",),
@@ -108,10 +107,8 @@ _SOURCES = {
     ),
 }
 _SOURCE_OF = {name: module for module, names in _SOURCES.items() for name in names}
-# Names that differ from those in their modules: CourierClient is courier's Client, ReverbNode is Launchpad's name.
-_ALIASES = {"CourierClient": "Client", "ReverbNode": "ReplayNode"}
+_ALIASES = {"CourierClient": "Client"}  # a name that differs from that in its module
 _SOURCE_OF["CourierClient"] = _SOURCE_OF.pop("Client")
-_SOURCE_OF["ReverbNode"] = _SOURCE_OF["ReplayNode"]
 
 __all__ = [
     "CacherNode",

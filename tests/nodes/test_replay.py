@@ -66,7 +66,7 @@ def consume(client: Any, count: int) -> None:
 def test_nodes_and_the_launcher_share_tables(launch_type: str, group: bool) -> None:
     # given a program in which one node writes and another one samples
     program = lp.Program("replay")
-    node: lp.Node = lp.ReplayGroup(2, tables) if group else lp.ReverbNode(tables)
+    node: lp.Node = lp.ReplayGroup(2, tables) if group else lp.ReverbNode(priority_tables_fn=tables)
     handle: Any = program.add_node(node, label="replay")
     program.add_node(lp.PyNode(produce, handle, 50), label="producer")
     program.add_node(lp.PyNode(consume, handle, 50), label="consumer")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ from hypothesis.extra import numpy as hnp
 from kourou.errors import MissingExtra
 from kourou.replay import Client, Compression, Table
 from kourou.replay.compression import PackedArray, pack, unpack
+from kourou.replay.layout import ColumnSpec
+from kourou.replay.messages import InsertBatch, RowData
+from kourou.replay.rate_limiters import MinSize
 from kourou.replay.remote import Remote
+from kourou.replay.selectors import Fifo
 from replay.conftest import Serve
 
 CODECS = ["zstd", "lz4"]
@@ -121,3 +127,46 @@ def test_codecs_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(MissingExtra, match="compression"):
         Compression()
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_what_claims_less_than_it_is_is_not_expanded(codec: str) -> None:
+    # given some KiB that would become 64 MiB, and claim to be ten bytes
+    whole = pack(np.zeros(64 << 20, np.uint8), codec)
+    assert isinstance(whole, PackedArray)
+    bomb = dataclasses.replace(whole, shape=(10,))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="should have 10"):
+            unpack(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_server_expands_no_more_than_its_columns_have(serve: Serve, codec: str) -> None:
+    # given a client that holds one row of eight bytes
+    server = serve(Table("t", Fifo(), Fifo(), 10, MinSize(1)))
+    with Client(server.address, lane="grpc") as client:
+        remote = client._session()
+        store = remote.open_store((ColumnSpec(("x",), "u1", (8,)),), 1).info.number
+        (blocks,) = remote.calls.insert(remote.session.name, InsertBatch(leases=[(store, 1)]))
+        whole = pack(np.zeros((1, 64 << 20), np.uint8), codec)
+        assert isinstance(whole, PackedArray)
+        for shape in ((1, 64 << 20), (1, 8), (8,)):
+            bomb = dataclasses.replace(whole, shape=shape)
+            rows = RowData(store=store, rows=blocks.astype(np.int64), columns=[(0, bomb)])
+            # when it sends what would become 64 MiB, whatever it claims to be, then that is refused
+            with pytest.raises(ValueError, match=r"for a column of|should have 8"):
+                remote.calls.insert(remote.session.name, InsertBatch(data=[rows]))
+        fine = np.zeros((1, 8), np.uint8)
+        for numbers, columns in (
+            (np.repeat(blocks, 9).astype(np.int64), [(0, np.zeros((9, 8), np.uint8))]),
+            (blocks.astype(np.int64), [(0, fine), (0, fine)]),
+            (blocks.astype(np.int64), [(1, fine)]),
+        ):
+            with pytest.raises(ValueError, match=r"9 rows for 1 blocks|of which there are 1"):
+                remote.calls.insert(
+                    remote.session.name, InsertBatch(data=[RowData(store=store, rows=numbers, columns=columns)])
+                )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +21,10 @@ import pytest
 from kourou.errors import CallCancelled, ConnectionLost
 from kourou.replay import Client, ItemRule
 
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which ports it gives to nobody"),
+]
 
 # Every key that table t takes in is in a file before anybody hears of it.
 SERVER = """
@@ -48,7 +54,6 @@ def serve(log, port):
     print(server.address, flush=True)
     signal.sigwait({signal.SIGTERM})
     server.stop()
-    os._exit(0)
 
 child = 0
 for line in sys.stdin:  # which signal ends the one that there is; the log and the port of the next one, if any
@@ -61,7 +66,10 @@ for line in sys.stdin:  # which signal ends the one that there is; the log and t
         log = next_one[0]
         child = os.fork()
         if not child:
-            serve(*next_one)
+            try:
+                serve(*next_one)
+            finally:
+                os._exit(1)
     else:
         print(flush=True)
 """
@@ -77,7 +85,7 @@ class Servers:
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{_quiet_port()}"
 
     def restart(self, ended_by: signal.Signals = signal.SIGKILL) -> None:
         """Have another one in its place."""
@@ -95,6 +103,16 @@ class Servers:
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
+
+
+def _quiet_port() -> int:
+    """A free port that the system gives to no outgoing connection, while there is no server on it."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = secrets.randbelow(first - 1024) + 1024
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Tally:

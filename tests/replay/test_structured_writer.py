@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kourou.errors import SignatureError
-from kourou.replay import Client, ItemRule, Table, TensorSpec, td_error
+from kourou.replay import Client, ItemRule, Table, TensorSpec, infer_signature, td_error
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
 from replay.conftest import Connect, Serve
@@ -142,3 +142,22 @@ def test_writers_and_priorities_without_meaning_are_refused(serve: Serve, connec
         client.structured_writer([])
     with pytest.raises(ValueError, match="max_weight"):
         td_error(lambda item: item, 1.5)
+
+
+def test_one_signature_of_several_rules() -> None:
+    step = {"x": np.zeros(3, np.float32), "n": np.array(0)}
+    short = ItemRule("t", lambda past: {"x": past["x"][-2:], "n": past["n"][-1]})
+    long = ItemRule("t", lambda past: {"x": past["x"][-5:], "n": past["n"][-3]})
+    signature = infer_signature([short, long], step)
+    assert (signature["x"].shape, signature["x"].dtype) == ((None, 3), np.float32)
+    assert (signature["n"].shape, signature["n"].dtype) == ((), np.int64)
+    assert infer_signature([short], step) == short.signature(step)
+    for others in (
+        [],
+        [short, ItemRule("u", short.item)],
+        [short, ItemRule("t", lambda past: {"x": past["x"][-2:]})],
+        [short, ItemRule("t", lambda past: {"x": past["n"][-2:], "n": past["n"][-1]})],
+        [short, ItemRule("t", lambda past: {"x": past["x"][-2:], "n": past["n"][-2:]})],
+    ):
+        with pytest.raises(ValueError, match=r"a signature is of|differ in"):
+            infer_signature(others, step)

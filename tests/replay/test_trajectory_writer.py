@@ -56,7 +56,7 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keep=st.integers(1, 5), length=st.sampled_from([None, 1, 2, 3]), steps=STEPS)
-def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912 - everything that a writer can be asked for
+def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912, PLR0915 - everything that a writer can be asked for
     client: Client, keep: int, length: int | None, steps: list[tuple[list[list[str]], list[Any], bool]]
 ) -> None:
     client.reset("t")
@@ -64,7 +64,7 @@ def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912 - every
     expected: list[dict[str, list[Any]]] = []
     with client.trajectory_writer(keep) as writer:
         if length is not None:
-            writer.configure(("zzz",), num_keep_alive_refs=1, max_chunk_length=length)
+            writer.configure(("zzz",), num_keep_alive_refs=length, max_chunk_length=length)
         started = False
         for parts, items, ends in steps:
             step: dict[str, np.ndarray] = {}
@@ -79,11 +79,14 @@ def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912 - every
                 step.update(data)
                 writer.append(data, partial_step=index < len(names) - 1)
                 started = True
-            kept = written[-keep:]
+            gone = len(written[:-keep])
             for name in writer.history:
-                assert len(writer.history[name]) == len(kept)
-                for position, one in enumerate(kept):
-                    if name in one:
+                assert len(writer.history[name]) == len(written)
+                for position, one in enumerate(written):
+                    if position < gone:
+                        with pytest.raises(ValueError, match="not kept"):
+                            writer.history[name][position].numpy()
+                    elif name in one:
                         assert np.array_equal(writer.history[name][position].numpy(), one[name])
                         assert writer.history[name][position].shape == one[name].shape
                     else:
@@ -96,13 +99,14 @@ def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912 - every
                     if name in writer.history:
                         end = None if stop >= 0 else stop
                         trajectory[name] = writer.history[name][start:end]
-                        wanted[name] = kept[start:end]
+                        numbers = range(len(written))[start:end]
+                        wanted[name] = [written[number] if number >= gone else {} for number in numbers]
                 whole = all(values and all(name in one for one in values) for name, values in wanted.items())
                 if trajectory and whole:
                     writer.create_item("t", 1.0, trajectory)
                     expected.append({name: [one[name] for one in values] for name, values in wanted.items()})
                 elif trajectory:
-                    with pytest.raises(ValueError, match=r"lacks|at least one step"):
+                    with pytest.raises(ValueError, match=r"lacks|at least one step|not kept"):
                         writer.create_item("t", 1.0, trajectory)
             if ends:
                 writer.end_episode()
@@ -131,13 +135,73 @@ def test_nested_steps(serve: Serve, connect: Connect) -> None:
             writer.append({"x": [np.array(step), (np.array([step]), {"y": np.array(2.0 * step)})], "z": step})
         item = {
             "last": writer.history["x"][1][1]["y"][-2:],
-            "both": [writer.history["z"][-1], writer.history["x"][0][:]],
+            "both": [writer.history["z"][-1], writer.history["x"][0][-2:]],
         }
         writer.create_item("q", 1.0, item)
     (sample,) = client.sample("q")
     assert sample.data["last"].tolist() == [2.0, 4.0]
     assert sample.data["both"][0] == 2
     assert sample.data["both"][1].tolist() == [1, 2]
+
+
+def test_a_history_is_counted_from_its_first_step_though_the_latest_are_kept(serve: Serve, connect: Connect) -> None:
+    # given a writer that keeps three of six steps
+    client = connect(serve(Table.queue("q", 10)))
+    with client.trajectory_writer(3) as writer:
+        for step in range(6):
+            writer.append({"x": np.array(step)})
+        history = writer.history["x"]
+        # then a step has the same number as long as the episode lasts
+        assert len(history) == 6
+        assert history[5].numpy() == history[-1].numpy() == 5
+        assert history[3:].numpy().tolist() == [3, 4, 5]
+        assert history[[3, -1]].numpy().tolist() == [3, 5]
+        # and those that are gone are not taken for others
+        for gone in (history[0], history[:], history[-4:], history[[2, 3]]):
+            with pytest.raises(ValueError, match="not kept"):
+                gone.numpy()
+            with pytest.raises(ValueError, match="not kept"):
+                writer.create_item("q", 1.0, gone)
+        with pytest.raises(IndexError):
+            _ = history[6]
+        # and parts of a history are lists, too
+        column = history[-3:]
+        assert column[[0, 2]].numpy().tolist() == [3, 5]
+        assert (column[1].is_squeezed, column.is_squeezed) == (True, False)
+        assert history[-1]
+        assert len(history[-1]) == 1
+        # and a new episode begins at 0
+        writer.end_episode()
+        assert len(history) == 0
+        writer.append({"x": np.array(10)})
+        assert history[0].numpy() == 10
+        writer.end_episode(clear_buffers=False)
+        writer.append({"x": np.array(11)})
+        assert history[:].numpy().tolist() == [10, 11]
+
+
+def test_how_many_steps_are_kept_may_change_at_any_time(serve: Serve, connect: Connect) -> None:
+    # given a writer that keeps two steps of each column, in the middle of a step
+    client = connect(serve(Table.queue("q", 10)))
+    with client.trajectory_writer(2) as writer:
+        for step in range(3):
+            writer.append({"x": np.array(step), "y": np.array(-step)})
+        writer.append({"x": np.array(3)}, partial_step=True)
+        # when it is to keep more of one
+        writer.configure(("x",), num_keep_alive_refs=4, max_chunk_length=2)
+        writer.append({"y": np.array(-3)})
+        for step in range(4, 6):
+            writer.append({"x": np.array(step), "y": np.array(-step)})
+        # then that one has them, from those on that there were, and the other one has not
+        history = writer.history
+        writer.create_item("q", 1.0, {"x": history["x"][-4:], "y": history["y"][-2:]})
+        with pytest.raises(ValueError, match="only 2 are"):
+            writer.create_item("q", 1.0, {"y": history["y"][-3:]})
+        with pytest.raises(ValueError, match="only 2 are"):
+            history["y"][-3].numpy()
+    (sample,) = client.sample("q")
+    assert sample.data["x"].tolist() == [2, 3, 4, 5]
+    assert sample.data["y"].tolist() == [-4, -5]
 
 
 def test_irregular_parts(serve: Serve, connect: Connect) -> None:
@@ -188,14 +252,14 @@ def test_mistakes_of_a_writer(serve: Serve, connect: Connect) -> None:
         writer.append({"y": np.array(1)})
         assert writer.episode_steps == 4
         with pytest.raises(IndexError):
-            _ = history[3]
+            _ = history[4]
         with pytest.raises(TableNotFound):
-            writer.create_item("nope", 1.0, {"x": history[:]})
+            writer.create_item("nope", 1.0, {"x": history[-2:]})
         for bad in (-1.0, float("nan")):
             with pytest.raises(ValueError, match="no priority"):
                 writer.create_item("t", bad, {"x": history[-2:]})
         with pytest.raises(SignatureError, match="shape"):
-            writer.create_item("t", 1.0, {"x": history[:]})
+            writer.create_item("t", 1.0, {"x": history[-3:]})
         with pytest.raises(TypeError, match="no part"):
             writer.create_item("t", 1.0, {"x": np.zeros(3)})
         with pytest.raises(ValueError, match="another writer"):
@@ -206,8 +270,11 @@ def test_mistakes_of_a_writer(serve: Serve, connect: Connect) -> None:
         writer.append(step)
         with pytest.raises(ValueError, match="not kept"):
             writer.create_item("other", 1.0, {"x": old})
-        with pytest.raises(RuntimeError, match="before its first step"):
-            writer.configure(("x",), num_keep_alive_refs=1)
+        for wrong in ({"num_keep_alive_refs": 0}, {"num_keep_alive_refs": 2, "max_chunk_length": 3}):
+            with pytest.raises(ValueError, match="at least 1"):
+                writer.configure(("x",), **wrong)
+        with pytest.raises(ValueError, match="at least 0"):
+            writer.flush(-1)
         writer.create_item("t", 1.0, {"x": writer.history["x"][-2:]})
     assert len(client.sample_batch("t", 2, timeout=10)) == 2
     with pytest.raises(ValueError, match="closed"):

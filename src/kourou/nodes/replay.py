@@ -26,7 +26,7 @@ from kourou.shown import shown
 if TYPE_CHECKING:
     from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table
 
-__all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode"]
+__all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode", "ReverbNode"]
 
 _log = logging.getLogger("kourou.replay")
 
@@ -127,6 +127,19 @@ class ReplayNode(Node):
                 if checkpointer is not None:
                     _save(server, context.name)
                 server.stop()
+
+
+class ReverbNode(ReplayNode):
+    """A ReplayNode whose first argument has the name that it has in Launchpad; all others are those of ReplayNode."""
+
+    def __init__(
+        self,
+        priority_tables_fn: TablesFn,
+        checkpoint_ctor: CheckpointerFn | None = None,
+        checkpoint_time_delta_minutes: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(priority_tables_fn, checkpoint_ctor, checkpoint_time_delta_minutes, **options)
 
 
 class ReplayGroupHandle(Handle["GroupClient"]):

@@ -29,7 +29,7 @@ from kourou.replay.compression import Compression
 from kourou.replay.group import GroupClient
 from kourou.replay.group_writer import GroupWriter
 from kourou.replay.hooks import Event, Extension
-from kourou.replay.rules import ItemRule, Moment, td_error
+from kourou.replay.rules import ItemRule, Moment, infer_signature, td_error
 from kourou.replay.samples import ReplaySample, SampleBatch, SampleInfo
 from kourou.replay.server import Server
 from kourou.replay.signature import TensorSpec
@@ -58,6 +58,7 @@ __all__ = [
     "TableInfo",
     "TensorSpec",
     "TrajectoryWriter",
+    "infer_signature",
     "rate_limiters",
     "selectors",
     "td_error",

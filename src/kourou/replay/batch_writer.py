@@ -232,11 +232,6 @@ class BatchWriter(ItemWriter):
 
     # -- what the history reads ---------------------------------------------------------------------------------------
 
-    def column_steps(self, column: int) -> range:
-        """Numbers of the steps that are kept."""
-        del column  # all alike
-        return range(0) if self._stream is None else range(self._stream.oldest, self._stream.steps)
-
     def column_spec(self, column: int) -> ColumnSpec:
         """What the column is."""
         return self._columns[column]

@@ -137,11 +137,15 @@ def _compressor(codec: str) -> Callable[[Any], bytes]:
 
 
 def _decompress(codec: str, data: bytes, size: int) -> bytes:
+    """What was compressed, which is expected to have ``size`` bytes: what has more is not expanded."""
     library = _library(codec)
     unreadable: type[Exception] = library.ZstdError if codec == "zstd" else RuntimeError
     try:
         if codec == "zstd":
+            claimed = library.frame_content_size(data)  # by which it is expanded, whatever else is asked for
+            if claimed != size:
+                raise ValueError(f"a compressed array that claims {claimed} bytes and should have {size}")
             return bytes(library.ZstdDecompressor().decompress(data, max_output_size=size))
-        return bytes(library.decompress(data))
+        return bytes(library.LZ4FrameDecompressor().decompress(data, max_length=size + 1))
     except unreadable as error:
         raise ValueError(f"compressed data that cannot be read: {error}") from error

@@ -132,7 +132,7 @@ class DataStore:
             raise ValueError("a block that its writer does not hold")
 
     def check_rows(self, rows: RowData, session: int) -> None:
-        """See that a session may write these rows, and that they are what the columns take.
+        """See that a session may write these rows, and that they are, or claim to be, what the columns take.
 
         Raises:
             ValueError: not so.
@@ -141,15 +141,24 @@ class DataStore:
             raise ValueError(f"there is no store {rows.store}")
         store = self.stores[rows.store]
         self.check_blocks(rows.store, rows.rows // store.length, session)
+        numbers = [column for column, _ in rows.columns]
+        if len(set(numbers)) < len(numbers) or not all(0 <= number < len(store.columns) for number in numbers):
+            raise ValueError(f"rows of columns {numbers}, of which there are {len(store.columns)}")
         for column, values in rows.columns:
             spec = store.columns[column]
             if values.dtype != spec.dtype or values.shape != (len(rows.rows), *spec.shape):
                 raise ValueError(f"rows of {values.dtype}{values.shape[1:]} for a column of {spec.dtype}{spec.shape}")
 
     def hold_rows(self, rows: RowData) -> tuple[BlockStore, Integers]:
-        """Hold the blocks of rows that were checked: they are given to nobody else until they are released."""
+        """Hold the blocks of rows that were checked: they are given to nobody else until they are released.
+
+        Raises:
+            ValueError: there are more rows than their blocks have.
+        """
         store = self.stores[rows.store]
         blocks = np.unique((rows.rows // store.length).astype(np.int32))
+        if len(rows.rows) > len(blocks) * store.length:
+            raise ValueError(f"{len(rows.rows)} rows for {len(blocks)} blocks of {store.length}")
         store.hold(blocks)
         return store, blocks
 

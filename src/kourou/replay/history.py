@@ -17,6 +17,9 @@ class StepSource(Protocol):
     def column_steps(self, column: int) -> range:
         """Numbers of the steps that are kept of a column."""
 
+    def history_steps(self) -> range:
+        """Numbers of the steps since the history began, whether they are kept or not."""
+
     def column_spec(self, column: int) -> ColumnSpec:
         """What the column is."""
 
@@ -52,19 +55,19 @@ class TrajectoryColumn:
         return f"<{self.shape} of {self.dtype}>"
 
     def __len__(self) -> int:
-        if self.squeeze:
-            raise TypeError("a single step has no length")
         return len(self.rows)
 
     def __iter__(self) -> Iterator[TrajectoryColumn]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int | slice) -> TrajectoryColumn:
-        if self.squeeze:
-            raise TypeError("a single step has no parts")
-        if isinstance(index, slice):
-            return TrajectoryColumn(self.source, self.column, self.rows[index])
-        return TrajectoryColumn(self.source, self.column, (self.rows[index],), True)
+    def __getitem__(self, index: int | slice | list[int]) -> TrajectoryColumn:
+        """One of the steps (without an axis for it), some, or a list of them."""
+        return _picked(self.source, self.column, self.rows, index)
+
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether it is one step, without an axis for it."""
+        return self.squeeze
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,7 +92,10 @@ class TrajectoryColumn:
 
 
 class ColumnHistory:
-    """The steps that are kept of one column, the newest last."""
+    """The steps of one column since the history began, the newest last, counted like a list's.
+
+    Those that are not kept any more have their numbers, too: they cannot be read, and no item can be made of them.
+    """
 
     __slots__ = ("_column", "_source")
 
@@ -98,7 +104,7 @@ class ColumnHistory:
         self._column = column
 
     def __len__(self) -> int:
-        return len(self._source.column_steps(self._column))
+        return len(self._source.history_steps())
 
     def __repr__(self) -> str:
         return f"<history of {len(self)} steps>"
@@ -109,9 +115,14 @@ class ColumnHistory:
         Raises:
             IndexError: there are not so many steps.
         """
-        steps = self._source.column_steps(self._column)
-        if isinstance(index, slice):
-            return TrajectoryColumn(self._source, self._column, steps[index])
-        if isinstance(index, list):
-            return TrajectoryColumn(self._source, self._column, tuple(steps[one] for one in index))
-        return TrajectoryColumn(self._source, self._column, (steps[index],), True)
+        return _picked(self._source, self._column, self._source.history_steps(), index)
+
+
+def _picked(
+    source: StepSource, column: int, rows: range | tuple[int, ...], index: int | slice | list[int]
+) -> TrajectoryColumn:
+    if isinstance(index, slice):
+        return TrajectoryColumn(source, column, rows[index])
+    if isinstance(index, list):
+        return TrajectoryColumn(source, column, tuple(rows[one] for one in index))
+    return TrajectoryColumn(source, column, (rows[index],), True)

@@ -56,6 +56,7 @@ class ItemWriter(abc.ABC):
         self._outgoing = Outgoing(self._remote, max_in_flight_items)
         self._book = PatternBook(self, self._remote)
         self._history: Any = None
+        self._history_start = 0  # number of its first step
         self._closed = False
         self._lock = threading.RLock()
         self._lost_items = 0
@@ -80,9 +81,12 @@ class ItemWriter(abc.ABC):
             timeout_ms: 0 sends and looks once, None waits.
 
         Raises:
+            ValueError: a number below 0.
             DeadlineExceeded: there are more on their way. They will arrive; flush again to wait on.
             Exception: whatever the server said about an item.
         """
+        if block_until_num_items < 0:
+            raise ValueError(f"block_until_num_items is at least 0, not {block_until_num_items}")
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         with self._lock:
             try:
@@ -115,7 +119,9 @@ class ItemWriter(abc.ABC):
 
     @property
     def history(self) -> Any:
-        """The steps that are kept, nested like a step: ``history["obs"][-1]``, ``history["obs"][-3:]``.
+        """The steps so far, nested like a step: ``history["obs"][-1]``, ``history["obs"][-3:]``.
+
+        They are counted like a list's, from the first step since the history was cleared; the latest ones are kept.
 
         Raises:
             RuntimeError: nothing was appended yet.
@@ -133,9 +139,16 @@ class ItemWriter(abc.ABC):
             self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
             return stream.arrays[column][stream.rows(steps)]
 
-    @abc.abstractmethod
     def column_steps(self, column: int) -> range:
-        """Numbers of the steps that are kept of a column; for the history."""
+        """Numbers of the steps that are kept of a column."""
+        del column  # of all of them the same, here
+        stream = self._current_stream()
+        return range(0) if stream is None else range(stream.oldest, stream.steps)
+
+    def history_steps(self) -> range:
+        """Numbers of the steps since the history began; for the history."""
+        stream = self._current_stream()
+        return range(0) if stream is None else range(self._history_start, stream.steps)
 
     @abc.abstractmethod
     def column_spec(self, column: int) -> ColumnSpec:

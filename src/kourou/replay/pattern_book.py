@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kourou.replay.history import TrajectoryColumn
+from kourou.replay.history import StepSource, TrajectoryColumn
 from kourou.replay.layout import Leaf, Pattern
 from kourou.replay.remote import Remote
 from kourou.replay.stream import Stream
@@ -21,7 +21,7 @@ class PatternBook:
         remote: where patterns are registered.
     """
 
-    def __init__(self, source: object, remote: Remote) -> None:
+    def __init__(self, source: StepSource, remote: Remote) -> None:
         self._source = source
         self._remote = remote
 
@@ -56,8 +56,9 @@ class PatternBook:
             raise ValueError("a part of another writer's history")
         if not rows:
             raise ValueError("an array of an item has at least one step")
-        if min(rows) < stream.oldest:
-            raise ValueError(f"a step that is not kept any more: only {stream.steps - stream.oldest} are")
+        kept = self._source.column_steps(part.column)
+        if min(rows) < kept.start:
+            raise ValueError(f"a step that is not kept any more: only {len(kept)} are")
         if stream.missing and any(part.column in stream.missing.get(row, ()) for row in rows):
             raise ValueError(f"a step that lacks{path_text(stream.columns[part.column].path)}")
 

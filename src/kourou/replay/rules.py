@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kourou.replay.arrays import np
 from kourou.replay.signature import TensorSpec
 from kourou.replay.structure import Path, Structure, flatten, path_text
 
-__all__ = ["ItemRule", "Moment", "Pick", "td_error"]
+__all__ = ["ItemRule", "Moment", "Pick", "infer_signature", "td_error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,32 @@ class ItemRule:
             shape = shape if pick.squeeze else (len(pick.steps), *shape)
             found.append(TensorSpec(shape, specs[pick.path].dtype, path_text(pick.path).strip()))
         return self.structure.unflatten(found)
+
+
+def infer_signature(rules: Sequence[ItemRule], step: Any) -> Any:
+    """One signature of all the items that several rules make for one table: nested :class:`TensorSpec`.
+
+    Args:
+        rules: of one table, with items that are nested in the same way. Where they differ in a length, any will do.
+        step: a step, or specs of one; see :meth:`ItemRule.signature`.
+
+    Raises:
+        ValueError: rules of several tables, or none, or whose items differ in more than lengths.
+    """
+    if len({rule.table for rule in rules}) != 1 or len({rule.structure for rule in rules}) != 1:
+        raise ValueError("a signature is of at least one rule, and all of one table, with items nested in the same way")
+    signatures = [flatten(rule.signature(step), (TensorSpec,))[1] for rule in rules]
+    merged = [_general(path, specs) for path, *specs in zip(rules[0].structure.paths, *signatures, strict=True)]
+    return rules[0].structure.unflatten(merged)
+
+
+def _general(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:
+    """The spec that all of these satisfy."""
+    shapes = [spec.shape or () for spec in specs]
+    if len({spec.dtype for spec in specs}) != 1 or len(set(map(len, shapes))) != 1:
+        raise ValueError(f"the rules' items differ in{path_text(path)}: {', '.join(map(repr, specs))}")
+    shape = tuple(lengths[0] if len(set(lengths)) == 1 else None for lengths in zip(*shapes, strict=True))
+    return TensorSpec(shape, specs[0].dtype, specs[0].name)
 
 
 def td_error(field: Callable[[Any], Any], max_weight: float = 0.9) -> Callable[[Any], float]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from kourou.courier import current_call
 from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcError, TableNotFound, WriterExpired
-from kourou.replay.arrays import Floats, Keys
+from kourou.replay.arrays import Floats, Integers, Keys
+from kourou.replay.blocks import BlockStore
 from kourou.replay.checking import checked
 from kourou.replay.checkpoints import Checkpointer
 from kourou.replay.completion import Completion, all_of, now_or_later, on_behalf_of
@@ -184,8 +185,7 @@ class Service:
         wanted: Callable[[], bool],
         answer: Completion[list[Any]],
     ) -> None:
-        data = [unpack_rows(rows) for rows in batch.data]
-        self._write(session, data)
+        self._write(session, batch.data)
         with self._guard:
             self._sessions.get(session.name)  # its blocks are its own as long as it lasts
             # Links come first, since items are checked along them. They concern nobody else's blocks.
@@ -224,14 +224,15 @@ class Service:
         """Write rows, not under the guard: nobody else touches them, though the session may end meanwhile."""
         if not data:
             return
-        with self._guard:
-            self._sessions.get(session.name)
-            for rows in data:
-                self._data.check_rows(rows, session.number)
-            held = [self._data.hold_rows(rows) for rows in data]
+        held: list[tuple[BlockStore, Integers]] = []
         try:
-            for rows in data:
-                self._data.write_rows(rows)
+            with self._guard:
+                self._sessions.get(session.name)
+                for rows in data:
+                    self._data.check_rows(rows, session.number)
+                    held.append(self._data.hold_rows(rows))
+            for rows in data:  # whose sizes are known by now to be those of their columns
+                self._data.write_rows(unpack_rows(rows))
         finally:
             with self._guard:
                 for store, blocks in held:

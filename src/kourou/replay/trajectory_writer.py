@@ -133,7 +133,7 @@ class TrajectoryWriter(ItemWriter):
             self._episode_steps += 1
 
     def _change_layout(self) -> Stream:
-        """Go on with more columns, in another store. Steps that are kept are copied there."""
+        """Go on with other columns, or more room, in another stream. Steps that are kept are copied there."""
         old = self._stream
         if old is None:
             stream = self._new_stream(self._remote, 0)
@@ -228,7 +228,8 @@ class TrajectoryWriter(ItemWriter):
                 rows = part.rows
                 key: Any = name, part.column, len(rows), rows.step
                 base = rows.start
-                if part.source is not self or not rows or rows.step < 0 or base < stream.oldest or stream.missing:
+                oldest = max(stream.start, stream.steps - self._column_keeps[part.column])
+                if part.source is not self or not rows or rows.step < 0 or base < oldest or stream.missing:
                     self._book.check_part(stream, part)
                     base = min(rows)
             else:
@@ -266,9 +267,12 @@ class TrajectoryWriter(ItemWriter):
                 self._episode_steps = 0
                 if clear_buffers and self._stream is not None:
                     self._stream.clear()
+                    self._history_start = self._stream.steps
 
     def configure(self, path: Path, *, num_keep_alive_refs: int, max_chunk_length: int | None = None) -> None:
         """Keep another number of steps of one column.
+
+        Steps that were appended before stay as far as they are still kept.
 
         Args:
             path: of the column: keys and indices, from the outside in. It need not exist yet.
@@ -276,17 +280,19 @@ class TrajectoryWriter(ItemWriter):
             max_chunk_length: rows of a block, for all columns; None chooses.
 
         Raises:
-            ValueError: a number below 1.
-            RuntimeError: steps were appended: how they are stored is settled.
+            ValueError: a number below 1, or blocks of more rows than are kept.
         """
-        if num_keep_alive_refs < 1 or (max_chunk_length is not None and max_chunk_length < 1):
-            raise ValueError("num_keep_alive_refs and max_chunk_length are at least 1")
+        if not 1 <= (1 if max_chunk_length is None else max_chunk_length) <= num_keep_alive_refs:
+            raise ValueError(
+                f"num_keep_alive_refs={num_keep_alive_refs}, max_chunk_length={max_chunk_length}: both are at least 1, "
+                "and no chunk is longer than what is kept"
+            )
         with self._lock:
-            if self._stream is not None:
-                raise RuntimeError("configure a writer before its first step")
             self._keeps[tuple(path)] = num_keep_alive_refs
             if max_chunk_length is not None:
                 self._block_length = min(max_chunk_length, self._block_length or max_chunk_length)
+            if self._stream is not None:
+                self._again_if_lost(self._change_layout)
 
     def _current_stream(self) -> Stream | None:
         return self._stream
@@ -318,7 +324,7 @@ class TrajectoryWriter(ItemWriter):
         missing = {} if self._stream is None else self._stream.missing
         return bool(missing) and any(column in missing.get(step, ()) for step in steps)
 
-    # -- what the history reads ---------------------------------------------------------------------------------------
+    # -- what the history and a structured writer read --------------------------------------------------------------
 
     def column_steps(self, column: int) -> range:
         """Numbers of the steps that are kept of a column."""
