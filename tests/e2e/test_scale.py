@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -30,32 +31,16 @@ class Answering:
         return "pong"
 
 
-def build(nodes: int) -> tuple[lp.Program, list[lp.Handle]]:
-    program = lp.Program("scale")
-    with program.group("node"):
-        handles = [program.add_node(lp.CourierNode(Answering)) for _ in range(nodes)]
-    return program, handles
-
-
 def started(nodes: int, launch_type: str) -> float:
     """Seconds from the launch until all are READY."""
+    program = lp.Program("scale")
+    with program.group("node"):
+        for _ in range(nodes):
+            program.add_node(lp.CourierNode(Answering))
     begun = time.monotonic()
-    with lp.launch(build(nodes)[0], launch_type, terminal="output_to_files") as run:
+    with lp.launch(program, launch_type, terminal="output_to_files") as run:
         until(lambda: all(node.state is lp.NodeState.READY for node in run.nodes.values()), START_S)
         return time.monotonic() - begun
-
-
-@pytest.mark.parametrize(("launch_type", "nodes"), SIZES)
-def test_all_are_ready_answer_a_broadcast_and_stop(launch_type, nodes):
-    # Given, When
-    program, handles = build(nodes)
-    run = lp.launch(program, launch_type, terminal="output_to_files")
-    until(lambda: all(node.state is lp.NodeState.READY for node in run.nodes.values()), START_S)
-    answers = list(lp.broadcast(handles).ping())
-    run.stop()
-    # Then
-    assert answers == ["pong"] * nodes
-    assert {str(node.state) for node in run.nodes.values()} == {"FINISHED"}
 
 
 MANY = """
@@ -65,8 +50,7 @@ class Answering:
 
 program = lp.Program("many")
 with program.group("node"):
-    for _ in range({nodes}):
-        program.add_node(lp.CourierNode(Answering))
+    handles = [program.add_node(lp.CourierNode(Answering)) for _ in range({nodes})]
 run = lp.launch(program, "{launch_type}", terminal="output_to_files")
 say("launched")
 {then}
@@ -77,6 +61,23 @@ while any(node.state is not lp.NodeState.READY for node in run.nodes.values()):
     time.sleep(0.05)
 say("ready")
 """
+BROADCAST = """
+say("answers", set(lp.broadcast(handles).ping()))
+run.stop()
+say("ended as", set(str(node.state) for node in run.nodes.values()))
+"""
+
+
+@pytest.mark.parametrize(("launch_type", "nodes"), SIZES)
+def test_all_are_ready_answer_a_broadcast_and_stop(launch_type, nodes, tmp_path: Path):
+    # Given, When
+    script = MANY.format(nodes=nodes, launch_type=launch_type, then=ALL_READY + BROADCAST)
+    with Script(tmp_path, script) as launcher:
+        launcher.expect("ready", START_S)
+        # Then
+        launcher.expect(re.escape("answers {'pong'}"), START_S)
+        launcher.expect(re.escape("ended as {'FINISHED'}"), START_S)
+        assert launcher.end(START_S) == 0
 
 
 @pytest.mark.parametrize(("launch_type", "nodes"), SIZES)
