@@ -3,6 +3,7 @@
 import copyreg
 import datetime
 import importlib
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -248,3 +249,17 @@ def test_a_reducer_that_is_registered_late_counts(monkeypatch):
     monkeypatch.setitem(copyreg.dispatch_table, Registered, lambda _: (int, ("8",)))
     # Then each is used from there on
     assert (first, cross([Registered()])) == ([7], [8])
+
+
+def test_the_end_of_a_pipe_is_refused_rather_than_sent_as_a_number():
+    first, second = multiprocessing.Pipe()
+    with first, second, pytest.raises(SerializationError, match=r"args\[0\]\['pipe'\].*nodes call each other"):
+        codec.encode_call(({"pipe": first},), {}, "method")
+
+
+def test_attributes_of_tensors_arrive():
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros(3)
+    tensor.name_of_it = "weights"
+    body, buffers = codec.encode({"t": tensor}, "a test")
+    assert codec.decode(body, [bytearray(b) for b in buffers])["t"].name_of_it == "weights"

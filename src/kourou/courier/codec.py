@@ -17,7 +17,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
 from kourou.errors import SerializationError, StopRequested
@@ -225,7 +225,7 @@ class _Table(NamedTuple):
     """A dispatch table for pickle, and what it was made from."""
 
     registered: Mapping[type, _Reducer]
-    libraries: tuple[bool, bool]
+    libraries: tuple[bool, ...]
     reducers: dict[type, _Reducer]
 
 
@@ -235,7 +235,8 @@ _table: _Table | None = None
 def _dispatch_table() -> dict[type, _Reducer]:
     """What ``copyreg`` knows and our own reducers; made anew only when either has changed."""
     global _table  # noqa: PLW0603 - a cache; whichever thread writes last is right
-    table, libraries = _table, ("numpy" in sys.modules, "torch" in sys.modules)
+    loaded = sys.modules
+    table, libraries = _table, ("multiprocessing.connection" in loaded, "numpy" in loaded, "torch" in loaded)
     if table is None or table.libraries != libraries or table.registered != copyreg.dispatch_table:
         registered = dict(copyreg.dispatch_table)
         _table = table = _Table(registered, libraries, {**registered, **reducers()})
@@ -245,6 +246,8 @@ def _dispatch_table() -> dict[type, _Reducer]:
 def reducers() -> Mapping[type, _Reducer]:
     """Our own reducers for the libraries that are loaded; a library that is not loaded made none of the values."""
     known: dict[type, _Reducer] = {memoryview: _reduce_memoryview}
+    if (connections := sys.modules.get("multiprocessing.connection")) is not None:
+        known[connections.Connection] = _refuse_pipe
     if "numpy" in sys.modules:
         from kourou.courier import codec_numpy  # noqa: PLC0415 - imports NumPy
 
@@ -254,6 +257,12 @@ def reducers() -> Mapping[type, _Reducer]:
 
         known.update(codec_torch.REDUCERS)
     return known
+
+
+def _refuse_pipe(_: object) -> NoReturn:
+    raise pickle.PicklingError(
+        "the end of a pipe of multiprocessing would arrive as a number without a pipe; let nodes call each other"
+    )
 
 
 def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ def _reduce_tensor(tensor: torch.Tensor) -> Any:
     shown = tensor.detach()
     if shown.numel() * shown.element_size() < shown.untyped_storage().nbytes():
         shown = shown.clone(memory_format=torch.contiguous_format)
-    return _rebuild_tensor, (
+    parts = (
         shown.untyped_storage(),
         shown.dtype,
         shown.storage_offset(),
@@ -37,6 +37,10 @@ def _reduce_tensor(tensor: torch.Tensor) -> Any:
         tensor.requires_grad,
         type(tensor) is torch.nn.Parameter,
     )
+    attributes = vars(tensor)
+    if attributes:
+        return _rebuild_tensor, parts, attributes, None, None, _set_attributes
+    return _rebuild_tensor, parts
 
 
 def _rebuild_tensor(
@@ -52,6 +56,10 @@ def _rebuild_tensor(
     if is_parameter:
         return torch.nn.Parameter(tensor, requires_grad)
     return tensor.requires_grad_(requires_grad) if requires_grad else tensor
+
+
+def _set_attributes(tensor: torch.Tensor, attributes: dict[str, Any]) -> None:
+    vars(tensor).update(attributes)
 
 
 def _reduce_storage(storage: torch.UntypedStorage) -> Any:

@@ -17,7 +17,7 @@ from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.inventory import Allotment, Inventory, Request, allocate
 from kourou.runtime.names import index_of, label_of
 from kourou.runtime.node import Node
-from kourou.runtime.payload import Payloads, find_unpicklable
+from kourou.runtime.payload import Payloads
 from kourou.runtime.placement import PlacementOf, place
 from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
 from kourou.runtime.policies import OnFailure
@@ -76,7 +76,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         problems += _check_handles(program, member.node, known)
         problems += [f"{member.node.name}: {mistake}" for mistake in member.node.mistakes()]
     pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
-    payloads = Payloads()
+    payloads = Payloads(one_host=kind is not LaunchType.SSH)
     plans: list[NodePlan] = []
     for member in members if not problems else []:
         try:
@@ -228,7 +228,7 @@ def _plan_node(
         try:
             payload = payloads.add(node, setups)
         except Exception as error:
-            raise errors.PlanError(find_unpicklable(node, error)) from error
+            raise errors.PlanError(payloads.find_unpicklable(node, error)) from error
     process = None
     if not kind.threads and member.placement is Placement.OWN:
         resource = resources.get(label_of(node.name)) or PythonProcess()

@@ -362,6 +362,7 @@ class _Ignition:
             tls=self._certificate,
         )
         self._resources.enter_context(context.live_run(self._binding, stop))
+        self._resources.callback(self._plan.scope.close)
         self._resources.enter_context(names.shared_with(self._plan.scope))
         if self._plan.launch_type.threads:
             gifts = {

@@ -8,9 +8,11 @@ the file as well.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import mmap
 import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from kourou.script.names import Scope
 from kourou.script.snapshot import Pickled, Snapshot
 from kourou.shown import shown
 
-__all__ = ["Blobs", "Payload", "Payloads", "find_unpicklable", "load_payload", "script_of", "why_not_picklable"]
+__all__ = ["Blobs", "Payload", "Payloads", "load_payload", "script_of", "why_not_picklable"]
 
 Blobs = Mapping[str, "bytes | memoryview"]
 
@@ -51,11 +53,15 @@ class Payload:
 
 
 class Payloads:
-    """Pickles nodes and collects the blobs, each only once; :meth:`finish` adds the script that they share."""
+    """Pickles nodes and collects the blobs, each only once; :meth:`finish` adds the script that they share.
 
-    def __init__(self) -> None:
+    Args:
+        one_host: the nodes are processes of this host.
+    """
+
+    def __init__(self, *, one_host: bool = True) -> None:
         self.blobs: dict[str, bytes | memoryview] = {}
-        self._collector = Collector(absl_flags.reduced, codec.reducers())
+        self._collector = _collector(one_host=one_host)
         self._script: tuple[str, tuple[str, ...]] | None = None
         # By the identity of a buffer's owner, which a blob keeps alive: 500 nodes, one array, one hash.
         self._hashes: dict[int, str] = {}
@@ -69,7 +75,7 @@ class Payloads:
         """Pickle a node, and what its process calls before it unpickles it.
 
         Raises:
-            Exception: whatever pickling raised; :func:`find_unpicklable` tells which argument it was.
+            Exception: whatever pickling raised; :meth:`find_unpicklable` tells which argument it was.
         """
         owner = str(node.name)
         token = context.compiling.set(True)
@@ -99,6 +105,20 @@ class Payloads:
             self._script = self._add_blob(data), tuple(map(self._add_buffer, buffers))
         script, script_buffers = self._script
         return dataclasses.replace(payload, script=script, script_buffers=script_buffers)
+
+    def find_unpicklable(self, node: Node, error: Exception) -> str:
+        """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
+        for member in node.iterate_family():
+            for key, value in member.arguments().items():
+                found = culprits.innermost(key, value, functools.partial(_why_not, self._collector))
+                if found is not None:
+                    path, part, reason = found
+                    return (
+                        f"{member.name} {path} cannot be pickled: {type(reason).__name__}: {reason} (it is "
+                        f"{shown(part)}). Construct it in the node, for example with lp.Deferred(constructor, "
+                        "...), or launch with local_mt"
+                    )
+        return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"
 
     def _add_blob(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
@@ -169,31 +189,24 @@ def _blob(folder: Path, name: str) -> mmap.mmap:
     return data
 
 
-def find_unpicklable(node: Node, error: Exception) -> str:
-    """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
-    for member in node.iterate_family():
-        for key, value in member.arguments().items():
-            found = culprits.innermost(key, value, _why_not)
-            if found is not None:
-                path, part, reason = found
-                return (
-                    f"{member.name} {path} cannot be pickled: {type(reason).__name__}: {reason} (it is "
-                    f"{shown(part)}). Construct it in the node, for example with lp.Deferred(constructor, "
-                    "...), or launch with local_mt"
-                )
-    return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"
-
-
 def why_not_picklable(value: Any) -> str | None:
     """Why a value cannot be pickled; None: it can. Handles are left to compile, which reports them on their own."""
-    error = _why_not(value)
+    error = _why_not(_collector(), value)
     return None if error is None else f"{type(error).__name__}: {error}"
 
 
-def _why_not(value: Any) -> Exception | None:
+def _why_not(collector: Collector, value: Any) -> Exception | None:
     token = context.compiling.set(True)
     try:
-        error = Collector(absl_flags.reduced, codec.reducers()).why_not(value)
+        error = collector.why_not(value)
     finally:
         context.compiling.reset(token)
     return None if isinstance(error, errors.HandleNotResolved) else error
+
+
+def _collector(*, one_host: bool = True) -> Collector:
+    if "torch" not in sys.modules:
+        return Collector(absl_flags.reduced, codec.reducers())
+    from kourou.runtime import shared_tensors  # noqa: PLC0415 - imports torch
+
+    return Collector(absl_flags.reduced, {**codec.reducers(), **shared_tensors.reducers(one_host=one_host)})

@@ -134,6 +134,11 @@ class Collector:
         """See :class:`kourou.script.names.Scope`."""
         return name in self._held and self._held[name] is value
 
+    def close(self) -> None:
+        """Let go of the script's globals, and of what reducers keep."""
+        self._held = {}
+        self.reducers = {}
+
     def global_name(self, value: Any) -> str | None:
         """The global of the script that a definition is found below."""
         return names.root_of(value) if is_definition(value) else None

@@ -86,6 +86,9 @@ class _Contents:
         """See :class:`kourou.script.names.Scope`."""
         return name in self._loaded and self._loaded[name] is value
 
+    def close(self) -> None:
+        """Nothing: a process has its ``__main__`` for as long as it lives."""
+
     def _unpickle(self, unit: Unit) -> None:
         self._under_way.update(unit.names)
         try:

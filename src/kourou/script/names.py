@@ -44,6 +44,9 @@ class Scope(Protocol):
     def holds(self, name: str, value: object) -> bool:
         """Whether they have ``value`` as the global ``name`` of their ``__main__``."""
 
+    def close(self) -> None:
+        """The run has ended: let go of what was kept for it."""
+
 
 class _Anything:
     """The scope of a run whose nodes are threads of this process."""
@@ -51,6 +54,9 @@ class _Anything:
     def holds(self, name: str, value: object) -> bool:
         del name, value
         return True
+
+    def close(self) -> None:
+        pass
 
 
 ANYTHING: Scope = _Anything()
