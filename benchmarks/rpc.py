@@ -88,8 +88,10 @@ class PlainClient:
         """An array there and back, as bytes."""
         return np.frombuffer(bytearray(self.call(value.tobytes())), np.uint8)
 
-    def close(self) -> None:
-        """Close the channel."""
+    def __enter__(self) -> PlainClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.channel.close()
 
 
@@ -135,9 +137,7 @@ def client_of(lane: str) -> Iterator[Any]:
             address, token = server.address, server.token
         else:
             address, token, _ = stack.enter_context(server_process("grpcio" if lane == "grpcio" else "kourou"))
-        client: Any = PlainClient(address) if lane == "grpcio" else Client(address, lane=lane, token=token)
-        stack.callback(client.close)
-        yield client
+        yield stack.enter_context(PlainClient(address) if lane == "grpcio" else Client(address, lane=lane, token=token))
 
 
 def measure(lane: str) -> dict[str, float]:
