@@ -7,6 +7,7 @@ import io
 import os
 import re
 import threading
+import warnings
 
 import pytest
 
@@ -102,7 +103,9 @@ def test_one_that_is_broken_or_closed_does_no_harm(pipe):
 def test_a_fork_writes_by_itself(pipe):
     reader, stream = pipe
     patient = PatientStream(stream)
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of processes with threads
+        child = os.fork()
     if child == 0:
         patient.write("the fork's line\n")
         os._exit(0)
