@@ -117,7 +117,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if plan.terminal == TMUX_SESSION:
         check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = _Ignition(plan, program, folder, on_node_exit, setups).fire()
+    run = _Ignition(plan, folder, on_node_exit, setups).fire(program)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
@@ -129,14 +129,12 @@ class _Ignition:
     def __init__(
         self,
         plan: LaunchPlan,
-        program: Program,
         folder: RunFolder,
         on_node_exit: ExitCallback | None,
         setups: Sequence[Callable[[], object]],
     ) -> None:
         self._setups = setups  # of this process, whose children need them, too
         self._plan = plan
-        self._program = program
         self._folder = folder
         self._token = secrets.token_hex(_TOKEN_BYTES)
         self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
@@ -166,13 +164,13 @@ class _Ignition:
             on_end=self._resources.close,
         )
 
-    def fire(self) -> Run:
+    def fire(self, program: Program) -> Run:
         """Start everything; on an error, give back what was taken."""
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
         make_room(_DESCRIPTORS_PER_NODE * len(self._plan.nodes))
         try:
-            launcher = self._launcher()
+            launcher = self._launcher(program)
             if self._plan.terminal == TMUX_SESSION:
                 # A child thread of a node's process prints where the node does, and a node of processes prints nothing.
                 threads = self._plan.launch_type.threads
@@ -181,7 +179,7 @@ class _Ignition:
             self._resources.close()
             raise
         run = Run(self._plan, self._coordinator, self._director, self._folder)
-        for node in self._program.iterate_members():
+        for node in program.iterate_members():
             node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
         self._bind_this_process()
         interrupts.watch(run)
@@ -201,9 +199,9 @@ class _Ignition:
             will_restart=record.will_restart,
         )
 
-    def _launcher(self) -> Launcher:
+    def _launcher(self, program: Program) -> Launcher:
         if self._plan.launch_type.threads:
-            return self._thread_launcher()
+            return self._thread_launcher(program)
         if self._plan.launch_type is LaunchType.SSH:
             return self._ssh_launcher()
         return self._process_launcher()
@@ -251,13 +249,13 @@ class _Ignition:
         (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
         return launcher
 
-    def _thread_launcher(self) -> Launcher:
+    def _thread_launcher(self, program: Program) -> Launcher:
         from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
 
         self._serve()
         self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
         launcher = ThreadLauncher(
-            {str(node.name): node.run for node in self._program.iterate_members()},
+            {str(node.name): node.run for node in program.iterate_members()},
             self._node_context,
             self._director,
             self._coordinator.report,
