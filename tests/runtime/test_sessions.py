@@ -16,7 +16,7 @@ from kourou.runtime import sessions
 from polling import until
 from strangers import needs_root
 
-WAIT_S = 10.0
+WAIT_S = 30.0  # the machine may be busy
 
 
 @pytest.fixture
