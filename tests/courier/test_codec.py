@@ -100,6 +100,28 @@ def test_tensors():
     assert cross(torch.float16) is torch.float16
 
 
+def test_jax_arrays():
+    # given arrays of JAX, with dtypes of its own, and as large as travels outside of the pickle stream
+    jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
+    sent = {
+        "floats": jnp.arange(10_000.0),
+        "bfloat16": jnp.full((100, 100), 1.5, jnp.bfloat16),
+        "scalar": jnp.sin(2.0),
+        "bools": jnp.array([True, False]),
+        "empty": jnp.zeros((0, 3)),
+    }
+    body, buffers = codec.encode(sent, "arrays")
+    # when they arrive
+    came = codec.decode(body, [bytearray(buffer) for buffer in buffers])
+    # then they are the same, and JAX's
+    for name, array in sent.items():
+        assert type(came[name]) is type(array)
+        assert (came[name].dtype, came[name].shape) == (array.dtype, array.shape)
+        assert came[name].weak_type == array.weak_type
+        assert (came[name] == array).all()
+    assert len(buffers) == 2
+
+
 def test_state_dicts_and_modules():
     model = torch.nn.Sequential(torch.nn.Linear(50, 50), torch.nn.BatchNorm1d(50))
     came = cross(model.state_dict())

@@ -235,8 +235,8 @@ _table: _Table | None = None
 def _dispatch_table() -> dict[type, _Reducer]:
     """What ``copyreg`` knows and our own reducers; made anew only when either has changed."""
     global _table  # noqa: PLW0603 - a cache; whichever thread writes last is right
-    loaded = sys.modules
-    table, libraries = _table, ("multiprocessing.connection" in loaded, "numpy" in loaded, "torch" in loaded)
+    table, loaded = _table, sys.modules
+    libraries = "multiprocessing.connection" in loaded, "numpy" in loaded, "torch" in loaded, _has_jax()
     if table is None or table.libraries != libraries or table.registered != copyreg.dispatch_table:
         registered = dict(copyreg.dispatch_table)
         _table = table = _Table(registered, libraries, {**registered, **reducers()})
@@ -256,7 +256,16 @@ def reducers() -> Mapping[type, _Reducer]:
         from kourou.courier import codec_torch  # noqa: PLC0415 - imports torch
 
         known.update(codec_torch.REDUCERS)
+    if _has_jax():
+        from kourou.courier import codec_jax  # noqa: PLC0415 - imports JAX
+
+        known.update(codec_jax.REDUCERS)
     return known
+
+
+def _has_jax() -> bool:
+    """Whether all of JAX is loaded: its arrays' class is not among the first to be imported."""
+    return "jax" in sys.modules and hasattr(sys.modules["jax"], "Array")
 
 
 def _refuse_pipe(_: object) -> NoReturn:
