@@ -40,6 +40,7 @@ _WARN_AFTER_S = 10.0
 _FAIL_FAST_S = 5.0  # how long a client that does not wait gives a server to answer at all
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 1.0
+_LONGEST_ATTEMPT_S = 1.0  # to connect for calls that nobody waits for, before their deadlines are looked at again
 
 
 class Link:
@@ -143,7 +144,7 @@ class Link:
                 other.close()
         return other
 
-    def connect(self, deadline: float | None, what: str) -> Connection:
+    def connect(self, deadline: float | None, what: str, patience: _Patience | None = None) -> Connection:
         """The live connection; made if there is none.
 
         Raises:
@@ -157,7 +158,7 @@ class Link:
             if self._closed:
                 raise CallCancelled(f"{what}: this client of {self.target.name} is closed")
             if self.connection is None:
-                self._connection = self._connect(deadline, what)
+                self._connection = self._connect(patience or _Patience(self.target.name, deadline), what)
             connection = self._connection
             assert connection is not None  # noqa: S101 - made in the line above; for the type checker
             return connection
@@ -200,8 +201,7 @@ class Link:
 
     # -- connecting -------------------------------------------------------------------------------------------
 
-    def _connect(self, deadline: float | None, what: str) -> Connection:
-        patience = _Patience(self.target.name, deadline)
+    def _connect(self, patience: _Patience, what: str) -> Connection:
         pause_s = _FIRST_PAUSE_S
         connection = self._open_inherited(patience)
         if connection is not None:
@@ -287,19 +287,24 @@ class Link:
 
     def _send_deferred(self) -> None:
         """Connect for the calls that wait for it, then send them in their order. What fails, fails for its call."""
+        patience = _Patience(self.target.name, None)
         with Entered(self._inside):
             while True:
                 while self._deferred:
-                    self._send_some()
+                    self._send_some(patience)
                 self._sending.release()
                 if not self._deferred or not self._sending.acquire(blocking=False):
                     return
 
-    def _send_some(self) -> None:
+    def _send_some(self, patience: _Patience) -> None:
         """Send the first of the calls that wait; or end the one whose time is up, or that keeps this from going on."""
         call = min(self._deferred, key=lambda one: one[0].deadline or math.inf)  # the first to give up
+        deadline = call[0].deadline or math.inf
+        patience.deadline = min(
+            deadline, time.monotonic() + _LONGEST_ATTEMPT_S
+        )  # one with less time may come meanwhile
         try:
-            connection = self.connect(call[0].deadline, call[0].method) if call[0].waits else None
+            connection = self.connect(patience.deadline, call[0].method, patience) if call[0].waits else None
             if connection is not None:
                 call = self._deferred[0]
                 if call[0].waits and not connection.submit(*call):
@@ -308,6 +313,8 @@ class Link:
                 if call[0].watched:
                     connection.watch()
         except BaseException as error:  # noqa: BLE001 - whatever the target or the call raises belongs to the call
+            if isinstance(error, DeadlineExceeded) and time.monotonic() < deadline:
+                return  # once more
             _end(call[0], error)
         self._deferred.remove(call)
 
@@ -343,16 +350,16 @@ class _Patience:
 
     def __init__(self, name: str, deadline: float | None) -> None:
         self._name = name
-        self._deadline = deadline
+        self.deadline = deadline
         self._warn_at: float | None = time.monotonic() + _WARN_AFTER_S
 
     def left_s(self) -> float | None:
         """Seconds until the deadline; None without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def until_warning_s(self) -> float | None:
         """Seconds until the warning is due; None when it was given, or the deadline comes first."""
-        if self._warn_at is None or (self._deadline is not None and self._deadline <= self._warn_at):
+        if self._warn_at is None or (self.deadline is not None and self.deadline <= self._warn_at):
             return None
         return max(0.0, self._warn_at - time.monotonic())
 
