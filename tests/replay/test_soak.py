@@ -221,7 +221,7 @@ def test_nothing_is_lost_unsaid_when_servers_are_killed(tmp_path: Path, duration
     # given writers of every kind on every lane, and samplers
     servers, done, chance = Servers(tmp_path), threading.Event(), np.random.default_rng(int(time.time()))
     servers.restart()
-    clients = [Client(servers.address, lane=lane) for lane in LANES for _ in range(2)]
+    clients = [Client(servers.address, lane=lane, connect_timeout=None) for lane in LANES for _ in range(2)]
     for client in clients:
         client.insert({"x": np.zeros(5)}, {"u": 1.0})
     work = [
@@ -243,7 +243,7 @@ def test_nothing_is_lost_unsaid_when_servers_are_killed(tmp_path: Path, duration
     deadline = time.monotonic() + duration_s
     restarts = 0
     while time.monotonic() < deadline:
-        time.sleep(0.02 + 0.8 * chance.random())  # not to wait for anything: this is the moment
+        time.sleep(0.02 + 3 * chance.random() ** 3)  # not to wait for anything: this is the moment
         servers.restart(signal.SIGTERM if chance.random() < 0.25 else signal.SIGKILL)
         restarts += 1
     done.set()

@@ -156,7 +156,9 @@ class DataStore:
             ValueError: there are more rows than their blocks have.
         """
         store = self.stores[rows.store]
-        blocks = np.unique((rows.rows // store.length).astype(np.int32))
+        blocks = (rows.rows // store.length).astype(np.int32)
+        if len(blocks) > 1:
+            blocks = np.unique(blocks)
         if len(rows.rows) > len(blocks) * store.length:
             raise ValueError(f"{len(rows.rows)} rows for {len(blocks)} blocks of {store.length}")
         store.hold(blocks)

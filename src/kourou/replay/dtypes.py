@@ -11,6 +11,7 @@ from kourou.replay.structure import Path, path_text
 
 __all__ = ["as_array", "can_take", "checked_dtype", "common_dtype", "widened"]
 
+_MaskedArray = np.ma.MaskedArray
 _TEXT = "US"  # kinds of dtypes whose arrays have room for texts of some length, and take shorter ones
 
 
@@ -26,8 +27,8 @@ def as_array(value: Any, whose: str, path: Path) -> Array:
         TypeError: it is no array of a fixed dtype, but an object.
         ValueError: it is an array that would not arrive as it is; says what to give instead.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        raise ValueError(  # noqa: TRY004 - as for all arrays that would not arrive as they are
+    if value.__class__ is not np.ndarray and isinstance(value, _MaskedArray):
+        raise ValueError(
             f"{whose}{path_text(path)} is a masked array, whose mask would be lost: give .data and .mask as two arrays,"
             " or .filled(value)"
         )
@@ -40,13 +41,13 @@ def as_array(value: Any, whose: str, path: Path) -> Array:
             ".view(torch.uint8)"
         ) from error
     dtype = array.dtype
+    if _is_whole(dtype):
+        return array
     if dtype.kind == "T":
         raise ValueError(f"{whose}{path_text(path)} is of {dtype}, whose texts lie elsewhere: give .astype('U')")
     if dtype.hasobject:
         raise TypeError(f"{whose}{path_text(path)} is no array of a fixed dtype: {type(value).__name__} of {dtype}")
-    if not _is_whole(dtype):
-        raise ValueError(f"{whose}{path_text(path)}: {_why_not(dtype)}")
-    return array
+    raise ValueError(f"{whose}{path_text(path)}: {_why_not(dtype)}")
 
 
 def checked_dtype(dtype: Any, path: Path) -> np.dtype[Any]:

@@ -26,7 +26,9 @@ from kourou.replay.messages import (
 from kourou.replay.rows import map_rows
 from kourou.replay.samples import Part, SampleBatch
 
-__all__ = ["RENEWALS", "Mirror", "Remote"]
+__all__ = ["RENEWALS", "UNMAPPED", "Mirror", "Remote"]
+
+UNMAPPED = "the replay server's memory can be mapped no more: it has ended since it said where that is"
 
 RENEWALS = 10
 """Sessions that may end during one call: each was refused before anything was done. More, and it gets nowhere."""
@@ -187,7 +189,7 @@ class Remote:
             if mirror.arrays is None or not self._covers(mirror, int(blocks.max())):
                 mirror = self.refresh(pattern.store)
             if mirror.arrays is None:
-                raise ConnectionError("the server's memory can be mapped no more")
+                raise ConnectionLost(UNMAPPED)
             found = gather(pattern, mirror.arrays, blocks, offsets, mirror.info.length)
         else:
             found = [unpack(array) for array in arrays]

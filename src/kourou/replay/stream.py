@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kourou.errors import ConnectionLost
 from kourou.replay.arrays import Array, Integers, np
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.messages import RowData
-from kourou.replay.remote import Remote
+from kourou.replay.remote import UNMAPPED, Remote
 from kourou.replay.rows import open_rows, populate
 
 __all__ = ["Stream"]
@@ -157,7 +158,7 @@ class Stream:
             ):
                 arrays = self._remote.refresh(self.store).arrays
                 if arrays is None:
-                    raise ConnectionError("the server's memory can be mapped no more")
+                    raise ConnectionLost(UNMAPPED)
                 self.arrays = arrays
             self._populate(blocks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -86,6 +87,7 @@ class Structure:
 
 _LEAF = Structure("leaf")
 _NOTHING = Structure("nothing")
+_LEAVES = {bool, bytes, float, int, str}  # most of what is no array: there is no need to look closer
 _PLAIN = {"dict", "list", "tuple"}  # forms that say all there is to say of a container
 _WITH_FIELDS = {"named", "object"}  # … and those of which one has to know the class
 
@@ -120,14 +122,19 @@ def _flatten(value: Any, leaves: list[Any], leaf_types: tuple[type, ...], none_i
 
 def _parts(value: Any, leaf_types: tuple[type, ...]) -> Parts | None:
     """What is in a container whose kind can be told in a message; None for a leaf."""
-    if isinstance(value, leaf_types):
+    if value.__class__ in _LEAVES or isinstance(value, leaf_types):
         return None
     parts = parts_of(value)
     if parts is None or parts.form.name == "view":
-        return parts_of(dict(value)) if isinstance(value, Mapping) else None
+        return parts_of(dict(value)) if _is_mapping(value.__class__) else None
     if parts.form.name in _PLAIN or (parts.form.name in _WITH_FIELDS and not hasattr(value, "dtype")):
         return parts
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_mapping(kind: type) -> bool:
+    return issubclass(kind, Mapping)
 
 
 def path_text(path: Path) -> str:
