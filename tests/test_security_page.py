@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
-def test_each_line_of_the_security_page_names_a_test_that_there_is():
+def test_each_line_of_the_security_page_names_a_test_that_there_is() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
     rows = [line for line in PAGE.splitlines() if line.startswith("|") and not line.startswith("| ---")]
     promises = [row for row in rows if not row.rstrip(" |").endswith("test")]  # all but the heads

@@ -50,6 +50,9 @@ class Has:
     def holds(self, name, value):
         return self.held.get(name) is value
 
+    def close(self):
+        pass
+
 
 def test_nothing_is_shared_with_nobody(main):
     assert not names.is_shared(main.Step)
