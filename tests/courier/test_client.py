@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kourou import courier
-from kourou.courier import AddressTarget, Client, Endpoint, Server, link, list_methods, new_token, token
+from kourou.courier import AddressTarget, Client, Endpoint, Server, list_methods, new_token, patience, token
 from kourou.courier.reply import Reply
 from kourou.errors import (
     ConnectionLost,
@@ -84,7 +84,7 @@ def test_a_client_that_does_not_wait_fails_at_once():
 
 
 def test_waiting_ends_at_the_deadline_and_warns(monkeypatch, caplog):
-    monkeypatch.setattr(link, "_WARN_AFTER_S", 0.05)
+    monkeypatch.setattr(patience, "_WARN_AFTER_S", 0.05)
     client = Client(FakeTarget(), call_timeout=datetime.timedelta(milliseconds=300))
     with caplog.at_level(logging.WARNING, "kourou.courier"), pytest.raises(DeadlineExceeded, match="learner/0"):
         client.null()

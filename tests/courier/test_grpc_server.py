@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kourou import courier
 from kourou.courier import Client, Server, codec, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
-from kourou.courier.lanes import hpack, leader
+from kourou.courier.lanes import entrance, hpack, leader
 from kourou.courier.lanes.grpc_channel import Channel
 from kourou.courier.lanes.http2 import (
     END_HEADERS,
@@ -307,7 +307,7 @@ def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog)
 
 
 def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
-    monkeypatch.setattr(leader, "_GREETING_S", 0.2)
+    monkeypatch.setattr(entrance, "_GREETING_S", 0.2)
     monkeypatch.setattr(leader, "_HOUSEKEEPING_S", 0.1)
     with Server(token="t") as server:
         host, _, port = server.address.rpartition(":")

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier import Client, Server
-from kourou.courier.lanes import grpc_relay, grpc_standard, leader, strangers
+from kourou.courier.lanes import entrance, grpc_relay, grpc_standard, strangers
 from kourou.courier.lanes.grpc_channel import SERVICE
 from kourou.courier.lanes.grpc_executor import StreamThreads
 from kourou.courier.lanes.strangers import Strangers, most_strangers
@@ -76,7 +76,7 @@ def test_strangers_have_a_quarter_of_the_descriptors_at_most(monkeypatch, soft, 
 
 
 def test_who_says_nothing_takes_no_more_descriptors_than_there_is_room_for(server, monkeypatch):
-    monkeypatch.setattr(leader, "_HURRY_S", 0.05)
+    monkeypatch.setattr(entrance, "_HURRY_S", 0.05)
     # Given a server, and its client
     with Client(server.address, token="t", lane="grpc", call_timeout=20) as client, contextlib.ExitStack() as stack:
         assert client.echo(1) == 1
@@ -97,8 +97,8 @@ def test_a_full_house_makes_those_of_other_hosts_wait_and_then_lets_them_in(serv
     with contextlib.ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(connect(server))
-        (entrance,) = [each for each in server._leader._entrances.values() if each.listener.family == socket.AF_INET]
-        until(lambda: entrance.is_shut or len(entrance.strangers) == 10, 20)
+        (tcp,) = [each for each in server._leader._entrances.values() if each.listener.family == socket.AF_INET]
+        until(lambda: tcp.is_shut or len(tcp.strangers) == 10, 20)
         # When a client comes with the token, Then it gets in as soon as they had their time
         with Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
             assert client.echo(1) == 1
@@ -110,7 +110,7 @@ def test_a_client_that_has_shown_the_token_takes_no_room(server):
             stack.enter_context(Client(server.address, token="t", lane="grpc", call_timeout=20)) for _ in range(20)
         ]
         assert [client.echo(1) for client in clients] == [1] * 20
-        assert all(not entrance.strangers for entrance in server._leader._entrances.values())
+        assert all(not each.strangers for each in server._leader._entrances.values())
 
 
 # -- gRPC's standard services -------------------------------------------------------------------------------------

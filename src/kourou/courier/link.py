@@ -18,6 +18,7 @@ from kourou.courier.codec import Payload
 from kourou.courier.connection import Connection, Entered
 from kourou.courier.copying import fill
 from kourou.courier.endpoint import Endpoint, host_id
+from kourou.courier.patience import Patience
 from kourou.courier.recycling import own_memory
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target, Tls
@@ -36,7 +37,6 @@ __all__ = ["LANES", "Link"]
 _log = logging.getLogger("kourou.courier")
 
 LANES = ("inproc", "local", "grpc")
-_WARN_AFTER_S = 10.0
 _FAIL_FAST_S = 5.0  # how long a client that does not wait gives a server to answer at all
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 1.0
@@ -144,7 +144,7 @@ class Link:
                 other.close()
         return other
 
-    def connect(self, deadline: float | None, what: str, patience: _Patience | None = None) -> Connection:
+    def connect(self, deadline: float | None, what: str, patience: Patience | None = None) -> Connection:
         """The live connection; made if there is none.
 
         Raises:
@@ -158,7 +158,7 @@ class Link:
             if self._closed:
                 raise CallCancelled(f"{what}: this client of {self.target.name} is closed")
             if self.connection is None:
-                self._connection = self._connect(patience or _Patience(self.target.name, deadline), what)
+                self._connection = self._connect(patience or Patience(self.target.name, deadline), what)
             connection = self._connection
             assert connection is not None  # noqa: S101 - made in the line above; for the type checker
             return connection
@@ -201,7 +201,7 @@ class Link:
 
     # -- connecting -------------------------------------------------------------------------------------------
 
-    def _connect(self, patience: _Patience, what: str) -> Connection:
+    def _connect(self, patience: Patience, what: str) -> Connection:
         pause_s = _FIRST_PAUSE_S
         connection = self._open_inherited(patience)
         if connection is not None:
@@ -222,7 +222,7 @@ class Link:
             time.sleep(pause_s)  # not to wait for something, but to spare a server that is just starting
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _open_inherited(self, patience: _Patience) -> Connection | None:
+    def _open_inherited(self, patience: Patience) -> Connection | None:
         """In a child of fork, asking where the server is would take gRPC, which hangs there; its socket is known."""
         endpoint, self._inherited = self._inherited, None
         if endpoint is None or endpoint.local is None or self.forced_lane not in {None, "local"}:
@@ -233,7 +233,7 @@ class Link:
         except ServerUnavailable:
             return None
 
-    def _endpoint(self, patience: _Patience) -> Endpoint:
+    def _endpoint(self, patience: Patience) -> Endpoint:
         """Where the server is; asks twice when that takes long, to give a warning in between."""
         if not self.wait_for_ready:
             return self.target.endpoint(patience.left_s() or _FAIL_FAST_S)
@@ -287,7 +287,7 @@ class Link:
 
     def _send_deferred(self) -> None:
         """Connect for the calls that wait for it, then send them in their order. What fails, fails for its call."""
-        patience = _Patience(self.target.name, None)
+        patience = Patience(self.target.name, None)
         with Entered(self._inside):
             while True:
                 while self._deferred:
@@ -296,7 +296,7 @@ class Link:
                 if not self._deferred or not self._sending.acquire(blocking=False):
                     return
 
-    def _send_some(self, patience: _Patience) -> None:
+    def _send_some(self, patience: Patience) -> None:
         """Send the first of the calls that wait; or end the one whose time is up, or that keeps this from going on."""
         call = min(self._deferred, key=lambda one: one[0].deadline or math.inf)  # the first to give up
         deadline = call[0].deadline or math.inf
@@ -343,36 +343,6 @@ class Link:
         self._deferred.clear()
         self._inside.clear()
         self._make_locks()
-
-
-class _Patience:
-    """How long one attempt to connect may take, and when to complain about it."""
-
-    def __init__(self, name: str, deadline: float | None) -> None:
-        self._name = name
-        self.deadline = deadline
-        self._warn_at: float | None = time.monotonic() + _WARN_AFTER_S
-
-    def left_s(self) -> float | None:
-        """Seconds until the deadline; None without one."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-
-    def until_warning_s(self) -> float | None:
-        """Seconds until the warning is due; None when it was given, or the deadline comes first."""
-        if self._warn_at is None or (self.deadline is not None and self.deadline <= self._warn_at):
-            return None
-        return max(0.0, self._warn_at - time.monotonic())
-
-    def warn_when_due(self, why: str = "") -> None:
-        """Log the warning once."""
-        if self._warn_at is not None and time.monotonic() >= self._warn_at:
-            self._warn_at = None
-            _log.warning(
-                "still waiting for %s after %.0f s%s; set call_timeout, or wait_for_ready=False, not to wait for ever",
-                self._name,
-                _WARN_AFTER_S,
-                why,
-            )
 
 
 def _end(reply: Reply, error: BaseException) -> None:

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from kourou.courier.client import LIST_METHODS
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.methods import MethodMetrics, MethodTable, is_hidden
-from kourou.courier.session import Dispatcher
 from kourou.courier.stalls import Stalls
 from kourou.courier.token import user_token
 from kourou.courier.workers import WorkerPool

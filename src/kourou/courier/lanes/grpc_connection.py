@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kourou.courier.calls import Peer
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.frames import Buffer, Frame, FrameParser, Kind, pack
 from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.http2 import PREFACE
@@ -20,7 +21,7 @@ from kourou.courier.lanes.packet_writer import PacketWriter
 from kourou.courier.lanes.packets import PacketReader
 from kourou.courier.lanes.readiness import Readiness
 from kourou.courier.lanes.tcp import Link
-from kourou.courier.session import Dispatcher, Session
+from kourou.courier.session import Session
 from kourou.errors import ProtocolError, Unauthenticated
 
 __all__ = ["GrpcConnection", "GrpcService"]
@@ -51,7 +52,7 @@ class GrpcService:
 
 
 class GrpcConnection:
-    """See ``kourou.courier.lanes.leader.ServedConnection``.
+    """See ``kourou.courier.lanes.entrance.ServedConnection``.
 
     ``link`` is the connection, ``peer`` the client's host and port, ``ready`` where the leader waits for it.
     """

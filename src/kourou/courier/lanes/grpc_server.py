@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import tcp
 from kourou.courier.lanes.grpc_connection import GrpcConnection, GrpcService
@@ -17,7 +18,6 @@ from kourou.courier.lanes.grpc_relay import Relays
 from kourou.courier.lanes.grpc_standard import StandardServices, encode_description
 from kourou.courier.lanes.leader import Leader
 from kourou.courier.lanes.readiness import Readiness
-from kourou.courier.session import Dispatcher
 from kourou.errors import LaunchError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import grpc_process, local_socket
 from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.grpc_executor import StreamThreads
 from kourou.courier.methods import MethodMetrics
-from kourou.courier.session import Dispatcher
 from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
 

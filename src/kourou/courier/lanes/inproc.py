@@ -12,10 +12,11 @@ import threading
 
 from kourou.courier.calls import Peer
 from kourou.courier.copying import fill
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Buffer, Frame
 from kourou.courier.recycling import own_memory
-from kourou.courier.session import Dispatcher, Session
+from kourou.courier.session import Session
 from kourou.courier.wire import NotSentError, PushingWire, Receiver
 from kourou.errors import ServerUnavailable, Unauthenticated
 

@@ -16,132 +16,24 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
 
-from kourou.courier.frames import Frame
-from kourou.courier.lanes.readiness import Readiness, readiness
+from kourou.courier.dispatcher import Dispatcher
+from kourou.courier.lanes.entrance import Entrance, ServedConnection, Welcome
+from kourou.courier.lanes.readiness import readiness
 from kourou.courier.lanes.spinning import Spinner
-from kourou.courier.lanes.strangers import Strangers, most_strangers
+from kourou.courier.lanes.strangers import Strangers
 from kourou.courier.patrol import ROUND_S, Patrol
-from kourou.courier.session import Dispatcher, Session
 from kourou.errors import ProtocolError, Unauthenticated
 
-__all__ = ["Leader", "ServedConnection", "Welcome"]
+__all__ = ["Leader"]
 
 _log = logging.getLogger("kourou.courier")
 
-_GREETING_S = 10.0  # how long a client may take to say who it is
-_HURRY_S = 0.25  # how long if others wait for its place
 _HOUSEKEEPING_S = 10.0  # how often connections are looked over
 _STRANGERS_S = 1.0  # how often if there are strangers
 _SHUT_S = 0.1  # how often if no more can come in
 _SETTLE_POLL_S = 2e-3
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-
-
-class ServedConnection(Protocol):
-    """A client, as the leader sees it: first a stranger, then, after its greeting, a session.
-
-    Attributes:
-        descriptor: of its socket.
-        leader: the thread that reads, and that writes the answers of a batch together.
-        serving: the leader is at a batch of this connection.
-        frames: that were read but not acted on.
-    """
-
-    descriptor: int
-    leader: int
-    serving: bool
-    frames: deque[Frame]
-    session: Session | None
-
-    @property
-    def owes(self) -> bool:
-        """Whether there is something to write that nobody is about to write."""
-
-    @property
-    def is_congested(self) -> bool:
-        """Whether so many answers wait for the client to take them that no further call of it shall begin.
-
-        When that is over, ``drain`` lets those calls begin that the pool has put off.
-        """
-
-    def greet(self) -> bool:
-        """Read what a stranger says. False when it was somebody else's client, who has its socket now.
-
-        Raises:
-            OSError: it is gone.
-            ProtocolError: it makes no sense.
-            Unauthenticated: it has another token.
-        """
-
-    def read(self) -> None:
-        """Read what is there.
-
-        Raises:
-            OSError: the client is gone.
-            ProtocolError: what came makes no sense.
-        """
-
-    def drain(self) -> None:
-        """There is room in the socket again."""
-
-    def flush(self) -> None:
-        """Write what is queued, as far as the socket takes it."""
-
-    def tend(self) -> None:
-        """Now and then: look after it.
-
-        Raises:
-            OSError: it is gone.
-        """
-
-    def refuse(self, error: Exception) -> bool:
-        """It makes no sense, or has another token. Whether it is to be closed at once."""
-
-    def settle(self) -> bool:
-        """Write what is queued, without waiting. Whether all of it is on its way."""
-
-    def close(self) -> None:
-        """Let go of the client: its calls are cancelled."""
-
-
-Welcome: TypeAlias = Callable[[socket.socket, Readiness, int], ServedConnection | None]
-"""Makes a connection of an accepted socket, or sends it away and returns None. It is also given where to wait for the
-socket, and the leader's thread."""
-
-
-class _Entrance:
-    """A socket where clients connect, and those of them who have not said yet who they are."""
-
-    def __init__(self, listener: socket.socket, welcome: Welcome, ready: Readiness) -> None:
-        self.listener = listener
-        self.welcome = welcome
-        self.strangers: Strangers[ServedConnection] = Strangers(
-            most_strangers(), patience_s=_GREETING_S, hurry_s=_HURRY_S
-        )
-        self.is_shut = True
-        self._ready = ready
-        self.open()
-
-    def open(self) -> None:
-        """Let those in who wait, unless there are too many strangers."""
-        if self.is_shut and not self.strangers.is_full:
-            self.is_shut = False
-            self._ready.register(self.listener.fileno(), select.POLLIN)
-
-    def shut(self) -> None:
-        """Let those who want to connect wait for housekeeping, or for a stranger to go: there is no room for them."""
-        if not self.is_shut:
-            self.is_shut = True
-            self._ready.unregister(self.listener.fileno())
-
-    def forget(self, stranger: ServedConnection) -> None:
-        """It has said who it is, or has gone."""
-        if stranger in self.strangers:
-            self.strangers.discard(stranger)
-            self.open()
 
 
 class Leader:
@@ -153,7 +45,7 @@ class Leader:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._entrances: dict[int, _Entrance] = {}
+        self._entrances: dict[int, Entrance] = {}
         self._connections: dict[int, ServedConnection] = {}
         self._unserved: deque[ServedConnection] = deque()  # have frames that were read but not acted on
         self._ready = readiness()
@@ -171,7 +63,7 @@ class Leader:
 
     def listen(self, listener: socket.socket, welcome: Welcome) -> None:
         """Serve those who connect here, too. The socket belongs to this object from now on."""
-        self._entrances[listener.fileno()] = _Entrance(listener, welcome, self._ready)
+        self._entrances[listener.fileno()] = Entrance(listener, welcome, self._ready)
 
     def stop(self, flush_s: float = 0.0) -> None:
         """Send what is queued, as far as clients take it within ``flush_s`` seconds, and close everything."""
@@ -305,10 +197,10 @@ class Leader:
                         return
             if connection.frames and not connection.is_congested and connection not in self._unserved:
                 self._unserved.append(connection)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - one client's trouble must not end the leader
             self._fail(connection, error)
 
-    def _accept(self, entrance: _Entrance) -> None:
+    def _accept(self, entrance: Entrance) -> None:
         try:
             accepted, address = entrance.listener.accept()
         except OSError as error:
@@ -329,7 +221,7 @@ class Leader:
                 entrance.strangers.add(connection, host)
                 if entrance.strangers.is_full:
                     entrance.shut()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - one client's trouble must not end the leader
             accepted.close()
             if not isinstance(error, OSError):
                 _log.exception("a client could not be welcomed")
@@ -373,7 +265,7 @@ class Leader:
             try:
                 if connection.session is not None:
                     connection.tend()
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:  # noqa: BLE001 - one client's trouble must not end the leader
                 self._fail(connection, error)
         for entrance in self._entrances.values():
             entrance.open()

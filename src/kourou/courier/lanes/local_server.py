@@ -7,11 +7,11 @@ import functools
 import os
 import socket
 
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.leader import Leader
 from kourou.courier.lanes.local_session import LocalConnection
 from kourou.courier.lanes.readiness import Readiness
-from kourou.courier.session import Dispatcher
 
 __all__ = ["LocalListener"]
 

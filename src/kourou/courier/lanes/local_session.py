@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Collection
 
 from kourou.courier.calls import Peer
+from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.frames import Buffer, Frame, FrameParser, Place, pack
 from kourou.courier.lanes import local_socket
 from kourou.courier.lanes.memory import Memory
 from kourou.courier.lanes.readiness import Readiness
-from kourou.courier.session import Dispatcher, Session
+from kourou.courier.session import Session
 from kourou.errors import ProtocolError, Unauthenticated
 
 __all__ = ["LocalConnection"]
@@ -27,7 +28,7 @@ _MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its 
 
 
 class LocalConnection:
-    """A client; see ``kourou.courier.lanes.leader.ServedConnection``.
+    """A client; see ``kourou.courier.lanes.entrance.ServedConnection``.
 
     Args:
         main: its socket.

@@ -1,0 +1,42 @@
+"""How long connecting may take, and when it is time to say what is waited for."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+__all__ = ["Patience"]
+
+_log = logging.getLogger("kourou.courier")
+
+_WARN_AFTER_S = 10.0
+
+
+class Patience:
+    """How long one attempt to connect may take, and when to complain about it."""
+
+    def __init__(self, name: str, deadline: float | None) -> None:
+        self._name = name
+        self.deadline = deadline
+        self._warn_at: float | None = time.monotonic() + _WARN_AFTER_S
+
+    def left_s(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def until_warning_s(self) -> float | None:
+        """Seconds until the warning is due; None when it was given, or the deadline comes first."""
+        if self._warn_at is None or (self.deadline is not None and self.deadline <= self._warn_at):
+            return None
+        return max(0.0, self._warn_at - time.monotonic())
+
+    def warn_when_due(self, why: str = "") -> None:
+        """Log the warning once."""
+        if self._warn_at is not None and time.monotonic() >= self._warn_at:
+            self._warn_at = None
+            _log.warning(
+                "still waiting for %s after %.0f s%s; set call_timeout, or wait_for_ready=False, not to wait for ever",
+                self._name,
+                _WARN_AFTER_S,
+                why,
+            )
