@@ -359,7 +359,7 @@ class NodeRestarted(ConnectionLost):
 
 
 class UsedAfterFork(RpcError, RuntimeError):
-    """A child of ``os.fork()`` would have to use gRPC, which hangs there; the message says what to do instead."""
+    """A child of ``os.fork()`` would wait for ever: in gRPC, or for the answer to a call that its parent made."""
 
     code = StatusCode.FAILED_PRECONDITION
 

@@ -117,7 +117,7 @@ def grouped(store: TCPStore, place: Place, *, backend: Backend, timeout_s: float
 def _usable(backend: Backend, store: TCPStore, place: Place) -> Backend:
     if backend not in {"auto", "nccl"}:
         return backend
-    import torch  # noqa: PLC0415 - as above
+    import torch  # noqa: PLC0415 - slow to import
 
     has_gpu = torch.cuda.is_available()  # also true of AMD's GPUs, whose library calls itself nccl
     if backend == "auto":

@@ -360,7 +360,7 @@ class Table:
             request.left *= max(1, self.state.samplable_at_once(request.most) // request.left)
         try:
             picks = self.state.sample(request.left)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
             self._samples.popleft()
             self._let_go(request)
             self._guard.later(functools.partial(request.future.set_exception, error))

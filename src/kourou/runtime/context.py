@@ -79,7 +79,7 @@ class Binding:
         """Where nodes are on several hosts: a connection to a lost one never closes by itself, so it is ended here."""
         if self.tls is None or not record.state.ended or record.endpoint is None:
             return
-        from kourou.courier import Endpoint, address, give_up  # noqa: PLC0415 - as above
+        from kourou.courier import Endpoint, address, give_up  # noqa: PLC0415 - only programs on several hosts need it
 
         endpoint = Endpoint.from_json(record.endpoint)
         for client in list(self.clients):

@@ -76,8 +76,8 @@ class Director:
         self._policies = {node.name: node.on_failure for node in plan.nodes}
         self._restarts: dict[str, list[float]] = {}  # when each node was restarted, monotonic
         self._unstarted = collections.deque(self._family.roots())
-        self._parts_starting: dict[str, Countdown] = {}  # of units
-        self._parts_living: dict[str, Countdown] = {}  # likewise
+        self._parts_starting: dict[str, Countdown] = {}  # of each unit
+        self._parts_living: dict[str, Countdown] = {}  # of each unit
         self._workers = Countdown((), self._is_no_worker)  # of a program that stops
         self._undecided: list[Exited] = []  # ended by a SIGTERM that nobody of here sent
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

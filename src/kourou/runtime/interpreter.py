@@ -73,7 +73,7 @@ class _NoTerminal(io.TextIOWrapper):
             raise errors.NoTerminal(self._remedy)
         return line
 
-    def __next__(self) -> str:  # type: ignore[override]  # as above
+    def __next__(self) -> str:  # type: ignore[override]  # bytes in a base of a base
         if line := super().readline():
             return line
         raise StopIteration  # whoever reads all of it is not waiting for anybody

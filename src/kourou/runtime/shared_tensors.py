@@ -43,7 +43,7 @@ class _Sharing:
         """How to pickle a storage."""
         if not _is_shared(storage) or not Path("/proc/self/fd").exists():
             return codec_torch.REDUCERS[torch.UntypedStorage](storage)
-        descriptor, size = storage._share_fd_cpu_()  # as torch.multiprocessing does
+        descriptor, size = storage._share_fd_cpu_()  # torch.multiprocessing uses these two as well
         self._kept[descriptor] = storage
         return _map_again, (os.getpid(), descriptor, size)
 
@@ -70,6 +70,6 @@ def _map_again(owner: int, descriptor: int, size: int) -> torch.UntypedStorage:
     opened = os.open(f"/proc/{owner}/fd/{descriptor}", os.O_RDWR)
     try:
         new: Any = torch.UntypedStorage
-        return new._new_shared_fd_cpu(opened, size)  # type: ignore[no-any-return]  # noqa: SLF001 - as above
+        return new._new_shared_fd_cpu(opened, size)  # type: ignore[no-any-return]  # noqa: SLF001 - public under no other name
     finally:
         os.close(opened)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
-from kourou.courier import server as _server  # noqa: F401 - likewise
+from kourou.courier import server as _server  # noqa: F401 - preloaded by the zygote
 from kourou.ownership import read_own
 from kourou.runtime import absl_flags, context, interpreter, interrupts
 from kourou.runtime.coordinator_client import CoordinatorClient
@@ -52,9 +52,9 @@ class _Worker:
             name=self.name,
             attempt=boot["attempt"],
             on_stop=self._on_stop,
-            on_release=lambda: self._stop.release(),  # noqa: PLW0108 - likewise
+            on_release=lambda: self._stop.release(),  # noqa: PLW0108 - it is made below
             on_lost=self._on_lost,
-            on_record=lambda record: self._binding.forget_if_gone(record),  # noqa: PLW0108 - likewise
+            on_record=lambda record: self._binding.forget_if_gone(record),  # noqa: PLW0108 - it is made below
         )
         self._stop = StopState(self.control.request_stop)
         self._interrupted = False

@@ -80,7 +80,7 @@ class Collector:
         """What keeps a value from being pickled; None: nothing does."""
         try:
             self._pickle(value, None)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - pickling calls code of the user's, which may raise anything
             return error
         return None
 

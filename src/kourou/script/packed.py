@@ -55,7 +55,7 @@ def pack(
         owner: whose they are, in errors.
         setup: functions that the receiver calls before it unpickles the values.
         reduce: see :class:`~kourou.script.definitions.Collector`.
-        reducers: as above.
+        reducers: see :class:`~kourou.script.definitions.Collector`.
 
     Raises:
         SerializationError: a value, or a global of the script, cannot be pickled; it says which.

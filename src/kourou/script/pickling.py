@@ -33,7 +33,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         return NotImplemented if is_definition(value) and names.is_shared(value) else self.by_value(value)
 
     def by_value(self, value: Any) -> Any:
-        """As above, whatever the others have."""
+        """How to pickle a value that goes by value, whether or not the others have it under a name."""
         if isinstance(value, Cached):
             return _reduce_cached(value)
         return _complete_once(value, super().reducer_override(value))

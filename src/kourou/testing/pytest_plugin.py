@@ -77,7 +77,7 @@ class Launches:
         return left
 
     def _present(self) -> list[str]:
-        from kourou.runtime import sessions  # noqa: PLC0415 - as above
+        from kourou.runtime import sessions  # noqa: PLC0415 - the plugin is loaded by every pytest
 
         processes = [pid for run in self._runs for pid in sessions.escaped_from(f"{run.run_id}:")]
         threads = [t for t in threading.enumerate() if t not in self._threads_before] if self._runs else []

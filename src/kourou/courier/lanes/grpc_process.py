@@ -45,9 +45,9 @@ def claim() -> None:
         _owner = os.getpid()
     elif _owner != os.getpid():
         raise UsedAfterFork(
-            f"process {os.getpid()} was forked from process {_owner}, which used gRPC, and would hang if it did so "
-            "too; start it by spawn or forkserver (multiprocessing.get_context), or call a node of the same host "
-            "once before the fork: children then reach it by the local lane"
+            f"process {os.getpid()} was forked from process {_owner}, which used gRPC. Clients of nodes and lp.stop() "
+            "work here, but to launch a program, or to speak with one's coordinator, would hang: do that in a process "
+            "started by spawn or forkserver (multiprocessing.get_context), or before gRPC is first used"
         )
 
 

@@ -129,11 +129,11 @@ class SshAgent:
         self._wire.send(*message)
 
     def send_first(self, *message: Any) -> None:
-        """Likewise, ahead of what waits to be sent."""
+        """Tell the agent something ahead of what waits to be sent; returns at once."""
         self._wire.send_first(*message)
 
     def send_bulk(self, *message: Any) -> None:
-        """Likewise, but wait until there is room for it."""
+        """Tell the agent something, once there is room for it."""
         self._wire.send_bulk(*message)
 
     def close(self) -> None:
