@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from kourou.experiments import run_worker
+from kourou.script.packed import pack
 
 
 def run(tmp_path, function, **arguments):
     file = tmp_path / "payload"
-    file.write_bytes(pickle.dumps(("function", function, arguments)))
+    values = {"function": function, **arguments}
+    file.write_bytes(pickle.dumps(("function", tuple(arguments), pack(values, "a run"))))
     return run_worker._call(file)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from kourou.runtime.coordinator import Coordinator
 from kourou.runtime.director import Director
 from kourou.runtime.logs import NodeLogs, Terminal
-from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan
+from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement
 from kourou.runtime.records import NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
 from kourou.runtime.termination import StopTimeline
@@ -91,7 +91,8 @@ class Stage:
 
     def start(self, *, ready: bool = True) -> None:
         self.director.start(self.launcher)
-        until(lambda: len(self.launcher.attempts) >= len(self.plan.nodes), WAIT_S)
+        launched = [node for node in self.plan.nodes if node.placement is Placement.OWN]
+        until(lambda: len(self.launcher.attempts) >= len(launched), WAIT_S)
         for node in self.plan.nodes if ready else ():
             self.coordinator.change(node.name, 1, state=NodeState.READY)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kourou.runtime.plan import NodePlan
+from kourou.runtime.plan import NodePlan, Placement
 from kourou.runtime.policies import Restart
 from kourou.runtime.records import NodeState, Outcome
 from kourou.runtime.termination import StopState, StopTimeline
@@ -366,3 +366,32 @@ def test_a_stop_while_nodes_are_started_starts_no_more_of_them(stage):
     assert last.gone
     assert last.exit is not None
     assert last.exit.cause == "was not started, because the program stopped"
+
+
+def _group(**options):
+    parts = [node(f"a/0:{rank}", parent="a/0", **options) for rank in (0, 1)]
+    return node("a/0", placement=Placement.UNIT), *parts
+
+
+def test_the_part_of_a_unit_that_raised_first_is_its_failure_whichever_process_ends_first(stage):
+    # Given a rank that has raised and whose process is about to end
+    play = stage(*_group())
+    play.start(ready=False)
+    play.coordinator.report("a/0:1", 1, RAISED)
+    # When another rank, which misses it, raises and ends before
+    play.exit("a/0:0", 1, outcome=Outcome(kind="raised", code=1, exception="RuntimeError: connection closed"))
+    play.exit("a/0:1", 1)
+    # Then it is not taken for the cause
+    assert play.ended()
+    assert play.record("a/0").exit.cause == "raised ValueError: x (in a/0:1)"
+    assert play.record("a/0:0").exit.cause == "raised RuntimeError: connection closed"
+
+
+def test_a_part_that_was_killed_is_the_failure_of_a_unit_though_others_raised_because_of_it(stage):
+    play = stage(*_group())
+    play.start(ready=False)
+    play.coordinator.report("a/0:1", 1, RAISED)
+    play.exit("a/0:0", None, signal=9)
+    play.exit("a/0:1", 1)
+    assert play.ended()
+    assert play.record("a/0").exit.cause == "was killed by SIGKILL (in a/0:0)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from kourou.runtime.directory import Directory
@@ -148,6 +148,16 @@ class Coordinator:
         """What a node said of its end; None when it could not say anything."""
         with self._lock:
             return self._outcomes.get((name, attempt))
+
+    def first_that_raised(self, attempts: Mapping[str, int]) -> str | None:
+        """Of these attempts of nodes, that which was the first to say that it raised something."""
+        with self._lock:
+            raised = (
+                name
+                for (name, attempt), outcome in self._outcomes.items()
+                if outcome.kind == "raised" and attempts.get(name) == attempt
+            )
+            return next(raised, None)
 
     def add_stop_state(self, state: StopState) -> None:
         """A node of this process (or the launcher) that shall be told of stop and release."""

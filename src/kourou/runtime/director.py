@@ -31,6 +31,7 @@ from kourou.runtime.verdict import judge, judge_unit
 __all__ = ["Director"]
 
 _SIGKILL = 9
+_CAUSE_ENDS_S = 2.0  # of the process that raised first: its exit handlers may take a moment
 _STOP_FOLLOWS_S = 0.5  # a SIGTERM that the launcher got as well: until it asks for the stop
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
 
@@ -79,7 +80,7 @@ class Director:
         self._parts_starting: dict[str, Countdown] = {}  # of each unit
         self._parts_living: dict[str, Countdown] = {}  # of each unit
         self._workers = Countdown((), self._is_no_worker)  # of a program that stops
-        self._undecided: list[Exited] = []  # ended by a SIGTERM that nobody of here sent
+        self._undecided: list[Exited] = []  # what they are may show in a moment
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0  # breaks ties, so that actions are never compared
         self._stopping = False
@@ -232,6 +233,10 @@ class Director:
             self._undecided.append(event)
             self._after(_STOP_FOLLOWS_S, lambda: self._node_exited(event))
             return
+        if event not in self._undecided and self._follows_another(event):
+            self._undecided.append(event)
+            self._after(_CAUSE_ENDS_S, lambda: self._node_exited(event))
+            return
         for child in self._family.threads_of(event.name):
             self._node_exited(dataclasses.replace(event, name=child))
         self._alive.discard(event.name)
@@ -246,6 +251,18 @@ class Director:
         # What a thread's failure leads to is decided when its colocation ends of it.
         failed = record.state is NodeState.FAILED and not self._family.inside(event.name)
         self._settle(record, self._react(record) if failed else None)
+        unit = self._family.unit_of(event.name)
+        for later in [other for other in self._undecided if unit and self._family.unit_of(other.name) == unit]:
+            self._node_exited(later)
+
+    def _follows_another(self, event: Exited) -> bool:
+        """Whether another part of its unit raised first and is about to end: ranks fail when one of them is gone."""
+        unit = self._family.unit_of(event.name)
+        outcome = self._coordinator.outcome(event.name, event.attempt)
+        if unit is None or self._stopping or unit in self._broken or outcome is None or outcome.kind != "raised":
+            return False
+        parts = (name for name in self._family.children(unit) if name in self._alive)
+        return self._coordinator.first_that_raised({name: self._record(name).attempt for name in parts}) != event.name
 
     def _settle(self, record: ExitRecord, restart_in: float | None) -> None:
         """Make an end known, and do what follows from it."""

@@ -185,8 +185,8 @@ class Zygote:
         for request in requests:
             pid = self._pids.get(request["id"])
             if pid is not None:  # it is not reaped yet, so its pid cannot be another's
-                pids = [pid] if table is None or request["alone"] else table.members(pid)
-                sessions.signal_all(pids, request["number"])
+                others = () if table is None or request["alone"] else table.members(pid) - {pid}
+                sessions.signal_all([pid, *others], request["number"])  # a shell would tell of the end of its child
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
