@@ -207,6 +207,28 @@ def test_who_sends_does_not_wait_for_the_network_and_is_told_when_much_waits(wir
     assert told == [True, False]
 
 
+def test_what_is_told_last_of_much_that_waits_is_what_holds(wires: tuple[Wire, Wire]) -> None:
+    # Given an end all of whose messages are read while it is still being told that much waits
+    one, other = wires
+    told: list[bool] = []
+    received = []
+
+    def on_full(full: bool) -> None:
+        while full and other.is_readable(0.1):
+            received.append(other.receive())
+        told.append(full)
+
+    one.on_full = on_full
+    # When more is sent than may wait
+    for number in range(100):
+        one.send("line", number, b"x" * 100_000)
+    while len(received) < 100:
+        received.append(other.receive())
+    # Then that there is room is told after that there was none
+    until(lambda: len(told) == 2, 10)
+    assert told == [True, False]
+
+
 def test_a_connection_that_takes_nothing_holds_up_no_other_and_ends_when_it_would_fill_the_memory(
     entrance: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

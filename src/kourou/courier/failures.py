@@ -82,8 +82,8 @@ def describe(error: BaseException, *, node: str, method: str, raised_by_handler:
 def _with_parts(failure: Failure, error: BaseException) -> Failure:
     earlier: Failure | None = getattr(error, "_kourou_failure", None)
     if earlier is not None:  # it came from another node; what is not to be had here may be at the next one
-        _, _, _, _, _, shown, by_handler, node, host, method, _ = failure
-        return earlier._replace(traceback=shown, raised_by_handler=by_handler, node=node, host=host, method=method)
+        here = {name: getattr(failure, name) for name in ("traceback", "raised_by_handler", "node", "host", "method")}
+        return earlier._replace(**here)
     factory, args = _recipe(error)
     state = dict(_state(error))
     return failure._replace(

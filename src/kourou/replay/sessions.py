@@ -56,6 +56,9 @@ class Session:
 
         Returns:
             False when it will never be done: it was done or skipped before, or the same is there already.
+
+        Raises:
+            BaseException: what interrupted this thread meanwhile (Ctrl-C, …), once all that was due is done.
         """
         writer, number = order
         with guard:

@@ -53,8 +53,8 @@ class Wire:
         self._sign_every_s: float | None = None
         self._thread: threading.Thread | None = None
         self.on_full: Callable[[bool], None] = lambda _: None
-        """Called with True when much waits to be written, and with False when there is room again; must return quickly.
-        Who can hold back what he would send next, does."""
+        """Called with True when much waits to be written, and with False when there is room again; must return quickly,
+        and not send. Who can hold back what he would send next, does."""
 
     def send(self, *message: Any) -> None:
         """Send one message after those before it. Once the other end is gone, or this one was ended, it is dropped."""
@@ -142,7 +142,7 @@ class Wire:
                 return
             self._full = full
             self._changed.notify_all()
-        self.on_full(full)
+            self.on_full(full)  # in here, so that what is told last is what holds
 
     def _write_all(self) -> None:
         sign_at = time.monotonic()

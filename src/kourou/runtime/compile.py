@@ -66,9 +66,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     """
     kind = launch_type_from(launch_type)
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
-    problems += _check_terminal(terminal)
-    if setup is not None and not callable(setup):
-        problems.append(f"setup is a function without arguments, got {shown(setup)}")
+    problems += [*_check_terminal(terminal), *_check_setup(setup)]
     spanned = _check_hosts(kind, hosts, placement, problems)
     members = list(_members(program))
     known = {id(node) for node in program.iterate_members()}
@@ -165,6 +163,12 @@ def _check_hosts(
     except errors.GraphError as error:
         problems.append(str(error))
         return None
+
+
+def _check_setup(setup: object) -> list[str]:
+    if setup is None or callable(setup):
+        return []
+    return [f"setup is a function without arguments, got {shown(setup)}"]
 
 
 def _check_terminal(terminal: str | None) -> list[str]:

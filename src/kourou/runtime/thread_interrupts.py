@@ -111,7 +111,11 @@ async def _cancellable(coroutine: Coroutine[Any, Any, Any]) -> None:
 
 
 def interrupt_here() -> None:
-    """As :func:`interrupt_thread`, for a signal handler in the thread itself."""
+    """Interrupt the thread that this is called in, by a signal handler.
+
+    Raises:
+        StopRequested: no event loop is there whose coroutine can be cancelled.
+    """
     loop = _loops.get(threading.get_ident())
     if loop is None or not loop.cancel():
         raise errors.StopRequested
