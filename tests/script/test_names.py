@@ -13,7 +13,6 @@ import pytest
 
 from kourou.courier import codec
 from kourou.script import names
-from kourou.script.definitions import Collector
 
 
 @pytest.fixture
@@ -97,17 +96,3 @@ def test_a_class_sent_by_value_is_filled_by_its_first_arrival_only(main):
     # When another instance arrives, then the attribute is as it was left
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 5\n"
-
-
-def test_a_global_that_pickles_as_its_own_name_is_an_error_that_says_so(main):
-    class Named:
-        def __reduce__(self):
-            return "thing"
-
-    Named.__module__ = "__main__"
-    main.thing = Named()
-    exec("def uses():\n    return thing", vars(main))
-    collector = Collector()
-    collector.add(main.uses, "node/0")
-    with pytest.raises(Exception, match=r"node/0 \(uses\) uses the global 'thing'.*its own name"):
-        collector.finish()

@@ -94,6 +94,90 @@ def test_definitions_that_refer_to_each_other(tmp_path):
     assert said == "True True True\nTrue\n"
 
 
+def test_what_pickles_as_no_more_than_its_name(tmp_path):
+    # Given type variables, a new type and a sentinel, which functions and classes refer to
+    said = shared(
+        tmp_path,
+        """
+        import typing
+
+        UserId = typing.NewType("UserId", int)
+        T = typing.TypeVar("T", bound="Base")
+        P = typing.ParamSpec("P")
+
+        class Missing:
+            def __reduce__(self):
+                return "MISSING"
+
+        MISSING = Missing()
+
+        class Base(typing.Generic[T]):
+            kept: typing.ClassVar = {"default": MISSING}
+
+        def entry(user: UserId = UserId(1), call: typing.Callable[P, T] = None, other=MISSING):
+            return [user, other is MISSING is Base.kept["default"], entry.__annotations__["call"].__args__[1] is T]
+
+        VALUE = entry
+        """,
+        # When it is called elsewhere, then each is there once, and pickles as its name there, too
+        """
+        print(VALUE(), VALUE.__annotations__["user"] is __main__.UserId)
+        for value in (__main__.UserId, __main__.T, __main__.P, __main__.MISSING):
+            assert pickle.loads(pickle.dumps(value)) is value
+        """,
+    )
+    assert said == "[1, True, True] True\n"
+
+
+def test_annotations_that_are_text_are_evaluated_where_they_arrive(tmp_path):
+    said = shared(
+        tmp_path,
+        """
+        from __future__ import annotations
+        import collections
+        import dataclasses
+        import typing
+
+        class Inner:
+            pass
+
+        @dataclasses.dataclass
+        class Config:
+            inner: typing.Optional[Inner]
+            counts: collections.Counter
+
+        def entry(config: Config) -> list["Inner"]:
+            return [typing.get_type_hints(item) for item in (Config, entry)]
+
+        VALUE = entry
+        """,
+        """
+        config, function = VALUE(None)
+        print(list(config), function["config"] is __main__.Config, function["return"])
+        """,
+    )
+    assert said == "['inner', 'counts'] True list[__main__.Inner]\n"
+
+
+def test_classes_inside_of_classes_keep_their_full_name(tmp_path):
+    said = shared(
+        tmp_path,
+        """
+        class Outer:
+            class Inner:
+                class Deep:
+                    pass
+
+        def entry():
+            return Outer.Inner.Deep()
+
+        VALUE = entry
+        """,
+        "print(type(pickle.loads(pickle.dumps(VALUE()))) is __main__.Outer.Inner.Deep)",
+    )
+    assert said == "True\n"
+
+
 def test_lambdas_and_local_classes_see_the_globals_of_the_script(tmp_path):
     said = shared(
         tmp_path,
@@ -243,3 +327,42 @@ def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(tmp_path):
         """,
     )
     assert said == "[1, 1, 1, 1, 1, 1, 1, 1]\n"
+
+
+def test_a_fork_while_a_class_is_loaded_gets_it_whole(tmp_path):
+    # Given a thread that is in the middle of a class, and waits there for a moment after the fork was asked for
+    (tmp_path / "middle.py").write_text("import threading\nreached = threading.Event()\n")
+    said = shared(
+        tmp_path,
+        """
+        import time
+
+        class Slow:
+            def __reduce__(self):
+                return eval, ("[__import__('middle').reached.set(), __import__('time').sleep(0.1)]",)
+
+        class Step:
+            pause = Slow()
+
+        class Other:
+            pass
+
+        def entry():
+            pass
+
+        VALUE = entry
+        """,
+        """
+        import middle, os, threading
+        thread = threading.Thread(target=lambda: __main__.Step)
+        thread.start()
+        middle.reached.wait()
+        # When the process forks, then its child can load others
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if hasattr(__main__.Step, "pause") and __main__.Other() else 1)
+        print(os.waitpid(child, 0)[1])
+        thread.join()
+        """,
+    )
+    assert said == "0\n"

@@ -158,7 +158,7 @@ def script_of(payload: Payload, folder: Path) -> tuple[Snapshot, main_module.Buf
     Raises:
         LaunchError: a blob is not the one that was stored.
     """
-    return pickle.loads(_blob(folder, payload.script)), lambda place: _blob(folder, payload.script_buffers[place])
+    return pickle.loads(_blob(folder, payload.script)), functools.partial(_blob_at, folder, payload.script_buffers)
 
 
 def load_payload(payload: Payload, folder: Path) -> Any:
@@ -175,6 +175,10 @@ def load_payload(payload: Payload, folder: Path) -> Any:
     for functions in setup:
         main_module.set_up(functions)
     return main_module.load(node)
+
+
+def _blob_at(folder: Path, blobs: Sequence[str], place: int) -> mmap.mmap:
+    return _blob(folder, blobs[place])
 
 
 def _blob(folder: Path, name: str) -> mmap.mmap:

@@ -16,33 +16,33 @@ __all__ = ["Gift", "give", "giving"]
 
 Gift = tuple[Callable[..., object], tuple[Any, ...]]  # what the child calls, with which arguments
 
-_gifts: dict[str, Callable[[], Gift]] = {}  # in the order in which children call them
+_gifts: dict[str, list[Callable[[], Gift]]] = {}  # in the order in which children call them; of each, the last
 _prepare = multiprocessing.spawn.get_preparation_data
 
 
 def give(what: str, make: Callable[[], Gift]) -> None:
     """Have all children that are started from now on call something first; replaces what was given as ``what``."""
-    _gifts[what] = make
+    _gifts.setdefault(what, []).append(make)
     multiprocessing.spawn.get_preparation_data = _preparation_data
 
 
 @contextlib.contextmanager
 def giving(what: str, make: Callable[[], Gift]) -> Iterator[None]:
-    """As :func:`give`, while entered."""
+    """As :func:`give`, while entered; then what was given before is given again."""
     give(what, make)
     try:
         yield
     finally:
-        if _gifts.get(what) is make:
-            del _gifts[what]
+        _gifts[what].remove(make)
 
 
 def _preparation_data(name: str) -> dict[str, Any]:
     data = _prepare(name)
-    if _gifts:
+    gifts = [makes[-1]() for makes in _gifts.values() if makes]
+    if gifts:
         for key in ("init_main_from_name", "init_main_from_path"):
             data.pop(key, None)
-        data["kourou"] = _Gifts(list(sys.path), list(sys.argv), [make() for make in _gifts.values()])
+        data["kourou"] = _Gifts(list(sys.path), list(sys.argv), gifts)
     return data
 
 

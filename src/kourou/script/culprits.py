@@ -13,7 +13,7 @@ from typing import Any
 from kourou.shown import shown
 from kourou.structure import parts_of
 
-__all__ = ["describe_global", "innermost"]
+__all__ = ["describe_global", "innermost", "pickles_its_attributes"]
 
 _DEEPEST = 6  # levels that are searched for the one object that cannot be pickled
 Why = Callable[[Any], "BaseException | None"]
@@ -50,11 +50,12 @@ def _steps(value: Any) -> Iterator[tuple[str, Any]]:
         yield from _parts_of_function(value)
     elif isinstance(value, type):
         yield from _parts_of_class(value)
-    elif _pickles_its_attributes(type(value)):
+    elif pickles_its_attributes(type(value)):
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
 
 
-def _pickles_its_attributes(kind: Any) -> bool:
+def pickles_its_attributes(kind: Any) -> bool:
+    """Whether the values of a type say nothing of their own about how they are pickled."""
     return kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
 
 

@@ -9,8 +9,10 @@ import contextlib
 import io
 import linecache
 import pickle
+import re
 import sys
 import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 from kourou import errors
 from kourou.script import culprits, names
 from kourou.script.names import is_definition
-from kourou.script.pickling import ByValuePickler
+from kourou.script.pickling import ByValuePickler, reduce_named
 from kourou.script.snapshot import Pickled, Snapshot, Unit
 
 __all__ = ["Collector", "Reduce"]
@@ -29,6 +31,7 @@ Buffer = memoryview
 _OUT_OF_BAND_BYTES = 64 * 1024  # smaller buffers stay in the stream: one of their own would cost more than it saves
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _LONGEST_PLAIN = 4096
+_WORD = re.compile(r"[^\W\d]\w*")
 _OF_EVERY_MODULE = {*vars(types.ModuleType("")), "__file__", "__builtins__", "__cached__", "__annotations__"}
 _ANONYMOUS = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, str, bytes, tuple)
 
@@ -140,8 +143,17 @@ class Collector:
         self.reducers = {}
 
     def global_name(self, value: Any) -> str | None:
-        """The global of the script that a definition is found below."""
-        return names.root_of(value) if is_definition(value) else None
+        """The global of the script that a definition is found below, or that pickles as no more than its name."""
+        return names.root_of(value) if is_definition(value) else self._own_name(value)
+
+    def _own_name(self, value: Any) -> str | None:
+        if culprits.pickles_its_attributes(type(value)) or getattr(value, "__module__", None) not in names.MODULES:
+            return None
+        try:
+            name = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        except Exception:  # noqa: BLE001 - pickling it says so
+            return None
+        return name if isinstance(name, str) and self._globals.get(name) is value else None
 
     def _draft_what_is_needed(self) -> list[str]:
         failures = []
@@ -175,8 +187,6 @@ class Collector:
 
     def _draft(self, name: str, value: Any) -> _Draft:
         pickled, parts = self._pickle(value, name)
-        if self.global_name(value) is None and _is_a_name(pickled.stream):
-            raise pickle.PicklingError(f"it pickles as no more than its own name, {name!r}")
         shared = {} if self.global_name(value) == name or isinstance(value, types.ModuleType) else parts
         return _Draft(value, pickled, shared)
 
@@ -235,14 +245,26 @@ class _ScriptPickler(ByValuePickler):
             return reduced
         name = self._collector.global_name(value)
         if name is None or name == self._defines:
-            reduced = self.by_value(value)
+            self._need_hints(value)
+            reduced = self.by_value(value) if name is None or is_definition(value) else reduce_named(value)
             if name is not None and not self._begun and isinstance(reduced, tuple):
                 self._begun = True  # the first is the definition itself: others may refer to it before it is complete
                 make, arguments, *rest = reduced
                 return _begin, (name, make, arguments), *rest
             return reduced
         self.needs[name] = None
-        return NotImplemented
+        return NotImplemented if is_definition(value) else name  # cloudpickle has a way of its own for type variables
+
+    def _need_hints(self, value: Any) -> None:
+        """``typing.get_type_hints`` evaluates annotations that are text, and looks for their names in the globals."""
+        hints: Iterable[Any] = ()
+        if isinstance(value, typing.ForwardRef):
+            hints = (value.__forward_arg__,)
+        elif is_definition(value) and value.__module__ in names.MODULES:
+            with contextlib.suppress(Exception):  # Python 3.14 evaluates them only now
+                hints = value.__annotations__.values()
+        words = (word for hint in hints if isinstance(hint, str) for word in _WORD.findall(hint))
+        self.needs.update((word, None) for word in words if word in self._globals and word not in _OF_EVERY_MODULE)
 
     def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
         """Functions of the script get the globals of the script, not a copy of those that they use."""
@@ -275,11 +297,6 @@ def _begin(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> A
     made = make(*arguments)
     _globals()[name] = made
     return made
-
-
-def _is_a_name(stream: bytes) -> bool:
-    """Whether a pickle consists of a name of the script."""
-    return b"_main__" in stream and stream.endswith((b"\x93.", b"\x93\x94."))  # STACK_GLOBAL, MEMOIZE, STOP
 
 
 def _is_imported(value: object) -> bool:

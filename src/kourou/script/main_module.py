@@ -6,7 +6,6 @@ So a node imports only what its own code needs, though it knows the whole script
 from __future__ import annotations
 
 import contextlib
-import functools
 import linecache
 import pickle
 import sys
@@ -119,7 +118,8 @@ def installed(snapshot: Snapshot, buffers: Buffers) -> Iterator[None]:
 
     Args:
         snapshot: from the process that launched the run.
-        buffers: gives a buffer of the snapshot by its place, writable, and private to this process.
+        buffers: gives a buffer of the snapshot by its place, writable, and private to this process; pickled for the
+            children that this process starts.
     """
     global _contents  # noqa: PLW0603 - a process has one __main__
     module = MainModule("__main__", snapshot.doc)
@@ -132,8 +132,8 @@ def installed(snapshot: Snapshot, buffers: Buffers) -> Iterator[None]:
     for file, text in snapshot.sources.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     before = _contents
-    again = functools.partial(_again, snapshot, buffers)
-    with names.shared_with(contents), children.giving("script", again), names.main_replaced_by(module):
+    again = install, (snapshot, buffers)
+    with names.shared_with(contents), children.giving("script", lambda: again), names.main_replaced_by(module):
         _contents = contents
         try:
             yield
@@ -152,21 +152,12 @@ def for_children() -> children.Gift:
     collector = Collector()
     collector.need_everything()
     snapshot, buffers = collector.finish()
-    return _install_again, (snapshot, [bytearray(buffer) for buffer in buffers])
+    return install, (snapshot, [bytearray(buffer) for buffer in buffers].__getitem__)
 
 
 def setup_for_children(functions: Sequence[Callable[[], object]]) -> children.Gift:
     """Functions that this process has called, for a child to call."""
     return set_up, (Collector().add(tuple(functions), "the setup"),)
-
-
-def _again(snapshot: Snapshot, buffers: Buffers) -> children.Gift:
-    places = range(sum(len(unit.buffers) for unit in snapshot.units))
-    return _install_again, (snapshot, [bytearray(buffers(place)) for place in places])
-
-
-def _install_again(snapshot: Snapshot, buffers: list[bytearray]) -> None:
-    install(snapshot, buffers.__getitem__)
 
 
 def load(pickled: Pickled) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 import types
@@ -117,6 +118,7 @@ loading = threading.RLock()
 """Held by a thread that fills ``__main__``: a class in it may be half made."""
 loader: int | None = None
 """The thread that holds ``loading``."""
+os.register_at_fork(before=loading.acquire, after_in_parent=loading.release, after_in_child=loading.release)
 
 
 def wait_until_loaded() -> None:

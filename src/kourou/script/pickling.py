@@ -6,8 +6,11 @@ Code keeps its file name, so tracebacks name it. Functions behind ``functools.ca
 
 from __future__ import annotations
 
+import contextlib
+import copyreg
 import functools
 import types
+import typing
 import weakref
 from collections import ChainMap
 from collections.abc import Callable
@@ -18,10 +21,12 @@ import cloudpickle
 from kourou.script import names
 from kourou.script.names import Cached, is_definition
 
-__all__ = ["ByValuePickler"]
+__all__ = ["ByValuePickler", "reduce_named"]
 
+_make_class = cloudpickle.cloudpickle._make_skeleton_class  # noqa: SLF001 - as below
 _set_class_state = cloudpickle.cloudpickle._class_setstate  # noqa: SLF001 - recognised, to be replaced
 _reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+_reduce_attributes: Callable[[Any, int], tuple[Any, ...]] = copyreg._reduce_ex  # type: ignore[attr-defined]  # noqa: SLF001 - does not ask for a name
 _NO_FILE = "<dynamic-code>"  # what cloudpickle says in place of a code object's file
 
 
@@ -36,7 +41,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         """How to pickle a value that goes by value, whether or not the others have it under a name."""
         if isinstance(value, Cached):
             return _reduce_cached(value)
-        return _complete_once(value, super().reducer_override(value))
+        return _complete_once(value, _with_full_name(value, super().reducer_override(value)))
 
 
 def _code_with_file(code: types.CodeType) -> tuple[Any, ...]:
@@ -65,8 +70,35 @@ def _cached_property_again(function: Callable[..., Any], name: str | None, doc: 
     return made
 
 
+def reduce_named(value: Any) -> tuple[Any, ...]:
+    """By value, what pickles as no more than its name: type variables, ``NewType``, ``MISSING = Missing()``."""
+    kind = type(value)
+    if kind.__module__ != "typing" or isinstance(value, typing.NewType):
+        return _reduce_attributes(value, 1)
+    given = value.__constraints__ if hasattr(value, "__constraints__") else ()
+    given = (value.__value__,) if hasattr(value, "__value__") else given  # type Name = …
+    known = (word for word in ("bound", "covariant", "contravariant", "type_params") if hasattr(value, f"__{word}__"))
+    return _typing_again, (kind, (value.__name__, *given), {word: getattr(value, f"__{word}__") for word in known})
+
+
+def _typing_again(kind: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    made = kind(*arguments, **options)
+    with contextlib.suppress(AttributeError):  # that of an alias is read-only
+        made.__module__ = "__main__"
+    return made
+
+
 def _reduce_weak_keys(value: weakref.WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
     return weakref.WeakKeyDictionary, (dict(value),)
+
+
+def _with_full_name(value: Any, reduced: Any) -> Any:
+    """Let a class inside of a class be found there."""
+    if isinstance(reduced, tuple) and reduced[0] is _make_class:
+        kind, name, bases, namespace, *others = reduced[1]
+        namespace = {**namespace, "__qualname__": value.__qualname__}
+        return _make_class, (kind, name, bases, namespace, *others), *reduced[2:]
+    return reduced
 
 
 _complete: weakref.WeakSet[type] = weakref.WeakSet()  # defined here, or filled by a first arrival
