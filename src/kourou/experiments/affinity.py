@@ -142,10 +142,8 @@ def _samplers(code: AffinityCode, corners: Sequence[tuple[int, int]], cores: int
     if not code.sampling_gpus:
         together = tuple(c for _, core in corners for c in range(core, core + cores // here))
         return [_sampler(code, together, None)]
-    count, each = (
-        _divide(code.sampling_gpus, here, "sample_gpu_per_run", "sockets of a run"),
-        cores // code.sampling_gpus,
-    )
+    count = _divide(code.sampling_gpus, here, "sample_gpu_per_run", "sockets of a run")
+    each = cores // code.sampling_gpus
     return [
         _sampler(code, tuple(range(core + i * each, core + (i + 1) * each)), gpu + i)
         for gpu, core in corners

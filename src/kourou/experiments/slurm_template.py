@@ -16,6 +16,7 @@ from types import FrameType
 
 from kourou.experiments.requests import ask, take_requests
 from kourou.runtime import sessions
+from kourou.runtime.signal_handlers import SignalHandlers
 
 __all__ = ["INSIDE_VARIABLE", "run_script"]
 
@@ -39,12 +40,13 @@ def run_script(script: Path, run_folder: Path) -> tuple[int, bool]:
         else:
             sessions.signal_all(sessions.ProcessTable().below(os.getpid()), number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)}
+    handlers = SignalHandlers()
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        handlers.set(number, pass_on)
     try:
         code = subprocess.Popen([*_shell_of(script), str(script)], env=env).wait()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        handlers.give_back()
     return (code if code >= 0 else _SHELL_SIGNALS - code), signal.SIGUSR1 in told
 
 
