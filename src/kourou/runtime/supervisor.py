@@ -299,10 +299,8 @@ class Supervisor:
         zygote.channel.close()
         self._zygotes.pop(key, None)
         code = zygote.popen.wait()
-        while zygote.waiting:
-            self._spawn(
-                zygote, zygote.waiting.pop(next(iter(zygote.waiting)))
-            )  # what it is told is lost, and so they end below
+        while zygote.waiting:  # what it is told is lost, and so they end below
+            self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
         lost = [process for process in self._processes.values() if process.zygote is zygote]
         self._sweep(lost)
         for process in lost:

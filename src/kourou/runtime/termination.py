@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -207,8 +206,3 @@ def make_program_stopper(launch_type: object = None) -> Callable[..., None]:
 def _stop_program(mark_as_completed: bool = False) -> None:  # noqa: FBT001, FBT002 - Launchpad's signature
     del mark_as_completed
     stop("a program stopper was called")
-
-
-def wait_until(event: threading.Event, deadline: float) -> bool:
-    """Wait for ``event`` until the monotonic time ``deadline``."""
-    return event.wait(max(0.0, deadline - time.monotonic()))
