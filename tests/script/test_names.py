@@ -81,6 +81,16 @@ def test_a_message_has_names_for_what_is_shared_and_the_whole_class_for_what_is_
     assert len(codec.encode([main.Step()], "a test").body) > 3 * len(by_name.body)
 
 
+def test_what_pickle_refuses_is_sent_beside_what_the_others_do_not_have(main):
+    # Given a function of another module that has no name there
+    def local():
+        pass
+
+    with names.shared_with(Has()):
+        function, made = codec.decode(codec.encode([local, main.Step()], "a test").body)
+    assert (type(made), function()) == (main.Step, None)
+
+
 def test_a_class_sent_by_value_is_filled_by_its_first_arrival_only(main):
     # Given a class that others do not have, and one of whose attributes is changed where it arrived
     stream = codec.encode(main.Step(), "a test").body

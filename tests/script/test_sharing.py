@@ -329,6 +329,28 @@ def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(tmp_path):
     assert said == "[1, 1, 1, 1, 1, 1, 1, 1]\n"
 
 
+def test_a_module_that_imports_from_the_script_finds_its_constants(tmp_path):
+    (tmp_path / "beside.py").write_text(
+        "def rate():\n    from __main__ import config, NAMES\n    return config['lr'], NAMES\n"
+    )
+    said = shared(
+        tmp_path,
+        """
+        config = {"lr": 0.1, "sizes": [64, 64]}
+        NAMES = {"left"}
+        circular = []
+        circular.append(circular)
+
+        VALUE = print
+        """,
+        """
+        import beside
+        print(beside.rate(), "circular" in dir(__main__))
+        """,
+    )
+    assert said == "(0.1, {'left'}) False\n"
+
+
 def test_a_fork_while_a_class_is_loaded_gets_it_whole(tmp_path):
     # Given a thread that is in the middle of a class, and waits there for a moment after the fork was asked for
     (tmp_path / "middle.py").write_text("import threading\nreached = threading.Event()\n")

@@ -12,11 +12,10 @@ speaks with have it as well (``kourou.script``).
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from kourou.courier.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
@@ -132,34 +131,15 @@ def _let_pass(error: BaseException) -> None:
 def _encode(value: object) -> Payload:
     buffers: list[Buffer] = []
     body = _dump(value, buffers)
-    if any(_MAIN in piece for piece in body) and not _all_have(value):
-        buffers.clear()
-        body = _dump(value, buffers, by_value=True)
     if len(buffers) >= MOST_BUFFERS:
         raise ValueError(f"{len(buffers)} large arrays; fewer than {MOST_BUFFERS} fit into a message: stack them")
     return _payload(body, buffers)
 
 
-def _all_have(value: object) -> bool:
-    """Whether what a value refers to in ``__main__`` is what the others have there, too."""
-    checker = _Checker(io.BytesIO(), _PROTOCOL, buffer_callback=lambda _: False)
-    checker.dispatch_table = _dispatch_table()
-    try:
-        checker.dump(value)
-    except _NotSharedError:
-        return False
-    return True
-
-
-class _NotSharedError(Exception):
-    """The others do not have something that would travel as a name."""
-
-
-class _Checker(pickle.Pickler):
-    def reducer_override(self, value: Any) -> Any:
-        if names.is_definition(value) and value.__module__ in names.MODULES and not names.is_shared(value):
-            raise _NotSharedError
-        return NotImplemented
+def _all_have(pickled: Iterable[tuple[int, Any]]) -> bool:
+    """Whether what of a pickler's memo went as a name in ``__main__`` is what the others have there."""
+    definitions = [part for _, part in pickled if isinstance(part, names.DEFINITIONS)]
+    return all(names.is_shared(part) for part in definitions if part.__module__ in names.MODULES)
 
 
 def _payload(body: list[Buffer], buffers: list[Buffer]) -> Payload:
@@ -185,7 +165,7 @@ def _dump(value: object, buffers: list[Buffer], *, by_value: bool = False) -> li
     Args:
         value: what to pickle.
         buffers: takes the buffers that stay outside of the stream.
-        by_value: use cloudpickle at once; else only for what pickle refuses.
+        by_value: use cloudpickle at once; else only for what pickle refuses, or others do not have under its name.
     """
     pieces: list[Buffer] = []
 
@@ -203,12 +183,13 @@ def _dump(value: object, buffers: list[Buffer], *, by_value: bool = False) -> li
         pickler.dispatch_table = _dispatch_table()
     try:
         pickler.dump(value)
+        if by_value or not any(_MAIN in piece for piece in pieces) or _all_have(pickler.memo.copy().values()):
+            return pieces
     except (pickle.PicklingError, AttributeError, TypeError):
         if by_value:
             raise
-        buffers.clear()
-        return _dump(value, buffers, by_value=True)
-    return pieces
+    buffers.clear()
+    return _dump(value, buffers, by_value=True)
 
 
 def _cloud_pickler(file: _Pieces, keep: Callable[[pickle.PickleBuffer], bool]) -> pickle.Pickler:

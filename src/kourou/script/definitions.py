@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from kourou import errors
 from kourou.script import culprits, names
@@ -304,9 +304,20 @@ def _is_imported(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return len(value) <= _LONGEST_PLAIN and all(map(_is_plain, value))
-    return isinstance(value, _PLAIN) and (not isinstance(value, (str, bytes)) or len(value) <= _LONGEST_PLAIN)
+    """Whether a value is a small constant, or consists of some; one that contains itself is not."""
+    seen, left = 0, [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, tuple) or type(part) in (list, set, frozenset):
+            left += cast("Iterable[object]", part)
+        elif type(part) is dict:
+            left += [*part.keys(), *part.values()]
+        elif not isinstance(part, _PLAIN) or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PLAIN):
+            return False
+        seen += 1
+        if seen + len(left) > _LONGEST_PLAIN:
+            return False
+    return True
 
 
 def _source(file: str, script_globals: Mapping[str, Any]) -> str:

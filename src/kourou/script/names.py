@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 __all__ = [
     "ANYTHING",
+    "DEFINITIONS",
     "MODULES",
     "Cached",
     "Scope",
@@ -33,10 +34,13 @@ MODULES = frozenset({"__main__", "__mp_main__"})  # the second is multiprocessin
 Cached = type(functools.lru_cache(lambda: None))
 """What ``functools.cache`` and ``lru_cache`` make of a function."""
 
+DEFINITIONS = (types.FunctionType, type, Cached)
+"""The types of what pickle knows by its module and name: functions (also cached ones) and classes."""
+
 
 def is_definition(value: object) -> bool:
-    """Whether a value is one that pickle knows by its module and name: a function (also a cached one) or a class."""
-    return isinstance(value, (types.FunctionType, type, Cached))
+    """Whether a value is one of them."""
+    return isinstance(value, DEFINITIONS)
 
 
 class Scope(Protocol):
