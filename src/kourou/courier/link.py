@@ -297,26 +297,39 @@ class Link:
                     return
 
     def _send_some(self, patience: Patience) -> None:
-        """Send the first of the calls that wait; or end the one whose time is up, or that keeps this from going on."""
-        call = min(self._deferred, key=lambda one: one[0].deadline or math.inf)  # the first to give up
-        deadline = call[0].deadline or math.inf
-        patience.deadline = min(
-            deadline, time.monotonic() + _LONGEST_ATTEMPT_S
-        )  # one with less time may come meanwhile
+        """Send the first of the calls that wait; or end the one that keeps this from going on."""
+        connection = self._connection
+        if connection is None or not connection.alive:
+            connection = self._connect_for_some(patience)
+            if connection is None:
+                return
+        call = self._deferred[0]
         try:
-            connection = self.connect(patience.deadline, call[0].method, patience) if call[0].waits else None
-            if connection is not None:
-                call = self._deferred[0]
-                if call[0].waits and not connection.submit(*call):
-                    return  # it broke: once more
-                call[0].wake()
-                if call[0].watched:
-                    connection.watch()
-        except BaseException as error:  # noqa: BLE001 - whatever the target or the call raises belongs to the call
-            if isinstance(error, DeadlineExceeded) and time.monotonic() < deadline:
-                return  # once more
+            if call[0].waits and not connection.submit(*call):
+                return  # it broke: once more
+            call[0].wake()
+            if call[0].watched:
+                connection.watch()
+        except BaseException as error:  # noqa: BLE001 - whatever the call raises belongs to the call
             _end(call[0], error)
         self._deferred.remove(call)
+
+    def _connect_for_some(self, patience: Patience) -> Connection | None:
+        """The connection; None if it took too long for one of the calls that wait, which has ended then."""
+        waiting = tuple(self._deferred)  # in one step: others add to it meanwhile
+        call = min(waiting, key=lambda one: one[0].deadline or math.inf)  # the first to give up
+        deadline = call[0].deadline or math.inf
+        # One with less time may come meanwhile.
+        patience.deadline = min(deadline, time.monotonic() + _LONGEST_ATTEMPT_S)
+        try:
+            if call[0].waits:
+                return self.connect(patience.deadline, call[0].method, patience)
+        except BaseException as error:  # noqa: BLE001 - whatever the target raises belongs to the call
+            if isinstance(error, DeadlineExceeded) and time.monotonic() < deadline:
+                return None  # once more
+            _end(call[0], error)
+        self._deferred.remove(call)
+        return None
 
     def _repeat(self, reply: Reply, payload: Payload, error: Exception) -> bool:
         """Take over a call whose connection broke; False when it can only fail."""
