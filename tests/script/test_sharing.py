@@ -351,6 +351,33 @@ def test_a_module_that_imports_from_the_script_finds_its_constants(tmp_path):
     assert said == "(0.1, {'left'}) False\n"
 
 
+def test_classes_whose_bases_refer_to_them(tmp_path):
+    # Given bases that each know the class that is made of them
+    said = shared(
+        tmp_path,
+        """
+        class One:
+            pass
+
+        class Two:
+            pass
+
+        class Three:
+            pass
+
+        class Sub(One, Two, Three):
+            pass
+
+        for base in (One, Two, Three):
+            base.known = [Sub]
+
+        VALUE = Sub
+        """,
+        "print([base.known[0] is VALUE is __main__.Sub for base in (__main__.One, __main__.Two, __main__.Three)])",
+    )
+    assert said == "[True, True, True]\n"
+
+
 def test_a_fork_while_a_class_is_loaded_gets_it_whole(tmp_path):
     # Given a thread that is in the middle of a class, and waits there for a moment after the fork was asked for
     (tmp_path / "middle.py").write_text("import threading\nreached = threading.Event()\n")

@@ -23,6 +23,7 @@ from kourou.script.snapshot import Pickled, Snapshot, Unit
 __all__ = ["Buffers", "MainModule", "for_children", "install", "installed", "load", "set_up", "setup_for_children"]
 
 Buffers = Callable[[int], Any]  # the buffer at a place of Snapshot.buffers
+_MOST_AT_ONCE = 30  # times that one global is being unpickled: far more than classes have bases
 
 
 class MainModule(types.ModuleType):
@@ -54,8 +55,9 @@ class _Contents:
             unit = self.waiting.get(name)
             if unit is None:
                 return name in self._loaded
-            # A class may be referred to while its bases are made, before there is anything of it: it is begun there.
-            if self._under_way[name] > 1:
+            # It may be referred to while something that it consists of is made, before there is anything of it: it is
+            # begun there. That ends, since each time some definition more is begun.
+            if self._under_way[name] > _MOST_AT_ONCE:
                 return False
             self._unpickle(unit)
             self.need(unit.needs)
@@ -100,6 +102,9 @@ class _Contents:
             raise
         finally:
             self._under_way.subtract(unit.names)
+        if unit.names[0] not in self.waiting:  # it refers to something that refers to it, and was complete there first
+            self._globals.update({name: self._loaded[name] for name in unit.names})
+            return
         values = value if len(unit.names) > 1 else (value,)
         loaded = dict(zip(unit.names, values, strict=True))
         self._loaded.update(loaded)
