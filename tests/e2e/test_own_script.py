@@ -385,6 +385,27 @@ def test_a_setup_that_raises_is_the_nodes_failure(tmp_path):
     assert "node/0 raised OSError: no licence" in said
 
 
+def test_a_handle_among_the_globals_of_a_node_is_an_error_that_says_where_it_belongs(tmp_path):
+    said = _run(
+        tmp_path,
+        "local_mp",
+        """
+        import kourou as lp
+
+        def work():
+            server.dereference()
+
+        program = lp.Program("handle")
+        server = program.add_node(lp.CourierNode(dict), label="server")
+        program.add_node(lp.PyNode(work), label="work")
+        lp.launch(program, KIND)
+        """,
+        code=1,
+    )
+    assert "work/0 (work) uses the global 'server' (launcher.py:" in said
+    assert "nodes get it as an argument, lp.PyNode(function, handle)" in said
+
+
 def test_a_child_that_was_spawned_belongs_to_the_program(tmp_path):
     said = _run(
         tmp_path,

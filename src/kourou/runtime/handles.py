@@ -81,7 +81,8 @@ class Handle(Generic[C_co]):
             return None, node.name
         if node.run_id is None:
             raise errors.HandleNotResolved(
-                f"the handle of {node.name} can be dereferenced only while its program runs: call lp.launch first"
+                f"the handle of {node.name} can be dereferenced only while its program runs: call lp.launch first; "
+                "nodes get it as an argument, lp.PyNode(function, handle)"
             )
         return node.run_id, node.name
 
