@@ -26,10 +26,11 @@ class StreamThreads:
     def __init__(self, reserve: int = 1) -> None:
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = 0
+        self._spare = 0  # threads that wait for a task, less the tasks that wait for one of them
         self._threads = 0
         for _ in range(reserve):
             self._start()
+            self._spare += 1
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run the call in a thread that is free, or in a new one."""
@@ -42,10 +43,13 @@ class StreamThreads:
                 future.set_exception(error)
 
         with self._lock:
-            needs_thread = self._idle <= self._tasks.qsize()
+            # Taken here: a thread that was given a task, and has not woken yet, is not free for the next one.
+            self._spare -= 1
+            needs_thread = self._spare < 0
         self._tasks.put(task)
-        if needs_thread:
-            self._start()
+        if needs_thread and self._start():
+            with self._lock:
+                self._spare += 1
         return future
 
     def close(self) -> None:
@@ -53,25 +57,21 @@ class StreamThreads:
         for _ in range(self._threads):
             self._tasks.put(None)
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         thread = threading.Thread(target=self._work, name="kourou-grpc-stream", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            return  # the interpreter is ending, or the system has no more: the task waits for a thread that is busy now
+            return False  # the interpreter is ending, or there are no more: the task waits for a thread that is busy now
         self._threads += 1
+        return True
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            task = self._tasks.get()
-            with self._lock:
-                self._idle -= 1
-            if task is None:
-                return
+        while (task := self._tasks.get()) is not None:
             task()
             del task  # or its arguments would live until the next one comes
+            with self._lock:
+                self._spare += 1
 
 
 class CallingThread(ThreadPoolExecutor):
