@@ -62,7 +62,7 @@ class StreamThreads:
         try:
             thread.start()
         except RuntimeError:
-            return False  # the interpreter is ending, or there are no more: the task waits for a thread that is busy now
+            return False  # the interpreter is ending, or there are no more: the task waits for one that is busy
         self._threads += 1
         return True
 
