@@ -29,6 +29,7 @@ from kourou.experiments.run_folder import EXIT_FILE, RunLogs, own_folder, write_
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.signals import told_of_signals
 from kourou.experiments.slots import Slot, SlotPool
+from kourou.runtime.event_queue import next_of
 from kourou.runtime.plan import ProcessSpec
 from kourou.runtime.preload import COMMANDS, Preload
 from kourou.runtime.records import ProcessExit, describe_signal
@@ -256,7 +257,7 @@ class Engine:
         if self._pending and self._slots.has_room and not self.stopped:
             due.append(self._next_start)
         with contextlib.suppress(queue.Empty):
-            self._events.get(timeout=max(0.0, min(due) - now))()
+            next_of(self._events, min(due) - now)()
             while True:
                 self._events.get_nowait()()
 

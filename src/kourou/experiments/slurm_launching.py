@@ -28,6 +28,7 @@ from kourou.experiments.slurm_job import Manifest
 from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.slurm_script import Submission, submissions
 from kourou.experiments.slurm_watch import SlurmWatch, handed_over
+from kourou.runtime.event_queue import next_of
 
 __all__ = ["plan_slurm_sweep", "run_slurm_sweep"]
 
@@ -179,7 +180,7 @@ class _Launch:
         with told_of_signals(signals.put):
             while handed_over(list(self._journal.records.values())):
                 with contextlib.suppress(queue.Empty):
-                    signals.get(timeout=self._slurm.poll_s)
+                    next_of(signals, self._slurm.poll_s)
                     return "interrupted"
                 changed = self.watch.look()
                 for record in changed:

@@ -18,6 +18,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.context import NodeContext, enter_node, inherit_in_threads
+from kourou.runtime.event_queue import next_of
 from kourou.runtime.life import Ended, live
 from kourou.runtime.node import Node
 from kourou.runtime.policies import OnFailure, Restart
@@ -205,7 +206,7 @@ class _Crew:
     def _take(self, timeout_s: float | None) -> None:
         """Take note of the next end, if one comes in time."""
         try:
-            end = self._ends.get(timeout=timeout_s)
+            end = next_of(self._ends, timeout_s)
         except queue.Empty:
             # StopRequested can hit a thread anywhere, even where it was about to tell of its end.
             silent = [node for node, thread in self._threads.items() if not thread.is_alive()]

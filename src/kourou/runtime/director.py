@@ -18,6 +18,7 @@ from kourou.runtime.callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.coordinator import Coordinator
 from kourou.runtime.countdown import Countdown
 from kourou.runtime.director_events import Event, Exited, PartReady, Placed, Started, StopAsked
+from kourou.runtime.event_queue import next_of
 from kourou.runtime.family import Family
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.logs import NodeLogs
@@ -152,7 +153,7 @@ class Director:
         """Handle one event, or the timer that is due, or start the next node: events first, for one may be a Ctrl-C."""
         wait_s = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         try:
-            event = self._events.get(timeout=0 if self._unstarted else wait_s)
+            event = next_of(self._events, 0 if self._unstarted else wait_s)
         except queue.Empty:
             if self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()

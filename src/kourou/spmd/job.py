@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous, place_variables
+from kourou.runtime.event_queue import next_of
 from kourou.runtime.launchers.ssh import SshOptions
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
@@ -204,7 +205,7 @@ class Job:
     def _step(self, output: Output) -> None:
         wait_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
         try:
-            event = self._events.get(timeout=wait_s)
+            event = next_of(self._events, wait_s)
         except queue.Empty:
             self._kill_at = time.monotonic() + _TERMINATE_S
             self._sent.add(signal.SIGKILL)

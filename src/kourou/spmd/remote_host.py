@@ -10,6 +10,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous
+from kourou.runtime.event_queue import next_of
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.launchers.ssh import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh_sync import with_files
@@ -113,7 +114,7 @@ class RemoteHost:
                 raise self._failure("the connection to its agent broke")
             self._agent.send(*question)
             try:
-                reply = self._replies.get(timeout=self._timeout_s)
+                reply = next_of(self._replies, self._timeout_s)
             except queue.Empty:
                 raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
         if isinstance(reply, errors.AgentFailedError):
