@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 
 import pytest
 
@@ -13,7 +14,7 @@ from kourou.runtime.event_queue import next_of
 def test_what_is_there_comes_at_once_and_what_is_not_is_not_waited_for():
     # Given a queue whose items are taken as fast as another thread puts them
     events: queue.SimpleQueue[int] = queue.SimpleQueue()
-    thread = threading.Thread(target=lambda: [events.put(number) for number in range(20_000)])
+    thread = threading.Thread(target=lambda: deque(map(events.put, range(20_000)), maxlen=0))
     thread.start()
     taken: list[int] = []
     # When somebody looks again and again without time to wait, then each look ends, and nothing is lost
