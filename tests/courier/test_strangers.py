@@ -16,7 +16,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier import Client, Server
 from kourou.courier.lanes import entrance, grpc_relay, grpc_standard, strangers
-from kourou.courier.lanes.grpc_channel import SERVICE
 from kourou.courier.lanes.grpc_executor import StreamThreads
 from kourou.courier.lanes.strangers import Strangers, most_strangers
 from polling import until
@@ -174,7 +173,7 @@ def test_who_watches_what_there_is_not_is_told_so_and_not_remembered(server):
         for number in range(20):
             watch: Any = health.Watch(health_pb2.HealthCheckRequest(service=f"x{number}"), timeout=20)
             assert [answer.status for answer in watch] == [unknown]
-    assert not set(server._grpc._standard._health._send_response_callbacks) - {"", SERVICE}
+    assert not server._grpc._standard._health._watches
 
 
 def test_requests_that_never_come_take_a_bounded_number_of_threads(server):

@@ -77,6 +77,7 @@ class GrpcListener:
 
     def stop(self) -> None:
         """End the standard services."""
+        self._standard.drain()
         self._relays.stop()
         self._standard.stop()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from kourou.courier.dispatcher import Dispatcher
@@ -16,6 +16,7 @@ from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import grpc_process, local_socket
 from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.grpc_executor import StreamThreads
+from kourou.courier.lanes.grpc_health import Health
 from kourou.courier.methods import MethodMetrics
 from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
@@ -49,17 +50,11 @@ class StandardServices:
         self._token = token
         self._folder = folder
         self._describe = describe
-        self._health = _Health()
+        self._health = Health(self._run)
         self._server: grpc.Server | None = None
         self._threads: StreamThreads | None = None
         self._path = ""
-        self.set_healthy(healthy=True)
-
-    def set_healthy(self, *, healthy: bool) -> None:
-        """What the health service answers, for the server and for its service."""
-        states = health_pb2.HealthCheckResponse
-        for service in ("", SERVICE):
-            self._health.set(service, states.SERVING if healthy else states.NOT_SERVING)
+        self.set_healthy = self._health.set
 
     def connect(self) -> socket.socket:
         """A connection of its own for a client. For one thread.
@@ -80,12 +75,17 @@ class StandardServices:
             raise
         return connection
 
+    def drain(self) -> None:
+        """Let the last answers leave, while connections are still passed on."""
+        self._health.end()
+        if self._server is not None:
+            self._server.stop(_FLUSH_S).wait(2 * _FLUSH_S)
+
     def stop(self) -> None:
-        """Close all connections."""
+        """Close all connections. Nobody connects any more."""
         if self._server is None or self._threads is None:
             return
-        self._health.enter_graceful_shutdown()
-        self._server.stop(_FLUSH_S).wait(2 * _FLUSH_S)
+        self._server.stop(None).wait(_FLUSH_S)
         self._threads.close()
         del self._server  # gRPC frees its own poller with the last of its objects, not when they stop
 
@@ -103,6 +103,10 @@ class StandardServices:
             raise LaunchError(f"the standard services of gRPC cannot listen: {error}") from error
         server.start()
         self._server, self._threads, self._path = server, threads, path
+
+    def _run(self, task: Callable[[], None]) -> None:
+        if self._threads is not None:
+            self._threads.submit(task)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -130,20 +134,6 @@ class StandardServices:
         self._authenticate(context)
         methods = [_metrics(name, metrics) for name, metrics in self._dispatcher.metrics().items()]
         return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.pool.queued)
-
-
-class _Health(health.HealthServicer):
-    """The usual one, but who watches a service that there is not is told so, and not remembered."""
-
-    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802 - gRPC's name
-        """See ``health.HealthServicer``."""
-        if request.service in {"", SERVICE}:
-            return super().Watch(request, context, send_response_callback)
-        unknown = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-        if send_response_callback is None:
-            return iter((unknown,))
-        send_response_callback(unknown)
-        return send_response_callback(None)
 
 
 def encode_description(server: Endpoint) -> bytes:
