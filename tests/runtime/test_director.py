@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from kourou.runtime import long_waits
 from kourou.runtime.plan import NodePlan, Placement
 from kourou.runtime.policies import Restart
 from kourou.runtime.records import NodeState, Outcome
@@ -122,6 +123,23 @@ def test_a_sigterm_to_all_processes_is_a_stop_though_the_nodes_died_of_it_first(
     assert play.director.failures == []
     assert {play.record(name).state for name in ("a/0", "b/0")} == {NodeState.KILLED}
     assert play.launcher.attempts == [("a/0", 1), ("b/0", 1)]
+
+
+def test_nodes_that_are_not_ready_are_named_also_after_a_restart(stage, monkeypatch, caplog):
+    # Given
+    monkeypatch.setattr(long_waits, "PATIENCE_S", 0.05)
+    play = stage(node("a/0", on_failure=Restart(max_times=1, backoff_s=0.0)))
+    play.start(ready=False)
+    # When, Then
+    until(lambda: "waiting for 1 of 1 nodes to be ready: a/0 (STARTING" in caplog.text, WAIT_S)
+    play.coordinator.change("a/0", 1, state=NodeState.READY)
+    play.exit("a/0", 1)
+    until(lambda: _attempted(play, 2), WAIT_S)
+    caplog.clear()
+    until(lambda: "a/0 (STARTING" in caplog.text, WAIT_S)
+    # And who has ended is waited for no longer
+    play.finish("a/0", attempt=2)
+    assert play.ended()
 
 
 def test_a_program_ends_when_its_last_node_has(stage):

@@ -10,10 +10,14 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
 
+import kourou as lp
+from kourou import errors
+from kourou.runtime import long_waits
 from polling import all_gone, until
 from spmd.machines import Machines
 from ssh import looking
@@ -81,6 +85,29 @@ def test_ctrl_c_ends_what_is_still_being_reached(
         assert launcher.stderr.read().splitlines()[-1] == "KeyboardInterrupt"
     all_gone(below, 1)
     until(lambda: not looking.agents(), WITHIN_S)
+
+
+@pytest.mark.parametrize("sync", [None, "rsync"])
+def test_a_host_that_says_nothing_is_named_while_it_is_waited_for(
+    with_a_silent_one: Path,
+    tmp_path: Path,
+    sync: Literal["rsync"] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Given
+    monkeypatch.setattr(long_waits, "PATIENCE_S", 0.1)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    program = lp.Program("slow_host")
+    program.add_node(lp.PyNode(print), label="worker")
+    hosts = lp.Hosts(["silent"], ssh_config=with_a_silent_one, sync=sync, connect_timeout_s=2)
+    # When
+    with pytest.raises(errors.KourouError):
+        lp.launch(program, "ssh", hosts=hosts)
+    # Then
+    what = "still waiting for host silent" if sync is None else f"still copying {Path.cwd()} to silent"
+    assert what in caplog.text
 
 
 def silent_ones(pid: int) -> list[psutil.Process]:

@@ -120,6 +120,11 @@ class Coordinator:
             self._watchers.setdefault(name, set()).add(watcher)
         return watcher
 
+    def has_attached(self, name: str, attempt: int) -> bool:
+        """Whether this attempt of a node is there."""
+        with self._lock:
+            return any(watcher.attempt == attempt for watcher in self._watchers.get(name, ()))
+
     def detach(self, watcher: Watcher) -> None:
         """The node is gone."""
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import heapq
+import math
 import queue
 import socket
 import threading
@@ -26,6 +27,7 @@ from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.policies import Restart
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
+from kourou.runtime.slow_starts import SlowStarts
 from kourou.runtime.termination import PATIENCE_S, name_the_slow
 from kourou.runtime.verdict import judge, judge_unit
 
@@ -78,6 +80,7 @@ class Director:
         self._policies = {node.name: node.on_failure for node in plan.nodes}
         self._restarts: dict[str, list[float]] = {}  # when each node was restarted, monotonic
         self._unstarted = collections.deque(self._family.roots())
+        self._slow_starts = SlowStarts(plan, coordinator, folder)
         self._parts_starting: dict[str, Countdown] = {}  # of each unit
         self._parts_living: dict[str, Countdown] = {}  # of each unit
         self._workers = Countdown((), self._is_no_worker)  # of a program that stops
@@ -99,6 +102,8 @@ class Director:
     def start(self, launcher: Launcher) -> None:
         """Start all nodes, and direct them from now on."""
         self._launcher = launcher
+        for node in self._plan.nodes:
+            self._slow_starts.begin(node.name)
         threading.Thread(target=self._direct, name="kourou-director", daemon=True).start()
 
     def on_placed(self, name: str, attempt: int, host: str) -> None:
@@ -151,12 +156,15 @@ class Director:
 
     def _step(self) -> None:
         """Handle one event, or the timer that is due, or start the next node: events first, for one may be a Ctrl-C."""
-        wait_s = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        due = min(self._timers[0][0] if self._timers else math.inf, self._slow_starts.due)
+        wait_s = max(0.0, due - time.monotonic()) if due < math.inf else None
         try:
             event = next_of(self._events, 0 if self._unstarted else wait_s)
         except queue.Empty:
             if self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
+            elif self._slow_starts.due <= time.monotonic():
+                self._slow_starts.look()
             elif self._unstarted:
                 self._start_node(self._unstarted.popleft())
         else:
@@ -194,6 +202,7 @@ class Director:
         attempt = self._record(name).attempt + 1
         self._alive.add(name)
         self._killed.pop(name, None)
+        self._slow_starts.begin(name)
         self._coordinator.change(
             name,
             state=NodeState.STARTING,
@@ -352,6 +361,7 @@ class Director:
         self._stopping = True
         self._folder.event("stop", reason=ask.reason, origin=ask.origin)
         self._coordinator.broadcast_stop(ask.reason)
+        self._slow_starts.end()
         self._leave_unstarted()
         self._workers = Countdown(self._alive, self._is_no_worker)
         for name in self._alive:

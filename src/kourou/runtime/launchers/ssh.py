@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.runtime import long_waits
 from kourou.runtime.agent import PING, PONG
 from kourou.runtime.agent_wire import Wire
 from kourou.runtime.interpreter import path_for
@@ -119,7 +120,16 @@ class SshAgent:
             AgentFailedError: it is not, with ssh's own words.
         """
         # ssh gives up by itself after the same time, and says why; a moment more lets its words arrive.
-        if not self._ready.wait(self._options.timeout_s + 1) and self._error is None:
+        with long_waits.named(
+            "still waiting for host %s: ssh has not connected, or the agent there not begun, for %g s; it is given up "
+            "after %g s (ssh -v %s says where it hangs)",
+            self.host,
+            long_waits.PATIENCE_S,
+            self._options.timeout_s,
+            self.host,
+        ):
+            answered = self._ready.wait(self._options.timeout_s + 1)
+        if not answered and self._error is None:
             self._lose("no agent answered in time")
         if self._error is not None:
             raise self._error

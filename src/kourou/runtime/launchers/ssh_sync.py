@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from kourou import errors
+from kourou.runtime import long_waits
 from kourou.runtime.addresses import is_this_machine
 from kourou.runtime.hosts import Host, Hosts
 from kourou.runtime.launchers.ssh import SshOptions, kill_session, ssh_words
@@ -62,8 +63,9 @@ def with_files(host: str, options: SshOptions, given_up: threading.Event) -> Ssh
     command = ["rsync", "--archive", "--delete", "--filter=:- .gitignore", "--exclude=.git"]
     command += [f"--rsync-path=mkdir -p {there} && rsync", "-e", shlex.join(["ssh", *ssh_words(options)])]
     command += ["--", f"{folder}/", f"{host}:{there}/"]
-    with tempfile.TemporaryFile() as said:
-        what = f"copying {folder} to {host}"
+    what = f"copying {folder} to {host}"
+    still = "still %s after %g s, which the start of its nodes waits for: .gitignore names what can stay behind"
+    with tempfile.TemporaryFile() as said, long_waits.named(still, what, long_waits.PATIENCE_S):
         if _run(command, said, what, given_up) != 0:
             said.seek(0)
             words = said.read().decode(errors="replace").strip().splitlines()[-_WORDS:]
