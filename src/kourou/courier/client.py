@@ -9,10 +9,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kourou.courier import codec
+from kourou.courier.address_target import AddressTarget
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.link import Link
+from kourou.courier.protocol import LIST_METHODS
 from kourou.courier.reply import Reply
-from kourou.courier.target import AddressTarget, Target, Tls
+from kourou.courier.target import Target, Tls
 from kourou.courier.trace import traced
 from kourou.shown import shown
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
-    "LIST_METHODS",
     "Client",
     "address",
     "close",
@@ -32,7 +33,6 @@ __all__ = [
 ]
 
 Timeout: TypeAlias = float | datetime.timedelta | None
-LIST_METHODS = "__list_methods__"  # answered by every server
 _KEEP: Any = object()  # the default of an option that stays as it is
 
 

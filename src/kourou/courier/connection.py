@@ -22,7 +22,7 @@ from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, Kind, make_frame
 from kourou.courier.inflow import Inflow, RemoteIterator
 from kourou.courier.patrol import ROUND_S
-from kourou.courier.reply import TELL_AFTER_S, Reply
+from kourou.courier.reply import TELL_AFTER_S, Reply, waits_for_itself
 from kourou.courier.wire import NotSentError, Wire
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 
@@ -210,7 +210,7 @@ class Connection:
             return
         me, inside = threading.get_ident(), self._inside
         if self._reader == me:
-            raise self.cannot_wait(reply.method)
+            raise waits_for_itself(reply.method)
         enters = me not in inside  # as ``Entered``, which would cost too much here
         inside.add(me)
         try:
@@ -240,13 +240,6 @@ class Connection:
                 self._name,
                 TELL_AFTER_S,
             )
-
-    def cannot_wait(self, method: str) -> RpcError:
-        """The error for a thread that would wait for itself."""
-        return RpcError(
-            f"{method}: this code has interrupted its own thread (as a signal handler or a finaliser does) while that"
-            f" reads the answers of this very client, so it cannot wait for one of them; new calls work"
-        )
 
     @property
     def reads_here(self) -> bool:

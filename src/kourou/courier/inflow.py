@@ -5,19 +5,32 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou.courier import codec, failures
 from kourou.courier.frames import Frame, Kind
-from kourou.courier.outflow import WINDOW_ITEMS
+from kourou.courier.protocol import WINDOW_ITEMS
+from kourou.courier.reply import waits_for_itself
 from kourou.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from kourou.courier.connection import Connection
+__all__ = ["Inflow", "ItemSource", "RemoteIterator"]
 
-__all__ = ["Inflow", "RemoteIterator"]
+
+class ItemSource(Protocol):
+    """Where items come from: a connection, as its streams see it."""
+
+    @property
+    def reads_here(self) -> bool:
+        """Whether this thread is reading, further down its stack."""
+
+    def send_quietly(self, frame: Frame) -> None:
+        """Send something that needs no answer; a connection that is gone needs none of it."""
+
+    def end_stream(self, call_id: int) -> None:
+        """The items of a stream are not wanted any more. Takes no locks."""
 
 
 class Inflow:
@@ -53,7 +66,7 @@ class RemoteIterator(Iterator[Any]):
     """
 
     def __init__(
-        self, inflow: Inflow, connection: Connection, call_id: int, method: str, timeout_s: float | None
+        self, inflow: Inflow, connection: ItemSource, call_id: int, method: str, timeout_s: float | None
     ) -> None:
         self._inflow = inflow
         self._connection = connection
@@ -71,7 +84,7 @@ class RemoteIterator(Iterator[Any]):
             raise StopIteration
         inflow = self._inflow
         if self._connection.reads_here and not inflow.frames:
-            raise self._connection.cannot_wait(self._method)
+            raise waits_for_itself(self._method)
         if not inflow.news.acquire(timeout=self._timeout_s):
             self.close()
             raise DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")

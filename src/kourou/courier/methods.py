@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kourou.courier.batching import BatchedHandler
-from kourou.courier.client import LIST_METHODS
+from kourou.courier.protocol import LIST_METHODS
 from kourou.courier.trace import traced
 from kourou.errors import UnknownMethod
 

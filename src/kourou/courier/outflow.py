@@ -7,20 +7,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kourou.courier import codec
+from kourou.courier.call import RunningCall
 from kourou.courier.calls import call_scope
 from kourou.courier.frames import Frame, Kind, payload_size
+from kourou.courier.protocol import WINDOW_ITEMS
 from kourou.errors import SerializationError, ServerOverloaded
 
-if TYPE_CHECKING:
-    from kourou.courier.session import RunningCall
+__all__ = ["AsyncOutflow", "Outflow"]
 
-__all__ = ["WINDOW_ITEMS", "AsyncOutflow", "Outflow"]
-
-WINDOW_ITEMS = 16  # items on their way: enough to hide the round trip of a credit
-_WINDOW_BYTES = 16 << 20  # … and their size; one item larger than this travels alone
+_WINDOW_BYTES = 16 << 20  # items on their way; one item larger than this travels alone
 
 
 class Flow:
@@ -59,15 +57,15 @@ class Flow:
         with self._lock:
             self._unacknowledged.append(size)
             self._bytes += size
-        call.session.send(Frame(Kind.ITEM, call.call_id, 0.0, "", body, buffers))
+        call.caller.send(Frame(Kind.ITEM, call.call_id, 0.0, "", body, buffers))
 
     def _fail(self, error: BaseException, seconds: float = 0.0) -> None:
         self._call.fail(error, by_handler=not self._unsendable, seconds=seconds)
 
     def _end(self) -> None:
         call = self._call
-        if call.session.calls.pop(call.call_id, None) is call:
-            call.session.send(Frame(Kind.END, call.call_id))
+        if call.caller.calls.pop(call.call_id, None) is call:
+            call.caller.send(Frame(Kind.END, call.call_id))
             call.method.record(0.0, failed=False, bytes_in=0, bytes_out=self._sent)
 
 
@@ -104,7 +102,7 @@ class Outflow(Flow):
             if not self._parked:
                 return
             self._parked = False
-        if not self._call.session.dispatcher.pool.submit(self._advance):
+        if not self._call.caller.handlers.pool.submit(self._advance):
             self._call.fail(ServerOverloaded(f"{self._call.name}: no room to go on with the stream"))
 
     def _may_send(self) -> bool:
@@ -118,7 +116,7 @@ class Outflow(Flow):
         start = time.perf_counter()
         scope = call_scope.set(call)
         try:
-            with (call.session.dispatcher.call_context or contextlib.nullcontext)():
+            with (call.caller.handlers.context or contextlib.nullcontext)():
                 while self._may_send():
                     if self._cancelled:
                         self._generator.close()
@@ -145,7 +143,7 @@ class AsyncOutflow(Flow):
     def __init__(self, call: RunningCall, generator: AsyncGenerator[Any, Any]) -> None:
         super().__init__(call)
         self._generator = generator
-        self._loop = call.session.dispatcher.event_loop()
+        self._loop = call.caller.handlers.event_loop()
 
     def start(self) -> None:
         """Begin, on the event loop."""

@@ -17,16 +17,35 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kourou.courier import codec, failures
 from kourou.courier.frames import Frame, Kind
-from kourou.errors import DeadlineExceeded
+from kourou.errors import DeadlineExceeded, RpcError
 
-if TYPE_CHECKING:
-    from kourou.courier.connection import Connection
+__all__ = ["TELL_AFTER_S", "Reply", "ReplySource", "waits_for_itself"]
 
-__all__ = ["TELL_AFTER_S", "Reply"]
+
+class ReplySource(Protocol):
+    """Where an answer comes from: a connection, as its replies see it."""
+
+    def wait(self, reply: Reply, until: float | None) -> None:
+        """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
+
+    def watch(self) -> None:
+        """Somebody relies on being told: see to it that somebody reads, though nobody waits."""
+
+    def glance(self) -> bool:
+        """Take in the answers that are here already, without waiting. False when another thread is at it."""
+
+    def withdraw(self, reply: Reply) -> bool:
+        """No answer to a call is wanted any more. False when it is here."""
+
+    def recall(self, reply: Reply) -> None:
+        """Tell the server that a call was withdrawn."""
+
+    def tell_of(self, method: str) -> None:
+        """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
 
 
 class _Outcome(NamedTuple):
@@ -58,7 +77,7 @@ class Reply(Future[Any]):
     waits = True  # there is no answer, as far as anybody has read
     watched = False  # somebody waits for it by a callback or a condition: it has to be completed without their help
     call_id = 0
-    connection: Connection | None = None  # where the answer comes from, once the call was sent
+    connection: ReplySource | None = None  # where the answer comes from, once the call was sent
     given_up = False  # nobody wants the answer any more
     on_lost: Callable[[Reply, Exception], bool] | None = None  # takes the call over when its connection broke
 
@@ -285,12 +304,20 @@ class Reply(Future[Any]):
             self._recall(connection)
             self.notify()
 
-    def _recall(self, connection: Connection | None) -> None:
+    def _recall(self, connection: ReplySource | None) -> None:
         """Tell the server, too: if the call was on ``connection``, or was sent only after that was looked at."""
         if connection is not None:
             connection.recall(self)
-        elif self.connection is not None:
-            self.connection.forget(self)
+        elif self.connection is not None and self.connection.withdraw(self):
+            self.connection.recall(self)
+
+
+def waits_for_itself(method: str) -> RpcError:
+    """The error for a thread that would wait for what it is about to read itself."""
+    return RpcError(
+        f"{method}: this code has interrupted its own thread (as a signal handler or a finaliser does) while that"
+        f" reads the answers of this very client, so it cannot wait for one of them; new calls work"
+    )
 
 
 def _decoded(frame: Frame) -> _Outcome:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from kourou.courier.client import LIST_METHODS
 from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint, host_id
+from kourou.courier.handlers import Handlers
 from kourou.courier.methods import MethodMetrics, MethodTable, is_hidden
+from kourou.courier.protocol import LIST_METHODS
 from kourou.courier.stalls import Stalls
 from kourou.courier.token import user_token
 from kourou.courier.workers import WorkerPool
@@ -79,9 +80,10 @@ class Server:
         self._methods = MethodTable()
         size = _THREADS if thread_pool_size is None else thread_pool_size
         self._pool = WorkerPool(size, max_queue, f"kourou-{name or 'server'}", self._calls_wait)
-        self._dispatcher = Dispatcher(name or "the server", self._methods, self._pool, call_context)
+        self._handlers = Handlers(name or "the server", self._methods, self._pool, call_context)
+        self._dispatcher = Dispatcher(self._handlers)
         self._stalls = Stalls(
-            lambda: self._dispatcher.name, self._pool, self._dispatcher.running, may_grow=thread_pool_size is None
+            lambda: self._handlers.name, self._pool, self._dispatcher.running, may_grow=thread_pool_size is None
         )
         self._server_id = secrets.token_hex(16)
         self._endpoint: Endpoint | None = None
@@ -161,7 +163,7 @@ class Server:
             if self.has_started:
                 raise ValueError("Server already started")
             token = self.token
-            leader = Leader(self._dispatcher)
+            leader = Leader(self._pool)
             undo.callback(leader.stop)
             remote = GrpcListener(
                 leader,
@@ -180,7 +182,7 @@ class Server:
                 undo.callback(local.stop)
             endpoint = self._endpoint_of(remote, local)
             if self._name is None:
-                self._dispatcher.name = endpoint.grpc
+                self._handlers.name = endpoint.grpc
             self._inproc = InprocListener(self._dispatcher, endpoint, token)
             self._leader, self._grpc, self._local, self._endpoint = leader, remote, local, endpoint
             undo.pop_all()

@@ -10,13 +10,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
+from kourou.courier.call import RunningCall
 from kourou.courier.patrol import Patrol
 from kourou.courier.workers import WorkerPool
-
-if TYPE_CHECKING:
-    from kourou.courier.session import RunningCall
 
 __all__ = ["Stalls"]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from kourou import errors
 from kourou.courier import Client, Server, codec, current_call, list_methods
-from kourou.courier.client import LIST_METHODS
 from kourou.courier.methods import ANY_METHOD
+from kourou.courier.protocol import LIST_METHODS
 from kourou.nodes.courier import CourierNode
 from kourou.runtime.handles import Handle
 from kourou.shown import shown

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou.courier import Client, Server
-from kourou.courier.client import LIST_METHODS
+from kourou.courier.protocol import LIST_METHODS
 from kourou.runtime.stacks import stacks_of_this_process
 
 __all__ = ["ask_calls", "ask_details", "ask_stacks", "ask_usage", "install", "tell"]

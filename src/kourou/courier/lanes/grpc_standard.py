@@ -133,7 +133,7 @@ class StandardServices:
     def _answer_metrics(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.MetricsReply:
         self._authenticate(context)
         methods = [_metrics(name, metrics) for name, metrics in self._dispatcher.metrics().items()]
-        return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.pool.queued)
+        return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.handlers.pool.queued)
 
 
 def encode_description(server: Endpoint) -> bytes:

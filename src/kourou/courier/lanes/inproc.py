@@ -14,6 +14,7 @@ from kourou.courier.calls import Peer
 from kourou.courier.copying import fill
 from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint
+from kourou.courier.execution import enqueue, run
 from kourou.courier.frames import Buffer, Frame
 from kourou.courier.recycling import own_memory
 from kourou.courier.session import Session
@@ -84,16 +85,16 @@ class InprocWire(PushingWire):
         call = self._session.accept(_owned(frame))
         if call is None:
             return
-        pool = self._session.dispatcher.pool
+        pool = self._session.handlers.pool
         if self._interrupts:  # this thread may have a slot of the pool, and has been interrupted in it
-            call.run(borrowed=True)
+            run(call, borrowed=True)
         elif caller_waits and not frame.number and call.method.trusted and pool.try_enter():
             try:
-                call.run(borrowed=True)
+                run(call, borrowed=True)
             finally:
                 pool.leave()
         else:
-            call.enqueue()
+            enqueue(call)
 
     def close(self) -> None:
         """See ``Wire``."""

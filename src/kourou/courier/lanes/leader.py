@@ -17,12 +17,13 @@ import threading
 import time
 from collections import deque
 
-from kourou.courier.dispatcher import Dispatcher
+from kourou.courier.execution import enqueue, run
 from kourou.courier.lanes.entrance import Entrance, ServedConnection, Welcome
 from kourou.courier.lanes.readiness import readiness
 from kourou.courier.lanes.spinning import Spinner
 from kourou.courier.lanes.strangers import Strangers
 from kourou.courier.patrol import ROUND_S, Patrol
+from kourou.courier.workers import WorkerPool
 from kourou.errors import ProtocolError, Unauthenticated
 
 __all__ = ["Leader"]
@@ -40,11 +41,11 @@ class Leader:
     """Serves those who connect.
 
     Args:
-        dispatcher: runs the calls.
+        pool: in which handlers run; the leader takes slots of it.
     """
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
         self._entrances: dict[int, Entrance] = {}
         self._connections: dict[int, ServedConnection] = {}
         self._unserved: deque[ServedConnection] = deque()  # have frames that were read but not acted on
@@ -137,7 +138,7 @@ class Leader:
         frames = connection.frames
         session = connection.session
         assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
-        pool = self._dispatcher.pool
+        pool = self._pool
         connection.serving = True
         has_slot = pool.try_enter()  # one for the whole batch: it is over in a moment, or this thread is deposed
         try:
@@ -146,14 +147,14 @@ class Leader:
                 if call is None:
                     continue
                 if not has_slot or call.method.trust < 0:
-                    call.enqueue()
+                    enqueue(call)
                     continue
                 with self._guard:
                     if self._term != term:
                         return False  # the server has stopped; the call ends with its connection
                     self._busy_since = time.monotonic()
                 self._watchman.call()  # after the mark was made: a watchman who falls asleep looks once more
-                call.run()
+                run(call)
                 with self._guard:
                     if self._term != term:  # deposed meanwhile: the mark is the next leader's
                         connection.flush()

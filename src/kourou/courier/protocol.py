@@ -1,0 +1,8 @@
+"""What clients and servers agree on beyond the frames."""
+
+from __future__ import annotations
+
+__all__ = ["LIST_METHODS", "WINDOW_ITEMS"]
+
+LIST_METHODS = "__list_methods__"  # a method of every server: the names of the others
+WINDOW_ITEMS = 16  # items of a stream on their way: enough to hide the round trip of a credit
