@@ -8,6 +8,7 @@ import threading
 from collections import deque
 
 import pytest
+from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from kourou.courier.codec import Payload
 from kourou.courier.connection import Connection
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import grpc, hpack
+from kourou.courier.lanes.hpack import HeaderDecoder
 from kourou.courier.lanes.http2 import PREFACE
 from kourou.courier.lanes.http2_client import Http2Call
 from kourou.courier.lanes.http2_server import Http2Service
@@ -25,10 +27,17 @@ from polling import until
 
 DATA, HEADERS, RESET, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
 OK = b"\x88"  # :status 200, as the static table has it
+SUCCESS = hpack.encode([(":status", "200"), ("grpc-status", "0")])
 
 
 def frame(kind, flags, stream, payload=b"", size=None):
     return struct.pack(">IBI", (len(payload) if size is None else size) << 8 | kind, flags, stream) + payload
+
+
+def encode_text(text):
+    """As a value among headers, of 127 to 16510 bytes."""
+    more = len(text) - 127
+    return bytes((127, more % 128 | 128, more // 128)) + text
 
 
 def trailers(status, message=""):
@@ -148,7 +157,7 @@ def test_a_second_call_on_a_connection_is_refused_and_its_body_skipped():
     [
         (frame(HEADERS, 4, 1, OK) + trailers(16, "no%20token"), 16, "no token"),
         (frame(HEADERS, 5, 1, b"\x8d"), 2, "no gRPC server: HTTP status 404"),
-        (frame(HEADERS, 1, 1, OK) + frame(CONTINUATION, 4, 1, hpack.encode([("grpc-status", "0")])), 0, ""),
+        (frame(HEADERS, 1, 1, SUCCESS[:5]) + frame(CONTINUATION, 4, 1, SUCCESS[5:]), 0, ""),
         (frame(HEADERS, 0x2D, 1, b"\x03" + bytes(5) + OK + bytes(3)), 2, "no gRPC server: HTTP status 200"),
         (frame(RESET, 0, 1, struct.pack(">I", 8)), 14, "the server reset the stream (code 8)"),
         (frame(GOAWAY, 0, 0, struct.pack(">II", 0, 0) + b"bye"), 14, "the server went away: bye"),
@@ -225,15 +234,56 @@ def unframed(stream):
     return found
 
 
-@given(st.binary(max_size=80))
-def test_headers_are_read_or_refused(block):
+@given(st.lists(st.binary(max_size=80), max_size=4))
+def test_headers_are_read_or_refused(blocks):
+    decoder = HeaderDecoder()
     with contextlib.suppress(ProtocolError):
-        assert all(name and value for name, value in hpack.decode(block))
+        for block in blocks:
+            assert all(isinstance(text, str) for header in decoder.decode(block) for text in header)
 
 
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=40_000)), max_size=3))
+LISTS_OF_HEADERS = st.lists(st.tuples(st.text(min_size=1, max_size=150), st.text(max_size=150)), max_size=3)
+
+
+@given(LISTS_OF_HEADERS)
 def test_headers_survive(headers):
-    assert list(hpack.decode(hpack.encode(headers))) == headers
+    assert HeaderDecoder().decode(hpack.encode(headers)) == headers
+
+
+@given(st.lists(LISTS_OF_HEADERS, max_size=4), st.booleans())
+def test_headers_of_encoders_with_tables_and_with_huffmans_code_are_understood(lists, huffman):
+    # Given an encoder of another make, which refers to headers that it has sent before
+    encoder, decoder = Encoder(), HeaderDecoder()
+    for headers in [*lists, *lists]:
+        assert decoder.decode(encoder.encode(headers, huffman=huffman)) == headers
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x40\x01a" + encode_text(b"x" * 4000) + b"\xbe" * 10_000,
+        b"\x00\x00\x00" * 5000,
+        b"\x00\x01a" + encode_text(b"x" * 16_350) + b"\x88",
+        b"\x20" * 20_000,
+        b"\x3f\xe2\x1f",
+        b"\x00\x01a\x83\xff\xff\xff",
+        OK + b"\x3f\xe1\x1f",
+    ],
+    ids=[
+        "one entry again and again",
+        "many small ones",
+        "more than 16 KiB",
+        "a block of more",
+        "a table of 4097 bytes",
+        "a code that there is not",
+        "a table that changes in the midst",
+    ],
+)
+def test_headers_that_would_take_much_memory_or_time_are_refused(bomb):
+    with pytest.raises(ProtocolError):
+        HeaderDecoder().decode(bomb)
+    with pytest.raises(ProtocolError):
+        call().feed(frame(HEADERS, 0, 1, bomb[:16_000]) + frame(CONTINUATION, 4, 1, bomb[16_000:]))
 
 
 # -- over a socket ------------------------------------------------------------------------------------------------

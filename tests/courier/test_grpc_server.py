@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 import threading
 import time
@@ -14,11 +15,12 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hpack import Encoder
 
 from kourou import courier
 from kourou.courier import Client, Server, codec, new_token
 from kourou.courier.frames import Frame, FrameParser, Kind, pack
-from kourou.courier.lanes import entrance, hpack, leader
+from kourou.courier.lanes import entrance, leader
 from kourou.courier.lanes.grpc_channel import Channel
 from kourou.courier.lanes.http2 import (
     END_HEADERS,
@@ -244,23 +246,76 @@ def test_nothing_is_lost_though_a_client_has_no_more_to_say_while_its_calls_run(
             assert messages.code() is grpc.StatusCode.OK
 
 
-def test_a_first_call_of_another_number_is_left_to_grpcio(server):
-    # Given a client whose first stream is the third, as some makes have it
-    path = b"/grpc.health.v1.Health/Check"
-    names = [(":method", "POST"), (":scheme", "http"), (":path", path.decode()), (":authority", "x")]
-    headers = hpack.encode([*names, ("te", "trailers"), ("content-type", "application/grpc")])
-    host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), 20) as client:
-        # When it asks for the server's health
-        client.sendall(PREFACE + make_settings() + make_http2_frame(FrameType.HEADERS, END_HEADERS, 3, headers))
-        client.sendall(make_http2_frame(FrameType.DATA, END_STREAM, 3, EMPTY_MESSAGE))
+class Foreign:
+    """A client of another make: its own encoder and its own numbers."""
+
+    def __init__(self, server, stream, encoder):
+        host, _, port = server.address.rpartition(":")
+        self.connection = socket.create_connection((host, int(port)), 20)
+        self._stream = stream
+        self._encoder = encoder
+
+    def call(self, method, message, *metadata, then=b""):
+        """Make it, and wait until ``then`` is heard."""
+        names = [(":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "x")]
+        headers = self._encoder.encode([*names, ("te", "trailers"), ("content-type", "application/grpc"), *metadata])
+        begin = make_http2_frame(FrameType.HEADERS, END_HEADERS, self._stream, headers)
+        self.connection.sendall(PREFACE + make_settings() + begin)
+        self.connection.sendall(make_http2_frame(FrameType.DATA, END_STREAM, self._stream, message))
         heard = b""
-        while b"grpc-status" not in heard:
-            piece = client.recv(65536)
+        while then not in heard:
+            piece = self.connection.recv(65536)
             assert piece
             heard += piece
-    # Then it hears that it is well
-    assert b"grpc-status\x010" in heard
+        return heard
+
+
+def test_a_first_call_of_another_number_is_left_to_grpcio(server):
+    # Given a client whose first stream is the third, as some makes have it
+    client = Foreign(server, 3, Encoder())
+    with client.connection:
+        # When it asks for the server's health, then it hears that it is well
+        client.call("/grpc.health.v1.Health/Check", EMPTY_MESSAGE, then=b"grpc-status\x010")
+
+
+@pytest.mark.parametrize("table_bytes", [0, 4096])
+@pytest.mark.parametrize("stream", [1, 3, 15])
+def test_a_client_of_any_make_may_connect_as_its_first_call(server, stream, table_bytes):
+    # Given a client that compresses its headers as much as it may, whatever the number of its first stream
+    encoder = Encoder()
+    encoder.header_table_size = table_bytes
+    client = Foreign(server, stream, encoder)
+    twice = [("user-agent", "of another make"), ("user-agent", "of another make")]
+    with client.connection:
+        # When it connects and makes a call
+        contents = packet(call_frame("echo", "found"))
+        message = len(contents).to_bytes(5, "big") + contents
+        heard = client.call(
+            "/kourou.v1.Courier/Connect", message, *twice, ("kourou-token", server.token), then=b"found"
+        )
+        # Then it is answered on that stream, and no other call was passed on
+        assert make_http2_frame(FrameType.GOAWAY, 0, 0, WORD.pack(stream) + WORD.pack(0)) in heard
+        until(lambda: server.metrics()["echo"].calls == 1, 10)
+
+
+def test_a_block_that_makes_no_sense_is_left_to_grpcio_and_hurts_nobody(server):
+    class Broken:
+        def encode(self, headers):
+            return Encoder().encode(headers) + b"\xff\xff\xff\xff\xff\xff"
+
+    client = Foreign(server, 1, Broken())
+    with client.connection, contextlib.suppress(ConnectionError):
+        client.call("/kourou.v1.Courier/Connect", EMPTY_MESSAGE, ("kourou-token", server.token))
+        while client.connection.recv(65536):
+            pass
+    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
+        assert other.echo(1) == 1
+
+
+def test_no_log_shows_the_token(server, caplog):
+    with caplog.at_level(logging.DEBUG), Client(server.address, token=server.token, lane="grpc") as client:
+        assert client.echo(1) == 1
+    assert server.token not in caplog.text
 
 
 def test_a_client_that_grants_no_window_is_left_waiting(server, learner):

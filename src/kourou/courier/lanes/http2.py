@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final
 
 from kourou.courier.frames import Buffer
+from kourou.courier.lanes.hpack import HeaderDecoder
 from kourou.errors import ProtocolError
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "CALL",
     "END_HEADERS",
     "END_STREAM",
-    "HEADER_TABLE",
     "OUR_LIMITS",
     "PREFACE",
     "PUSH_ALLOWED",
@@ -37,7 +37,7 @@ _HEAD = struct.Struct(">IBI")  # payload size (24 bits) and type, flags, stream
 _HEAD_SIZE = _HEAD.size
 _SETTING = struct.Struct(">HI")
 WORD = struct.Struct(">I")
-CALL = 1  # the only stream
+CALL = 1  # the only stream, where the client is ours; others may begin with a later one
 WHOLE = 0  # the number that stands for the connection
 _LOW_31 = (1 << 31) - 1
 _DEFAULT_WINDOW = 65_535
@@ -68,7 +68,7 @@ END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 _PADDED = 0x8
 _PRIORITY = 0x20
-HEADER_TABLE, PUSH_ALLOWED, _INITIAL_WINDOW, _FRAME_LIMIT = 1, 2, 4, 5  # settings
+PUSH_ALLOWED, _INITIAL_WINDOW, _FRAME_LIMIT = 2, 4, 5  # settings
 
 
 def make_http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -89,12 +89,15 @@ class Http2:
     """One end of the connection. What the two have in common.
 
     Attributes:
+        call: the number of the only stream.
         body_left: bytes of the DATA frame that is being received.
         replies: what the protocol demands to be sent.
     """
 
     def __init__(self) -> None:
+        self.call = CALL
         self.body_left = 0
+        self._headers_in = HeaderDecoder()
         self.replies: deque[bytes] = deque()
         self._skip = 0  # bytes of padding, or of other calls
         self._rest = b""
@@ -133,7 +136,7 @@ class Http2:
                 found.append(piece)
                 size += len(piece)
                 room -= len(piece)
-            found[head] = _HEAD.pack(size << 8 | FrameType.DATA, 0, CALL)
+            found[head] = _HEAD.pack(size << 8 | FrameType.DATA, 0, self.call)
             window -= size
             self._used += size
         return found
@@ -196,13 +199,13 @@ class Http2:
         padding = self._skip + 1 if flags & _PADDED else 0
         if size > _LONGEST_FRAME or padding > size or self._block is not None:
             raise ProtocolError(f"not a body: {size} bytes on stream {stream}")
-        if stream != CALL or not self._takes_body:
+        if stream != self.call or not self._takes_body:
             self._on_stray_body(stream)
             self._skip = size - 1 if flags & _PADDED else size
             return
         self._received += size
         if self._received >= _REFILL_BYTES:
-            for whose in (WHOLE, CALL):
+            for whose in (WHOLE, self.call):
                 self._reply(make_http2_frame(FrameType.WINDOW, 0, whose, WORD.pack(self._received)))
             self._received = 0
         self.body_left = size - padding
@@ -227,7 +230,7 @@ class Http2:
             self._reply(make_http2_frame(FrameType.PING, ACK, WHOLE, payload))
         elif kind == FrameType.WINDOW:
             self._grant(stream, payload)
-        elif kind == FrameType.RESET and stream == CALL:
+        elif kind == FrameType.RESET and stream == self.call:
             self._on_reset(_word(payload))
         elif kind == FrameType.GOAWAY:
             self._on_farewell(_word(payload) & _LOW_31, payload[8:])
@@ -253,7 +256,7 @@ class Http2:
         more = _word(payload) & _LOW_31
         if stream == WHOLE:
             self._granted_whole += more
-        elif stream == CALL:
+        elif stream == self.call:
             self._granted_call += more
         if not more or min(self._granted_whole, self._granted_call) - self._used > _LOW_31:
             raise ProtocolError(f"a window that grows by {more} bytes")

@@ -11,7 +11,6 @@ from kourou.courier.lanes.http2 import (
     CALL,
     END_HEADERS,
     END_STREAM,
-    HEADER_TABLE,
     OUR_LIMITS,
     PREFACE,
     PUSH_ALLOWED,
@@ -44,7 +43,7 @@ class Http2Call(Http2):
         super().__init__()
         self.opening = b"".join((
             PREFACE,
-            make_settings((HEADER_TABLE, 0), (PUSH_ALLOWED, 0), *OUR_LIMITS),
+            make_settings((PUSH_ALLOWED, 0), *OUR_LIMITS),
             WIDE_OPEN,
             make_http2_frame(FrameType.HEADERS, END_HEADERS, CALL, hpack.encode(headers)),
         ))  # fmt: skip
@@ -58,7 +57,7 @@ class Http2Call(Http2):
     def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
         if stream != CALL or self.end:
             raise ProtocolError(f"headers of stream {stream}")
-        self._found.update(hpack.decode(block))
+        self._found.update(self._headers_in.decode(block))
         if ends:
             self._finish()
 

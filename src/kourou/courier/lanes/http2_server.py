@@ -6,10 +6,8 @@ from urllib.parse import quote
 
 from kourou.courier.lanes import hpack
 from kourou.courier.lanes.http2 import (
-    CALL,
     END_HEADERS,
     END_STREAM,
-    HEADER_TABLE,
     OUR_LIMITS,
     WHOLE,
     WIDE_OPEN,
@@ -25,14 +23,14 @@ __all__ = ["Http2Service"]
 
 _REFUSED = 7  # of a stream: nothing of it was done
 _RESPONSE = ((":status", "200"), ("content-type", "application/grpc"))
-_NO_OTHER = make_http2_frame(FrameType.GOAWAY, 0, WHOLE, WORD.pack(CALL) + WORD.pack(0))  # call on this connection
+_RESPONSE_BLOCK = hpack.encode(_RESPONSE)
 
 
 class Http2Service(Http2):
     """The server's end. What it has to say first is ``hello``; all else only if it wants the call: ``accept``.
 
     Attributes:
-        request: the headers of the call, as far as ``hpack.decode`` reads them; None as long as there are none.
+        request: the headers of the call, the last of each name; None as long as there are none.
         ended: the client says no more.
         was_reset: it does not want to hear any more, either.
     """
@@ -47,27 +45,29 @@ class Http2Service(Http2):
 
     def accept(self) -> None:
         """Take the call, and no other one on this connection."""
-        self.replies.append(make_settings((HEADER_TABLE, 0), *OUR_LIMITS) + WIDE_OPEN)
-        self.replies.append(_NO_OTHER + make_http2_frame(FrameType.HEADERS, END_HEADERS, CALL, hpack.encode(_RESPONSE)))
+        self.replies.append(make_settings(*OUR_LIMITS) + WIDE_OPEN)
+        response = make_http2_frame(FrameType.HEADERS, END_HEADERS, self.call, _RESPONSE_BLOCK)
+        self.replies.append(self._no_other() + response)
 
     def refusal(self, status: int, message: str) -> bytes:
         """What ends a call that was not accepted."""
-        return _NO_OTHER + _last_headers((*_RESPONSE, *_status(status, message)))
+        return self._no_other() + self._last_headers((*_RESPONSE, *_status(status, message)))
 
     def farewell(self, status: int, message: str) -> bytes:
         """What ends one that was."""
-        return _last_headers(_status(status, message))
+        return self._last_headers(_status(status, message))
 
     def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
-        if self.request is None and stream != CALL:
-            raise ProtocolError(f"a first call with the number {stream}")
+        if not stream % 2:
+            raise ProtocolError(f"a call with the number {stream}")
         if self.request is None:
-            self.request = dict(hpack.decode(block))
+            self.call = stream
+            self.request = dict(self._headers_in.decode(block))
             self._takes_body = not ends
             self.ended = ends
-        elif stream == CALL:
+        elif stream == self.call:
             raise ProtocolError("a second request on one stream")
-        else:
+        else:  # what its headers say is of no interest, nor is what later ones may refer to
             self._reply(make_http2_frame(FrameType.RESET, 0, stream, WORD.pack(_REFUSED)))
 
     def _on_last_body(self) -> None:
@@ -75,7 +75,7 @@ class Http2Service(Http2):
         self._takes_body = False
 
     def _on_stray_body(self, stream: int) -> None:
-        if stream in {WHOLE, CALL}:
+        if self.request is None or stream in {WHOLE, self.call}:
             raise ProtocolError("a body before the request, or after its end")
 
     def _on_reset(self, code: int) -> None:
@@ -83,9 +83,12 @@ class Http2Service(Http2):
         self.ended = self.was_reset = True
         self._takes_body = False
 
+    def _no_other(self) -> bytes:
+        """The frame that says that this is the connection's only call."""
+        return make_http2_frame(FrameType.GOAWAY, 0, WHOLE, WORD.pack(self.call) + WORD.pack(0))
 
-def _last_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
-    return make_http2_frame(FrameType.HEADERS, END_HEADERS | END_STREAM, CALL, hpack.encode(headers))
+    def _last_headers(self, headers: tuple[tuple[str, str], ...]) -> bytes:
+        return make_http2_frame(FrameType.HEADERS, END_HEADERS | END_STREAM, self.call, hpack.encode(headers))
 
 
 def _status(status: int, message: str) -> tuple[tuple[str, str], ...]:
