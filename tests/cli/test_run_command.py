@@ -46,6 +46,8 @@ def test_a_program_that_fails_gives_1_and_its_error():
             "known are current_terminal, output_to_files, tmux_session",
         ),
         ([f"{PROGRAMS}:make_short", "--nonsense"], "No such option"),
+        ([f"{PROGRAMS}:make_short", "--", "--wordd=x"], "there is no argument --wordd; did you mean --word?"),
+        ([f"{PROGRAMS}:make_endless", "--", "--clients=many"], "Error parsing --clients"),
     ],
 )
 def test_a_mistake_gives_2_and_starts_nothing(runs_dir, words, message):
@@ -76,6 +78,15 @@ def test_plan_prints_what_would_start(runs_dir):
     assert [node["name"] for node in as_json["nodes"]] == ["server/0", "client/0", "client/1", "client/2"]
     assert "PyNode(call_for_ever)" in kourou("plan", target).out
     assert kourou("plan", target, "--format", "mermaid").out.startswith("flowchart LR\n")
+    assert not runs_dir.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_help_behind_the_dashes_is_the_function_s(runs_dir, command):
+    outcome = kourou(command, f"{PROGRAMS}:make_endless", "--", "--help")
+
+    assert outcome.code == 0
+    assert f"usage: kourou {command} {PROGRAMS}:make_endless -- [-h] [--clients INT]" in " ".join(outcome.out.split())
     assert not runs_dir.exists()
 
 
@@ -115,6 +126,26 @@ def test_an_error_in_the_user_s_code_is_shown_with_the_user_s_frames_only(tmp_pa
     assert "kourou/cli" not in outcome.err
     assert "importlib" not in outcome.err
     assert not runs_dir.exists()
+
+
+def test_an_error_of_a_dataclass_of_arguments_is_shown_without_the_frames_of_what_parsed_it(tmp_path):
+    file = tmp_path / f"{tmp_path.name}.py"
+    file.write_text(
+        "import dataclasses\n"
+        "@dataclasses.dataclass\n"
+        "class Config:\n"
+        "    lr: float = 1\n"
+        "    def __post_init__(self):\n"
+        "        {}[self.lr]\n"
+        "def make(config: Config): ...\n"
+    )
+
+    outcome = kourou("run", f"{file}:make", "--", "--config.lr=3")
+
+    assert outcome.code == 2
+    assert "does not take its arguments" in outcome.err
+    assert "{}[self.lr]" in outcome.err
+    assert "tyro" not in outcome.err
 
 
 def test_a_script_that_launches_when_it_is_imported_is_refused(tmp_path, runs_dir):

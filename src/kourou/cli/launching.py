@@ -58,7 +58,7 @@ def run_program(
 
 def show_plan(target: str, words: list[str], *, launch_type: str | None, form: str, hosts: Hosts | None) -> None:
     """Print what a launch would start."""
-    loaded = load_program(target, words)
+    loaded = load_program(target, words, command="plan")
     options: dict[str, Any] = dict(loaded.launch_kwargs)
     options.pop("run_dir", None)
     kind = launch_type or options.pop("launch_type", None)

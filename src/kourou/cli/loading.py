@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.cli.function_arguments import parse_arguments
 from kourou.runtime import context
 from kourou.runtime.program import Program
 from kourou.shown import shown
@@ -28,15 +28,18 @@ class Loaded:
         self.launch_kwargs = launch_kwargs
 
 
-def load_program(target: str, words: Sequence[str] = ()) -> Loaded:
+def load_program(target: str, words: Sequence[str] = (), *, command: str = "run") -> Loaded:
     """Import the module, call the function, and take what it returns.
 
     Args:
         target: ``package.module:function`` or ``path/file.py:function``.
-        words: the function's arguments as typed: ``value`` or ``--name=value``; Python literals are understood.
+        words: the function's arguments as typed.
+        command: of which of kourou's commands, for messages.
 
     Raises:
-        PlanError: it cannot be found, or does not return an ``lp.Program`` (or one with a dict of launch arguments).
+        PlanError: it cannot be found, or does not return an ``lp.Program`` (or one with a dict of launch arguments), or
+            has no such argument.
+        SystemExit: ``--help`` among the words (0), or a value that is missing or of another type (2).
     """
     module_name, colon, function_name = target.rpartition(":")
     if not colon or not module_name or not function_name:
@@ -46,7 +49,8 @@ def load_program(target: str, words: Sequence[str] = ()) -> Loaded:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise errors.PlanError(f"{module_name} has no function {function_name!r}")
-    args, kwargs = _parse_words(words)
+    with _users_code(f"{target} does not take its arguments"):
+        args, kwargs = parse_arguments(function, words, f"kourou {command} {target} --")
     with _users_code(f"{target} raised an error"):
         result = function(*args, **kwargs)
     return _unpack(result, target)
@@ -65,14 +69,14 @@ def _users_code(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - it is the user's
         frames = error.__traceback__
-        while frames is not None and _is_foreign(frames.tb_frame.f_code.co_filename):
+        while frames is not None and _is_foreign(frames.tb_frame.f_globals.get("__name__", "")):
             frames = frames.tb_next
         told = "".join(traceback.format_exception(error.with_traceback(frames))).rstrip("\n")
         raise errors.PlanError(f"{what}\n{textwrap.indent(told, '    ')}") from None
 
 
-def _is_foreign(file: str) -> bool:
-    return file in {__file__, importlib.__file__} or file.startswith("<frozen importlib")
+def _is_foreign(module: str) -> bool:
+    return f"{module}.".startswith(("kourou.cli.", "importlib.", "tyro."))
 
 
 def _import(name: str) -> Any:
@@ -91,25 +95,6 @@ def _import(name: str) -> Any:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise errors.PlanError(f"there is no module {name!r} (looked in the working folder too)") from None
         raise
-
-
-def _parse_words(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for word in words:
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            kwargs[name.replace("-", "_")] = _literal(value) if equals else True
-        else:
-            args.append(_literal(word))
-    return args, kwargs
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _unpack(result: Any, target: str) -> Loaded:
