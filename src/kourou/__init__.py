@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from kourou.runtime.resources import PythonProcess, Resources
     from kourou.runtime.run import Run
     from kourou.runtime.serving import node_server, serve
+    from kourou.runtime.stop_timeline import StopTimeline
     from kourou.runtime.target import NodeTarget
     from kourou.runtime.termination import (
-        StopTimeline,
         make_program_stopper,
         register_stop_handler,
         stop,
@@ -95,9 +95,9 @@ _SOURCES = {
     "kourou.runtime.resources": ("PythonProcess", "Resources"),
     "kourou.runtime.run": ("Run",),
     "kourou.runtime.serving": ("node_server", "serve"),
+    "kourou.runtime.stop_timeline": ("StopTimeline",),
     "kourou.runtime.target": ("NodeTarget",),
     "kourou.runtime.termination": (
-        "StopTimeline",
         "make_program_stopper",
         "register_stop_handler",
         "stop",

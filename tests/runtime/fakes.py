@@ -14,7 +14,7 @@ from kourou.runtime.logs import NodeLogs, Terminal
 from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement
 from kourou.runtime.records import NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
-from kourou.runtime.termination import StopTimeline
+from kourou.runtime.stop_timeline import StopTimeline
 from polling import until
 
 WAIT_S = 10.0

@@ -12,7 +12,8 @@ from kourou.runtime import long_waits
 from kourou.runtime.plan import NodePlan, Placement
 from kourou.runtime.policies import Restart
 from kourou.runtime.records import NodeState, Outcome
-from kourou.runtime.termination import StopState, StopTimeline
+from kourou.runtime.stop_state import StopState
+from kourou.runtime.stop_timeline import StopTimeline
 from polling import until
 from runtime.fakes import WAIT_S, Stage
 

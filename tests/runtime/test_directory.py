@@ -19,7 +19,7 @@ from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.coordinator_service import CoordinatorServer
 from kourou.runtime.directory import Directory
 from kourou.runtime.records import NodeRecord, NodeState, Outcome
-from kourou.runtime.termination import StopState
+from kourou.runtime.stop_state import StopState
 from polling import until
 
 __all__ = ["_grpc_is_up_here"]

@@ -12,7 +12,7 @@ import pytest
 from kourou import errors
 from kourou.runtime.context import Binding, NodeContext
 from kourou.runtime.launchers.threads import ThreadLauncher
-from kourou.runtime.termination import StopState
+from kourou.runtime.stop_state import StopState
 from polling import until
 
 WAIT_S = 10.0

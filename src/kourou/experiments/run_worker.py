@@ -14,7 +14,8 @@ from kourou import errors
 from kourou.experiments.failures import SweepError
 from kourou.ownership import read_own
 from kourou.runtime import interpreter, interrupts
-from kourou.runtime.life import exited, work
+from kourou.runtime.life import exited
+from kourou.runtime.work import work
 
 __all__ = ["read_payload", "run"]
 

@@ -9,9 +9,9 @@ from kourou.courier import Client
 from kourou.nodes.python import Constructed
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
-from kourou.runtime.life import work
 from kourou.runtime.serving import node_server, serve
 from kourou.runtime.target import NodeTarget
+from kourou.runtime.work import work
 
 __all__ = ["CourierHandle", "CourierNode"]
 

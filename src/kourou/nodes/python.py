@@ -10,9 +10,9 @@ from typing import Any
 
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import maybe_dereference
-from kourou.runtime.life import work
 from kourou.runtime.node import Node
 from kourou.runtime.serving import serve
+from kourou.runtime.work import work
 from kourou.shown import shown
 
 __all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]

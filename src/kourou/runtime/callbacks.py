@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from kourou.runtime.life import work
 from kourou.runtime.records import ExitRecord
+from kourou.runtime.work import work
 
 __all__ = ["ExitCallback", "ExitCallbacks"]
 

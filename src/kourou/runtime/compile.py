@@ -23,7 +23,7 @@ from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement, Pro
 from kourou.runtime.policies import OnFailure
 from kourou.runtime.program import Program
 from kourou.runtime.resources import PythonProcess, Resources
-from kourou.runtime.termination import StopTimeline
+from kourou.runtime.stop_timeline import StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION
 from kourou.script import names
 from kourou.shown import shown

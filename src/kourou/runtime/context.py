@@ -12,14 +12,12 @@ import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from kourou import errors
 from kourou.runtime.names import index_of, label_of
-
-if TYPE_CHECKING:
-    from kourou.runtime.records import NodeRecord, Outcome
-    from kourou.runtime.termination import StopState
+from kourou.runtime.records import NodeRecord, Outcome
+from kourou.runtime.stop_state import StopState
 
 __all__ = [
     "Binding",

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from kourou.runtime.directory import Directory
 from kourou.runtime.records import NodeRecord, Outcome, shortened
-from kourou.runtime.termination import StopState
+from kourou.runtime.stop_state import StopState
 
 __all__ = ["Closed", "Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
 

@@ -28,7 +28,7 @@ from kourou.runtime.policies import Restart
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
 from kourou.runtime.slow_starts import SlowStarts
-from kourou.runtime.termination import PATIENCE_S, name_the_slow
+from kourou.runtime.stop_timeline import PATIENCE_S, name_the_slow
 from kourou.runtime.verdict import judge, judge_unit
 
 __all__ = ["Director"]

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from kourou import errors, structure
 from kourou.runtime import context
 from kourou.runtime.target import NodeTarget
 from kourou.shown import shown
 
-if TYPE_CHECKING:
-    from kourou.runtime.node import Node
-
 __all__ = ["Deferred", "Handle", "maybe_dereference"]
 
 C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """A node, as far as its handle is concerned."""
+
+    @property
+    def name(self) -> str | None:
+        """``label/index``; None until it is in a program."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The latest run of its program; None until it was launched."""
 
 
 class Handle(Generic[C_co]):
@@ -33,12 +42,12 @@ class Handle(Generic[C_co]):
     serves = True
     """False for nodes that answer no calls; such a handle in a node's arguments is a mistake that compile reports."""
 
-    def __init__(self, node: Node) -> None:
-        self._node: Node | None = node
+    def __init__(self, node: Named) -> None:
+        self._node: Named | None = node
         self._address: tuple[str | None, str] | None = None  # (run id, node name) of a handle that travelled
 
     @property
-    def node(self) -> Node | None:
+    def node(self) -> Named | None:
         """The node it stands for; None in another process than the one that built the program."""
         return self._node
 

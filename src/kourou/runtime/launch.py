@@ -35,7 +35,8 @@ from kourou.runtime.rundir import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_ru
 from kourou.runtime.scratch import ScratchFolder
 from kourou.runtime.shared_control import Door, SharedControl, for_children
 from kourou.runtime.status import STATUS_FILE, RunState, RunStatus
-from kourou.runtime.termination import INTERRUPTED, StopState, StopTimeline
+from kourou.runtime.stop_state import StopState
+from kourou.runtime.stop_timeline import INTERRUPTED, StopTimeline
 from kourou.runtime.tmux import TMUX_SESSION, check_tmux, open_session
 from kourou.script import children, main_module, names
 from kourou.shown import shown

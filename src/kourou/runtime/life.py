@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import types
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from kourou import errors
 from kourou.runtime.context import NodeContext
 from kourou.runtime.interpreter import print_failure
 from kourou.runtime.records import Outcome
-from kourou.runtime.thread_interrupts import run_coroutine
+from kourou.runtime.work import work
 
-__all__ = ["Ended", "exited", "live", "work"]
+__all__ = ["Ended", "exited", "live"]
 
 
 _HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
@@ -27,21 +26,6 @@ class Ended(BaseException):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.exception)
         self.outcome = outcome
-
-
-def work(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Call what is a node's work, and do what it returns where that is still to be done: a coroutine.
-
-    It runs on an event loop of its own. When a stop interrupts the node, it is cancelled.
-
-    Raises:
-        TypeError: it returned a generator, none of whose code has run.
-    """
-    result = function(*args, **kwargs)
-    if isinstance(result, Coroutine):
-        run_coroutine(result)
-    elif isinstance(result, (types.GeneratorType, types.AsyncGeneratorType)):
-        raise TypeError(f"{result.__qualname__} is a generator function, so calling it has run none of its code")
 
 
 def live(entry: Callable[[NodeContext], Any], context: NodeContext) -> Outcome:

@@ -11,7 +11,7 @@ from kourou.runtime.hosts import Hosts
 from kourou.runtime.interpreter import options_of_this_process
 from kourou.runtime.payload import Blobs, Payload
 from kourou.runtime.policies import OnFailure
-from kourou.runtime.termination import StopTimeline
+from kourou.runtime.stop_timeline import StopTimeline
 from kourou.script.names import ANYTHING, Scope
 
 __all__ = [

@@ -16,7 +16,7 @@ from kourou.runtime.director import Director
 from kourou.runtime.plan import LaunchPlan
 from kourou.runtime.records import ExitRecord, NodeRecord
 from kourou.runtime.rundir import RunFolder
-from kourou.runtime.termination import INTERRUPTED
+from kourou.runtime.stop_timeline import INTERRUPTED
 
 if TYPE_CHECKING:
     from typing_extensions import Self

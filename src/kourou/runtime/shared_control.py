@@ -21,7 +21,7 @@ from kourou import errors
 from kourou.runtime import context
 from kourou.runtime.context import ControlPlane
 from kourou.runtime.records import NodeRecord
-from kourou.runtime.termination import StopState
+from kourou.runtime.stop_state import StopState
 from kourou.script import children
 from kourou.script.children import Gift
 

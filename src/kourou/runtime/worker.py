@@ -21,7 +21,7 @@ from kourou.runtime.payload import Payload, load_payload, script_of
 from kourou.runtime.records import INTERRUPT, Outcome
 from kourou.runtime.shared_control import Door, SharedControl, for_children
 from kourou.runtime.signal_handlers import SignalHandlers, disregard
-from kourou.runtime.termination import StopState
+from kourou.runtime.stop_state import StopState
 from kourou.runtime.thread_interrupts import interrupt_here
 from kourou.script import children, main_module
 

@@ -18,11 +18,12 @@ import cloudpickle
 from kourou import errors
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.environments import EnvSource, make_env
+from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
 from kourou.experiments.managers.globals_of_fits import own_globals
 from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
 from kourou.experiments.managers.storage import accepted, forget
-from kourou.experiments.managers.writer_data import fit_data
+from kourou.experiments.managers.tuning import optimize_hyperparams
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import own_folder, write_json, write_whole
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
@@ -249,8 +250,6 @@ class ExperimentManager:
 
     def optimize_hyperparams(self, n_trials: int = 256, timeout: float | None = None, **options: Any) -> dict[str, Any]:
         """See :func:`kourou.experiments.optimize_hyperparams`, whose arguments these are."""
-        from kourou.experiments.managers.tuning import optimize_hyperparams  # noqa: PLC0415 - it imports this module
-
         return optimize_hyperparams(self, n_trials, timeout, **options)
 
     # -- disk ---------------------------------------------------------------------------------------------------

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
-
-if TYPE_CHECKING:
-    from kourou.experiments.managers.agent import Agent
+from kourou.experiments.managers.writer import Writer
 
 __all__ = ["Recorded", "record"]
 
@@ -16,7 +14,13 @@ Recorded: TypeAlias = Literal["reward", "action", "action_and_reward"]
 """What is written of a step, under the tags ``reward`` and ``action``."""
 
 
-def record(env: Any, what: Recorded, agent: Agent) -> Any:
+class Writing(Protocol):
+    """An agent, as far as its steps are concerned."""
+
+    writer: Writer
+
+
+def record(env: Any, what: Recorded, agent: Writing) -> Any:
     """The environment, which tells the agent's writer of its steps, counted from 1. One that was unpickled goes on.
 
     Raises:
@@ -35,7 +39,7 @@ def record(env: Any, what: Recorded, agent: Agent) -> Any:
     class Recording(gymnasium.Wrapper):  # type: ignore[misc, name-defined] # loaded only when it is used
         def __init__(self) -> None:
             super().__init__(env)
-            self.told_agent: Agent | None = agent
+            self.told_agent: Writing | None = agent
             self.steps = 0
 
         def step(self, action: Any) -> Any:

@@ -10,19 +10,16 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
 from kourou.experiments.managers.fits import Parallelization, Workers, failure_of, run_on_workers
-from kourou.experiments.managers.job import forget_job, keep_jobs
+from kourou.experiments.managers.job import FitJob, forget_job, keep_jobs
 from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_of, load_optuna, open_study
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import write_json
 from kourou.experiments.runs import RunSpec
-from kourou.experiments.seeding import seeder_for
-
-if TYPE_CHECKING:
-    from kourou.experiments.managers.manager import ExperimentManager
+from kourou.experiments.seeding import Seed, seeder_for
 
 __all__ = ["BEST_FILE", "PrunerMethod", "SamplerMethod", "optimize_hyperparams"]
 
@@ -33,8 +30,34 @@ _FOREVER = float("inf")
 _log = logging.getLogger("kourou.experiments")
 
 
+class Tuned(Protocol):
+    """What the search needs of a manager; :class:`kourou.experiments.ExperimentManager` has it."""
+
+    agent_name: str
+    eval_kwargs: dict[str, Any]
+    workers: Workers
+
+    @property
+    def job(self) -> FitJob:
+        """What all fits share."""
+
+    @property
+    def output_dir(self) -> Path:
+        """The manager's folder."""
+
+    @property
+    def seed(self) -> Seed:
+        """Of everything."""
+
+    def use_init_kwargs(self, kwargs: Mapping[str, Any]) -> None:
+        """Train with these from now on."""
+
+    def save_quietly(self) -> None:
+        """Write the manager to its folder."""
+
+
 def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
-    manager: ExperimentManager,
+    manager: Tuned,
     n_trials: int = 256,
     timeout: float | None = None,
     *,
@@ -167,7 +190,7 @@ def _enqueue_grid(job: TuningJob, study: Any) -> None:
         study.enqueue_trial(point)
 
 
-def _take_over_best(job: TuningJob, manager: ExperimentManager) -> dict[str, Any] | None:
+def _take_over_best(job: TuningJob, manager: Tuned) -> dict[str, Any] | None:
     """Put the best arguments into the manager and its folder; None: there are none."""
     optuna = load_optuna()
     try:
@@ -181,5 +204,5 @@ def _take_over_best(job: TuningJob, manager: ExperimentManager) -> dict[str, Any
     return best
 
 
-def _number(manager: ExperimentManager) -> int:
+def _number(manager: Tuned) -> int:
     return int(seeder_for(manager.seed, purpose="init", fit=0).generate_state(1)[0])

@@ -5,40 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
-from kourou.experiments.metrics import METRICS_FILE, read_metrics
+from kourou.experiments.managers.fit_data import fit_data
+from kourou.experiments.managers.manager import ExperimentManager
 from kourou.experiments.run_folder import read_json
 
-if TYPE_CHECKING:
-    from kourou.experiments.managers.manager import ExperimentManager
+__all__ = ["Source", "distinct", "managers_in", "read_writer_data"]
 
-__all__ = ["Source", "distinct", "fit_data", "managers_in", "read_writer_data"]
-
-Source: TypeAlias = "ExperimentManager | str | os.PathLike[str] | Sequence[Any]"
+Source: TypeAlias = ExperimentManager | str | os.PathLike[str] | Sequence[Any]
 """A manager, a manager's folder or file, a folder of such folders, or several of these."""
 
-_COLUMNS = ["name", "tag", "value", "dw_time_elapsed", "global_step"]
 _FITS, _DESCRIPTION = "fits", "manager.json"
-
-
-def fit_data(folder: Path, name: str) -> Any:
-    """A DataFrame with one row for each number that a fit wrote so far; None: there is none.
-
-    Columns: ``name`` (the agent's), ``tag``, ``value``, ``dw_time_elapsed`` (seconds since the fit's first number),
-    ``global_step``.
-    """
-    if not (folder / METRICS_FILE).exists():
-        return None
-    rows = []
-    first = None
-    for record in read_metrics(folder):
-        first = record["time"] if first is None else first
-        elapsed, step = record["time"] - first, record["step"]
-        rows += [(name, tag, value, elapsed, step) for tag, value in record.items() if tag not in {"time", "step"}]
-    return load_extra("pandas").DataFrame(rows, columns=_COLUMNS) if rows else None
 
 
 def read_writer_data(
@@ -77,8 +57,6 @@ def read_writer_data(
 
 def managers_in(source: Source) -> list[ExperimentManager]:
     """The managers themselves; those of folders are loaded, which runs code of their files."""
-    from kourou.experiments.managers.manager import ExperimentManager  # noqa: PLC0415 - it imports this module
-
     found: list[ExperimentManager] = []
     for one in _each(source):
         if isinstance(one, (str, os.PathLike)):
