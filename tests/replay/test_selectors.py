@@ -11,7 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.replay.indexes import DenseIndex, Index, OrderedIndex, SumTreeIndex, TournamentIndex
+from kourou.replay.indexes.base import Index
+from kourou.replay.indexes.dense import DenseIndex
+from kourou.replay.indexes.ordered import OrderedIndex
+from kourou.replay.indexes.sumtree import SumTreeIndex
+from kourou.replay.indexes.tournament import TournamentIndex
 from kourou.replay.keymap import ABSENT, KeyMap
 from kourou.replay.selectors import Prioritized, Uniform
 

@@ -21,20 +21,14 @@ from kourou.experiments.dry_run import last_backend, plan_sweep, remembered
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, is_to_run, run_sweep
-from kourou.experiments.reporting import (
-    LineReporter,
-    planned_as_json,
-    planned_as_text,
-    submissions_as_json,
-    submissions_as_text,
-    summary,
-)
+from kourou.experiments.reporting import LineReporter, planned_as_json, planned_as_text, summary
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.slots import Share
 from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm_script import submissions_as_json, submissions_as_text
 from kourou.experiments.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.templates import plan_template_sweep, run_template_sweep
 

@@ -12,17 +12,9 @@ from kourou.experiments.dry_run import PlannedStart, remembered
 from kourou.experiments.launching import Rerun, SweepOutcome, is_to_run
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec
-from kourou.experiments.slurm_script import Submission
 from kourou.runtime.patient_stream import say
 
-__all__ = [
-    "LineReporter",
-    "planned_as_json",
-    "planned_as_text",
-    "submissions_as_json",
-    "submissions_as_text",
-    "summary",
-]
+__all__ = ["LineReporter", "planned_as_json", "planned_as_text", "summary"]
 
 
 class LineReporter:
@@ -84,24 +76,6 @@ _STOPPED = {
     "fail-fast": " (ended with the first failure)",
     "detached": " (handed over)",
 }
-
-
-def submissions_as_text(planned: Sequence[Submission]) -> str:
-    """A dry run on Slurm: each script, and the command that would submit it."""
-    parts = []
-    for submission in planned:
-        parts.append(f"# {submission.script}, for {', '.join(run.name for run in submission.runs)}:")
-        parts.append(submission.text.rstrip())
-        parts.append(f"# submitted by:\n{shlex.join(['sbatch', '--parsable', *submission.arguments])}\n")
-    return "\n".join(parts)
-
-
-def submissions_as_json(planned: Sequence[Submission]) -> list[dict[str, Any]]:
-    """A dry run on Slurm as JSON holds it."""
-    return [
-        {"script": str(s.script), "text": s.text, "sbatch": s.arguments, "runs": [run.name for run in s.runs]}
-        for s in planned
-    ]
 
 
 def planned_as_json(planned: list[PlannedStart]) -> list[dict[str, Any]]:

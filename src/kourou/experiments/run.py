@@ -22,10 +22,11 @@ from kourou import errors
 from kourou.experiments.dry_run import plan_sweep
 from kourou.experiments.engine import EngineOptions
 from kourou.experiments.launching import SweepOutcome, run_sweep
-from kourou.experiments.reporting import LineReporter, planned_as_text, submissions_as_text, summary
+from kourou.experiments.reporting import LineReporter, planned_as_text, summary
 from kourou.experiments.slots import Share
 from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm_script import submissions_as_text
 from kourou.experiments.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.templates import plan_template_sweep, run_template_sweep
 

@@ -8,13 +8,14 @@ import string
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kourou.experiments.naming import folder_name
 from kourou.experiments.prepared import PreparedRun
 from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.slurm_template import INSIDE_VARIABLE
 
-__all__ = ["Submission", "job_command", "submissions"]
+__all__ = ["Submission", "job_command", "submissions", "submissions_as_json", "submissions_as_text"]
 
 JOB = "kourou.experiments.slurm_job"
 
@@ -128,3 +129,21 @@ def _script(options: SlurmOptions, command: str) -> str:
     # exec: Slurm's signals reach what they are for, and no shell waits in between. One that comes before the job is
     # ready for it must not end it.
     return "\n".join(["#!/bin/bash", "trap '' USR1", *options.lines, f"exec {command}", ""])
+
+
+def submissions_as_text(planned: Sequence[Submission]) -> str:
+    """A dry run on Slurm: each script, and the command that would submit it."""
+    parts = []
+    for submission in planned:
+        parts.append(f"# {submission.script}, for {', '.join(run.name for run in submission.runs)}:")
+        parts.append(submission.text.rstrip())
+        parts.append(f"# submitted by:\n{shlex.join(['sbatch', '--parsable', *submission.arguments])}\n")
+    return "\n".join(parts)
+
+
+def submissions_as_json(planned: Sequence[Submission]) -> list[dict[str, Any]]:
+    """A dry run on Slurm as JSON holds it."""
+    return [
+        {"script": str(s.script), "text": s.text, "sbatch": s.arguments, "runs": [run.name for run in s.runs]}
+        for s in planned
+    ]

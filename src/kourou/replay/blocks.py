@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kourou.replay.arrays import Array, Integers, np
-from kourou.replay.indexes.base import grown
+from kourou.replay.arrays import Array, Integers, grown, np
 from kourou.replay.layout import ColumnSpec
 from kourou.replay.rows import Rows, RowsHandle
 

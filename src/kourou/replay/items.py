@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
-from kourou.replay.indexes.base import grown
+from kourou.replay.arrays import Floats, Integers, Keys, Slots, grown, np
 from kourou.replay.records import Items
 
 __all__ = ["ItemArrays"]

@@ -11,8 +11,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from kourou.replay.arrays import Keys, Slots, np
-from kourou.replay.indexes import DenseIndex, Index, OrderedIndex, SumTreeIndex, TournamentIndex
+from kourou.replay.indexes.base import Index
 from kourou.replay.indexes.custom import CustomIndex, SelectorProtocol
+from kourou.replay.indexes.dense import DenseIndex
+from kourou.replay.indexes.ordered import OrderedIndex
+from kourou.replay.indexes.sumtree import SumTreeIndex
+from kourou.replay.indexes.tournament import TournamentIndex
 from kourou.shown import shown
 
 __all__ = ["Custom", "Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Selector", "SelectorProtocol", "Uniform"]

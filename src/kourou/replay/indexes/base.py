@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import abc
-from typing import TypeVar
 
 from kourou.replay.arrays import Floats, Slots, np
 
-__all__ = ["Index", "grown"]
-
-_A = TypeVar("_A", bound="np.ndarray[tuple[int, ...], np.dtype[np.generic]]")
-_LEAST_CAPACITY = 64
+__all__ = ["Index"]
 
 
 class Index(abc.ABC):
@@ -54,13 +50,3 @@ class Index(abc.ABC):
     def first(self, count: int) -> Slots:
         """The next ``count`` different slots in their order, or as many as there are. Ordered indexes have it."""
         raise NotImplementedError(f"{type(self).__name__} has no order ({count} asked for)")
-
-
-def grown(array: _A, size: int, fill: float = 0) -> _A:
-    """The array, or a longer copy that has room for ``size`` elements along its first axis."""
-    if size <= len(array):
-        return array
-    capacity = max(_LEAST_CAPACITY, 1 << (size - 1).bit_length())
-    longer = np.full((capacity, *array.shape[1:]), fill, array.dtype)
-    longer[: len(array)] = array
-    return longer  # type: ignore[return-value]  # of the same type but for its length

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kourou.replay.arrays import Floats, Slots, np
-from kourou.replay.indexes.base import Index, grown
+from kourou.replay.arrays import Floats, Slots, grown, np
+from kourou.replay.indexes.base import Index
 
 __all__ = ["DenseIndex"]
 

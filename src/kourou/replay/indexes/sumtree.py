@@ -6,8 +6,8 @@ children make the tree five levels deep for a million slots; each level costs a 
 
 from __future__ import annotations
 
-from kourou.replay.arrays import Floats, Slots, np
-from kourou.replay.indexes.base import Index, grown
+from kourou.replay.arrays import Floats, Slots, grown, np
+from kourou.replay.indexes.base import Index
 from kourou.replay.indexes.dense import DenseIndex
 
 __all__ = ["SumTreeIndex"]

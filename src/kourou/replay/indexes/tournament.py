@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 
-from kourou.replay.arrays import Floats, Integers, Slots, np
-from kourou.replay.indexes.base import Index, grown
+from kourou.replay.arrays import Floats, Integers, Slots, grown, np
+from kourou.replay.indexes.base import Index
 
 __all__ = ["TournamentIndex"]
 
