@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from kourou.experiments.constraints import predicate_of
 from kourou.experiments.search import Choice, Integers, RandomSearch, SobolSearch, Uniform
-from kourou.experiments.sobol import MAX_DIMENSIONS, sobol_point
 
 SPACE: Any = {
     "lr": Uniform(low=1e-5, high=1e-2, log=True),
@@ -19,6 +18,11 @@ SPACE: Any = {
     ("rnn", "recurrence"): [(False, 1), (True, 16)],
     "wide": Uniform(low=-1, high=1),
 }
+KNOWN_POINTS = [
+    (0.5442281828727573, 0.37030208413489163, 0.9036812435369939),
+    (0.044228182872757316, 0.8703020841348916, 0.40368124353699386),
+    (0.2942281828727573, 0.12030208413489163, 0.6536812435369939),
+]
 
 
 @pytest.mark.parametrize("search", [RandomSearch, SobolSearch])
@@ -117,23 +121,26 @@ def test_distributions_that_cannot_be_are_refused(distribution: Any, options: di
         distribution(**options)
 
 
-class TestSobolPoints:
-    def test_the_first_points_are_the_known_ones(self) -> None:
-        # scipy.stats.qmc.Sobol(3, scramble=False) gives these; all 21 dimensions were compared once, bit by bit
-        got = [sobol_point(i, (0, 0, 0)) for i in range(5)]
-        assert got == [(0, 0, 0), (0.5, 0.5, 0.5), (0.75, 0.25, 0.25), (0.25, 0.75, 0.75), (0.375, 0.375, 0.625)]
+class TestSobolSequence:
+    UNIT = Uniform(low=0, high=1)
 
-    @pytest.mark.parametrize("shift", [0, 0x9E3779B9])
-    def test_each_dimension_has_one_point_in_each_part(self, shift: int) -> None:
-        points = [sobol_point(i, (shift,) * MAX_DIMENSIONS) for i in range(256)]
-        for column in zip(*points, strict=True):
-            assert sorted(int(256 * x) for x in column) == list(range(256))
+    def test_points_stay_what_they_were(self) -> None:
+        # Of a sweep that is taken up again or extended, the runs that there are have to be found.
+        got = SobolSearch(dict.fromkeys(("p0", "p1", "p2"), self.UNIT), 3, seed=7).generate_params()
+        assert [tuple(params.values()) for params in got] == KNOWN_POINTS
 
-    def test_there_is_an_end(self) -> None:
-        with pytest.raises(ValueError, match="at most 21 parameters"):
-            sobol_point(0, (0,) * 22)
-        with pytest.raises(ValueError, match="no point"):
-            sobol_point(2**32, (0,))
+    @pytest.mark.parametrize("seed", [0, 5])
+    def test_each_dimension_has_one_point_in_each_part(self, seed: int) -> None:
+        points = SobolSearch({f"p{i}": self.UNIT for i in range(30)}, 512, seed=seed).generate_params()
+        for column in zip(*(params.values() for params in points), strict=True):
+            assert sorted(int(512 * x) for x in column) == list(range(512))
+
+    def test_a_further_parameter_leaves_the_others(self) -> None:
+        fewer, more = (
+            [params["p0"] for params in SobolSearch(dict.fromkeys(names, self.UNIT), 8).generate_params()]
+            for names in (["p0"], ["p0", "p1"])
+        )
+        assert fewer == more
 
 
 class TestConditions:

@@ -1,6 +1,6 @@
 """Experiments: descriptions of many runs, launching them, what they measured, and which of them differ.
 
-NumPy, pandas and PyYAML are loaded by the functions that need them.
+NumPy, pandas, SciPy and PyYAML are loaded by the functions that need them.
 """
 
 from __future__ import annotations

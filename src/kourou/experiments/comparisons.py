@@ -1,4 +1,8 @@
-"""Which agents differ: Tukey's test, permutation tests, and both over all pairs."""
+"""Which agents differ: Tukey's test, permutation tests, and both over all pairs.
+
+SciPy has the distribution of Tukey's test. Its ``tukey_hsd`` and ``permutation_test`` are not used, because they refuse
+a sample of one run, which a baseline often is; without any spread, the first has no p-value.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from typing import Any, Literal
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.statistics import scores_table
-from kourou.experiments.studentized_range import critical_value, probability_above
 
 __all__ = ["Comparison", "compare_scores", "permutation_test", "tukey_hsd"]
 
@@ -96,7 +99,8 @@ def tukey_hsd(scores: Mapping[str, Sequence[float]], *, alpha: float = 0.05) -> 
     if df < 1:
         raise ResultsError("Tukey's test needs the spread of scores: at least one agent has to have two runs")
     variance = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples.values()) / df
-    critical = critical_value(alpha, len(samples), df)
+    studentized_range = load_extra("scipy.stats").studentized_range
+    critical = float(studentized_range.isf(alpha, len(samples), df))
     compared = []
     for first, second in itertools.combinations(samples, 2):
         one, other = samples[first], samples[second]
@@ -104,7 +108,7 @@ def tukey_hsd(scores: Mapping[str, Sequence[float]], *, alpha: float = 0.05) -> 
         error = math.sqrt(variance / 2 * (1 / one.size + 1 / other.size))
         # Without any spread, means are either the same or surely not.
         q = abs(difference) / error if error else math.inf if difference else 0.0
-        p_value = probability_above(q, len(samples), df)
+        p_value = float(studentized_range.sf(q, len(samples), df))
         compared.append(
             Comparison(
                 first=first,

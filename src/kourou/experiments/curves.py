@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
-from kourou.experiments.studentized_range import critical_value
 
 __all__ = ["Band", "BandKind", "aligned", "mean_band", "smoothed"]
 
@@ -119,7 +118,7 @@ def mean_band(
     half = np.zeros_like(mean)
     if runs > 1:
         spread = table.std(axis=0, ddof=1)
-        student = critical_value(1 - level, 2, runs - 1) / math.sqrt(2)  # the range of two is their difference
+        student = load_extra("scipy.special").stdtrit(runs - 1, (1 + level) / 2)
         scale = math.sqrt(1 / runs) if kind != "pi" else math.sqrt(1 + 1 / runs)
         factor = _simultaneous(table, level, resamples, seed) if kind == "cb" else student
         half = factor * scale * spread

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kourou.experiments.constraints import Condition, predicate_of
+from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.parameters import ParamGenerator, ParamNames, Params, assigned, check_names, shuffled
 from kourou.experiments.runs import setting_id
-from kourou.experiments.sobol import sobol_point
 
 __all__ = ["Choice", "Distribution", "Integers", "RandomSearch", "SobolSearch", "SpaceSearch", "Uniform"]
 
 _TRIES_PER_COMBINATION = 1000
 """A condition that fewer than one draw in a thousand meets is taken for a mistake."""
+_SOBOL_BITS = 32
+_SOBOL_BLOCK = 256
+"""Points that are drawn at once; SciPy warns of a number that is no power of 2."""
 
 
 class Distribution(ABC):
@@ -132,8 +136,8 @@ class SpaceSearch(ParamGenerator, ABC):
 
     def _drawn(self) -> list[Params]:
         chosen: dict[str, Params] = {}
-        for number in range(self.n * _TRIES_PER_COMBINATION):
-            pairs = zip(self.space.items(), self._positions(number), strict=True)
+        for positions in itertools.islice(self._positions(), self.n * _TRIES_PER_COMBINATION):
+            pairs = zip(self.space.items(), positions, strict=True)
             params = assigned([(names, distribution.at(position)) for (names, distribution), position in pairs])
             if self._where(params):
                 chosen.setdefault(setting_id("", params, {}), params)
@@ -145,8 +149,8 @@ class SpaceSearch(ParamGenerator, ABC):
         )
 
     @abstractmethod
-    def _positions(self, number: int) -> Sequence[float]:
-        """One position from 0 to 1 for each parameter of a combination."""
+    def _positions(self) -> Iterator[Sequence[float]]:
+        """For each combination one position from 0 to 1 for each parameter, without end."""
 
 
 class RandomSearch(SpaceSearch):
@@ -155,18 +159,26 @@ class RandomSearch(SpaceSearch):
     The arguments are a space, a number, a seed and a condition, as ``SpaceSearch`` documents them.
     """
 
-    def _positions(self, number: int) -> Sequence[float]:
-        return [(_word(self.seed, names, number) >> 11) / 2**53 for names in self.space]
+    def _positions(self) -> Iterator[Sequence[float]]:
+        for number in itertools.count():
+            yield [(_word(self.seed, names, number) >> 11) / 2**53 for names in self.space]
 
 
 class SobolSearch(SpaceSearch):
-    """Combinations that cover the space evenly, best with a power of 2 of them; for up to 21 parameters.
+    """Combinations that cover the space evenly, best with a power of 2 of them: a Sobol sequence.
 
-    The arguments are a space, a number, a seed and a condition, as ``SpaceSearch`` documents them.
+    The arguments are a space, a number, a seed and a condition, as ``SpaceSearch`` documents them. Drawing them needs
+    SciPy (extra ``experiments``).
     """
 
-    def _positions(self, number: int) -> Sequence[float]:
-        return sobol_point(number, tuple(_word(self.seed, names, "shift") >> 32 for names in self.space))
+    def _positions(self) -> Iterator[Sequence[float]]:
+        # A digital shift for each parameter, from its name: SciPy's own scrambling would give all parameters other
+        # values as soon as one is added.
+        shifts = [_word(self.seed, names, "shift") >> 32 for names in self.space]
+        sequence = load_extra("scipy.stats").qmc.Sobol(len(shifts), scramble=False, bits=_SOBOL_BITS)
+        while True:
+            digits = (sequence.random(_SOBOL_BLOCK) * 2**_SOBOL_BITS).astype("uint64")
+            yield from ((digits ^ load_extra("numpy").array(shifts, "uint64")) / 2**_SOBOL_BITS).tolist()
 
 
 def _word(seed: int, names: ParamNames, what: int | str) -> int:
