@@ -8,6 +8,11 @@ from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.selectors import Fifo, Lifo, MaxHeap, MinHeap
 
 
+def episode_of(key: int) -> int:
+    """Every fourth item is an episode by itself; of the others, those that follow one another are of one."""
+    return key if key % 4 == 0 else 1000 + key // 4
+
+
 @dataclasses.dataclass
 class ModelItem:
     key: int
@@ -37,6 +42,7 @@ class ModelTable:
         self.items: list[ModelItem] = []
         self.inserts = self.samples = self.deletes = self.unique = self.clock = 0
         self.forfeited = 0.0
+        self.deleted_episodes = 0
         self.waiting_inserts: list[list[tuple[int, float, int]]] = []
         self.waiting_samples: list[list[int]] = []  # of one element: how many are left
         self.drawn: list[tuple[int, int, float, int]] = []  # key, table size, priority, times sampled
@@ -67,6 +73,10 @@ class ModelTable:
     def delete(self, item: ModelItem) -> None:
         self.items.remove(item)
         self.deletes += 1
+        self.deleted_episodes += episode_of(item.key) not in self.episodes()
+
+    def episodes(self) -> set[int]:
+        return {episode_of(item.key) for item in self.items}
 
     def insert_one(self, key: int, priority: float, size: int) -> None:
         self.items.append(ModelItem(key, priority, size, self.clock, self.clock))

@@ -18,7 +18,7 @@ from kourou.replay.records import Items
 from kourou.replay.selectors import Custom, Fifo, Lifo, MaxHeap, MinHeap, Prioritized, Selector, Uniform
 from kourou.replay.table import Table
 from kourou.replay.waiting import InsertRequest, SampleRequest
-from replay.models import ModelTable
+from replay.models import ModelTable, episode_of
 
 SELECTORS = st.sampled_from([Fifo(), Lifo(), MinHeap(), MaxHeap()])
 LIMITERS = st.sampled_from(
@@ -48,6 +48,7 @@ def items_of(triples: list[tuple[int, float, int]]) -> Items:
         priorities=np.array(priorities, np.float64),
         refs=np.array([[key, key, key] for key in keys], np.int32),
         sizes=np.array(sizes, np.int64),
+        episodes=np.array([episode_of(key) for key in keys], np.uint64),
     )
 
 
@@ -146,6 +147,9 @@ def test_a_table_is_its_model(
         info = table.info
         assert (info.inserts, info.samples, info.deletes) == (model.inserts, model.samples, model.deletes)
         assert info.num_unique_samples == model.unique
+        assert info.num_episodes == len(model.episodes())
+        if isinstance(remover, Fifo):  # others may remove at once what came with the same message, piece by piece
+            assert info.num_deleted_episodes == model.deleted_episodes
         assert info.current_bytes == sum(item.size for item in model.items)
         assert (info.waiting_inserts, info.waiting_samples) == (
             len(model.waiting_inserts),
@@ -417,7 +421,7 @@ def test_a_table_describes_itself() -> None:
     assert table.info.lines() == ["q: 0 of 3 items, 0 B; 0 inserts/s, 0 samples/s"]
     sample(table, 2)
     assert table.info.lines()[1].startswith("q: 1 samples wait: size 0 of at least 1")
-    insert(table, *((key, 1.0, 700) for key in range(1, 7)))
+    insert(table, *((key, 1.0, 700) for key in range(3, 9)))
     first, second = table.info.lines()
-    assert first.startswith("q: 3 of 3 items, 2 KiB; ")
+    assert first.startswith("q: 3 of 3 items of 1 episodes, 2 KiB; ")
     assert second.startswith("q: 1 inserts wait: size 3 of at least 1; inserts 5")

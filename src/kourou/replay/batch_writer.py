@@ -58,6 +58,7 @@ class BatchWriter(ItemWriter):
         self._structure: Structure | None = None
         self._columns: tuple[ColumnSpec, ...] = ()
         self._starts: Integers = np.zeros(num_environments, np.int64)  # the first step of each present episode
+        self._episodes = self._numbers(num_environments)
         self._patterns: dict[Any, int] = {}
 
     # -- steps ------------------------------------------------------------------------------------------------------
@@ -94,8 +95,14 @@ class BatchWriter(ItemWriter):
             mask = np.ones(self._width, np.bool_) if ended is None else np.asarray(ended, np.bool_)
             if mask.shape != (self._width,):
                 raise ValueError(f"for {self._width} environments, ended has the shape {mask.shape}")
+            self._episodes[mask] = self._numbers(int(np.count_nonzero(mask)))
             if self._stream is not None:
                 self._starts[mask] = self._stream.steps
+
+    def _numbers(self, count: int) -> Keys:
+        """Of new episodes: keys that no item has."""
+        first = self._remote.take_keys(count)
+        return np.arange(first, first + count, dtype=np.uint64)
 
     @property
     def episode_steps(self) -> Integers:
@@ -163,7 +170,7 @@ class BatchWriter(ItemWriter):
             items.checked.add(pattern)
         blocks, offset = stream.places(base)
         refs = [(pattern, block, offset) for block in blocks[chosen].tolist()]
-        first = self._outgoing.add_many(items, weights[chosen].tolist(), refs)
+        first = self._outgoing.add_many(items, weights[chosen].tolist(), refs, self._episodes[chosen].tolist())
         keys[chosen] = np.arange(first, first + len(chosen), dtype=np.uint64)
         flusher.wake()
         return keys

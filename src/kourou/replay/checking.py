@@ -27,9 +27,11 @@ def checked(items: TableItems, table: Table, data: DataStore, owner: int) -> Ite
     data.check(items.refs, owner)
     keys = np.asarray(items.keys, np.uint64)
     priorities = np.asarray(items.priorities, np.float64)
-    if keys.shape != (len(items.refs),) or priorities.shape != keys.shape:
-        raise ValueError("keys, priorities and references of different lengths")
-    found = Items(keys=keys, priorities=priorities, refs=items.refs, sizes=data.sizes(items.refs))
+    episodes = keys if items.episodes is None else np.asarray(items.episodes, np.uint64)
+    if keys.shape != (len(items.refs),) or priorities.shape != keys.shape or episodes.shape != keys.shape:
+        raise ValueError("keys, priorities, episodes and references of different lengths")
+    sizes = data.sizes(items.refs)
+    found = Items(keys=keys, priorities=priorities, refs=items.refs, sizes=sizes, episodes=episodes)
     table.state.check(found)
     if table.signature is not None:
         for number in np.unique(items.refs[:, 0]).tolist():

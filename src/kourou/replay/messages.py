@@ -126,12 +126,14 @@ class TableItems:
         keys: [n]; they are the session's.
         priorities: [n].
         refs: [n, 3].
+        episodes: [n], by keys that are no item's; None for items each of which is an episode by itself.
     """
 
     table: str
     keys: Keys
     priorities: Any
     refs: Refs
+    episodes: Keys | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ class PendingItems:
         self.keys: list[int] = []
         self.priorities: list[float] = []
         self.refs: list[tuple[int, int, int]] = []
+        self.episodes: list[int] = []
 
     def take(self, table: str) -> TableItems:
         """All of them, for a message."""
@@ -46,8 +47,9 @@ class PendingItems:
             keys=np.array(self.keys, np.uint64),
             priorities=np.array(self.priorities, np.float64),
             refs=np.array(self.refs, np.int32),
+            episodes=np.array(self.episodes, np.uint64),
         )
-        self.keys, self.priorities, self.refs = [], [], []
+        self.keys, self.priorities, self.refs, self.episodes = [], [], [], []
         return items
 
 
@@ -94,7 +96,7 @@ class Outgoing:
         """Whether one more batch may be sent now."""
         return self._in_flight_items < self._max_items
 
-    def add(self, items: PendingItems, priority: float, ref: tuple[int, int, int]) -> int:
+    def add(self, items: PendingItems, priority: float, ref: tuple[int, int, int], episode: int) -> int:
         """Take an item, for the table of ``items``; its key."""
         key = self._next_key
         if key == self._last_key:
@@ -104,10 +106,13 @@ class Outgoing:
         items.keys.append(key)
         items.priorities.append(priority)
         items.refs.append(ref)
+        items.episodes.append(episode)
         self.pending += 1
         return key
 
-    def add_many(self, items: PendingItems, priorities: list[float], refs: list[tuple[int, int, int]]) -> int:
+    def add_many(
+        self, items: PendingItems, priorities: list[float], refs: list[tuple[int, int, int]], episodes: list[int]
+    ) -> int:
         """Take items, for the table of ``items``; the first of their keys, which follow one another."""
         count = len(refs)
         if self._last_key - self._next_key < count:
@@ -118,6 +123,7 @@ class Outgoing:
         items.keys.extend(range(key, key + count))
         items.priorities.extend(priorities)
         items.refs.extend(refs)
+        items.episodes.extend(episodes)
         self.pending += count
         return key
 

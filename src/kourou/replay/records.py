@@ -20,12 +20,14 @@ class Items:
         priorities: [n].
         refs: [n, 3], where the data lies.
         sizes: [n], bytes of the data of each item, as if it shared nothing with others.
+        episodes: [n], of which episode each item is; its own key for one that is an episode by itself.
     """
 
     keys: Keys
     priorities: Floats
     refs: Refs
     sizes: Integers
+    episodes: Keys
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -37,6 +39,7 @@ class Items:
             priorities=self.priorities[start:end],
             refs=self.refs[start:end],
             sizes=self.sizes[start:end],
+            episodes=self.episodes[start:end],
         )
 
 

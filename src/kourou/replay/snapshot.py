@@ -29,7 +29,8 @@ class TableSnapshot:
         options: arguments that would make it anew, but for its extensions.
         keys, priorities, times_sampled, inserted_ns: [n], the oldest item first.
         refs: [n, 3].
-        inserts, samples, forfeited, unique_samples: what the limiter and the table counted.
+        inserts, samples, forfeited, unique_samples, deleted_episodes: what the limiter and the table counted.
+        episodes: [n]; None in a checkpoint from before there were any.
     """
 
     name: str
@@ -43,6 +44,9 @@ class TableSnapshot:
     samples: int
     forfeited: float
     unique_samples: int
+    # What checkpoints of earlier versions lack has a default, which stands in for it.
+    deleted_episodes: int = 0
+    episodes: Keys | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,8 @@ def _take_table(table: Table) -> TableSnapshot:
         samples=state.limiter.samples,
         forfeited=state.limiter.forfeited,
         unique_samples=state.unique_samples,
+        deleted_episodes=state.episodes.deleted,
+        episodes=state.items.episodes[slots],
     )
 
 
@@ -209,8 +215,11 @@ def _restore_table(table: Table, saved: TableSnapshot, refs: Refs, data: DataSto
     if config == "file":
         table.configure(saved.options)
     data.acquire(refs)
-    items = Items(keys=saved.keys, priorities=saved.priorities, refs=refs, sizes=data.sizes(refs))
+    episodes = saved.keys if saved.episodes is None else saved.episodes
+    sizes = data.sizes(refs)
+    items = Items(keys=saved.keys, priorities=saved.priorities, refs=refs, sizes=sizes, episodes=episodes)
     table.restore(items, saved.times_sampled, saved.inserted_ns)
     limiter = table.state.limiter
     table.state.unique_samples = saved.unique_samples
+    table.state.episodes.deleted += saved.deleted_episodes
     limiter.rebase(inserts=saved.inserts, samples=saved.samples, forfeited=saved.forfeited, size=len(table))

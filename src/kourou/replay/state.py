@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kourou.replay.arrays import Floats, Integers, Keys, Slots, np
+from kourou.replay.episodes import Episodes
 from kourou.replay.indexes.custom import CustomIndex
 from kourou.replay.items import ItemArrays
 from kourou.replay.keymap import ABSENT, KeyMap
@@ -59,6 +60,7 @@ class TableState:
     def _start_empty(self) -> None:
         self.items = ItemArrays()
         self.keymap = KeyMap()
+        self.episodes = Episodes()
         self.bytes = 0
         sampler, remover = self._selectors
         self.sampler = make_index(sampler, self._keys_of, self._slot_of)
@@ -144,6 +146,7 @@ class TableState:
             self.items.remove(slots)
             raise
         self.keymap.insert(items.keys, slots)
+        self.episodes.add(items.keys, items.episodes)
         self.bytes += int(items.sizes.sum())
         self.limiter.inserts += len(items)
         return slots
@@ -276,6 +279,7 @@ class TableState:
         self.sampler.delete(slots)
         self.remover.delete(slots)
         self.keymap.delete(self.items.keys[slots])
+        self.episodes.remove(self.items.keys[slots], self.items.episodes[slots])
         self.bytes -= int(self.items.sizes[slots].sum())
         self.limiter.deletes += len(slots)
         self.references.release(self.items.refs[slots])

@@ -156,6 +156,8 @@ class Table:
                 samples=limiter.samples,
                 deletes=limiter.deletes,
                 num_unique_samples=state.unique_samples,
+                num_episodes=len(state.episodes),
+                num_deleted_episodes=state.episodes.deleted,
                 inserts_per_s=inserts_per_s,
                 samples_per_s=samples_per_s,
                 ages_s=state.ages_s(),

@@ -23,6 +23,10 @@ class TableInfo:
         current_bytes: of the items' data, as if they shared nothing.
         inserts, samples, deletes: counted since it was made or reset.
         num_unique_samples: items that were sampled at least once.
+        num_episodes: of which there are items. An item is of the episode in which its writer made it; one that was
+            inserted without a writer is an episode by itself.
+        num_deleted_episodes: how often, since it was made or reset, the last item of an episode was removed. Items
+            that come with one message, and go at once, do not count one by one.
         inserts_per_s, samples_per_s: over the last seconds.
         ages_s: seconds since the youngest item, one in the middle, and the oldest were inserted; of a large table,
             estimated from some of its items. None while it is empty.
@@ -45,6 +49,8 @@ class TableInfo:
     samples: int
     deletes: int
     num_unique_samples: int
+    num_episodes: int
+    num_deleted_episodes: int
     inserts_per_s: float
     samples_per_s: float
     ages_s: tuple[float, float, float] | None
@@ -55,7 +61,9 @@ class TableInfo:
 
     def lines(self) -> list[str]:
         """The table in a line for people, and who waits in another one."""
-        parts = [f"{self.name}: {self.current_size:,} of {self.max_size:,} items, {_size(self.current_bytes)}"]
+        episodes = f" of {self.num_episodes:,} episodes" if 0 < self.num_episodes < self.current_size else ""
+        items = f"{self.current_size:,} of {self.max_size:,} items{episodes}"
+        parts = [f"{self.name}: {items}, {_size(self.current_bytes)}"]
         parts.append(f"{self.inserts_per_s:,.0f} inserts/s, {self.samples_per_s:,.0f} samples/s")
         if self.ages_s is not None:
             parts.append(f"ages {self.ages_s[0]:.0f} to {self.ages_s[2]:.0f} s")

@@ -48,6 +48,7 @@ class TrajectoryWriter(ItemWriter):
         self._open_row: int | None = None  # of a step that is not complete
         self._open_missing: set[int] = set()
         self._episode_steps = 0
+        self._episode = self._remote.take_keys(1)  # its number: a key that no item has
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class TrajectoryWriter(ItemWriter):
         if pattern not in items.checked:
             self._book.check_signature(table, trajectory)
             items.checked.add(pattern)
-        made = outgoing.add(items, float(priority), (pattern, *stream.place(base)))
+        made = outgoing.add(items, float(priority), (pattern, *stream.place(base)), self._episode)
         if outgoing.pending == 1:
             flusher.wake()
         return made
@@ -265,6 +266,7 @@ class TrajectoryWriter(ItemWriter):
             finally:
                 self._open_row = None
                 self._episode_steps = 0
+                self._episode = self._remote.take_keys(1)
                 if clear_buffers and self._stream is not None:
                     self._stream.clear()
                     self._history_start = self._stream.steps
