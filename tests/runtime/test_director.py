@@ -310,7 +310,7 @@ def test_at_once_kills_without_asking_even_during_a_stop(stage):
 
 
 def test_a_node_that_survives_sigkill_does_not_hold_up_the_end(stage, monkeypatch):
-    monkeypatch.setattr("kourou.runtime.director._KILLED_WITHIN_S", 0.1)
+    monkeypatch.setattr("kourou.runtime.stop_steps._KILLED_WITHIN_S", 0.1)
     play = stage(node("a/0"), stop=StopTimeline(ask_s=0.0, interrupt_s=0.0, terminate_s=0.0))
     play.start()
     play.director.request_stop("enough", "test")

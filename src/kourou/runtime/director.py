@@ -28,7 +28,7 @@ from kourou.runtime.policies import Restart
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.rundir import RunFolder
 from kourou.runtime.slow_starts import SlowStarts
-from kourou.runtime.stop_timeline import PATIENCE_S, name_the_slow
+from kourou.runtime.stop_steps import StopSteps
 from kourou.runtime.verdict import judge, judge_unit
 
 __all__ = ["Director"]
@@ -36,7 +36,6 @@ __all__ = ["Director"]
 _SIGKILL = 9
 _CAUSE_ENDS_S = 2.0  # of the process that raised first: its exit handlers may take a moment
 _STOP_FOLLOWS_S = 0.5  # a SIGTERM that the launcher got as well: until it asks for the stop
-_KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
 
 
 class Director:
@@ -182,10 +181,10 @@ class Director:
             self._node_exited(event)
         elif isinstance(event, PartReady):
             self._part_ready(event.unit)
-        elif event.at_once:
-            self._begin_stop(event)
+        elif event.at_once and self._stopping:
             self._timers = []
-            self._kill()
+            for seconds, step in self._stop_steps(event.reason).at_once():
+                self._after(seconds, step)
         else:
             self._begin_stop(event)
 
@@ -378,11 +377,9 @@ class Director:
                 self._coordinator.change(record.name, will_restart=False)
         for unit in self._family.units():
             self._end_unit_without_parts(unit)
-        timeline = self._plan.stop
-        self._after(PATIENCE_S, lambda: name_the_slow(map(self._record, self._launched()), ask.reason, timeline))
-        self._after(timeline.ask_s, self._interrupt)
-        self._after(timeline.ask_s + timeline.interrupt_s, self._terminate)
-        self._after(timeline.ask_s + timeline.interrupt_s + timeline.terminate_s, self._kill)
+        steps = self._stop_steps(ask.reason)
+        for seconds, step in steps.at_once() if ask.at_once else steps.schedule():
+            self._after(seconds, step)
         self._release_if_idle()
 
     def _leave_unstarted(self) -> None:
@@ -401,25 +398,22 @@ class Director:
     def _is_no_worker(self, name: str) -> bool:
         return name not in self._alive or self._record(name).serves_only
 
-    def _interrupt(self) -> None:
-        self._coordinator.broadcast_release()
-        for name in self._launched():
-            self._assured_launcher.interrupt(name)
+    def _stop_steps(self, reason: str) -> StopSteps:
+        return StopSteps(
+            self._plan.stop,
+            reason,
+            running=lambda: map(self._record, self._launched()),
+            launcher=self._assured_launcher,
+            coordinator=self._coordinator,
+            folder=self._folder,
+            on_killed=self._note_killed,
+            on_lost=self._leave_behind,
+        )
 
-    def _terminate(self) -> None:
-        for name in self._launched():
-            self._folder.event("terminate", node=name)
-            self._assured_launcher.terminate(name)
+    def _note_killed(self, name: str) -> None:
+        for killed in (name, *self._family.threads_of(name)):
+            self._killed[killed] = "did not end in the time that the stop gave it, and was killed"
 
-    def _kill(self) -> None:
-        for name in self._launched():
-            self._folder.event("kill", node=name)
-            for killed in (name, *self._family.threads_of(name)):
-                self._killed[killed] = "did not end in the time that the stop gave it, and was killed"
-            self._assured_launcher.kill(name)
-        self._after(_KILLED_WITHIN_S, self._give_up)
-
-    def _give_up(self) -> None:
-        for name in self._launched():
-            lost = ProcessExit(code=None, signal=_SIGKILL)
-            self._node_exited(Exited(name=name, attempt=self._record(name).attempt, exit=lost))
+    def _leave_behind(self, name: str) -> None:
+        lost = ProcessExit(code=None, signal=_SIGKILL)
+        self._node_exited(Exited(name=name, attempt=self._record(name).attempt, exit=lost))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from typing import Any
 
 from kourou import errors
 from kourou.courier import Endpoint
+from kourou.runtime import long_waits
 from kourou.runtime.context import Binding, binding_of
 from kourou.runtime.records import NodeRecord, NodeState
 
@@ -16,7 +18,6 @@ __all__ = ["NodeTarget"]
 
 _log = logging.getLogger("kourou")
 
-_WARN_AFTER_S = 10.0
 _REASON_WITHIN_S = 1.0  # an exit is known within milliseconds of the broken connection, unless a machine is overloaded
 
 
@@ -61,8 +62,8 @@ class NodeTarget:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         waited_since = time.monotonic()
         while True:
-            left = _WARN_AFTER_S if deadline is None else min(_WARN_AFTER_S, max(0.0, deadline - time.monotonic()))
-            record = self.binding.control.wait(self.name, _known, left)
+            left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+            record = self.binding.control.wait(self.name, _known, min(long_waits.PATIENCE_S, left_s))
             if record is not None and record.gone:
                 raise errors.NodeExited(self._epitaph(record))
             if record is not None and record.endpoint is not None:
