@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import inspect
 import logging
 import subprocess
 import sys
@@ -405,3 +406,53 @@ def test_nothing_is_sent_to_a_grpc_server_that_has_closed_though_another_thread_
     finally:
         connection._reading.release()
     courier.close(client)
+
+
+class Interface:
+    def step(self, amount: int = 1) -> int:
+        """Go on."""
+        return amount
+
+    @property
+    def costly(self):
+        raise AssertionError("properties are not evaluated")
+
+    def set_courier_server(self, server):
+        """Called by the node."""
+
+
+def test_dir_lists_what_the_class_offers_and_once_connected_what_the_server_does(server):
+    # Given a client that knows the class of the server's object, which offers something else.
+    with Client(FakeTarget(), interface=Interface) as far, Client(AddressTarget(server.address, "t")) as client:
+        assert dir(far) == ["futures", "step"]
+        assert dir(client) == ["futures"]  # without a connection, nobody is asked
+        assert str(inspect.signature(far.step)) == "(amount: int = 1) -> int"
+        assert far.step.__doc__ == "Go on."
+        # When it is connected, then it asks.
+        client.null()
+        assert "null" in dir(client)
+        assert "null" in dir(client.futures)
+        assert dir(courier.with_options(far, timeout_s=1)) == ["futures", "step"]
+
+
+def test_dir_does_not_wait_for_a_server_that_is_gone(server):
+    client = Client(AddressTarget(server.address, "t"), interface=Interface)
+    client.null()
+    server.stop()
+    assert dir(client) == ["futures", "step"]
+    courier.close(client)
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_submit_calls_a_method_and_does_not_wait(server, lane):
+    server.bind("double", lambda x: 2 * x)
+    with Client(AddressTarget(server.address, "t"), lane=lane) as client:
+        assert courier.submit(client.double, 21).result(10) == 42
+        assert courier.submit(courier.with_options(client, timeout_s=5).double, x=1).result(10) == 2
+
+
+def test_submit_and_the_functions_of_clients_say_what_they_take():
+    with pytest.raises(TypeError, match=r"submit\(client\.step, 1\); got"):
+        courier.submit(print, 1)
+    with pytest.raises(TypeError, match="a client of a CourierNode, got"):
+        courier.close(print)

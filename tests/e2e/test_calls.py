@@ -77,7 +77,10 @@ def test_a_call_to_a_node_that_ended_fails_at_once_and_says_how_it_ended(launch_
     run.wait(["ended"], timeout_s=WAIT_S)
     assert server.dereference().ping() == "pong"
     # When it is called.
-    for call in (lambda: ended.dereference().ping(), lambda: ended.dereference().futures.ping().result(WAIT_S)):
+    for call in (
+        lambda: ended.dereference().ping(),
+        lambda: lp.courier.submit(ended.dereference().ping).result(WAIT_S),
+    ):
         started = time.monotonic()
         with pytest.raises(lp.errors.NodeExited, match="ended/0 has ended: finished"):
             call()
@@ -128,7 +131,7 @@ def test_a_caller_that_waits_for_a_node_that_never_gets_ready_is_told_of_the_pro
     program = lp.Program("never-ready")
     handle = program.add_node(lp.CourierNode(NeverReady), label="late")
     run = running(program, "local_mt")
-    future = handle.dereference().futures.ping()
+    future = lp.courier.submit(handle.dereference().ping)
     # When the program ends.
     run.stop()
     # Then the call fails, it does not hang.
@@ -158,7 +161,7 @@ def test_a_call_that_is_under_way_when_its_node_is_killed_fails_with_node_exited
         handle = with_policy.add_node(lp.CourierNode(Slow))
     with_policy.add_node(lp.PyNode(lp.wait_for_stop), label="worker")
     run = running(with_policy, "local_mp")
-    future = handle.dereference().futures.wait()
+    future = lp.courier.submit(handle.dereference().wait)
     until(Path(os.environ["KOUROU_RUNS_DIR"], "called").exists, WAIT_S)
     # When the node is killed.
     psutil.Process(run.nodes["slow/0"].pid).kill()
@@ -173,7 +176,7 @@ def test_a_handle_of_a_program_that_is_not_running_says_so():
     with pytest.raises(lp.errors.HandleNotResolved, match=r"server/0 .*lp\.launch first"):
         handle.dereference()
     with pytest.raises(lp.errors.HandleNotResolved, match=r"server/0, .*no attribute 'ping'.*dereference"):
-        handle.ping()
+        handle.ping()  # type: ignore[attr-defined]  # as it should
     with lp.launch(program, "local_mt", stop_timeline=QUICK):
         assert handle.dereference().ping() == "pong"
     with pytest.raises(lp.errors.HandleNotResolved, match="not running"):

@@ -49,8 +49,10 @@ def model(request, tmp_path_factory):
     program = lp.Program("batches")
     handle = program.add_node(lp.CourierNode(Model, courier_kwargs={"thread_pool_size": 2}), label="model")
     folder = tmp_path_factory.mktemp("runs")
-    with lp.launch(program, request.param, run_dir=folder), handle.dereference() as client:
+    with lp.launch(program, request.param, run_dir=folder):
+        client = handle.dereference()
         yield courier.with_options(client, timeout_s=20)
+        courier.close(client)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -271,7 +271,7 @@ def test_readers_that_wait_occupy_no_threads() -> None:
     # Given more readers than the cacher has threads, of a call that takes until the test says so.
     go = threading.Event()
     program = lp.Program("slow")
-    slow = program.add_node(lp.CourierNode(lambda: Slow(go)), label="slow")
+    slow = program.add_node(lp.CourierNode[Any](lambda: Slow(go)), label="slow")
     node = lp.CacherNode(slow, LONG_MS, LONG_MS, courier_kwargs={"thread_pool_size": 2})
     cacher = program.add_node(node, label="cacher")
     with lp.launch(program, "local_mt"), cacher.dereference() as client:

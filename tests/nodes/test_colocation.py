@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import kourou as lp
+from kourou import courier
 from kourou.errors import GraphError, NodeExited, PlanError, ProgramFailed
 from polling import until
 
@@ -117,8 +118,9 @@ def test_children_have_names_and_are_called_by_others_and_each_other(kind: type,
 def test_children_are_called_from_the_launcher(launch_type: str) -> None:
     child = lp.CourierNode(Server)
     with lp.launch(of(lp.MultiThreadingColocation([child])), launch_type) as started:
-        with child.create_handle().dereference() as client:
-            assert client.where()[0] == "co/0:0"
+        client = child.create_handle().dereference()
+        assert client.where()[0] == "co/0:0"
+        courier.close(client)
         assert str(started.nodes["co/0:0"].state) == "READY"
         assert started.nodes["co/0:0"].pid == started.nodes["co/0"].pid
 
@@ -289,8 +291,9 @@ def test_a_thread_that_cannot_be_ended_is_left_behind() -> None:
 def test_children_share_the_fate_of_their_process() -> None:
     child = lp.CourierNode(Server)
     started = lp.launch(of(lp.MultiThreadingColocation([child])), "local_mp", stop_timeline=FAST_STOP)
-    with child.create_handle().dereference() as client:
-        os.kill(client.where()[1], signal.SIGKILL)
+    client = child.create_handle().dereference()
+    os.kill(client.where()[1], signal.SIGKILL)
+    courier.close(client)
     started.wait(raise_error=False)
     assert [started.nodes[name].exit.cause for name in ("co/0", "co/0:0")] == ["was killed by SIGKILL"] * 2  # type: ignore[union-attr]
     assert [record.node for record in started.failures] == ["co/0"]

@@ -220,8 +220,9 @@ class Slow:
 
 def test_client_arguments_come_from_the_node_or_the_handle(launch):
     program = lp.Program("kwargs")
-    first = program.add_node(lp.CourierNode(Slow, courier_client_kwargs={"call_timeout": 0.2}), label="slow")
-    second = program.groups["slow"][0].create_handle()
+    node = lp.CourierNode(Slow, courier_client_kwargs={"call_timeout": 0.2})
+    first = program.add_node(node, label="slow")
+    second = node.create_handle()
     second.set_client_kwargs(call_timeout=0.1, lane="grpc")
     quick, quicker = launch(program, first, second)
     for client in (quick, quicker):
@@ -295,3 +296,16 @@ def test_a_function_in_place_of_a_class_has_the_time_that_a_stop_gives(launch_ty
     run.stop()
     run.wait()
     assert path.read_text() == "clean"
+
+
+def test_dir_of_a_client_lists_the_methods_of_the_node(launch):
+    program = lp.Program("dir")
+    handle = program.add_node(lp.CourierNode(Counter), label="counter")
+    cached = program.add_node(lp.CacherNode(handle, 10, 100), label="cached")
+    for client in launch(program, handle, cached):
+        # Before there is a connection, as the class tells; then, as the server does.
+        offered = dir(client)
+        assert "add" in offered
+        assert "costly" not in offered
+        client.add(1)
+        assert set(dir(client)) == {*offered, "model"}  # what its constructor added

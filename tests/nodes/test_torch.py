@@ -103,7 +103,7 @@ def test_the_ranks_start_again_as_one_and_find_each_other() -> None:
         client = learner.dereference()
         before = client.all.where()
         # When one rank dies
-        client.ranks[1].futures.fail()
+        lp.courier.submit(client.ranks[1].fail)
         # Then both are new
         until(lambda: run.nodes["learner/0"].attempt == 2 and str(run.nodes["learner/0"].state) == "READY", WITHIN_S)
         after = learner.dereference().all.where()

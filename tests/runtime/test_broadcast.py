@@ -261,7 +261,7 @@ def test_nobody_is_called() -> None:
 def test_what_is_called_are_handles_and_clients() -> None:
     program, handles = program_of(1)
     with pytest.raises(TypeError, match="handles and clients"):
-        lp.broadcast(["actor/0"])  # type: ignore[list-item]
+        lp.broadcast(["actor/0"])
     with pytest.raises(HandleNotResolved, match=r"lp\.launch first"):
         lp.broadcast(handles)
     with pytest.raises(AttributeError, match="private"):

@@ -63,7 +63,7 @@ def test_a_forward_handle_stands_for_a_node_that_comes_later():
         handle.dereference()
     with program.group("later"):
         program.add_node(lp.CourierNode(dict))
-        own = program.add_node(lp.CourierNode(dict))
+        own = program.add_node(lp.CourierNode[Any](dict))
     assert handle.node is own.node
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import kourou as lp
@@ -95,7 +97,7 @@ def test_a_program_needs_a_name(name):
 
 def test_edges_are_the_handles_in_the_arguments():
     program = lp.Program("p")
-    server = program.add_node(lp.CourierNode(dict), label="server")
+    server = program.add_node(lp.CourierNode[Any](dict), label="server")
     caller = lp.PyNode(nothing, [server], deep={"x": (server,)})
     program.add_node(caller, label="caller")
     assert [handle.node_name for handle in caller.input_handles] == ["server/0", "server/0"]

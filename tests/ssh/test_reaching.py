@@ -31,7 +31,7 @@ LONG_S = 60.0  # ranks import torch first, and this machine may be busy
 MakeHosts = Callable[..., lp.Hosts]
 
 
-def one_server() -> tuple[lp.Program, lp.Handle[lp.CourierClient]]:
+def one_server() -> tuple[lp.Program, lp.Handle[nodes.Server]]:
     program = lp.Program("reached")
     return program, program.add_node(lp.CourierNode(nodes.Server), label="server")
 

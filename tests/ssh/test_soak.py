@@ -61,7 +61,7 @@ def test_a_program_outlives_twenty_kills_of_nodes_agents_and_daemons(
     all_gone(left, 10)
 
 
-def answers(client: lp.CourierClient) -> bool:
+def answers(client: nodes.Server) -> bool:
     try:
         courier.with_options(client, timeout_s=5).where()
     except lp.errors.RpcError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kourou.courier.address_target import AddressTarget
 from kourou.courier.batching import BatchedHandler, batched_handler
 from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
-from kourou.courier.client import Client, address, close, disconnect, give_up, lane, list_methods, with_options
+from kourou.courier.client import Client, address, close, disconnect, give_up, lane, list_methods, submit, with_options
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.methods import MethodMetrics
 from kourou.courier.server import Server
@@ -37,6 +37,7 @@ __all__ = [
     "lane",
     "list_methods",
     "new_token",
+    "submit",
     "user_token",
     "with_options",
 ]

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from kourou.courier.calls import call_scope
 from kourou.courier.stacking import split, stack
@@ -27,6 +27,7 @@ from kourou.errors import CallCancelled, ServerOverloaded
 __all__ = ["BatchedHandler", "batched_handler"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 
 _DEFAULT_TIMEOUT = datetime.timedelta(milliseconds=200)
@@ -225,6 +226,12 @@ class BatchedHandler(Generic[P, R]):
         future.cancel()
         raise CallCancelled(f"{self._name}: the call that was to be part of a batch was cancelled")
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> BatchedHandler[P, R]: ...
+    @overload
+    def __get__(
+        self: BatchedHandler[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> BatchedHandler[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> BatchedHandler[..., R]:
         """As a decorator of a method: every object has batches of its own."""
         if instance is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from kourou.courier import codec
 from kourou.courier.address_target import AddressTarget
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.link import Link
+from kourou.courier.offered import offered
 from kourou.courier.protocol import LIST_METHODS
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target, Tls
@@ -29,11 +32,16 @@ __all__ = [
     "give_up",
     "lane",
     "list_methods",
+    "submit",
     "with_options",
 ]
 
+C = TypeVar("C")
+P = ParamSpec("P")
+R = TypeVar("R")
 Timeout: TypeAlias = float | datetime.timedelta | None
 _KEEP: Any = object()  # the default of an option that stays as it is
+_LIST_WITHIN_S = 0.25  # dir() is called by those who wait for a completion
 
 
 class Client:
@@ -42,7 +50,8 @@ class Client:
     ``client.step(1)`` calls and waits. ``client.futures.step(1)`` gives a ``concurrent.futures.Future`` at once, which
     may be awaited; cancelling it tells the handler. ``client(1)`` calls the object itself. A method that is a generator
     gives an iterator. Every public attribute but ``futures`` is a method of the server's object; what concerns the
-    client itself are functions of ``kourou.courier``: ``close``, ``with_options``, ``address``, ``lane``.
+    client itself are functions of ``kourou.courier``: ``close``, ``with_options``, ``address``, ``lane``. ``dir``
+    lists the methods: those of ``interface``, and once connected, those that the server tells.
 
     It connects when first used, may be used by any number of threads, can be pickled, and survives fork. A ``with``
     closes it at its end.
@@ -57,6 +66,7 @@ class Client:
         tls: for a server whose gRPC lane speaks TLS: the certificates to trust, in PEM format, or an
             ``ssl.SSLContext`` that knows them and the client's own (such a client cannot be pickled).
         idempotent: calls may run twice, so they are repeated when a connection breaks under them.
+        interface: the class of the server's object, as far as it is known: what ``dir`` and ``help`` show.
         compress, chunk_tensors, load_balancing_policy, propagate_deadline: accepted from Launchpad and ignored.
     """
 
@@ -72,6 +82,7 @@ class Client:
         token: str | None = None,
         tls: Tls | None = None,
         idempotent: bool = False,
+        interface: type | None = None,
         load_balancing_policy: str | None = None,
         propagate_deadline: bool = True,
     ) -> None:
@@ -80,6 +91,7 @@ class Client:
         self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane, tls=tls)
         self._timeout_s = _seconds(call_timeout)
         self._idempotent = idempotent
+        self._interface = interface
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):  # Python's own probes (copy, pickle, IPython …) must not become calls
@@ -114,7 +126,7 @@ class Client:
         return restore, (link.target,)
 
     def __dir__(self) -> list[str]:
-        return ["futures"]
+        return sorted({"futures", *self._names()})
 
     @property
     def futures(self) -> Futures:
@@ -124,20 +136,42 @@ class Client:
             futures = self.__dict__.setdefault("_futures", Futures(self))
         return futures  # type: ignore[no-any-return]
 
-    def _stub(self, name: str) -> Callable[..., Any]:
-        call, timeout_s, idempotent = self._link.call, self._timeout_s, self._idempotent
+    def _names(self) -> Iterable[str]:
+        """The methods, as the server tells them if it is connected, else as its class does."""
+        if self._link.connection is not None:
+            with contextlib.suppress(Exception):  # it may just have ended, or be busy
+                names = list_methods(self, timeout_s=_LIST_WITHIN_S)
+                return [name for name in names if not name.startswith("_")]
+        return (name for name, _ in offered(self._interface)) if self._interface is not None else ()
+
+    def _stub(self, name: str) -> Stub:
+        link, timeout_s, idempotent = self._link, self._timeout_s, self._idempotent
+        call = link.call
 
         def stub(*args: Any, **kwargs: Any) -> Any:
             return call(Reply(name, timeout_s), codec.encode_call(args, kwargs, name), idempotent)
 
-        stub.__name__ = stub.__qualname__ = name
-        return traced(f"{name} of {self._link.target.name}", "call", stub)
+        def submit(*args: Any, **kwargs: Any) -> Future[Any]:
+            reply = Reply(name, timeout_s)
+            link.submit(reply, codec.encode_call(args, kwargs, name), idempotent=idempotent)
+            return reply
 
-    def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        payload = codec.encode_call(args, kwargs, name)
-        reply = Reply(name, self._timeout_s)
-        self._link.submit(reply, payload, idempotent=self._idempotent)
-        return reply
+        stub.__name__ = stub.__qualname__ = name
+        if self._interface is not None:
+            _document(stub, self._interface)
+        stub.__dict__["submit"] = submit
+        return traced(f"{name} of {link.target.name}", "call", cast("Stub", stub))
+
+
+class Stub(Protocol):
+    """A method as its callers have it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call and wait."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call and do not wait."""
+        ...
 
 
 class Futures:
@@ -149,29 +183,47 @@ class Futures:
     def __getattr__(self, name: str) -> Callable[..., Future[Any]]:
         if name.startswith("_"):
             raise AttributeError(f"no attribute {name!r}; private methods cannot be called remotely")
-        submit = self._client._submit  # noqa: SLF001 - the other half of the same class
-
-        def stub(*args: Any, **kwargs: Any) -> Future[Any]:
-            return submit(name, args, kwargs)
-
-        stub.__name__ = stub.__qualname__ = name
-        self.__dict__[name] = stub
-        return stub
+        submit = self._client._stub(name).submit  # noqa: SLF001 - the other half of the same class
+        self.__dict__[name] = submit
+        return submit
 
     def __call__(self, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the remote object itself."""
-        return self._client._submit("__call__", args, kwargs)  # noqa: SLF001
+        return self._client._stub("__call__").submit(*args, **kwargs)  # noqa: SLF001 - see above
+
+    def __dir__(self) -> Iterable[str]:
+        return self._client._names()  # noqa: SLF001 - see above
 
 
-# What can be done with a client itself: methods of it would hide remote ones of their names.
+# What can be done with a client itself: methods of it would hide remote ones of their names. Type checkers take a
+# client for an object of the class that it calls, so these functions take any object, and look.
 
 
-def close(client: Client) -> None:
+@overload
+def submit(method: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+@overload
+def submit(method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+def submit(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+    """Call a client's method and do not wait: ``submit(client.step, 1)`` is ``client.futures.step(1)``.
+
+    Type checkers know its arguments and its result, which they cannot know of those of ``client.futures``.
+
+    Raises:
+        TypeError: not a method of a client.
+    """
+    try:
+        start: Callable[..., Future[Any]] = method.submit  # type: ignore[attr-defined]  # see ``Stub``
+    except AttributeError:
+        raise TypeError(f"submit takes a client's method, as in submit(client.step, 1); got {shown(method)}") from None
+    return start(*args, **kwargs)
+
+
+def close(client: object) -> None:
     """Close the connection. Calls in flight end with ``CallCancelled``, and so do later ones."""
-    client._link.close()  # noqa: SLF001 - see above
+    _client(client)._link.close()  # noqa: SLF001 - see above
 
 
-def with_options(client: Client, *, timeout_s: Timeout = _KEEP, idempotent: bool = _KEEP) -> Client:
+def with_options(client: C, *, timeout_s: Timeout = _KEEP, idempotent: bool = _KEEP) -> C:
     """The same client over the same connection, with other options for the calls made through it.
 
     Args:
@@ -179,41 +231,60 @@ def with_options(client: Client, *, timeout_s: Timeout = _KEEP, idempotent: bool
         timeout_s: as ``call_timeout``.
         idempotent: calls may run twice, so they are repeated when the connection breaks under them.
     """
+    whole = _client(client)
     view = object.__new__(type(client))
-    view._link = client._link  # noqa: SLF001 - see above
-    view._timeout_s = client._timeout_s if timeout_s is _KEEP else _seconds(timeout_s)  # noqa: SLF001 - see above
-    view._idempotent = client._idempotent if idempotent is _KEEP else idempotent  # noqa: SLF001 - see above
+    vars(view).update(
+        _link=whole._link,  # noqa: SLF001 - see above
+        _timeout_s=whole._timeout_s if timeout_s is _KEEP else _seconds(timeout_s),  # noqa: SLF001 - see above
+        _idempotent=whole._idempotent if idempotent is _KEEP else idempotent,  # noqa: SLF001 - see above
+        _interface=whole._interface,  # noqa: SLF001 - see above
+    )
     return view
 
 
-def address(client: Client) -> str:
+def address(client: object) -> str:
     """What is called: the node's name or the server's address."""
-    return client._link.target.name  # noqa: SLF001 - see above
+    return _client(client)._link.target.name  # noqa: SLF001 - see above
 
 
-def lane(client: Client) -> str | None:
+def lane(client: object) -> str | None:
     """The lane in use; None before the first call and after the connection broke."""
-    connection = client._link.connection  # noqa: SLF001 - see above
+    connection = _client(client)._link.connection  # noqa: SLF001 - see above
     return connection.wire.lane if connection is not None else None
 
 
-def disconnect(client: Client) -> None:
+def disconnect(client: object) -> None:
     """Close the client's connection; its next call makes a new one. Calls in flight end with ``ConnectionLost``."""
-    client._link.hang_up()  # noqa: SLF001 - see above
+    _client(client)._link.hang_up()  # noqa: SLF001 - see above
 
 
-def give_up(client: Client, endpoint: Endpoint) -> None:
+def give_up(client: object, endpoint: Endpoint) -> None:
     """End the connection to a server that is known to be gone, where a cut network keeps that from showing.
 
     Calls in flight end with what the target knows of the server's end.
     """
-    client._link.give_up(endpoint)  # noqa: SLF001 - see above
+    _client(client)._link.give_up(endpoint)  # noqa: SLF001 - see above
 
 
-def list_methods(client: Client, timeout_s: Timeout = 10.0) -> list[str]:
+def list_methods(client: object, timeout_s: Timeout = 10.0) -> list[str]:
     """The methods that the client's server offers, sorted."""
-    names: list[str] = with_options(client, timeout_s=timeout_s)._stub(LIST_METHODS)()  # noqa: SLF001 - see above
+    names: list[str] = with_options(_client(client), timeout_s=timeout_s)._stub(LIST_METHODS)()  # noqa: SLF001 - see above
     return names
+
+
+def _client(value: object) -> Client:
+    if not isinstance(value, Client):
+        raise TypeError(f"this takes a client of a CourierNode, got {shown(value)}")
+    return value
+
+
+def _document(stub: Callable[..., Any], interface: type) -> None:
+    """Give a stub the signature and the docstring of the method that it calls."""
+    method = inspect.getattr_static(interface, stub.__name__, None)
+    if inspect.isfunction(method):
+        signature = inspect.signature(method)
+        stub.__doc__ = method.__doc__
+        stub.__dict__["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def _seconds(timeout: Timeout) -> float | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from kourou.courier.batching import BatchedHandler
+from kourou.courier.offered import offered
 from kourou.courier.protocol import LIST_METHODS
 from kourou.courier.trace import traced
 from kourou.errors import UnknownMethod
@@ -26,7 +26,6 @@ _OF_CLIENTS = {  # functions that are no methods
     "lane": "tells its lane",
     "with_options": "gives it options",
 }
-_NEVER_BOUND = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
 
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
 _SLOW_S = 1e-3  # a handler above this must not run where others wait for it
@@ -135,14 +134,9 @@ class MethodTable:
             raise self._unknown(name)
 
     def bind_object(self, instance: object) -> None:
-        """Bind every public callable of an object, and the object itself as ``__call__`` where it can be called.
-
-        Properties are not evaluated: they may be costly, or fail before the object is ready.
-        """
-        for name in _public_names(instance):
-            function = _callable_attribute(instance, name)
-            if function is not None:
-                self.bind(name, function)
+        """Bind every public callable of an object, and the object itself as ``__call__`` where it can be called."""
+        for name, method in offered(instance):
+            self.bind(name, method)
         if callable(instance):
             self.bind("__call__", instance)
 
@@ -188,30 +182,3 @@ class MethodTable:
 def is_hidden(name: str) -> bool:
     """Whether a method is kourou's own, and not told to those who ask what there is."""
     return name == LIST_METHODS or name.startswith(_OWN_PREFIX)
-
-
-def _public_names(instance: object) -> list[str]:
-    return [name for name in dir(instance) if not name.startswith("_") and name not in _NEVER_BOUND]
-
-
-def _callable_attribute(instance: object, name: str) -> Callable[..., Any] | None:
-    """The attribute if it can be called, found without running any code of the object's class."""
-    try:
-        static = inspect.getattr_static(instance, name)
-    except AttributeError:  # dir() lists it, but only __getattr__ makes it
-        return None
-    runs_code = hasattr(type(static), "__get__") and not (
-        inspect.isroutine(static)
-        or inspect.ismemberdescriptor(static)
-        or isinstance(static, staticmethod | classmethod)
-        or hasattr(static, "__partialmethod__")
-        or isinstance(static, BatchedHandler)
-        or type(static).__name__ in {"partialmethod", "singledispatchmethod"}
-    )
-    if runs_code:
-        return None
-    try:
-        value = getattr(instance, name)
-    except AttributeError:  # a slot that was never filled
-        return None
-    return value if callable(value) else None

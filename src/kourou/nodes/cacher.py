@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from kourou import errors
 from kourou.courier import Client, Server, codec, current_call, list_methods
@@ -22,12 +22,14 @@ from kourou.shown import shown
 
 __all__ = ["Cache", "CacherNode"]
 
+T = TypeVar("T")
+
 MAX_CALLS = 16
 """So many calls, of different methods or arguments, are remembered. Launchpad's number: what is read this way is few
 and large, and every entry holds a result."""
 
 
-class CacherNode(CourierNode):
+class CacherNode(CourierNode[T]):
     """A node with all the methods of another one, which it calls once where many readers ask.
 
     A call is known by its method and arguments (anything that can be pickled). Its result is returned to every reader
@@ -51,7 +53,7 @@ class CacherNode(CourierNode):
 
     def __init__(
         self,
-        target_handle: Handle[Any],
+        target_handle: Handle[T],
         refresh_interval_ms: float,
         stale_after_ms: float,
         *,
@@ -68,7 +70,7 @@ class CacherNode(CourierNode):
                 f"got {shown(refresh_interval_ms)} and {shown(stale_after_ms)}"
             )
         super().__init__(
-            _Cacher,
+            cast("Callable[..., T]", _Cacher),  # it offers what the target offers
             target_handle,
             refresh_interval_ms / 1e3,
             stale_after_ms / 1e3,
@@ -76,6 +78,12 @@ class CacherNode(CourierNode):
             courier_client_kwargs=courier_client_kwargs,
         )
         self._target = target_handle
+
+    @property
+    def object_class(self) -> type | None:
+        """The target's."""
+        target = self._target.node
+        return target.object_class if isinstance(target, CourierNode) else None
 
     def describe(self) -> str:
         """``CacherNode(learner/0)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from kourou.courier import Client
 from kourou.nodes.python import Constructed
@@ -16,10 +16,17 @@ from kourou.runtime.work import work
 __all__ = ["CourierHandle", "CourierNode"]
 
 
-class CourierHandle(Handle[Client]):
-    """A promise of a :class:`kourou.courier.Client` of a CourierNode."""
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-    def __init__(self, node: CourierNode, client_kwargs: Mapping[str, Any]) -> None:
+
+class CourierHandle(Handle[T_co]):
+    """A promise of a :class:`kourou.courier.Client` of a CourierNode.
+
+    To type checkers the client is what it calls: an object of the node's class ``T``.
+    """
+
+    def __init__(self, node: CourierNode[T_co], client_kwargs: Mapping[str, Any]) -> None:
         super().__init__(node)
         self._client_kwargs = dict(client_kwargs)
 
@@ -27,14 +34,15 @@ class CourierHandle(Handle[Client]):
         """Replace the arguments with which this handle makes its client (``call_timeout=5``, ``lane="grpc"``, …)."""
         self._client_kwargs = kwargs
 
-    def make_client(self, target: NodeTarget) -> Client:
+    def make_client(self, target: NodeTarget) -> T_co:
         """A client of the node's server."""
-        client = Client(target, **self._client_kwargs)
+        interface = self._node.object_class if isinstance(self._node, CourierNode) else None
+        client = Client(target, **{"interface": interface, **self._client_kwargs})
         target.binding.clients.add(client)
-        return client
+        return cast("T_co", client)
 
 
-class CourierNode(Constructed):
+class CourierNode(Constructed, Generic[T]):
     """An object whose public methods other nodes can call.
 
     An object without ``run`` serves until the program stops. One with ``run`` serves while it runs. One with
@@ -51,7 +59,7 @@ class CourierNode(Constructed):
 
     def __init__(
         self,
-        constructor: Callable[..., Any],
+        constructor: Callable[..., T],
         *args: Any,
         courier_kwargs: Mapping[str, Any] | None = None,
         courier_client_kwargs: Mapping[str, Any] | None = None,
@@ -66,7 +74,7 @@ class CourierNode(Constructed):
         """True when the object will have no ``run``, as far as its class tells."""
         return not (self._should_run and hasattr(self._constructor, "run"))
 
-    def create_handle(self) -> CourierHandle:
+    def create_handle(self) -> CourierHandle[T]:
         """A promise of a client of this node."""
         return CourierHandle(self, self._courier_client_kwargs)
 

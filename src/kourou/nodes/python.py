@@ -10,7 +10,7 @@ from typing import Any
 
 from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import maybe_dereference
-from kourou.runtime.node import Node
+from kourou.runtime.node import NoClientHandle, Node
 from kourou.runtime.serving import serve
 from kourou.runtime.work import work
 from kourou.shown import shown
@@ -42,6 +42,10 @@ class PyNode(Node):
         with serve(context):
             work(function, *args, **kwargs)
 
+    def create_handle(self) -> NoClientHandle:
+        """It tells others of this node; there are no methods to call."""
+        return NoClientHandle(self)
+
     def arguments(self) -> Mapping[str, Any]:
         """The function and its arguments."""
         return {"function": self._function, "args": self._args, "kwargs": self._kwargs}
@@ -68,10 +72,15 @@ class Constructed(Node):
     @property
     def polls_while_starting(self) -> bool:
         """True for a function in a class's place, which may well do the node's whole work."""
+        return self.object_class is None
+
+    @property
+    def object_class(self) -> type | None:
+        """The class of the object; None where a function makes it, or a handle stands for it."""
         constructor = self._constructor
         while isinstance(constructor, functools.partial):
             constructor = constructor.func
-        return not isinstance(constructor, type)
+        return constructor if isinstance(constructor, type) else None
 
     def configure(self, *args: Any, **kwargs: Any) -> None:
         """Replace the constructor's arguments; for nodes that need handles of nodes that are made after them."""
@@ -111,6 +120,10 @@ class PyClassNode(Constructed):
         constructor: a class, or anything that returns the object.
         args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
     """
+
+    def create_handle(self) -> NoClientHandle:
+        """It tells others of this node; there are no methods to call."""
+        return NoClientHandle(self)
 
     def run(self, context: NodeContext) -> None:
         """Construct the object and call its ``run()``, if it has one."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from kourou import courier, errors
-from kourou.courier import Client, Endpoint
+from kourou.courier import Endpoint
 from kourou.courier.endpoint import host_id
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.process_group import (
@@ -41,7 +40,11 @@ _LOOPBACK = "127.0.0.1"
 _THREADS = {"local_mt", "test_mt"}
 
 
-class TorchNode(Node):
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class TorchNode(Node, Generic[T]):
     """A group of workers that run the same function, or serve objects of the same class, as ranks of a process group.
 
     Every worker is a process. They find RANK, WORLD_SIZE and the like in their environment, and the process group set
@@ -71,7 +74,7 @@ class TorchNode(Node):
 
     def __init__(
         self,
-        function_or_class: Callable[..., Any],
+        function_or_class: Callable[..., T],
         num_workers: int,
         *args: Any,
         backend: Backend | None = "auto",
@@ -111,10 +114,11 @@ class TorchNode(Node):
         """None of its own; the ranks have them."""
         return {}
 
-    def create_handle(self) -> Handle[Any]:
+    def create_handle(self) -> Handle[TorchClient[T]]:
         """A promise of a :class:`TorchClient`, if it serves."""
         ranks = [node for node in self._ranks if isinstance(node, _ObjectRank)]
-        return TorchHandle(self, [rank.create_handle() for rank in ranks]) if ranks else NoClientHandle(self)
+        none: Handle[Any] = NoClientHandle(self)
+        return TorchHandle(self, [rank.create_handle() for rank in ranks]) if ranks else none
 
     def describe(self) -> str:
         """``TorchNode(4 × Learner)``."""
@@ -126,14 +130,17 @@ class TorchNode(Node):
         raise NotImplementedError(f"{context.name} runs nothing itself")
 
 
-class TorchClient:
+class TorchClient(Generic[T_co]):
     """Calls the ranks of a TorchNode: ``client.method(...)`` rank 0, ``client.all.method(...)`` all of them.
 
     ``client.futures.method(...)`` is a future of rank 0's answer, ``client.ranks[i]`` the client of one rank.
     """
 
-    def __init__(self, ranks: list[Client]) -> None:
+    def __init__(self, ranks: Sequence[T_co]) -> None:
         self.ranks = ranks
+
+    def __dir__(self) -> list[str]:
+        return [*dir(self.ranks[0]), "all", "ranks"]
 
     @property
     def all(self) -> _AllRanks:
@@ -150,8 +157,11 @@ class TorchClient:
 
 
 class _AllRanks:
-    def __init__(self, ranks: list[Client]) -> None:
+    def __init__(self, ranks: Sequence[object]) -> None:
         self._ranks = ranks
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(self._ranks[0]) if name != "futures"]
 
     def __getattr__(self, name: str) -> Callable[..., list[Any]]:
         if name.startswith("_"):
@@ -159,7 +169,7 @@ class _AllRanks:
 
         def call(*args: Any, **kwargs: Any) -> list[Any]:
             # All at once: a method with a collective operation returns nowhere until it was called everywhere.
-            answers: list[Future[Any]] = [getattr(rank.futures, name)(*args, **kwargs) for rank in self._ranks]
+            answers = [courier.submit(getattr(rank, name), *args, **kwargs) for rank in self._ranks]
             try:
                 return [answer.result() for answer in answers]
             finally:
@@ -169,14 +179,14 @@ class _AllRanks:
         return call
 
 
-class TorchHandle(Handle[TorchClient]):
+class TorchHandle(Handle[TorchClient[T_co]]):
     """A promise of a :class:`TorchClient`."""
 
-    def __init__(self, node: TorchNode, ranks: list[CourierHandle]) -> None:
+    def __init__(self, node: TorchNode[Any], ranks: Sequence[CourierHandle[T_co]]) -> None:
         super().__init__(node)
         self._ranks = ranks
 
-    def make_client(self, target: NodeTarget) -> TorchClient:
+    def make_client(self, target: NodeTarget) -> TorchClient[T_co]:
         """Clients of all ranks."""
         del target  # it has no server of its own
         return TorchClient([rank.dereference() for rank in self._ranks])
@@ -249,7 +259,7 @@ class _FunctionRank(PyNode):
             super().run(context)
 
 
-class _ObjectRank(CourierNode):
+class _ObjectRank(CourierNode[Any]):
     group: _Group
 
     def run(self, context: NodeContext) -> None:

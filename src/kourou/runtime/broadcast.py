@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Broadcast", "broadcast"]
 
 
-def broadcast(targets: Iterable[Handle[Client] | Client], *, timeout_s: float | None = None) -> Broadcast:
+def broadcast(targets: Iterable[object], *, timeout_s: float | None = None) -> Broadcast:
     """A group of nodes that is called as one.
 
     Example::
@@ -51,7 +51,7 @@ class Broadcast:
     A method of such a name is reached through ``gather``, as in ``group.gather.first()``.
     """
 
-    def __init__(self, targets: Iterable[Handle[Client] | Client], *, timeout_s: float | None = None) -> None:
+    def __init__(self, targets: Iterable[object], *, timeout_s: float | None = None) -> None:
         self._own: list[Client] = []
         clients = [self._client(target) for target in targets]
         self._names = tuple(courier.address(client) for client in clients)
@@ -63,12 +63,12 @@ class Broadcast:
         self.stream = Calls(self, Stream)
         """``(index, result)`` as they come; BroadcastError at the end if some failed. Leaving it cancels the rest."""
 
-    def _client(self, target: Handle[Client] | Client) -> Client:
-        if isinstance(target, Handle):
-            self._own.append(target.dereference())
-            return self._own[-1]
-        if isinstance(target, Client):
-            return target
+    def _client(self, target: object) -> Client:
+        client = target.dereference() if isinstance(target, Handle) else target
+        if isinstance(client, Client):
+            if client is not target:
+                self._own.append(client)
+            return client
         raise TypeError(f"broadcast takes handles and clients of CourierNodes, got {shown(target)}")
 
     def __getattr__(self, name: str) -> Callable[..., list[Any]]:
@@ -82,6 +82,9 @@ class Broadcast:
 
     def __len__(self) -> int:
         return len(self._clients)
+
+    def __dir__(self) -> list[str]:
+        return [*dir(self.gather), "first", "gather", "stream"]
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +124,10 @@ class Calls:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the remote objects themselves."""
         return self._call("__call__", args, kwargs)
+
+    def __dir__(self) -> list[str]:
+        clients = self._group._clients  # noqa: SLF001 - the other half of the same class
+        return dir(clients[0].futures) if clients else []
 
     def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._take(self._group._submit(method, args, kwargs))  # noqa: SLF001 - the other half of the same class

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from kourou import errors, structure
 from kourou.runtime import context
@@ -99,15 +99,17 @@ class Handle(Generic[C_co]):
         state = {key: value for key, value in vars(self).items() if key not in {"_node", "_address"}}
         return _handle_from_address, (type(self), self._locate(), state)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__") or name in {"_node", "_address"}:
-            raise AttributeError(name)
-        owner = self.node_name or shown(self._node)
-        raise errors.HandleNotResolved(
-            f"this is a handle of node {owner}, which stands for a client and has no attribute {name!r}; "
-            "pass the handle to a node's constructor, which gets the client, or call handle.dereference() "
-            "(lp.maybe_dereference where it may be either)"
-        )
+    if not TYPE_CHECKING:  # to type checkers, a handle just lacks the attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__") or name in {"_node", "_address"}:
+                raise AttributeError(name)
+            owner = self.node_name or shown(self._node)
+            raise errors.HandleNotResolved(
+                f"this is a handle of node {owner}, which stands for a client and has no attribute {name!r}; "
+                "pass the handle to a node's constructor, which gets the client, or call handle.dereference() "
+                "(lp.maybe_dereference where it may be either)"
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {shown(self.node_name or self._node)}>"
@@ -160,6 +162,12 @@ class Deferred(Generic[T]):
         return f"<Deferred {getattr(self._constructor, '__qualname__', self._constructor)}>"
 
 
+@overload
+def maybe_dereference(value: Handle[T]) -> T: ...
+@overload
+def maybe_dereference(value: Deferred[T]) -> T: ...
+@overload
+def maybe_dereference(value: Any) -> Any: ...
 def maybe_dereference(value: Any) -> Any:
     """``value`` with every handle replaced by its client and every Deferred by its object, however deep they are."""
     return structure.map_leaves(_dereference_leaf, value)

@@ -142,11 +142,11 @@ class Node(abc.ABC):
         return f"<{self.describe()}{f' {self._name}' if self._name else ''}>"
 
 
-class NoClientHandle(Handle[Any]):
+class NoClientHandle(Handle[object]):
     """The handle of a node that answers no calls."""
 
     serves = False
 
-    def make_client(self, target: NodeTarget) -> Any:
+    def make_client(self, target: NodeTarget) -> object:
         """There is none."""
         raise NotImplementedError(f"{target.name} serves no methods, so its handle has no client: a CourierNode does")

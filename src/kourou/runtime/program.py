@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from kourou import errors
+from kourou.runtime.context import NodeContext
 from kourou.runtime.handles import Handle
 from kourou.runtime.names import child_name
 from kourou.runtime.node import Node
@@ -14,6 +15,19 @@ from kourou.runtime.policies import OnFailure, check_policy
 from kourou.shown import shown
 
 __all__ = ["Program"]
+
+H_co = TypeVar("H_co", bound=Handle[Any], covariant=True)
+
+
+class _NodeWith(Protocol[H_co]):
+    """A node, to type checkers: what its ``create_handle`` returns is what ``add_node`` returns."""
+
+    def create_handle(self) -> H_co:
+        """As :meth:`Node.create_handle`."""
+        ...
+
+    def run(self, context: NodeContext) -> None:
+        """As :meth:`Node.run`."""
 
 
 class Program:
@@ -63,7 +77,7 @@ class Program:
             raise errors.GraphError("Current group is only available in group context.")
         return self._current_group
 
-    def add_node(self, node: Node, label: str | None = None) -> Handle[Any]:
+    def add_node(self, node: _NodeWith[H_co], label: str | None = None) -> H_co:
         """Add a node and return a handle of it.
 
         Args:
