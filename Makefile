@@ -26,7 +26,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test pythons soak lint format proto proto-check bench clean
+.PHONY: help venv demo test tools pythons soak lint format proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -37,10 +37,13 @@ demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evalua
 	$(BIN)/python $(DEMO) $(ARGS)
 
 # Four at a time on any machine: most tests wait for processes, hosts or queues, and two cores serve four of them well.
-test: $(DEV_STAMP) ## Run the tests, ARGS="-k name" for some of them
+test: $(DEV_STAMP) tools ## Run the tests, ARGS="-k name" for some of them
 	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
-soak: $(DEV_STAMP) ## Run the tests that take minutes
+tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where that is possible
+	@bash .ci/tools
+
+soak: $(DEV_STAMP) tools ## Run the tests that take minutes
 	$(BIN)/pytest -m soak $(ARGS)
 
 pythons: ## Run the tests of the lower packages on Python 3.10, 3.12 and 3.13, as far as they are installed

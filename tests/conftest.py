@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engines import HOW_TO_GET, what_is_missing
 from leaks import Snapshot
 
 # Above the longest timeline of a stop that a test waits out (ask, SIGTERM, SIGKILL), far below a test's time-out.
@@ -24,6 +25,25 @@ if threading.current_thread() is threading.main_thread():
 # Where a proxy is set, grpcio sends even what stays on this host to it; channels that tests make themselves, too.
 for _name in ("http_proxy", "https_proxy", "grpc_proxy"):
     os.environ.pop(_name, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out the tests that need what is not here. On CI they fail: a runner without it is a mistake there."""
+    for mark in item.iter_markers("needs"):
+        if reason := what_is_missing(*mark.args):
+            if os.environ.get("CI"):
+                pytest.fail(f"{reason}; CI runs all tests, and .ci/tools should have installed it", pytrace=False)
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests were left out for want of an engine, and how to get it."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    if count := sum("needs " in reason and ": " in reason for reason in skipped):
+        terminalreporter.write_sep(
+            "=", f"{count} tests were skipped for want of what they need; {HOW_TO_GET}", yellow=True
+        )
 
 
 @pytest.fixture(autouse=True)

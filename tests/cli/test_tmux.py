@@ -19,7 +19,7 @@ from polling import until
 Tmux = Callable[..., str]
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+    pytest.mark.needs("tmux"),
     pytest.mark.usefixtures("no_leaks"),
 ]
 

@@ -23,7 +23,7 @@ from kourou.experiments.slurm_watch import refresh
 from polling import until
 
 # Each job starts a Python of its own; on a busy machine that takes its time.
-pytestmark = [pytest.mark.usefixtures("cluster", "no_leaks"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("cluster", "no_leaks"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

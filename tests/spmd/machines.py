@@ -19,16 +19,7 @@ import psutil
 
 from polling import until
 
-TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "unshare")
 START_S = 10.0
-
-
-def why_not() -> str | None:
-    """What this machine lacks; None when hosts can be made."""
-    if os.geteuid() != 0:
-        return "only root may make network namespaces"
-    lacking = [tool for tool in TOOLS if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
-    return f"not installed: {', '.join(lacking)}" if lacking else None
 
 
 class Machines:

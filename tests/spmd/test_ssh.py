@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,11 +19,10 @@ from kourou.errors import PlanError
 from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
 from polling import all_gone, until
 from spmd import functions
-from spmd.machines import Machines, why_not
+from spmd.machines import Machines
 
 pytestmark = [
-    # On CI they run: a runner that cannot make hosts is a mistake there.
-    pytest.mark.skipif(why_not() is not None and not os.environ.get("CI"), reason=str(why_not())),
+    pytest.mark.needs("hosts"),
     pytest.mark.timeout(120),
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,17 +9,10 @@ import pytest
 
 import kourou as lp
 from polling import all_gone
-from spmd.machines import Machines, why_not
+from spmd.machines import Machines
 from ssh.looking import agents
 
 LOST_AFTER_S = 4.0
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _hosts_can_be_made() -> None:
-    # On CI they run: a runner that cannot make hosts is a mistake there.
-    if (reason := why_not()) is not None and not os.environ.get("CI"):
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

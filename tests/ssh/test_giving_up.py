@@ -22,7 +22,8 @@ from polling import all_gone, until
 from spmd.machines import Machines
 from ssh import looking
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+needs_rsync = pytest.mark.needs("rsync")
 
 WITHIN_S = 30.0
 AT_ONCE_S = 4.0  # less than it would take to let go of an agent that is there, and far less than any time-out
@@ -57,8 +58,13 @@ def with_a_silent_one(machines: Machines, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(LAUNCH, [""]), (LAUNCH, ["rsync"]), (LAUNCH, ["", "asked"]), (RUN, [""]), (RUN, ["rsync"])],
-    ids=["launch", "launch-rsync", "launch-inventory", "run", "run-rsync"],
+    [
+        pytest.param(LAUNCH, [""], id="launch"),
+        pytest.param(LAUNCH, ["rsync"], id="launch-rsync", marks=needs_rsync),
+        pytest.param(LAUNCH, ["", "asked"], id="launch-inventory"),
+        pytest.param(RUN, [""], id="run"),
+        pytest.param(RUN, ["rsync"], id="run-rsync", marks=needs_rsync),
+    ],
 )
 def test_ctrl_c_ends_what_is_still_being_reached(
     with_a_silent_one: Path, tmp_path: Path, code: str, words: list[str]
@@ -87,7 +93,7 @@ def test_ctrl_c_ends_what_is_still_being_reached(
     until(lambda: not looking.agents(), WITHIN_S)
 
 
-@pytest.mark.parametrize("sync", [None, "rsync"])
+@pytest.mark.parametrize("sync", [None, pytest.param("rsync", marks=needs_rsync)])
 def test_a_host_that_says_nothing_is_named_while_it_is_waited_for(
     with_a_silent_one: Path,
     tmp_path: Path,

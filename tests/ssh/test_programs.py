@@ -24,7 +24,7 @@ from spmd.machines import Machines
 from ssh import nodes
 from ssh.looking import agents, answer_of
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 FAR_AWAY = """
 import os
@@ -182,6 +182,7 @@ def test_an_interpreter_that_is_not_there_is_told_in_the_shells_words(hosts: Mak
         lp.launch(program, "ssh", hosts=hosts(lp.Host("m1", python="/there/is/no/python")))
 
 
+@pytest.mark.needs("rsync")
 def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

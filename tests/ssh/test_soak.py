@@ -15,7 +15,12 @@ from spmd.machines import Machines
 from ssh import nodes
 from ssh.looking import agent_of, everything_on_hosts
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.needs("hosts"),
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.soak,
+    pytest.mark.timeout(600),
+]
 
 KILLS = 20
 WITHIN_S = 60.0
