@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments import RunSpec
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.launching import SweepOutcome, run_sweep
 from kourou.experiments.run_records import RunRecord
 from kourou.experiments.slots import Share
 
-QUICK = EngineOptions(interrupt_s=5.0, terminate_s=1.0)
+QUICK = SweepOptions(interrupt_s=5.0, terminate_s=1.0)
 
 
 def shell_run(top: Path, name: str, script: str, **fields: Any) -> RunSpec:

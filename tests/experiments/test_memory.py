@@ -12,7 +12,7 @@ from experiments.sweeping import by_name, happened, python_run, shell_run
 from kourou import errors
 from kourou.experiments import Retry, memory
 from kourou.experiments.dry_run import plan_sweep
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.launching import run_sweep
 from kourou.experiments.memory import GpuGate, GpuMemory, Memory, find_gpu, read_gpu_memory
 from kourou.experiments.reporting import LineReporter
@@ -168,7 +168,7 @@ def test_a_run_that_takes_more_memory_than_its_share_is_killed_and_tried_again(t
         [greedy, modest],
         tmp_path / "sweep",
         share=Share(parallel=2, memory_bytes=150 << 20),
-        options=EngineOptions(retry=Retry(times={"memory": 1}, backoff_s=0.01)),
+        options=SweepOptions(retry=Retry(times={"memory": 1}, backoff_s=0.01)),
     )
     assert outcome.exit_code == 0
     record = by_name(outcome)["greedy"]

@@ -14,7 +14,7 @@ from experiments.agents import Plain, Walk, manager, scores
 from experiments.sweeping import function_run, states, sweep
 from kourou.errors import NotOwned
 from kourou.experiments import Agent, ExperimentManager, SlurmOptions, SweepError
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.prepared import prepare, process_spec
 from kourou.experiments.run_worker import read_payload
 from kourou.experiments.slots import Slot
@@ -100,7 +100,7 @@ def test_what_others_can_write_to_is_not_read(tmp_path: Path) -> None:
 def test_a_manifest_is_its_owners(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        Manifest(folder=tmp_path, runs=(), attempts=(), options=EngineOptions(), slurm=SlurmOptions(), path=()).save(
+        Manifest(folder=tmp_path, runs=(), attempts=(), options=SweepOptions(), slurm=SlurmOptions(), path=()).save(
             tmp_path / "m.pkl"
         )
     finally:

@@ -15,7 +15,7 @@ from kourou.runtime.records import ProcessExit
         (ProcessExit(code=0), "", "succeeded"),
         (ProcessExit(code=3), "exit", "exited with 3"),
         (ProcessExit(code=None, signal=11), "signal", "was killed by SIGSEGV"),
-        (ProcessExit(code=None, signal=9, verdict="took 9 MiB of memory, past it"), "memory", "took 9 MiB"),
+        (ProcessExit(code=None, signal=9, cause="took 9 MiB of memory, past it"), "memory", "took 9 MiB"),
         (ProcessExit(code=127, last_lines=("kourou: cannot start x: no such file",)), "start", "cannot start x"),
         (ProcessExit(code=127, last_lines=("sh: nix: not found",)), "exit", "exited with 127"),
     ],

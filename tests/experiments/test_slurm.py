@@ -16,7 +16,7 @@ import pytest
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
 from kourou import experiments
-from kourou.experiments import EngineOptions, Retry, RunSpec, SlurmOptions
+from kourou.experiments import Retry, RunSpec, SlurmOptions, SweepOptions
 from kourou.experiments.journal import read_records
 from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm_watch import refresh
@@ -146,7 +146,7 @@ def test_requeues_are_bounded(tmp_path: Path) -> None:
 class Follower:
     """Runs a sweep in a thread, to be joined by calling what ``with`` gives."""
 
-    def __init__(self, top: Path, runs, options: SlurmOptions, engine: EngineOptions | None = None) -> None:
+    def __init__(self, top: Path, runs, options: SlurmOptions, engine: SweepOptions | None = None) -> None:
         import concurrent.futures
 
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
@@ -273,7 +273,7 @@ exec {real} "$@"
 def test_a_run_whose_node_fails_is_run_again(tmp_path: Path, extra: tuple[str, ...]) -> None:
     script = "test -e $KOUROU_RUN_DIR/begun && exit 0; hostname; touch $KOUROU_RUN_DIR/begun; sleep 60"
     run = shell_run(tmp_path, "r", script)
-    engine = EngineOptions(retry=Retry(times={"node": 1}))
+    engine = SweepOptions(retry=Retry(times={"node": 1}))
     with Follower(tmp_path, [run], slurm(extra=extra), engine) as follow:
         until((Path(run.folder) / "begun").exists, 40, "the run to begin")
         nodes = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%N"], check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The director's verdicts, policies and stop timeline, through a fake launcher."""
+"""How the director classifies exits, its, policies and stop timeline, through a fake launcher."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ VERDICTS: dict[str, tuple[dict, str, str]] = {
 
 
 @pytest.mark.parametrize("case", VERDICTS)
-def test_each_end_has_its_verdict(case, stage):
+def test_each_exit_is_classified(case, stage):
     how, state, cause = VERDICTS[case]
     play = stage(node("a/0", on_failure="ignore"))
     play.start()

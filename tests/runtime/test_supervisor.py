@@ -264,7 +264,7 @@ def test_a_fault_of_the_supervisor_ends_all_and_is_told_to_those_who_wait(superv
     start(supervised, sh("loud/0", "echo hello; sleep 100"))
     # then both are gone, and known to be
     for name in ("quiet/0", "loud/0"):
-        assert "ZeroDivisionError('no good')" in events.wait(name).verdict
+        assert "ZeroDivisionError('no good')" in events.wait(name).cause
     assert "the supervisor failed" in caplog.text
     # and who asks for more is told, too
     with pytest.raises(errors.LaunchError, match="cannot be started"):

@@ -18,7 +18,7 @@ from kourou.cli.output import console, print_json, print_text, tell
 from kourou.cli.sweep_options import LaunchOptions
 from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.dry_run import last_backend, plan_sweep, remembered
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, is_to_run, run_sweep
 from kourou.experiments.reporting import LineReporter, planned_as_json, planned_as_text, summary
@@ -94,7 +94,7 @@ def _run_here(options: LaunchOptions, loaded: LoadedSweep, on_change: OnChange) 
         loaded.runs,
         loaded.folder,
         share=_share(options),
-        options=_engine_options(options),
+        options=_sweep_options(options),
         rerun=_rerun(options),
         on_change=on_change,
         source=loaded.source,
@@ -111,7 +111,7 @@ def _run_on_slurm(options: LaunchOptions, loaded: LoadedSweep, on_change: OnChan
         loaded.runs,
         loaded.folder,
         slurm=_slurm(options),
-        options=_engine_options(options),
+        options=_sweep_options(options),
         rerun=_rerun(options),
         wait=not options.detach,
         on_change=on_change,
@@ -160,8 +160,8 @@ def _share(options: LaunchOptions) -> Share:
     )
 
 
-def _engine_options(options: LaunchOptions) -> EngineOptions:
-    return EngineOptions(
+def _sweep_options(options: LaunchOptions) -> SweepOptions:
+    return SweepOptions(
         retry=Retry(times=_retries(options.retries), backoff_s=options.backoff),
         time_limit_s=None if options.time_limit is None else parse_duration(options.time_limit),
         fail_fast=options.fail_fast,

@@ -53,7 +53,7 @@ from kourou.experiments.variants import VariantLevel, load_variant, make_variant
 
 if TYPE_CHECKING:
     from kourou.experiments.dry_run import plan_sweep
-    from kourou.experiments.engine import EngineOptions
+    from kourou.experiments.engine import SweepOptions
     from kourou.experiments.launching import SweepOutcome, run_sweep
     from kourou.experiments.managers.agent import Agent, AgentLike, AgentWithSimplePolicy
     from kourou.experiments.managers.evaluation import agent_scores, compare_agents, evaluate_agents, summarize_agents
@@ -84,7 +84,7 @@ _LATER = {
     "Agent": "managers.agent",
     "AgentLike": "managers.agent",
     "AgentWithSimplePolicy": "managers.agent",
-    "EngineOptions": "engine",
+    "SweepOptions": "engine",
     "ExperimentManager": "managers.manager",
     "GpuMemory": "memory",
     "Memory": "memory",
@@ -128,7 +128,6 @@ __all__ = [
     "Choice",
     "Comparison",
     "DescriptionError",
-    "EngineOptions",
     "Experiment",
     "ExperimentError",
     "ExperimentManager",
@@ -157,6 +156,7 @@ __all__ = [
     "Sweep",
     "SweepBusy",
     "SweepError",
+    "SweepOptions",
     "SweepOutcome",
     "Uniform",
     "VariantKeyError",

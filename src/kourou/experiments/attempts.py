@@ -13,7 +13,7 @@ from kourou.experiments.run_folder import RunLogs
 from kourou.experiments.run_records import RunState
 from kourou.experiments.slots import Slot
 
-__all__ = ["FOREVER_S", "Attempt", "judged"]
+__all__ = ["FOREVER_S", "Attempt", "state_after"]
 
 FOREVER_S = float("inf")
 
@@ -59,7 +59,7 @@ class Attempt:
         return number
 
 
-def judged(why_ended: str, ending: Ending) -> tuple[RunState, str]:
+def state_after(why_ended: str, ending: Ending) -> tuple[RunState, str]:
     """The state of a run whose attempt ended, and how in words; ``why_ended`` is empty where it did so by itself."""
     told = _TOLD.get(why_ended)
     if told is None:

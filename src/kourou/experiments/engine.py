@@ -1,4 +1,4 @@
-"""The engine of a sweep on this host: gives runs to slots as these fall free, and journals all that happens.
+"""The scheduler of a sweep on this host: gives runs to slots as these fall free, and journals all that happens.
 
 One thread, the caller's, owns the state. The supervisor, signals and requests from other shells only put events into
 its queue. A run is journalled as started before its process exists, and as ended before its slot is used again.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.attempts import Attempt, judged
+from kourou.experiments.attempts import Attempt, state_after
 from kourou.experiments.journal import Journal
 from kourou.experiments.prepared import PAYLOAD_FILE, PreparedRun, process_spec
 from kourou.experiments.provenance import Provenance
@@ -35,7 +35,7 @@ from kourou.runtime.preload import COMMANDS, Preload
 from kourou.runtime.records import ProcessExit, describe_signal
 from kourou.runtime.supervisor import Supervisor
 
-__all__ = ["Engine", "EngineOptions"]
+__all__ = ["Scheduler", "SweepOptions"]
 
 _LOOK_S = 0.2  # between looks for requests from other shells
 # Variables that preloaded modules read when they are imported: numbers of threads, options of torch.
@@ -43,7 +43,7 @@ _READ_AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class SweepOptions:
     """How runs are treated."""
 
     retry: Retry = dataclasses.field(default_factory=Retry)
@@ -62,7 +62,7 @@ class EngineOptions:
     a fork cannot carry along."""
 
 
-class Engine:
+class Scheduler:
     """Runs what it is given, until all have ended or somebody stops it.
 
     Args:
@@ -74,8 +74,8 @@ class Engine:
         launch_id: marks their processes.
         provenance: makes what is told in each run's folder; called while the first processes are prepared.
         adapt: changes what is started to the slot that it got.
-        on_change: called with the record of every run that changes, in the engine's thread.
-        takes_requests: whether requests from other shells are for this engine.
+        on_change: called with the record of every run that changes, in the scheduler's thread.
+        takes_requests: whether requests from other shells are for this scheduler.
         make_supervisor: makes what starts the runs and tells how they end, called as :class:`Supervisor` is; another
             one forks this process, or makes threads of it.
     """
@@ -86,7 +86,7 @@ class Engine:
         journal: Journal,
         runs: Sequence[PreparedRun],
         slots: SlotPool,
-        options: EngineOptions,
+        options: SweepOptions,
         *,
         launch_id: str,
         provenance: Callable[[], Provenance],
@@ -116,7 +116,7 @@ class Engine:
         self.checkpointed: set[str] = set()
         """Runs that were told by :meth:`checkpoint` to save their work, and ended."""
         self.stopped = ""
-        """Why the engine ended before its runs had: "interrupted" or "fail-fast"; empty otherwise."""
+        """Why the scheduler ended before its runs had: "interrupted" or "fail-fast"; empty otherwise."""
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -287,7 +287,7 @@ class Engine:
         live.logs.close()
         timed_out = self._options.time_limit_s if live.ending == "timeout" else None
         ending = ending_of(end, timed_out_after_s=timed_out)
-        state, words = judged(live.ending, ending)
+        state, words = state_after(live.ending, ending)
         if live.run.payload is not None:
             with contextlib.suppress(OSError):
                 (live.run.folder / PAYLOAD_FILE).unlink()

@@ -129,7 +129,7 @@ class Journal:
 
     Args:
         folder: the sweep's folder, whose lock the caller holds.
-        on_disk: False keeps it in memory, for whoever only needs what an engine tells it.
+        on_disk: False keeps it in memory, for whoever only needs what a scheduler tells it.
 
     Raises:
         SweepError: the file is no journal, or cannot be written.

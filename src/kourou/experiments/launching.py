@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from kourou import errors
-from kourou.experiments.engine import Engine, EngineOptions
+from kourou.experiments.engine import Scheduler, SweepOptions
 from kourou.experiments.journal import Journal, declare, held_journal
 from kourou.experiments.leftovers import bury
 from kourou.experiments.memory import GpuGate, Memory
@@ -99,7 +99,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     folder: str | os.PathLike[str],
     *,
     share: Share | None = None,
-    options: EngineOptions | None = None,
+    options: SweepOptions | None = None,
     rerun: Rerun = "lost",
     inventory: Inventory | None = None,
     memory: Memory | None = None,
@@ -125,7 +125,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         adapt: changes what is started to the slot that it got.
         on_change: called with the record of every run that changes.
         source: what the runs were made from, kept in ``sweep.json``.
-        make_supervisor: see :class:`kourou.experiments.engine.Engine`.
+        make_supervisor: see :class:`kourou.experiments.engine.Scheduler`.
 
     Raises:
         PlanError: more CPUs, GPUs or memory are asked for than there are, or a function cannot be pickled; nothing was
@@ -148,12 +148,12 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         journal.launch(launch_id, backend="processes", slots=len(slots), parallel=share.parallel)
         declare(journal, [run.declaration() for run in prepared])
         chosen = take_up(journal, top, prepared, rerun, source)
-        engine = Engine(
+        scheduler = Scheduler(
             top,
             journal,
             chosen,
             SlotPool(slots, share.parallel, gate),
-            options or EngineOptions(),
+            options or SweepOptions(),
             launch_id=launch_id,
             provenance=lambda: Provenance.of_this_process(launch_id),
             adapt=adapt,
@@ -161,8 +161,8 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
             make_supervisor=make_supervisor,
         )
         if chosen:
-            engine.run()
-        return SweepOutcome.of(journal, top, prepared, engine.stopped)
+            scheduler.run()
+        return SweepOutcome.of(journal, top, prepared, scheduler.stopped)
 
 
 def open_sweep(folder: str | os.PathLike[str]) -> Path:

@@ -13,7 +13,7 @@ from kourou.runtime.gpus import GpuMemory, read_gpus
 
 __all__ = ["GpuGate", "GpuMemory", "Memory", "find_gpu", "in_gib", "read_gpu_memory"]
 
-_SETTLE_S = 30.0  # after its start a run may not have taken its memory yet, so its claim counts
+_CLAIMED_S = 30.0  # after its start a run may not have taken its memory yet, so its claim counts
 _LOOK_S = 1.0  # between looks at the GPUs
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -74,7 +74,7 @@ class GpuGate:
         now = time.monotonic()
         if now - self._seen_at >= _LOOK_S:
             self._seen, self._seen_at = self._memory.read_gpus(), now
-        claimed = [taken for begun_at, taken in self._begun.values() if now - begun_at < _SETTLE_S]
+        claimed = [taken for begun_at, taken in self._begun.values() if now - begun_at < _CLAIMED_S]
         for name in gpus:
             seen = find_gpu(self._seen, name)
             if seen is None:

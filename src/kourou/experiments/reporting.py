@@ -55,7 +55,7 @@ class LineReporter:
     def _say(self, record: RunRecord, what: str) -> None:
         where = f" on GPU {','.join(record.gpus)}" if record.gpus else ""
         again = f" (attempt {record.attempt})" if record.attempt > 1 else ""
-        # Its caller is the engine's only thread, which must hear of a Ctrl-C.
+        # Its caller is the scheduler's only thread, which must hear of a Ctrl-C.
         say(f"[{self._done}/{self._total}] {record.name}{where}{again}: {what}")
 
 

@@ -77,9 +77,9 @@ def ending_of(end: ProcessExit, *, timed_out_after_s: float | None = None) -> En
     """Judge how a process ended; ``timed_out_after_s`` is set where it was killed for taking longer."""
     if timed_out_after_s is not None:
         return Ending(ok=False, why="timeout", words=f"took longer than its time limit of {timed_out_after_s:g} s")
-    if end.verdict:
-        why = "memory" if "of memory" in end.verdict else "start" if "could not start" in end.verdict else "signal"
-        return Ending(ok=False, why=why, words=end.verdict)
+    if end.cause:
+        why = "memory" if "of memory" in end.cause else "start" if "could not start" in end.cause else "signal"
+        return Ending(ok=False, why=why, words=end.cause)
     if end.signal is not None:
         return Ending(ok=False, why="signal", words=f"was killed by {describe_signal(end.signal)}")
     if end.code:

@@ -18,7 +18,7 @@ from typing import Any
 from kourou.experiments.affinity import RunAffinity, all_cpus
 from kourou.experiments.affinity_code import get_n_run_slots, prepend_run_slot
 from kourou.experiments.cpus import fit_affinity
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.launching import Rerun, SweepOutcome, new_launch_id, run_sweep
 from kourou.experiments.prepared import PreparedRun
@@ -50,7 +50,7 @@ def run_experiments(  # noqa: PLR0913, PLR0917 - rlpyt's arguments, and ours by 
     *,
     log_root: str | os.PathLike[str] = "runs",
     python_executable: str | None = None,
-    options: EngineOptions | None = None,
+    options: SweepOptions | None = None,
     rerun: Rerun = "lost",
     on_change: Callable[[RunRecord], None] | None = None,
 ) -> SweepOutcome:

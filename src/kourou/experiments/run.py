@@ -20,7 +20,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.experiments.dry_run import plan_sweep
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.launching import SweepOutcome, run_sweep
 from kourou.experiments.reporting import LineReporter, planned_as_text, summary
 from kourou.experiments.slots import Share
@@ -121,7 +121,7 @@ def _run_processes(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcom
         loaded.runs,
         loaded.folder,
         share=share,
-        options=EngineOptions(pause_s=args.pause_between),
+        options=SweepOptions(pause_s=args.pause_between),
         rerun=args.rerun,
         on_change=LineReporter.of_sweep(loaded.runs, loaded.folder, args.rerun),
         source=loaded.source,

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and hangups while a sweep runs: told to its engine instead of raised somewhere in it."""
+"""Ctrl-C, SIGTERM and hangups while a sweep runs: told to its scheduler instead of raised somewhere in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Slurm job executes: one run of a manifest, under the same engine as on any host.
+"""What a Slurm job executes: one run of a manifest, under the same scheduler as on any host.
 
 Shortly before the job's time limit Slurm sends SIGUSR1: the run is told to save its work, and the job is put back into
 the queue under its own id, as often as the sweep allows. How the run ended is written to its folder, where the
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments import slurm_commands
-from kourou.experiments.engine import Engine, EngineOptions
+from kourou.experiments.engine import Scheduler, SweepOptions
 from kourou.experiments.failures import SweepError
 from kourou.experiments.journal import Journal, declare
 from kourou.experiments.launching import new_launch_id
@@ -51,7 +51,7 @@ class Manifest:
     runs: tuple[PreparedRun, ...]
     attempts: tuple[int, ...]
     """Of each run, the number of the attempt that its job makes first."""
-    options: EngineOptions
+    options: SweepOptions
     slurm: SlurmOptions
     path: tuple[str, ...]
     """The launcher's ``sys.path``."""
@@ -86,7 +86,7 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> i
     journal.records[run.run_id] = dataclasses.replace(before, attempt=attempt - 1 + restarts)
     launch_id = new_launch_id(manifest.folder)
     threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-    engine = Engine(
+    scheduler = Scheduler(
         manifest.folder,
         journal,
         [run],
@@ -99,13 +99,13 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> i
     slurm = manifest.slurm
     number = signal.Signals[f"SIG{slurm.checkpoint_signal.removeprefix('SIG')}"]
     wait_s = max(1.0, slurm.signal_s - _LAST_S - manifest.options.terminate_s)
-    signal.signal(signal.SIGUSR1, lambda *_: engine.checkpoint(number, wait_s))
+    signal.signal(signal.SIGUSR1, lambda *_: scheduler.checkpoint(number, wait_s))
     if slurm.template is not None:
-        told = (run.folder, lambda: engine.checkpoint(number, wait_s))
+        told = (run.folder, lambda: scheduler.checkpoint(number, wait_s))
         threading.Thread(target=_await_request, args=told, daemon=True).start()
-    engine.run()
+    scheduler.run()
     record = journal.records[run.run_id]
-    if run.run_id in engine.checkpointed:  # from a template, whoever runs that requeues it
+    if run.run_id in scheduler.checkpointed:  # from a template, whoever runs that requeues it
         return _requeue(run, restarts, slurm.requeues) if slurm.template is None else _BUSY
     return 0 if record.state is RunState.SUCCEEDED else record.code or 1
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kourou.experiments import slurm_commands
 from kourou.experiments.dry_run import what_is_left
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import SweepError
 from kourou.experiments.journal import Journal, declare, held_journal
 from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, take_up
@@ -40,7 +40,7 @@ def run_slurm_sweep(
     folder: str | os.PathLike[str],
     *,
     slurm: SlurmOptions | None = None,
-    options: EngineOptions | None = None,
+    options: SweepOptions | None = None,
     rerun: Rerun = "lost",
     wait: bool = True,
     on_change: Callable[[RunRecord], None] | None = None,
@@ -73,7 +73,7 @@ def run_slurm_sweep(
     with held_journal(top) as journal:
         bury(top, journal)
         declare(journal, [run.declaration() for run in prepared])
-        launch = _Launch(top, journal, prepared, slurm, options or EngineOptions(), on_change)
+        launch = _Launch(top, journal, prepared, slurm, options or SweepOptions(), on_change)
         launch.watch.look()
         launch.submit(take_up(journal, top, prepared, rerun, source))
         stopped = launch.follow() if wait else "detached"
@@ -117,7 +117,7 @@ class _Launch:
         journal: Journal,
         runs: Sequence[PreparedRun],
         slurm: SlurmOptions,
-        options: EngineOptions,
+        options: SweepOptions,
         on_change: Callable[[RunRecord], None] | None,
     ) -> None:
         self._runs = {run.run_id: run for run in runs}

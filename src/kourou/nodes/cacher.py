@@ -177,11 +177,11 @@ class Cache:
         futures = self._client.futures
         try:
             call = futures if method == "__call__" else getattr(futures, method)
-            call(*args, **kwargs).add_done_callback(lambda reply: self._settle(entry, method, reply))
+            call(*args, **kwargs).add_done_callback(lambda reply: self._take_reply(entry, method, reply))
         except Exception as error:  # noqa: BLE001 - whatever keeps the call from being made is its result
             self._end(entry, None, error)
 
-    def _settle(self, entry: _Entry, method: str, reply: Future[Any]) -> None:
+    def _take_reply(self, entry: _Entry, method: str, reply: Future[Any]) -> None:
         value: Any = None
         error: Exception | None = None
         try:

@@ -173,7 +173,7 @@ class Outgoing:
     def tidy(self) -> None:
         """Note what has been confirmed, up to the first reply that is bad news: that is left to ``collect``."""
         while self._in_flight and self._in_flight[0][0].done() and self._in_flight[0][0].exception() is None:
-            self._settle(None)
+            self._await_oldest(None)
 
     def give_up(self) -> int:
         """Await nothing more; how many items the server will never confirm, since it has ended or has refused them."""
@@ -195,13 +195,13 @@ class Outgoing:
         """Note what has been confirmed. Raises what went wrong."""
         self._check_unbroken()
         while self._in_flight and self._in_flight[0][0].done():
-            self._settle(None)
+            self._await_oldest(None)
 
     def make_room(self) -> None:
         """Wait until one more batch may be sent."""
         self.collect()
         while self._in_flight and self._in_flight_items >= self._max_items:
-            self._settle(None)
+            self._await_oldest(None)
 
     def wait(self, most: int, deadline: float | None) -> None:
         """Wait until at most ``most`` items are unconfirmed.
@@ -210,7 +210,7 @@ class Outgoing:
             DeadlineExceeded: that took too long; the items are still on their way.
         """
         while self._in_flight and self._in_flight_items > most:
-            self._settle(deadline)
+            self._await_oldest(deadline)
         self.collect()
 
     def await_lease(self, stream: Stream) -> None:
@@ -220,7 +220,7 @@ class Outgoing:
             if not self._awaits_lease(stream):
                 batch = InsertBatch(leases=[(stream.store, stream.lease_size)])
                 self._in_flight.append((self._submitted(batch), 0, stream, None))
-            self._settle(None)
+            self._await_oldest(None)
 
     def _awaits_lease(self, stream: Stream) -> bool:
         return any(asking is stream for _, _, asking, _ in self._in_flight)
@@ -238,7 +238,7 @@ class Outgoing:
         if self.is_broken:
             raise WriterExpired(_BROKEN)
 
-    def _settle(self, deadline: float | None) -> None:
+    def _await_oldest(self, deadline: float | None) -> None:
         """Wait for the oldest batch.
 
         What tells that the server has forgotten the writer leaves the batch where it is: it counts as lost.

@@ -108,11 +108,11 @@ class Sampler:
                 batch = self._read(reply, number)
             except BaseException:
                 if reply.done():  # it says what went wrong once; the next one is another's
-                    self._settle(reply, asked)
+                    self._count_reply(reply, asked)
                 raise
             if batch is not None:
                 break
-        self._settle(reply, asked - len(batch), len(batch))
+        self._count_reply(reply, asked - len(batch), len(batch))
         if len(batch) < min(self._batch_size, asked):
             self.close()  # the time was over; what there was is the last batch
         self._ready.extend(batch.split(self._batch_size))
@@ -137,7 +137,7 @@ class Sampler:
             self._remote.skip((self._stream, number))
             raise
 
-    def _settle(self, reply: Future[Any], missing: int, came: int = 0) -> None:
+    def _count_reply(self, reply: Future[Any], missing: int, came: int = 0) -> None:
         """A reply is done with: so many items came, and so many that were asked for did not."""
         with self._lock:
             if self._asked and self._asked[0][0] is reply:

@@ -1,4 +1,4 @@
-"""The director: starts a plan's nodes, judges how each ended, and walks the stop timeline. One thread, one queue.
+"""The director: starts a plan's nodes, tells how each ended, and walks the stop timeline. One thread, one queue.
 
 Launchers, the coordinator and the user's threads only put events into its queue, so the state below needs no locks.
 """
@@ -29,7 +29,7 @@ from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, P
 from kourou.runtime.rundir import RunFolder
 from kourou.runtime.slow_starts import SlowStarts
 from kourou.runtime.stop_steps import StopSteps
-from kourou.runtime.verdict import judge, judge_unit
+from kourou.runtime.verdict import exit_record_of, unit_exit_record_of
 
 __all__ = ["Director"]
 
@@ -249,7 +249,7 @@ class Director:
         for child in self._family.threads_of(event.name):
             self._node_exited(dataclasses.replace(event, name=child))
         self._alive.discard(event.name)
-        record = judge(
+        record = exit_record_of(
             node,
             event.exit,
             self._coordinator.outcome(event.name, event.attempt),
@@ -259,7 +259,7 @@ class Director:
         )
         # What a thread's failure leads to is decided when its colocation ends of it.
         failed = record.state is NodeState.FAILED and not self._family.inside(event.name)
-        self._settle(record, self._react(record) if failed else None)
+        self._record_exit(record, self._react(record) if failed else None)
         unit = self._family.unit_of(event.name)
         for later in [other for other in self._undecided if unit and self._family.unit_of(other.name) == unit]:
             self._node_exited(later)
@@ -273,7 +273,7 @@ class Director:
         parts = (name for name in self._family.children(unit) if name in self._alive)
         return self._coordinator.first_that_raised({name: self._record(name).attempt for name in parts}) != event.name
 
-    def _settle(self, record: ExitRecord, restart_in: float | None) -> None:
+    def _record_exit(self, record: ExitRecord, restart_in: float | None) -> None:
         """Make an end known, and do what follows from it."""
         name = record.node
         will_restart = restart_in is not None or self._may_restart_with_parent(record)
@@ -352,7 +352,7 @@ class Director:
         failure, restart_in = self._broken.pop(unit, (None, None))
         if self._stopping:
             restart_in = None
-        self._settle(failure or judge_unit(self._record(unit), parts), restart_in)
+        self._record_exit(failure or unit_exit_record_of(self._record(unit), parts), restart_in)
 
     def _begin_stop(self, ask: StopAsked) -> None:
         if self._stopping:

@@ -19,7 +19,7 @@ from kourou.runtime.scratch import ScratchFolder
 from kourou.runtime.supervisor import Supervisor
 from kourou.runtime.tunnel import Tunnel
 
-__all__ = ["ENTRY", "Beginning", "HostAgent", "HostFacts", "serve"]
+__all__ = ["ENTRY", "HostAgent", "HostFacts", "HostSetup", "serve"]
 
 ENTRY = "kourou.runtime.host_agent"
 """This module, for :mod:`kourou.runtime.agent`."""
@@ -37,7 +37,7 @@ class HostFacts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Beginning:
+class HostSetup:
     """What a host needs to know of a run before its first node."""
 
     run_id: str
@@ -73,7 +73,7 @@ class HostAgent:
         self._folder = self._scratch.path
         self._payloads = self._folder / "payloads"
         self._payloads.mkdir()
-        self._beginning: Beginning | None = None
+        self._host_setup: HostSetup | None = None
         self._boot: dict[str, Any] = {}
         self._supervisor: Supervisor | None = None
         self._tunnel: Tunnel | None = None
@@ -109,25 +109,25 @@ class HostAgent:
         )
         self._wire.send("hello", facts)
 
-    def _do_begin(self, beginning: Beginning) -> None:
-        self._beginning = beginning
-        os.environ.update(beginning.variables)
-        self._supervisor = Supervisor(self, run_id=beginning.run_id, folder=self._folder)
+    def _do_begin(self, setup: HostSetup) -> None:
+        self._host_setup = setup
+        os.environ.update(setup.variables)
+        self._supervisor = Supervisor(self, run_id=setup.run_id, folder=self._folder)
         self._supervisor.prepare()
         entrance = self._folder / "coordinator"
         self._tunnel = Tunnel(lambda *piece: self._wire.send_first("tunnel", *piece), entrance=entrance)
         self._boot = {
-            **beginning.boot,
+            **setup.boot,
             "coordinator": f"unix:{entrance}",
-            "token_file": self._secret("token", beginning.token.encode("ascii")),
+            "token_file": self._secret("token", setup.token.encode("ascii")),
             "payloads": str(self._payloads),
             "socket_dir": str(self._folder),
             "path": [str(Path(entry).absolute()) for entry in sys.path],
             "network": {
-                "host": beginning.address,
-                "authority": self._secret("authority", beginning.authority),
-                "certificate": self._secret("certificate", beginning.identity.certificate),
-                "key": self._secret("key", beginning.identity.key),
+                "host": setup.address,
+                "authority": self._secret("authority", setup.authority),
+                "certificate": self._secret("certificate", setup.identity.certificate),
+                "key": self._secret("key", setup.identity.key),
             },
         }
 
@@ -137,8 +137,8 @@ class HostAgent:
 
     def _do_start(self, spec: ProcessSpec, attempt: int) -> None:
         assert self._supervisor is not None  # noqa: S101 - the launcher begins with "begin"
-        assert self._beginning is not None  # noqa: S101 - likewise
-        interpreter = sys.executable if spec.interpreter == self._beginning.interpreter else spec.interpreter
+        assert self._host_setup is not None  # noqa: S101 - likewise
+        interpreter = sys.executable if spec.interpreter == self._host_setup.interpreter else spec.interpreter
         cwd = self._mapped(spec.cwd)
         # The working folder last: a module there is found, but never in place of another one.
         boot = {**self._boot, "path": [*self._boot["path"], cwd]}
@@ -168,7 +168,7 @@ class HostAgent:
 
     def _mapped(self, cwd: str) -> str:
         """A folder of the launcher's tree, as it is called here."""
-        tree = self._beginning.tree if self._beginning else None
+        tree = self._host_setup.tree if self._host_setup else None
         if tree is not None:
             with contextlib.suppress(ValueError):
                 return str(Path(self._here) / Path(cwd).relative_to(tree))

@@ -118,13 +118,13 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if plan.terminal == TMUX_SESSION:
         check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = _Ignition(plan, folder, on_node_exit, setups).fire(program)
+    run = _RunBuilder(plan, folder, on_node_exit, setups).build(program)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
 
 
-class _Ignition:
+class _RunBuilder:
     """Puts the parts of a run together, in the order that gets nodes started soonest."""
 
     def __init__(
@@ -165,7 +165,7 @@ class _Ignition:
             on_end=self._resources.close,
         )
 
-    def fire(self, program: Program) -> Run:
+    def build(self, program: Program) -> Run:
         """Start everything; on an error, give back what was taken."""
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)

@@ -47,11 +47,11 @@ def place(
         label = label_of(root)
         if label in counted:
             for request in parts:
-                sites[request.name] = _settle([request], [rooms[counted[label].pop(0)]], problems)
+                sites[request.name] = _choose_site([request], [rooms[counted[label].pop(0)]], problems)
             allowed = list(placement[label])
         else:
             allowed = _listed(placement.get(label, hosts.names))
-            site = _settle(parts, [rooms[name] for name in allowed], problems)
+            site = _choose_site(parts, [rooms[name] for name in allowed], problems)
             sites.update(dict.fromkeys((part.name for part in parts), site))
         for part in parts:
             others = tuple(name for name in allowed if name != sites[part.name].host)
@@ -100,7 +100,7 @@ class _Room:
         return allocate(claims, inventory)
 
 
-def _settle(parts: Sequence[Request], rooms: Sequence[_Room], problems: list[str]) -> Site:
+def _choose_site(parts: Sequence[Request], rooms: Sequence[_Room], problems: list[str]) -> Site:
     """Put these processes on one of the hosts; where none has room, on the first, with a problem noted."""
     refusals = {room.host.name: refusal for room in rooms if (refusal := room.refusal(parts)) is not None}
     fitting = [room for room in rooms if room.host.name not in refusals]

@@ -132,11 +132,11 @@ class ProcessExit:
     signal: int | None = None
     last_lines: tuple[str, ...] = ()
     """The end of its output."""
-    verdict: str = ""
-    """Why its supervisor killed it, if it did so of its own accord."""
+    cause: str = ""
+    """Why, in words, where its supervisor knows better: it killed the process, lost it, or could not start it."""
 
     def __post_init__(self) -> None:
-        _cut(self, "verdict")
+        _cut(self, "cause")
         object.__setattr__(self, "last_lines", _last_of(self.last_lines))
 
     @property

@@ -170,14 +170,14 @@ class Supervisor:
         _log.exception("the supervisor failed")
         self._closing = True
         self._fault = error
-        verdict = f"was lost to a fault of kourou itself: {error!r}"
+        cause = f"was lost to a fault of kourou itself: {error!r}"
         lost = [(p.name, p.attempt, p.output.last_lines) for p in self._processes.values()]
         for zygote in self._zygotes.values():
             lost += [(start.spec.name, start.attempt, deque[str]()) for start in zygote.waiting.values()]
         with contextlib.suppress(Exception):
             self._stop()
         for name, attempt, lines in lost:
-            record = ProcessExit(code=None, signal=signal.SIGKILL, last_lines=tuple(lines), verdict=verdict)
+            record = ProcessExit(code=None, signal=signal.SIGKILL, last_lines=tuple(lines), cause=cause)
             try:
                 self._events.on_exited(name, attempt, record)
             except Exception:  # noqa: BLE001 - the others want to be told, too
@@ -194,7 +194,7 @@ class Supervisor:
 
     def _end_greedy(self, process: Process, used_bytes: int) -> None:
         limit = f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
-        process.verdict = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
+        process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
         self._memory.discard(process.pid)
         self._signal(process.name, signal.SIGKILL, alone=False)
 
@@ -308,9 +308,9 @@ class Supervisor:
             process.output.last_lines.extend(said)
             words = said[-1]
             if zygote.ready:
-                process.verdict = f"was lost, because the zygote that it came from ended with {code}: {words}"
+                process.cause = f"was lost, because the zygote that it came from ended with {code}: {words}"
             else:
-                process.verdict = f"could not start: {zygote.interpreter} ended with {code}: {words}"
+                process.cause = f"could not start: {zygote.interpreter} ended with {code}: {words}"
             self._end(process, None, signal.SIGKILL)
 
     def _sweep(self, dead: Sequence[Process]) -> None:
@@ -354,7 +354,7 @@ class Supervisor:
             self._memory.discard(process.pid)
             self._by_pid.pop(process.pid, None)
         lines = tuple(process.output.last_lines)
-        record = ProcessExit(code=code, signal=number, last_lines=lines, verdict=process.verdict)
+        record = ProcessExit(code=code, signal=number, last_lines=lines, cause=process.cause)
         self._events.on_exited(process.name, process.attempt, record)
 
     def _signal(self, name: str, number: int, *, alone: bool) -> None:

@@ -1,4 +1,4 @@
-"""Judging how a node ended, from what the operating system saw, what the node said, and what was done to it."""
+"""How a node ended, from what the operating system saw, what the node said, and what was done to it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit, describe_signal
 
-__all__ = ["judge", "judge_unit"]
+__all__ = ["exit_record_of", "unit_exit_record_of"]
 
 _LEFT_BEHIND = "did not end in the time that its colocation gave it, and was left behind"
 
 
-def judge(
+def exit_record_of(
     node: NodeRecord,
     exit: ProcessExit,  # noqa: A002 - it is an exit
     outcome: Outcome | None,
@@ -31,7 +31,7 @@ def judge(
         stopping: the program was stopping.
         log_file: where its output went.
     """
-    state, cause = _verdict(exit, outcome, killed=killed, stopping=stopping)
+    state, cause = _classified(exit, outcome, killed=killed, stopping=stopping)
     return ExitRecord(
         node=node.name,
         attempt=node.attempt,
@@ -48,7 +48,7 @@ def judge(
     )
 
 
-def judge_unit(unit: NodeRecord, parts: list[NodeRecord]) -> ExitRecord:
+def unit_exit_record_of(unit: NodeRecord, parts: list[NodeRecord]) -> ExitRecord:
     """The exit record of a colocation of processes that ended with its last part: it fared as its worst one did."""
     for state in (NodeState.FAILED, NodeState.KILLED):
         for part in parts:
@@ -77,7 +77,7 @@ def _uptime_s(node: NodeRecord) -> float:
     return round(time.time() - node.started_at, 3) if node.started_at else 0.0
 
 
-def _verdict(
+def _classified(
     exit: ProcessExit,  # noqa: A002 - it is an exit
     outcome: Outcome | None,
     *,
@@ -89,7 +89,7 @@ def _verdict(
     fault = _fault(exit, outcome, stopping=stopping)
     if fault is None:
         return NodeState.FINISHED, "finished"
-    if killed is None and stopping and exit.terminated and not exit.verdict:
+    if killed is None and stopping and exit.terminated and not exit.cause:
         killed = "was ended by SIGTERM, since the program stopped"
     elif exit.signal is None:
         killed = None
@@ -101,7 +101,7 @@ def _verdict(
 def _fault(exit: ProcessExit, outcome: Outcome | None, *, stopping: bool) -> str | None:  # noqa: A002 - it is an exit
     """What was wrong with a node's end, the most telling first; None when nothing was."""
     faults = (
-        (bool(exit.verdict), exit.verdict),
+        (bool(exit.cause), exit.cause),
         (exit.signal is not None, f"was killed by {describe_signal(exit.signal or 0)}"),
         (outcome is not None and outcome.kind == "raised", f"raised {outcome.exception if outcome else ''}"),
         (exit.code != 0, f"exited with code {exit.code}"),

@@ -74,7 +74,7 @@ class Process:
     output: OutputPipes
     memory_bytes: int | None
     pid: int | None = None
-    verdict: str = ""  # why it was killed by the supervisor itself
+    cause: str = ""  # why it was killed by the supervisor itself
 
     @property
     def request(self) -> str:

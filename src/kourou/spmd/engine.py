@@ -22,12 +22,12 @@ from kourou.spmd.places import Host
 from kourou.spmd.remote_host import RemoteHost
 from kourou.spmd.results import LaunchResult
 
-__all__ = ["Engine"]
+__all__ = ["HostPool"]
 
 _INFRASTRUCTURE = (errors.WorkerFailedError, errors.AgentFailedError)
 
 
-class Engine:
+class HostPool:
     """Owned by one Launcher, which closes it; what it needs is started by its first run. Thread-safe."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Engine:
         return task.future
 
     def new_job(self, order: Order) -> Job:
-        """A job of this engine, which is among those that :meth:`close` ends."""
+        """A job of this pool, which is among those that :meth:`close` ends."""
         with self._lock:
             job = Job(f"spmd-{next(self._numbers)}", order, lambda host: self._host_of(host, order.ssh))
             self._jobs[job] = threading.current_thread()
@@ -108,7 +108,7 @@ class Engine:
         """Have an agent on each of these hosts; those that are there from an earlier run are taken.
 
         Raises:
-            AgentFailedError: one cannot be reached; none of the engine's is left then, unless a run needs it.
+            AgentFailedError: one cannot be reached; none of the pool's is left then, unless a run needs it.
             LaunchError: files could not be copied to one; likewise.
         """
         self._forget_if_forked()
@@ -166,7 +166,7 @@ class _Task:
 
     def __init__(
         self,
-        engine: Engine,
+        pool: HostPool,
         order: Order,
         call: int,
         *,
@@ -177,7 +177,7 @@ class _Task:
         self.future: LaunchFuture[Any] = LaunchFuture(self._cancel)
         # Not a daemon: like an executor's, what was submitted is done even if the main thread has reached its end.
         self.thread = threading.Thread(target=self._work, name="kourou-spmd", daemon=False)
-        self._engine = engine
+        self._pool = pool
         self._order = order
         self._call = call
         self._retries = retries
@@ -217,12 +217,12 @@ class _Task:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, output: Output) -> dict[str, list[Any]]:
-        self._engine.reach([host.name for host in self._order.hosts if not host.local], self._order.ssh)
+        self._pool.reach([host.name for host in self._order.hosts if not host.local], self._order.ssh)
         with self._lock:
             if self._cancelled:
                 raise Cancelled
-            job = self._job = self._engine.new_job(self._order)
+            job = self._job = self._pool.new_job(self._order)
         try:
             return job.work(self._call, output)
         finally:
-            self._engine.job_ended(job)
+            self._pool.job_ended(job)

@@ -20,7 +20,7 @@ from kourou.runtime.inventory import Inventory, Request, allocate
 from kourou.runtime.launchers.ssh import SshOptions
 from kourou.script.packed import pack
 from kourou.shown import shown
-from kourou.spmd.engine import Engine
+from kourou.spmd.engine import HostPool
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.spmd.future import LaunchFuture
 from kourou.spmd.hosts import resolve_hostnames, resolve_hosts
@@ -85,7 +85,7 @@ class Launcher:
     """See :meth:`set_on_output`."""
 
     def __post_init__(self) -> None:
-        self._attach_engine()
+        self._attach_pool()
 
     def run(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchResult[R]:
         """Call ``func(*args, **kwargs)`` in every worker, and wait.
@@ -132,7 +132,7 @@ class Launcher:
         values = {"the function": func, "args": args, "kwargs": kwargs}
         setup = () if self.setup is None else (self.setup,)
         call = codec.encode(pack(values, name, setup=setup, reducers=codec.reducers()), name)
-        return self._engine.submit(
+        return self._pool.submit(
             order, call, retries=self.retries, handlers=self.handler_factory, on_output=self.on_output
         )
 
@@ -153,7 +153,7 @@ class Launcher:
 
     def close(self) -> None:
         """End the runs under way, and what is kept for the next. Idempotent; the Launcher may be used again."""
-        self._engine.close()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -162,15 +162,15 @@ class Launcher:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in {"_engine", "_finalizer"}}
+        return {key: value for key, value in vars(self).items() if key not in {"_pool", "_finalizer"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._attach_engine()
+        self._attach_pool()
 
-    def _attach_engine(self) -> None:
-        self._engine = Engine()
-        self._finalizer = weakref.finalize(self, self._engine.close_when_dropped)
+    def _attach_pool(self) -> None:
+        self._pool = HostPool()
+        self._finalizer = weakref.finalize(self, self._pool.close_when_dropped)
 
     def _order(self) -> Order:
         for field in ("worker_timeout", "agent_timeout"):
@@ -193,7 +193,7 @@ class Launcher:
             sync=self.sync is not None,
         )
         names = resolve_hostnames(self.hostnames)
-        remote = self._engine.reach([name for name in names if not is_this_machine(name)], ssh)
+        remote = self._pool.reach([name for name in names if not is_this_machine(name)], ssh)
         hosts = resolve_hosts(names, self.workers_per_host, lambda name: _inventory_of(remote.get(name)))
         return Order(
             hosts=tuple(hosts),

@@ -17,7 +17,7 @@ __all__ = ["End", "blamed", "error_of"]
 
 _ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
 _LOST_A_PEER = ("closed by peer", "reset by peer", "Broken pipe", "NCCL communicator was aborted")
-_SETTLE_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
+_ONE_MOMENT_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class End:
             return f"raised {self.answer.failure.type_name}: {self.answer.failure.message}"
         if isinstance(self.answer, Exception):
             return f"returned what cannot be read here: {self.answer}"
-        if self.exit.verdict:
-            return self.exit.verdict
+        if self.exit.cause:
+            return self.exit.cause
         if self.exit.signal is not None:
             return f"was killed by {describe_signal(self.exit.signal)}"
         before = "before its function had returned" if self.answer is None else "after its function had returned"
@@ -59,7 +59,7 @@ def blamed(ends: Sequence[End]) -> End:
 
     A rank that dies breaks its peers' connections, and their errors may be known first, above all on other hosts.
     """
-    at_once = [end for end in ends if end.seen_s - ends[0].seen_s <= _SETTLE_S]
+    at_once = [end for end in ends if end.seen_s - ends[0].seen_s <= _ONE_MOMENT_S]
     died = [end for end in at_once if end.answer is None and end.exit.signal != _ABORT]
     causes = died or [end for end in at_once if not _lost_a_peer(end)] or at_once
     first = causes[0]

@@ -1,4 +1,4 @@
-"""Running the fits of one manager or of many: on the engine of sweeps, as threads, processes or jobs of Slurm."""
+"""Running the fits of one manager or of many: on the scheduler of sweeps, as threads, processes or jobs of Slurm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from kourou import errors
-from kourou.experiments.engine import EngineOptions
+from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import FitFailure, FitsFailed, SweepError
 from kourou.experiments.launching import run_sweep
 from kourou.experiments.managers.bars import bar_of
@@ -156,7 +156,7 @@ def run_on_workers(
     """
     if not runs:
         return {}, None, ""
-    options = EngineOptions(retry=workers.retry or _RETRY, preload=_preload(workers))
+    options = SweepOptions(retry=workers.retry or _RETRY, preload=_preload(workers))
     supervisor = {"thread": ThreadSupervisor, "fork": ForkSupervisor}.get(
         workers.parallelization if workers.parallelization == "thread" else workers.mp_context, Supervisor
     )

@@ -1,4 +1,4 @@
-"""Runs as threads of this process, for an engine that believes to have processes."""
+"""Runs as threads of this process, for a scheduler that believes to have processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searching for hyperparameters with Optuna: exactly so many trials, on the engine of sweeps, journalled, resumable."""
+"""Searching for hyperparameters with Optuna: exactly so many trials, scheduled as sweeps are, journalled, resumable."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from kourou import errors
-from kourou.runtime.host_agent import ENTRY, Beginning, HostFacts
+from kourou.runtime.host_agent import ENTRY, HostFacts, HostSetup
 from kourou.runtime.launchers.ssh import SshAgent, SshOptions
 from kourou.runtime.payload import Blobs, Payload
 from kourou.runtime.plan import ProcessSpec
@@ -92,7 +92,7 @@ class SshHost:
             raise errors.AgentFailedError(f"{self.name}: it was closed before it had answered")
         return self.facts
 
-    def begin(self, make: Callable[[HostFacts, SshOptions], Beginning]) -> None:
+    def begin(self, make: Callable[[HostFacts, SshOptions], HostSetup]) -> None:
         """Tell the host of the run; before the first start."""
         self._orders.put(("begin", make))
 

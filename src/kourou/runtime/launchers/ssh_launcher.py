@@ -13,7 +13,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.certificate import Authority
-from kourou.runtime.host_agent import Beginning, HostFacts
+from kourou.runtime.host_agent import HostFacts, HostSetup
 from kourou.runtime.hosts import Host, Hosts, matching_variables
 from kourou.runtime.inventory import Inventory, Request, allocate
 from kourou.runtime.launchers.base import LauncherEvents
@@ -147,9 +147,9 @@ class SshLauncher:
                 del self._living[name]
         for name, living in dead.items():
             was = "was lost with its host" if host.facts else "could not start"
-            verdict = f"{was}: {error}"
-            self._events.on_line(name, f"kourou: {name} {verdict}", "stderr")
-            self._events.on_exited(name, living.attempt, ProcessExit(code=None, verdict=verdict))
+            cause = f"{was}: {error}"
+            self._events.on_line(name, f"kourou: {name} {cause}", "stderr")
+            self._events.on_exited(name, living.attempt, ProcessExit(code=None, cause=cause))
 
     # -- hosts --------------------------------------------------------------------------------------------------
 
@@ -172,10 +172,10 @@ class SshLauncher:
         )
 
     def _beginning_of(self, host: Host) -> Any:
-        def make(facts: HostFacts, options: SshOptions) -> Beginning:
+        def make(facts: HostFacts, options: SshOptions) -> HostSetup:
             address = self._address_of(host, facts)
             variables = {} if options.local else matching_variables(os.environ, self._wanted.copy_env_vars)
-            return Beginning(
+            return HostSetup(
                 run_id=self._run_id,
                 boot=self._boot,
                 token=self._token,

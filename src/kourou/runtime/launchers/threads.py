@@ -95,13 +95,13 @@ class ThreadLauncher:
         try:  # an interrupt may come just after the node's code as well, and another one while that is dealt with
             try:
                 outcome = self._run(name, attempt)
-                abandoned = self._settle(name, attempt)
+                abandoned = self._leave_interruptible(name, attempt)
             except errors.StopRequested:
                 outcome = outcome or Outcome(kind="stopped")
-                abandoned = self._settle(name, attempt)
+                abandoned = self._leave_interruptible(name, attempt)
         except errors.StopRequested:
             outcome = outcome or Outcome(kind="stopped")
-            abandoned = self._settle(name, attempt)
+            abandoned = self._leave_interruptible(name, attempt)
         assert outcome is not None  # noqa: S101 - every way to here sets it
         self._report(name, attempt, outcome)
         if not abandoned:
@@ -116,7 +116,7 @@ class ThreadLauncher:
         with context.enter_node(node_context):
             return live(self._entries[name], node_context)
 
-    def _settle(self, name: str, attempt: int) -> bool:
+    def _leave_interruptible(self, name: str, attempt: int) -> bool:
         """From now on nothing interrupts the calling thread; True if it was given up meanwhile."""
         with self._lock:
             self._interruptible.discard((name, attempt))
