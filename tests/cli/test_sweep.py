@@ -42,6 +42,10 @@ echo '{"step": 1, "time": 1, "score": 1}' > $KOUROU_RUN_DIR/metrics.jsonl
 echo '{"step": 2, "time": 2, "score": 3}' >> $KOUROU_RUN_DIR/metrics.jsonl"""
 
 
+def test_schema_is_json(here: Path) -> None:
+    assert kourou("sweep", "schema").json["properties"]["experiments"]["type"] == "array"
+
+
 def test_run_status_logs_results_and_plot(here: Path) -> None:
     write(LOGGING)
     outcome = kourou("sweep", "run", "sweep.yaml", "-j", "2", "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from kourou import errors
 from kourou.experiments import extras
 from kourou.experiments.configfile import read_config
 from kourou.experiments.descriptions import Experiment, ParamGrid, RunDescription
-from kourou.experiments.sweepfile import load_sweep
+from kourou.experiments.sweepfile import load_sweep, sweep_schema
 from kourou.runtime.program import Program
 
 TOML_READER = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 PROGRAM = Program("whole")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep" / "sweep.yaml"
 
 SWEEP = """
 name: mujoco
@@ -196,7 +198,7 @@ class TestSearchesAndTargets:
         ({"name": "s", "experiments": []}, "sweep.json: experiments: expected at least one"),
         ({**minimal(), "repeat": 3}, "sweep.json: repeat: no such setting; did you mean 'repeats'?"),
         ({**minimal(), "repeats": True}, "sweep.json: repeats: expected a whole number, got True"),
-        ({**minimal(), "repeats": 0}, "sweep.json: repeats are at least 1, got 0"),
+        ({**minimal(), "repeats": 0}, "sweep.json: repeats: expected at least 1, got 0"),
         (minimal(env=[1]), "sweep.json: experiments[0].env: expected keys and values, got [1]"),
         (minimal(function="a:b"), "sweep.json: experiments[0]: expected one of command, function, program"),
         (minimal(command="'x"), "sweep.json: experiments[0]: experiment 'e': No closing quotation"),
@@ -204,7 +206,7 @@ class TestSearchesAndTargets:
         (minimal(params={"grid": {"a,b": [[1]]}}), "experiments[0].params.grid: (a, b) need 2 values at a time"),
         (minimal(params={"gird": {}}), "sweep.json: experiments[0].params.gird: no such setting; did you mean 'grid'?"),
         (minimal(params={"grid": {"a": [1]}, "where": "b > 1"}), "params.grid: condition 'b > 1': there is no"),
-        (minimal(params={"list": [1]}), "params.list: combination 0 is a dictionary of parameters, got 1"),
+        (minimal(params={"list": [1]}), "params.list[0]: expected keys and values, got 1"),
         (minimal(params={"random": {"n": 1, "space": {"a": 5}}}), "params.random.space.a: expected a list or keys"),
         (
             minimal(params={"random": {"n": 1, "space": {"a": {"uniform": [3, 1]}}}}),
@@ -215,6 +217,22 @@ class TestSearchesAndTargets:
         ({"name": "s", "experiments": [{"name": "e", "function": "none_such:f"}]}, "[0].function: there is no module"),
         ({"name": "s", "experiments": [{"name": "e", "function": "json:none"}]}, "[0].function: json has no 'none'"),
         ({"name": "s", "experiments": [{"name": "e", "function": "json"}]}, "[0].function: expected module:name"),
+        ({**minimal(), "value_style": "hydra"}, "value_style: expected 'python', 'lower' or 'flags', got 'hydra'"),
+        (minimal(command=5), "sweep.json: experiments[0].command: expected a text or a list, got 5"),
+        (minimal(command=["a", 5]), "sweep.json: experiments[0].command[1]: expected a text, got 5"),
+        (
+            minimal(params={"grid": {"a": [1]}, "list": []}),
+            "[0].params: expected one of grid, list, random, sobol, got",
+        ),
+        (minimal(params={"random": {"n": 1, "space": {"a": {}}}}), "space.a: expected one of uniform, log_uniform"),
+        (
+            minimal(params={"random": {"n": 1, "space": {"a": {"unifrom": [1, 2]}}}}),
+            "space.a.unifrom: no such setting; did you mean 'uniform'?",
+        ),
+        (
+            minimal(params={"random": {"n": 1, "space": {"a": {"integers": [0.5, 2]}}}}),
+            "space.a.integers[0]: expected a whole number, got 0.5",
+        ),
         ({"name": "s", "experiments": [5]}, "sweep.json: experiments[0]: expected keys and values, got 5"),
         ([1], "sweep.json: holds a list"),
         ("{", "sweep.json: Expecting property name"),
@@ -228,6 +246,114 @@ def test_mistakes_are_told_with_their_place(tmp_path: Path, settings: Any, messa
     assert message in str(caught.value)
 
 
+SWEEP_WITH_MISTAKES = """\
+nme: s
+repeats: two
+experiments:
+  - name: a
+    command: c
+  - name: b
+    params:
+      grid:
+        lr: 0.1
+      wher: lr > 0
+"""
+
+
+class TestMistakesHaveTheirLines:
+    def test_all_at_once(self, tmp_path: Path) -> None:
+        pytest.importorskip("yaml")
+        with pytest.raises(ValueError, match="missing") as caught:
+            load_sweep(write(tmp_path, SWEEP_WITH_MISTAKES, "s.yaml"))
+        assert str(caught.value).splitlines() == [
+            "s.yaml: name: missing (there is 'nme')",
+            "s.yaml: experiments[1].params.grid.lr: expected a list, got 0.1 (line 9)",
+            "s.yaml: experiments[1].params.wher: no such setting; did you mean 'where'? (line 10)",
+            "s.yaml: repeats: expected a whole number, got 'two' (line 2)",
+        ]
+
+    def test_what_only_the_values_show(self, tmp_path: Path) -> None:
+        pytest.importorskip("yaml")
+        text = "name: s\nexperiments:\n  - name: e\n    command: c\n    params:\n      list: []\n      where: '1 +'\n"
+        with pytest.raises(ValueError, match=r"s\.yaml: experiments\[0\]\.params\.list: condition .*\(line 6\)"):
+            load_sweep(write(tmp_path, text, "s.yaml"))
+
+    def test_in_the_file_that_has_it(self, tmp_path: Path) -> None:
+        pytest.importorskip("yaml")
+        write(tmp_path, "name: s\nrepeats: 0\n", "base.yaml")
+        write(tmp_path, "base: base.yaml\nexperiments:\n  - name: e\n", "top.yaml")
+        with pytest.raises(ValueError, match=r"repeats") as caught:
+            load_sweep(tmp_path / "top.yaml")
+        assert str(caught.value).splitlines() == [
+            "top.yaml: experiments[0]: expected one of command, function, program, got none (line 3)",
+            "top.yaml: repeats: expected at least 1, got 0 (base.yaml, line 2)",
+        ]
+
+    def test_not_in_toml_and_keys_that_are_no_text(self, tmp_path: Path) -> None:
+        pytest.importorskip(TOML_READER)
+        pytest.importorskip("yaml")
+        with pytest.raises(ValueError, match=r"s\.toml: name: expected a text, got 5$"):
+            load_sweep(write(tmp_path, "name = 5", "s.toml"))
+        text = "name: s\n5: 6\nexperiments:\n  - {name: e, command: c, params: {grid: {1: [2]}}}\n"
+        with pytest.raises(ValueError, match="write it in quotes") as caught:
+            load_sweep(write(tmp_path, text, "s.yaml"))
+        assert str(caught.value).splitlines() == [
+            "s.yaml: experiments[0].params.grid[1]: key 1 is no text; write it in quotes (line 4)",
+            "s.yaml: [5]: key 5 is no text; write it in quotes (line 2)",
+        ]
+
+
+class TestSchema:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            minimal(),
+            {**minimal(), "$schema": "sweep.schema.json", "repeats": None},
+            {"base": "other.json", "repeats": 2},
+            minimal(command=["a", "b"], params={"list": [{"a": 1}], "shuffle": 3}),
+            minimal(params={"sobol": {"n": 4, "space": {"lr": {"log_uniform": [1e-4, 1]}, "game": ["a", "b"]}}}),
+            {"name": "s", "experiments": [{"name": "e", "function": "module:name", "env": {"A": 1}}]},
+        ],
+    )
+    def test_it_takes_what_is_right(self, settings: Any) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        jsonschema.validate(settings, sweep_schema())
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"name": "s", "experiments": []},
+            {**minimal(), "repeat": 3},
+            {**minimal(), "repeats": 0},
+            minimal(function="a:b"),
+            {"name": "s", "experiments": [{"name": "e", "function": "module"}]},
+            minimal(params={"grid": {"a": [1]}, "list": []}),
+            minimal(params={"random": {"n": 1, "space": {"a": {"uniform": [1]}}}}),
+            minimal(params={"random": {"n": 1, "space": {"a": {"uniform": [1, 2], "choice": [1]}}}}),
+        ],
+    )
+    def test_it_refuses_what_is_wrong(self, settings: Any) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(settings, sweep_schema())
+
+    def test_the_schema_is_one_and_takes_the_example(self) -> None:
+        jsonschema = pytest.importorskip("jsonschema")
+        pytest.importorskip("yaml")
+        schema = sweep_schema()
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+        jsonschema.validate(read_config(EXAMPLE), schema)
+
+    def test_every_setting_is_explained(self) -> None:
+        schema = sweep_schema()
+        sections = [schema, *schema["$defs"].values()]
+        assert {
+            name for part in sections for name, field in part["properties"].items() if "description" not in field
+        } == set()
+        assert {"train_dir", "repeats", "experiments", "base", "$schema"} <= set(schema["properties"])
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ends in \.yaml, \.yml, \.toml, \.json, not '\.ini'"):
         load_sweep(write(tmp_path, "", "sweep.ini"))
@@ -239,6 +365,17 @@ def test_a_missing_reader_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(errors.MissingExtra, match=r"pyyaml is not installed.*kourou\[experiments\]"):
         load_sweep(write(tmp_path, SWEEP, "sweep.yaml"))
+
+
+def test_without_pydantic_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(errors.MissingExtra, match=r"pydantic is not installed.*kourou\[experiments\]"):
+        load_sweep(write(tmp_path, minimal()))
+
+
+def test_pydantic_is_loaded_by_what_reads_a_file() -> None:
+    code = "import sys, kourou.experiments; sys.exit('pydantic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_broken_package_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,3 +127,13 @@ def plot(
     from kourou.experiments.looking import find_sweep
 
     draw_results(find_sweep(folder), metrics=metric, by=by, bandwidth=smooth, band=band, output=output)
+
+
+@sweep_app.command()
+@reported()
+def schema() -> None:
+    """Print the JSON Schema of sweep files, from which editors complete and check them."""
+    from kourou.cli.output import print_json
+    from kourou.experiments.sweepfile import sweep_schema
+
+    print_json(sweep_schema())

@@ -6,19 +6,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["named_in", "read_config"]
+__all__ = ["BASE", "find_line", "named_in", "read_config"]
 
-_BASE = "base"
+BASE = "base"
 
 
-def read_config(path: str | os.PathLike[str], *, base_key: str = _BASE) -> dict[str, Any]:
+def read_config(path: str | os.PathLike[str], *, base_key: str = BASE) -> dict[str, Any]:
     """Read a file of settings.
 
     A file whose ``base`` names another one (see :func:`named_in`) adds to that one's settings: sections are merged, all
@@ -29,7 +29,23 @@ def read_config(path: str | os.PathLike[str], *, base_key: str = _BASE) -> dict[
         DescriptionError: it cannot be read, or is its own base.
         MissingExtra: a YAML file, and PyYAML is not installed; or a TOML file, Python 3.10, and no tomli.
     """
-    return _read(Path(path), base_key, ())
+    settings: dict[str, Any] = {}
+    for _, layer in reversed(_layers(Path(path), base_key)):
+        settings = _merged(settings, layer)
+    return settings
+
+
+def find_line(path: Path, keys: Sequence[str | int], *, base_key: str = BASE) -> tuple[Path, int] | None:
+    """The file, of those that :func:`read_config` reads, and the line of a setting, or else of what it would stand in.
+
+    None where it cannot be known, as in TOML.
+    """
+    trees = [(file, _yaml_tree(file)) for file, _ in _layers(path, base_key)]
+    for length in range(len(keys), 0, -1):
+        for file, tree in trees:
+            if (line := _line(tree, keys[:length])) is not None:
+                return file, line
+    return None
 
 
 def named_in(file: Path, name: str) -> Path:
@@ -38,10 +54,24 @@ def named_in(file: Path, name: str) -> Path:
     return Path(name) if not beside.exists() and Path(name).exists() else beside
 
 
-def _read(path: Path, base_key: str, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        chain = " → ".join(file.name for file in (*above, path))
-        raise DescriptionError(f"{path.name} is its own base: {chain}")
+def _layers(path: Path, base_key: str) -> list[tuple[Path, dict[str, Any]]]:
+    """What a file says, what its base says, and so on."""
+    layers: list[tuple[Path, dict[str, Any]]] = []
+    base: str | None = str(path)
+    while base is not None:
+        file = named_in(layers[-1][0], base) if layers else path
+        if file.resolve() in (above := [earlier.resolve() for earlier, _ in layers]):
+            chain = " → ".join(earlier.name for earlier in (*above, file))
+            raise DescriptionError(f"{file.name} is its own base: {chain}")
+        settings = _parsed(file)
+        base = settings.pop(base_key, None)
+        if base is not None and not isinstance(base, str):
+            raise DescriptionError(f"{file}: {base_key}: expected the name of another file, got {base!r}")
+        layers.append((file, settings))
+    return layers
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
         raise DescriptionError(f"{path}: a sweep file ends in {', '.join(_PARSERS)}, not {path.suffix!r}")
@@ -53,12 +83,7 @@ def _read(path: Path, base_key: str, above: tuple[Path, ...]) -> dict[str, Any]:
         raise DescriptionError(
             f"{path}: holds a {type(settings).__name__} where a file of settings has keys and values"
         )
-    base = settings.pop(base_key, None)
-    if base is None:
-        return settings
-    if not isinstance(base, str):
-        raise DescriptionError(f"{path}: {base_key}: expected the name of another file, got {base!r}")
-    return _merged(_read(named_in(path, base), base_key, (*above, path.resolve())), settings)
+    return settings
 
 
 def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +108,34 @@ def _parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_yaml_loader(yaml))
     except yaml.YAMLError as error:
         raise DescriptionError(" ".join(str(error).split())) from error
+
+
+def _yaml_tree(path: Path) -> Any:
+    """PyYAML's nodes, which know their lines; JSON is YAML, nearly always."""
+    if path.suffix.lower() == ".toml":
+        return None
+    yaml = load_extra("yaml", "pyyaml")
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"), Loader=_yaml_loader(yaml))
+    except yaml.YAMLError:  # tabs in JSON, such as YAML does not have
+        return None
+
+
+def _line(tree: Any, keys: Sequence[str | int]) -> int | None:
+    """The line of what keys lead to in PyYAML's nodes: a section's are pairs, a list's are its items."""
+    start = None
+    for key in keys:
+        children: Any = getattr(tree, "value", None)
+        if not isinstance(children, list):
+            return None
+        if children and isinstance(children[0], tuple):
+            found = [(name, value) for name, value in children if name.value == str(key)]
+        else:
+            found = [(item, item) for index, item in enumerate(children) if index == key]
+        if not found:
+            return None
+        ((start, tree),) = found
+    return None if start is None else start.start_mark.line + 1
 
 
 def _yaml_loader(yaml: Any) -> Any:

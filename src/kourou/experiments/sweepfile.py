@@ -19,24 +19,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kourou.experiments.configfile import read_config
 from kourou.experiments.descriptions import Experiment, RunDescription
+from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
-from kourou.experiments.parameters import ParamGenerator, ParamGrid, ParamList, ParamNames
+from kourou.experiments.parameters import ParamGenerator, ParamGrid, ParamList, ParamNames, Params
 from kourou.experiments.runs import RunSpec
 from kourou.experiments.search import Choice, Distribution, Integers, RandomSearch, SobolSearch, Uniform
-from kourou.experiments.sections import Section
 
-__all__ = ["Sweep", "load_sweep"]
+if TYPE_CHECKING:
+    from kourou.experiments.sweep_schema import DistributionSection, ExperimentSection, ParamsSection
+    from kourou.experiments.validation import ConfigFile, Keys
 
-T = TypeVar("T")
+__all__ = ["Sweep", "load_sweep", "sweep_schema"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,109 +66,88 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DescriptionError: a setting is missing, unknown or wrong; the message says which, and where in the file.
-        MissingExtra: what reads YAML (or TOML on Python 3.10) is not installed.
+        DescriptionError: a setting is missing, unknown or wrong; the message has a line for each, with its place.
+        MissingExtra: pydantic, or what reads YAML (or TOML on Python 3.10), is not installed.
     """
-    top = Section(read_config(path), f"{Path(path).name}: ")
-    name = top.take("name", str)
-    places = [(top.place(f"experiments[{i}]"), item) for i, item in enumerate(top.take("experiments", list))]
-    if not places:
-        raise DescriptionError(f"{top.place('experiments')}: expected at least one experiment")
-    names: dict[str, Any] = {
-        option: top.take(option, str, default)
-        for option, default in (
-            ("experiment_arg_name", "--experiment"),
-            ("experiment_dir_arg_name", "--train_dir"),
-            ("param_prefix", "--"),
-            ("value_style", "python"),
-        )
-    }
-    customize = top.take("customize_experiment_name", bool, default=True)
-    suffix = top.take("experiment_suffix", str, "")
-    train_dir = top.take("train_dir", str, "./train_dir")
-    repeats = top.take("repeats", int, None)
-    root_seed = top.take("seed", int, 0)
-    seed_param = top.take("seed_param", (str, type(None)), "seed")
-    top.finish()
-    experiments = [_experiment(Section(values, place)) for place, values in places]
-    description = _at(top.path, lambda: RunDescription(name, experiments, customize_experiment_name=customize, **names))
-    description.experiment_suffix = suffix
+    load_extra("pydantic")
+    from kourou.experiments.sweep_schema import SweepFile  # noqa: PLC0415 - pydantic is loaded where a file is read
+    from kourou.experiments.validation import ConfigFile  # noqa: PLC0415 - as is this
+
+    settings = read_config(path)
+    file = ConfigFile(path)
+    section = file.check(SweepFile, settings)
+    experiments = [_experiment(file, ("experiments", i), each) for i, each in enumerate(section.experiments)]
+    names = section.model_dump(
+        include={
+            "customize_experiment_name",
+            "experiment_arg_name",
+            "experiment_dir_arg_name",
+            "param_prefix",
+            "value_style",
+        }
+    )
+    description = file.at((), lambda: RunDescription(section.name, experiments, **names))
+    description.experiment_suffix = section.experiment_suffix
     sweep = Sweep(
         description=description,
-        train_dir=train_dir,
-        repeats=repeats,
-        root_seed=root_seed,
-        seed_param=seed_param or None,  # TOML has no null, so an empty text says the same
+        train_dir=section.train_dir,
+        repeats=section.repeats,
+        root_seed=section.seed,
+        seed_param=section.seed_param or None,  # TOML has no null, so an empty text says the same
     )
-    _at(top.path, sweep.runs)
+    file.at((), sweep.runs)
     return sweep
 
 
-def _experiment(section: Section) -> Experiment:
-    name = section.take("name", str)
-    kind = section.one_of("command", "function", "program")
-    target: Any = (
-        section.take("command", (str, list))
-        if kind == "command"
-        else _imported(section.take(str(kind), str), section.place(str(kind)))
-    )
-    env = section.take("env", dict, {})
-    params = _generator(section.section("params"))
-    section.finish()
-    is_maker = kind == "program" and isinstance(target, Callable)  # type: ignore[arg-type] # isinstance takes it
-    return _at(section.path, lambda: Experiment(name, target, params, env, makes_program=is_maker))
+def sweep_schema() -> dict[str, Any]:
+    """The JSON Schema of sweep files, from which editors complete and check them.
+
+    Raises:
+        MissingExtra: pydantic is not installed.
+    """
+    load_extra("pydantic")
+    from kourou.experiments.sweep_schema import json_schema  # noqa: PLC0415 - pydantic is loaded where it is needed
+
+    return json_schema()
 
 
-def _generator(section: Section) -> Any:
-    where = section.take("where", (str, list), None)
-    shuffle = section.take("shuffle", int, None)
-    kind = section.one_of("grid", "list", "random", "sobol", optional=True)
+def _experiment(file: ConfigFile, keys: Keys, section: ExperimentSection) -> Experiment:
+    target: Any = section.command
+    if section.chosen in {"function", "program"}:
+        reference = section.function if section.program is None else section.program
+        target = file.at((*keys, section.chosen), lambda: _imported(str(reference)))
+    params = _combinations(file, (*keys, "params"), section.params)
+    is_maker = section.program is not None and isinstance(target, Callable)  # type: ignore[arg-type] # isinstance takes it
+    return file.at(keys, lambda: Experiment(section.name, target, params, section.env, makes_program=is_maker))
+
+
+def _combinations(file: ConfigFile, keys: Keys, section: ParamsSection) -> list[Params]:
+    if section.chosen is None:
+        return []
+    place, search = (*keys, section.chosen), section.random or section.sobol
     make: Callable[[], ParamGenerator]
-    if kind is None:
-        section.finish()
-        return ()
-    if kind == "grid":
-        grid = section.section("grid")
-        axes = [(_names(key), grid.take(key, list)) for key in grid.names()]
-        make = lambda: ParamGrid(axes, where=where)  # noqa: E731 - made where mistakes get their place
-    elif kind == "list":
-        combinations = section.take("list", list)
-        make = lambda: ParamList(combinations, where=where)  # noqa: E731 - as above
+    if search is not None:
+        space = {_names(name): _distribution(file, (*place, "space", name), of) for name, of in search.space.items()}
+        search_class = RandomSearch if section.random else SobolSearch
+        make = lambda: search_class(space, search.n, seed=search.seed, where=section.where)  # noqa: E731 - called by `at`
+    elif section.grid is not None:
+        axes = [(_names(name), values) for name, values in section.grid.items()]
+        make = lambda: ParamGrid(axes, where=section.where)  # noqa: E731 - as above
     else:
-        search = section.section(kind)
-        count, seed = search.take("n", int), search.take("seed", int, 0)
-        space = _space(search.section("space"))
-        search.finish()
-        search_class = RandomSearch if kind == "random" else SobolSearch
-        make = lambda: search_class(space, count, seed=seed, where=where)  # noqa: E731 - as above
-    section.finish()
-    place = section.place(kind)
-    return _at(place, lambda: list(make().generate_params(randomize=shuffle is not None, seed=shuffle or 0)))
+        make = lambda: ParamList(section.combinations or (), where=section.where)  # noqa: E731 - as above
+    seed = section.shuffle
+    return file.at(place, lambda: list(make().generate_params(randomize=seed is not None, seed=seed or 0)))
 
 
-def _space(section: Section) -> dict[ParamNames, Distribution]:
-    space: dict[ParamNames, Distribution] = {}
-    for key in section.names():
-        value, place = section.take(key, (list, dict)), section.place(key)
-        if isinstance(value, list):
-            space[_names(key)] = _at(place, functools.partial(Choice, values=value))
-            continue
-        options = Section(value, place)
-        kind = str(options.one_of("uniform", "log_uniform", "integers", "log_integers", "choice"))
-        values = options.take(kind, list)
-        options.finish()
-        space[_names(key)] = _at(options.place(kind), functools.partial(_distribution, kind, values))
-    return space
-
-
-def _distribution(kind: str, values: list[Any]) -> Distribution:
+def _distribution(file: ConfigFile, keys: Keys, section: list[Any] | DistributionSection) -> Distribution:
+    if isinstance(section, list):
+        return file.at(keys, lambda: Choice(values=section))
+    kind = str(section.chosen)
+    values = getattr(section, kind)
     if kind == "choice":
-        return Choice(values=values)
-    if len(values) != 2:  # noqa: PLR2004 - a lowest and a highest
-        raise DescriptionError(f"expected [lowest, highest], got {values!r}")
-    low, high = values
-    is_log = kind.startswith("log_")
-    return Integers(low=low, high=high, log=is_log) if "integers" in kind else Uniform(low=low, high=high, log=is_log)
+        return file.at((*keys, kind), lambda: Choice(values=values))
+    distribution = Integers if kind.endswith("integers") else Uniform
+    return file.at((*keys, kind), lambda: distribution(low=values[0], high=values[1], log=kind.startswith("log_")))
 
 
 def _names(key: str) -> ParamNames:
@@ -177,26 +156,18 @@ def _names(key: str) -> ParamNames:
     return parts if len(parts) > 1 else key
 
 
-def _imported(reference: str, place: str) -> Any:
+def _imported(reference: str) -> Any:
     module, _, name = reference.partition(":")
     if not module or not name:
-        raise DescriptionError(f"{place}: expected module:name, got {reference!r}")
+        raise DescriptionError(f"expected module:name, got {reference!r}")
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports itself is missing, and its own traceback says where
-        raise DescriptionError(f"{place}: there is no module {module!r} to import") from error
+        raise DescriptionError(f"there is no module {module!r} to import") from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise DescriptionError(f"{place}: {module} has no {name!r}")
+            raise DescriptionError(f"{module} has no {name!r}")
         found = getattr(found, part)
     return found
-
-
-def _at(place: str, make: Callable[[], T]) -> T:
-    """What ``make`` returns; its mistakes are told with their place in the file."""
-    try:
-        return make()
-    except DescriptionError as error:
-        raise DescriptionError(f"{place.removesuffix(': ')}: {error}") from error
