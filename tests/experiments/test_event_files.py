@@ -55,9 +55,7 @@ def test_other_bytes_are_read_as_nothing_or_refused(tmp_path_factory: pytest.Tem
         assert all("step" in record for record in read_events(file))
 
 
-@pytest.mark.parametrize(
-    "content", [b"\x09abc", b"\x10\xff", b"\x0f", b"\x28\x01", b"\x2a\x02\x0a\x00"[:3], b"\x12\x01a\x2a\x00"]
-)
+@pytest.mark.parametrize("content", [b"\x09abc", b"\x10\xff", b"\x0f", b"\x2a\x02\x0a"])
 def test_damaged_records_name_the_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "events.out.tfevents.damaged"
     file.write_bytes(len(content).to_bytes(8, "little") + bytes(4) + content + bytes(4))

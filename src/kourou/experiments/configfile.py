@@ -103,7 +103,7 @@ def _parse_toml(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    yaml = load_extra("yaml", "pyyaml")
+    yaml = load_extra("yaml")
     try:
         return yaml.load(text, Loader=_yaml_loader(yaml))
     except yaml.YAMLError as error:

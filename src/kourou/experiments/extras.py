@@ -9,13 +9,14 @@ from kourou import errors
 
 __all__ = ["load_extra"]
 
+_EXTRAS = {"gymnasium": "sb3", "optuna": "tuning", "stable_baselines3": "sb3", "tensorboard": "tensorboard"}
+"""Module → the extra that installs it; all others are in ``experiments``."""
+_PACKAGES = {"stable_baselines3": "stable-baselines3", "yaml": "pyyaml"}
+"""Module → the package's name, where it is another."""
 
-def load_extra(module: str, package: str | None = None) -> ModuleType:
-    """Import a package of the extra ``experiments``.
 
-    Args:
-        module: what to import.
-        package: what to install; None: the module's top name.
+def load_extra(module: str) -> ModuleType:
+    """Import a module of an optional package.
 
     Raises:
         MissingExtra: it is not installed.
@@ -26,4 +27,4 @@ def load_extra(module: str, package: str | None = None) -> ModuleType:
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
             raise  # it is there, but something that it needs itself is not
-        raise errors.MissingExtra(package or top, "experiments") from error
+        raise errors.MissingExtra(_PACKAGES.get(top, top), _EXTRAS.get(top, "experiments")) from error

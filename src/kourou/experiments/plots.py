@@ -166,7 +166,7 @@ def _short(value: Any) -> str:
 
 
 def _draw(curves: Sequence[Curve], heading: str, shaded: str, path: Path) -> None:
-    figure_module, ticker = (load_extra(f"matplotlib.{name}", "matplotlib") for name in ("figure", "ticker"))
+    figure_module, ticker = (load_extra(f"matplotlib.{name}") for name in ("figure", "ticker"))
     metrics = list(dict.fromkeys(curve.metric for curve in curves))
     columns = min(len(metrics), _MOST_COLUMNS)
     rows = -(-len(metrics) // columns)

@@ -70,7 +70,7 @@ def load_results(folder: str | os.PathLike[str]) -> Any:
     Raises:
         FileNotFoundError: there is no such folder.
         ResultsError: a file that cannot be read.
-        MissingExtra: pandas is not installed.
+        MissingExtra: pandas, or where a run has nothing but event files tensorboard, is not installed.
     """
     pandas = load_extra("pandas")
     rows = [row for run_dir in find_runs(folder) for row in _rows(run_dir, Path(folder))]

@@ -50,7 +50,7 @@ def evaluate_agents(
         columns[name] = pandas.Series(scores, dtype=float)
     frame = pandas.DataFrame(columns)
     if plot or show:
-        pyplot = load_extra("matplotlib.pyplot", "matplotlib")
+        pyplot = load_extra("matplotlib.pyplot")
         axes = pyplot.figure(fignum).gca()
         axes.boxplot([frame[name].dropna() for name in frame], tick_labels=list(frame.columns))
         axes.set(xlabel="agent", ylabel="evaluation output")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from kourou import errors
+from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.environments import EnvSource, make_env
 from kourou.experiments.managers.fit_data import fit_data
@@ -64,7 +65,7 @@ class ExperimentManager:
         mp_context: where processes come from: ``spawn`` (a fresh interpreter each), ``forkserver`` (forks of one that
             has torch imported already: the quickest), ``fork`` (forks of this process; refused where that would hang).
         seed: of everything. Fit *i* draws the same numbers whatever the number of fits or workers; None: a new one.
-        enable_tensorboard: whether metrics go to TensorBoard's files as well.
+        enable_tensorboard: whether metrics go to TensorBoard's files as well (extra ``tensorboard``).
         outdir_id_style: ``timestamp`` makes a new folder each time; None: the folder is called as the agent is.
         init_kwargs_per_instance: further ``init_kwargs`` for each fit.
         threads_per_fit: threads of torch, OpenMP and BLAS in each fit; None: theirs to choose.
@@ -101,6 +102,8 @@ class ExperimentManager:
         slurm: SlurmOptions | None = None,
         progress: bool | None = None,
     ) -> None:
+        if enable_tensorboard:
+            load_extra("tensorboard")  # missing, it would make each fit fail
         self.agent_name = agent_name or getattr(agent_class, "name", "") or agent_class.__name__
         self.eval_kwargs = dict(eval_kwargs or {})
         self._evaluations = 0

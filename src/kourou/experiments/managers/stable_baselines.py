@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
 from kourou.experiments.event_writing import EventWriter
+from kourou.experiments.extras import load_extra
 from kourou.experiments.managers.agent import Agent, AgentWithSimplePolicy
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class StableBaselinesAgent(AgentWithSimplePolicy):
         kwargs: those of :class:`Agent` go there, and all others to the model as well.
 
     Raises:
-        MissingExtra: a name is given, and stable-baselines3 is not installed.
+        MissingExtra: stable-baselines3, or for ``tensorboard_log`` tensorboard, is not installed.
     """
 
     name = "stable-baselines3"
@@ -93,7 +92,7 @@ class StableBaselinesAgent(AgentWithSimplePolicy):
 
 def _log_to_its_writer(agent: StableBaselinesAgent) -> None:
     """Let what the model logs go to its agent's writer, and where its user wants it beside."""
-    logging = importlib.import_module("stable_baselines3.common.logger")
+    logging = load_extra("stable_baselines3.common.logger")
     events = None if agent.tensorboard_log is None else EventWriter(agent.tensorboard_log)
 
     class ToWriter(logging.KVWriter):  # type: ignore[misc, name-defined, unused-ignore] # loaded only when it is used
@@ -115,7 +114,4 @@ def _log_to_its_writer(agent: StableBaselinesAgent) -> None:
 def _class_of(algo_cls: Any) -> Any:
     if not isinstance(algo_cls, str):
         return algo_cls
-    try:
-        return getattr(importlib.import_module("stable_baselines3"), algo_cls)
-    except ModuleNotFoundError as error:
-        raise errors.MissingExtra("stable-baselines3", "sb3") from error
+    return getattr(load_extra("stable_baselines3"), algo_cls)

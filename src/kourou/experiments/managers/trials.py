@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou import errors
+from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.managers.globals_of_fits import own_globals
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
@@ -84,12 +84,7 @@ def load_optuna() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import optuna  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise errors.MissingExtra("optuna", "tuning") from error
+    optuna = load_extra("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -97,16 +92,15 @@ def load_optuna() -> Any:
 def open_study(job: TuningJob, run: int = 0) -> Any:
     """The search's study, as one of its runs sees it: samplers differ by run, and by nothing else."""
     optuna = load_optuna()
-    from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415 - an extra
 
     own_folder(job.folder)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(job.folder / "journal.log")))
+    file = optuna.storages.journal.JournalFileBackend(str(job.folder / "journal.log"))
     kwargs = {name: value for name, value in job.sampler_kwargs.items() if name != "search_space"}
     seed = int(seeder_for(job.seed, purpose="init", fit=run).generate_state(1)[0])
     sampler = getattr(optuna.samplers, _chosen(_SAMPLERS, "sampler_method", job.sampler_method))
     pruner = getattr(optuna.pruners, _chosen(_PRUNERS, "pruner_method", job.pruner_method))
     return optuna.create_study(
-        storage=storage,
+        storage=optuna.storages.JournalStorage(file),
         study_name=job.name,
         direction="maximize",
         load_if_exists=True,

@@ -90,7 +90,7 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
     if savefig_fname is not None:
         axes.figure.savefig(savefig_fname, dpi=130)
     if show:
-        load_extra("matplotlib.pyplot", "matplotlib").show()
+        load_extra("matplotlib.pyplot").show()
     return load_extra("pandas").concat(parts, ignore_index=True)
 
 
@@ -157,5 +157,5 @@ def _draw_band(axes: Any, name: str, curves: tuple[Any, Any, list[int]], color: 
 
 def _new_axes(*, show: bool) -> Any:
     if show:
-        return load_extra("matplotlib.pyplot", "matplotlib").subplots(figsize=_SIZE, layout="constrained")[1]
-    return load_extra("matplotlib.figure", "matplotlib").Figure(figsize=_SIZE, layout="constrained").subplots()
+        return load_extra("matplotlib.pyplot").subplots(figsize=_SIZE, layout="constrained")[1]
+    return load_extra("matplotlib.figure").Figure(figsize=_SIZE, layout="constrained").subplots()
