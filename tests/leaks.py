@@ -104,7 +104,10 @@ def _descriptors() -> Iterator[tuple[int, str]]:
 
 
 def _shared_memory() -> list[Path]:
-    return list(SHARED_MEMORY.iterdir()) if SHARED_MEMORY.is_dir() else []
+    if not SHARED_MEMORY.is_dir():
+        return []
+    # multiprocessing's semaphores are its resource tracker's affair, which outlives the processes that it serves.
+    return [segment for segment in SHARED_MEMORY.iterdir() if not segment.name.startswith("sem.mp-")]
 
 
 def _used_by_others(segment: Path, ours: frozenset[psutil.Process]) -> bool:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
-POLL_S = 0.01
-T = TypeVar("T")
+from kourou.testing.polling import until
 
-
-def until(holds: Callable[[], T], within_s: float, what: str = "") -> T:
-    """Poll until ``holds()`` is true, and return what it returned; fail after ``within_s`` seconds."""
-    deadline = time.monotonic() + within_s
-    while True:
-        if result := holds():
-            return result
-        assert time.monotonic() < deadline, f"not true within {within_s} s: {what or holds}"
-        time.sleep(POLL_S)
+__all__ = ["alive", "all_gone", "marked", "until"]
 
 
 def alive(process: psutil.Process) -> bool:

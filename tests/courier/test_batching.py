@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from kourou import courier
 from kourou.courier import Client, Server, batched_handler, new_token
 from kourou.errors import CallCancelled, ConnectionLost
-from kourou.testing.contracts import eventually
 from optional import is_there, optional
+from polling import until
 
 torch = optional("torch")
 
@@ -233,7 +233,7 @@ def test_callers_who_ask_again_are_waited_for(wrap):
     with held(handler):
         for thread in threads:
             thread.start()
-        eventually(lambda: len(handler._batches._waiting) == 4, "all have called")
+        until(lambda: len(handler._batches._waiting) == 4, 20, "all have called")
     for thread in threads:
         thread.join(20)
     # then they are answered together, and not one by one
@@ -253,9 +253,9 @@ def test_a_call_that_was_given_up_takes_part_in_no_batch():
         server.bind("act", handler)
         with held(handler):
             futures = [client.futures.act(number) for number in (1, 2, 3)]
-            eventually(lambda: len(handler._batches._waiting) == 3, "all wait")
+            until(lambda: len(handler._batches._waiting) == 3, 20, "all wait")
             futures[1].cancel()
-            eventually(lambda: server.metrics()["act"].in_flight == 2, "one is given up")
+            until(lambda: server.metrics()["act"].in_flight == 2, 20, "one is given up")
         assert [futures[0].result(20), futures[2].result(20)] == [1, 3]
         assert sorted(seen) == [0, 1, 3]
 
@@ -274,7 +274,7 @@ def test_no_more_batches_run_at_a_time_than_allowed(wrap):
 
     handler = wrap(work, 1, max_parallelism=2)
     futures = [handler.submit(i) for i in range(6)]
-    eventually(lambda: len(running) == 2, "two batches run")
+    until(lambda: len(running) == 2, 20, "two batches run")
     gate.set()
     assert [future.result(20) for future in futures] == list(range(6))
     assert max(most) == 2

@@ -11,7 +11,6 @@ import pytest
 from kourou import courier
 from kourou.courier import Client, Server, current_call
 from kourou.courier.frames import Kind
-from kourou.testing.contracts import eventually
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -106,7 +105,7 @@ def test_a_call_cancelled_around_its_sending_is_cancelled_at_the_server(server, 
     future = client.futures.block()
     # Then it is cancelled on both ends, and not only here
     assert future.cancelled()
-    eventually(lambda: server.metrics()["block"].in_flight == 0, "the call is gone at the server")
+    until(lambda: server.metrics()["block"].in_flight == 0, 20, "the call is gone at the server")
     assert not slow.entered.is_set() or slow.cancelled.wait(20)
     courier.close(client)
 

@@ -28,7 +28,7 @@ from kourou.errors import (
     UnknownMethod,
 )
 from kourou.proto.v1 import courier_pb2
-from kourou.testing.contracts import eventually
+from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 LANES = ["inproc", "local", "grpc"]
@@ -164,7 +164,7 @@ def test_the_target_says_why_a_connection_broke(server):
     server.bind("wait", lambda: gate.wait(20))
     client = Client(target, lane="local")
     future = client.futures.wait()
-    eventually(lambda: server.metrics()["wait"].in_flight == 1, "the handler runs")
+    until(lambda: server.metrics()["wait"].in_flight == 1, 20, "the handler runs")
     cut(server)
     with pytest.raises(NodeExited, match="code 3"):
         future.result(20)

@@ -14,7 +14,7 @@ import pytest
 from kourou import courier
 from kourou.courier import Client, Server, new_token
 from kourou.errors import ConnectionLost
-from kourou.testing.contracts import eventually
+from polling import until
 
 SERVER = """
 import sys
@@ -75,7 +75,7 @@ def kill_servers(lane, tmp_path, times):
         server.wait()  # all calls may have been answered, and nobody can tell that a server is about to be killed
         courier.close(client)
         end(server)
-        eventually(lambda: not list(tmp_path.iterdir()), "the socket of the dead server is gone")
+        until(lambda: not list(tmp_path.iterdir()), 20, "the socket of the dead server is gone")
     print(f"{times} servers killed on the {lane} lane: all calls had failed after {longest * 1e3:.0f} ms at the latest")
 
 
@@ -89,9 +89,9 @@ def kill_clients(lane, tmp_path, times):
             assert client.stdout.readline()
             time.sleep(chance.uniform(0, 0.02))
             end(client)
-        eventually(lambda: server.metrics()["echo"].in_flight == 0, "calls of dead clients are gone")
+        until(lambda: server.metrics()["echo"].in_flight == 0, 20, "calls of dead clients are gone")
         leader: Any = server._leader
-        eventually(lambda: not leader._connections, "connections of dead clients are gone")
+        until(lambda: not leader._connections, 20, "connections of dead clients are gone")
         with_another = Client(server.address, token=server.token, lane=lane)
         assert with_another.echo(5) == 5
         courier.close(with_another)

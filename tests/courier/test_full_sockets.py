@@ -11,7 +11,7 @@ import pytest
 from kourou import courier
 from kourou.courier import Client, new_token
 from kourou.errors import RpcError
-from kourou.testing.contracts import eventually
+from polling import until
 
 SERVER = """
 import sys
@@ -55,18 +55,18 @@ def test_a_server_that_dies_while_its_socket_is_full_frees_those_who_write(serve
 
     thread = threading.Thread(target=flood)
     thread.start()
-    eventually(lambda: len(futures) > 20, "calls are sent")
+    until(lambda: len(futures) > 20, 20, "calls are sent")
     seen = [-1]
 
     def full():
         before, seen[0] = seen[0], len(futures)
         return before == seen[0]
 
-    eventually(full, "no more fits into the socket")
+    until(full, 20, "no more fits into the socket")
     # When the server is killed
     server.process.kill()
     # Then the thread goes on, the calls in flight fail, and those that wait for a connection do so when there is an end
-    eventually(lambda: len(futures) > seen[0], "the writer is free")
+    until(lambda: len(futures) > seen[0], 20, "the writer is free")
     enough.set()
     thread.join(20)
     assert not thread.is_alive()

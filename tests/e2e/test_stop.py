@@ -16,7 +16,6 @@ from polling import until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
 WAIT_S = 20.0
-SLACK_S = 1.5  # for a machine that does other things as well
 NEVER = lp.StopTimeline(ask_s=60.0)  # whoever ends, ended because it was asked
 
 
@@ -205,13 +204,12 @@ STUBBORN = """
         finally:
             print("call_hanging cleaned up")
 
-    timeline = lp.StopTimeline(ask_s=0.4, interrupt_s=0.4, terminate_s=0.4)
+    timeline = lp.StopTimeline(ask_s=0.8, interrupt_s=0.8, terminate_s=0.5)
 """
 
 
-def _stop_stubborn(
-    folder: Path, launch_type: str, names: list[str]
-) -> tuple[dict[str, list], dict[str, float], Script]:
+def _stop_stubborn(folder: Path, launch_type: str, names: list[str]) -> tuple[dict[str, list[str]], Script]:
+    """What nodes each step of the stop was for, as the run's folder tells."""
     source = (
         STUBBORN
         + f"""
@@ -223,9 +221,7 @@ def _stop_stubborn(
     run = lp.launch(program, {launch_type!r}, stop_timeline=timeline)
     while not all(record.state is lp.NodeState.READY for record in run.nodes.values()):
         time.sleep(0.01)
-    started = time.monotonic()
     run.stop()
-    say("stopped after", time.monotonic() - started)
     for record in run.nodes.values():
         say("state", record.name, record.state)
     say("folder", run.folder)
@@ -234,17 +230,13 @@ def _stop_stubborn(
     )
     with Script(folder, source) as launcher:
         assert launcher.end() == 0
-        seconds = float(launcher.expect("stopped after (.*)")[1])
-        assert seconds < 3 * 0.4 + SLACK_S
         events = Path(launcher.expect("folder (.*)")[1], "events.jsonl").read_text(encoding="utf-8").splitlines()
     told = [json.loads(line) for line in events]
-    by_kind = {
-        kind: sorted(event["node"].rpartition("/")[0] for event in told if event["event"] == kind)
-        for kind in ("terminate", "kill")
+    steps = {
+        step: sorted(event["node"].rpartition("/")[0] for event in told if event["event"] == step)
+        for step in ("interrupt", "terminate", "kill")
     }
-    (stopped_at,) = [event["time"] for event in told if event["event"] == "stop"]
-    ended = {e["node"].rpartition("/")[0]: e["time"] - stopped_at for e in told if e["event"] == "exit"}
-    return by_kind, ended, launcher
+    return steps, launcher
 
 
 def _states(launcher: Script) -> dict[str, str]:
@@ -256,16 +248,17 @@ def test_stop_insists_step_by_step_on_processes(tmp_path):
     # Given nodes that are harder to stop, one after the other.
     names = ["poll", "ignore", "sleep_long", "wait_on_lock", "swallow", "swallow_all", "ignore_signals", "call_hanging"]
     # When the program is stopped.
-    insisted, ended, launcher = _stop_stubborn(tmp_path, "local_mp", names)
-    # Then each ends at the step that it forces, not earlier, and the launcher survives to say so.
+    steps, launcher = _stop_stubborn(tmp_path, "local_mp", names)
+    # Then each ends at the step that it forces, and the launcher survives to say so.
     killed = ["ignore_signals", "swallow_all"]
-    assert insisted == {"terminate": sorted([*killed, "swallow"]), "kill": killed}
-    assert ended["poll"] < 0.4
-    for name in ("ignore", "sleep_long", "wait_on_lock", "call_hanging"):
-        assert 0.4 <= ended[name] < 0.8, name
+    interrupted = ["ignore", "sleep_long", "wait_on_lock", "call_hanging"]
+    assert steps == {
+        "interrupt": sorted([*interrupted, "swallow", *killed, "server"]),
+        "terminate": sorted(["swallow", *killed]),
+        "kill": killed,
+    }
+    for name in interrupted:
         assert f"[{name}/0] {name} cleaned up" in launcher.lines
-    assert 0.8 <= ended["swallow"] < 1.2
-    assert ended["ignore_signals"] >= 1.2
     assert launcher.lines.count("[swallow/0] swallow swallowed") == 1
     assert launcher.lines.count("[swallow_all/0] swallow_all swallowed") == 2
     assert _states(launcher) == {name: "KILLED" if name in killed else "FINISHED" for name in [*names, "server"]}
@@ -275,14 +268,15 @@ def test_stop_insists_on_threads_and_leaves_behind_what_cannot_be_stopped(tmp_pa
     # Given nodes that are harder to stop, and one that no exception reaches.
     names = ["poll", "ignore", "swallow", "swallow_all", "sleep_long"]
     # When the program is stopped.
-    insisted, ended, launcher = _stop_stubborn(tmp_path, "local_mt", names)
+    steps, launcher = _stop_stubborn(tmp_path, "local_mt", names)
     # Then those that can end do, and the launcher goes on without the others.
     assert "[ignore/0] ignore cleaned up" in launcher.lines
-    assert ended["poll"] < 0.4
-    assert 0.4 <= ended["ignore"] < 0.8
-    assert 0.8 <= ended["swallow"] < 1.2
     killed = ["sleep_long", "swallow_all"]
-    assert insisted["kill"] == killed
+    assert steps == {
+        "interrupt": sorted(["ignore", "swallow", *killed, "server"]),
+        "terminate": sorted(["swallow", *killed]),
+        "kill": killed,
+    }
     assert _states(launcher) == {name: "KILLED" if name in killed else "FINISHED" for name in [*names, "server"]}
 
 

@@ -91,6 +91,7 @@ class StopSteps:
     def _interrupt(self) -> None:
         self._coordinator.broadcast_release()
         for node in self._running():
+            self._folder.event("interrupt", node=node.name)
             self._launcher.interrupt(node.name)
 
     def _terminate(self) -> None:

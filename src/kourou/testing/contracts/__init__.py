@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kourou.testing.contracts import calls, ends, failures, streams, timing
-from kourou.testing.contracts.serving import connected, eventually
+from kourou.testing.contracts.serving import connected
 
-__all__ = ["LANE_CHECKS", "connected", "eventually"]
+__all__ = ["LANE_CHECKS", "connected"]
 
 LANE_CHECKS: tuple[Callable[[str], None], ...] = tuple(
     getattr(module, name) for module in (calls, failures, timing, streams, ends) for name in module.__all__

@@ -9,7 +9,8 @@ from typing import Any
 
 from kourou import courier
 from kourou.errors import SerializationError
-from kourou.testing.contracts.serving import PATIENCE_S, Target, connected, eventually, raised
+from kourou.testing.contracts.serving import PATIENCE_S, Target, connected, raised
+from kourou.testing.polling import until
 
 __all__ = [
     "check_a_blocked_handler_holds_up_nobody",
@@ -111,7 +112,7 @@ def check_many_threads_share_a_client(lane: str) -> None:
             thread.join(PATIENCE_S)
         assert not wrong
         assert not any(thread.is_alive() for thread in threads)
-        eventually(lambda: target.count == 600, "futures that nobody looked at were carried out")
+        until(lambda: target.count == 600, PATIENCE_S, "futures that nobody looked at were carried out")
 
 
 def check_futures_are_real(lane: str) -> None:
@@ -124,7 +125,7 @@ def check_futures_are_real(lane: str) -> None:
         assert len(list(concurrent.futures.as_completed([client.futures.echo(1) for _ in range(5)], PATIENCE_S))) == 5
         nested: list[Any] = []
         client.futures.echo(1).add_done_callback(lambda future: nested.append(client.echo(future.result() + 1)))
-        eventually(lambda: nested == [2], "a callback made a call of its own")
+        until(lambda: nested == [2], PATIENCE_S, "a callback made a call of its own")
         future = client.futures.missing_key()
         assert isinstance(future.exception(), KeyError)
         assert future.done()

@@ -19,7 +19,8 @@ from kourou.errors import (
     ServerUnavailable,
     Unauthenticated,
 )
-from kourou.testing.contracts.serving import PATIENCE_S, connected, eventually, raised
+from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
+from kourou.testing.polling import until
 
 __all__ = [
     "check_a_full_queue_refuses",
@@ -37,7 +38,7 @@ def check_a_full_queue_refuses(lane: str) -> None:
         first = client.futures.block()
         assert target.entered.acquire(timeout=PATIENCE_S)
         rest = [client.futures.block() for _ in range(5)]
-        eventually(lambda: sum(future.done() for future in rest) == 3, "three of five were refused")
+        until(lambda: sum(future.done() for future in rest) == 3, PATIENCE_S, "three of five were refused")
         assert sum(isinstance(future.exception(), ServerOverloaded) for future in rest if future.done()) == 3
         target.release.set()
         assert first.result() == "released"
@@ -61,7 +62,7 @@ def check_stop_frees_everybody(lane: str) -> None:
         stuck = threading.Event()
         server.bind("stuck", stuck.wait)
         future = client.futures.stuck()
-        eventually(lambda: server.metrics()["stuck"].in_flight == 1, "the handler runs")
+        until(lambda: server.metrics()["stuck"].in_flight == 1, PATIENCE_S, "the handler runs")
         start = time.monotonic()
         server.stop(grace_s=0.05)
         assert time.monotonic() - start < 3

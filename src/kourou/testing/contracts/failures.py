@@ -12,7 +12,8 @@ from kourou.errors import (
     SerializationError,
     UnknownMethod,
 )
-from kourou.testing.contracts.serving import PATIENCE_S, HostileError, connected, eventually, raised
+from kourou.testing.contracts.serving import PATIENCE_S, HostileError, connected, raised
+from kourou.testing.polling import until
 
 __all__ = [
     "check_errors_keep_their_type",
@@ -100,7 +101,7 @@ def check_values_that_end_threads_end_none(lane: str) -> None:
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join(PATIENCE_S)
-        eventually(lambda: len(asked) == 6, "all were answered, callbacks included")
+        until(lambda: len(asked) == 6, PATIENCE_S, "all were answered, callbacks included")
         assert sum(isinstance(one, SerializationError) for one in asked) == 3
 
 

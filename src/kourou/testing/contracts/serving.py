@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from kourou import courier
 from kourou.courier import Client, Server, current_call, new_token
 
-__all__ = ["PATIENCE_S", "HostileError", "Target", "connected", "eventually", "raised"]
+__all__ = ["PATIENCE_S", "HostileError", "Target", "connected", "raised"]
 
 PATIENCE_S = 20.0  # a check that takes longer has failed
 
@@ -171,14 +170,6 @@ def connected(lane: str, **server_options: Any) -> Iterator[tuple[Server, Target
         finally:
             target.release.set()
             courier.close(client)
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, at most as long as a check may take."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.002)
 
 
 def raised(kind: type[BaseException], call: Any, *args: Any) -> Any:

@@ -7,7 +7,8 @@ import concurrent.futures
 from kourou import courier
 from kourou.courier import Client
 from kourou.errors import CallCancelled, DeadlineExceeded, RemoteError
-from kourou.testing.contracts.serving import PATIENCE_S, connected, eventually, raised
+from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
+from kourou.testing.polling import until
 
 __all__ = [
     "check_calls_that_nobody_wants_do_not_begin",
@@ -29,7 +30,7 @@ def check_deadlines(lane: str) -> None:
         future = courier.with_options(client, timeout_s=0.1).futures.block()
         seen: list[BaseException | None] = []
         future.add_done_callback(lambda done: seen.append(done.exception()))
-        eventually(lambda: bool(seen), "the callback of a call that timed out ran")
+        until(lambda: bool(seen), PATIENCE_S, "the callback of a call that timed out ran")
         assert isinstance(seen[0], DeadlineExceeded)
         assert client.echo(1) == 1
 
@@ -84,10 +85,10 @@ def check_calls_that_nobody_wants_do_not_begin(lane: str) -> None:
         cancelled = client.futures.add(1)
         kept = client.futures.add(10)
         left = stranger.futures.add(100)
-        eventually(lambda: server.metrics()["add"].in_flight == 3, "all wait for a thread")
+        until(lambda: server.metrics()["add"].in_flight == 3, PATIENCE_S, "all wait for a thread")
         cancelled.cancel()
         courier.close(stranger)
-        eventually(lambda: server.metrics()["add"].in_flight == 1, "two are given up")
+        until(lambda: server.metrics()["add"].in_flight == 1, PATIENCE_S, "two are given up")
         target.release.set()
         assert (blocked.result(), kept.result(), target.count) == ("released", 10, 10)
         assert isinstance(left.exception(), CallCancelled)
