@@ -114,7 +114,7 @@ def _yaml_tree(path: Path) -> Any:
     """PyYAML's nodes, which know their lines; JSON is YAML, nearly always."""
     if path.suffix.lower() == ".toml":
         return None
-    yaml = load_extra("yaml", "pyyaml")
+    yaml = load_extra("yaml")
     try:
         return yaml.compose(path.read_text(encoding="utf-8"), Loader=_yaml_loader(yaml))
     except yaml.YAMLError:  # tabs in JSON, such as YAML does not have
