@@ -68,11 +68,20 @@ def test_what_is_written_is_found_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("walks.yaml", "agent: []", "agents is missing"),
+        ("walks.yaml", "agent: []", r"walks\.yaml: agents: missing"),
+        (
+            "walks.yaml",
+            "agents: [{agent_class: a.B, fit_budget: many}]",
+            "fit_budget: expected a whole number, got 'many'",
+        ),
         ("agents/base.yaml", "{agent_class: experiments.agents.Wolk}", "no class that can be imported"),
-        ("agents/base.yaml", "{agent_class: experiments.agents.Walk, init: {}}", "there is no 'init'"),
+        (
+            "agents/base.yaml",
+            "{agent_class: experiments.agents.Walk, init: {}}",
+            r"long\.yaml: init: no such setting; there may be agent_class, .* \(base\.yaml, line 1\)",
+        ),
         ("agents/base.yaml", "{base_config: long.yaml}", "is its own base"),
-        ("env.yaml", "{params: {}}", "constructor is missing"),
+        ("env.yaml", "{params: {}}", r"env\.yaml: constructor: missing"),
     ],
 )
 def test_mistakes_are_told_with_their_file(folder: Path, name: str, text: str, told: str) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kourou.experiments.configfile import named_in, read_config
+from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.managers.manager import MANAGER_FILE, ExperimentManager
 
+if TYPE_CHECKING:
+    from kourou.experiments.managers.experiment_schema import EnvironmentFile
+    from kourou.experiments.validation import Section
+
 __all__ = ["experiment_generator", "load_experiment_results", "managers_of_file"]
 
+SectionT = TypeVar("SectionT", bound="Section")
+
 _PARTS = ("init_kwargs", "fit_kwargs", "eval_kwargs")
-_OF_EXPERIMENT = {"description", "seed", "n_fit", "train_env", "eval_env", "agents", *(f"global_{p}" for p in _PARTS)}
-_OF_AGENT = {"agent_class", "agent_name", "fit_budget", "train_env", "eval_env", *_PARTS}
+_BASE_KEY = "base_config"  # rlberry's name for it
 
 
 def experiment_generator(arguments: Sequence[str] | None = None) -> Iterator[ExperimentManager]:
@@ -68,34 +74,37 @@ def managers_of_file(
 
     Raises:
         FileNotFoundError: there is no such file.
-        DescriptionError: a key that there is not, or a class that cannot be imported.
+        DescriptionError: what is missing, unknown or wrong in a file, or a class that cannot be imported.
+        MissingExtra: pydantic or PyYAML is not installed.
     """
+    load_extra("pydantic")
+    from kourou.experiments.managers.experiment_schema import (  # noqa: PLC0415 - needs pydantic
+        AgentFile,
+        ExperimentFile,
+    )
+
     file = Path(path)
-    experiment = _read(file)
-    _check(file, experiment, _OF_EXPERIMENT, ("agents",))
-    common: dict[str, Any] = {name: experiment[name] for name in ("seed", "n_fit") if name in experiment}
+    experiment = _read(file, ExperimentFile)
+    common = experiment.model_dump(include={"seed", "n_fit"}, exclude_unset=True)
     names: set[str] = set()
     made = []
-    for number, given in enumerate(experiment["agents"]):
+    for number, given in enumerate(experiment.agents):
         place = named_in(file, given) if isinstance(given, str) else file
-        agent = _read(place) if isinstance(given, str) else given
-        _check(place, agent, _OF_AGENT, ("agent_class",))
-        name = agent.get("agent_name") or (place.stem if place != file else f"agent{number}")
+        agent = _read(place, AgentFile) if isinstance(given, str) else given
+        name = agent.agent_name or (place.stem if place != file else f"agent{number}")
         if name in names:
             raise DescriptionError(f"{file}: two agents are called {name!r}: give one an agent_name")
         names.add(name)
         parts: dict[str, Any] = {}
         for part in _PARTS:
-            for_all: dict[str, Any] = experiment.get(f"global_{part}") or {}
-            own: dict[str, Any] = agent.get(part) or {}
-            parts[part] = {**for_all, **own}
+            parts[part] = {**(getattr(experiment, f"global_{part}") or {}), **(getattr(agent, part) or {})}
         for env in ("train_env", "eval_env"):
-            where, source = (place, agent[env]) if env in agent else (file, experiment.get(env))
-            parts[env] = _environment(where, source)
-        arguments: dict[str, Any] = {"fit_budget": agent.get("fit_budget"), **common, **parts, **options}
+            where, section = (place, agent) if env in agent.model_fields_set else (file, experiment)
+            parts[env] = _environment(where, getattr(section, env))
+        arguments: dict[str, Any] = {"fit_budget": agent.fit_budget, **common, **parts, **options}
         folder = Path(output_dir) / file.stem
         made.append(
-            ExperimentManager(_imported(place, agent["agent_class"]), agent_name=name, output_dir=folder, **arguments)
+            ExperimentManager(_imported(place, agent.agent_class), agent_name=name, output_dir=folder, **arguments)
         )
     return made
 
@@ -114,28 +123,20 @@ def load_experiment_results(output_dir: str | os.PathLike[str], experiment_name:
     return {manager.agent_name: manager for manager in managers}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_config(path, base_key="base_config")
+def _read(path: Path, section: type[SectionT]) -> SectionT:
+    from kourou.experiments.validation import ConfigFile  # noqa: PLC0415 - needs pydantic
+
+    return ConfigFile(path, base_key=_BASE_KEY).check(section, read_config(path, base_key=_BASE_KEY))
 
 
-def _check(file: Path, settings: Any, known: set[str], needed: Sequence[str]) -> None:
-    if not isinstance(settings, Mapping):
-        raise DescriptionError(f"{file}: expected a section with {', '.join(needed)}, got {settings!r}")
-    for name in needed:
-        if name not in settings:
-            raise DescriptionError(f"{file}: {name} is missing")
-    for name in settings:
-        if name not in known:
-            raise DescriptionError(f"{file}: there is no {name!r}; there are {', '.join(sorted(known))}")
+def _environment(file: Path, source: str | EnvironmentFile | None) -> Any:
+    from kourou.experiments.managers.experiment_schema import EnvironmentFile  # noqa: PLC0415 - needs pydantic
 
-
-def _environment(file: Path, source: Any) -> Any:
     if isinstance(source, str) and Path(source).suffix in {".yaml", ".yml"}:
-        place = named_in(file, source)
-        return _environment(place, _read(place))
-    if isinstance(source, Mapping):
-        _check(file, source, {"constructor", "params"}, ("constructor",))
-        return _imported(file, source["constructor"]), dict(source.get("params") or {})
+        file = named_in(file, source)
+        source = _read(file, EnvironmentFile)
+    if isinstance(source, EnvironmentFile):
+        return _imported(file, source.constructor), dict(source.params or {})
     return source
 
 
