@@ -404,7 +404,7 @@ class Director:
             reason,
             running=lambda: map(self._record, self._launched()),
             launcher=self._assured_launcher,
-            coordinator=self._coordinator,
+            release=self._coordinator.broadcast_release,
             folder=self._folder,
             on_killed=self._note_killed,
             on_lost=self._leave_behind,

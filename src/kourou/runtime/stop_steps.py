@@ -6,11 +6,9 @@ A new step is a method of :class:`StopSteps`, a line in its ``schedule``, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from kourou.runtime import patient_stream
-from kourou.runtime.coordinator import Coordinator
-from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.records import NodeRecord
 from kourou.runtime.rundir import RunFolder
 from kourou.runtime.stop_timeline import INTERRUPTED, StopTimeline
@@ -25,6 +23,19 @@ Schedule: TypeAlias = "list[tuple[float, Callable[[], None]]]"
 """Seconds from now, and what is to be done then."""
 
 
+class Reaches(Protocol):
+    """A launcher, as far as a stop is concerned."""
+
+    def interrupt(self, name: str) -> None:
+        """Raise StopRequested in the node's main thread."""
+
+    def terminate(self, name: str) -> None:
+        """Ask the node's process to end."""
+
+    def kill(self, name: str) -> None:
+        """End the node's process and all that it started."""
+
+
 class StopSteps:
     """Ends the nodes of a program that stops. For one thread, which takes the steps when they are due.
 
@@ -33,7 +44,7 @@ class StopSteps:
         reason: of the stop.
         running: the nodes that the launcher has started and that have not ended.
         launcher: reaches them.
-        coordinator: tells nodes that only serve that nobody needs them any more.
+        release: tells nodes that only serve that nobody needs them any more.
         folder: events go there.
         on_killed: called with the name of a node before it is killed.
         on_lost: called with the name of a node that even SIGKILL has not ended.
@@ -45,8 +56,8 @@ class StopSteps:
         reason: str,
         *,
         running: Callable[[], Iterable[NodeRecord]],
-        launcher: Launcher,
-        coordinator: Coordinator,
+        launcher: Reaches,
+        release: Callable[[], None],
         folder: RunFolder,
         on_killed: Callable[[str], None],
         on_lost: Callable[[str], None],
@@ -55,7 +66,7 @@ class StopSteps:
         self._reason = reason
         self._running = running
         self._launcher = launcher
-        self._coordinator = coordinator
+        self._release = release
         self._folder = folder
         self._on_killed = on_killed
         self._on_lost = on_lost
@@ -89,7 +100,7 @@ class StopSteps:
         patient_stream.warn("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
 
     def _interrupt(self) -> None:
-        self._coordinator.broadcast_release()
+        self._release()
         for node in self._running():
             self._folder.event("interrupt", node=node.name)
             self._launcher.interrupt(node.name)
