@@ -19,6 +19,7 @@ from kourou.replay.messages import InsertBatch
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
 from polling import until
+from quiet_ports import quiet_port
 from replay.conftest import Connect, Serve
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -44,7 +45,7 @@ def table(name: str = "t") -> Table:
 def restart(tmp_path: Path) -> Iterator[Restart]:
     """Start a server in a process of its own or, when there is one, kill it and start another one in its place."""
     servers: list[subprocess.Popen[str]] = []
-    addresses = ["127.0.0.1:0"]
+    addresses = [f"127.0.0.1:{quiet_port()}"]
 
     def end() -> None:
         for server in servers:

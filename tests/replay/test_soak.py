@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,11 +17,9 @@ import pytest
 
 from kourou.errors import CallCancelled, ConnectionLost
 from kourou.replay import Client, ItemRule
+from quiet_ports import quiet_port
 
-pytestmark = [
-    pytest.mark.usefixtures("no_leaks"),
-    pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which ports it gives to nobody"),
-]
+pytestmark = pytest.mark.usefixtures("no_leaks")
 
 # Every key that table t takes in is in a file before anybody hears of it.
 SERVER = """
@@ -85,13 +80,14 @@ class Servers:
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.address = f"127.0.0.1:{_quiet_port()}"
+        self.address = f"127.0.0.1:{quiet_port()}"
 
     def restart(self, ended_by: signal.Signals = signal.SIGKILL) -> None:
         """Have another one in its place."""
         self._number += 1
         log = self.logs / f"{self._number:06}"
         self.address = self._told(f"{int(ended_by)} {log} {self.address.rpartition(':')[2]}")
+        assert self.address, "no server came; it said why"
 
     def end(self) -> None:
         self._told(str(int(signal.SIGKILL)))
@@ -103,16 +99,6 @@ class Servers:
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
-
-
-def _quiet_port() -> int:
-    """A free port that the system gives to no outgoing connection, while there is no server on it."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = secrets.randbelow(first - 1024) + 1024
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Tally:

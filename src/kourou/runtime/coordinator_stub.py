@@ -10,6 +10,7 @@ import grpc
 
 from kourou import errors
 from kourou.courier.lanes import grpc_process
+from kourou.courier.lanes.ports import is_itself
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.coordinator_service import SERVICE, TOKEN_KEY
 
@@ -43,7 +44,7 @@ class CoordinatorStub:
         family, address = (socket.AF_UNIX, path) if kind == "unix" else (socket.AF_INET, (host, int(port)))
         with socket.socket(family) as probe:
             probe.settimeout(_CALL_S)
-            return probe.connect_ex(address) == 0
+            return probe.connect_ex(address) == 0 and (kind == "unix" or not is_itself(probe))
 
     def attach(self, request: pb.AttachRequest) -> Any:
         """The stream of events."""

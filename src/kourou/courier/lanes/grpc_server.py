@@ -17,15 +17,13 @@ from kourou.courier.lanes.grpc_connection import GrpcConnection, GrpcService
 from kourou.courier.lanes.grpc_relay import Relays
 from kourou.courier.lanes.grpc_standard import StandardServices, encode_description
 from kourou.courier.lanes.leader import Leader
+from kourou.courier.lanes.ports import listen
 from kourou.courier.lanes.readiness import Readiness
-from kourou.errors import LaunchError
 
 if TYPE_CHECKING:
     import ssl
 
 __all__ = ["GrpcListener"]
-
-_BACKLOG = 1024
 
 
 class GrpcListener:
@@ -60,7 +58,8 @@ class GrpcListener:
         self._tls = tls
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
-        listener = _listen(host, port)
+        listener = listen(host, port)
+        listener.setblocking(False)
         self.port: int = listener.getsockname()[1]
         secret = token.encode()
 
@@ -89,15 +88,3 @@ class GrpcListener:
             accepted.close()
             raise
         return GrpcConnection(link, peer, ready, leader, self._service)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        everywhere = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
-        listener = socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=everywhere)
-    except (OSError, OverflowError) as error:
-        raise LaunchError(f"cannot listen on {host}:{port}: {error}") from error
-    listener.setblocking(False)
-    return listener

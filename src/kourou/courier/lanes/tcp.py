@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from kourou.courier.frames import Buffer
+from kourou.courier.lanes.ports import is_itself
 from kourou.courier.target import Tls
 
 if TYPE_CHECKING:
@@ -209,6 +211,11 @@ def connect(address: str, timeout_s: float, tls: Tls | None) -> Link:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     connection = socket.create_connection((host, int(port)), timeout_s)
+    if is_itself(connection):
+        # Reset, it does not keep its server from coming back on the port.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     try:
         _configure(connection)
         if tls is None:
