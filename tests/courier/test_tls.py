@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import ssl
-import subprocess
 import threading
 from typing import Any
 
 import grpc
 import pytest
+import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou import courier
 from kourou.courier import AddressTarget, Client, Server
 from kourou.errors import ServerUnavailable
 
-pytestmark = [
-    pytest.mark.usefixtures("no_leaks"),
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with the openssl command"),
-]
+pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 class Authority:
     """A CA, and what it has signed for localhost."""
 
-    def __init__(self, folder):
-        self._folder = folder
-        uses = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        self._openssl("req", "-x509", *self._new("ca"), "-subj", "/CN=test", "-days", "2", *uses)
-        self.root = (folder / "ca.pem").read_bytes()
+    def __init__(self):
+        self._ca = trustme.CA()
+        self.root = self._ca.cert_pem.bytes()
 
     def issue(self, name):
         """A private key and a certificate."""
-        names = self._folder / "names"
-        names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
-        self._openssl("req", "-new", *self._new(name), "-subj", f"/CN={name}")
-        signed = self._folder / f"{name}-signed.pem"
-        ca = ("-CA", self._folder / "ca.pem", "-CAkey", self._folder / "ca.key", "-CAcreateserial")
-        source = self._folder / f"{name}.pem"
-        self._openssl("x509", "-req", "-in", source, *ca, "-days", "2", "-extfile", names, "-out", signed)
-        return (self._folder / f"{name}.key").read_bytes(), signed.read_bytes()
-
-    def _new(self, name):
-        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-        return (*curve, "-keyout", self._folder / f"{name}.key", "-out", self._folder / f"{name}.pem")
-
-    def _openssl(self, *arguments):
-        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+        issued = self._ca.issue_cert("localhost", "127.0.0.1", common_name=name)
+        return issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes()
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
+def authority():
+    return Authority()
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +84,9 @@ def test_the_target_may_say_whom_to_trust(server, authority):
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["plain", "of another CA"])
-def test_a_client_that_cannot_know_the_server_does_not_talk_to_it(server, tmp_path, trusted):
+def test_a_client_that_cannot_know_the_server_does_not_talk_to_it(server, trusted):
     # Given a client without certificates, or with those of somebody else
-    tls = Authority(tmp_path).root if trusted else None
+    tls = Authority().root if trusted else None
     client = Client(address_of(server), lane="grpc", token="t", tls=tls, wait_for_ready=False)
     # When it calls, then it says that there is no such server
     with pytest.raises(ServerUnavailable):

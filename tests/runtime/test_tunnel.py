@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kourou.errors import LaunchError
 from kourou.runtime import tunnel
 from kourou.runtime.agent_wire import Wire
-from kourou.runtime.certificate import Authority
 from kourou.runtime.tunnel import Tunnel
 from polling import until
 
@@ -155,21 +153,6 @@ def test_an_end_that_falls_silent_in_a_message_is_dead(wires: tuple[Wire, Wire])
     one._write(b"\x10" + bytes(7) + b"half")
     with pytest.raises(TimeoutError):
         other.receive()
-
-
-def test_certificates_are_for_addresses_and_names(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    made = [authority.issue(host) for host in ("10.0.0.1", "fe80::1", "node-7.example")]
-    assert len({one.key for one in made}) == 3
-    assert b"BEGIN CERTIFICATE" in made[0].certificate
-    assert "PRIVATE" not in repr(made[0])
-    assert {path.name for path in tmp_path.iterdir()} == {"authority.cnf", "authority.key", "authority.pem"}
-
-
-def test_without_openssl_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LaunchError, match="the openssl command"):
-        Authority(tmp_path)
 
 
 def test_nobody_writes_to_an_end_that_was_closed(wires: tuple[Wire, Wire]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 import kourou as lp
 from kourou import courier
 from kourou.courier import Client
+from kourou.courier.lanes.local_socket import default_folder
 from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFailed, RpcError
 from kourou.spmd import Launcher
 from polling import until
@@ -94,6 +94,10 @@ def test_what_crosses_hosts_is_encrypted_and_no_secret_is_in_a_command_line(host
             stranger.where()
         words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ()]
         assert not any(token in word for word in words)
+        # and no key is in a file
+        files = [path for path in Path(default_folder()).rglob("*") if path.is_file()]
+        assert files
+        assert not any(b"PRIVATE KEY" in path.read_bytes() for path in files)
         # and the launcher listens on its loopback alone
         mine = psutil.Process().net_connections(kind="inet")
         assert {c.laddr.ip for c in mine if c.status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::ffff:127.0.0.1"}
@@ -213,7 +217,6 @@ def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
         with launcher:
             assert "/.cache/kourou/trees/my-project-" in launcher.run(far_away.folder).rank(0)
         # and where rsync is missing, that is said
-        (tmp_path / "openssl").symlink_to(str(shutil.which("openssl")))
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(LaunchError, match="rsync, which is not installed here"):
             lp.launch(program, "ssh", hosts=lp.Hosts(["m1"], ssh_config=one.ssh_config, sync="rsync"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -158,6 +159,8 @@ def _check_hosts(
     if hosts is None:
         problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
         return None
+    if importlib.util.find_spec("cryptography") is None:
+        problems.append(f"launch_type='ssh': nodes speak TLS: {errors.MissingExtra('cryptography', 'tls')}")
     try:
         return Hosts.of(hosts)
     except errors.GraphError as error:

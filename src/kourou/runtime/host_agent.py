@@ -125,9 +125,9 @@ class HostAgent:
             "path": [str(Path(entry).absolute()) for entry in sys.path],
             "network": {
                 "host": setup.address,
-                "authority": self._secret("authority", setup.authority),
-                "certificate": self._secret("certificate", setup.identity.certificate),
-                "key": self._secret("key", setup.identity.key),
+                "authority": setup.authority.decode("ascii"),
+                "certificate": setup.identity.certificate.decode("ascii"),
+                "key": setup.identity.key.decode("ascii"),
             },
         }
 

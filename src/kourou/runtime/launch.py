@@ -91,7 +91,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
 
     Raises:
         PlanError: the program has mistakes; nothing was started.
-        LaunchError: the run's folder cannot be made, or there is no tmux; under ``ssh``: no openssl, or no rsync.
+        LaunchError: the run's folder cannot be made, or there is no tmux; under ``ssh``, no rsync.
         AgentFailedError: a host cannot be reached, with ssh's own words; nothing is left on the others.
         MissingExtra: ``tmux_session`` needs the extra ``tmux``.
     """
@@ -237,7 +237,6 @@ class _RunBuilder:
             self._director,
             run_id=folder.run_id,
             coordinator=(host, int(port)),
-            scratch=self._socket_dir(),
         )
         self._resources.callback(launcher.close)
         launcher.configure(

@@ -15,6 +15,7 @@ from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so t
 from kourou.courier import server as _server  # noqa: F401 - preloaded by the zygote
 from kourou.ownership import read_own
 from kourou.runtime import absl_flags, context, interpreter, interrupts
+from kourou.runtime.certificate import Certificate
 from kourou.runtime.coordinator_client import CoordinatorClient
 from kourou.runtime.life import live
 from kourou.runtime.payload import Payload, load_payload, script_of
@@ -147,11 +148,8 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
     """Whom to trust on the way to other hosts, and how this node's server listens there."""
     if told is None:
         return None, {}
-    import ssl  # noqa: PLC0415 - only for programs on several hosts
-
-    identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    identity.load_cert_chain(told["certificate"], told["key"])
-    return Path(told["authority"]).read_bytes(), {"host": told["host"], "tls": identity}
+    identity = Certificate(certificate=told["certificate"].encode(), key=told["key"].encode())
+    return told["authority"].encode(), {"host": told["host"], "tls": identity.make_context()}
 
 
 def _finish(worker: _Worker, outcome: Outcome) -> int:

@@ -8,11 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.certificate import Authority
+from kourou.runtime.authority import Authority
 from kourou.runtime.host_agent import HostFacts, HostSetup
 from kourou.runtime.hosts import Host, Hosts, matching_variables
 from kourou.runtime.inventory import Inventory, Request, allocate
@@ -45,15 +44,9 @@ class SshLauncher:
         events: told of everything that happens.
         run_id: marks every process.
         coordinator: ``(host, port)`` that the coordinator listens on.
-        scratch: a private folder.
-
-    Raises:
-        LaunchError: there is no openssl.
     """
 
-    def __init__(
-        self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, coordinator: tuple[str, int], scratch: Path
-    ) -> None:
+    def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, coordinator: tuple[str, int]) -> None:
         assert plan.hosts is not None  # noqa: S101 - a plan of this launch type has hosts
         self._plan = plan
         self._events = events
@@ -68,7 +61,7 @@ class SshLauncher:
         self._launcher_address: str | None = None
         self._boot: dict[str, Any] = {}
         self._token = ""
-        self._authority = Authority(scratch)
+        self._authority = Authority()
         used = {node.site.host for node in self._nodes.values() if node.site}
         for host in plan.hosts.all:
             if host.name in used:
