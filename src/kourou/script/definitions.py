@@ -6,8 +6,10 @@ Definitions that nobody needs yet go along, too, if that costs little: instances
 from __future__ import annotations
 
 import contextlib
+import enum
 import io
 import linecache
+import logging
 import pickle
 import re
 import sys
@@ -18,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from kourou import errors
-from kourou.script import culprits, names
+from kourou.script import begun, culprits, names
 from kourou.script.names import is_definition
 from kourou.script.pickling import ByValuePickler, reduce_named
 from kourou.script.snapshot import Pickled, Snapshot, Unit
@@ -33,7 +35,9 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _LONGEST_PLAIN = 4096
 _WORD = re.compile(r"[^\W\d]\w*")
 _OF_EVERY_MODULE = {*vars(types.ModuleType("")), "__file__", "__builtins__", "__cached__", "__annotations__"}
-_ANONYMOUS = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.CodeType, str, bytes, tuple)
+_FOUND = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, enum.Enum, logging.Logger)
+_ANONYMOUS = (*_FOUND, types.CodeType, str, bytes, tuple, frozenset, MappingProxyType)
+_MACHINERY = {"typing", "dataclasses", __name__}
 
 
 class _Draft(NamedTuple):
@@ -75,14 +79,14 @@ class Collector:
         Raises:
             Exception: whatever pickling raised.
         """
-        pickled, _ = self._pickle(value, None)
+        pickled, _ = self._pickle(value)
         self.need(pickled.needs, owner)
         return pickled
 
     def why_not(self, value: Any) -> Exception | None:
         """What keeps a value from being pickled; None: nothing does."""
         try:
-            self._pickle(value, None)
+            self._pickle(value)
         except Exception as error:  # noqa: BLE001 - pickling calls code of the user's, which may raise anything
             return error
         return None
@@ -115,7 +119,7 @@ class Collector:
         for group in self._groups():
             pickled = self._drafts[group[0]].pickled
             if len(group) > 1:
-                pickled, _ = self._pickle(tuple(self._drafts[name].value for name in group), None)
+                pickled, _ = self._pickle_unit({name: self._drafts[name].value for name in group})
             places = range(len(buffers), len(buffers) + len(pickled.buffers))
             buffers += pickled.buffers
             needs = tuple(dict.fromkeys(need for name in group for need in self._drafts[name].pickled.needs))
@@ -186,24 +190,32 @@ class Collector:
         self._drafts.update(cheap)
 
     def _draft(self, name: str, value: Any) -> _Draft:
-        pickled, parts = self._pickle(value, name)
-        shared = {} if self.global_name(value) == name or isinstance(value, types.ModuleType) else parts
-        return _Draft(value, pickled, shared)
+        return _Draft(value, *self._pickle_unit({name: value}))
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """The names, those together whose values share parts."""
+        """The names, those together whose values share parts; definitions come first."""
         group_of: dict[str, list[str]] = {name: [name] for name in self._drafts}
         owners: dict[int, str] = {}
         for name, draft in self._drafts.items():
-            for key in draft.parts:
+            for key, part in draft.parts.items():
                 mine, others = group_of[name], group_of[owners.setdefault(key, name)]
-                if mine is not others:
+                if mine is not others and names.home_of(part) is None:
                     others += mine
                     group_of.update(dict.fromkeys(mine, others))
-        return list(dict.fromkeys(tuple(group) for group in group_of.values()))
+        groups = {id(group): group for group in group_of.values()}.values()
+        return [tuple(sorted(group, key=lambda name: not self._defines(name))) for group in groups]
 
-    def _pickle(self, value: Any, name: str | None) -> tuple[Pickled, dict[int, Any]]:
-        """Pickle a value: the one that is defined as a global ``name``, or any."""
+    def _defines(self, name: str) -> bool:
+        return self.global_name(self._globals[name]) == name
+
+    def _pickle_unit(self, values: Mapping[str, Any]) -> tuple[Pickled, dict[int, Any]]:
+        """Pickle globals, the definitions among them first, as :class:`~kourou.script.snapshot.Unit` has them."""
+        definitions = {name: value for name, value in values.items() if self.global_name(value) == name}
+        others = tuple(value for name, value in values.items() if name not in definitions)
+        return self._pickle((tuple(definitions.values()), _REST, others), definitions)
+
+    def _pickle(self, value: Any, defines: Iterable[str] = ()) -> tuple[Pickled, dict[int, Any]]:
+        """Pickle a value; these globals, which it holds, by value."""
         stream = io.BytesIO()
         buffers: list[Buffer] = []
 
@@ -214,21 +226,24 @@ class Collector:
             buffers.append(view)
             return False
 
-        pickler = _ScriptPickler(self, stream, keep, name if self.global_name(value) == name else None)
+        pickler = _ScriptPickler(self, stream, keep, frozenset(defines))
         pickler.dump(value)
-        memo = {key: part for key, (_, part) in pickler.memo.copy().items() if not isinstance(part, _ANONYMOUS)}
+        memo = {key: part for key, (_, part) in pickler.memo.copy().items() if not _is_anonymous(part)}
         return Pickled(stream.getvalue(), tuple(pickler.needs), buffers), memo
 
 
 class _ScriptPickler(ByValuePickler):
-    """Pickles what the script defines as names, and notes them; all but the one definition that it is there for."""
+    """Pickles what the script defines as names, and notes them; all but the definitions that it is there for.
+
+    Those are begun where they are met, and filled at _REST: they, and what they are filled with, refer to each other.
+    """
 
     def __init__(
         self,
         collector: Collector,
         stream: io.BytesIO,
         keep: Callable[[pickle.PickleBuffer], bool],
-        defines: str | None,
+        defines: frozenset[str],
     ) -> None:
         self.dispatch_table = {**ByValuePickler.dispatch_table, **collector.reducers}  # read by the next line only
         super().__init__(stream, protocol=5, buffer_callback=keep)
@@ -236,24 +251,36 @@ class _ScriptPickler(ByValuePickler):
         self._collector = collector
         self._globals = vars(collector.main)
         self._defines = defines
-        self._begun = False
+        self._begun: dict[str, tuple[Any, ...]] = {}  # a definition → it, and how it is filled
 
     def reducer_override(self, value: Any) -> Any:
         """How to pickle a value; NotImplemented: as pickle does."""
         reduced: Any = self._collector.reduce(value)
         if reduced is not None:
             return reduced
+        if value is _REST:
+            return tuple, ([_Filling(name, *how) for name, how in self._begun.items()],)
+        if isinstance(value, _Filling):
+            return begun.fill, tuple(value)
         name = self._collector.global_name(value)
-        if name is None or name == self._defines:
+        if name is None and culprits.pickles_its_attributes(type(value)) and (home := names.home_of(value)):
+            return names.at_home, home
+        if name is None or name in self._defines:
             self._need_hints(value)
             reduced = self.by_value(value) if name is None or is_definition(value) else reduce_named(value)
-            if name is not None and not self._begun and isinstance(reduced, tuple):
-                self._begun = True  # the first is the definition itself: others may refer to it before it is complete
-                make, arguments, *rest = reduced
-                return _begin, (name, make, arguments), *rest
-            return reduced
+            return reduced if name is None or name in self._begun else self._begin(name, value, reduced)
         self.needs[name] = None
         return NotImplemented if is_definition(value) else name  # cloudpickle has a way of its own for type variables
+
+    def _begin(self, name: str, value: Any, reduced: Any) -> Any:
+        if not isinstance(reduced, tuple):
+            return reduced
+        make, arguments, *rest = reduced
+        if rest[3:] and rest[3] is not None:
+            state, _, _, set_state = rest
+            self._begun[name] = value, set_state, state
+            rest = []
+        return begun.begin, (name, make, arguments), *rest
 
     def _need_hints(self, value: Any) -> None:
         """``typing.get_type_hints`` evaluates annotations that are text, and looks for their names in the globals."""
@@ -278,6 +305,22 @@ class _ScriptPickler(ByValuePickler):
         return make, (code, _GLOBALS, *others), (attributes, {**slots, "__globals__": {}}), *rest
 
 
+class _Filling(NamedTuple):
+    """Stands in a pickle for what a definition is filled with."""
+
+    name: str
+    made: Any
+    set_state: Callable[[Any, Any], object]
+    state: Any
+
+
+class _Rest:
+    """Stands in a pickle for the filling of all definitions that were begun before."""
+
+
+_REST = _Rest()
+
+
 class _Globals:
     """Stands in a pickle for the globals of the script."""
 
@@ -292,11 +335,9 @@ def _globals() -> dict[str, Any]:
     return vars(sys.modules["__main__"])
 
 
-def _begin(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Make a definition, without what is filled in later, and have others find it."""
-    made = make(*arguments)
-    _globals()[name] = made
-    return made
+def _is_anonymous(part: object) -> bool:
+    """Whether nobody can tell a copy of a part from it, or unpickling finds the same one anyway."""
+    return isinstance(part, _ANONYMOUS) or type(part).__module__ in _MACHINERY
 
 
 def _is_imported(value: object) -> bool:

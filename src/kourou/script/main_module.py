@@ -17,6 +17,7 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 from kourou.script import children, names
+from kourou.script.begun import Begun
 from kourou.script.definitions import Collector
 from kourou.script.snapshot import Pickled, Snapshot, Unit
 
@@ -48,6 +49,7 @@ class _Contents:
         self._globals = module_globals
         self._loaded: dict[str, Any] = {}
         self._under_way: Counter[str] = Counter()
+        self._begun = Begun()
 
     def find(self, name: str) -> bool:
         """Unpickle a global that somebody refers to; whether there is one."""
@@ -79,7 +81,8 @@ class _Contents:
         with names.loading:
             before, names.loader = names.loader, threading.get_ident()
             try:
-                yield
+                with self._begun.current():
+                    yield
             finally:
                 names.loader = before
 
@@ -93,8 +96,10 @@ class _Contents:
     def _unpickle(self, unit: Unit) -> None:
         self._under_way.update(unit.names)
         try:
-            value = pickle.loads(unit.stream, buffers=[self._buffers(place) for place in unit.buffers])
+            buffers = [self._buffers(place) for place in unit.buffers]
+            definitions, _, others = pickle.loads(unit.stream, buffers=buffers)
         except BaseException as error:
+            self._begun.forget(unit.names)
             for name in unit.names:
                 self._globals.pop(name, None)
             if sys.version_info >= (3, 11):
@@ -103,13 +108,11 @@ class _Contents:
         finally:
             self._under_way.subtract(unit.names)
         if unit.names[0] not in self.waiting:  # it refers to something that refers to it, and was complete there first
-            self._globals.update({name: self._loaded[name] for name in unit.names})
             return
-        values = value if len(unit.names) > 1 else (value,)
-        loaded = dict(zip(unit.names, values, strict=True))
+        loaded = dict(zip(unit.names, (*definitions, *others), strict=True))
         self._loaded.update(loaded)
-        self._globals.update(loaded)
-        for name in unit.names:
+        for name, value in loaded.items():
+            self._globals.setdefault(name, value)  # what a node has set meanwhile stays
             self.waiting.pop(name, None)
 
 

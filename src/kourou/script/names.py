@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import threading
@@ -20,6 +21,8 @@ __all__ = [
     "MODULES",
     "Cached",
     "Scope",
+    "at_home",
+    "home_of",
     "is_definition",
     "is_shared",
     "main_replaced_by",
@@ -101,6 +104,40 @@ def root_of(value: Any) -> str | None:
     for inner in rest:
         found = getattr(found, inner, _MISSING)
     return root if found is value else None
+
+
+def home_of(value: Any) -> tuple[str, str] | None:
+    """The module, and the name there, of a sentinel: an object without state that is found by its identity alone."""
+    kind = type(value)
+    if not _is_bare(value):
+        return None
+    # Of ``object()`` nobody knows where it was made.
+    homes = list(sys.modules) if kind is object else [kind.__module__]
+    for home in homes:
+        module = sys.modules.get(home)
+        if home in MODULES or not isinstance(module, types.ModuleType):
+            continue
+        for name, other in list(vars(module).items()):
+            if other is value:
+                return home, name
+    return None
+
+
+def _is_bare(value: Any) -> bool:
+    """Whether it pickles as no more than its type, or a name."""
+    kind: Any = type(value)
+    if kind.__reduce_ex__ is not object.__reduce_ex__ or getattr(value, "__dict__", None):
+        return False
+    try:
+        reduced = value.__reduce_ex__(4)
+    except Exception:  # noqa: BLE001 - it cannot be pickled, or its code raises
+        return False
+    return isinstance(reduced, str) or (not any(reduced[2:]) and reduced[1:2] == ((kind,),))
+
+
+def at_home(module: str, name: str) -> Any:
+    """What a module has under a name."""
+    return getattr(importlib.import_module(module), name)
 
 
 @contextlib.contextmanager

@@ -23,8 +23,9 @@ class Unit(NamedTuple):
     """A global of the script; several, if they share parts: a model and the optimizer of its parameters."""
 
     names: tuple[str, ...]
+    """Definitions first."""
     stream: bytes
-    """A pickle: the value, or a tuple of the values of all names."""
+    """A pickle: a tuple of the definitions, what fills them, and a tuple of the other values."""
     needs: tuple[str, ...] = ()
     """The globals that its code refers to."""
     buffers: tuple[int, ...] = ()
