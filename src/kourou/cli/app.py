@@ -11,7 +11,7 @@ import typer
 
 import kourou
 from kourou.cli.completion import complete_node, complete_run, complete_started_run
-from kourou.cli.output import reported
+from kourou.cli.output import report_errors
 from kourou.cli.sweep import sweep_app
 
 __all__ = ["app"]
@@ -85,7 +85,7 @@ def _root(
 
 
 @app.command()
-@reported()
+@report_errors()
 def run(
     target: Target,
     words: Words = None,
@@ -107,7 +107,7 @@ def run(
 
 
 @app.command()
-@reported()
+@report_errors()
 def plan(
     target: Target,
     words: Words = None,
@@ -126,7 +126,7 @@ def plan(
 
 
 @app.command()
-@reported()
+@report_errors()
 def agent(
     *,
     entry: Annotated[str, typer.Option(help="The module that serves the launcher.")] = "kourou.runtime.host_agent",
@@ -142,7 +142,7 @@ def agent(
 
 
 @app.command()
-@reported()
+@report_errors()
 def ps(
     *,
     every: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
@@ -156,7 +156,7 @@ def ps(
 
 
 @app.command()
-@reported()
+@report_errors()
 def status(
     run: Run = "last",
     *,
@@ -173,7 +173,7 @@ def status(
 
 
 @app.command()
-@reported()
+@report_errors()
 def logs(
     run: Run = "last",
     node: Annotated[
@@ -195,7 +195,7 @@ def logs(
 
 
 @app.command()
-@reported()
+@report_errors()
 def stop(
     run: LiveRun,
     *,
@@ -213,7 +213,7 @@ def stop(
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is an argument of the method
-@reported()
+@report_errors()
 def call(
     run: LiveRun,
     node: Node,
@@ -237,7 +237,7 @@ def call(
 
 
 @app.command()
-@reported()
+@report_errors()
 def debug(
     run: LiveRun,
     node: Node,
@@ -253,7 +253,7 @@ def debug(
 
 
 @app.command()
-@reported()
+@report_errors()
 def clean(
     *,
     older_than: Annotated[str, typer.Option(help="Only runs that ended this long ago: 12h, 7d, 0 …")] = "7d",

@@ -26,8 +26,8 @@ def complete_started_run(context: typer.Context, incomplete: str) -> Iterator[tu
 
 def complete_node(context: typer.Context, incomplete: str) -> Iterator[str]:
     """The nodes of the run that stands before."""
-    from kourou import errors  # noqa: PLC0415 - as below
-    from kourou.runtime.found_run import choose_run  # noqa: PLC0415 - as below
+    from kourou import errors  # noqa: PLC0415 - --help must be quick
+    from kourou.runtime.found_run import choose_run  # noqa: PLC0415 - imports half of kourou, and --help must be quick
 
     try:
         found = choose_run(context.params.get("run") or "last", context.params.get("runs_dir"))

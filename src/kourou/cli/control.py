@@ -26,9 +26,9 @@ from kourou.shown import shown
 __all__ = ["call_method", "stop_run"]
 
 _POLL_S = 0.05
-_PATIENCE_S = 1.5  # most programs have ended by then; after it, those that have not are named
+_NAME_NODES_AFTER_S = 1.5  # most programs have ended by then; the nodes that have not are named
 _MOST_NAMED = 5
-_MARGIN_S = 15.0  # beyond the run's own timeline, by the end of which every node has been killed
+_EXTRA_S = 15.0  # waited beyond the run's stop timeline, at whose end every node has been killed
 _BARE_WORD = re.compile(r"[A-Za-z_][\w./:@+-]*")
 
 
@@ -37,12 +37,12 @@ def stop_run(found: FoundRun, *, timeout_s: float | None, as_json: bool) -> None
     if found.state is RunState.ELSEWHERE:
         raise errors.ServerUnavailable(f"run {found.run_id} was launched on {found.info.host}: stop it there")
     asked_at = time.monotonic()
-    asked = found.state.live and _stop(found, found.info.stop_s + _MARGIN_S if timeout_s is None else timeout_s)
+    asked = found.state.live and _stop(found, found.info.stop_s + _EXTRA_S if timeout_s is None else timeout_s)
     status = found.status()
     if as_json:
         print_json({"asked": asked, **status.to_dict()})
     elif status.state is RunState.DEAD:
-        print_text(_autopsy(found))
+        print_text(_describe_dead_run(found))
     elif asked:
         print_text(
             f"run {found.run_id} {status.state} {duration(time.monotonic() - asked_at)} after it was asked to end"
@@ -74,13 +74,13 @@ def _wait(remote: RemoteRun, limit_s: float) -> None:
                 f"run {found.run_id} was asked to stop and had not ended after {limit_s:g} s; "
                 f"its launcher is process {found.info.pid}, see: kourou status {found.run_id}"
             )
-        if waited > _PATIENCE_S and (left := _still_there(remote)) not in {"", told}:
+        if waited > _NAME_NODES_AFTER_S and (left := _running_nodes(remote)) not in {"", told}:
             tell(f"waiting for {left}; all are killed {duration(found.info.stop_s)} after the request")
             told = left
         time.sleep(_POLL_S)
 
 
-def _still_there(remote: RemoteRun) -> str:
+def _running_nodes(remote: RemoteRun) -> str:
     """The nodes that have not ended, as far as they fit in a line."""
     try:
         names = [node.name for node in remote.status().nodes if not node.gone]
@@ -95,8 +95,8 @@ def _how_nodes_ended(status: RunStatus) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def _autopsy(found: FoundRun) -> str:
-    """A launcher takes its nodes with it, but who types stop wants to be sure of that."""
+def _describe_dead_run(found: FoundRun) -> str:
+    """What a dead launcher left: nodes end with their launcher, and this says whether all of them did."""
     text = f"run {found.run_id} cannot be asked: its launcher (process {found.info.pid}) is dead"
     left = sessions.escaped_from(f"{found.run_id}:")
     if left:
@@ -111,7 +111,7 @@ def call_method(
     args = [_argument(word) for word in words]
     named = _keywords(kwargs)
     name = choose_node([n.name for n in found.status().nodes], node)
-    _see_modules_of(found)
+    _extend_sys_path(found)
     with script_classes_of(found), RemoteRun(found) as remote:
         client = courier.with_options(remote.client(name), timeout_s=timeout_s)
         try:
@@ -148,8 +148,8 @@ def _keywords(text: str) -> dict[str, Any]:
     return named
 
 
-def _see_modules_of(found: FoundRun) -> None:
-    """A result may be of a class that lies beside the run's script; what this process has itself comes first."""
+def _extend_sys_path(found: FoundRun) -> None:
+    """A result may be of a class in a module beside the run's script; this process's own modules come first."""
     sys.path.extend(entry for entry in found.info.path if entry not in sys.path)
 
 

@@ -27,10 +27,10 @@ from kourou.runtime.stacks import DUMP_STACKS
 
 __all__ = ["show_stacks"]
 
-_WITHIN_S = 5.0
-_QUIET_S = 0.3  # the dump is complete when nothing more came for this long
+_TIMEOUT_S = 5.0
+_QUIET_S = 0.3  # the dump is complete when the log has not grown for this long
 _POLL_S = 0.02
-_OF_A_STACK = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no Python frame|invalid)|  \.\.\.")
+_STACK_LINE = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no Python frame|invalid)|  \.\.\.")
 
 
 def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
@@ -48,38 +48,38 @@ def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
         if found.info.launch_type == "ssh" and node.host not in {found.info.host, "localhost"}:
             if py_spy:
                 raise errors.NodeExited(f"{name} runs on {node.host}: start py-spy there, for process {node.pid}")
-            print_text(ask_stacks(remote.client(name)).result(_WITHIN_S))
+            print_text(ask_stacks(remote.client(name)).result(_TIMEOUT_S))
         elif py_spy:
             _py_spy(node.pid)
         elif node.pid == found.info.pid:
             print_text(remote.stacks())
         else:
-            print_text(_dumped(found, _owner(found.run_id, node, nodes), node.pid))
+            print_text(_dump_stacks(found, _process_owner(found.run_id, node, nodes), node.pid))
 
 
-def _dumped(found: FoundRun, owner: str, pid: int) -> str:
+def _dump_stacks(found: FoundRun, owner: str, pid: int) -> str:
     """Let the node write its stacks to its log, and return what it wrote."""
     log = node_log(found.path, owner)
     offset = log.stat().st_size if log.exists() else 0
     os.kill(pid, DUMP_STACKS)
-    deadline = time.monotonic() + _WITHIN_S
+    deadline = time.monotonic() + _TIMEOUT_S
     text, quiet_since = "", time.monotonic()
     while time.monotonic() < deadline:
-        more = _stacks_within(_read_from(log, offset))
+        more = _stack_lines(_read_from(log, offset))
         if more != text:
             text, quiet_since = more, time.monotonic()
         elif text and time.monotonic() - quiet_since > _QUIET_S:
             return _main_thread_first(text)
         time.sleep(_POLL_S)
     raise errors.DeadlineExceeded(
-        f"{owner} (process {pid}) wrote no stacks to {log} within {_WITHIN_S:g} s: "
+        f"{owner} (process {pid}) wrote no stacks to {log} within {_TIMEOUT_S:g} s: "
         "it is a command and no Python node, or was suspended; --py-spy looks from outside"
     )
 
 
-def _stacks_within(text: str) -> str:
+def _stack_lines(text: str) -> str:
     """What faulthandler wrote; the node may print while it does."""
-    return "\n".join(line for line in text.split("\n") if _OF_A_STACK.match(line))
+    return "\n".join(line for line in text.split("\n") if _STACK_LINE.match(line))
 
 
 def _main_thread_first(text: str) -> str:
@@ -88,10 +88,10 @@ def _main_thread_first(text: str) -> str:
     return "\n\n".join(sorted(threads, key=lambda thread: not thread.startswith("Current")))
 
 
-def _owner(run_id: str, node: NodeRecord, nodes: Mapping[str, NodeRecord]) -> str:
-    """The node whose process it is: a child of a colocation may be a thread of its parent's.
+def _process_owner(run_id: str, node: NodeRecord, nodes: Mapping[str, NodeRecord]) -> str:
+    """The node that owns a node's process: a child of a colocation may be a thread of its parent's.
 
-    Found by the process's own mark, since a signal must not reach one that merely got the node's old pid.
+    Found by the cookie in the process's environment, since a signal must not reach a process that got an old pid.
     """
     try:
         cookie = psutil.Process(node.pid).environ().get(COOKIE, "").rstrip()

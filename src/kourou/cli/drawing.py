@@ -19,19 +19,19 @@ def plan_as_table(plan: LaunchPlan) -> Table:
     for heading in ("node", *(["host"] if plan.hosts else []), "kind", "calls", "started with"):
         table.add_column(heading, overflow="fold")
     for node in plan.nodes:
-        where = [_where(node)] if plan.hosts else []
-        table.add_row(node.name, *where, node.kind, ", ".join(node.inputs) or "–", _how(node))
+        where = [_host_of(node)] if plan.hosts else []
+        table.add_row(node.name, *where, node.kind, ", ".join(node.inputs) or "–", _started_with(node))
     return table
 
 
-def _where(node: NodePlan) -> str:
+def _host_of(node: NodePlan) -> str:
     if node.site is None:
         return ""
     others = f" (or {', '.join(node.site.others)})" if node.site.others and isinstance(node.on_failure, Restart) else ""
     return node.site.host + others
 
 
-def _how(node: NodePlan) -> str:
+def _started_with(node: NodePlan) -> str:
     if node.placement is Placement.IN_PARENT:
         return f"thread of {node.parent}"
     if node.placement is Placement.UNIT:

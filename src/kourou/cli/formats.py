@@ -6,10 +6,10 @@ import re
 
 from kourou import errors
 
-__all__ = ["NOTHING", "duration", "parse_duration", "parse_size", "percent", "rate", "size"]
+__all__ = ["UNKNOWN", "duration", "parse_duration", "parse_size", "percent", "rate", "size"]
 
-NOTHING = "–"
-"""Stands for a figure that is not known."""
+UNKNOWN = "–"
+"""Printed for a figure that is not known."""
 
 _UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -18,7 +18,7 @@ _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 def duration(seconds: float | None) -> str:
     """``0.4s``, ``12s``, ``3m 20s``, ``2h 05m``, ``4d 03h``."""
     if seconds is None:
-        return NOTHING
+        return UNKNOWN
     if seconds < 10:  # noqa: PLR2004 - below that a second is a coarse unit
         return f"{max(0.0, seconds):.1f}s"
     whole = int(seconds)
@@ -32,7 +32,7 @@ def duration(seconds: float | None) -> str:
 def size(size_bytes: float | None) -> str:
     """``512 B``, ``36 MiB``, ``1.4 GiB``."""
     if size_bytes is None:
-        return NOTHING
+        return UNKNOWN
     for unit in ("B", "KiB", "MiB"):
         if size_bytes < 1024:  # noqa: PLR2004 - what the units mean
             return f"{size_bytes:.0f} {unit}"
@@ -42,13 +42,13 @@ def size(size_bytes: float | None) -> str:
 
 def percent(value: float | None) -> str:
     """``7`` or ``103``: percent of one core."""
-    return NOTHING if value is None else f"{value:.0f}"
+    return UNKNOWN if value is None else f"{value:.0f}"
 
 
 def rate(per_second: float | None) -> str:
     """``0``, ``0.3``, ``12``, ``1,234``, ``56k``."""
     if per_second is None:
-        return NOTHING
+        return UNKNOWN
     if 0 < per_second < 9.95:  # noqa: PLR2004 - rounds to less than 10
         return f"{per_second:.1f}"
     if per_second < 99_950:  # noqa: PLR2004 - six characters

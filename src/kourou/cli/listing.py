@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kourou.cli.formats import NOTHING, duration, size
+from kourou.cli.formats import UNKNOWN, duration, size
 from kourou.cli.output import console, print_json, print_text
 from kourou.cli.status_table import RUN_STYLES
 from kourou.runtime.found_run import FoundRun, find_runs
@@ -20,13 +20,13 @@ from kourou.runtime.status import RunState
 
 __all__ = ["clean_runs", "list_runs"]
 
-_UNTOUCHED = {RunState.RUNNING, RunState.STOPPING, RunState.ELSEWHERE}
+_MAY_BE_LIVE = {RunState.RUNNING, RunState.STOPPING, RunState.ELSEWHERE}
 
 
 def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
     """Print the runs: the live ones, or all."""
     runs = find_runs(parent)
-    shown = [row for row in map(_facts, runs) if every or RunState(row["state"]) in _UNTOUCHED]
+    shown = [row for row in map(_as_row, runs) if every or RunState(row["state"]) in _MAY_BE_LIVE]
     if as_json:
         print_json(shown)
         return
@@ -45,18 +45,18 @@ def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
             Text(row["run"]),
             Text(row["program"]),
             row["launch_type"],
-            Text(_WORDS.get(state, str(state)), style=RUN_STYLES[state]),
+            Text(_STATE_TEXTS.get(state, str(state)), style=RUN_STYLES[state]),
             str(row["nodes"]),
             duration(row["age_s"]),
-            NOTHING if row["took_s"] is None else duration(row["took_s"]),
+            UNKNOWN if row["took_s"] is None else duration(row["took_s"]),
         )
     console().print(table)
 
 
-_WORDS = {RunState.DEAD: "dead launcher"}
+_STATE_TEXTS = {RunState.DEAD: "dead launcher"}
 
 
-def _facts(run: FoundRun) -> dict[str, Any]:
+def _as_row(run: FoundRun) -> dict[str, Any]:
     state, ended_at = run.state, run.ended_at
     return {
         "run": run.run_id,
@@ -77,7 +77,7 @@ def _facts(run: FoundRun) -> dict[str, Any]:
 def clean_runs(parent: Path | None, *, older_than_s: float, dry_run: bool, as_json: bool) -> None:
     """Delete the folders of runs that ended long ago. What is no run, what may be live and what is a link stays."""
     limit = time.time() - older_than_s
-    old = [run for run in find_runs(parent) if run.state not in _UNTOUCHED and (run.ended_at or limit) <= limit]
+    old = [run for run in find_runs(parent) if run.state not in _MAY_BE_LIVE and (run.ended_at or limit) <= limit]
     freed = {run.run_id: _size_bytes(run.path) for run in old}
     if not dry_run:
         for run in old:

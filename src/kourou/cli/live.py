@@ -1,4 +1,4 @@
-"""What is drawn again and again in a terminal."""
+"""Live displays in a terminal."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-__all__ = ["following"]
+__all__ = ["live_display"]
 
 
 @contextlib.contextmanager
-def following(out: Console, **options: Any) -> Iterator[Live]:
-    """Rich's Live; while it is there, the terminal does not show ``^C``, which would push what is drawn down a line."""
-    with _without_control_characters(), Live(console=out, vertical_overflow="crop", **options) as live:
+def live_display(out: Console, **options: Any) -> Iterator[Live]:
+    """Rich's Live. The terminal does not echo ``^C`` meanwhile, which would push what is drawn down a line."""
+    with _without_echoctl(), Live(console=out, vertical_overflow="crop", **options) as live:
         yield live
 
 
 @contextlib.contextmanager
-def _without_control_characters() -> Iterator[None]:
-    if not _is_ours():
+def _without_echoctl() -> Iterator[None]:
+    if not _is_in_foreground():
         yield
         return
     before = termios.tcgetattr(sys.stdin)
@@ -34,11 +34,11 @@ def _without_control_characters() -> Iterator[None]:
     try:
         yield
     finally:
-        if _is_ours():
+        if _is_in_foreground():
             termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
-def _is_ours() -> bool:
+def _is_in_foreground() -> bool:
     """Whether this process is in the terminal's foreground; one in the background is stopped if it changes anything."""
     with contextlib.suppress(OSError, ValueError):  # standard input is no terminal, or closed
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import sys
 import textwrap
@@ -17,18 +18,19 @@ from kourou.runtime import context
 from kourou.runtime.program import Program
 from kourou.shown import shown
 
-__all__ = ["Loaded", "load_program"]
+__all__ = ["LoadedProgram", "load_program"]
 
 
-class Loaded:
-    """A program and the arguments of ``lp.launch`` that its function asks for."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedProgram:
+    """What a function of the user's returned."""
 
-    def __init__(self, program: Program, launch_kwargs: dict[str, Any]) -> None:
-        self.program = program
-        self.launch_kwargs = launch_kwargs
+    program: Program
+    launch_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments of ``lp.launch`` that it returned beside the program."""
 
 
-def load_program(target: str, words: Sequence[str] = (), *, command: str = "run") -> Loaded:
+def load_program(target: str, words: Sequence[str] = (), *, command: str = "run") -> LoadedProgram:
     """Import the module, call the function, and take what it returns.
 
     Args:
@@ -58,7 +60,7 @@ def load_program(target: str, words: Sequence[str] = (), *, command: str = "run"
 
 @contextlib.contextmanager
 def _users_code(what: str) -> Iterator[None]:
-    """Tell the user's errors with the frames that are the user's, and without those of this command.
+    """Report errors of the user's code with its own frames only.
 
     Raises:
         PlanError: in place of an error that is none of ours.
@@ -97,9 +99,9 @@ def _import(name: str) -> Any:
         raise
 
 
-def _unpack(result: Any, target: str) -> Loaded:
+def _unpack(result: Any, target: str) -> LoadedProgram:
     if isinstance(result, Program):
-        return Loaded(result, {})
+        return LoadedProgram(program=result)
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Program):  # noqa: PLR2004 - a pair
-        return Loaded(result[0], dict(result[1]))
+        return LoadedProgram(program=result[0], launch_kwargs=dict(result[1]))
     raise errors.PlanError(f"{target} returned {shown(result)}; it has to return an lp.Program")

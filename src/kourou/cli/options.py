@@ -7,13 +7,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
-__all__ = ["takes"]
+__all__ = ["options_from"]
 
 T = TypeVar("T")
 
 
-def takes(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
-    """Make a function of one dataclass a command whose options are its fields: ``Annotated[…, typer.Option(…)]``."""
+def options_from(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """A decorator: a function of one dataclass becomes a command whose options are the dataclass's fields.
+
+    Their types are ``Annotated[…, typer.Option(…)]``.
+    """
 
     def decorated(command: Callable[[T], None]) -> Callable[..., None]:
         @functools.wraps(command)

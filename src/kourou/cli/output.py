@@ -15,7 +15,7 @@ from rich.console import Console
 
 from kourou import errors
 
-__all__ = ["BAD_USAGE", "FAILED", "INTERRUPTED", "console", "print_json", "print_text", "reported", "tell"]
+__all__ = ["BAD_USAGE", "FAILED", "INTERRUPTED", "console", "print_json", "print_text", "report_errors", "tell"]
 
 FAILED = 1
 """The program failed, or what was asked for could not be done."""
@@ -39,14 +39,14 @@ _MISTAKES = (
 
 def console() -> Console:
     """Standard output for people: coloured and as wide as the terminal, plain and wide in a pipe."""
-    _never_fail("replace")
+    _replace_unencodable("replace")
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=_PIPED_COLUMNS if piped else None, highlight=False, soft_wrap=False)
 
 
 def print_text(text: str) -> None:
     """Text as it is to standard output, at once."""
-    _never_fail("backslashreplace")
+    _replace_unencodable("backslashreplace")
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -60,21 +60,21 @@ def _takes_all_characters() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
-def _never_fail(replacement: str) -> None:
-    """Where the locale has no word for a character (a cron job's C, a Latin-1 terminal), something stands for it."""
+def _replace_unencodable(replacement: str) -> None:
+    """Replace characters that the locale's encoding does not have (C in cron jobs, Latin-1), instead of raising."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not _takes_all_characters():
         sys.stdout.reconfigure(errors=replacement)
 
 
 def tell(text: str) -> None:
-    """A line for the person at the terminal, on standard error: it is no part of what may be piped."""
+    """A message for whoever is at the terminal, on standard error, so that it is not in what is piped."""
     sys.stderr.write(f"kourou: {text}\n")
     sys.stderr.flush()
 
 
 @contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Turn errors into a message and an exit code. Works as a decorator of a command."""
+def report_errors() -> Iterator[None]:
+    """Turn errors into a message and an exit code; a decorator of commands."""
     try:
         yield
     except errors.Interrupted as interrupted:

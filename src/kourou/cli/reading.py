@@ -16,7 +16,7 @@ from kourou.runtime.remote_run import choose_nodes
 __all__ = ["show_logs"]
 
 _POLL_S = 0.1
-_FOLLOWED_FROM = 20  # lines shown before those that come, unless asked for otherwise
+_DEFAULT_TAIL_LINES = 20  # earlier lines that --follow shows first, where --lines does not say how many
 
 
 def show_logs(
@@ -26,7 +26,7 @@ def show_logs(
     wanted = set(choose_nodes([n.name for n in found.status().nodes], node)) if node else None
     log = LogFile(found.path / MERGED_LOG, lambda line: wanted is None or line.node in wanted)
     if lines is None and follow:
-        lines = _FOLLOWED_FROM
+        lines = _DEFAULT_TAIL_LINES
     if lines is not None:
         log.skip_to_last(lines)
     printer = _Printer(named=wanted is None or len(wanted) > 1, times=times, as_json=as_json)

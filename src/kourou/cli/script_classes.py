@@ -33,24 +33,24 @@ def script_classes_of(found: FoundRun) -> Iterator[None]:
     if payloads and folder.is_dir():  # it is not kept here where nodes are on other hosts
         script = main_module.installed(*script_of(Payload(**payloads[0]), folder))
     else:
-        script = names.main_replaced_by(_Likenesses("__main__"))
+        script = names.main_replaced_by(_StandInModule("__main__"))
     with script:
         yield
 
 
-class _Likenesses(types.ModuleType):
-    """A module that has a class of any name."""
+class _StandInModule(types.ModuleType):
+    """Stands for the script's module: it has a class of any name."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
             raise AttributeError(name)
-        made = type(name, (_Likeness,), {"__module__": "__main__"})
+        made = type(name, (_StandIn,), {"__module__": "__main__"})
         setattr(self, name, made)
         return made
 
 
-class _Likeness:
-    """An object of a class that is not known here: what it was made of, and its attributes."""
+class _StandIn:
+    """Stands for an object of a class that is not known here: its constructor's arguments and its attributes."""
 
     def __new__(cls, *values: Any) -> Self:
         made = super().__new__(cls)

@@ -46,8 +46,8 @@ _URGENCY = (
     NodeState.PENDING,
     NodeState.FINISHED,
 )
-_ROOM = {True: 90, False: 70}  # columns that all figures of a live run need, and of one that has ended
-_FIGURES = 47  # columns of everything but the names, where it is narrow
+_WIDE_COLUMNS = {True: 90, False: 70}  # terminal columns that all figures need, of a live run and of one that has ended
+_NARROW_COLUMNS = 47  # terminal columns of everything but the names, in a narrow terminal
 _OTHER_LINES = 7  # around the nodes: heading, reason of a stop, header, rule, what is hidden, launcher, cursor
 
 
@@ -66,7 +66,7 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
     nodes = most_urgent(sample.status.nodes, room, lambda node: _URGENCY.index(node.state))
     parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
     if hidden := len(sample.status.nodes) - len(nodes):
-        parts.append(Text(f"  … and {hidden} more nodes: {_census(sample, nodes)}", style="bright_black"))
+        parts.append(Text(f"  … and {hidden} more nodes: {_count_states(sample, nodes)}", style="bright_black"))
     parts += details
     parts += failures
     if sample.launcher.memory_bytes is not None:
@@ -101,12 +101,14 @@ def _heading(sample: RunSample, width: int) -> Text:
 
 
 def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, fill: bool) -> Table:
-    wide = width >= _ROOM[sample.status.state.live]
+    wide = width >= _WIDE_COLUMNS[sample.status.state.live]
     table = plain_table(fill=fill)
-    table.add_column("node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _FIGURES))
+    table.add_column(
+        "node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _NARROW_COLUMNS)
+    )
     table.add_column("state", no_wrap=True, min_width=10)
-    spread = sample.status.launch_type == "ssh"
-    if spread:
+    with_host = sample.status.launch_type == "ssh"
+    if with_host:
         table.add_column("host", no_wrap=True, overflow="ellipsis", max_width=16)
     if wide:
         table.add_column("pid", justify="right", no_wrap=True)
@@ -117,31 +119,31 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
     if wide:
         table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
     for node in nodes:
-        table.add_row(*_cells(node, sample, wide=wide, spread=spread))
+        table.add_row(*_cells(node, sample, wide=wide, with_host=with_host))
     return table
 
 
-def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, spread: bool) -> list[RenderableType]:
+def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, with_host: bool) -> list[RenderableType]:
     figures, now = sample.nodes[node.name], sample.taken_at
     mark, style = NODE_MARKS[node.state]
-    faded = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
+    dim = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
     state = "restarting" if node.will_restart else str(node.state).lower()
     cells: list[RenderableType] = [
-        Text(node.name, style="" if not node.state.ended else faded),
+        Text(node.name, style="" if not node.state.ended else dim),
         Text(f"{mark} {state}", style=style),
     ]
-    if spread:
-        cells.append(Text(node.host, style=faded))
+    if with_host:
+        cells.append(Text(node.host, style=dim))
     if wide:
         cells.append(Text(str(node.pid or ""), style="bright_black"))
         cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))
     up = node.exit.uptime_s if node.state.ended and node.exit else now - node.started_at if node.started_at else None
-    cells.append(Text("" if up is None else duration(up), style=faded))
+    cells.append(Text("" if up is None else duration(up), style=dim))
     if sample.status.state.live:
         texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
         cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
     if wide:
-        cells.append(Text(clean(figures.last_line), style=faded))
+        cells.append(Text(clean(figures.last_line), style=dim))
     return cells
 
 
@@ -176,6 +178,6 @@ def _details(sample: RunSample) -> list[RenderableType]:
     return lines
 
 
-def _census(sample: RunSample, shown: list[NodeRecord]) -> str:
+def _count_states(sample: RunSample, shown: list[NodeRecord]) -> str:
     hidden = [str(node.state).lower() for node in sample.status.nodes if node not in shown]
     return ", ".join(f"{hidden.count(state)} {state}" for state in dict.fromkeys(hidden))

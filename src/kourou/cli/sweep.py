@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from kourou.cli.options import takes
-from kourou.cli.output import reported
+from kourou.cli.options import options_from
+from kourou.cli.output import report_errors
 from kourou.cli.sweep_options import LaunchOptions
 
 __all__ = ["sweep_app"]
@@ -32,8 +32,8 @@ HERE = Path()
 
 
 @sweep_app.command("run")
-@takes(LaunchOptions)
-@reported()
+@options_from(LaunchOptions)
+@report_errors()
 def run(options: LaunchOptions) -> None:
     """Run all that has not finished, and wait.
 
@@ -45,7 +45,7 @@ def run(options: LaunchOptions) -> None:
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def status(
     folder: Folder = HERE,
     *,
@@ -60,7 +60,7 @@ def status(
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def logs(
     folder: Path,
     runs: Runs = None,
@@ -75,7 +75,7 @@ def logs(
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def cancel(folder: Path, runs: Runs = None) -> None:
     """Cancel runs; without RUN, end the whole sweep as Ctrl-C does (it can be continued)."""
     from kourou.cli.sweep_control import cancel_runs
@@ -84,7 +84,7 @@ def cancel(folder: Path, runs: Runs = None) -> None:
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def retry(folder: Path, runs: Runs = None) -> None:
     """Run failed, cancelled or lost runs again; without RUN, all that failed or were lost."""
     from kourou.cli.sweep_control import retry_runs
@@ -93,7 +93,7 @@ def retry(folder: Path, runs: Runs = None) -> None:
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def results(
     folder: Folder = HERE,
     *,
@@ -108,7 +108,7 @@ def results(
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def plot(
     folder: Folder = HERE,
     *,
@@ -130,7 +130,7 @@ def plot(
 
 
 @sweep_app.command()
-@reported()
+@report_errors()
 def schema() -> None:
     """Print the JSON Schema of sweep files, from which editors complete and check them."""
     from kourou.cli.output import print_json

@@ -14,7 +14,7 @@ from kourou.experiments.slurm_commands import cancel_jobs
 
 __all__ = ["cancel_runs", "retry_runs"]
 
-_WORTH_RETRYING = {RunState.FAILED, RunState.TIMEOUT, RunState.LOST, RunState.INTERRUPTED}
+_RETRIED_BY_DEFAULT = {RunState.FAILED, RunState.TIMEOUT, RunState.LOST, RunState.INTERRUPTED}
 
 
 def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def retry_runs(folder: Path, wanted: Sequence[str]) -> None:
     top = find_sweep(folder)
     found = look(top)
     chosen = choose_runs(found.records, wanted)
-    chosen = [record for record in chosen if (record.state.ended if wanted else record.state in _WORTH_RETRYING)]
+    chosen = [record for record in chosen if (record.state.ended if wanted else record.state in _RETRIED_BY_DEFAULT)]
     if not chosen:
         tell("there is nothing to retry")
         return

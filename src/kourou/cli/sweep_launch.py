@@ -13,7 +13,7 @@ import typer
 
 from kourou import errors
 from kourou.cli.formats import parse_duration, parse_size
-from kourou.cli.live import following
+from kourou.cli.live import live_display
 from kourou.cli.output import console, print_json, print_text, tell
 from kourou.cli.sweep_options import LaunchOptions
 from kourou.cli.sweep_table import sweep_table
@@ -56,7 +56,7 @@ def launch_sweep(options: LaunchOptions) -> None:
         else:
             tell("nothing is left to run; to run everything again: --rerun all")
         return
-    with _shown(options, loaded) as on_change:
+    with _live_table(options, loaded) as on_change:
         outcome = backend.launch(options, loaded, on_change)
     if options.json:
         print_json(outcome.to_dict())
@@ -203,16 +203,16 @@ def _retries(text: str) -> int | dict[str, int]:
 
 
 @contextmanager
-def _shown(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChange]:
+def _live_table(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChange]:
     """Show a table that follows the sweep, or a line for each end where there is no terminal."""
     out = console()
     if options.json or not out.is_terminal:
         yield LineReporter.of_sweep(loaded.runs, loaded.folder, _rerun(options))
         return
     known = remembered(loaded.folder)
-    records = {run.run_id: _before(run, known.get(run.run_id), _rerun(options)) for run in loaded.runs}
+    records = {run.run_id: _initial_record(run, known.get(run.run_id), _rerun(options)) for run in loaded.runs}
     tell(f"sweep {loaded.folder}: Ctrl-C ends it, and the same command goes on where it was")
-    with following(
+    with live_display(
         out,
         get_renderable=lambda: sweep_table(
             loaded.folder, list(records.values()), width=out.width, height=out.height, parallel=options.parallel
@@ -222,7 +222,7 @@ def _shown(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChange]:
         yield lambda record: records.__setitem__(record.run_id, record)
 
 
-def _before(run: RunSpec, known: RunRecord | None, rerun: Rerun) -> RunRecord:
+def _initial_record(run: RunSpec, known: RunRecord | None, rerun: Rerun) -> RunRecord:
     """How a run stands when the launch begins."""
     if known is None:
         return RunRecord(run_id=run.run_id, name=run.name, folder=run.folder)

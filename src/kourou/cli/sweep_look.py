@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.cli.live import following
+from kourou.cli.live import live_display
 from kourou.cli.output import console, print_json, tell
 from kourou.cli.sweep_table import sweep_table
 from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep
@@ -20,7 +20,7 @@ from kourou.experiments.slurm_watch import refresh
 
 __all__ = ["show_sweep", "show_sweep_logs"]
 
-_PAUSE_S = 0.5
+_POLL_S = 0.5
 
 
 def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
@@ -31,15 +31,15 @@ def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
             print_json(_as_dict(found), indent=None if watch else 2)
             if not (watch and found.going_on):
                 return
-            time.sleep(_PAUSE_S)
+            time.sleep(_POLL_S)
     out = console()
     found = look(folder)
     if watch and found.going_on:
-        with following(out, auto_refresh=False) as live:
+        with live_display(out, auto_refresh=False) as live:
             while found.going_on:
                 table = sweep_table(folder, found.records, width=out.width, height=out.height)
                 live.update(table, refresh=True)
-                time.sleep(_PAUSE_S)
+                time.sleep(_POLL_S)
                 found = look(folder)
             live.update("", refresh=True)
     out.print(sweep_table(folder, found.records, width=out.width, fill=out.is_terminal))
@@ -64,7 +64,7 @@ def show_sweep_logs(folder: Path, wanted: Sequence[str], *, follow: bool, lines:
             log.print_new()
         if not found.going_on or all(record.state.ended for record in choose_runs(found.records, wanted)):
             return
-        time.sleep(_PAUSE_S)
+        time.sleep(_POLL_S)
 
 
 def look(folder: Path) -> FoundSweep:

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kourou.cli.formats import NOTHING, duration
+from kourou.cli.formats import UNKNOWN, duration
 from kourou.cli.rows import clean, most_urgent, plain_table
 from kourou.experiments.progress import Progress, progress_of
 from kourou.experiments.run_folder import STDOUT_FILE
@@ -109,22 +109,22 @@ def _rows(records: Sequence[RunRecord], width: int, *, fill: bool) -> Table:
 
 def _cells(record: RunRecord, now: float, *, wide: bool) -> list[RenderableType]:
     mark, style = STATE_MARKS[record.state]
-    faded = "bright_black"
+    dim = "bright_black"
     took = now - record.started_at if record.state is RunState.RUNNING and record.started_at else record.duration_s
     retried = record.state is RunState.PENDING and record.attempt
     cells: list[RenderableType] = [
-        Text(record.name, style=faded if record.state in {RunState.PENDING, RunState.SUCCEEDED} else ""),
+        Text(record.name, style=dim if record.state in {RunState.PENDING, RunState.SUCCEEDED} else ""),
         Text(f"{mark} {'to retry' if retried else str(record.state).lower()}", style=style),
-        Text(str(record.attempt or ""), style="yellow" if record.attempt > 1 else faded),
-        Text("" if record.slot is None else str(record.slot), style=faded),
-        Text(NOTHING if record.gpus is None else ",".join(record.gpus), style=faded),
+        Text(str(record.attempt or ""), style="yellow" if record.attempt > 1 else dim),
+        Text("" if record.slot is None else str(record.slot), style=dim),
+        Text(UNKNOWN if record.gpus is None else ",".join(record.gpus), style=dim),
         Text("" if took is None else duration(took)),
     ]
     if wide:
         words = record.cause if record.state not in {RunState.RUNNING, RunState.SUCCEEDED} else ""
         if not words and record.attempt:
             words = last_line(Path(record.folder) / STDOUT_FILE)
-        cells.append(Text(clean(words), style=faded))
+        cells.append(Text(clean(words), style=dim))
     return cells
 
 

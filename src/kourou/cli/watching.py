@@ -13,8 +13,8 @@ from kourou.runtime.sampling import RunSample, Sampler
 
 __all__ = ["show_status"]
 
-_RATES_OVER_S = 0.4  # rates of a single look are taken over this long
-_FIRST_LOOK_S = 0.2  # then the table is there at once, and rates follow
+_RATE_WINDOW_S = 0.4  # a status that is printed once measures rates over this time
+_FIRST_INTERVAL_S = 0.2  # the first table has no rates yet, so the second comes soon
 
 
 def show_status(found: FoundRun, *, watch: bool, interval_s: float, as_json: bool) -> None:
@@ -25,7 +25,7 @@ def show_status(found: FoundRun, *, watch: bool, interval_s: float, as_json: boo
         elif watch:
             _watch(sampler, interval_s)
         else:
-            sample = _look(sampler)
+            sample = _sample_once(sampler)
             if as_json:
                 print_json(sample.to_dict())
             else:
@@ -33,10 +33,10 @@ def show_status(found: FoundRun, *, watch: bool, interval_s: float, as_json: boo
                 out.print(status_table(sample, width=out.width, fill=out.is_terminal))
 
 
-def _look(sampler: Sampler) -> RunSample:
+def _sample_once(sampler: Sampler) -> RunSample:
     sample = sampler.sample()
     if sample.status.state.live:
-        time.sleep(_RATES_OVER_S)
+        time.sleep(_RATE_WINDOW_S)
         sample = sampler.sample()
     return sample
 
@@ -53,7 +53,7 @@ def _stream(sampler: Sampler, interval_s: float) -> None:
 def _watch(sampler: Sampler, interval_s: float) -> None:
     out = console()
     with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
-        pause_s = _FIRST_LOOK_S
+        pause_s = _FIRST_INTERVAL_S
         while True:
             sample = sampler.sample()
             ended = not sample.status.state.live

@@ -54,7 +54,7 @@ class ExperimentFile(Section):
     """Files, or what would be in them."""
     description: str | None = None
     """For readers."""
-    seed: int | list[int] | None = None
+    seed: int | None = None
     """Of everything."""
     n_fit: int = 4
     """How many fits each agent has."""
