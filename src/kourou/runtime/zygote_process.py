@@ -23,7 +23,8 @@ __all__ = ["Process", "Start", "ZygoteProcess", "request_id", "start_zygote"]
 
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
-_BOOT = "import sys; {path}; from kourou.runtime.zygote import main; main({fd}, preload={preload}, version={version})"
+_BOOT = "import sys; {path}; from {zygote} import main; main({fd}, preload={preload}, version={version})"
+_ZYGOTE = "kourou.runtime.zygote"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ def start_zygote(
     where, paths = path_for(interpreter)
     code = _BOOT.format(
         path=f"{where} = {json.dumps(paths)}",
+        zygote=_ZYGOTE,
         fd=theirs.fileno(),
         preload=preload.modules,
         version=tuple(sys.version_info[:2]),
