@@ -55,7 +55,7 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
     assert "small: 3 succeeded" in outcome.err
     # when looked at from the folder above, without saying which sweep
     outcome = kourou("sweep", "status", "--json")
-    assert (outcome.json["done"], outcome.json["total"], outcome.json["going_on"]) == (3, 3, False)
+    assert (outcome.json["done"], outcome.json["total"], outcome.json["active"]) == (3, 3, False)
     shown = kourou("sweep", "status", "out/small").out
     assert "3/3 done" in shown
     assert "00_base_x_1" in shown
@@ -155,7 +155,7 @@ def test_ctrl_c_gives_130_and_another_shell_may_cancel(here: Path) -> None:
     with start("sweep", "run", "sweep.yaml", "-j", "2") as process:
         until(lambda: begun() == 2, START_S, "two runs")
         status = kourou("sweep", "status", "--json").json
-        assert (status["going_on"], status["states"]) == (True, {"RUNNING": 2, "PENDING": 1})
+        assert (status["active"], status["states"]) == (True, {"RUNNING": 2, "PENDING": 1})
         assert status["launcher"] == f"pid {process.pid} on {os.uname().nodename}"
         assert kourou("sweep", "cancel", "out/small", "00_base_x_1").code == 0
         until(lambda: begun() == 3, START_S, "the third run, in the place of the cancelled one")

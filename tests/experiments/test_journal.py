@@ -24,10 +24,10 @@ def test_a_runs_state_is_what_its_events_made_of_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.launch("sweep-x-1")
     declare(journal, [RUN])
-    journal.tell("started", "a-0", attempt=1, slot=0, gpus=["2"], host="h")
-    journal.tell("running", "a-0", pid=12)
-    journal.tell("ended", "a-0", state="FAILED", code=3, signal=None, cause="exited with 3", last_lines=["oh"])
-    journal.tell("retrying", "a-0", cause="exit", not_before=5.0)
+    journal.append("started", "a-0", attempt=1, slot=0, gpus=["2"], host="h")
+    journal.append("running", "a-0", pid=12)
+    journal.append("ended", "a-0", state="FAILED", code=3, signal=None, cause="exited with 3", last_lines=["oh"])
+    journal.append("retrying", "a-0", cause="exit", not_before=5.0)
     journal.commit()
     journal.close()
     # when another process reads it
@@ -41,7 +41,7 @@ def test_what_was_not_committed_is_not_in_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     declare(journal, [RUN])
     journal.commit()
-    journal.tell("started", "a-0", attempt=1)
+    journal.append("started", "a-0", attempt=1)
     journal.close()
     assert read_records(tmp_path)["a-0"].state is RunState.PENDING
 
@@ -75,7 +75,7 @@ lock = SweepLock(folder)
 journal = Journal(folder)
 declare(journal, [json.loads(sys.argv[2])])
 journal.commit()
-journal.tell("started", "a-0", attempt=1)
+journal.append("started", "a-0", attempt=1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path), json.dumps(RUN)], check=False)

@@ -92,7 +92,7 @@ def test_a_run_goes_where_memory_is_free() -> None:
     gpus = Gpus(9, 15)
     pool = SlotPool(slots, gate=GpuGate(10 * GIB, host(gpus)))
     # when one GPU is taken by somebody else, and the other has room for one more
-    taken = pool.take()
+    taken = pool.acquire()
     assert taken.gpus == ("GPU-ab",)
     # then there is none for a second one, although that has not taken its memory yet
     assert not pool.has_room
@@ -101,8 +101,8 @@ def test_a_run_goes_where_memory_is_free() -> None:
         "GPU GPU-ab has 5.0 GiB of memory free, and a run needs 10.0 GiB",
     ]
     # and when the first one has ended, there is, without a wait for the next look
-    pool.give_back(taken)
-    assert pool.take().gpus == ("GPU-ab",)
+    pool.release(taken)
+    assert pool.acquire().gpus == ("GPU-ab",)
 
 
 def test_the_claim_of_a_run_that_has_settled_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kourou import errors
-from kourou.experiments.retries import Retry, ending_of
+from kourou.experiments.retries import Retry, classify_exit
 from kourou.runtime.records import ProcessExit
 
 
@@ -21,15 +21,15 @@ from kourou.runtime.records import ProcessExit
     ],
 )
 def test_an_end_has_a_cause(end: ProcessExit, why: str, words: str) -> None:
-    ending = ending_of(end)
-    assert (ending.ok, ending.why) == (not why, why)
-    assert ending.words.startswith(words)
+    ending = classify_exit(end)
+    assert (ending.ok, ending.cause) == (not why, why)
+    assert ending.message.startswith(words)
 
 
 def test_a_time_out_is_one_however_the_run_took_it() -> None:
-    ending = ending_of(ProcessExit(code=0), timed_out_after_s=2.5)
-    assert (ending.ok, ending.why) == (False, "timeout")
-    assert "2.5 s" in ending.words
+    ending = classify_exit(ProcessExit(code=0), timed_out_after_s=2.5)
+    assert (ending.ok, ending.cause) == (False, "timeout")
+    assert "2.5 s" in ending.message
 
 
 def test_a_number_of_retries_is_for_each_cause_but_one() -> None:

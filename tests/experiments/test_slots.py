@@ -56,18 +56,18 @@ def test_numbers_that_mean_nothing_are_refused() -> None:
 
 def test_gpus_are_filled_evenly_the_lowest_first() -> None:
     pool = SlotPool(make_slots(Share(runs_per_gpu=2, gpus=2), MACHINE))
-    taken = [pool.take() for _ in range(4)]
+    taken = [pool.acquire() for _ in range(4)]
     assert [slot.gpus for slot in taken] == [("2",), ("GPU-a",), ("2",), ("GPU-a",)]
     assert not pool.has_room
     # when the second GPU has room again, it is the one that is used
-    pool.give_back(taken[3])
-    assert pool.take() == taken[3]
+    pool.release(taken[3])
+    assert pool.acquire() == taken[3]
 
 
 def test_a_pool_gives_no_more_than_runs_at_once() -> None:
     pool = SlotPool(make_slots(Share(runs_per_gpu=2), MACHINE), parallel=2)
-    first = pool.take()
-    pool.take()
+    first = pool.acquire()
+    pool.acquire()
     assert not pool.has_room
-    pool.give_back(first)
+    pool.release(first)
     assert pool.has_room

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kourou.cli.output import tell
-from kourou.experiments.journal import held_journal
+from kourou.experiments.journal import locked_journal
 from kourou.experiments.looking import choose_runs, find_sweep, look
 from kourou.experiments.requests import ask
 from kourou.experiments.run_records import RunRecord, RunState
@@ -29,11 +29,11 @@ def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
         ask(top, "cancel" if wanted else "stop", [record.run_id for record in chosen] if wanted else None)
         tell(f"asked {found.launcher} to {f'cancel {_named(chosen)}' if wanted else 'end the sweep'}")
         return
-    with held_journal(top) as journal:
+    with locked_journal(top) as journal:
         cancel_jobs([record.job for record in chosen if record.job])
         for record in chosen:
             words = "cancelled" if record.job else "cancelled before it began"
-            journal.tell("ended", record.run_id, state=str(RunState.CANCELLED), cause=words)
+            journal.append("ended", record.run_id, state=str(RunState.CANCELLED), cause=words)
         journal.commit()
     tell(f"cancelled {_named(chosen)}")
 
@@ -51,9 +51,9 @@ def retry_runs(folder: Path, wanted: Sequence[str]) -> None:
         ask(top, "retry", [record.run_id for record in chosen])
         tell(f"asked {found.launcher} to run {_named(chosen)} again")
         return
-    with held_journal(top) as journal:
+    with locked_journal(top) as journal:
         for record in chosen:
-            journal.tell("rerun", record.run_id)
+            journal.append("rerun", record.run_id)
         journal.commit()
     tell(f"{_named(chosen)} will be run again by the next launch, which is: kourou sweep run {top}")
 

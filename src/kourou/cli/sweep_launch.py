@@ -17,10 +17,10 @@ from kourou.cli.live import live_display
 from kourou.cli.output import console, print_json, print_text, tell
 from kourou.cli.sweep_options import LaunchOptions
 from kourou.cli.sweep_table import sweep_table
-from kourou.experiments.dry_run import last_backend, plan_sweep, remembered
+from kourou.experiments.dry_run import known_records, last_backend, plan_sweep
 from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import DescriptionError
-from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, is_to_run, run_sweep
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, run_sweep, should_run
 from kourou.experiments.reporting import LineReporter, planned_as_json, planned_as_text, summary
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_records import RunRecord, RunState
@@ -209,7 +209,7 @@ def _live_table(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChang
     if options.json or not out.is_terminal:
         yield LineReporter.of_sweep(loaded.runs, loaded.folder, _rerun(options))
         return
-    known = remembered(loaded.folder)
+    known = known_records(loaded.folder)
     records = {run.run_id: _initial_record(run, known.get(run.run_id), _rerun(options)) for run in loaded.runs}
     tell(f"sweep {loaded.folder}: Ctrl-C ends it, and the same command goes on where it was")
     with live_display(
@@ -226,4 +226,4 @@ def _initial_record(run: RunSpec, known: RunRecord | None, rerun: Rerun) -> RunR
     """How a run stands when the launch begins."""
     if known is None:
         return RunRecord(run_id=run.run_id, name=run.name, folder=run.folder)
-    return dataclasses.replace(known, state=RunState.PENDING, cause="") if is_to_run(known.state, rerun) else known
+    return dataclasses.replace(known, state=RunState.PENDING, cause="") if should_run(known.state, rerun) else known

@@ -29,14 +29,14 @@ def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
         while True:
             found = look(folder)
             print_json(_as_dict(found), indent=None if watch else 2)
-            if not (watch and found.going_on):
+            if not (watch and found.active):
                 return
             time.sleep(_POLL_S)
     out = console()
     found = look(folder)
-    if watch and found.going_on:
+    if watch and found.active:
         with live_display(out, auto_refresh=False) as live:
-            while found.going_on:
+            while found.active:
                 table = sweep_table(folder, found.records, width=out.width, height=out.height)
                 live.update(table, refresh=True)
                 time.sleep(_POLL_S)
@@ -62,7 +62,7 @@ def show_sweep_logs(folder: Path, wanted: Sequence[str], *, follow: bool, lines:
         found = look(top)
         for log in logs:
             log.print_new()
-        if not found.going_on or all(record.state.ended for record in choose_runs(found.records, wanted)):
+        if not found.active or all(record.state.ended for record in choose_runs(found.records, wanted)):
             return
         time.sleep(_POLL_S)
 
@@ -70,7 +70,7 @@ def show_sweep_logs(folder: Path, wanted: Sequence[str], *, follow: bool, lines:
 def look(folder: Path) -> FoundSweep:
     """What the journal says, once Slurm was asked about what it has and nobody follows."""
     found = read_sweep(folder)
-    if found.going_on and not found.launcher:
+    if found.active and not found.launcher:
         refresh(folder)
         found = read_sweep(folder)
     return found
@@ -113,7 +113,7 @@ def _as_dict(found: FoundSweep) -> dict[str, Any]:
     return {
         "folder": str(found.folder),
         "launcher": found.launcher,
-        "going_on": found.going_on,
+        "active": found.active,
         "total": progress.total,
         "done": progress.done,
         "states": {str(state): count for state, count in progress.counts.items()},

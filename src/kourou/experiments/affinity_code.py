@@ -180,11 +180,11 @@ def encode_affinity(  # noqa: PLR0913, PLR0917 - rlpyt's signature, on which scr
     hyperthread_offset: int | None = None,
     n_socket: int | None = None,
     run_slot: int | None = None,
-    async_sample: bool = False,  # noqa: FBT001, FBT002 - as above
+    async_sample: bool = False,  # noqa: FBT001, FBT002 - rlpyt's signature
     sample_gpu_per_run: int = 0,
-    optim_sample_share_gpu: bool = False,  # noqa: FBT001, FBT002 - as above
-    alternating: bool = False,  # noqa: FBT001, FBT002 - as above
-    set_affinity: bool = True,  # noqa: FBT001, FBT002 - as above
+    optim_sample_share_gpu: bool = False,  # noqa: FBT001, FBT002 - rlpyt's signature
+    alternating: bool = False,  # noqa: FBT001, FBT002 - rlpyt's signature
+    set_affinity: bool = True,  # noqa: FBT001, FBT002 - rlpyt's signature
 ) -> str:
     """Write how a machine is divided among runs as one word; the arguments are the fields of ``AffinityCode``.
 

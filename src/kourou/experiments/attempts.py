@@ -8,7 +8,7 @@ import signal
 import time
 
 from kourou.experiments.prepared import PreparedRun
-from kourou.experiments.retries import Ending
+from kourou.experiments.retries import AttemptOutcome
 from kourou.experiments.run_folder import RunLogs
 from kourou.experiments.run_records import RunState
 from kourou.experiments.slots import Slot
@@ -29,50 +29,50 @@ class Attempt:
     logs: RunLogs
     time_limit_s: float | None = None
     pid: int | None = None
-    ending: str = ""
-    """Why it is being ended, if it is: "timeout", "cancelled", "interrupted" or "checkpoint"."""
-    due: float = FOREVER_S
-    """Monotonic time of the next thing to be done about it."""
+    stop_reason: str = ""
+    """Why it is being stopped, if it is: "timeout", "cancelled", "interrupted" or "checkpoint"."""
+    deadline: float = FOREVER_S
+    """Monotonic time of the next signal, or of its time limit."""
     _steps: collections.deque[tuple[int, float]] = dataclasses.field(default_factory=collections.deque)
 
-    def exists(self, pid: int) -> None:
-        """Its process was made; from now on it counts how long it takes."""
+    def started(self, pid: int) -> None:
+        """Its process was made: its time limit counts from now on."""
         self.pid = pid
-        if self.time_limit_s is not None and not self.ending:
-            self.due = time.monotonic() + self.time_limit_s
+        if self.time_limit_s is not None and not self.stop_reason:
+            self.deadline = time.monotonic() + self.time_limit_s
 
-    def end(self, why: str, steps: list[tuple[int, float]]) -> None:
-        """Let it be ended by signals, the first one now.
+    def stop(self, why: str, steps: list[tuple[int, float]]) -> None:
+        """Stop it with signals, the first one now.
 
         Args:
-            why: see ``ending``.
+            why: see ``stop_reason``.
             steps: signals, each with the seconds to wait after it. SIGKILL follows the last one.
         """
-        self.ending = why
+        self.stop_reason = why
         self._steps = collections.deque([*steps, (signal.SIGKILL, FOREVER_S)])
-        self.due = time.monotonic()
+        self.deadline = time.monotonic()
 
     def next_signal(self) -> int:
         """The signal that is due; the next one is after its seconds."""
         number, wait_s = self._steps.popleft()
-        self.due = time.monotonic() + wait_s
+        self.deadline = time.monotonic() + wait_s
         return number
 
 
-def state_after(why_ended: str, ending: Ending) -> tuple[RunState, str]:
+def state_after(why_ended: str, outcome: AttemptOutcome) -> tuple[RunState, str]:
     """The state of a run whose attempt ended, and how in words; ``why_ended`` is empty where it did so by itself."""
-    told = _TOLD.get(why_ended)
-    if told is None:
-        return (RunState.SUCCEEDED if ending.ok else RunState.FAILED), ending.words
-    state, words, even_if_ok = told
-    if ending.ok and not even_if_ok:
-        return RunState.SUCCEEDED, ending.words
-    return state, f"{words}, and {ending.words}" if words else ending.words
+    stopped = _STOPPED.get(why_ended)
+    if stopped is None:
+        return (RunState.SUCCEEDED if outcome.ok else RunState.FAILED), outcome.message
+    state, message, even_if_ok = stopped
+    if outcome.ok and not even_if_ok:
+        return RunState.SUCCEEDED, outcome.message
+    return state, f"{message}, and {outcome.message}" if message else outcome.message
 
 
 # Why an attempt was ended → its state, how it is told, and whether that holds for one that exits with 0, too: an
 # interrupted run that does so has finished, and one that was told to save its work has done only that.
-_TOLD = {
+_STOPPED = {
     "timeout": (RunState.TIMEOUT, "", True),
     "cancelled": (RunState.CANCELLED, "cancelled", True),
     "interrupted": (RunState.INTERRUPTED, "interrupted", False),

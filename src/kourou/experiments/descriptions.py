@@ -201,7 +201,7 @@ class RunDescription:
         for command, name, root_dir, env_vars in listed:
             experiment_dir = os.path.join(train_dir, root_dir)  # noqa: PTH118 - a Path would drop the leading ./
             if makedirs:
-                os.makedirs(experiment_dir, exist_ok=True)  # noqa: PTH103 - as above
+                os.makedirs(experiment_dir, exist_ok=True)  # noqa: PTH103 - a Path would drop the leading ./
             yield f"{command} {self.experiment_dir_arg_name}={experiment_dir}", name, root_dir, env_vars
 
     def generate_runs(
@@ -261,7 +261,7 @@ class RunDescription:
         swept = arguments(seeded, prefix=self.param_prefix, style=self.value_style)
         return RunSpec(
             name=name,
-            folder=os.path.join(experiment_dir, name),  # noqa: PTH118 - as above
+            folder=os.path.join(experiment_dir, name),  # noqa: PTH118 - keeps the leading ./
             env=experiment.environment(),
             params=dict(params),
             seed=seed,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kourou.experiments.journal import JOURNAL_FILE, read_launches, read_records
-from kourou.experiments.launching import AnyRun, Rerun, check_rerun, is_to_run
+from kourou.experiments.launching import AnyRun, Rerun, check_rerun, should_run
 from kourou.experiments.memory import Memory
 from kourou.experiments.prepared import PreparedRun, prepare, process_spec
 from kourou.experiments.run_records import RunRecord, RunState
@@ -20,7 +20,7 @@ from kourou.experiments.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.plan import ProcessSpec
 
-__all__ = ["PlannedStart", "last_backend", "plan_sweep", "remembered", "what_is_left"]
+__all__ = ["PlannedStart", "known_records", "last_backend", "plan_sweep", "unfinished_runs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,15 +59,15 @@ def plan_sweep(
     top = Path(folder).absolute()
     pool, taken = SlotPool(slots, share.parallel), list[Slot]()
     planned = []
-    for run, record in what_is_left(prepare(check_runs(runs)), top, rerun):
+    for run, record in unfinished_runs(prepare(check_runs(runs)), top, rerun):
         if not pool.has_room:
-            pool.give_back(taken.pop(0))
-        taken.append(pool.take())
+            pool.release(taken.pop(0))
+        taken.append(pool.acquire())
         planned.append(_planned(run, taken[-1], record.attempt + 1 if record else 1, top, adapt))
     return planned
 
 
-def what_is_left(
+def unfinished_runs(
     runs: Iterable[AnyRun], folder: str | os.PathLike[str], rerun: Rerun
 ) -> list[tuple[AnyRun, RunRecord | None]]:
     """The runs that a launch would take up, each with what the journal says of it, if it knows it.
@@ -76,12 +76,12 @@ def what_is_left(
         PlanError: there is no such rule.
     """
     check_rerun(rerun)
-    known = remembered(Path(folder).absolute())
+    known = known_records(Path(folder).absolute())
     listed = [(run, known.get(run.run_id)) for run in runs]
-    return [(run, rec) for run, rec in listed if is_to_run(rec.state if rec else RunState.PENDING, rerun)]
+    return [(run, rec) for run, rec in listed if should_run(rec.state if rec else RunState.PENDING, rerun)]
 
 
-def remembered(folder: Path) -> dict[str, RunRecord]:
+def known_records(folder: Path) -> dict[str, RunRecord]:
     """What a sweep's journal says, if there is one."""
     with _copied_journal(folder) as copy:
         known = {} if copy is None else read_records(copy)

@@ -24,10 +24,10 @@ from kourou.experiments.prepared import PAYLOAD_FILE, PreparedRun, process_spec
 from kourou.experiments.provenance import Provenance
 from kourou.experiments.requests import Request, take_requests
 from kourou.experiments.results import RUN_FILE
-from kourou.experiments.retries import Ending, Retry, ending_of
+from kourou.experiments.retries import AttemptOutcome, Retry, classify_exit
 from kourou.experiments.run_folder import EXIT_FILE, RunLogs, own_folder, write_json, write_own
 from kourou.experiments.run_records import RunRecord, RunState
-from kourou.experiments.signals import told_of_signals
+from kourou.experiments.signals import signals_to
 from kourou.experiments.slots import Slot, SlotPool
 from kourou.runtime.event_queue import next_of
 from kourou.runtime.plan import ProcessSpec
@@ -37,7 +37,7 @@ from kourou.runtime.supervisor import Supervisor
 
 __all__ = ["Scheduler", "SweepOptions"]
 
-_LOOK_S = 0.2  # between looks for requests from other shells
+_POLL_S = 0.2  # between polls for requests from other shells
 # Variables that preloaded modules read when they are imported: numbers of threads, options of torch.
 _READ_AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH")
 
@@ -72,11 +72,11 @@ class Scheduler:
         slots: places for them.
         options: how they are treated.
         launch_id: marks their processes.
-        provenance: makes what is told in each run's folder; called while the first processes are prepared.
+        provenance: makes what is written to each run's folder; called while the first processes are prepared.
         adapt: changes what is started to the slot that it got.
         on_change: called with the record of every run that changes, in the scheduler's thread.
         takes_requests: whether requests from other shells are for this scheduler.
-        make_supervisor: makes what starts the runs and tells how they end, called as :class:`Supervisor` is; another
+        make_supervisor: makes what starts the runs and reports how they end, called as :class:`Supervisor` is; another
             one forks this process, or makes threads of it.
     """
 
@@ -109,10 +109,10 @@ class Scheduler:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._pending = collections.deque(self._runs)
         self._delayed: list[tuple[float, str]] = []  # heap of (unix time, run id): retries that wait
-        self._live: dict[str, Attempt] = {}
-        self._waiting = ""  # the run of which was told that it waits
+        self._running: dict[str, Attempt] = {}
+        self._waiting = ""  # the run that was reported as waiting
         self._next_start = 0.0
-        self._next_look = 0.0
+        self._next_poll = 0.0
         self.checkpointed: set[str] = set()
         """Runs that were told by :meth:`checkpoint` to save their work, and ended."""
         self.stopped = ""
@@ -128,19 +128,19 @@ class Scheduler:
         own = ("kourou.experiments.run_worker", "cloudpickle", *self._options.preload)
         preload = Preload(modules=own, reads=self._read_at_import) if payloads else COMMANDS
         handler = self._make_supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
-        with handler as self._supervisor, told_of_signals(self._on_signal):
+        with handler as self._supervisor, signals_to(self._on_signal):
             if not self._read_at_import:  # else the first run's own variables decide what is prepared
                 self._supervisor.prepare()
             self._provenance = self._make_provenance()
             with contextlib.suppress(OSError):
                 self._provenance.save_diff(self._folder)
             try:
-                while self._work_is_left():
-                    self._start_what_fits()
-                    self._take_events()
-                    self._mind_the_clock()
+                while self._has_work():
+                    self._start_pending()
+                    self._handle_events()
+                    self._tick()
             finally:
-                for live in self._live.values():
+                for live in self._running.values():
                     live.logs.close()
         for log in self._folder.glob("zygote-*.log"):
             with contextlib.suppress(OSError):  # another job of the same sweep was quicker
@@ -158,16 +158,16 @@ class Scheduler:
         """
         self._events.put(lambda: self._checkpoint(number, wait_s))
 
-    # -- what the supervisor tells, in its thread ---------------------------------------------------------------
+    # -- events of the supervisor, in its thread -----------------------------------------------------------------
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
         """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
         del attempt
-        self._events.put(lambda: self._note_pid(name, pid))
+        self._events.put(lambda: self._on_pid(name, pid))
 
     def on_line(self, name: str, line: str, stream: str) -> None:
         """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
-        live = self._live.get(name)
+        live = self._running.get(name)
         if live is not None:
             with contextlib.suppress(OSError, ValueError):  # a full disk loses lines, not runs
                 live.logs.write(line, stream)
@@ -175,58 +175,60 @@ class Scheduler:
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         """See :class:`kourou.runtime.supervisor.ProcessEvents`."""
         del attempt
-        self._events.put(lambda: self._end(self._live.pop(name), exit))
+        self._events.put(lambda: self._on_exit(self._running.pop(name), exit))
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def _work_is_left(self) -> bool:
-        return bool(self._live or ((self._pending or self._delayed) and not self.stopped))
+    def _has_work(self) -> bool:
+        return bool(self._running or ((self._pending or self._delayed) and not self.stopped))
 
-    def _start_what_fits(self) -> None:
+    def _start_pending(self) -> None:
         now = time.time()
         while self._delayed and self._delayed[0][0] <= now:
             self._pending.append(heapq.heappop(self._delayed)[1])
         begun = []
         while self._pending and self._slots.has_room and not self.stopped and time.monotonic() >= self._next_start:
-            live = self._begin(self._runs[self._pending.popleft()])
+            live = self._prepare_attempt(self._runs[self._pending.popleft()])
             if live is not None:
                 begun.append(live)
                 self._next_start = time.monotonic() + self._options.pause_s
-        self._tell_of_waiting()
+        self._report_waiting()
         self._journal.commit()  # it says that they run before they do
         for live in begun:
             spec, boot = process_spec(live.run, live.slot, live.number, self._folder)
             self._supervisor.start(self._adapt(spec, live.run, live.slot), live.number, boot)
 
-    def _tell_of_waiting(self) -> None:
-        """Say, once for each run, that it is not started although a place is free."""
+    def _report_waiting(self) -> None:
+        """Report, once for each run, that it is not started although a slot is free."""
         if self._pending and not self.stopped and self._pending[0] != self._waiting and (why := self._slots.refusal):
             self._waiting = self._pending[0]
-            self._tell("waiting", self._runs[self._waiting], cause=why)
+            self._record("waiting", self._runs[self._waiting], cause=why)
 
-    def _begin(self, run: PreparedRun) -> Attempt | None:
+    def _prepare_attempt(self, run: PreparedRun) -> Attempt | None:
         record = self._journal.records[run.run_id]
         if record.not_before > time.time():
             heapq.heappush(self._delayed, (record.not_before, run.run_id))
             return None
-        slot = self._slots.take()
+        slot = self._slots.acquire()
         attempt = record.attempt + 1
-        self._tell("started", run, attempt=attempt, slot=slot.index, gpus=slot.gpus, host=self._host)
+        self._record("started", run, attempt=attempt, slot=slot.index, gpus=slot.gpus, host=self._host)
         try:
-            logs = self._open(run, slot, attempt)
+            logs = self._prepare_folder(run, slot, attempt)
         except OSError as error:
-            self._slots.give_back(slot)
-            self._close(run, Ending(ok=False, why="start", words=f"cannot use the run's folder: {error}"))
+            self._slots.release(slot)
+            self._finish_attempt(
+                run, AttemptOutcome(ok=False, cause="start", message=f"cannot use the run's folder: {error}")
+            )
             return None
         live = Attempt(run, slot, attempt, logs, self._options.time_limit_s)
-        self._live[run.run_id] = live
+        self._running[run.run_id] = live
         return live
 
     @property
     def _host(self) -> str:
         return str(self._provenance.facts["host"])
 
-    def _open(self, run: PreparedRun, slot: Slot, attempt: int) -> RunLogs:
+    def _prepare_folder(self, run: PreparedRun, slot: Slot, attempt: int) -> RunLogs:
         """Make the run's folder, and write down what is about to be started."""
         own_folder(run.folder)
         (run.folder / EXIT_FILE).unlink(missing_ok=True)
@@ -248,10 +250,10 @@ class Scheduler:
         write_json(run.folder / RUN_FILE, facts)
         return RunLogs(run.folder)
 
-    def _take_events(self) -> None:
+    def _handle_events(self) -> None:
         """Wait for an event, or for the next thing that is due, and take all that there are."""
         now, wall = time.monotonic(), time.time()
-        due = [self._next_look, *(live.due for live in self._live.values())]
+        due = [self._next_poll, *(live.deadline for live in self._running.values())]
         if self._delayed:
             due.append(now + self._delayed[0][0] - wall)
         if self._pending and self._slots.has_room and not self.stopped:
@@ -261,107 +263,112 @@ class Scheduler:
             while True:
                 self._events.get_nowait()()
 
-    def _mind_the_clock(self) -> None:
+    def _tick(self) -> None:
         now = time.monotonic()
-        for live in self._live.values():
-            if now >= live.due:
-                if not live.ending:
-                    live.end("timeout", [(signal.SIGTERM, self._options.terminate_s)])
-                self._send(live, live.next_signal())
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_S
+        for live in self._running.values():
+            if now >= live.deadline:
+                if not live.stop_reason:
+                    live.stop("timeout", [(signal.SIGTERM, self._options.terminate_s)])
+                self._send_signal(live, live.next_signal())
+        if now >= self._next_poll:
+            self._next_poll = now + _POLL_S
             for request in take_requests(self._folder) if self._takes_requests else ():
-                self._answer(request)
+                self._handle_request(request)
         self._journal.commit()
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
-    def _note_pid(self, run_id: str, pid: int) -> None:
-        live = self._live.get(run_id)
+    def _on_pid(self, run_id: str, pid: int) -> None:
+        live = self._running.get(run_id)
         if live is not None:
-            live.exists(pid)
-            self._tell("running", live.run, pid=pid)
+            live.started(pid)
+            self._record("running", live.run, pid=pid)
 
-    def _end(self, live: Attempt, end: ProcessExit) -> None:
-        self._slots.give_back(live.slot)
+    def _on_exit(self, live: Attempt, end: ProcessExit) -> None:
+        self._slots.release(live.slot)
         live.logs.close()
-        timed_out = self._options.time_limit_s if live.ending == "timeout" else None
-        ending = ending_of(end, timed_out_after_s=timed_out)
-        state, words = state_after(live.ending, ending)
+        timed_out = self._options.time_limit_s if live.stop_reason == "timeout" else None
+        outcome = classify_exit(end, timed_out_after_s=timed_out)
+        state, message = state_after(live.stop_reason, outcome)
         if live.run.payload is not None:
             with contextlib.suppress(OSError):
                 (live.run.folder / PAYLOAD_FILE).unlink()
-        self._close(live.run, dataclasses.replace(ending, words=words), state=state, end=end)
+        self._finish_attempt(live.run, dataclasses.replace(outcome, message=message), state=state, end=end)
 
-    def _close(
-        self, run: PreparedRun, ending: Ending, *, state: RunState = RunState.FAILED, end: ProcessExit | None = None
+    def _finish_attempt(
+        self,
+        run: PreparedRun,
+        outcome: AttemptOutcome,
+        *,
+        state: RunState = RunState.FAILED,
+        end: ProcessExit | None = None,
     ) -> None:
-        """Tell how an attempt ended, and decide on another one."""
+        """Record how an attempt ended, and decide on another one."""
         said = () if end is None or state is RunState.SUCCEEDED else end.last_lines
-        facts: dict[str, Any] = {"state": str(state), "cause": ending.words, "last_lines": said}
+        facts: dict[str, Any] = {"state": str(state), "cause": outcome.message, "last_lines": said}
         if end is not None:
             facts |= {"code": end.code, "signal": describe_signal(end.signal) if end.signal else None}
-        record = self._tell("ended", run, **facts)
+        record = self._record("ended", run, **facts)
         with contextlib.suppress(OSError):
             whole = {**facts, "attempt": record.attempt, "host": record.host}
             times = {"started_at": record.started_at, "ended_at": record.ended_at, "duration_s": record.duration_s}
             write_json(run.folder / EXIT_FILE, {**whole, **times})
         if not state.failed:
             return
-        delay_s = self._options.retry.delay_s(ending.why, record.retries) if not self.stopped else None
+        delay_s = self._options.retry.delay_s(outcome.cause, record.retries) if not self.stopped else None
         if delay_s is not None:
             not_before = time.time() + delay_s
-            self._tell("retrying", run, cause=ending.why, not_before=not_before)
+            self._record("retrying", run, cause=outcome.cause, not_before=not_before)
             heapq.heappush(self._delayed, (not_before, run.run_id))
         elif self._options.fail_fast and not self.stopped:
-            self._stop("fail-fast")
+            self._stop_all("fail-fast")
 
-    def _tell(self, kind: str, run: PreparedRun, **data: Any) -> RunRecord:
-        record = self._journal.tell(kind, run.run_id, **data)
+    def _record(self, kind: str, run: PreparedRun, **data: Any) -> RunRecord:
+        record = self._journal.append(kind, run.run_id, **data)
         self._on_change(record)
         return record
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
-        """In the main thread, between any two of its instructions. Only Ctrl-C insists; others may come twice."""
+        """In the main thread, between any two of its instructions. Only Ctrl-C kills when it comes again."""
         insist = number == signal.SIGINT
         self._events.put(lambda: self._on_interrupt(insist=insist))
 
     def _on_interrupt(self, *, insist: bool = True) -> None:
         if self.stopped != "interrupted":
-            self._stop("interrupted")
+            self._stop_all("interrupted")
             return
-        for live in self._live.values() if insist else ():  # again: at once
-            live.end(live.ending, [])
+        for live in self._running.values() if insist else ():  # again: at once
+            live.stop(live.stop_reason, [])
 
-    def _stop(self, why: str) -> None:
+    def _stop_all(self, why: str) -> None:
         self.stopped = why
-        for live in self._live.values():
-            self._end_early(live, "interrupted")
+        for live in self._running.values():
+            self._stop_attempt(live, "interrupted")
 
     def _checkpoint(self, number: int, wait_s: float) -> None:
         self.stopped = self.stopped or "checkpoint"
-        for live in self._live.values():
-            if not live.ending:
-                live.end("checkpoint", [(number, wait_s), (signal.SIGTERM, self._options.terminate_s)])
+        for live in self._running.values():
+            if not live.stop_reason:
+                live.stop("checkpoint", [(number, wait_s), (signal.SIGTERM, self._options.terminate_s)])
                 self.checkpointed.add(live.run.run_id)
 
-    def _end_early(self, live: Attempt, why: str) -> None:
-        if not live.ending:
+    def _stop_attempt(self, live: Attempt, why: str) -> None:
+        if not live.stop_reason:
             options = self._options
-            live.end(why, [(signal.SIGINT, options.interrupt_s), (signal.SIGTERM, options.terminate_s)])
+            live.stop(why, [(signal.SIGINT, options.interrupt_s), (signal.SIGTERM, options.terminate_s)])
 
-    def _send(self, live: Attempt, number: int) -> None:
+    def _send_signal(self, live: Attempt, number: int) -> None:
         if number in {signal.SIGTERM, signal.SIGKILL}:
             self._supervisor.signal(live.run.run_id, number)
         elif live.pid is None:
-            live.due = time.monotonic()  # it has barely begun: nothing to save
+            live.deadline = time.monotonic()  # it has barely begun: nothing to save
         else:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 _signal_group(live.pid, number)
 
-    def _answer(self, request: Request) -> None:
+    def _handle_request(self, request: Request) -> None:
         chosen = list(self._runs) if request.runs is None else [r for r in request.runs if r in self._runs]
         if request.kind == "stop":
             self._on_interrupt()
@@ -371,13 +378,13 @@ class Scheduler:
         elif request.kind == "retry":
             for run_id in chosen:
                 if self._journal.records[run_id].state.ended:
-                    self._tell("rerun", self._runs[run_id])
+                    self._record("rerun", self._runs[run_id])
                     self._pending.append(run_id)
 
     def _cancel(self, run_id: str) -> None:
-        live = self._live.get(run_id)
+        live = self._running.get(run_id)
         if live is not None:
-            self._end_early(live, "cancelled")
+            self._stop_attempt(live, "cancelled")
             return
         if run_id in self._pending:
             self._pending.remove(run_id)
@@ -386,7 +393,7 @@ class Scheduler:
             heapq.heapify(self._delayed)
         else:
             return  # it has ended
-        self._tell("ended", self._runs[run_id], state=str(RunState.CANCELLED), cause="cancelled before it began")
+        self._record("ended", self._runs[run_id], state=str(RunState.CANCELLED), cause="cancelled before it began")
 
 
 def _signal_group(leader: int, number: int) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kourou import errors
 from kourou.experiments.failures import SweepBusy, SweepError
-from kourou.experiments.run_records import Event, RunRecord, changed
+from kourou.experiments.run_records import Event, RunRecord, apply_event
 from kourou.experiments.shared_disks import file_system, is_shared, try_lock
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ __all__ = [
     "SweepLock",
     "declare",
     "find_launcher",
-    "held_journal",
+    "locked_journal",
     "read_launches",
     "read_records",
 ]
@@ -44,7 +44,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, at REAL, k
 _INSERT = "INSERT INTO events (at, kind, run, data) VALUES (?, ?, ?, ?)"
 _LAUNCH = "launch"  # kind of the events that are about a launcher, not about a run
 _LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02
-_PATIENCE_S = 30.0  # for another process's lock on the file, which is held for milliseconds
+_BUSY_TIMEOUT_S = 30.0  # for another process's lock on the file, which is held for milliseconds
 
 
 class Launch(NamedTuple):
@@ -129,63 +129,63 @@ class Journal:
 
     Args:
         folder: the sweep's folder, whose lock the caller holds.
-        on_disk: False keeps it in memory, for whoever only needs what a scheduler tells it.
+        on_disk: False keeps it in memory, for whoever only needs what a scheduler appends.
 
     Raises:
         SweepError: the file is no journal, or cannot be written.
     """
 
     def __init__(self, folder: Path, *, on_disk: bool = True) -> None:
-        with _told(folder):
+        with _sqlite_errors(folder):
             place = folder / JOURNAL_FILE if on_disk else ":memory:"
-            self._db = sqlite3.connect(place, isolation_level=None, timeout=_PATIENCE_S)
+            self._db = sqlite3.connect(place, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
             # SQLite's WAL is memory that the processes of one host share; others would read something else.
             self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if on_disk and is_shared(folder) else 'WAL'}")
             self._db.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the process, not a power cut
             self._db.execute(_TABLE)
-            self.records = _fold(self._db)
+            self.records = _replay(self._db)
         self._folder = folder
-        self._unwritten: list[tuple[float, str, str, str]] = []
+        self._uncommitted: list[tuple[float, str, str, str]] = []
 
     def launch(self, launch_id: str, **facts: Any) -> None:
         """Say which launcher writes from now on."""
-        self._append(time.time(), _LAUNCH, launch_id, {"host": socket.gethostname(), "pid": os.getpid(), **facts})
+        self._buffer(time.time(), _LAUNCH, launch_id, {"host": socket.gethostname(), "pid": os.getpid(), **facts})
 
-    def tell(self, kind: str, run_id: str, **data: Any) -> RunRecord:
+    def append(self, kind: str, run_id: str, **data: Any) -> RunRecord:
         """Something happened to a run: its new record. It is on disk once :meth:`commit` returns."""
         event = Event(kind=kind, run_id=run_id, at=time.time(), data=data)
-        record = self.records[run_id] = changed(self.records.get(run_id), event)
-        self._append(event.at, kind, run_id, data)
+        record = self.records[run_id] = apply_event(self.records.get(run_id), event)
+        self._buffer(event.at, kind, run_id, data)
         return record
 
     def commit(self) -> None:
-        """Write what was told, all of it or nothing.
+        """Write what was appended, all of it or nothing.
 
         Raises:
             SweepError: the disk is full, or the like.
         """
-        if not self._unwritten:
+        if not self._uncommitted:
             return
-        with _told(self._folder):
+        with _sqlite_errors(self._folder):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany(_INSERT, self._unwritten)
+                self._db.executemany(_INSERT, self._uncommitted)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
-        self._unwritten.clear()
+        self._uncommitted.clear()
 
     def close(self) -> None:
         """Close the file; what was not committed is not in it."""
         self._db.close()
 
-    def _append(self, at: float, kind: str, run_id: str, data: Mapping[str, Any]) -> None:
-        self._unwritten.append((at, kind, run_id, json.dumps(data, ensure_ascii=True)))
+    def _buffer(self, at: float, kind: str, run_id: str, data: Mapping[str, Any]) -> None:
+        self._uncommitted.append((at, kind, run_id, json.dumps(data, ensure_ascii=True)))
 
 
 @contextlib.contextmanager
-def held_journal(folder: Path) -> Iterator[Journal]:
+def locked_journal(folder: Path) -> Iterator[Journal]:
     """In the body this process is the sweep's launcher, and the journal is its to write.
 
     Raises:
@@ -204,7 +204,7 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, RunRecord]:
         SweepError: its journal cannot be read.
     """
     with _reading(Path(folder)) as db:
-        return _fold(db)
+        return _replay(db)
 
 
 def read_launches(folder: str | os.PathLike[str]) -> list[Launch]:
@@ -217,16 +217,17 @@ def read_launches(folder: str | os.PathLike[str]) -> list[Launch]:
         rows = db.execute("SELECT run, data, at FROM events WHERE kind = ? ORDER BY seq", (_LAUNCH,))
         facts = [(run, json.loads(data), at) for run, data, at in rows]
         return [
-            Launch(launch_id=run, host=told["host"], at=at, backend=told.get("backend", "")) for run, told, at in facts
+            Launch(launch_id=run, host=launch["host"], at=at, backend=launch.get("backend", ""))
+            for run, launch, at in facts
         ]
 
 
-def _fold(db: sqlite3.Connection) -> dict[str, RunRecord]:
+def _replay(db: sqlite3.Connection) -> dict[str, RunRecord]:
     records: dict[str, RunRecord] = {}
     for at, kind, run_id, data in db.execute("SELECT at, kind, run, data FROM events ORDER BY seq"):
         if kind != _LAUNCH:
             event = Event(kind=kind, run_id=run_id, at=at, data=json.loads(data))
-            records[run_id] = changed(records.get(run_id), event)
+            records[run_id] = apply_event(records.get(run_id), event)
     return records
 
 
@@ -236,13 +237,16 @@ def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
     if not path.exists():
         raise errors.NotFound(f"there is no sweep in {folder}: it has no {JOURNAL_FILE}")
     # Not mode=ro: the first reader after a kill has to recover what the dead launcher had committed.
-    with _told(folder), contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE_S)) as db:
+    with (
+        _sqlite_errors(folder),
+        contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)) as db,
+    ):
         db.execute(_TABLE)
         yield db
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _sqlite_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -264,4 +268,4 @@ def declare(journal: Journal, records: Iterable[Mapping[str, Any]]) -> None:
         data = {name: value for name, value in fields.items() if name != "run_id"}
         known = journal.records.get(fields["run_id"])
         if known is None or any(getattr(known, name) != value for name, value in data.items()):
-            journal.tell("declared", fields["run_id"], **data)
+            journal.append("declared", fields["run_id"], **data)

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from kourou import errors
 from kourou.experiments.engine import Scheduler, SweepOptions
-from kourou.experiments.journal import Journal, declare, held_journal
-from kourou.experiments.leftovers import bury
+from kourou.experiments.journal import Journal, declare, locked_journal
+from kourou.experiments.leftovers import end_leftovers
 from kourou.experiments.memory import GpuGate, Memory
 from kourou.experiments.prepared import PreparedRun, prepare
 from kourou.experiments.provenance import Provenance
@@ -29,11 +29,11 @@ __all__ = [
     "Rerun",
     "SweepOutcome",
     "check_rerun",
-    "is_to_run",
     "new_launch_id",
     "open_sweep",
     "run_sweep",
-    "take_up",
+    "select_runs",
+    "should_run",
 ]
 
 AnyRun = TypeVar("AnyRun", RunSpec, PreparedRun)
@@ -143,11 +143,11 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     prepared = prepare(specs)
     top = open_sweep(folder)
     launch_id = new_launch_id(top)
-    with held_journal(top) as journal:
-        bury(top, journal)
+    with locked_journal(top) as journal:
+        end_leftovers(top, journal)
         journal.launch(launch_id, backend="processes", slots=len(slots), parallel=share.parallel)
         declare(journal, [run.declaration() for run in prepared])
-        chosen = take_up(journal, top, prepared, rerun, source)
+        chosen = select_runs(journal, top, prepared, rerun, source)
         scheduler = Scheduler(
             top,
             journal,
@@ -185,7 +185,7 @@ def new_launch_id(folder: Path) -> str:
     return f"sweep-{plain}-{secrets.token_hex(6)}"
 
 
-def take_up(
+def select_runs(
     journal: Journal, folder: Path, runs: Sequence[AnyRun], rerun: Rerun, source: dict[str, Any] | None
 ) -> list[AnyRun]:
     """Those that are run now, in order; what is run again is journalled so, and what a sweep is made from is kept.
@@ -197,10 +197,10 @@ def take_up(
         rerun: what is run again.
         source: what :data:`SOURCE_FILE` tells; None: nothing.
     """
-    chosen = [run for run in runs if is_to_run(journal.records[run.run_id].state, rerun)]
+    chosen = [run for run in runs if should_run(journal.records[run.run_id].state, rerun)]
     for run in chosen:
         if journal.records[run.run_id].state is not RunState.PENDING:
-            journal.tell("rerun", run.run_id)
+            journal.append("rerun", run.run_id)
     journal.commit()
     if source is not None:
         write_json(folder / SOURCE_FILE, source)
@@ -217,6 +217,6 @@ def check_rerun(rerun: str) -> None:
         raise errors.PlanError(f"rerun is one of {', '.join(get_args(Rerun))}, got {rerun!r}")
 
 
-def is_to_run(state: RunState, rerun: Rerun) -> bool:
+def should_run(state: RunState, rerun: Rerun) -> bool:
     """Whether a run in this state is run now, by a rule that :func:`check_rerun` let pass."""
     return state is RunState.PENDING or state in _AGAIN[rerun]

@@ -1,4 +1,4 @@
-"""What a killed launcher may have left for a moment: its zygote and runs, which are on their way out."""
+"""The zygote and runs of a launcher that was killed, which may outlive it for a moment."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kourou.experiments.journal import Journal, read_launches
 from kourou.experiments.run_records import RunState
 from kourou.runtime import sessions
 
-__all__ = ["bury"]
+__all__ = ["end_leftovers"]
 
-_BY_THEMSELVES_S = 3.0  # a zygote whose launcher died ends all below it in less than 2 s
+_GRACE_S = 3.0  # a zygote whose launcher died ends all below it in less than 2 s
 _POLL_S = 0.02
 
 
-def bury(folder: Path, journal: Journal) -> None:
+def end_leftovers(folder: Path, journal: Journal) -> None:
     """Make sure that nothing of earlier launches runs any more, and journal as lost what they did not see end.
 
     The caller holds the sweep's lock, so their launchers are dead; on this host, so must be all that they started.
@@ -30,12 +30,12 @@ def bury(folder: Path, journal: Journal) -> None:
         _wait_for_end(f"{launches[-1]}:")
     for record in lost:
         cause = f"its launcher on {record.host or 'this host'} died"
-        journal.tell("ended", record.run_id, state=str(RunState.LOST), cause=cause)
+        journal.append("ended", record.run_id, state=str(RunState.LOST), cause=cause)
     journal.commit()
 
 
 def _wait_for_end(cookie: str) -> None:
-    deadline = time.monotonic() + _BY_THEMSELVES_S
+    deadline = time.monotonic() + _GRACE_S
     while left := [pid for pid in sessions.escaped_from(cookie) if sessions.alive(pid)]:
         if time.monotonic() > deadline:
             sessions.signal_all(left)

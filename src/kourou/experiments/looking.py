@@ -28,10 +28,10 @@ class FoundSweep:
     """Who runs it, such as ``pid 12 on host``; empty: nobody does."""
 
     @property
-    def going_on(self) -> bool:
+    def active(self) -> bool:
         """Whether anything of it may still change by itself."""
-        handed_over = any(r.job and r.state in {RunState.QUEUED, RunState.RUNNING} for r in self.records)
-        return bool(self.launcher) or handed_over
+        in_slurm = any(r.job and r.state in {RunState.QUEUED, RunState.RUNNING} for r in self.records)
+        return bool(self.launcher) or in_slurm
 
 
 def find_sweep(folder: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Where a run comes from: host, versions, commit and what differs from it. Found once a launch, told in every run."""
+"""Where a run comes from: host, versions, commit and what differs from it. Found once a launch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """The same for all runs of one launch."""
+    """What all runs of one launch have in common."""
 
     facts: Mapping[str, Any]
     """As JSON holds them."""
@@ -33,7 +33,7 @@ class Provenance:
 
     @classmethod
     def of_this_process(cls, launch_id: str) -> Provenance:
-        """Look around. A folder that is no git repository, or a machine without git, has no commit."""
+        """Collect the facts. A folder that is no git repository, or a machine without git, has no commit."""
         commit = _git("rev-parse", "HEAD").decode().strip()
         diff = _git("diff", "HEAD") if commit else b""
         git = None

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.dry_run import PlannedStart, remembered
-from kourou.experiments.launching import Rerun, SweepOutcome, is_to_run
+from kourou.experiments.dry_run import PlannedStart, known_records
+from kourou.experiments.launching import Rerun, SweepOutcome, should_run
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec
 from kourou.runtime.patient_stream import say
@@ -33,9 +33,9 @@ class LineReporter:
     @classmethod
     def of_sweep(cls, runs: Sequence[RunSpec], folder: Path, rerun: Rerun) -> LineReporter:
         """For a launch that is about to begin: what it skips is done."""
-        known = remembered(folder)
+        known = known_records(folder)
         states = [known[run.run_id].state for run in runs if run.run_id in known]
-        return cls(len(runs), sum(state.ended and not is_to_run(state, rerun) for state in states))
+        return cls(len(runs), sum(state.ended and not should_run(state, rerun) for state in states))
 
     def __call__(self, record: RunRecord) -> None:
         """A run has changed."""

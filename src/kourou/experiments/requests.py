@@ -20,7 +20,7 @@ RequestKind: TypeAlias = Literal["cancel", "checkpoint", "retry", "stop"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """One wish."""
+    """One request."""
 
     kind: RequestKind
     runs: tuple[str, ...] | None = None
@@ -28,7 +28,7 @@ class Request:
 
 
 def ask(folder: Path, kind: RequestKind, runs: Sequence[str] | None = None) -> None:
-    """Leave a request for the launcher of a sweep, which looks every fifth of a second."""
+    """Leave a request for the launcher of a sweep, which polls five times a second."""
     place = folder / _FOLDER
     place.mkdir(exist_ok=True)
     write_json(place / f"{time.time_ns()}-{secrets.token_hex(4)}.json", {"kind": kind, "runs": runs})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TypeAlias
 
 from kourou import errors
 from kourou.runtime.records import ProcessExit, describe_signal
 
-__all__ = ["CAUSES", "Ending", "Retry", "ending_of"]
+__all__ = ["CAUSES", "AttemptOutcome", "Retry", "classify_exit"]
 
 CAUSES = ("exit", "signal", "memory", "timeout", "start", "node")
 """It exited with another code than 0; was killed by a signal; took more memory than its limit; took longer than its
@@ -59,32 +58,31 @@ class Retry:
         return float(min(self.longest_backoff_s, self.backoff_s * 2.0 ** sum(done.values())))
 
 
-Why: TypeAlias = str
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ending:
+class AttemptOutcome:
     """How an attempt ended."""
 
     ok: bool
-    why: Why = ""
+    cause: str = ""
     """One of CAUSES, where it failed."""
-    words: str = ""
-    """The same for people."""
+    message: str = ""
+    """How it ended, in words."""
 
 
-def ending_of(end: ProcessExit, *, timed_out_after_s: float | None = None) -> Ending:
-    """Judge how a process ended; ``timed_out_after_s`` is set where it was killed for taking longer."""
+def classify_exit(end: ProcessExit, *, timed_out_after_s: float | None = None) -> AttemptOutcome:
+    """Classify how a process ended; ``timed_out_after_s`` is set where it was killed for taking longer."""
     if timed_out_after_s is not None:
-        return Ending(ok=False, why="timeout", words=f"took longer than its time limit of {timed_out_after_s:g} s")
+        return AttemptOutcome(
+            ok=False, cause="timeout", message=f"took longer than its time limit of {timed_out_after_s:g} s"
+        )
     if end.cause:
-        why = "memory" if "of memory" in end.cause else "start" if "could not start" in end.cause else "signal"
-        return Ending(ok=False, why=why, words=end.cause)
+        cause = "memory" if "of memory" in end.cause else "start" if "could not start" in end.cause else "signal"
+        return AttemptOutcome(ok=False, cause=cause, message=end.cause)
     if end.signal is not None:
-        return Ending(ok=False, why="signal", words=f"was killed by {describe_signal(end.signal)}")
+        return AttemptOutcome(ok=False, cause="signal", message=f"was killed by {describe_signal(end.signal)}")
     if end.code:
         line = end.last_lines[-1] if end.last_lines else ""
         if end.code == _NOT_STARTED and ("cannot start" in line or "cannot run" in line):
-            return Ending(ok=False, why="start", words=line.removeprefix("kourou: "))
-        return Ending(ok=False, why="exit", words=f"exited with {end.code}")
-    return Ending(ok=True, words="succeeded")
+            return AttemptOutcome(ok=False, cause="start", message=line.removeprefix("kourou: "))
+        return AttemptOutcome(ok=False, cause="exit", message=f"exited with {end.code}")
+    return AttemptOutcome(ok=True, message="succeeded")

@@ -1,4 +1,4 @@
-"""What is known of a run: its state and how it came to it, as a fold over the events of its sweep's journal."""
+"""What is known of a run: its state and how it came to it, reduced from the events of its sweep's journal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["EVENTS", "Event", "RunRecord", "RunState", "changed"]
+__all__ = ["EVENTS", "Event", "RunRecord", "RunState", "apply_event"]
 
 
 class RunState(str, enum.Enum):
@@ -105,7 +105,7 @@ class Event:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def changed(record: RunRecord | None, event: Event) -> RunRecord:
+def apply_event(record: RunRecord | None, event: Event) -> RunRecord:
     """The record after an event; None before the first one, which declares the run."""
     if record is None:
         return RunRecord(run_id=event.run_id, **event.data)

@@ -23,7 +23,7 @@ _INTERRUPTED = 130
 
 
 def run(boot: dict[str, Any]) -> int:
-    """Be the run that ``boot`` describes, in a process forked for it; its exit code."""
+    """Execute the run that ``boot`` describes, in a process forked for it; its exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     no_terminal = f"{boot['name']} has no terminal: call what it runs outside of the sweep"
     interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
@@ -73,7 +73,7 @@ def _call(payload_file: Path, sha256: str | None = None) -> int:
 
 def _run_program(target: Any, arguments: dict[str, Any]) -> None:
     from kourou.runtime.launch import launch  # noqa: PLC0415 - functions need none of it
-    from kourou.runtime.program import Program  # noqa: PLC0415 - as above
+    from kourou.runtime.program import Program  # noqa: PLC0415 - functions need none of it
 
     made = target if isinstance(target, Program) else target(**arguments)
     program, options = made if isinstance(made, tuple) else (made, {})

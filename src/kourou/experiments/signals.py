@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and hangups while a sweep runs: told to its scheduler instead of raised somewhere in it."""
+"""Ctrl-C, SIGTERM and hangups while a sweep runs: handed to its scheduler instead of raised somewhere in it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 
 from kourou.runtime.signal_handlers import SignalHandlers
 
-__all__ = ["told_of_signals"]
+__all__ = ["signals_to"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def told_of_signals(tell: Callable[[int], None]) -> Iterator[None]:
-    """In the body, call ``tell`` with each signal that asks for the end; in other threads than the main one, nothing.
+def signals_to(callback: Callable[[int], None]) -> Iterator[None]:
+    """In the body, call ``callback`` with each signal that asks for the end; does nothing outside of the main thread.
 
-    ``tell`` runs between any two instructions of the main thread, so it may only put something into a SimpleQueue.
+    It runs between any two instructions of the main thread, so it may only put something into a SimpleQueue.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -26,7 +26,7 @@ def told_of_signals(tell: Callable[[int], None]) -> Iterator[None]:
     handlers = SignalHandlers()
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
-            handlers.set(number, lambda received, _frame: tell(received))
+            handlers.set(number, lambda received, _frame: callback(received))
     try:
         yield
     finally:

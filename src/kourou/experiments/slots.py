@@ -176,7 +176,7 @@ class SlotPool:
 
     @property
     def has_room(self) -> bool:
-        """Whether :meth:`take` would find a slot."""
+        """Whether :meth:`acquire` would find a slot."""
         return len(self._taken) < self._parallel and bool(self._admitted())
 
     @property
@@ -186,7 +186,7 @@ class SlotPool:
             return ""
         return "; ".join(dict.fromkeys(map(self._refusal_of, self._free.values())))
 
-    def take(self) -> Slot:
+    def acquire(self) -> Slot:
         """A free slot, which is no longer free."""
         room = Counter(slot.gpus for slot in self._free.values())
         chosen = min(self._admitted(), key=lambda slot: (-room[slot.gpus], slot.index))
@@ -195,7 +195,7 @@ class SlotPool:
             self._gate.note_start(chosen.index, chosen.gpus or ())
         return chosen
 
-    def give_back(self, slot: Slot) -> None:
+    def release(self, slot: Slot) -> None:
         """Let another run have it."""
         self._free[slot.index] = self._taken.pop(slot.index)
         if self._gate is not None:

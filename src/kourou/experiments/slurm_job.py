@@ -2,7 +2,7 @@
 
 Shortly before the job's time limit Slurm sends SIGUSR1: the run is told to save its work, and the job is put back into
 the queue under its own id, as often as the sweep allows. How the run ended is written to its folder, where the
-launcher, or whoever looks later, finds it without any accounting.
+launcher, or whoever reads it later, finds it without any accounting.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from kourou.ownership import read_own
 
 __all__ = ["Manifest", "main"]
 
-_LAST_S = 5.0  # of the time before the limit: for the run's end and for requeuing
+_SHUTDOWN_S = 5.0  # of the time before the limit: for the run's end and for requeuing
 _BUSY = 75  # EX_TEMPFAIL
-_IN_SCRIPT = 2  # the place of the word that says which
-_LOOK_S = 0.2
+_IN_SCRIPT = 2  # the index of the argument that names it
+_POLL_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,15 +61,15 @@ class Manifest:
         write_own(file, pickle.dumps(self))
 
 
-def main(words: Sequence[str]) -> int:
-    """Run the run at a place of a manifest, in the user's script if there is a third word; the job's exit code."""
-    manifest: Manifest = pickle.loads(read_own(words[0]))
+def main(argv: Sequence[str]) -> int:
+    """Run the run at a place of a manifest, in the user's script if there is a third argument; the job's exit code."""
+    manifest: Manifest = pickle.loads(read_own(argv[0]))
     sys.path += [folder for folder in manifest.path if folder not in sys.path]
-    run, attempt = manifest.runs[int(words[1])], manifest.attempts[int(words[1])]
+    run, attempt = manifest.runs[int(argv[1])], manifest.attempts[int(argv[1])]
     own_folder(run.folder)
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    if len(words) > _IN_SCRIPT:
-        code, near_limit = run_script(Path(words[_IN_SCRIPT]), run.folder)
+    if len(argv) > _IN_SCRIPT:
+        code, near_limit = run_script(Path(argv[_IN_SCRIPT]), run.folder)
         saved = near_limit and (read_json(run.folder / EXIT_FILE) or {}).get("state") == RunState.INTERRUPTED
         return _requeue(run, restarts, manifest.slurm.requeues) if saved else code
     lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -98,11 +98,11 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> i
     )
     slurm = manifest.slurm
     number = signal.Signals[f"SIG{slurm.checkpoint_signal.removeprefix('SIG')}"]
-    wait_s = max(1.0, slurm.signal_s - _LAST_S - manifest.options.terminate_s)
+    wait_s = max(1.0, slurm.signal_s - _SHUTDOWN_S - manifest.options.terminate_s)
     signal.signal(signal.SIGUSR1, lambda *_: scheduler.checkpoint(number, wait_s))
     if slurm.template is not None:
         told = (run.folder, lambda: scheduler.checkpoint(number, wait_s))
-        threading.Thread(target=_await_request, args=told, daemon=True).start()
+        threading.Thread(target=_await_checkpoint_request, args=told, daemon=True).start()
     scheduler.run()
     record = journal.records[run.run_id]
     if run.run_id in scheduler.checkpointed:  # from a template, whoever runs that requeues it
@@ -110,10 +110,10 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> i
     return 0 if record.state is RunState.SUCCEEDED else record.code or 1
 
 
-def _await_request(folder: Path, checkpoint: Callable[[], None]) -> None:
+def _await_checkpoint_request(folder: Path, checkpoint: Callable[[], None]) -> None:
     """Wait for what the job's batch process asks for through the run's folder."""
     while not any(request.kind == "checkpoint" for request in take_requests(folder)):
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     checkpoint()
 
 
@@ -130,17 +130,17 @@ def own_job() -> str:
 
 def _requeue(run: PreparedRun, restarts: int, most: int) -> int:
     """Put this job back into the queue; Slurm ends it then, with whatever it is doing."""
-    told: dict[str, Any] = read_json(run.folder / EXIT_FILE) or {}
+    exit_info: dict[str, Any] = read_json(run.folder / EXIT_FILE) or {}
     words = f"reached its time limit {restarts + 1} times; it was requeued {restarts} times"
     if restarts < most:
-        write_json(run.folder / EXIT_FILE, {**told, "requeued": True})
+        write_json(run.folder / EXIT_FILE, {**exit_info, "requeued": True})
         try:
             slurm_commands.requeue(os.environ["SLURM_JOB_ID"])
         except SweepError as error:
             words = f"reached its time limit, and {error}"
         else:
             signal.pause()
-    write_json(run.folder / EXIT_FILE, {**told, "state": str(RunState.TIMEOUT), "cause": words})
+    write_json(run.folder / EXIT_FILE, {**exit_info, "state": str(RunState.TIMEOUT), "cause": words})
     return 1
 
 

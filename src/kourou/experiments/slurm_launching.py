@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments import slurm_commands
-from kourou.experiments.dry_run import what_is_left
+from kourou.experiments.dry_run import unfinished_runs
 from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import SweepError
-from kourou.experiments.journal import Journal, declare, held_journal
-from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, take_up
-from kourou.experiments.leftovers import bury
+from kourou.experiments.journal import Journal, declare, locked_journal
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, select_runs
+from kourou.experiments.leftovers import end_leftovers
 from kourou.experiments.prepared import PreparedRun, prepare
 from kourou.experiments.requests import take_requests
 from kourou.experiments.run_folder import EXIT_FILE, own_folder, write_own
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.runs import RunSpec, check_runs
-from kourou.experiments.signals import told_of_signals
+from kourou.experiments.signals import signals_to
 from kourou.experiments.slurm_job import Manifest
 from kourou.experiments.slurm_options import SlurmOptions
 from kourou.experiments.slurm_script import Submission, submissions
-from kourou.experiments.slurm_watch import SlurmWatch, handed_over
+from kourou.experiments.slurm_watch import SlurmWatch, runs_in_slurm
 from kourou.runtime.event_queue import next_of
 
 __all__ = ["plan_slurm_sweep", "run_slurm_sweep"]
@@ -70,12 +70,12 @@ def run_slurm_sweep(
     slurm = slurm or SlurmOptions()
     prepared = _prepared(runs, slurm)
     top = open_sweep(folder)
-    with held_journal(top) as journal:
-        bury(top, journal)
+    with locked_journal(top) as journal:
+        end_leftovers(top, journal)
         declare(journal, [run.declaration() for run in prepared])
         launch = _Launch(top, journal, prepared, slurm, options or SweepOptions(), on_change)
-        launch.watch.look()
-        launch.submit(take_up(journal, top, prepared, rerun, source))
+        launch.watch.poll()
+        launch.submit(select_runs(journal, top, prepared, rerun, source))
         stopped = launch.follow() if wait else "detached"
         return SweepOutcome.of(journal, top, prepared, stopped)
 
@@ -92,7 +92,7 @@ def plan_slurm_sweep(
     Nothing is written, and Slurm is asked for its MaxArraySize at most.
     """
     slurm = slurm or SlurmOptions()
-    chosen = [run for run, _ in what_is_left(_prepared(runs, slurm), folder, rerun)]
+    chosen = [run for run, _ in unfinished_runs(_prepared(runs, slurm), folder, rerun)]
     return _submissions(chosen, Path(folder).absolute(), "LAUNCH", slurm)
 
 
@@ -160,15 +160,15 @@ class _Launch:
             job = slurm_commands.submit(submission.arguments)
         except SweepError as error:
             for run in submission.runs:
-                self._tell("ended", run.run_id, state=str(RunState.FAILED), cause=str(error))
+                self._record("ended", run.run_id, state=str(RunState.FAILED), cause=str(error))
             return
         for place, run in enumerate(submission.runs):
             attempt = self._journal.records[run.run_id].attempt + 1
-            self._tell("submitted", run.run_id, attempt=attempt, job=submission.job_of(job, place))
+            self._record("submitted", run.run_id, attempt=attempt, job=submission.job_of(job, place))
 
     def _write_scancel(self, folder: Path) -> None:
         """As Sample Factory does; ``kourou sweep cancel`` knows of later jobs, too."""
-        jobs = sorted({record.job.partition("_")[0] for record in handed_over(list(self._journal.records.values()))})
+        jobs = sorted({record.job.partition("_")[0] for record in runs_in_slurm(list(self._journal.records.values()))})
         if jobs:
             script = folder / "scancel.sh"
             script.write_text(f"#!/bin/sh\nscancel {' '.join(jobs)}\n", encoding="utf-8")
@@ -177,33 +177,33 @@ class _Launch:
     def follow(self) -> str:
         """Look again and again until Slurm has nothing of the sweep any more; "interrupted" after Ctrl-C."""
         signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        with told_of_signals(signals.put):
-            while handed_over(list(self._journal.records.values())):
+        with signals_to(signals.put):
+            while runs_in_slurm(list(self._journal.records.values())):
                 with contextlib.suppress(queue.Empty):
                     next_of(signals, self._slurm.poll_s)
                     return "interrupted"
-                changed = self.watch.look()
+                changed = self.watch.poll()
                 for record in changed:
                     self._on_change(record)
-                self._submit_again([record for record in changed if record.state is RunState.LOST])
-                self._answer()
+                self._resubmit([record for record in changed if record.state is RunState.LOST])
+                self._handle_requests()
                 if self._options.fail_fast and any(r.state.failed for r in self._journal.records.values()):
-                    self.cancel([record.run_id for record in handed_over(list(self._journal.records.values()))])
+                    self.cancel([record.run_id for record in runs_in_slurm(list(self._journal.records.values()))])
                     return "fail-fast"
         return ""
 
-    def _submit_again(self, lost: Sequence[RunRecord]) -> None:
+    def _resubmit(self, lost: Sequence[RunRecord]) -> None:
         """Hand over once more what the cluster has lost; what a run itself did wrong is retried in its job."""
         again = []
         for record in lost:
             if record.run_id in self._runs and self._options.retry.delay_s("node", record.retries) is not None:
-                self._tell("retrying", record.run_id, cause="node")
+                self._record("retrying", record.run_id, cause="node")
                 again.append(self._runs[record.run_id])
         self.submit(again)
 
-    def _answer(self) -> None:
+    def _handle_requests(self) -> None:
         for request in take_requests(self._top):
-            watched = [record.run_id for record in handed_over(list(self._journal.records.values()))]
+            watched = [record.run_id for record in runs_in_slurm(list(self._journal.records.values()))]
             if request.kind in {"cancel", "stop"}:
                 self.cancel([run for run in watched if request.runs is None or run in request.runs])
 
@@ -211,8 +211,8 @@ class _Launch:
         """Cancel the jobs of runs."""
         slurm_commands.cancel_jobs([self._journal.records[run_id].job for run_id in run_ids])
         for run_id in run_ids:
-            self._tell("ended", run_id, state=str(RunState.CANCELLED), cause="cancelled")
+            self._record("ended", run_id, state=str(RunState.CANCELLED), cause="cancelled")
         self._journal.commit()
 
-    def _tell(self, kind: str, run_id: str, **data: Any) -> None:
-        self._on_change(self._journal.tell(kind, run_id, **data))
+    def _record(self, kind: str, run_id: str, **data: Any) -> None:
+        self._on_change(self._journal.append(kind, run_id, **data))

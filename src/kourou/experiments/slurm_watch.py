@@ -11,13 +11,13 @@ from typing import Any
 
 from kourou.experiments import slurm_commands
 from kourou.experiments.failures import SweepBusy
-from kourou.experiments.journal import Journal, held_journal
+from kourou.experiments.journal import Journal, locked_journal
 from kourou.experiments.results import RUN_FILE
 from kourou.experiments.run_folder import EXIT_FILE, read_json
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.slurm_commands import JobState
 
-__all__ = ["SlurmWatch", "handed_over", "refresh"]
+__all__ = ["SlurmWatch", "refresh", "runs_in_slurm"]
 
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED", "CONFIGURING", "SPECIAL_EXIT"}
 _SHELL_SIGNALS = 128  # a shell whose command was ended by signal n exits with this + n
@@ -35,7 +35,7 @@ _ENDS = {
 }
 
 
-def handed_over(records: Sequence[RunRecord]) -> list[RunRecord]:
+def runs_in_slurm(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Those that Slurm has."""
     return [r for r in records if r.job and r.state in {RunState.QUEUED, RunState.RUNNING}]
 
@@ -46,8 +46,8 @@ def refresh(folder: Path) -> None:
     Raises:
         SweepError: Slurm cannot be asked.
     """
-    with contextlib.suppress(SweepBusy), held_journal(folder) as journal:
-        SlurmWatch(journal).look()
+    with contextlib.suppress(SweepBusy), locked_journal(folder) as journal:
+        SlurmWatch(journal).poll()
 
 
 class SlurmWatch:
@@ -61,13 +61,13 @@ class SlurmWatch:
         self._journal = journal
         self._missing: dict[str, float] = {}  # run → monotonic time since which its job is nowhere to be seen
 
-    def look(self) -> list[RunRecord]:
-        """Look once; the records that changed, which are committed.
+    def poll(self) -> list[RunRecord]:
+        """Ask once; the records that changed, which are committed.
 
         Raises:
             SweepError: Slurm cannot be asked.
         """
-        watched = handed_over(list(self._journal.records.values()))
+        watched = runs_in_slurm(list(self._journal.records.values()))
         if not watched:
             return []
         jobs = slurm_commands.queued_jobs()  # before the folders: what left the queue has told its end by then
@@ -78,49 +78,49 @@ class SlurmWatch:
     def _update(self, record: RunRecord, jobs: dict[str, JobState]) -> RunRecord | None:
         folder = Path(record.folder)
         end = read_json(folder / EXIT_FILE)
-        if end is not None and not _may_be_slurms_doing(end):
-            return self._ended(record, end)
+        if end is not None and not _slurm_may_have_ended(end):
+            return self._record_end(record, end)
         job = jobs.get(record.job)
         if job is None:
-            return self._gone(record, folder, end)
+            return self._on_missing_job(record, folder, end)
         self._missing.pop(record.run_id, None)
         if job.state in _WAITING:
             if record.state is RunState.RUNNING or (job.reason == "BeginTime" and _has_begun(record)):
                 slurm_commands.release(record.job)  # it was requeued
-                return self._journal.tell("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)
+                return self._journal.append("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)
         elif record.state is RunState.QUEUED and job.state == "RUNNING":
-            told = read_json(folder / RUN_FILE) or {}
-            host = str(told.get("host", "")) if told.get("job") == record.job else ""
+            run_info = read_json(folder / RUN_FILE) or {}
+            host = str(run_info.get("host", "")) if run_info.get("job") == record.job else ""
             if host:  # else it has not begun to run yet
-                return self._journal.tell("running", record.run_id, host=host, started_at=told["started_at"])
+                return self._journal.append("running", record.run_id, host=host, started_at=run_info["started_at"])
         return None
 
-    def _gone(self, record: RunRecord, folder: Path, end: dict[str, Any] | None) -> RunRecord | None:
+    def _on_missing_job(self, record: RunRecord, folder: Path, end: dict[str, Any] | None) -> RunRecord | None:
         """Its job is not in the queue, and the run did not say how it ended."""
-        told = read_json(folder / RUN_FILE) or {}
-        started = told.get("started_at", 0.0)
-        if told.get("job") and told["job"] != record.job and started > (record.started_at or 0.0):
+        run_info = read_json(folder / RUN_FILE) or {}
+        started = run_info.get("started_at", 0.0)
+        if run_info.get("job") and run_info["job"] != record.job and started > (record.started_at or 0.0):
             # A template has submitted itself again.
-            return self._journal.tell("submitted", record.run_id, attempt=told["attempt"], job=told["job"])
+            return self._journal.append("submitted", record.run_id, attempt=run_info["attempt"], job=run_info["job"])
         since = self._missing.setdefault(record.run_id, time.monotonic())
         final = slurm_commands.final_state(record.job)
         state = final.state if final is not None else ""
         if end is not None and (state not in _ENDS or state in {"COMPLETED", "FAILED"}):
-            return self._ended(record, end)
+            return self._record_end(record, end)
         if state in _ENDS and (state not in {"COMPLETED", "FAILED"} or time.monotonic() - since > _GONE_S / 5):
             ended, words = _ENDS[state]
-            return self._journal.tell("ended", record.run_id, state=str(ended), cause=words)
+            return self._journal.append("ended", record.run_id, state=str(ended), cause=words)
         if time.monotonic() - since > _GONE_S:
             words = f"its job {record.job} is gone, and Slurm does not know what became of it"
-            return self._journal.tell("ended", record.run_id, state=str(RunState.LOST), cause=words)
+            return self._journal.append("ended", record.run_id, state=str(RunState.LOST), cause=words)
         return None
 
-    def _ended(self, record: RunRecord, end: dict[str, Any]) -> RunRecord:
+    def _record_end(self, record: RunRecord, end: dict[str, Any]) -> RunRecord:
         known = ("state", "cause", "code", "signal", "last_lines", "host", "started_at", "ended_at", "attempt")
-        return self._journal.tell("ended", record.run_id, **{name: end[name] for name in known if name in end})
+        return self._journal.append("ended", record.run_id, **{name: end[name] for name in known if name in end})
 
 
-def _may_be_slurms_doing(end: dict[str, Any]) -> bool:
+def _slurm_may_have_ended(end: dict[str, Any]) -> bool:
     """Whether a run ended as it would if Slurm took its job away, so that Slurm has to be asked what became of that.
 
     Slurm sends SIGTERM to all processes of the job, and the run's may die before the one that watches it is told.
@@ -132,5 +132,5 @@ def _may_be_slurms_doing(end: dict[str, Any]) -> bool:
 
 def _has_begun(record: RunRecord) -> bool:
     """Whether the latest attempt has been seen at work, which a quick one may be between two looks at the queue."""
-    told = read_json(Path(record.folder) / RUN_FILE) or {}
-    return told.get("job") == record.job and told.get("attempt") == record.attempt
+    run_info = read_json(Path(record.folder) / RUN_FILE) or {}
+    return run_info.get("job") == record.job and run_info.get("attempt") == record.attempt

@@ -132,9 +132,9 @@ def _combinations(file: ConfigFile, keys: Keys, section: ParamsSection) -> list[
         make = lambda: search_class(space, search.n, seed=search.seed, where=section.where)  # noqa: E731 - called by `at`
     elif section.grid is not None:
         axes = [(_names(name), values) for name, values in section.grid.items()]
-        make = lambda: ParamGrid(axes, where=section.where)  # noqa: E731 - as above
+        make = lambda: ParamGrid(axes, where=section.where)  # noqa: E731 - called by `at`
     else:
-        make = lambda: ParamList(section.combinations or (), where=section.where)  # noqa: E731 - as above
+        make = lambda: ParamList(section.combinations or (), where=section.where)  # noqa: E731 - called by `at`
     seed = section.shuffle
     return file.at(place, lambda: list(make().generate_params(randomize=seed is not None, seed=seed or 0)))
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.experiments.dry_run import what_is_left
-from kourou.experiments.journal import Journal, declare, held_journal
-from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, take_up
+from kourou.experiments.dry_run import unfinished_runs
+from kourou.experiments.journal import Journal, declare, locked_journal
+from kourou.experiments.launching import Rerun, SweepOutcome, check_rerun, new_launch_id, open_sweep, select_runs
 from kourou.experiments.results import run_record
 from kourou.experiments.run_records import RunRecord
 from kourou.experiments.runs import RunSpec, check_runs
@@ -65,7 +65,7 @@ def plan_template_sweep(
 ) -> list[tuple[RunSpec, list[str]]]:
     """What :func:`run_template_sweep` would call, run by run; nothing is written."""
     words = {run.run_id: fill_template(template, run) for run in check_runs(runs)}
-    return [(run, words[run.run_id]) for run, _ in what_is_left(runs, folder, rerun)]
+    return [(run, words[run.run_id]) for run, _ in unfinished_runs(runs, folder, rerun)]
 
 
 def run_template_sweep(
@@ -91,10 +91,10 @@ def run_template_sweep(
     words = {run.run_id: fill_template(template, run) for run in specs}
     top = open_sweep(folder)
     tell = on_change or (lambda _: None)
-    with held_journal(top) as journal:
+    with locked_journal(top) as journal:
         journal.launch(new_launch_id(top), backend="template")
         declare(journal, [_declaration(run) for run in specs])
-        for run in take_up(journal, top, specs, rerun, source):
+        for run in select_runs(journal, top, specs, rerun, source):
             tell(_hand_over(journal, run, words[run.run_id]))
             journal.commit()
             time.sleep(pause_s)
@@ -102,17 +102,17 @@ def run_template_sweep(
 
 
 def _hand_over(journal: Journal, run: RunSpec, words: list[str]) -> RunRecord:
-    record = journal.tell("submitted", run.run_id, attempt=journal.records[run.run_id].attempt + 1)
+    record = journal.append("submitted", run.run_id, attempt=journal.records[run.run_id].attempt + 1)
     try:
         done = subprocess.run(
             words, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return journal.tell("ended", run.run_id, state="FAILED", cause=f"{words[0]} could not be called: {error}")
+        return journal.append("ended", run.run_id, state="FAILED", cause=f"{words[0]} could not be called: {error}")
     if done.returncode:
         said = tuple((done.stdout + done.stderr).splitlines()[-50:])
         cause = f"{words[0]} exited with {done.returncode}"
-        return journal.tell("ended", run.run_id, state="FAILED", code=done.returncode, cause=cause, last_lines=said)
+        return journal.append("ended", run.run_id, state="FAILED", code=done.returncode, cause=cause, last_lines=said)
     return record
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 from kourou.experiments.run_records import RunRecord, RunState
 
-__all__ = ["bar_of"]
+__all__ = ["progress_bar"]
 
 
 @contextlib.contextmanager
-def bar_of(what: str, total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], None]]:
+def progress_bar(what: str, total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], None]]:
     """A function that moves a bar on standard error as fits change.
 
     Args:
@@ -23,7 +23,7 @@ def bar_of(what: str, total: int, *, show: bool | None) -> Iterator[Callable[[Ru
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda _: None
         return
-    from rich import progress  # noqa: PLC0415 - as above
+    from rich import progress  # noqa: PLC0415 - it takes 50 ms, and files need no bar
     from rich.console import Console  # noqa: PLC0415 - it takes 50 ms, and files need no bar
 
     columns = (

@@ -113,7 +113,7 @@ def compare_agents(
         source: see :func:`agent_scores`.
         method: see :func:`kourou.experiments.compare_scores`.
         eval_function: see :func:`agent_scores`.
-        n_simulations: see there.
+        n_simulations: see :func:`agent_scores`.
         alpha: the level of the tests.
         B: permutations of each pair, at most.
         seed: of the permutations; None: another one each time.

@@ -13,10 +13,10 @@ from kourou import errors
 from kourou.experiments.engine import SweepOptions
 from kourou.experiments.failures import FitFailure, FitsFailed, SweepError
 from kourou.experiments.launching import run_sweep
-from kourou.experiments.managers.bars import bar_of
+from kourou.experiments.managers.bars import progress_bar
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
 from kourou.experiments.managers.globals_of_fits import check_torch_alone, torch_module
-from kourou.experiments.managers.job import ERROR_FILE, FitJob, do_fit, forget_job, keep_jobs
+from kourou.experiments.managers.job import ERROR_FILE, FitJob, discard_job, do_fit, publish_jobs
 from kourou.experiments.managers.threads import ThreadSupervisor
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_records import RunRecord, RunState
@@ -111,7 +111,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
         KeyboardInterrupt: after Ctrl-C.
     """
     workers.check()
-    keep_jobs(jobs, on_disk=not workers.shares_memory)
+    publish_jobs(jobs, on_disk=not workers.shares_memory)
     save()
     runs: list[RunSpec] = []
     missing: dict[str, tuple[FitJob, int]] = {}
@@ -123,21 +123,21 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
                 missing[run.run_id] = job, fit
     try:
         what = f"{jobs[0].name}, fits" if len(jobs) == 1 else "fits"
-        records, trouble, stopped = run_on_workers(runs, workers, folder, what)
+        records, journal_error, stopped = run_on_workers(runs, workers, folder, what)
     finally:
         save()
     if stopped == "interrupted":
         raise KeyboardInterrupt
     total = sum(job.n_fit for job in jobs)
     failures = tuple(
-        failure_of(f"{job.name}, fit {fit}", job.folder_of(fit), records.get(run_id), trouble)
+        failure_of(f"{job.name}, fit {fit}", job.folder_of(fit), records.get(run_id), journal_error)
         for run_id, (job, fit) in missing.items()
         if job.fitted(fit).calls <= job.call
     )
     if failures:
         raise FitsFailed(failures, total)
     for job in jobs:
-        forget_job(job)
+        discard_job(job)
 
 
 def run_on_workers(
@@ -160,7 +160,7 @@ def run_on_workers(
     supervisor = {"thread": ThreadSupervisor, "fork": ForkSupervisor}.get(
         workers.parallelization if workers.parallelization == "thread" else workers.mp_context, Supervisor
     )
-    with bar_of(what, len(runs), show=workers.progress) as on_change:
+    with progress_bar(what, len(runs), show=workers.progress) as on_change:
         try:
             if workers.parallelization == "slurm":
                 outcome = run_slurm_sweep(
@@ -205,19 +205,21 @@ def _run_of(job: FitJob, fit: int, workers: Workers) -> RunSpec:
     )
 
 
-def failure_of(name: str, folder: Path, record: RunRecord | None, trouble: SweepError | None = None) -> FitFailure:
+def failure_of(
+    name: str, folder: Path, record: RunRecord | None, journal_error: SweepError | None = None
+) -> FitFailure:
     """What became of a fit or a trial that failed.
 
     Args:
         name: what it is called.
         folder: its own.
         record: of its run; None: it has none.
-        trouble: why nothing was run any more.
+        journal_error: why nothing was run any more.
     """
     error = folder / ERROR_FILE
     told = error.read_text(encoding="utf-8") if error.exists() else ""
     if record is None:
-        cause = f"was ended: {trouble}" if trouble else "was not started"
+        cause = f"was ended: {journal_error}" if journal_error else "was not started"
     elif record.state is RunState.SUCCEEDED:
         cause = "did not save its agent"
     elif told and record.signal is None:

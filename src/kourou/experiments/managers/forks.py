@@ -34,7 +34,7 @@ _TASKS = Path("/proc/self/task")
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 50
 _READ_BYTES = 1 << 16
-_SILENCE_S = 0.2
+_DRAIN_S = 0.2
 
 
 def why_not_fork(threads: int | None) -> str | None:
@@ -94,7 +94,7 @@ class ForkSupervisor:
             warnings.simplefilter("ignore", DeprecationWarning)  # threads: why_not_fork has looked
             pid = os.fork()
         if pid == 0:
-            _become(spec, boot, parent, {1: ends["stdout"][1], 2: ends["stderr"][1]})
+            _run_child(spec, boot, parent, {1: ends["stdout"][1], 2: ends["stderr"][1]})
         for _, write_end in ends.values():
             os.close(write_end)
         with self._lock:
@@ -137,7 +137,7 @@ class ForkSupervisor:
                     break
                 for key, _ in ready:
                     if key.fd == pidfd:
-                        ended = _SILENCE_S
+                        ended = _DRAIN_S
                         selector.unregister(pidfd)
                         _end_members(pid)
                         continue
@@ -161,8 +161,8 @@ def _end_members(pid: int) -> None:
     sessions.signal_all(sessions.ProcessTable().members(pid) - {pid})
 
 
-def _become(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams: Mapping[int, int]) -> NoReturn:
-    """In the fork: live the run's life, and never return to the code that forked."""
+def _run_child(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams: Mapping[int, int]) -> NoReturn:
+    """In the child: run the run, and never return to the code that forked."""
     code = 1
     try:
         os.setsid()

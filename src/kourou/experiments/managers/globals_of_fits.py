@@ -17,11 +17,11 @@ from kourou import errors
 from kourou.experiments.extras import load_extra
 from kourou.experiments.seeding import Seeder, seed_globals
 
-__all__ = ["check_torch_alone", "own_globals", "torch_module"]
+__all__ = ["check_torch_alone", "isolated_globals", "torch_module"]
 
 
 @contextlib.contextmanager
-def own_globals(seeder: Seeder, threads: int | None) -> Iterator[None]:
+def isolated_globals(seeder: Seeder, threads: int | None) -> Iterator[None]:
     """In the body Python's, NumPy's and torch's global generators are seeded, and torch uses so many threads.
 
     Torch that is imported only in the body is seeded then. Bodies in several threads share NumPy's and Python's.
@@ -33,10 +33,10 @@ def own_globals(seeder: Seeder, threads: int | None) -> Iterator[None]:
     Raises:
         PlanError: torch, whose generator several threads would share; so does importing torch in the body.
     """
-    hook = _AroundImport("torch", lambda: check_torch_alone(_bodies), lambda torch: _set_up(torch, seeder, threads))
-    with _restored():
+    hook = _ImportHook("torch", lambda: check_torch_alone(_active), lambda torch: _set_up(torch, seeder, threads))
+    with _globals_restored():
         if torch := torch_module():
-            check_torch_alone(_bodies)
+            check_torch_alone(_active)
             _set_up(torch, seeder, threads)
         else:
             sys.meta_path.insert(0, hook)
@@ -60,30 +60,30 @@ def check_torch_alone(fits: int) -> None:
         )
 
 
-_bodies = 0
-_before: list[Callable[[], None]] = []
+_active = 0
+_restorers: list[Callable[[], None]] = []
 _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
+def _globals_restored() -> Iterator[None]:
     """Keep what the first of several bodies finds, and put it back after the last."""
-    global _bodies  # noqa: PLW0603 - what is kept is global, too
+    global _active  # noqa: PLW0603 - what is kept is global, too
     with _lock:
-        _bodies += 1
-        if _bodies == 1:
-            _before[:] = _state()
+        _active += 1
+        if _active == 1:
+            _restorers[:] = _current_globals()
     try:
         yield
     finally:
         with _lock:
-            _bodies -= 1
-            if not _bodies:
-                for restore in _before:
+            _active -= 1
+            if not _active:
+                for restore in _restorers:
                     restore()
 
 
-def _state() -> list[Callable[[], None]]:
+def _current_globals() -> list[Callable[[], None]]:
     """Functions that put back what there is now."""
     numpy_random, torch = load_extra("numpy").random, torch_module()
     found: list[Callable[[], None]] = [
@@ -109,7 +109,7 @@ def _set_up(torch: Any, seeder: Seeder, threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-class _AroundImport(MetaPathFinder):
+class _ImportHook(MetaPathFinder):
     """Calls one function before a module is imported, and another one, with the module, as soon as it was."""
 
     def __init__(self, name: str, first: Callable[[], None], then: Callable[[ModuleType], None]) -> None:
@@ -137,6 +137,6 @@ class _AroundImport(MetaPathFinder):
         return spec
 
     def remove(self) -> None:
-        """Watch no longer."""
+        """Remove the hook."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)

@@ -18,7 +18,7 @@ from kourou.courier import codec
 from kourou.experiments.event_writing import EventWriter
 from kourou.experiments.managers.agent import AgentNotSaved
 from kourou.experiments.managers.environments import EnvSource, make_env
-from kourou.experiments.managers.globals_of_fits import own_globals
+from kourou.experiments.managers.globals_of_fits import isolated_globals
 from kourou.experiments.managers.storage import (
     Fitted,
     accepted,
@@ -37,7 +37,7 @@ from kourou.runtime.payload import why_not_picklable
 from kourou.script.packed import pack
 from kourou.structure import iterate_leaves
 
-__all__ = ["ERROR_FILE", "FitJob", "agent_of", "do_fit", "find_unpicklable", "forget_job", "keep_jobs", "read_job"]
+__all__ = ["ERROR_FILE", "FitJob", "agent_of", "discard_job", "do_fit", "find_unpicklable", "publish_jobs", "read_job"]
 
 _log = logging.getLogger("kourou.experiments")
 
@@ -46,7 +46,7 @@ ERROR_FILE = "error.txt"
 
 
 class Job(Protocol):
-    """What several processes do parts of."""
+    """Work that several processes share."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Job(Protocol):
         """What came from the user, by the names of arguments."""
 
 
-_kept: dict[str, Any] = {}
+_local_jobs: dict[str, Any] = {}
 """Jobs of this process, by their file: threads and forks take them from here, so nothing need be picklable."""
 
 
@@ -136,7 +136,7 @@ def find_unpicklable(parts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def keep_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
+def publish_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
     """Make jobs known under their files' names: all, or none.
 
     Args:
@@ -150,7 +150,7 @@ def keep_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
     for job in jobs:
         own_folder(job.file.parent)
     if not on_disk:
-        _kept.update({str(job.file): job for job in jobs})
+        _local_jobs.update({str(job.file): job for job in jobs})
     for job, content in zip(jobs, packed, strict=False):
         write_whole(job.file, content)
 
@@ -165,16 +165,16 @@ def _packed(job: Job) -> bytes:
     return pickle.dumps(([str(Path(folder).absolute()) for folder in sys.path], packed), 5)
 
 
-def forget_job(job: Job) -> None:
-    """A job is done."""
-    _kept.pop(str(job.file), None)
+def discard_job(job: Job) -> None:
+    """Remove a job that is done."""
+    _local_jobs.pop(str(job.file), None)
     job.file.unlink(missing_ok=True)
 
 
 def read_job(path: str) -> Any:
     """The job of that file; modules of its maker are found here, too."""
-    if path in _kept:
-        return _kept[path]
+    if path in _local_jobs:
+        return _local_jobs[path]
     folders, packed = pickle.loads(read_own(path))
     sys.path += [folder for folder in folders if folder not in sys.path]
     (job,) = packed.open()
@@ -204,7 +204,7 @@ def _train(job: FitJob, fit: int) -> None:
     for unfinished in events.glob(f"*{suffix}"):
         unfinished.unlink()
     writer = Writer(folder, tensorboard=EventWriter(events, suffix) if job.tensorboard else None)
-    with own_globals(seeder_for(job.seed, purpose="fit", fit=fit, call=job.call), job.threads):
+    with isolated_globals(seeder_for(job.seed, purpose="fit", fit=fit, call=job.call), job.threads):
         agent = agent_of(job, fit, writer)
         if not job.in_threads:
             check_savable(agent)

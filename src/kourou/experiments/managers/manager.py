@@ -21,7 +21,7 @@ from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.environments import EnvSource, make_env
 from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
-from kourou.experiments.managers.globals_of_fits import own_globals
+from kourou.experiments.managers.globals_of_fits import isolated_globals
 from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
 from kourou.experiments.managers.storage import accepted, forget
 from kourou.experiments.managers.tuning import optimize_hyperparams
@@ -240,7 +240,7 @@ class ExperimentManager:
     def _evaluate(self, agent: Any, fit: int, kwargs: Mapping[str, Any]) -> float:
         seeder = seeder_for(self.seed, purpose="eval", fit=fit, call=self._evaluations)
         self._evaluations += 1
-        with own_globals(seeder, self._job.threads):
+        with isolated_globals(seeder, self._job.threads):
             if getattr(agent, "eval_env", None) is not None:
                 safe_reseed(agent.eval_env, seeder)
             once = accepted(agent.eval, {"n_simulations": 1})  # rlberry's agents, too, average unless told not to

@@ -1,4 +1,4 @@
-"""Runs as threads of this process, for a scheduler that believes to have processes."""
+"""Runs as threads of this process, behind the interface that the scheduler has for processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ThreadSupervisor:
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
         """See :meth:`kourou.runtime.supervisor.Supervisor.start`."""
         work = (spec.name, attempt, Path(boot["payload_file"]), boot["payload_sha256"])
-        thread = threading.Thread(target=self._live, args=work, name=f"kourou-{spec.name}", daemon=True)
+        thread = threading.Thread(target=self._run, args=work, name=f"kourou-{spec.name}", daemon=True)
         self._threads[spec.name] = thread
         thread.start()
 
@@ -62,7 +62,7 @@ class ThreadSupervisor:
             interrupt = ctypes.py_object(KeyboardInterrupt)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
 
-    def _live(self, name: str, attempt: int, payload_file: Path, sha256: str) -> None:
+    def _run(self, name: str, attempt: int, payload_file: Path, sha256: str) -> None:
         code, said = 0, ""
         try:
             _, function, arguments = read_payload(payload_file, sha256)

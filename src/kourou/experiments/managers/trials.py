@@ -12,7 +12,7 @@ from typing import Any
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
-from kourou.experiments.managers.globals_of_fits import own_globals
+from kourou.experiments.managers.globals_of_fits import isolated_globals
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
 from kourou.experiments.managers.storage import accepted
 from kourou.experiments.managers.writer import Writer
@@ -157,12 +157,12 @@ def _objective(job: TuningJob, trial: Any, folder: Path) -> float:
         report = _reporter(trial, job.pruned_metric) if fit == 0 and job.pruned_metric else None
         fits.folder_of(fit).mkdir(parents=True, exist_ok=True)
         writer = Writer(fits.folder_of(fit) if job.write else None, on_scalar=report)
-        with own_globals(seeder_for(fits.seed, purpose="init", fit=fit), fits.threads):
+        with isolated_globals(seeder_for(fits.seed, purpose="init", fit=fit), fits.threads):
             agents.append(agent_of(fits, fit, writer))
     score = float("nan")
     for rung, (piece, done) in enumerate(_pieces(fits.budget, job.fit_fraction)):
         for fit, agent in enumerate(agents):
-            with own_globals(seeder_for(fits.seed, purpose="fit", fit=fit, call=rung), fits.threads):
+            with isolated_globals(seeder_for(fits.seed, purpose="fit", fit=fit, call=rung), fits.threads):
                 agent.fit(piece, **fits.fit_kwargs)
         score = _score(job, agents, rung)
         if job.fit_fraction < 1:
@@ -183,7 +183,7 @@ def _pieces(budget: Any, fraction: float) -> list[tuple[Any, int]]:
 
 def _score(job: TuningJob, agents: Sequence[Any], rung: int) -> float:
     seeder = seeder_for(job.fits.seed, purpose="eval", fit=0, call=rung)
-    with own_globals(seeder, job.fits.threads):
+    with isolated_globals(seeder, job.fits.threads):
         if job.custom_eval_function is not None:
             return float(job.custom_eval_function(agents))
         scores = []

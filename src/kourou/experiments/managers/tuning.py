@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
 from kourou.experiments.managers.fits import Parallelization, Workers, failure_of, run_on_workers
-from kourou.experiments.managers.job import FitJob, forget_job, keep_jobs
+from kourou.experiments.managers.job import FitJob, discard_job, publish_jobs
 from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_of, load_optuna, open_study
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import write_json
@@ -147,7 +147,7 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
     _bury(study)
     _enqueue_grid(job, study)
     done = {trial.user_attrs[RUN] for trial in study.trials if RUN in trial.user_attrs}
-    keep_jobs([job], on_disk=not workers.shares_memory)
+    publish_jobs([job], on_disk=not workers.shares_memory)
     runs = [_run_of(job, run) for run in range(n_trials) if run not in done]
     records, trouble, stopped = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
     _bury(study)
@@ -155,7 +155,7 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
         raise KeyboardInterrupt
     if trouble is not None:
         raise trouble
-    forget_job(job)
+    discard_job(job)
     failed = [record for record in records.values() if record.state.failed]
     return tuple(failure_of(record.name, Path(record.folder), record) for record in failed)
 

@@ -36,7 +36,7 @@ def read_writer_data(
     Args:
         source: whose.
         preprocess_tag: tags to change: ``preprocess_func`` (one, or one for each tag) gets a fit's values, an array.
-        preprocess_func: see there.
+        preprocess_func: see ``preprocess_tag``.
         id_agent: a fit; None: all.
 
     Raises:
