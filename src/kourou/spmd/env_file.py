@@ -2,6 +2,9 @@
 
 ``NAME=value`` lines, with or without ``export``; ``#`` comments; single quotes keep everything, double quotes and bare
 words expand ``$NAME``, ``${NAME}`` and ``${NAME:-default}``, a quoted value may span lines. Commands are refused.
+
+python-dotenv reads another language: it expands no ``$NAME`` without braces, joins no quoted parts, takes a command for
+text, and leaves out a line that it does not understand.
 """
 
 from __future__ import annotations
