@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kourou.cli.output import tell
 from kourou.experiments.journal import locked_journal
-from kourou.experiments.looking import choose_runs, find_sweep, look
+from kourou.experiments.looking import choose_runs, find_sweep, read_sweep
 from kourou.experiments.requests import ask
 from kourou.experiments.run_records import RunRecord, RunState
 from kourou.experiments.slurm_commands import cancel_jobs
@@ -20,7 +20,7 @@ _RETRIED_BY_DEFAULT = {RunState.FAILED, RunState.TIMEOUT, RunState.LOST, RunStat
 def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
     """Cancel runs, or end the sweep."""
     top = find_sweep(folder)
-    found = look(top)
+    found = read_sweep(top)
     chosen = [record for record in choose_runs(found.records, wanted) if not record.state.ended]
     if wanted and not chosen:
         tell("there is nothing to cancel: all of these have ended")
@@ -41,7 +41,7 @@ def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
 def retry_runs(folder: Path, wanted: Sequence[str]) -> None:
     """Let runs be run again: at once if the sweep is being run, else by a launch that is made here."""
     top = find_sweep(folder)
-    found = look(top)
+    found = read_sweep(top)
     chosen = choose_runs(found.records, wanted)
     chosen = [record for record in chosen if (record.state.ended if wanted else record.state in _RETRIED_BY_DEFAULT)]
     if not chosen:

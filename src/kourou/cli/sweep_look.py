@@ -12,8 +12,7 @@ from typing import Any
 from kourou.cli.live import live_display
 from kourou.cli.output import console, print_json, tell
 from kourou.cli.sweep_table import sweep_table
-from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep
-from kourou.experiments.looking import look as read_sweep
+from kourou.experiments.looking import FoundSweep, choose_runs, find_sweep, read_sweep
 from kourou.experiments.progress import progress_of
 from kourou.experiments.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.slurm_watch import refresh

@@ -69,13 +69,13 @@ def all_cpus(affinity: RunAffinity) -> Cpus:
 
 
 def _cpu_affinity(code: AffinityCode, slot: int) -> Affinity:
-    _divide(code.n_cpu_core, code.cpu_per_run, "n_cpu_core", "cpu_per_run")
+    _exact_quotient(code.n_cpu_core, code.cpu_per_run, "n_cpu_core", "cpu_per_run")
     return _run_affinity(code, _slot_cores(code, slot, code.n_run_slots, code.cpu_per_run))
 
 
 def _gpu_affinity(code: AffinityCode, slot: int) -> Affinity:
     places = code.n_gpu * code.contexts_per_gpu
-    per_run = _divide(code.n_cpu_core, places, "n_cpu_core", "n_gpu × contexts_per_gpu")
+    per_run = _exact_quotient(code.n_cpu_core, places, "n_cpu_core", "n_gpu × contexts_per_gpu")
     # A GPU's first context comes before any second one, so that half a load is spread over all GPUs.
     place = slot % code.n_gpu * code.contexts_per_gpu + slot // code.n_gpu
     affinity = _run_affinity(code, _slot_cores(code, place, places, per_run))
@@ -93,8 +93,8 @@ def _async_affinity(code: AffinityCode, slot: int) -> Affinity:
             f"{reserved} reserved), but n_cpu_core {code.n_cpu_core} leaves {per_run} for each of "
             f"{code.n_run_slots} slots"
         )
-    corners = _corners(code, slot, per_run)
-    optimizers_each = _divide(code.gpu_per_run, len(corners), "gpu_per_run", "sockets of a run")
+    first_devices = _first_devices(code, slot, per_run)
+    optimizers_each = _exact_quotient(code.gpu_per_run, len(first_devices), "gpu_per_run", "sockets of a run")
     optimizers = [
         Affinity(
             cpus=_with_siblings(code, tuple(range(core + i * reserved, core + (i + 1) * reserved))),
@@ -102,13 +102,13 @@ def _async_affinity(code: AffinityCode, slot: int) -> Affinity:
             torch_threads=reserved,
             set_affinity=code.set_affinity,
         )
-        for gpu, core in corners
+        for gpu, core in first_devices
         for i in range(optimizers_each)
     ]
     gpus_before = 0 if code.optim_sample_share_gpu else optimizers_each
     samplers = _samplers(
         code,
-        [(gpu + gpus_before, core + optimizers_each * reserved) for gpu, core in corners],
+        [(gpu + gpus_before, core + optimizers_each * reserved) for gpu, core in first_devices],
         max(0, per_run - optimizing) // code.cpu_per_worker * code.cpu_per_worker,  # no worker has less than its share
     )
     cpus = [optimizer["cpus"] for optimizer in optimizers] + [sampler["all_cpus"] for sampler in samplers]
@@ -120,12 +120,12 @@ def _async_affinity(code: AffinityCode, slot: int) -> Affinity:
     )
 
 
-def _corners(code: AffinityCode, slot: int, per_run: int) -> list[tuple[int, int]]:
+def _first_devices(code: AffinityCode, slot: int, per_run: int) -> list[tuple[int, int]]:
     """The first GPU and the first core of an asynchronous run on each of its sockets: one, if it fits on it."""
     sockets, runs = code.n_socket, code.n_run_slots
     gpus_per_socket, cores_per_socket = code.n_gpu // sockets, max(code.n_cpu_core, code.hyperthread_offset) // sockets
     if code.async_gpus <= gpus_per_socket:
-        socket, place = divmod(slot, _divide(runs, sockets, "slots of asynchronous runs", "n_socket"))
+        socket, place = divmod(slot, _exact_quotient(runs, sockets, "slots of asynchronous runs", "n_socket"))
         return [(socket * gpus_per_socket + place * code.async_gpus, socket * cores_per_socket + place * per_run)]
     spanned = sockets // runs
     if code.async_gpus > spanned * gpus_per_socket:
@@ -136,17 +136,17 @@ def _corners(code: AffinityCode, slot: int, per_run: int) -> list[tuple[int, int
     return [(s * gpus_per_socket, s * cores_per_socket) for s in range(slot * spanned, (slot + 1) * spanned)]
 
 
-def _samplers(code: AffinityCode, corners: Sequence[tuple[int, int]], cores: int) -> list[Affinity]:
+def _samplers(code: AffinityCode, first_devices: Sequence[tuple[int, int]], cores: int) -> list[Affinity]:
     """One sampler for each of their GPUs, or a single one without; each the same number of cores, the rest is idle."""
-    here = len(corners)
+    here = len(first_devices)
     if not code.sampling_gpus:
-        together = tuple(c for _, core in corners for c in range(core, core + cores // here))
+        together = tuple(c for _, core in first_devices for c in range(core, core + cores // here))
         return [_sampler(code, together, None)]
-    count = _divide(code.sampling_gpus, here, "sample_gpu_per_run", "sockets of a run")
+    count = _exact_quotient(code.sampling_gpus, here, "sample_gpu_per_run", "sockets of a run")
     each = cores // code.sampling_gpus
     return [
         _sampler(code, tuple(range(core + i * each, core + (i + 1) * each)), gpu + i)
-        for gpu, core in corners
+        for gpu, core in first_devices
         for i in range(count)
     ]
 
@@ -174,7 +174,7 @@ def _run_affinity(code: AffinityCode, cores: Cpus, *, working: Cpus | None = Non
 
 def _workers(code: AffinityCode, cores: Cpus) -> tuple[Cpus, ...]:
     size = code.cpu_per_worker
-    _divide(len(cores), size, "cores left for workers", "cpu_per_worker")
+    _exact_quotient(len(cores), size, "cores left for workers", "cpu_per_worker")
     groups = tuple(cores[start : start + size] for start in range(0, len(cores), size))
     if not code.alternating:
         return tuple(_with_siblings(code, group) for group in groups)
@@ -199,18 +199,18 @@ def _slot_cores(code: AffinityCode, slot: int, n_slots: int, per_run: int) -> Cp
     there_are = max(code.n_cpu_core, code.hyperthread_offset)
     per_socket, spanned = there_are // sockets, max(1, sockets // n_slots)
     slots_per_socket, each = max(1, n_slots // sockets), per_run // spanned  # what cannot be divided stays idle
-    corners = [divmod(spot, slots_per_socket) for spot in range(slot * spanned, (slot + 1) * spanned)]
+    positions = [divmod(spot, slots_per_socket) for spot in range(slot * spanned, (slot + 1) * spanned)]
     last_socket, last_place = divmod(n_slots * spanned - 1, slots_per_socket)
     if not each or last_socket * per_socket + (last_place + 1) * each > there_are:
         raise AffinityError(
             f"{n_slots} run slots of {per_run} cores cannot be divided among n_socket {sockets} with {per_socket} "
             "cores each: try n_socket=1"
         )
-    firsts = [socket * per_socket + place * each for socket, place in corners]
+    firsts = [socket * per_socket + place * each for socket, place in positions]
     return tuple(core for first in firsts for core in range(first, first + each))
 
 
-def _divide(whole: int, parts: int, whole_name: str, parts_name: str) -> int:
+def _exact_quotient(whole: int, parts: int, whole_name: str, parts_name: str) -> int:
     quotient, rest = divmod(whole, parts)
     if rest:
         raise AffinityError(f"{whole_name} {whole} cannot be divided evenly by {parts_name} {parts}: {rest} left over")

@@ -127,14 +127,14 @@ class AffinityCode:
 
     def encode(self) -> str:
         """The code, as rlpyt writes it: what has its usual value is left out."""
-        return "_".join(f"{int(value)}{word}" for word, value in self._spoken())
+        return "_".join(f"{int(value)}{word}" for word, value in self._fields_to_write())
 
-    def _spoken(self) -> Iterator[tuple[str, int]]:
+    def _fields_to_write(self) -> Iterator[tuple[str, int]]:
         if self.run_slot is not None:
             yield "slt", self.run_slot
         yield "cpu", self.n_cpu_core
         yield "gpu", self.n_gpu
-        spoken = {
+        written = {
             "cxg": self.contexts_per_gpu > 1,
             "gpr": self.gpu_per_run > 1,
             "cpr": self.n_gpu == 0,
@@ -148,8 +148,8 @@ class AffinityCode:
             "alt": self.alternating,
             "saf": not self.set_affinity,
         }
-        for word, is_spoken in spoken.items():
-            if is_spoken:
+        for word, is_written in written.items():
+            if is_written:
                 yield word, getattr(self, _FIELDS[word])
 
     @classmethod

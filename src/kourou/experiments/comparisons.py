@@ -124,13 +124,13 @@ def tukey_hsd(scores: Mapping[str, Sequence[float]], *, alpha: float = 0.05) -> 
 
 
 def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int | None = 0) -> float:
-    """How likely means differ as much (either way) when runs are dealt to the two agents by chance.
+    """How likely means differ as much (either way) when runs are assigned to the two agents at random.
 
     Args:
         x: scores of one agent's runs.
         y: those of the other's.
-        resamples: if there are no more ways to deal the runs out, all are tried and the p-value is exact; else so
-            many are drawn, and the runs' own way is counted with them.
+        resamples: if there are no more assignments, all are tried and the p-value is exact; else so many are drawn, and
+            the actual one is counted with them.
         seed: of the draws; None: another one each time.
 
     Raises:
@@ -145,7 +145,7 @@ def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int |
     exact = ways <= resamples
     observed = first.mean() - second.mean()
     below = above = 0
-    for sums in _dealt_sums(pooled, first.size, None if exact else resamples, seed):
+    for sums in _permuted_sums(pooled, first.size, None if exact else resamples, seed):
         differences = sums / first.size - (pooled.sum() - sums) / second.size
         # Sums in another order differ in their last bits, and are as large nevertheless.
         slack = 1e-12 * max(1.0, float(np.abs(pooled).max()))
@@ -156,8 +156,8 @@ def permutation_test(x: Any, y: Any, *, resamples: int = _RESAMPLES, seed: int |
     return min(1.0, 2 * (min(below, above) + own) / (total + own))
 
 
-def _dealt_sums(pooled: Any, size: int, resamples: int | None, seed: int | None) -> Any:
-    """The first agent's sum of scores, for all ways to deal or for some by chance, in blocks."""
+def _permuted_sums(pooled: Any, size: int, resamples: int | None, seed: int | None) -> Any:
+    """The first agent's sum of scores, for all assignments or for random ones, in blocks."""
     np = load_extra("numpy")
     if resamples is None:
         ways = itertools.combinations(range(pooled.size), size)
@@ -166,8 +166,8 @@ def _dealt_sums(pooled: Any, size: int, resamples: int | None, seed: int | None)
         return
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, _BLOCK):
-        dealt = rng.permuted(np.tile(pooled, (min(_BLOCK, resamples - start), 1)), axis=1)
-        yield dealt[:, :size].sum(axis=1)
+        permuted = rng.permuted(np.tile(pooled, (min(_BLOCK, resamples - start), 1)), axis=1)
+        yield permuted[:, :size].sum(axis=1)
 
 
 def _holm(p_values: Sequence[float]) -> list[float]:

@@ -12,7 +12,7 @@ from kourou import errors
 from kourou.experiments.journal import JOURNAL_FILE, find_launcher, read_records
 from kourou.experiments.run_records import RunRecord, RunState
 
-__all__ = ["FoundSweep", "choose_runs", "find_sweep", "look"]
+__all__ = ["FoundSweep", "choose_runs", "find_sweep", "read_sweep"]
 
 _MOST_LISTED = 10
 
@@ -49,7 +49,7 @@ def find_sweep(folder: str | os.PathLike[str]) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).parent.absolute()
 
 
-def look(folder: Path) -> FoundSweep:
+def read_sweep(folder: Path) -> FoundSweep:
     """Read a sweep's journal.
 
     Raises:
@@ -58,7 +58,7 @@ def look(folder: Path) -> FoundSweep:
     holder = find_launcher(folder)  # before the journal: what it wrote last is then read
     records = tuple(read_records(folder).values())
     if holder is None:
-        records = tuple(_without_launcher(record) for record in records)
+        records = tuple(_as_lost(record) for record in records)
     launcher = "" if holder is None else f"pid {holder['pid']} on {holder['host']}"
     return FoundSweep(folder=folder, records=records, launcher=launcher)
 
@@ -83,7 +83,7 @@ def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[Run
     return [record for record in records if record.run_id in chosen]
 
 
-def _without_launcher(record: RunRecord) -> RunRecord:
+def _as_lost(record: RunRecord) -> RunRecord:
     if record.state is RunState.RUNNING and not record.job:
         return dataclasses.replace(record, state=RunState.LOST, cause="its launcher died", pid=None)
     return record

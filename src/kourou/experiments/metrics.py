@@ -72,7 +72,7 @@ def _append(run_dir: Path, step: float, metrics: Mapping[str, Any], marks: Mappi
     if reserved:
         raise ResultsError(f"a metric cannot be called {min(reserved)!r}: each line has one already")
     values = {"step": step, "time": round(time.time(), 3), **metrics, **marks}
-    line = json.dumps({name: _written(name, value) for name, value in values.items()}, ensure_ascii=False) + "\n"
+    line = json.dumps({name: _json_value(name, value) for name, value in values.items()}, ensure_ascii=False) + "\n"
     file = os.open(run_dir / METRICS_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         end = os.fstat(file).st_size
@@ -151,7 +151,7 @@ def _file(path: str | os.PathLike[str], name: str) -> Path:
     return given / name if given.is_dir() else given
 
 
-def _written(name: str, value: Any) -> Any:
+def _json_value(name: str, value: Any) -> Any:
     """A value as JSON has it: numbers of other packages become plain, those that are not finite become their names."""
     if not isinstance(value, (bool, int, float, str)) and callable(getattr(value, "item", None)):
         try:

@@ -92,14 +92,14 @@ def run_experiments(  # noqa: PLR0913, PLR0917 - rlpyt's arguments, and ours by 
             variants, log_dirs, ([str(a) for a in (*(common_args or ()), *own)] for own in extra), strict=True
         )
     ]
-    slots, adapt = _places(affinity_code, set_egl_device=set_egl_device)
-    tree = _Tree(folder, log_dirs, len(runs))
+    slots, adapt = _slots_of_code(affinity_code, set_egl_device=set_egl_device)
+    progress = _ProgressFiles(folder, log_dirs, len(runs))
     for variant, log_dir in zip(variants, log_dirs, strict=True):
         save_variant(variant, folder / log_dir)
-    tree.write()
+    progress.write()
 
     def note(record: RunRecord) -> None:
-        tree.note(record)
+        progress.note(record)
         if on_change is not None:
             on_change(record)
 
@@ -180,7 +180,7 @@ def launch_experiment(  # noqa: PLR0913, PLR0917 - rlpyt's arguments
     python = python_executable or sys.executable
     command = [python, str(script), _SLOT, str(folder), str(run_ID), *map(str, args)]
     run = _run(folder, run_ID, variant, command)
-    slots, adapt = _places(affinity_code, set_egl_device=set_egl_device)
+    slots, adapt = _slots_of_code(affinity_code, set_egl_device=set_egl_device)
     save_variant(variant, folder)
     Path(run.folder).mkdir(parents=True, exist_ok=True)
     own = {"KOUROU_RUN_DIR": run.folder}
@@ -205,7 +205,7 @@ def _run(folder: Path, run_id: int, variant: Mapping[str, Any], command: Sequenc
     )
 
 
-def _places(
+def _slots_of_code(
     affinity_code: str, *, set_egl_device: bool
 ) -> tuple[tuple[Slot, ...], Callable[[ProcessSpec, PreparedRun | None, Slot], ProcessSpec]]:
     """The slots of a code, and what turns a run's command into that of its slot."""
@@ -236,7 +236,7 @@ def _first_gpu(affinity: RunAffinity) -> int | None:
     return gpu
 
 
-class _Tree:
+class _ProgressFiles:
     """rlpyt's two files of progress."""
 
     def __init__(self, folder: Path, log_dirs: Sequence[str], total: int) -> None:

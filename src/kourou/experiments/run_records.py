@@ -117,14 +117,14 @@ def _declared(record: RunRecord, event: Event) -> RunRecord:
 
 
 def _submitted(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(_begun(record, event), state=RunState.QUEUED)
+    return dataclasses.replace(_new_attempt(record, event), state=RunState.QUEUED)
 
 
 def _started(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(_begun(record, event), state=RunState.RUNNING)
+    return dataclasses.replace(_new_attempt(record, event), state=RunState.RUNNING)
 
 
-def _begun(record: RunRecord, event: Event) -> RunRecord:
+def _new_attempt(record: RunRecord, event: Event) -> RunRecord:
     gpus = event.data.get("gpus")
     return dataclasses.replace(
         record,

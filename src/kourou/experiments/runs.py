@@ -100,7 +100,7 @@ def setting_id(what: Any, params: Mapping[str, Any], env: Mapping[str, Any]) -> 
         DescriptionError: a value without a text that would be the same in the next launch.
     """
     try:
-        content = json.dumps([what, dict(params), dict(env)], sort_keys=True, default=_stable)
+        content = json.dumps([what, dict(params), dict(env)], sort_keys=True, default=_canonical)
     except DescriptionError:
         raise
     except (TypeError, ValueError) as error:
@@ -146,7 +146,7 @@ def check_runs(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     return checked
 
 
-def _stable(value: Any) -> Any:
+def _canonical(value: Any) -> Any:
     """What stands for a value in a setting's content.
 
     Raises:

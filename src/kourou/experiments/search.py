@@ -50,8 +50,8 @@ class Uniform(Distribution):
     def at(self, position: float) -> float:
         """The number at this share of the way from low to high."""
         if self.log:
-            return math.exp(_between(math.log(self.low), math.log(self.high), position))
-        return _between(self.low, self.high, position)
+            return math.exp(_interpolate(math.log(self.low), math.log(self.high), position))
+        return _interpolate(self.low, self.high, position)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Integers(Distribution):
     def at(self, position: float) -> int:
         """The whole number at this share of the way from low to high."""
         if self.log:
-            value = math.exp(_between(math.log(self.low - 0.5), math.log(self.high + 0.5), position))
+            value = math.exp(_interpolate(math.log(self.low - 0.5), math.log(self.high + 0.5), position))
             return min(self.high, max(self.low, round(value)))
         return self.low + int(position * (self.high - self.low + 1))
 
@@ -120,7 +120,7 @@ class SpaceSearch(ParamGenerator, ABC):
         check_names([name for names in space for name in ((names,) if isinstance(names, str) else names)], "the space")
         self.space = {names: d if isinstance(d, Distribution) else Choice(values=d) for names, d in space.items()}
         for names, distribution in self.space.items():
-            if isinstance(names, tuple) and not _deals(distribution, len(names)):
+            if isinstance(names, tuple) and not _has_rows_of(distribution, len(names)):
                 raise DescriptionError(f"({', '.join(names)}) need a list of choices with {len(names)} values each")
         self.n = n
         self.seed = seed
@@ -161,7 +161,7 @@ class RandomSearch(SpaceSearch):
 
     def _positions(self) -> Iterator[Sequence[float]]:
         for number in itertools.count():
-            yield [(_word(self.seed, names, number) >> 11) / 2**53 for names in self.space]
+            yield [(_hash64(self.seed, names, number) >> 11) / 2**53 for names in self.space]
 
 
 class SobolSearch(SpaceSearch):
@@ -174,23 +174,23 @@ class SobolSearch(SpaceSearch):
     def _positions(self) -> Iterator[Sequence[float]]:
         # A digital shift for each parameter, from its name: SciPy's own scrambling would give all parameters other
         # values as soon as one is added.
-        shifts = [_word(self.seed, names, "shift") >> 32 for names in self.space]
+        shifts = [_hash64(self.seed, names, "shift") >> 32 for names in self.space]
         sequence = load_extra("scipy.stats").qmc.Sobol(len(shifts), scramble=False, bits=_SOBOL_BITS)
         while True:
             digits = (sequence.random(_SOBOL_BLOCK) * 2**_SOBOL_BITS).astype("uint64")
             yield from ((digits ^ load_extra("numpy").array(shifts, "uint64")) / 2**_SOBOL_BITS).tolist()
 
 
-def _word(seed: int, names: ParamNames, what: int | str) -> int:
+def _hash64(seed: int, names: ParamNames, what: int | str) -> int:
     """64 bits that depend on the arguments only."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{names}/{what}".encode(), digest_size=8).digest(), "big")
 
 
-def _between(low: float, high: float, position: float) -> float:
+def _interpolate(low: float, high: float, position: float) -> float:
     return min(high, low + (high - low) * position)
 
 
-def _deals(distribution: Distribution, count: int) -> bool:
+def _has_rows_of(distribution: Distribution, count: int) -> bool:
     return isinstance(distribution, Choice) and all(
         isinstance(value, Sequence) and not isinstance(value, str) and len(value) == count
         for value in distribution.values

@@ -34,7 +34,7 @@ class Seeder:
         self._use(seed_seq, spawn=spawn_seed_seq)
 
     def _use(self, seed_seq: Seed, *, spawn: bool) -> None:
-        sequence = _sequence(seed_seq)
+        sequence = _seed_sequence(seed_seq)
         self.seed_seq: np.random.SeedSequence = sequence.spawn(1)[0] if spawn else sequence
         self.rng: np.random.Generator = load_extra("numpy").random.default_rng(self.seed_seq)
 
@@ -85,7 +85,7 @@ def seeder_for(root: Seed, *, purpose: Purpose, fit: int, call: int = 0) -> Seed
         raise DescriptionError(f"purpose is one of {', '.join(_PURPOSES)}, got {purpose!r}")
     if fit < 0 or call < 0:
         raise DescriptionError(f"fits and calls count from 0, got fit {fit} and call {call}")
-    sequence = _sequence(root)
+    sequence = _seed_sequence(root)
     key = (*sequence.spawn_key, _PURPOSES[purpose], fit, call)
     child = type(sequence)(sequence.entropy, spawn_key=key, pool_size=sequence.pool_size)
     return Seeder(child, spawn_seed_seq=False)
@@ -125,13 +125,13 @@ def safe_reseed(obj: Any, seeder: Seeder, reseed_spaces: bool = True) -> bool:  
 
 
 def _reseed(obj: Any, seeder: Seeder) -> bool:
-    if _takes(obj, "reseed", seeder):
+    if _try_call(obj, "reseed", seeder):
         return True
     number = int(seeder.rng.integers(2**32))
-    return _takes(obj, "seed", number) or _takes(obj, "reset", seed=number)
+    return _try_call(obj, "seed", number) or _try_call(obj, "reset", seed=number)
 
 
-def _takes(obj: Any, method: str, *args: Any, **kwargs: Any) -> bool:
+def _try_call(obj: Any, method: str, *args: Any, **kwargs: Any) -> bool:
     try:
         getattr(obj, method)(*args, **kwargs)
     except (TypeError, AttributeError, NotImplementedError):
@@ -139,7 +139,7 @@ def _takes(obj: Any, method: str, *args: Any, **kwargs: Any) -> bool:
     return True
 
 
-def _sequence(seed: Seed) -> np.random.SeedSequence:
+def _seed_sequence(seed: Seed) -> np.random.SeedSequence:
     sequence_class = load_extra("numpy").random.SeedSequence
     if isinstance(seed, Seeder):
         return seed.seed_seq

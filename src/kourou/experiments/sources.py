@@ -41,7 +41,7 @@ class LoadedSweep:
 
     runs: tuple[RunSpec, ...]
     folder: Path
-    """Its own folder: that of its description below the train_dir, or what was said."""
+    """Its own folder: that of its description below the train_dir, or ``sweep_dir``."""
     source: dict[str, Any]
     """What :func:`load_source` would have to be given to get it again."""
 
@@ -53,7 +53,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
         target: a YAML, TOML or JSON file; ``package.module`` or ``path/to/file.py`` with a RUN_DESCRIPTION;
             ``…:name`` for another name in it, a RunDescription, a Sweep, or a function that returns one; or the folder
             of a sweep that was launched before.
-        changes: what is said otherwise.
+        changes: settings to replace.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -62,17 +62,17 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     changes = changes or Changes()
     path = Path(target)
     if path.is_dir():
-        return _continued(path, changes)
+        return _reload(path, changes)
     if path.suffix in _FILES:
         _import_from(str(Path.cwd()))
         sweep = load_sweep(path)
     else:
-        sweep = _as_sweep(_found(target), target)
-    said = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
-    if (suffix := said.pop("experiment_suffix", None)) is not None:
+        sweep = _as_sweep(_find_attribute(target), target)
+    overrides = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
+    if (suffix := overrides.pop("experiment_suffix", None)) is not None:
         sweep.description.experiment_suffix = suffix
-    own = said.pop("sweep_dir", None)
-    sweep = dataclasses.replace(sweep, **said)
+    own = overrides.pop("sweep_dir", None)
+    sweep = dataclasses.replace(sweep, **overrides)
     return LoadedSweep(
         runs=sweep.runs(),
         folder=Path(own or Path(sweep.train_dir, sweep.description.run_name)).absolute(),
@@ -80,7 +80,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     )
 
 
-def _continued(folder: Path, changes: Changes) -> LoadedSweep:
+def _reload(folder: Path, changes: Changes) -> LoadedSweep:
     try:
         source = json.loads(read_own(folder / SOURCE_FILE))  # it says which module is imported
     except (FileNotFoundError, ValueError):
@@ -88,11 +88,11 @@ def _continued(folder: Path, changes: Changes) -> LoadedSweep:
             f"{folder} does not say what it was made from (no {SOURCE_FILE}): run again the script or file that made it"
         ) from None
     os.chdir(source["cwd"])  # the sweep's paths are relative to where it was launched first
-    said = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
-    return load_source(source["target"], Changes(**{**source["changes"], **said}))
+    overrides = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
+    return load_source(source["target"], Changes(**{**source["changes"], **overrides}))
 
 
-def _found(target: str) -> Any:
+def _find_attribute(target: str) -> Any:
     name, _, attribute = target.rpartition(":") if ":" in target else (target, "", "")
     module = _imported(name)
     attribute = attribute or _VARIABLE

@@ -81,7 +81,7 @@ def bootstrap_interval(
         ResultsError: scores that are no numbers, or numbers that cannot be.
     """
     table = scores_table(scores)
-    rows = _drawn_rows(seed, resamples, [table])[0]
+    rows = _resampled_rows(seed, resamples, [table])[0]
     estimates = [statistic(_resampled(table, row)) for row in rows]
     return _interval(statistic(table), estimates, confidence)
 
@@ -96,7 +96,7 @@ def improvement_interval(
     """
     first, second = scores_table(x), scores_table(y)
     _check_same_tasks(first, second)
-    pairs = zip(*_drawn_rows(seed, resamples, [first, second]), strict=True)
+    pairs = zip(*_resampled_rows(seed, resamples, [first, second]), strict=True)
     estimates = [_improvement(_resampled(first, rows), _resampled(second, others)) for rows, others in pairs]
     return _interval(_improvement(first, second), estimates, confidence)
 
@@ -130,7 +130,7 @@ def _improvement(first: Any, second: Any) -> float:
     return float((better.mean() + 1) / 2)  # each task has as many pairs, so the mean of all is the mean of tasks
 
 
-def _drawn_rows(seed: int, resamples: int, tables: Sequence[Any]) -> list[Any]:
+def _resampled_rows(seed: int, resamples: int, tables: Sequence[Any]) -> list[Any]:
     """For each table, the rows of each of its columns in each resample: an array of resamples × runs × tasks."""
     np = load_extra("numpy")
     if resamples < 1:

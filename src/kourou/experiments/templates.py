@@ -54,18 +54,18 @@ def fill_template(template: str, run: RunSpec) -> list[str]:
     # Spaces within a place would divide it.
     compact = _PLACE.sub(lambda found: f"{{{{{found[1]}}}}}", _CONTINUED.sub("", template))
     try:
-        words = shlex.split(compact)
+        argv = shlex.split(compact)
     except ValueError as error:
         raise errors.PlanError(f"the template is no command line: {error}") from error
-    return [_PLACE.sub(lambda found: values[found[1]], word) for word in words]
+    return [_PLACE.sub(lambda found: values[found[1]], word) for word in argv]
 
 
 def plan_template_sweep(
     runs: Sequence[RunSpec], folder: str | os.PathLike[str], template: str, *, rerun: Rerun = "lost"
 ) -> list[tuple[RunSpec, list[str]]]:
     """What :func:`run_template_sweep` would call, run by run; nothing is written."""
-    words = {run.run_id: fill_template(template, run) for run in check_runs(runs)}
-    return [(run, words[run.run_id]) for run, _ in unfinished_runs(runs, folder, rerun)]
+    argv = {run.run_id: fill_template(template, run) for run in check_runs(runs)}
+    return [(run, argv[run.run_id]) for run, _ in unfinished_runs(runs, folder, rerun)]
 
 
 def run_template_sweep(
@@ -88,30 +88,30 @@ def run_template_sweep(
     """
     check_rerun(rerun)
     specs = check_runs(runs)
-    words = {run.run_id: fill_template(template, run) for run in specs}
+    argv = {run.run_id: fill_template(template, run) for run in specs}
     top = open_sweep(folder)
-    tell = on_change or (lambda _: None)
+    notify = on_change or (lambda _: None)
     with locked_journal(top) as journal:
         journal.launch(new_launch_id(top), backend="template")
         declare(journal, [_declaration(run) for run in specs])
         for run in select_runs(journal, top, specs, rerun, source):
-            tell(_hand_over(journal, run, words[run.run_id]))
+            notify(_submit(journal, run, argv[run.run_id]))
             journal.commit()
             time.sleep(pause_s)
         return SweepOutcome.of(journal, top, specs, "detached")
 
 
-def _hand_over(journal: Journal, run: RunSpec, words: list[str]) -> RunRecord:
+def _submit(journal: Journal, run: RunSpec, argv: list[str]) -> RunRecord:
     record = journal.append("submitted", run.run_id, attempt=journal.records[run.run_id].attempt + 1)
     try:
         done = subprocess.run(
-            words, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+            argv, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return journal.append("ended", run.run_id, state="FAILED", cause=f"{words[0]} could not be called: {error}")
+        return journal.append("ended", run.run_id, state="FAILED", cause=f"{argv[0]} could not be called: {error}")
     if done.returncode:
         said = tuple((done.stdout + done.stderr).splitlines()[-50:])
-        cause = f"{words[0]} exited with {done.returncode}"
+        cause = f"{argv[0]} exited with {done.returncode}"
         return journal.append("ended", run.run_id, state="FAILED", code=done.returncode, cause=cause, last_lines=said)
     return record
 

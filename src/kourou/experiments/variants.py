@@ -139,7 +139,7 @@ def from_dotted(params: Mapping[str, Any]) -> dict[str, Any]:
     """
     nested: dict[str, Any] = {}
     for name, value in params.items():
-        _set_in(nested, name.split("."), value)
+        _set_nested(nested, name.split("."), value)
     return nested
 
 
@@ -152,7 +152,7 @@ def _cross(
         for row, name in zip(level.values, level.dir_names, strict=True):
             made = copy.deepcopy(variant)
             for key, value in zip(level.keys, row, strict=True):
-                _set_in(made, key, copy.deepcopy(value))
+                _set_nested(made, key, copy.deepcopy(value))
             crossed.append(made)
             folders.append(os.path.join(log_dir, name))  # noqa: PTH118 - a text in rlpyt's scripts
     twice = {folder for folder in folders if folders.count(folder) > 1} if len(set(folders)) < len(folders) else set()
@@ -182,7 +182,7 @@ def _check_level(level: VariantLevel, number: int) -> None:
             raise DescriptionError(f"{where}: {name!r} names no folder below that of the experiment")
 
 
-def _set_in(variant: dict[str, Any], key: Sequence[str], value: Any) -> None:
+def _set_nested(variant: dict[str, Any], key: Sequence[str], value: Any) -> None:
     section = variant
     for depth, name in enumerate(key[:-1]):
         section = section.setdefault(name, {})

@@ -116,7 +116,7 @@ class Agent(abc.ABC):
             try:
                 data = cloudpickle.dumps((type(self), state))
             except Exception as error:
-                raise AgentNotSaved(_whats_to_blame(self, state, error)) from error
+                raise AgentNotSaved(_pickling_error(self, state, error)) from error
         return data
 
     @classmethod
@@ -166,9 +166,9 @@ class AgentWithSimplePolicy(Agent):
         return total / n_simulations
 
 
-def _whats_to_blame(agent: Agent, state: dict[str, Any], error: Exception) -> str:
-    blamed = ((name, why_not_picklable(value)) for name, value in state.items())
-    name, why = next((pair for pair in blamed if pair[1]), ("it", f"{type(error).__name__}: {error}"))
+def _pickling_error(agent: Agent, state: dict[str, Any], error: Exception) -> str:
+    unpicklable = ((name, why_not_picklable(value)) for name, value in state.items())
+    name, why = next((pair for pair in unpicklable if pair[1]), ("it", f"{type(error).__name__}: {error}"))
     kind = type(agent).__qualname__
     return (
         f"{kind}.{name} cannot be pickled: {why}; leave it out in {kind}.save, and make it anew in {kind}.load, "

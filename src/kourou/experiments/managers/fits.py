@@ -118,7 +118,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
     for job in jobs:
         for fit in range(job.n_fit):
             if job.fitted(fit).calls <= job.call:
-                run = _run_of(job, fit, workers)
+                run = _run_spec(job, fit, workers)
                 runs.append(run)
                 missing[run.run_id] = job, fit
     try:
@@ -189,7 +189,7 @@ def _preload(workers: Workers) -> tuple[str, ...]:
     return tuple(name for name in _WORTH_IMPORTING_ONCE if name in sys.modules)
 
 
-def _run_of(job: FitJob, fit: int, workers: Workers) -> RunSpec:
+def _run_spec(job: FitJob, fit: int, workers: Workers) -> RunSpec:
     function_of = workers.parallelization != "process" or workers.mp_context != "spawn"
     threads = workers.threads_per_fit
     given = {} if threads is None else {name: str(threads) for name in _THREAD_COUNTS if name not in os.environ}

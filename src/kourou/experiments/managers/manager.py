@@ -23,7 +23,7 @@ from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
 from kourou.experiments.managers.globals_of_fits import isolated_globals
 from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
-from kourou.experiments.managers.storage import accepted, forget
+from kourou.experiments.managers.storage import accepted, delete_fit
 from kourou.experiments.managers.tuning import optimize_hyperparams
 from kourou.experiments.retries import Retry
 from kourou.experiments.run_folder import own_folder, write_json, write_whole
@@ -312,7 +312,7 @@ class ExperimentManager:
     def clear_handlers(self) -> None:
         """Delete the agents and what they measured; the next fit begins anew."""
         for fit in range(self.n_fit):
-            forget(self._job.folder_of(fit))
+            delete_fit(self._job.folder_of(fit))
         self._job.unsaved.clear()
 
     def use_init_kwargs(self, kwargs: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from kourou.experiments.metrics import METRICS_FILE
 from kourou.experiments.run_folder import own_folder, read_json, write_json, write_own
 from kourou.ownership import open_own, read_own
 
-__all__ = ["Fitted", "accepted", "check_savable", "fitted", "forget", "load_agent", "metrics_bytes", "save_agent"]
+__all__ = ["Fitted", "accepted", "check_savable", "delete_fit", "fitted", "load_agent", "metrics_bytes", "save_agent"]
 
 _STATE_FILE = "fitted.json"
 _STEM = "agent"
@@ -44,7 +44,7 @@ def fitted(folder: Path) -> Fitted:
     return Fitted(**data) if data is not None else Fitted()
 
 
-def forget(folder: Path) -> None:
+def delete_fit(folder: Path) -> None:
     """Let the fit begin anew."""
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -160,10 +160,10 @@ def _objective(job: TuningJob, trial: Any, folder: Path) -> float:
         with isolated_globals(seeder_for(fits.seed, purpose="init", fit=fit), fits.threads):
             agents.append(agent_of(fits, fit, writer))
     score = float("nan")
-    for rung, (piece, done) in enumerate(_pieces(fits.budget, job.fit_fraction)):
+    for rung, (budget, done) in enumerate(_budget_slices(fits.budget, job.fit_fraction)):
         for fit, agent in enumerate(agents):
             with isolated_globals(seeder_for(fits.seed, purpose="fit", fit=fit, call=rung), fits.threads):
-                agent.fit(piece, **fits.fit_kwargs)
+                agent.fit(budget, **fits.fit_kwargs)
         score = _score(job, agents, rung)
         if job.fit_fraction < 1:
             trial.report(score, done)
@@ -172,7 +172,7 @@ def _objective(job: TuningJob, trial: Any, folder: Path) -> float:
     return score
 
 
-def _pieces(budget: Any, fraction: float) -> list[tuple[Any, int]]:
+def _budget_slices(budget: Any, fraction: float) -> list[tuple[Any, int]]:
     """Budgets of successive calls of ``fit``, each with how much was spent after it."""
     if fraction >= 1:
         return [(budget, 0)]

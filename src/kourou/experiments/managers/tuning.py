@@ -129,7 +129,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     if not continue_previous:
         shutil.rmtree(job.folder, ignore_errors=True)
     failures = _search(job, workers, n_trials)
-    best = _take_over_best(job, manager)
+    best = _apply_best(job, manager)
     if failures:
         raise FitsFailed(failures, n_trials)
     if best is None and time.time() > job.deadline:
@@ -144,23 +144,23 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
     """Do the trials that are missing; those that failed."""
     workers.check()
     study = open_study(job)
-    _bury(study)
+    _fail_killed_trials(study)
     _enqueue_grid(job, study)
     done = {trial.user_attrs[RUN] for trial in study.trials if RUN in trial.user_attrs}
     publish_jobs([job], on_disk=not workers.shares_memory)
-    runs = [_run_of(job, run) for run in range(n_trials) if run not in done]
-    records, trouble, stopped = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
-    _bury(study)
+    runs = [_run_spec(job, run) for run in range(n_trials) if run not in done]
+    records, journal_error, stopped = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
+    _fail_killed_trials(study)
     if stopped == "interrupted":
         raise KeyboardInterrupt
-    if trouble is not None:
-        raise trouble
+    if journal_error is not None:
+        raise journal_error
     discard_job(job)
     failed = [record for record in records.values() if record.state.failed]
     return tuple(failure_of(record.name, Path(record.folder), record) for record in failed)
 
 
-def _run_of(job: TuningJob, run: int) -> RunSpec:
+def _run_spec(job: TuningJob, run: int) -> RunSpec:
     return RunSpec(
         name=f"{job.name}, trial {run}",
         folder=str(job.folder_of(run)),
@@ -171,7 +171,7 @@ def _run_of(job: TuningJob, run: int) -> RunSpec:
     )
 
 
-def _bury(study: Any) -> None:
+def _fail_killed_trials(study: Any) -> None:
     """What still runs now was killed."""
     states = load_optuna().trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):
@@ -190,7 +190,7 @@ def _enqueue_grid(job: TuningJob, study: Any) -> None:
         study.enqueue_trial(point)
 
 
-def _take_over_best(job: TuningJob, manager: Tuned) -> dict[str, Any] | None:
+def _apply_best(job: TuningJob, manager: Tuned) -> dict[str, Any] | None:
     """Put the best arguments into the manager and its folder; None: there are none."""
     optuna = load_optuna()
     try:
