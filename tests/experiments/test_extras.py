@@ -13,6 +13,7 @@ from kourou.experiments import extras
 from kourou.experiments.configfile import read_config
 
 EXTRAS = read_config(Path(__file__).parents[2] / "pyproject.toml")["project"]["optional-dependencies"]
+EVENTS = Path(__file__).parents[1] / "data" / "golden" / "events.out.tfevents.example"
 SOURCES = [file.read_text(encoding="utf-8") for file in Path(experiments.__file__).parent.rglob("*.py")]
 NAMES = {name for text in SOURCES for name in re.findall(r'load_extra\(f?"(\w+)', text)} - sys.stdlib_module_names
 
@@ -27,3 +28,11 @@ def test_the_extra_that_is_named_installs_the_package(monkeypatch: pytest.Monkey
     # then the extra that the error names has it
     requirements = EXTRAS[caught.value.extra]
     assert any(re.match(rf"{caught.value.package}\b", requirement) for requirement in requirements)
+
+
+def test_tensorboard_is_missed_before_any_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(errors.MissingExtra, match=r"kourou\[tensorboard\]"):
+        experiments.ExperimentManager(object, fit_budget=1, output_dir=tmp_path, enable_tensorboard=True)
+    with pytest.raises(errors.MissingExtra, match=r"kourou\[tensorboard\]"):
+        experiments.read_events(EVENTS)
