@@ -343,6 +343,36 @@ def test_what_several_use_that_modules_own_does_not_tie_them_together(tmp_path):
     assert said == "False\n"
 
 
+@pytest.mark.parametrize("value", ["lambda: (bump, get)", "lambda pair=(bump, get): pair"])
+def test_functions_that_share_a_variable_of_a_closure(tmp_path, value):
+    # Given functions that count together, each of which is a global, and one of which refers to itself
+    said = shared(
+        tmp_path,
+        f"""
+        def make():
+            count = 0
+
+            def bump(times=1):
+                nonlocal count
+                count += 1
+                return bump(times - 1) if times > 1 else count
+
+            def get():
+                return count
+
+            return bump, get
+
+        bump, get = make()
+        VALUE = {value}
+        """,
+        """
+        bump, get = VALUE()
+        print(bump(3), get(), bump.__closure__[1] is get.__closure__[0])
+        """,
+    )
+    assert said == "3 3 True\n"
+
+
 def test_a_large_array_travels_once_whoever_holds_it(tmp_path):
     pytest.importorskip("numpy")
     said = shared(

@@ -37,11 +37,34 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         """How to pickle a value; NotImplemented: as pickle does."""
         return NotImplemented if is_definition(value) and names.is_shared(value) else self.by_value(value)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cells: dict[int, _Cell] = {}
+
+    def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
+        """Functions that share a closure's variable (``nonlocal``) still do: its cell is made once, for all of them."""
+        make, arguments, state, *rest = super()._dynamic_function_reduce(function)
+        closure = function.__closure__
+        if closure is not None:
+            cells = tuple(self.cells.setdefault(id(cell), _Cell(cell)) for cell in closure)
+            arguments = (*arguments[:4], cells, *arguments[5:])
+        return make, arguments, state, *rest
+
     def by_value(self, value: Any) -> Any:
         """How to pickle a value that goes by value, whether or not the others have it under a name."""
         if isinstance(value, Cached):
             return _reduce_cached(value)
         return _complete_once(value, _with_full_name(value, super().reducer_override(value)))
+
+
+class _Cell:
+    """Stands in a pickle for a closure's variable, before it has a value: that may refer to the function."""
+
+    def __init__(self, cell: types.CellType) -> None:
+        self.cell = cell  # kept, and with it its identity
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return types.CellType, ()
 
 
 def _code_with_file(code: types.CodeType) -> tuple[Any, ...]:
