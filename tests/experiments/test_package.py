@@ -9,7 +9,7 @@ import pytest
 
 from kourou import experiments
 
-HEAVY = {"grpc", "matplotlib", "numpy", "pandas", "scipy", "tomllib", "torch", "yaml"}
+HEAVY = {"asyncio", "grpc", "matplotlib", "numpy", "pandas", "scipy", "tomllib", "torch", "yaml"}
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

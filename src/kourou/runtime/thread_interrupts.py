@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["forget_interrupt", "interrupt_here", "interrupt_thread", "run_coroutine", "shielded"]
 
@@ -72,9 +74,9 @@ def forget_interrupt() -> None:
 class _Loop:
     """An event loop that is running, and the task that it runs for."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+        self._loop = loop
+        self._task = task
         self._cancelled = False
 
     def cancel(self) -> bool:
@@ -99,15 +101,16 @@ _loops: dict[int, _Loop] = {}  # by the threads that they run in
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
     """Run it on an event loop of its own. The thread's first interrupt cancels it, the second one is raised."""
-    asyncio.run(_cancellable(coroutine))
+    import asyncio  # noqa: PLC0415 - it takes half as long as all else that a node imports, and few have coroutines
 
+    async def cancellable() -> None:
+        _loops[threading.get_ident()] = _Loop(asyncio.get_running_loop(), asyncio.current_task())
+        try:
+            await coroutine
+        finally:
+            del _loops[threading.get_ident()]
 
-async def _cancellable(coroutine: Coroutine[Any, Any, Any]) -> None:
-    _loops[threading.get_ident()] = _Loop()
-    try:
-        await coroutine
-    finally:
-        del _loops[threading.get_ident()]
+    asyncio.run(cancellable())
 
 
 def interrupt_here() -> None:
