@@ -275,11 +275,14 @@ def test_readers_that_wait_occupy_no_threads() -> None:
     node = lp.CacherNode(slow, LONG_MS, LONG_MS, courier_kwargs={"thread_pool_size": 2})
     cacher = program.add_node(node, label="cacher")
     with lp.launch(program, "local_mt"), cacher.dereference() as client:
-        waiting = [client.futures.slow() for _ in range(20)]
-        # When another call comes, then it is answered.
-        assert client.quick() == "quick"
-        go.set()
-        assert [reply.result(20) for reply in waiting] == ["slow"] * 20
+        try:
+            waiting = [client.futures.slow() for _ in range(20)]
+            # When another call comes, then it is answered, while none of the readers is.
+            assert client.quick() == "quick"
+            assert not any(reply.done() for reply in waiting)
+        finally:
+            go.set()
+        assert [reply.result() for reply in waiting] == ["slow"] * 20
 
 
 class Slow:
@@ -287,7 +290,7 @@ class Slow:
         self._go = go
 
     def slow(self) -> str:
-        self._go.wait(20)
+        self._go.wait()
         return "slow"
 
     def quick(self) -> str:
