@@ -9,13 +9,12 @@ from collections.abc import Iterator
 
 from kourou.courier.lanes import tcp
 from kourou.courier.lanes.http2_client import CallEnd, Http2Call
+from kourou.courier.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.target import Tls
 from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
 
-__all__ = ["SERVICE", "TOKEN_KEY", "Channel", "status_error"]
+__all__ = ["Channel", "status_error"]
 
-SERVICE = "kourou.v1.Courier"
-TOKEN_KEY = "kourou-token"  # noqa: S105 - the name of the metadata, not the secret
 _DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
 _READ_BYTES = 64 << 10
 _INVALID_ARGUMENT, _UNAUTHENTICATED = 3, 16  # statuses of gRPC

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from kourou.courier.calls import Peer
 from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.frames import Buffer, Frame, FrameParser, Kind, pack
-from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.http2 import PREFACE
 from kourou.courier.lanes.http2_server import Http2Service
 from kourou.courier.lanes.packet_writer import PacketWriter
 from kourou.courier.lanes.packets import PacketReader
 from kourou.courier.lanes.readiness import Readiness
 from kourou.courier.lanes.tcp import Link
+from kourou.courier.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.session import Session
 from kourou.errors import ProtocolError, Unauthenticated
 

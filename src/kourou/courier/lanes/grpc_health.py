@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kourou.courier.lanes.grpc_channel import SERVICE
+from kourou.courier.protocol import SERVICE
 
 __all__ = ["Health"]
 

@@ -14,10 +14,10 @@ from grpc_reflection.v1alpha import reflection
 from kourou.courier.dispatcher import Dispatcher
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.lanes import grpc_process, local_socket
-from kourou.courier.lanes.grpc_channel import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.grpc_executor import StreamThreads
 from kourou.courier.lanes.grpc_health import Health
 from kourou.courier.methods import MethodMetrics
+from kourou.courier.protocol import SERVICE, TOKEN_KEY
 from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
 
