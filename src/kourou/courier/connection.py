@@ -1,4 +1,4 @@
-"""The client's end of one connection: numbers calls, matches answers, and decides which thread reads.
+"""The client's end of one connection: numbers calls, and decides which thread reads the answers.
 
 On lanes that pull there is no reader thread between a caller and its answer. Whoever waits reads (the leader),
 and hands the answers that belong to others to them; when it has its own, it wakes one of those who still wait to go
@@ -14,13 +14,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from kourou.courier.attendant import Attendant
 from kourou.courier.codec import Payload
 from kourou.courier.endpoint import Endpoint
 from kourou.courier.frames import Frame, Kind, make_frame
-from kourou.courier.inflow import Inflow, RemoteIterator
+from kourou.courier.in_flight import InFlight
 from kourou.courier.patrol import ROUND_S
 from kourou.courier.reply import TELL_AFTER_S, Reply, waits_for_itself
 from kourou.courier.wire import NotSentError, Wire
@@ -89,27 +89,23 @@ class Connection:
         self.alive = True
         self._explain = explain
         self._ids = itertools.count(1)
-        self._pending: dict[int, Reply] = {}
-        self._streams: dict[int, Inflow] = {}
         self._reading = threading.Lock()
         self._reader = 0  # the thread that has that lock
         self._followers: dict[Reply, None] = {}  # those who wait while another thread reads, in order
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
         self._not_ended = [None]  # whoever takes the one entry ends the connection
         self._attendant = Attendant(self._attend, wire.idle_s)
+        self._in_flight = InFlight(self, self._attendant)
+        self._pending, self._streams = self._in_flight.pending, self._in_flight.streams
+        self.deliver = self._in_flight.deliver
         self._reads = self._reads_seen = 0
         self._flushing = 0  # the thread that holds the reading lock, while it writes
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
         self._submitted = 0.0  # when the last call that nobody waits for was
 
-    @property
-    def in_flight(self) -> int:
-        """Calls that wait for an answer."""
-        return len(self._pending)
-
     def unanswered(self) -> list[Reply]:
-        """Those calls."""
+        """The calls that wait for an answer."""
         return list(self._pending.values())
 
     # -- calling ----------------------------------------------------------------------------------------------
@@ -333,43 +329,6 @@ class Connection:
         if self._pending or self._streams:
             self._attendant.call(urgent=bool(self._watched or self._streams))
 
-    # -- answers ----------------------------------------------------------------------------------------------
-
-    def deliver(self, frames: Sequence[Frame]) -> None:
-        """Give answers to those who wait for them."""
-        for frame in frames:
-            kind = frame[0]
-            if kind == Kind.RESULT or kind == Kind.FAILURE:  # noqa: PLR1714 - a set would be built for every frame
-                reply = self._pending.pop(frame[1], None)
-                if reply is not None:
-                    if reply.deliver(frame):
-                        self._attendant.notify(reply)
-                elif kind == Kind.FAILURE:
-                    self._stream_frame(frame)
-            elif kind == Kind.STREAM:
-                self._open_stream(frame)
-            else:
-                self._stream_frame(frame)
-
-    def _open_stream(self, frame: Frame) -> None:
-        inflow = self._streams[frame.call_id] = Inflow()  # first, since ``submit`` takes a call in neither for given up
-        reply = self._pending.pop(frame.call_id, None)
-        if reply is None:
-            self._streams.pop(frame.call_id, None)
-            return
-        reply.complete(RemoteIterator(inflow, self, frame.call_id, reply.method, reply.timeout_s))
-        self._attendant.call(urgent=True)
-        if reply.watched:
-            self._attendant.notify(reply)
-
-    def _stream_frame(self, frame: Frame) -> None:
-        stream = self._streams.get(frame.call_id)
-        if stream is None:
-            return  # its reader let go
-        if frame.kind in {Kind.END, Kind.FAILURE}:
-            self._streams.pop(frame.call_id, None)
-        stream.deliver(frame)
-
     # -- the background thread --------------------------------------------------------------------------------
 
     def _attend(self) -> float | None:
@@ -378,13 +337,7 @@ class Connection:
             self._inside.discard(threading.get_ident())
             return None
         self._inside.add(threading.get_ident())  # for good: it runs nobody's code but what the garbage collector does
-        while self._later:
-            with contextlib.suppress(IndexError):
-                self.send_quietly(self._later.popleft())
-        if self.wire.idle_s is not None:
-            self._check()
-        self.flush()
-        self._expire()
+        self._catch_up()
         urgent = bool(self._watched or self._streams)
         if not (self._pending or self._streams):
             self._watched = 0
@@ -394,7 +347,7 @@ class Connection:
                 self.glance()
             return None
         if not self.wire.pulls:
-            return self._next_deadline() if self._watched else None
+            return self._in_flight.next_deadline_s() if self._watched else None
         unread = self._reads == self._reads_seen  # nobody else has read since the last round
         self._reads_seen = self._reads
         if not (urgent or unread):
@@ -403,32 +356,26 @@ class Connection:
             return None  # whoever reads calls the attendant when it stops
         self._reader = threading.get_ident()
         try:
-            self._receive(time.monotonic() + min(_LONGEST_READ_S, self._next_deadline() or _LONGEST_READ_S))
+            self._receive(time.monotonic() + min(_LONGEST_READ_S, self._in_flight.next_deadline_s() or _LONGEST_READ_S))
             self._reads_seen = self._reads
         finally:
             self._stop_reading()
             self._promote()
         return 0.0
 
-    def _check(self) -> None:
-        """End a connection whose other end's host does not answer any more: TCP itself would wait for long."""
-        try:
-            self.wire.check()
-        except OSError as error:
-            self.end(error)
-
-    def _expire(self) -> None:
-        """End the calls whose deadline passed, as far as somebody wants to be told."""
+    def _catch_up(self) -> None:
+        """Send what was left to the background thread, and end what has taken too long."""
+        while self._later:
+            with contextlib.suppress(IndexError):
+                self.send_quietly(self._later.popleft())
+        if self.wire.idle_s is not None:
+            try:
+                self.wire.check()  # TCP itself would wait long for a host that does not answer any more
+            except OSError as error:
+                self.end(error)
+        self.flush()
         if self._watched:
-            now = time.monotonic()
-            for reply in list(self._pending.values()):
-                if reply.deadline is not None and reply.deadline <= now:
-                    reply.expire()
-
-    def _next_deadline(self) -> float | None:
-        """Seconds until the first call expires."""
-        deadlines = [reply.deadline for reply in list(self._pending.values()) if reply.deadline is not None]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+            self._in_flight.expire()
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -444,23 +391,7 @@ class Connection:
             error = cause if isinstance(cause, RpcError) else self._explain()
             if isinstance(cause, OSError) and cause.errno in _SILENT and type(error) is ConnectionLost:
                 error = ConnectionLost(f"{error}; nothing was heard from its host any more")
-            while self._pending:
-                with contextlib.suppress(KeyError):
-                    _, reply = self._pending.popitem()
-                    self._lose(reply, error)
-            for stream in list(self._streams.values()):
-                stream.broken(_copy(error))
+            self._in_flight.fail(error)
         if not isinstance(cause, CallCancelled):
             self._tidy()
         self._attendant.stop()
-
-    def _lose(self, reply: Reply, error: RpcError) -> None:
-        if reply.on_lost is not None and reply.on_lost(reply, error):
-            return
-        if reply.fail(_copy(error)) and reply.watched:
-            self._attendant.notify(reply)
-
-
-def _copy(error: RpcError) -> RpcError:
-    """An error of its own for each call: raising one object in several threads would tangle their tracebacks."""
-    return type(error)(*error.args)

@@ -6,17 +6,16 @@ A call that may have been sent is never sent again, unless its caller said that 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
 import weakref
-from collections import deque
 from typing import Any
 
 from kourou.courier.codec import Payload
-from kourou.courier.connection import Connection, Entered
+from kourou.courier.connection import Connection
 from kourou.courier.copying import fill
+from kourou.courier.deferred import DeferredCalls
 from kourou.courier.endpoint import Endpoint, host_id
 from kourou.courier.patience import Patience
 from kourou.courier.recycling import own_memory
@@ -40,7 +39,6 @@ LANES = ("inproc", "local", "grpc")
 _FAIL_FAST_S = 5.0  # how long a client that does not wait gives a server to answer at all
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 1.0
-_LONGEST_ATTEMPT_S = 1.0  # to connect for calls that nobody waits for, before their deadlines are looked at again
 
 
 class Link:
@@ -75,9 +73,9 @@ class Link:
         self._connection: Connection | None = None
         self._inherited: Endpoint | None = None  # in a child of fork: where the parent was connected to
         self._closed = False
-        self._deferred: deque[tuple[Reply, Payload]] = deque()
         self._inside: set[int] = set()  # threads that are at work in here; see ``Connection``
-        self._make_locks()
+        self._deferred = DeferredCalls(target.name, self._inside)
+        self._connecting = threading.Lock()
         _links.add(self)
 
     @property
@@ -127,7 +125,8 @@ class Link:
                 return
         finally:
             inside.discard(me)
-        self._defer(reply, Payload(payload.body, [_snapshot(buffer) for buffer in payload.buffers]))
+        own = Payload(payload.body, [_snapshot(buffer) for buffer in payload.buffers])
+        self._deferred.add(reply, own, self.connect)
 
     def _for_interrupters(self) -> Link:
         """Another way to the server, for code that has interrupted its own thread in the midst of this one.
@@ -273,79 +272,17 @@ class Link:
 
         return grpc.dial(endpoint, token, timeout_s, self.tls)
 
-    # -- calls without a connection ---------------------------------------------------------------------------
-
-    def _defer(self, reply: Reply, payload: Payload) -> None:
-        self._deferred.append((reply, payload))
-        if self._sending.acquire(blocking=False):
-            thread = threading.Thread(target=self._send_deferred, name="kourou-connect", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:  # the system has no more threads, or the interpreter is shutting down
-                self._sending.release()
-                _end(reply, ServerUnavailable(f"{reply.method}: no thread can be started to connect: {error}"))
-
-    def _send_deferred(self) -> None:
-        """Connect for the calls that wait for it, then send them in their order. What fails, fails for its call."""
-        patience = Patience(self.target.name, None)
-        with Entered(self._inside):
-            while True:
-                while self._deferred:
-                    self._send_some(patience)
-                self._sending.release()
-                if not self._deferred or not self._sending.acquire(blocking=False):
-                    return
-
-    def _send_some(self, patience: Patience) -> None:
-        """Send the first of the calls that wait; or end the one that keeps this from going on."""
-        connection = self._connection
-        if connection is None or not connection.alive:
-            connection = self._connect_for_some(patience)
-            if connection is None:
-                return
-        call = self._deferred[0]
-        try:
-            if call[0].waits and not connection.submit(*call):
-                return  # it broke: once more
-            call[0].wake()
-            if call[0].watched:
-                connection.watch()
-        except BaseException as error:  # noqa: BLE001 - whatever the call raises belongs to the call
-            _end(call[0], error)
-        self._deferred.remove(call)
-
-    def _connect_for_some(self, patience: Patience) -> Connection | None:
-        """The connection; None if it took too long for one of the calls that wait, which has ended then."""
-        waiting = tuple(self._deferred)  # in one step: others add to it meanwhile
-        call = min(waiting, key=lambda one: one[0].deadline or math.inf)  # the first to give up
-        deadline = call[0].deadline or math.inf
-        # One with less time may come meanwhile.
-        patience.deadline = min(deadline, time.monotonic() + _LONGEST_ATTEMPT_S)
-        try:
-            if call[0].waits:
-                return self.connect(patience.deadline, call[0].method, patience)
-        except BaseException as error:  # noqa: BLE001 - whatever the target raises belongs to the call
-            if isinstance(error, DeadlineExceeded) and time.monotonic() < deadline:
-                return None  # once more
-            _end(call[0], error)
-        self._deferred.remove(call)
-        return None
-
     def _repeat(self, reply: Reply, payload: Payload, error: Exception) -> bool:
         """Take over a call whose connection broke; False when it can only fail."""
         if self._closed or isinstance(error, NodeExited) or not isinstance(error, ConnectionLost):
             return False
         reply.connection = None
-        self._defer(reply, payload)
+        self._deferred.add(reply, payload, self.connect)
         return True
-
-    def _make_locks(self) -> None:
-        self._connecting = threading.Lock()
-        self._sending = threading.Lock()
 
     def forked(self) -> None:
         """In a child of fork: the connection belongs to the parent. It is left alone, and not even closed."""
-        lost = [reply for reply, _ in self._deferred]
+        lost = self._deferred.forked()
         if self._connection is not None:
             self._inherited = self._connection.endpoint
             _parents.append(self._connection)
@@ -353,14 +290,8 @@ class Link:
             self._connection = None
         for reply in lost:
             reply.fail(UsedAfterFork(f"{reply.method}: the parent of this process made the call, and gets the answer"))
-        self._deferred.clear()
         self._inside.clear()
-        self._make_locks()
-
-
-def _end(reply: Reply, error: BaseException) -> None:
-    if reply.fail(error):
-        reply.notify()
+        self._connecting = threading.Lock()
 
 
 def _connected(endpoint: Endpoint, wire: Wire, target: Target, inside: set[int]) -> Connection:
