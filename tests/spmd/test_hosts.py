@@ -12,7 +12,7 @@ import pytest
 from kourou.runtime.addresses import is_this_machine
 from kourou.runtime.inventory import Inventory
 from kourou.spmd.hosts import resolve_hostnames, resolve_hosts
-from kourou.spmd.places import Host, lay_out
+from kourou.spmd.places import Host, assign_ranks
 
 
 def test_auto_is_this_machine_outside_of_slurm() -> None:
@@ -91,6 +91,6 @@ def test_gpu_without_gpus_is_an_error_that_says_what_to_do(monkeypatch: pytest.M
 
 
 def test_ranks_count_through_the_hosts_in_their_order() -> None:
-    places = lay_out([Host(name="a", workers=2, local=True), Host(name="b", workers=1, local=True)])
+    places = assign_ranks([Host(name="a", workers=2, local=True), Host(name="b", workers=1, local=True)])
     shown = [(p.hostname, p.rank, p.local_rank, p.group_rank, p.local_world_size, p.world_size) for p in places]
     assert shown == [("a", 0, 0, 0, 2, 3), ("a", 1, 1, 0, 2, 3), ("b", 2, 0, 1, 1, 3)]

@@ -9,7 +9,7 @@ import pytest
 from kourou.courier.failures import Failure
 from kourou.nodes.ranks import Place
 from kourou.runtime.records import ProcessExit
-from kourou.spmd.verdict import End, blamed, error_of
+from kourou.spmd.verdict import WorkerExit, exception_of, root_cause
 from kourou.spmd.worker import Raised, Returned
 
 
@@ -21,7 +21,7 @@ def end(
     code: int | None = 1,
     signal: int | None = None,
     seen_s: float = 0,
-) -> End:
+) -> WorkerExit:
     place = Place(
         rank=rank,
         local_rank=rank,
@@ -32,7 +32,7 @@ def end(
         group_world_size=1,
     )
     exit_ = ProcessExit(code=None if signal else code, signal=signal)
-    return End(place=place, exit=exit_, answer=answer, seen_s=seen_s, pid=1, log_file=None)
+    return WorkerExit(place=place, exit=exit_, outcome=answer, seen_s=seen_s, pid=1, log_file=None)
 
 
 def raised(message: str, at_s: float) -> Raised:
@@ -59,12 +59,12 @@ PEER = "Read error [10.0.0.1]:5: Connection reset by peer"
         ([end(1, signal=6)], 1),
     ],
 )
-def test_the_cause_is_blamed(ends: list[End], rank: int) -> None:
-    assert blamed(ends).place.rank == rank
+def test_the_cause_is_blamed(ends: list[WorkerExit], rank: int) -> None:
+    assert root_cause(ends).place.rank == rank
 
 
 def test_a_worker_that_returned_and_then_crashed_has_failed() -> None:
     crashed = end(0, Returned(1), code=3)
-    assert not crashed.fine
-    assert "exited with code 3 after its function had returned" in str(error_of(crashed))
-    assert end(0, Returned(1), code=0).fine
+    assert not crashed.succeeded
+    assert "exited with code 3 after its function had returned" in str(exception_of(crashed))
+    assert end(0, Returned(1), code=0).succeeded

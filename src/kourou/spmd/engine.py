@@ -15,7 +15,7 @@ from kourou.runtime.launchers.ssh import SshOptions
 from kourou.runtime.launchers.ssh_host import close_all
 from kourou.spmd import parcel
 from kourou.spmd.future import LaunchFuture
-from kourou.spmd.job import Cancelled, Job, Order, WorkerHost
+from kourou.spmd.job import Cancelled, Job, JobSpec, WorkerHost
 from kourou.spmd.local_host import LocalHost
 from kourou.spmd.output import HandlerFactory, OnOutput, Output
 from kourou.spmd.places import Host
@@ -40,7 +40,7 @@ class HostPool:
 
     def submit(
         self,
-        order: Order,
+        spec: JobSpec,
         call: codec.Payload,
         *,
         retries: int,
@@ -50,27 +50,27 @@ class HostPool:
         """Begin a run.
 
         Args:
-            order: what to do.
+            spec: what is run, and where.
             call: the function and its arguments.
             retries: how often it is done again after a failure that the function did not raise.
             handlers: makes the run's handlers.
             on_output: called with its lines.
         """
-        self._forget_if_forked()
+        self._reset_after_fork()
         written = parcel.create()
         try:
             parcel.write(written, call)
-            task = _Task(self, order, written, retries=retries, handlers=handlers, on_output=on_output)
+            submission = _Submission(self, spec, written, retries=retries, handlers=handlers, on_output=on_output)
         except BaseException:
             os.close(written)
             raise
-        task.thread.start()
-        return task.future
+        submission.thread.start()
+        return submission.future
 
-    def new_job(self, order: Order) -> Job:
+    def new_job(self, spec: JobSpec) -> Job:
         """A job of this pool, which is among those that :meth:`close` ends."""
         with self._lock:
-            job = Job(f"spmd-{next(self._numbers)}", order, lambda host: self._host_of(host, order.ssh))
+            job = Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.ssh))
             self._jobs[job] = threading.current_thread()
         return job
 
@@ -81,7 +81,7 @@ class HostPool:
 
     def close(self) -> None:
         """End what runs, then the helpers. A later run starts new ones."""
-        self._forget_if_forked()
+        self._reset_after_fork()
         with self._lock:
             jobs = dict(self._jobs)
             local, self._local = self._local, None
@@ -104,20 +104,20 @@ class HostPool:
         else:
             threading.Thread(target=self.close, name="kourou-spmd-close").start()
 
-    def reach(self, names: Iterable[str], options: SshOptions) -> dict[str, RemoteHost]:
-        """Have an agent on each of these hosts; those that are there from an earlier run are taken.
+    def connect(self, names: Iterable[str], options: SshOptions) -> dict[str, RemoteHost]:
+        """Connect to an agent on each of these hosts; agents of earlier runs are used again.
 
         Raises:
             AgentFailedError: one cannot be reached; none of the pool's is left then, unless a run needs it.
-            LaunchError: files could not be copied to one; likewise.
+            LaunchError: files could not be copied to one; none of the pool's is left then either.
         """
-        self._forget_if_forked()
+        self._reset_after_fork()
         keys = [(name, options) for name in names]
         gone: list[RemoteHost] = []
         try:
             with self._lock:
                 gone += [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
-                self._remote.update(_set_out([key for key in keys if key not in self._remote]))
+                self._remote.update(_connect_all([key for key in keys if key not in self._remote]))
                 hosts = {key[0]: self._remote[key] for key in keys}
             for host in hosts.values():
                 host.await_ready()
@@ -137,8 +137,8 @@ class HostPool:
             self._local = LocalHost()
         return self._local
 
-    def _forget_if_forked(self) -> None:
-        """In a fork of the process that it was made in: the helpers belong to that one, and so do its threads."""
+    def _reset_after_fork(self) -> None:
+        """Start anew in a child of fork: the helpers and threads belong to the parent."""
         if self._owner != os.getpid():
             self._owner = os.getpid()
             self._lock = threading.Lock()
@@ -147,27 +147,27 @@ class HostPool:
             self._jobs = {}
 
 
-def _set_out(keys: Sequence[tuple[str, SshOptions]]) -> dict[tuple[str, SshOptions], RemoteHost]:
-    """Begin to reach hosts, all of them at once: copying files there may take long."""
-    given_up = threading.Event()
-    with futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-reach") as pool:
-        setting_out = {key: pool.submit(RemoteHost, *key, given_up) for key in keys}
+def _connect_all(keys: Sequence[tuple[str, SshOptions]]) -> dict[tuple[str, SshOptions], RemoteHost]:
+    """Connect to hosts, to all of them at once: copying files there may take long."""
+    abandoned = threading.Event()
+    with futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-connect") as pool:
+        connecting = {key: pool.submit(RemoteHost, *key, abandoned) for key in keys}
         try:
-            return {key: future.result() for key, future in setting_out.items()}
+            return {key: future.result() for key, future in connecting.items()}
         except BaseException:
-            given_up.set()
-            futures.wait(setting_out.values())
-            close_all([future.result() for future in setting_out.values() if future.exception() is None])
+            abandoned.set()
+            futures.wait(connecting.values())
+            close_all([future.result() for future in connecting.values() if future.exception() is None])
             raise
 
 
-class _Task:
-    """A submitted call: one job, or some more where it failed and may be repeated."""
+class _Submission:
+    """A submitted call: a job, and another one for each retry."""
 
     def __init__(
         self,
         pool: HostPool,
-        order: Order,
+        spec: JobSpec,
         call: int,
         *,
         retries: int,
@@ -178,7 +178,7 @@ class _Task:
         # Not a daemon: like an executor's, what was submitted is done even if the main thread has reached its end.
         self.thread = threading.Thread(target=self._work, name="kourou-spmd", daemon=False)
         self._pool = pool
-        self._order = order
+        self._spec = spec
         self._call = call
         self._retries = retries
         self._handlers = handlers
@@ -195,10 +195,10 @@ class _Task:
 
     def _work(self) -> None:
         try:
-            with Output.opened(self._handlers, self._order.hosts, self._on_output) as output:
+            with Output.opened(self._handlers, self._spec.hosts, self._on_output) as output:
                 result = self._attempts(output)
         except Cancelled:
-            self.future.become_cancelled()
+            self.future.set_cancelled()
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             self.future.set_exception(error)
         else:
@@ -213,16 +213,16 @@ class _Task:
             except _INFRASTRUCTURE as error:
                 if not left:
                     raise
-                output.agent_line(self._order.hosts[0].name, f"trying again, for the last {left} time(s): {error}")
+                output.agent_line(self._spec.hosts[0].name, f"trying again, for the last {left} time(s): {error}")
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, output: Output) -> dict[str, list[Any]]:
-        self._pool.reach([host.name for host in self._order.hosts if not host.local], self._order.ssh)
+        self._pool.connect([host.name for host in self._spec.hosts if not host.local], self._spec.ssh)
         with self._lock:
             if self._cancelled:
                 raise Cancelled
-            job = self._job = self._pool.new_job(self._order)
+            job = self._job = self._pool.new_job(self._spec)
         try:
-            return job.work(self._call, output)
+            return job.run(self._call, output)
         finally:
             self._pool.job_ended(job)

@@ -16,9 +16,9 @@ R = TypeVar("R")
 class LaunchFuture(concurrent.futures.Future[LaunchResult[R]]):
     """What ``Launcher.submit`` returns. Unlike other futures, it can be cancelled while it runs."""
 
-    def __init__(self, ask_for_end: Callable[[], None]) -> None:
+    def __init__(self, on_cancel: Callable[[], None]) -> None:
         super().__init__()
-        self._ask_for_end = ask_for_end
+        self._on_cancel = on_cancel
 
     def running(self) -> bool:
         """Whether workers are there, or will be."""
@@ -28,10 +28,10 @@ class LaunchFuture(concurrent.futures.Future[LaunchResult[R]]):
         """End all workers; ``result()`` raises CancelledError once they are gone. False if the run has ended before."""
         if self.done():
             return self.cancelled()
-        self._ask_for_end()
+        self._on_cancel()
         return True
 
-    def become_cancelled(self) -> None:
+    def set_cancelled(self) -> None:
         """All workers are gone; called by the run."""
         super().cancel()
         self.set_running_or_notify_cancel()

@@ -17,7 +17,7 @@ from kourou.runtime.agent_wire import Wire
 from kourou.runtime.inventory import Inventory
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
-from kourou.spmd.local_host import LocalHost, Task
+from kourou.spmd.local_host import LocalHost, WorkerSpec
 
 __all__ = ["serve"]
 
@@ -32,14 +32,14 @@ class HostService:
 
     def __init__(self, wire: Wire) -> None:
         self._send = wire.send
-        self._answers = _Answers(wire)
+        self._outcomes = _OutcomeSender(wire)
         self._host = LocalHost()
         self._runs: dict[str, _Run] = {}
         # "client address, client port, server address, server port"
         connection = os.environ.get("SSH_CONNECTION", "").split()
         self._address = connection[2] if len(connection) > 2 else "127.0.0.1"  # noqa: PLR2004 - see above
         launcher = connection[0] if connection else "127.0.0.1"
-        self._greeting = ("hello", Inventory.of_this_process(), self._address, launcher)
+        self._hello = ("hello", Inventory.of_this_process(), self._address, launcher)
 
     def handle(self, kind: str, *arguments: Any) -> None:
         """A message of :class:`kourou.spmd.remote_host.RemoteHost`."""
@@ -52,29 +52,29 @@ class HostService:
     def close(self) -> None:
         """End all workers."""
         self._host.close()
-        self._answers.close()
+        self._outcomes.close()
         for run in self._runs.values():
             run.close()
 
     def _do_hello(self) -> None:
-        self._send(*self._greeting)
+        self._send(*self._hello)
 
-    def _do_meet(self, run: str, address: str, world_size: int) -> None:
+    def _do_open_rendezvous(self, run: str, address: str, world_size: int) -> None:
         try:
-            self._send("met", run, self._host.meet(run, address, world_size))
+            self._send("rendezvous", run, self._host.open_rendezvous(run, address, world_size))
         except OSError as error:
-            self._send("met", run, f"cannot listen on {address}: {error}")
+            self._send("rendezvous", run, f"cannot listen on {address}: {error}")
 
     def _do_call(self, run: str, piece: bytes) -> None:
         if run not in self._runs:
-            self._runs[run] = _Run(run, self._send, self._answers)
+            self._runs[run] = _Run(run, self._send, self._outcomes)
         parcel.append(self._runs[run].call, piece)
 
-    def _do_start(self, run: str, task: Task) -> None:
+    def _do_start(self, run: str, worker: WorkerSpec) -> None:
         state = self._runs[run]
         interface = interface_of(self._address) or LOOPBACK_INTERFACE
-        env = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", interface), **task.env}
-        self._host.start(run, dataclasses.replace(task, env=env), state, state.call)
+        env = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", interface), **worker.env}
+        self._host.start(run, dataclasses.replace(worker, env=env), state, state.call)
 
     def _do_terminate(self, run: str, place: Place) -> None:
         self._host.terminate(run, place)
@@ -82,7 +82,7 @@ class HostService:
     def _do_kill(self, run: str, place: Place) -> None:
         self._host.kill(run, place)
 
-    def _do_forget(self, run: str) -> None:
+    def _do_release(self, run: str) -> None:
         state = self._runs.pop(run, None)
         if state is not None:
             state.close()
@@ -91,10 +91,10 @@ class HostService:
 class _Run:
     """Implements :class:`kourou.spmd.local_host.WorkerEvents`: passes everything on."""
 
-    def __init__(self, name: str, send: Callable[..., None], answers: _Answers) -> None:
+    def __init__(self, name: str, send: Callable[..., None], outcomes: _OutcomeSender) -> None:
         self._name = name
         self._send = send
-        self._answers = answers
+        self._outcomes = outcomes
         self.call = parcel.create()
 
     def close(self) -> None:
@@ -109,23 +109,23 @@ class _Run:
     def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
         """Never called: this is that host."""
 
-    def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
-        self._answers.put(self._name, place, end, answer)
+    def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        self._outcomes.put(self._name, place, end, outcome_fd)
 
 
-class _Answers:
-    """Sends what workers leave behind, one after the other: they may be large, and nothing else waits for them."""
+class _OutcomeSender:
+    """Sends workers' outcomes, one after the other and from a thread: they may be large, and hold nothing else up."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._sent: set[tuple[str, str]] = set()
         self._queue: queue.SimpleQueue[tuple[str, Place, ProcessExit, int] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="kourou-answers", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="kourou-outcomes", daemon=True)
         self._thread.start()
 
-    def put(self, run: str, place: Place, end: ProcessExit, answer: int) -> None:
-        """Tell of an end, with the answer in a parcel that is closed afterwards."""
-        self._queue.put((run, place, end, answer))
+    def put(self, run: str, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        """Tell of an end, with the outcome in a parcel that is closed afterwards."""
+        self._queue.put((run, place, end, outcome_fd))
 
     def close(self) -> None:
         """The launcher is gone: what is still queued is for nobody."""
@@ -135,20 +135,20 @@ class _Answers:
 
     def _work(self) -> None:
         while (ended := self._queue.get()) is not None:
-            run, place, end, answer = ended
+            run, place, end, outcome_fd = ended
             try:
-                digest = _digest(answer)
+                digest = _digest(outcome_fd)
                 if (run, digest) not in self._sent:  # what all ranks return, such as a state_dict, travels once
                     self._sent.add((run, digest))
-                    for piece in parcel.pieces(answer):
-                        self._wire.send_bulk("answer", run, digest, piece)
+                    for piece in parcel.pieces(outcome_fd):
+                        self._wire.send_bulk("outcome", run, digest, piece)
             finally:
-                os.close(answer)
+                os.close(outcome_fd)
             self._wire.send("exited", run, place, end, digest)
 
 
-def _digest(answer: int) -> str:
+def _digest(outcome_fd: int) -> str:
     digest = hashlib.sha256()
-    for piece in parcel.pieces(answer):
+    for piece in parcel.pieces(outcome_fd):
         digest.update(piece)
     return digest.hexdigest()

@@ -29,7 +29,7 @@ def resolve_hosts(
 
     Args:
         hostnames: as the Launcher has it.
-        workers_per_host: likewise.
+        workers_per_host: as the Launcher has it.
         inventory_of: what a host of that name has; asked for "cpu" and "gpu".
 
     Raises:

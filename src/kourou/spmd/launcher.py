@@ -24,10 +24,10 @@ from kourou.spmd.engine import HostPool
 from kourou.spmd.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.spmd.future import LaunchFuture
 from kourou.spmd.hosts import resolve_hostnames, resolve_hosts
-from kourou.spmd.job import Order
+from kourou.spmd.job import JobSpec
 from kourou.spmd.log_handlers import log_level
 from kourou.spmd.output import HandlerFactory, OnOutput
-from kourou.spmd.places import Host, lay_out
+from kourou.spmd.places import Host, assign_ranks
 from kourou.spmd.remote_host import RemoteHost
 from kourou.spmd.results import LaunchResult
 
@@ -127,13 +127,13 @@ class Launcher:
         """
         if not callable(func):
             raise TypeError(f"run() and submit() take a function and its arguments, not {shown(func)}")
-        order = self._order()
+        spec = self._job_spec()
         name = getattr(func, "__qualname__", shown(func))
         values = {"the function": func, "args": args, "kwargs": kwargs}
         setup = () if self.setup is None else (self.setup,)
         call = codec.encode(pack(values, name, setup=setup, reducers=codec.reducers()), name)
         return self._pool.submit(
-            order, call, retries=self.retries, handlers=self.handler_factory, on_output=self.on_output
+            spec, call, retries=self.retries, handlers=self.handler_factory, on_output=self.on_output
         )
 
     def set_logging_handlers(self, factory: HandlerFactory) -> Launcher:
@@ -172,7 +172,7 @@ class Launcher:
         self._pool = HostPool()
         self._finalizer = weakref.finalize(self, self._pool.close_when_dropped)
 
-    def _order(self) -> Order:
+    def _job_spec(self) -> JobSpec:
         for field in ("worker_timeout", "agent_timeout"):
             seconds = getattr(self, field)
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
@@ -193,9 +193,9 @@ class Launcher:
             sync=self.sync is not None,
         )
         names = resolve_hostnames(self.hostnames)
-        remote = self._pool.reach([name for name in names if not is_this_machine(name)], ssh)
+        remote = self._pool.connect([name for name in names if not is_this_machine(name)], ssh)
         hosts = resolve_hosts(names, self.workers_per_host, lambda name: _inventory_of(remote.get(name)))
-        return Order(
+        return JobSpec(
             hosts=tuple(hosts),
             env=env,
             local_env=_local_variables(remote),
@@ -205,7 +205,7 @@ class Launcher:
             timeout_s=float(self.worker_timeout),
             log_level=log_level(),
             ssh=ssh,
-            address=_meeting_place(names[0], remote),
+            address=_rendezvous_address(names[0], remote),
         )
 
     def _devices(self, hosts: list[Host], remote: Mapping[str, RemoteHost]) -> dict[int, str]:
@@ -214,7 +214,7 @@ class Launcher:
             return {}
         devices: dict[int, str] = {}
         for machine in {remote.get(host.name) for host in hosts}:
-            places = [place for place in lay_out(hosts) if remote.get(place.hostname) is machine]
+            places = [place for place in assign_ranks(hosts) if remote.get(place.hostname) is machine]
             requests = [Request(name=f"worker/{place.rank}", gpus=self.gpus_per_worker) for place in places]
             try:
                 given = allocate(requests, _inventory_of(machine))
@@ -237,7 +237,7 @@ def _local_variables(remote: Mapping[str, RemoteHost]) -> dict[str, str]:
     return {"GLOO_SOCKET_IFNAME": seen or LOOPBACK_INTERFACE}
 
 
-def _meeting_place(first: str, remote: Mapping[str, RemoteHost]) -> str:
+def _rendezvous_address(first: str, remote: Mapping[str, RemoteHost]) -> str:
     """The address of the first host that all of them reach: never a name, which need not resolve."""
     if first in remote:
         return remote[first].address

@@ -22,7 +22,7 @@ from kourou.runtime.scratch import ScratchFolder
 from kourou.runtime.supervisor import Supervisor
 from kourou.spmd import parcel
 
-__all__ = ["LocalHost", "Task", "WorkerEvents"]
+__all__ = ["LocalHost", "WorkerEvents", "WorkerSpec"]
 
 _READ_BY_TORCH = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH", "ATEN_", "CUDA_HOME")
 _OWN_MODULES = ("kourou.spmd.worker", "kourou.courier.codec", "cloudpickle")
@@ -38,15 +38,15 @@ class WorkerEvents(Protocol):
     def on_line(self, place: Place, text: str, stream: str) -> None:
         """It printed a line."""
 
-    def on_exited(self, place: Place, end: ProcessExit, answer: int) -> None:
-        """It ended, and all that it started. ``answer`` is its parcel's descriptor, to be closed by who is told."""
+    def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        """It ended, and all that it started. ``outcome_fd`` is its parcel's descriptor, which the callee closes."""
 
     def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
         """The host is lost, and all workers on it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
+class WorkerSpec:
     """One worker to start."""
 
     place: Place
@@ -63,7 +63,7 @@ class Task:
 class _Worker:
     place: Place
     events: WorkerEvents
-    answer_fd: int
+    outcome_fd: int
 
 
 class LocalHost:
@@ -87,7 +87,7 @@ class LocalHost:
             preload=Preload(modules=modules, reads=_READ_BY_TORCH),
         )
 
-    def meet(self, run: str, address: str, world_size: int) -> Rendezvous:
+    def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
         """Bind the socket that rank 0 of a run will serve the store on; it is handed to it when it is started.
 
         Raises:
@@ -98,38 +98,38 @@ class LocalHost:
             self._listeners[run] = listener
         return Rendezvous(address=address, port=listener.getsockname()[1])
 
-    def start(self, run: str, task: Task, events: WorkerEvents, call: int) -> None:
+    def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
         """Start one worker of a run.
 
         Args:
             run: the run's name on this host.
-            task: what to start.
+            worker: what to start.
             events: told what becomes of it.
             call: descriptor of the parcel with function and arguments.
         """
-        name = _name(run, task.place)
-        answer = parcel.create()
+        name = _name(run, worker.place)
+        outcome_fd = parcel.create()
         with self._lock:
-            self._workers[name] = _Worker(task.place, events, answer)
+            self._workers[name] = _Worker(worker.place, events, outcome_fd)
         spec = ProcessSpec(
             name=name,
             argv=tuple(sys.argv),
             interpreter=sys.executable,
-            env=tuple(sorted(task.env.items())),
-            cwd=task.cwd,
+            env=tuple(sorted(worker.env.items())),
+            cwd=worker.cwd,
             merge_stderr=False,
         )
         boot = {
             "entry": "kourou.spmd.worker",
             "path": [str(Path(path).absolute()) for path in sys.path],
-            "place": dataclasses.asdict(task.place),
-            "rendezvous": dataclasses.asdict(task.rendezvous),
-            "backend": task.backend,
-            "timeout_s": task.timeout_s,
-            "log_level": task.log_level,
+            "place": dataclasses.asdict(worker.place),
+            "rendezvous": dataclasses.asdict(worker.rendezvous),
+            "backend": worker.backend,
+            "timeout_s": worker.timeout_s,
+            "log_level": worker.log_level,
         }
-        fds = [os.dup(call), os.dup(answer)]
-        if task.place.rank == 0:
+        fds = [os.dup(call), os.dup(outcome_fd)]
+        if worker.place.rank == 0:
             with self._lock:
                 fds.append(self._listeners.pop(run).detach())
         self._supervisor.start(spec, 1, boot, fds)
@@ -146,7 +146,7 @@ class LocalHost:
         """SIGKILL to a worker and all that it started."""
         self._supervisor.signal(_name(run, place), signal.SIGKILL)
 
-    def forget(self, run: str) -> None:
+    def release(self, run: str) -> None:
         """A run has ended, or was never started."""
         with self._lock:
             listener = self._listeners.pop(run, None)
@@ -162,7 +162,7 @@ class LocalHost:
         for listener in listeners:
             listener.close()
         for worker in workers:
-            os.close(worker.answer_fd)
+            os.close(worker.outcome_fd)
         self._scratch.remove()
 
     # -- what the supervisor tells ------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class LocalHost:
         del attempt
         with self._lock:
             worker = self._workers.pop(name)
-        worker.events.on_exited(worker.place, exit, worker.answer_fd)
+        worker.events.on_exited(worker.place, exit, worker.outcome_fd)
 
 
 def _name(run: str, place: Place) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kourou.nodes.ranks import Place
 
-__all__ = ["Host", "lay_out"]
+__all__ = ["Host", "assign_ranks"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Host:
     """It is this machine."""
 
 
-def lay_out(hosts: Sequence[Host]) -> list[Place]:
+def assign_ranks(hosts: Sequence[Host]) -> list[Place]:
     """The places of all workers: ranks count through the hosts in their order."""
     world_size = sum(host.workers for host in hosts)
     places: list[Place] = []

@@ -16,7 +16,7 @@ from kourou.runtime.launchers.ssh import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh_sync import with_files
 from kourou.runtime.records import ProcessExit
 from kourou.spmd import parcel
-from kourou.spmd.local_host import Task, WorkerEvents
+from kourou.spmd.local_host import WorkerEvents, WorkerSpec
 
 __all__ = ["RemoteHost"]
 
@@ -27,19 +27,19 @@ class RemoteHost:
     Args:
         name: the host, as the user wrote it.
         options: how it is reached.
-        given_up: when this is set, files are not copied there any more.
+        abandoned: when this is set, files are not copied there any more.
 
     Raises:
         LaunchError: files could not be copied to it.
     """
 
-    def __init__(self, name: str, options: SshOptions, given_up: threading.Event) -> None:
+    def __init__(self, name: str, options: SshOptions, abandoned: threading.Event) -> None:
         self.name = name
         self._timeout_s = options.timeout_s
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._runs: dict[str, WorkerEvents] = {}
-        self._answers: dict[str, dict[str, int]] = {}  # parcels of each run, by digest
+        self._outcomes: dict[str, dict[str, int]] = {}  # parcels of each run, by digest
         self._replies: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
         self.inventory: Inventory | None = None
         """What it has to hand out; known once it is ready."""
@@ -47,7 +47,7 @@ class RemoteHost:
         """Where other hosts reach it; known once it is ready."""
         self.launcher_address = ""
         """Where it sees this machine; known once it is ready."""
-        options = with_files(name, options, given_up)
+        options = with_files(name, options, abandoned)
         self._copied = options.tree is not None
         self._agent = SshAgent(
             name, options, entry="kourou.spmd.host_service", on_message=self._on_message, on_lost=self._on_lost
@@ -68,14 +68,14 @@ class RemoteHost:
         if self.inventory is None:
             self.inventory, self.address, self.launcher_address = self._ask("hello")
 
-    def meet(self, run: str, address: str, world_size: int) -> Rendezvous:
+    def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
         """See :class:`kourou.spmd.local_host.LocalHost`."""
-        _, answer = self._ask("meet", run, address, world_size)
-        if isinstance(answer, Rendezvous):
-            return answer
-        raise self._failure(str(answer))
+        _, reply = self._ask("open_rendezvous", run, address, world_size)
+        if isinstance(reply, Rendezvous):
+            return reply
+        raise self._failure(str(reply))
 
-    def start(self, run: str, task: Task, events: WorkerEvents, call: int) -> None:
+    def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
         """See :class:`kourou.spmd.local_host.LocalHost`. The call is sent with the first worker of the run."""
         with self._lock:
             first = run not in self._runs
@@ -84,7 +84,7 @@ class RemoteHost:
             for piece in parcel.pieces(call):
                 self._agent.send_bulk("call", run, piece)
         # In a copy, the agent's own folder is what the launcher's is here.
-        self._agent.send("start", run, dataclasses.replace(task, cwd="") if self._copied else task)
+        self._agent.send("start", run, dataclasses.replace(worker, cwd="") if self._copied else worker)
 
     def terminate(self, run: str, place: Place) -> None:
         """See :class:`kourou.spmd.local_host.LocalHost`."""
@@ -94,22 +94,22 @@ class RemoteHost:
         """See :class:`kourou.spmd.local_host.LocalHost`."""
         self._agent.send("kill", run, place)
 
-    def forget(self, run: str) -> None:
+    def release(self, run: str) -> None:
         """A run has ended."""
         with self._lock:
             known = self._runs.pop(run, None)
-            answers = self._answers.pop(run, {})
-        for answer in answers.values():
-            os.close(answer)
+            outcomes = self._outcomes.pop(run, {})
+        for fd in outcomes.values():
+            os.close(fd)
         if known is not None:
-            self._agent.send("forget", run)
+            self._agent.send("release", run)
 
     def close(self) -> None:
         """End the agent and all that it runs."""
         self._agent.close()
 
     def _ask(self, *question: Any) -> tuple[Any, ...]:
-        with self._asking:  # runs that start at once must not take each other's answers
+        with self._asking:  # runs that start at once must not take each other's replies
             if self.lost:
                 raise self._failure("the connection to its agent broke")
             self._agent.send(*question)
@@ -127,11 +127,11 @@ class RemoteHost:
         return error
 
     def _on_message(self, kind: str, *arguments: Any) -> None:
-        if kind in {"hello", "met"}:
+        if kind in {"hello", "rendezvous"}:
             self._replies.put(arguments)
             return
         run, *rest = arguments
-        if kind == "answer":
+        if kind == "outcome":
             self._append(run, *rest)
             return
         with self._lock:
@@ -148,20 +148,20 @@ class RemoteHost:
     def _append(self, run: str, digest: str, piece: bytes) -> None:
         with self._lock:
             if run in self._runs:
-                parcel.append(self._answer(run, digest), piece)
+                parcel.append(self._outcome_fd(run, digest), piece)
 
     def _exited(self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, digest: str) -> None:
         with self._lock:
             if run not in self._runs:
                 return
-            answer = os.dup(self._answer(run, digest))  # the same for all workers who answered the same
-        events.on_exited(place, end, answer)
+            outcome_fd = os.dup(self._outcome_fd(run, digest))  # the same for all workers with the same outcome
+        events.on_exited(place, end, outcome_fd)
 
-    def _answer(self, run: str, digest: str) -> int:
-        answers = self._answers.setdefault(run, {})
-        if digest not in answers:
-            answers[digest] = parcel.create()
-        return answers[digest]
+    def _outcome_fd(self, run: str, digest: str) -> int:
+        outcomes = self._outcomes.setdefault(run, {})
+        if digest not in outcomes:
+            outcomes[digest] = parcel.create()
+        return outcomes[digest]
 
     def _on_lost(self, error: errors.AgentFailedError) -> None:
         self._replies.put(error)

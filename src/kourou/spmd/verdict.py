@@ -13,82 +13,82 @@ from kourou.nodes.ranks import Place
 from kourou.runtime.records import ProcessExit, describe_signal
 from kourou.spmd.worker import Raised
 
-__all__ = ["End", "blamed", "error_of"]
+__all__ = ["WorkerExit", "exception_of", "root_cause"]
 
 _ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
 _LOST_A_PEER = ("closed by peer", "reset by peer", "Broken pipe", "NCCL communicator was aborted")
-_ONE_MOMENT_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
+_SIMULTANEOUS_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class End:
+class WorkerExit:
     """How one worker ended."""
 
     place: Place
     exit: ProcessExit
-    answer: Any
-    """Returned, Raised, an exception that reading the answer raised, or None."""
+    outcome: Any
+    """Returned, Raised, an exception that reading the outcome raised, or None."""
     seen_s: float
     """``time.monotonic()`` of the launcher."""
     pid: int | None
     log_file: Path | None
 
     @property
-    def fine(self) -> bool:
+    def succeeded(self) -> bool:
         """It returned, and its process ended well."""
-        failed = self.answer is None or isinstance(self.answer, Raised | Exception)
+        failed = self.outcome is None or isinstance(self.outcome, Raised | Exception)
         return not failed and self.exit.code == 0
 
     @property
     def cause(self) -> str:
         """In words, for example ``was killed by SIGSEGV``."""
-        if isinstance(self.answer, Raised):
-            return f"raised {self.answer.failure.type_name}: {self.answer.failure.message}"
-        if isinstance(self.answer, Exception):
-            return f"returned what cannot be read here: {self.answer}"
+        if isinstance(self.outcome, Raised):
+            return f"raised {self.outcome.failure.type_name}: {self.outcome.failure.message}"
+        if isinstance(self.outcome, Exception):
+            return f"returned what cannot be read here: {self.outcome}"
         if self.exit.cause:
             return self.exit.cause
         if self.exit.signal is not None:
             return f"was killed by {describe_signal(self.exit.signal)}"
-        before = "before its function had returned" if self.answer is None else "after its function had returned"
+        before = "before its function had returned" if self.outcome is None else "after its function had returned"
         return f"exited with code {self.exit.code} {before}"
 
 
-def blamed(ends: Sequence[End]) -> End:
+def root_cause(ends: Sequence[WorkerExit]) -> WorkerExit:
     """Of workers that failed by themselves, in the order in which that was seen, the one that the others followed.
 
     A rank that dies breaks its peers' connections, and their errors may be known first, above all on other hosts.
     """
-    at_once = [end for end in ends if end.seen_s - ends[0].seen_s <= _ONE_MOMENT_S]
-    died = [end for end in at_once if end.answer is None and end.exit.signal != _ABORT]
+    at_once = [end for end in ends if end.seen_s - ends[0].seen_s <= _SIMULTANEOUS_S]
+    died = [end for end in at_once if end.outcome is None and end.exit.signal != _ABORT]
     causes = died or [end for end in at_once if not _lost_a_peer(end)] or at_once
     first = causes[0]
-    if not isinstance(first.answer, Raised):
+    if not isinstance(first.outcome, Raised):
         return first
     of_its_host = [
-        end for end in causes if isinstance(end.answer, Raised) and end.place.hostname == first.place.hostname
+        end for end in causes if isinstance(end.outcome, Raised) and end.place.hostname == first.place.hostname
     ]
-    return min(of_its_host, key=lambda end: end.answer.at_s)
+    return min(of_its_host, key=lambda end: end.outcome.at_s)
 
 
-def _lost_a_peer(end: End) -> bool:
+def _lost_a_peer(end: WorkerExit) -> bool:
     """It raised what a broken connection to another rank raises."""
-    return isinstance(end.answer, Raised) and any(words in end.answer.failure.message for words in _LOST_A_PEER)
+    return isinstance(end.outcome, Raised) and any(words in end.outcome.failure.message for words in _LOST_A_PEER)
 
 
-def error_of(end: End) -> Exception:
+def exception_of(end: WorkerExit) -> Exception:
     """What ``run()`` raises for a worker's failure: the exception that it raised, or WorkerFailedError."""
-    if isinstance(end.answer, Raised):
-        error = failures.rebuild(end.answer.failure)
+    if isinstance(end.outcome, Raised):
+        error = failures.rebuild(end.outcome.failure)
         known: Any = error
         known.rank, known.hostname, known.local_rank = end.place.rank, end.place.hostname, end.place.local_rank
         return error
-    if isinstance(end.answer, Exception):
-        return end.answer
+    if isinstance(end.outcome, Exception):
+        return end.outcome
     return _worker_failed(end)
 
 
-def _worker_failed(end: End) -> errors.WorkerFailedError:
+def _worker_failed(end: WorkerExit) -> errors.WorkerFailedError:
     place, exit_ = end.place, end.exit
     parts = [f"rank {place.rank} on {place.hostname} {end.cause} (local rank {place.local_rank}, pid {end.pid})"]
     lines = tuple(exit_.last_lines)[-20:]

@@ -1,4 +1,4 @@
-"""A worker's life: take the function, join the others, call it, leave an answer, end.
+"""A worker's life: take the function, join the others, call it, leave its outcome, end.
 
 The zygote that a worker is forked from has torch imported and nothing of it in use.
 """
@@ -23,17 +23,17 @@ from kourou.spmd.lines import MarkHandler
 
 __all__ = ["Raised", "Returned", "run"]
 
-_FAILED_END_S = 1.0  # for the atexit handlers of a worker that failed: the others wait for it
+_FAILED_GRACE_S = 1.0  # for the atexit handlers of a worker that failed: the others wait for it
 
 
 class Returned(NamedTuple):
-    """The answer of a worker whose function returned."""
+    """The outcome of a worker whose function returned."""
 
     value: Any
 
 
 class Raised(NamedTuple):
-    """The answer of a worker whose function raised."""
+    """The outcome of a worker whose function raised."""
 
     failure: failures.Failure
     at_s: float
@@ -42,7 +42,7 @@ class Raised(NamedTuple):
 
 def run(boot: dict[str, Any]) -> int:
     """Be the worker that ``boot`` describes; its exit code."""
-    call_fd, answer_fd, *listeners = boot["fds"]
+    call_fd, outcome_fd, *listeners = boot["fds"]
     place, rendezvous = Place(**boot["place"]), Rendezvous(**boot["rendezvous"])
     no_terminal = f"{place} has no terminal: call the function outside of the launcher to debug it"
     interpreter.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
@@ -55,17 +55,17 @@ def run(boot: dict[str, Any]) -> int:
         function, args, kwargs = call.open()
         os.close(call_fd)
         name = getattr(function, "__qualname__", name)
-        with _joined(place, rendezvous, boot["backend"], boot["timeout_s"], *listeners):
-            parcel.write(answer_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
+        with _process_group(place, rendezvous, boot["backend"], boot["timeout_s"], *listeners):
+            parcel.write(outcome_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
     except SystemExit as error:
-        _end_soon()
+        _finish_within_grace()
         return exited(error).code
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again where the run was started
         at_s = time.monotonic()
         interpreter.print_failure(error)
         failure = failures.describe(error, node=f"rank {place.rank}", method=name)._replace(host=place.hostname)
-        parcel.write(answer_fd, codec.encode(Raised(failure, at_s), name))
-        _end_soon()
+        parcel.write(outcome_fd, codec.encode(Raised(failure, at_s), name))
+        _finish_within_grace()
         return 1
     with interpreter.leaving(str(place), 0):
         interpreter.finish()
@@ -73,7 +73,7 @@ def run(boot: dict[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _joined(
+def _process_group(
     place: Place, rendezvous: Rendezvous, backend: Backend | None, timeout_s: float, *listeners: int
 ) -> Iterator[None]:
     """Be in the run's process group, if there is one; in rank 0, serve the store in any case."""
@@ -87,9 +87,9 @@ def _joined(
         yield
 
 
-def _end_soon() -> None:
+def _finish_within_grace() -> None:
     """End this process in an orderly way, but do not let threads or atexit handlers hold the failure back."""
-    timer = threading.Timer(_FAILED_END_S, os._exit, (1,))
+    timer = threading.Timer(_FAILED_GRACE_S, os._exit, (1,))
     timer.daemon = True
     timer.start()
     interpreter.finish()
