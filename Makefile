@@ -53,6 +53,7 @@ lint: $(DEV_STAMP) proto-check ## Check style, types, layers and generated code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(DEV_STAMP) ## Mend what the style checker can mend

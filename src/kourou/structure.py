@@ -27,6 +27,7 @@ class Nested(Protocol):
 
     def nested_children(self) -> list[tuple[str, Any]]:
         """(path suffix, child) pairs, in a fixed order."""
+        ...
 
 
 class Form(NamedTuple):

@@ -20,10 +20,9 @@ def as_json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return {field.name: as_json_value(getattr(value, field.name)) for field in fields}
-    if hasattr(value, "_asdict"):  # a named tuple
-        value = value._asdict()
-    elif hasattr(value, "tolist"):  # NumPy's and torch's
-        value = value.tolist()
+    convert = getattr(value, "_asdict", None) or getattr(value, "tolist", None)  # named tuples'; NumPy's and torch's
+    if convert is not None:
+        value = convert()
     if isinstance(value, dict):
         return {str(key): as_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from kourou.courier.calls import call_scope
 from kourou.courier.stacking import split, stack
@@ -267,10 +267,11 @@ class BatchedHandler(Generic[P, R]):
         if not calls:
             return
         rows = calls + [calls[0]] * (self._batch_size - len(calls) if self._pad_batch else 0)
+        function = cast("Callable[..., R]", self._function)  # the stacked arguments are not those of one call
         try:
             args = stack([row.args for row in rows], f"{self._name}: arguments")
             kwargs = stack([row.kwargs for row in rows], f"{self._name}: arguments")
-            results = split(self._function(*args, **kwargs), len(calls), f"{self._name}: the result")
+            results = split(function(*args, **kwargs), len(calls), f"{self._name}: the result")
         except BaseException as error:  # noqa: BLE001 - SystemExit, too: every caller has to hear of it
             for call in calls:
                 call.future.set_exception(_own_copy(error))

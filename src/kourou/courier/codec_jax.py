@@ -23,14 +23,15 @@ def _reduce(array: Any) -> Any:
 
 
 def _rebuild(array: Any) -> Any:
-    import jax  # noqa: PLC0415 - the receiver may not have used it before
+    import jax  # pyright: ignore[reportMissingImports]  # noqa: PLC0415 - the receiver may not have used it before
 
     return jax.device_put(array)
 
 
 def _reducers() -> Mapping[type, Callable[[Any], Any]]:
     try:
-        from jax._src.array import ArrayImpl  # noqa: PLC0415 - the class that jax.Array stands for; seen in 0.4 to 0.10
+        # The class that jax.Array stands for; seen in 0.4 to 0.10.
+        from jax._src.array import ArrayImpl  # pyright: ignore[reportMissingImports]  # noqa: PLC0415 - heavy
     except ImportError:  # another version: its own reducer does it, slowly
         return {}
     return {ArrayImpl: _reduce}

@@ -25,6 +25,7 @@ class ItemSource(Protocol):
     @property
     def reads_here(self) -> bool:
         """Whether this thread is reading, further down its stack."""
+        ...
 
     def send_quietly(self, frame: Frame) -> None:
         """Send something that needs no answer; a connection that is gone needs none of it."""

@@ -37,9 +37,11 @@ class ReplySource(Protocol):
 
     def glance(self) -> bool:
         """Take in the answers that are here already, without waiting. False when another thread is at it."""
+        ...
 
     def withdraw(self, reply: Reply) -> bool:
         """No answer to a call is wanted any more. False when it is here."""
+        ...
 
     def recall(self, reply: Reply) -> None:
         """Tell the server that a call was withdrawn."""

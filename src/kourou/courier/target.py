@@ -21,10 +21,12 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """What error messages call it: ``learner/0`` or ``127.0.0.1:4711``."""
+        ...
 
     @property
     def token(self) -> str:
         """The secret that its server expects."""
+        ...
 
     def endpoint(self, timeout_s: float | None) -> Endpoint:
         """Where it listens now; waits until it does. None waits for ever.
@@ -34,9 +36,11 @@ class Target(Protocol):
             NodeExited: it ended and will not come back.
             ServerUnavailable: nothing answers there at present.
         """
+        ...
 
     def lost(self, endpoint: Endpoint) -> RpcError:
         """The error for calls that were in flight when the connection to ``endpoint`` broke.
 
         May wait about a second for the reason to become known.
         """
+        ...

@@ -25,6 +25,7 @@ class Receiver(Protocol):
 
     def glance(self) -> bool:
         """Take in what is here already, if nobody else is doing so. False when another thread is at it."""
+        ...
 
     def attend(self) -> None:
         """Let the background thread call ``flush`` soon. Takes no locks."""
@@ -40,10 +41,12 @@ class Wire(Protocol):
     @property
     def lane(self) -> str:
         """Its name: ``inproc``, ``local`` or ``grpc``."""
+        ...
 
     @property
     def pulls(self) -> bool:
         """Whether callers read."""
+        ...
 
     @property
     def idle_s(self) -> float | None:
@@ -52,6 +55,7 @@ class Wire(Protocol):
     @property
     def hung_up(self) -> bool:
         """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
+        ...
 
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
@@ -78,6 +82,7 @@ class Wire(Protocol):
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until there is something to read, or ``timeout_s`` seconds pass. May be interrupted by Ctrl-C."""
+        ...
 
     def read(self) -> Sequence[Frame]:
         """The next frames, after ``poll`` said that there are some. Nothing may interrupt it halfway.
@@ -86,6 +91,7 @@ class Wire(Protocol):
             OSError: the connection is gone.
             ProtocolError: what came makes no sense.
         """
+        ...
 
     def check(self) -> None:
         """Whether the server's host is still there.

@@ -158,7 +158,7 @@ class RunDescription:
     ) -> None:
         _check_relative("a run's name", run_name)
         check_style(value_style)
-        self.value_style = value_style
+        self.value_style: ValueStyle = value_style
         self.run_name = run_name
         self.experiments = list(experiments)
         self.experiment_suffix = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 import sys
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, cast
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
@@ -145,7 +145,7 @@ def _seed_sequence(seed: Seed) -> np.random.SeedSequence:
         return seed.seed_seq
     sequence: np.random.SeedSequence
     if isinstance(seed, sequence_class):
-        sequence = seed
+        sequence = cast("np.random.SeedSequence", seed)
     elif seed is None:
         sequence = sequence_class()
     elif isinstance(seed, bool) or not isinstance(seed, SupportsIndex):

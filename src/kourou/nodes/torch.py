@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kourou import courier, errors
 from kourou.courier import Endpoint
@@ -117,8 +117,9 @@ class TorchNode(Node, Generic[T]):
     def create_handle(self) -> Handle[TorchClient[T]]:
         """A promise of a :class:`TorchClient`, if it serves."""
         ranks = [node for node in self._ranks if isinstance(node, _ObjectRank)]
-        none: Handle[Any] = NoClientHandle(self)
-        return TorchHandle(self, [rank.create_handle() for rank in ranks]) if ranks else none
+        if not ranks:
+            return cast("Handle[Any]", NoClientHandle(self))
+        return TorchHandle(self, [rank.create_handle() for rank in ranks])
 
     def describe(self) -> str:
         """``TorchNode(4 × Learner)``."""
@@ -198,7 +199,7 @@ class _Group:
     def __init__(self, rank: int, world_size: int, backend: Backend | None, timeout_s: float) -> None:
         self._rank = rank
         self._world_size = world_size
-        self._backend = backend
+        self._backend: Backend | None = backend
         self._timeout_s = timeout_s
 
     @contextlib.contextmanager

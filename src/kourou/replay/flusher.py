@@ -21,6 +21,7 @@ class Sender(Protocol):
 
     def send_pending(self) -> bool:
         """Send what waits; whether there was anything, or may have been."""
+        ...
 
 
 class Flusher:

@@ -16,15 +16,19 @@ class StepSource(Protocol):
 
     def column_steps(self, column: int) -> range:
         """Numbers of the steps that are kept of a column."""
+        ...
 
     def history_steps(self) -> range:
         """Numbers of the steps since the history began, whether they are kept or not."""
+        ...
 
     def column_spec(self, column: int) -> ColumnSpec:
         """What the column is."""
+        ...
 
     def read_column(self, column: int, steps: Sequence[int]) -> Array:
         """A copy of those steps of the column."""
+        ...
 
 
 class TrajectoryColumn:

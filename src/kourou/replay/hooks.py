@@ -13,7 +13,6 @@ from kourou.replay.arrays import Floats, Integers, Keys
 __all__ = ["Event", "Extension", "Hooks"]
 
 _log = logging.getLogger("kourou.replay")
-_STOP = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,12 +98,12 @@ class Hooks:
         """Deliver what is queued, then end the thread. What happens later is told to nobody."""
         self._closed = True
         if self._thread is not None:
-            self._queue.put(_STOP)
+            self._queue.put(None)  # ends the thread
             self._thread.join()
             self._thread = None
 
     def _run(self) -> None:
-        while (told := self._queue.get()) is not _STOP:
+        while (told := self._queue.get()) is not None:
             what, event = told
             for extension in self._extensions:
                 try:

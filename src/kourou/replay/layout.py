@@ -126,7 +126,7 @@ def gather(pattern: Pattern, arrays: Sequence[Array], blocks: Integers, offsets:
 def _rows(relative: range | tuple[int, ...], blocks: Integers, offsets: Integers, length: int) -> Integers:
     """The rows [n, len(relative)] in the columns."""
     if length == 1:
-        rows: Integers = blocks[:, list(relative)] if len(relative) > 1 or relative[0] else blocks[:, :1]
+        rows: Integers = blocks[:, list(relative)] if relative[0] or len(relative) > 1 else blocks[:, :1]
         return rows
     steps = offsets[:, None] + np.array(relative, np.int64)
     if blocks.shape[1] == 1:

@@ -68,8 +68,9 @@ class PatternBook:
         leaves = []
         for part in parts:
             rows: range | tuple[int, ...] = tuple(row - base for row in part.rows)
-            step = rows[1] - rows[0] if len(rows) > 1 else 1
-            regular = range(rows[0], rows[0] + step * len(rows), step) if step else range(0)
+            first = rows[0]
+            step = rows[1] - first if len(rows) > 1 else 1
+            regular = range(first, first + step * len(rows), step) if step else range(0)
             leaves.append(Leaf(part.column, regular if tuple(regular) == rows else rows, part.squeeze))
         return self._remote.register(Pattern(stream.store, structure, tuple(leaves)))
 

@@ -123,10 +123,10 @@ class _TokenCheck(grpc.ServerInterceptor):
         # A handler of streams: for those, grpcio waits for no request.
         self._refusal: Any = grpc.stream_stream_rpc_method_handler(_refuse)
 
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        shown = dict(details.invocation_metadata).get(TOKEN_KEY, "")
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        shown = dict(handler_call_details.invocation_metadata).get(TOKEN_KEY, "")
         if hmac.compare_digest(str(shown).encode(), self._token):
-            return continuation(details)
+            return continuation(handler_call_details)
         return self._refusal
 
 

@@ -36,6 +36,7 @@ class Interruptible(Protocol):
     @property
     def ended(self) -> bool:
         """Nothing of it is left."""
+        ...
 
     def interrupt(self, code: int, *, insist: bool) -> None:
         """Stop; ``insist``, when called before: kill."""
@@ -65,7 +66,7 @@ class _Exit(SystemExit):
         return code
 
     @code.setter
-    def code(self, code: Any) -> None:
+    def code(self, code: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # a slot there
         _CODE.__set__(self, code)
 
     def __reduce__(self) -> tuple[Any, ...]:

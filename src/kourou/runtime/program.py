@@ -101,7 +101,7 @@ class Program:
         nodes = self._groups.setdefault(label, [])
         _give_name(node, f"{label}/{len(nodes)}")
         nodes.append(node)
-        return node.create_handle()
+        return node.create_handle()  # pyright: ignore[reportReturnType]  # to it, isinstance has made the node any Node
 
     @contextlib.contextmanager
     def group(self, label: str, *, on_failure: OnFailure | None = None) -> Iterator[None]:

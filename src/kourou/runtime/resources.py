@@ -166,7 +166,7 @@ class Resources(PythonProcess):
 
 
 def _of_replica(value: PerReplica[T], index: int) -> T:
-    return value(index) if callable(value) else value
+    return value(index) if callable(value) else value  # pyright: ignore[reportReturnType]  # T is not callable
 
 
 # Those that change what the interpreter runs (-c, -m), or ask instead of running (-h, -V), have no meaning here.

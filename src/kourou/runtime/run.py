@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -143,7 +144,7 @@ class Run:
             self._after_end(raise_error=True)
         elif self._director.failures:
             self._failure_told = True
-            if hasattr(exc, "add_note"):  # Python 3.11
+            if sys.version_info >= (3, 11):
                 exc.add_note(str(self._failure()))
 
     def _names(self, labels: Collection[str] | None) -> set[str]:

@@ -319,8 +319,8 @@ def _become(child: Child) -> NoReturn:
         code = importlib.import_module(boot["entry"]).run(boot)
     except OSError as error:
         os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))
-    except BaseException:  # noqa: BLE001 - nothing may escape into the zygote's own frames
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # noqa: BLE001 - nothing may escape into the zygote's own frames
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         os._exit(code)
 

@@ -253,24 +253,24 @@ class _ScriptPickler(ByValuePickler):
         self._defines = defines
         self._begun: dict[str, tuple[Any, ...]] = {}  # a definition → it, and how it is filled
 
-    def reducer_override(self, value: Any) -> Any:
+    def reducer_override(self, obj: Any) -> Any:
         """How to pickle a value; NotImplemented: as pickle does."""
-        reduced: Any = self._collector.reduce(value)
+        reduced: Any = self._collector.reduce(obj)
         if reduced is not None:
             return reduced
-        if value is _REST:
+        if obj is _REST:
             return tuple, ([_Filling(name, *how) for name, how in self._begun.items()],)
-        if isinstance(value, _Filling):
-            return begun.fill, tuple(value)
-        name = self._collector.global_name(value)
-        if name is None and culprits.pickles_its_attributes(type(value)) and (home := names.home_of(value)):
+        if isinstance(obj, _Filling):
+            return begun.fill, tuple(obj)
+        name = self._collector.global_name(obj)
+        if name is None and culprits.pickles_its_attributes(type(obj)) and (home := names.home_of(obj)):
             return names.at_home, home
         if name is None or name in self._defines:
-            self._need_hints(value)
-            reduced = self.by_value(value) if name is None or is_definition(value) else reduce_named(value)
-            return reduced if name is None or name in self._begun else self._begin(name, value, reduced)
+            self._need_hints(obj)
+            reduced = self.by_value(obj) if name is None or is_definition(obj) else reduce_named(obj)
+            return reduced if name is None or name in self._begun else self._begin(name, obj, reduced)
         self.needs[name] = None
-        return NotImplemented if is_definition(value) else name  # cloudpickle has a way of its own for type variables
+        return NotImplemented if is_definition(obj) else name  # cloudpickle has a way of its own for type variables
 
     def _begin(self, name: str, value: Any, reduced: Any) -> Any:
         if not isinstance(reduced, tuple):
@@ -293,10 +293,10 @@ class _ScriptPickler(ByValuePickler):
         words = (word for hint in hints if isinstance(hint, str) for word in _WORD.findall(hint))
         self.needs.update((word, None) for word in words if word in self._globals and word not in _OF_EVERY_MODULE)
 
-    def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
+    def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
         """Functions of the script get the globals of the script, not a copy of those that they use."""
-        make, arguments, state, *rest = super()._dynamic_function_reduce(function)
-        if function.__globals__ is not self._globals:
+        make, arguments, state, *rest = super()._dynamic_function_reduce(func)
+        if func.__globals__ is not self._globals:
             return make, arguments, state, *rest
         code, _, *others = arguments
         attributes, slots = state

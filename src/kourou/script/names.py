@@ -51,6 +51,7 @@ class Scope(Protocol):
 
     def holds(self, name: str, value: object) -> bool:
         """Whether they have ``value`` as the global ``name`` of their ``__main__``."""
+        ...
 
     def close(self) -> None:
         """The run has ended: let go of what was kept for it."""

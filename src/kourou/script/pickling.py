@@ -14,7 +14,7 @@ import typing
 import weakref
 from collections import ChainMap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 
@@ -25,7 +25,8 @@ __all__ = ["ByValuePickler", "reduce_named"]
 
 _make_class = cloudpickle.cloudpickle._make_skeleton_class  # noqa: SLF001 - as below
 _set_class_state = cloudpickle.cloudpickle._class_setstate  # noqa: SLF001 - recognised, to be replaced
-_reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+_dispatch_table = cast("dict[type, Any]", cloudpickle.Pickler.dispatch_table)
+_reduce_code = _dispatch_table[types.CodeType]
 _reduce_attributes: Callable[[Any, int], tuple[Any, ...]] = copyreg._reduce_ex  # type: ignore[attr-defined]  # noqa: SLF001 - does not ask for a name
 _NO_FILE = "<dynamic-code>"  # what cloudpickle says in place of a code object's file
 
@@ -33,9 +34,9 @@ _NO_FILE = "<dynamic-code>"  # what cloudpickle says in place of a code object's
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Takes along what cannot be imported elsewhere. Definitions of the script that the others have go by name."""
 
-    def reducer_override(self, value: Any) -> Any:
+    def reducer_override(self, obj: Any) -> Any:
         """How to pickle a value; NotImplemented: as pickle does."""
-        return NotImplemented if is_definition(value) and names.is_shared(value) else self.by_value(value)
+        return NotImplemented if is_definition(obj) and names.is_shared(obj) else self.by_value(obj)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -148,5 +149,5 @@ ByValuePickler.dispatch_table = ChainMap(
         functools.cached_property: _reduce_cached_property,
         weakref.WeakKeyDictionary: _reduce_weak_keys,
     },
-    cloudpickle.Pickler.dispatch_table,
+    _dispatch_table,
 )

@@ -181,7 +181,7 @@ class _Submission:
         self._spec = spec
         self._call = call
         self._retries = retries
-        self._handlers = handlers
+        self._handlers: HandlerFactory = handlers
         self._on_output = on_output
         self._lock = threading.Lock()
         self._cancelled = False

@@ -37,6 +37,7 @@ class WorkerHost(Protocol):
 
     def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
         """Bind the socket that rank 0 will listen on."""
+        ...
 
     def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
         """Start one worker."""

@@ -9,9 +9,9 @@ import os
 from typing import Any
 
 try:
-    from lightning.fabric.plugins.environments import ClusterEnvironment
+    from lightning.fabric.plugins.environments import ClusterEnvironment  # pyright: ignore[reportPrivateImportUsage]
 except ImportError:  # the older package, which is complete by itself
-    from lightning_fabric.plugins.environments import ClusterEnvironment
+    from lightning_fabric.plugins.environments import ClusterEnvironment  # pyright: ignore[reportPrivateImportUsage]
 
 __all__ = ["SpmdEnvironment"]
 

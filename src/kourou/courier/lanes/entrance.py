@@ -38,6 +38,7 @@ class ServedConnection(Protocol):
     @property
     def owes(self) -> bool:
         """Whether there is something to write that nobody is about to write."""
+        ...
 
     @property
     def is_congested(self) -> bool:
@@ -45,6 +46,7 @@ class ServedConnection(Protocol):
 
         When that is over, ``drain`` lets those calls begin that the pool has put off.
         """
+        ...
 
     def greet(self) -> bool:
         """Read what a stranger says. False when it was somebody else's client, who has its socket now.
@@ -54,6 +56,7 @@ class ServedConnection(Protocol):
             ProtocolError: it makes no sense.
             Unauthenticated: it has another token.
         """
+        ...
 
     def read(self) -> None:
         """Read what is there.
@@ -78,9 +81,11 @@ class ServedConnection(Protocol):
 
     def refuse(self, error: Exception) -> bool:
         """It makes no sense, or has another token. Whether it is to be closed at once."""
+        ...
 
     def settle(self) -> bool:
         """Write what is queued, without waiting. Whether all of it is on its way."""
+        ...
 
     def close(self) -> None:
         """Let go of the client: its calls are cancelled."""

@@ -23,6 +23,7 @@ class Sink(Protocol):
             BlockingIOError: none can be, at present.
             OSError: the connection is gone.
         """
+        ...
 
 
 class PacketWriter:
@@ -111,7 +112,8 @@ class PacketWriter:
         if not self._framed:
             self._framed = self._http2.frames(self._body)
             if not self._framed and self._last and not self._body:
-                self._framed, self._last = [self._last], b""
+                self._framed = [self._last]
+                self._last = b""
         is_full = False
         try:
             if self._framed:

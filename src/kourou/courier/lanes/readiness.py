@@ -25,6 +25,7 @@ class Readiness(Protocol):
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
         """Wait for so many seconds (-1: for ever): what is ready, and for what. May come back early."""
+        ...
 
     def close(self) -> None:
         """Let go of it."""

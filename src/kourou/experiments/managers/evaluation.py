@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from kourou.experiments.comparisons import compare_scores
 from kourou.experiments.extras import load_extra
@@ -84,7 +84,8 @@ def agent_scores(
         ResultsError: an agent is not trained.
     """
     if hasattr(source, "groupby"):
-        return {str(name): list(map(float, s)) for name, s in source.groupby("agent", sort=False)["mean_eval"]}
+        groups = cast("Any", source).groupby("agent", sort=False)["mean_eval"]
+        return {str(name): list(map(float, scores)) for name, scores in groups}
     scores: dict[str, list[float]] = {}
     for name, manager in _named(source).items():
         if not manager.fitted:

@@ -118,8 +118,10 @@ class ForkSupervisor:
             _, status = os.waitpid(pid, 0)
             del self._pids[name]
         code = os.waitstatus_to_exitcode(status)
-        killed = {"code": None, "signal": -code} if code < 0 else {"code": code}
-        self._events.on_exited(name, attempt, ProcessExit(**killed, last_lines=tuple(last)))
+        lines = tuple(last)
+        killed = code < 0
+        ending = ProcessExit(code=None if killed else code, signal=-code if killed else None, last_lines=lines)
+        self._events.on_exited(name, attempt, ending)
 
     def _read(self, name: str, pid: int, pipes: Mapping[str, int], last: deque[str]) -> None:
         """Tell all lines until the process has ended, and end what it has started."""
@@ -136,7 +138,7 @@ class ForkSupervisor:
                 if not ready:
                     break
                 for key, _ in ready:
-                    if key.fd == pidfd:
+                    if pidfd is not None and key.fd == pidfd:
                         ended = _DRAIN_S
                         selector.unregister(pidfd)
                         _end_members(pid)

@@ -51,13 +51,16 @@ class Job(Protocol):
     @property
     def name(self) -> str:
         """In messages."""
+        ...
 
     @property
     def file(self) -> Path:
         """Where it is written."""
+        ...
 
     def parts(self) -> dict[str, Any]:
         """What came from the user, by the names of arguments."""
+        ...
 
 
 _local_jobs: dict[str, Any] = {}

@@ -140,8 +140,8 @@ def kwargs_of(job: FitJob, trial: Any) -> dict[str, Any]:
     Raises:
         DescriptionError: it cannot.
     """
-    sample = getattr(job.agent_class, "sample_parameters", None)
-    if not callable(sample):
+    sample: Callable[..., Mapping[str, Any]] | None = getattr(job.agent_class, "sample_parameters", None)
+    if sample is None or not callable(sample):
         raise DescriptionError(
             f"{job.name} has no sample_parameters(trial): a class method that returns keyword arguments, made with "
             "trial.suggest_float and the like"

@@ -40,10 +40,12 @@ class Tuned(Protocol):
     @property
     def job(self) -> FitJob:
         """What all fits share."""
+        ...
 
     @property
     def output_dir(self) -> Path:
         """The manager's folder."""
+        ...
 
     @property
     def seed(self) -> Seed:

@@ -25,6 +25,7 @@ class SelectorProtocol(Protocol):
 
     def sample(self) -> tuple[int, float]:
         """The key of one item, and the probability with which it was picked."""
+        ...
 
 
 class CustomIndex(Index):
