@@ -2,27 +2,94 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import kourou
+from kourou import courier, errors
 
 SURFACE = Path(__file__).parent / "data" / "public_surface.txt"
+MODULES = (
+    "kourou",
+    "kourou.courier",
+    "kourou.errors",
+    "kourou.experiments",
+    "kourou.nodes",
+    "kourou.replay",
+    "kourou.replay.dataset",
+    "kourou.replay.rate_limiters",
+    "kourou.replay.selectors",
+    "kourou.spmd",
+    "kourou.testing.contracts",
+    "kourou.testing.nvml",
+    "kourou.testing.polling",
+    "kourou.testing.pytest_plugin",
+)
+BASES = (kourou.Node, kourou.Handle, kourou.CourierNode, kourou.NodeContext, kourou.NodeTarget)
+"""What authors of node types derive from and are given: their members are promised, too."""
 
 
 def test_the_public_names_are_the_promised_ones() -> None:
     promised = set(SURFACE.read_text(encoding="utf-8").split())
-    came, went = set(kourou.__all__) - promised, promised - set(kourou.__all__)
-    assert (came, went) == (set(), set()), f"say so in {SURFACE.name} and in CHANGELOG.md"
+    there = {f"{name}.{public}" for name in MODULES for public in importlib.import_module(name).__all__}
+    there |= {
+        f"kourou.{base.__name__}.{member}" for base in BASES for member in dir(base) if not member.startswith("_")
+    }
+    came, went = sorted(there - promised), sorted(promised - there)
+    assert (came, went) == ([], []), f"say so in {SURFACE.name} and in CHANGELOG.md"
 
 
-def test_every_public_name_is_there() -> None:
-    missing = [name for name in kourou.__all__ if not hasattr(kourou, name)]
-    assert not missing
+@pytest.fixture(params=MODULES)
+def module(request) -> ModuleType:
+    return importlib.import_module(request.param)
 
 
-def test_dir_shows_every_public_name() -> None:
-    assert set(kourou.__all__) <= set(dir(kourou))
+def test_every_public_name_is_there_and_listed_once(module) -> None:
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert len(module.__all__) == len(set(module.__all__))
 
 
-def test_no_public_name_is_listed_twice() -> None:
-    assert len(kourou.__all__) == len(set(kourou.__all__))
+def test_dir_shows_every_public_name(module) -> None:
+    assert set(module.__all__) <= set(dir(module))
+
+
+STATEMENT = re.compile(r"^(No|Not|Unknown|Unsupported|Missing|Used)[A-Z]|(ed|Found|Lost|Unavailable|Busy)$")
+TORCHRUNX_NAMES = {"AgentFailedError", "WorkerFailedError"}
+
+
+def below(error: type[Exception]) -> Iterator[type[Exception]]:
+    """The errors of the package, without those that calls make of a handler's own."""
+    for child in error.__subclasses__():
+        if getattr(sys.modules.get(child.__module__), child.__name__, None) is child:
+            yield child
+        yield from below(child)
+
+
+def test_errors_are_named_by_what_happened_or_by_what_they_are_about() -> None:
+    importlib.import_module("kourou.experiments.managers.agent")
+    names = {error.__name__ for error in below(errors.KourouError) if error.__module__.startswith("kourou.")}
+    assert {"NodeExited", "GraphError", "AgentNotSaved"} <= names
+    odd = {name for name in names if name.endswith("Error") == bool(STATEMENT.search(name.removesuffix("Error")))}
+    assert odd == TORCHRUNX_NAMES
+
+
+def test_every_error_is_public_and_in_the_picture_of_the_tree() -> None:
+    defined = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert defined == set(errors.__all__)
+    assert [name for name in defined - {"StatusCode"} if name not in str(errors.__doc__)] == []
+
+
+def test_arguments_that_are_accepted_and_ignored_warn() -> None:
+    with pytest.warns(UserWarning, match="the argument compress is accepted .* ignored") as told:
+        courier.Client("127.0.0.1:1", compress=True)
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match="is_priority"):
+        courier.Server("ignored").bind("step", print, is_priority=True)

@@ -1,5 +1,8 @@
 """Every error that kourou raises on purpose, as one tree.
 
+A name says what happened (``NodeExited``, ``TableNotFound``), or else what it is about, with the suffix ``Error``
+(``GraphError``); ``AgentFailedError`` and ``WorkerFailedError`` have the names that torchrunx gave them.
+
 ::
 
     Exception
@@ -32,6 +35,7 @@
            ├ ConnectionLost (ConnectionError)     the call may have run
            │  ├ NodeExited                        … and will never be answered: the node ended
            │  └ NodeRestarted                     … the node is back, the call was not repeated
+           ├ UsedAfterFork (RuntimeError)         a child of fork used what belongs to its parent
            ├ Unauthenticated (PermissionError)    wrong or missing token
            ├ ServerOverloaded                     the server's queue is full
            ├ SerializationError (TypeError)       a value cannot be pickled or unpickled
@@ -50,6 +54,7 @@ import enum
 from typing import Any, ClassVar
 
 __all__ = [
+    "AgentFailedError",
     "BroadcastError",
     "CallCancelled",
     "CheckpointError",
@@ -84,6 +89,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownMethod",
     "UnsupportedPlatform",
+    "UsedAfterFork",
     "WorkerFailedError",
     "WriterExpired",
 ]

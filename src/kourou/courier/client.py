@@ -19,6 +19,7 @@ from kourou.courier.protocol import LIST_METHODS
 from kourou.courier.reply import Reply
 from kourou.courier.target import Target, Tls
 from kourou.courier.trace import traced
+from kourou.ignored import warn_ignored
 from kourou.shown import shown
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Client:
             ``ssl.SSLContext`` that knows them and the client's own (such a client cannot be pickled).
         idempotent: calls may run twice, so they are repeated when a connection breaks under them.
         interface: the class of the server's object, as far as it is known: what ``dir`` and ``help`` show.
-        compress, chunk_tensors, load_balancing_policy, propagate_deadline: accepted from Launchpad and ignored.
+        compress, chunk_tensors, load_balancing_policy, propagate_deadline: Launchpad's, ignored, with a warning.
     """
 
     def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
@@ -86,7 +87,12 @@ class Client:
         load_balancing_policy: str | None = None,
         propagate_deadline: bool = True,
     ) -> None:
-        del compress, chunk_tensors, load_balancing_policy, propagate_deadline
+        warn_ignored(
+            compress=compress,
+            chunk_tensors=chunk_tensors,
+            load_balancing_policy=load_balancing_policy is not None,
+            propagate_deadline=not propagate_deadline,
+        )
         resolved = AddressTarget(target, token, tls) if isinstance(target, str) else target
         self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane, tls=tls)
         self._timeout_s = _seconds(call_timeout)

@@ -21,6 +21,7 @@ from kourou.courier.stalls import Stalls
 from kourou.courier.token import user_token
 from kourou.courier.workers import WorkerPool
 from kourou.errors import ServerUnavailable
+from kourou.ignored import warn_ignored
 
 if TYPE_CHECKING:
     import ssl
@@ -121,9 +122,9 @@ class Server:
     ) -> None:
         """Answer calls of ``method`` with ``function``; replaces an earlier one at once.
 
-        A function bound to ``*`` answers whatever is not bound. ``is_priority`` is Launchpad's, and ignored.
+        A function bound to ``*`` answers whatever is not bound. ``is_priority`` is Launchpad's: ignored, with a warning.
         """
-        del is_priority
+        warn_ignored(is_priority=is_priority)
         self._methods.bind(method, function)
 
     def bind_object(self, instance: object) -> None:

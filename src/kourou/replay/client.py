@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from kourou import courier
 from kourou.errors import ServerUnavailable, WriterExpired
+from kourou.ignored import warn_ignored
 from kourou.replay.arrays import Array, Keys, np
 from kourou.replay.batch_inserter import BatchInserter
 from kourou.replay.batch_writer import BatchWriter
@@ -181,10 +182,10 @@ class Client:
 
         Args:
             num_keep_alive_refs: steps that items can be made of.
-            validate_items: Reverb's, and ignored: items are always checked.
+            validate_items: Reverb's; False is ignored, with a warning: items are always checked.
             max_in_flight_items: items that the server may not have confirmed; a writer that is further ahead waits.
         """
-        del validate_items
+        warn_ignored(validate_items=not validate_items)
         return TrajectoryWriter(self._renewed, num_keep_alive_refs, max_in_flight_items=max_in_flight_items)
 
     def structured_writer(self, rules: Sequence[ItemRule], *, max_in_flight_items: int = 4096) -> StructuredWriter:
