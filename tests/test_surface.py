@@ -59,7 +59,7 @@ def test_dir_shows_every_public_name(module) -> None:
     assert set(module.__all__) <= set(dir(module))
 
 
-STATEMENT = re.compile(r"^(No|Not|Unknown|Unsupported|Missing|Used)[A-Z]|(ed|Found|Lost|Unavailable|Busy)$")
+STATEMENT = re.compile(r"^(No|Not|Unknown|Unsupported|Missing|Used)[A-Z]|((?<!Deferr)ed|Found|Lost|Unavailable|Busy)$")
 TORCHRUNX_NAMES = {"AgentFailedError", "WorkerFailedError"}
 
 
