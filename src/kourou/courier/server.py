@@ -122,7 +122,7 @@ class Server:
     ) -> None:
         """Answer calls of ``method`` with ``function``; replaces an earlier one at once.
 
-        A function bound to ``*`` answers whatever is not bound. ``is_priority`` is Launchpad's: it is ignored and warned of.
+        A function bound to ``*`` answers whatever is not bound. ``is_priority`` is ignored, with a warning.
         """
         warn_ignored(is_priority=is_priority)
         self._methods.bind(method, function)
