@@ -154,7 +154,7 @@ def _message(section: type[Section], keys: Keys, mistakes: Sequence[ErrorDetails
         return f"expected {' or '.join(dict.fromkeys(kinds))}, got {first['input']!r}"
     (other, *_) = (details for details in mistakes if details["type"] not in _KINDS)
     words = _WORDS.get(other["type"])
-    return f"{words.format(**other['ctx'])}, got {other['input']!r}" if words else other["msg"]
+    return f"{words.format(**other.get('ctx', {}))}, got {other['input']!r}" if words else other["msg"]
 
 
 def _hint(key: str, known: Sequence[str]) -> str:
