@@ -27,13 +27,27 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 Restart = Callable[[], str]
 
 SERVER = """
-import sys
+import os, signal, sys
 from kourou.replay import Checkpointer, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
-server = Server([Table("t", Fifo(), Fifo(), 1000, MinSize(1))], int(sys.argv[1]), Checkpointer(sys.argv[2]))
-print(server.address, flush=True)
-server.wait()
+
+def serve():
+    server = Server([Table("t", Fifo(), Fifo(), 1000, MinSize(1))], int(sys.argv[1]), Checkpointer(sys.argv[2]))
+    print(server.address, flush=True)
+    server.wait()
+
+child = 0
+for line in sys.stdin:  # one for each server; the last one ends the one that there is
+    if child:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    child = 0 if line == "end\\n" else os.fork()
+    if not child and line != "end\\n":
+        try:
+            serve()
+        finally:
+            os._exit(1)
 """
 
 
@@ -44,25 +58,18 @@ def table(name: str = "t") -> Table:
 @pytest.fixture
 def restart(tmp_path: Path) -> Iterator[Restart]:
     """Start a server in a process of its own or, when there is one, kill it and start another one in its place."""
-    servers: list[subprocess.Popen[str]] = []
-    addresses = [f"127.0.0.1:{quiet_port()}"]
+    command = [sys.executable, "-c", SERVER, str(quiet_port()), str(tmp_path / "checkpoints")]
+    # All of them are forked from one process that has imported what they need.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as servers:
+        assert servers.stdin is not None
+        assert servers.stdout is not None
 
-    def end() -> None:
-        for server in servers:
-            server.kill()
-            server.communicate()
-        servers.clear()
+        def start() -> str:
+            print("next", file=servers.stdin, flush=True)
+            return servers.stdout.readline().strip()  # type: ignore[union-attr]
 
-    def start() -> str:
-        end()
-        command = [sys.executable, "-c", SERVER, addresses[-1].rpartition(":")[2], str(tmp_path / "checkpoints")]
-        servers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert servers[-1].stdout is not None
-        addresses.append(servers[-1].stdout.readline().strip())
-        return addresses[-1]
-
-    yield start
-    end()
+        yield start
+        servers.communicate("end\n")
 
 
 @pytest.fixture(params=["local", "grpc"])
