@@ -42,10 +42,10 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         super().__init__(*args, **kwargs)
         self.cells: dict[int, _Cell] = {}
 
-    def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
+    def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
         """Functions that share a closure's variable (``nonlocal``) still do: its cell is made once, for all of them."""
-        make, arguments, state, *rest = super()._dynamic_function_reduce(function)
-        closure = function.__closure__
+        make, arguments, state, *rest = super()._dynamic_function_reduce(func)
+        closure = func.__closure__
         if closure is not None:
             cells = tuple(self.cells.setdefault(id(cell), _Cell(cell)) for cell in closure)
             arguments = (*arguments[:4], cells, *arguments[5:])
