@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from kourou.replay.compression import PackedArray, pack, unpack
+from kourou.replay.storage.compression import PackedArray, pack, unpack
 
 SHADES = np.array([200, 180, 160, 120, 100, 70], np.uint8)
 ROUNDS = 5

@@ -72,7 +72,7 @@ def below(error: type[Exception]) -> Iterator[type[Exception]]:
 
 
 def test_errors_are_named_by_what_happened_or_by_what_they_are_about() -> None:
-    importlib.import_module("kourou.experiments.managers.agent")
+    importlib.import_module("kourou.experiments.agents.agent")
     names = {error.__name__ for error in below(errors.KourouError) if error.__module__.startswith("kourou.")}
     assert {"NodeExited", "GraphError", "AgentNotSaved"} <= names
     odd = {name for name in names if name.endswith("Error") == bool(STATEMENT.search(name.removesuffix("Error")))}

@@ -29,31 +29,8 @@ if TYPE_CHECKING:
     from kourou.nodes.python import PyClassNode, PyNode
     from kourou.nodes.replay import ReplayGroup, ReplayNode, ReverbNode
     from kourou.nodes.torch import TorchNode
-    from kourou.runtime.broadcast import broadcast
-    from kourou.runtime.compile import compile_program
-    from kourou.runtime.context import NodeContext, get_context
-    from kourou.runtime.handles import Deferred, Handle, maybe_dereference
-    from kourou.runtime.hosts import Host, Hosts
-    from kourou.runtime.inventory import Inventory
-    from kourou.runtime.launch import launch
-    from kourou.runtime.node import Node
-    from kourou.runtime.plan import (
-        LaunchPlan,
-        LaunchType,
-        NodePlan,
-        ProcessSpec,
-        is_local_launch,
-        is_local_launch_or_test,
-    )
-    from kourou.runtime.policies import Restart
-    from kourou.runtime.program import Program
-    from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
-    from kourou.runtime.resources import PythonProcess, Resources
-    from kourou.runtime.run import Run
-    from kourou.runtime.serving import node_server, serve
-    from kourou.runtime.stop_timeline import StopTimeline
-    from kourou.runtime.target import NodeTarget
-    from kourou.runtime.termination import (
+    from kourou.runtime.context.context import NodeContext, get_context
+    from kourou.runtime.context.stop_functions import (
         make_program_stopper,
         register_stop_handler,
         stop,
@@ -61,6 +38,29 @@ if TYPE_CHECKING:
         unregister_stop_handler,
         wait_for_stop,
     )
+    from kourou.runtime.graph.broadcast import broadcast
+    from kourou.runtime.graph.handles import Deferred, Handle, maybe_dereference
+    from kourou.runtime.graph.node import Node
+    from kourou.runtime.graph.policies import Restart
+    from kourou.runtime.graph.program import Program
+    from kourou.runtime.graph.resources import PythonProcess, Resources
+    from kourou.runtime.launch.launch import launch
+    from kourou.runtime.launch.run import Run
+    from kourou.runtime.model.hosts import Host, Hosts
+    from kourou.runtime.model.inventory import Inventory
+    from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
+    from kourou.runtime.node_process.serving import node_server, serve
+    from kourou.runtime.plan.compile import compile_program
+    from kourou.runtime.plan.plan import (
+        LaunchPlan,
+        LaunchType,
+        NodePlan,
+        ProcessSpec,
+        is_local_launch,
+        is_local_launch_or_test,
+    )
+    from kourou.runtime.stopping.timeline import StopTimeline
+    from kourou.runtime.waiting.node_target import NodeTarget
 
 __version__ = "0.1.0"
 
@@ -73,15 +73,15 @@ _SOURCES = {
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
     "kourou.nodes.replay": ("ReplayGroup", "ReplayNode", "ReverbNode"),
     "kourou.nodes.torch": ("TorchNode",),
-    "kourou.runtime.broadcast": ("broadcast",),
-    "kourou.runtime.compile": ("compile_program",),
-    "kourou.runtime.context": ("NodeContext", "get_context"),
-    "kourou.runtime.handles": ("Deferred", "Handle", "maybe_dereference"),
-    "kourou.runtime.hosts": ("Host", "Hosts"),
-    "kourou.runtime.inventory": ("Inventory",),
-    "kourou.runtime.launch": ("launch",),
-    "kourou.runtime.node": ("Node",),
-    "kourou.runtime.plan": (
+    "kourou.runtime.graph.broadcast": ("broadcast",),
+    "kourou.runtime.plan.compile": ("compile_program",),
+    "kourou.runtime.context.context": ("NodeContext", "get_context"),
+    "kourou.runtime.graph.handles": ("Deferred", "Handle", "maybe_dereference"),
+    "kourou.runtime.model.hosts": ("Host", "Hosts"),
+    "kourou.runtime.model.inventory": ("Inventory",),
+    "kourou.runtime.launch.launch": ("launch",),
+    "kourou.runtime.graph.node": ("Node",),
+    "kourou.runtime.plan.plan": (
         "LaunchPlan",
         "LaunchType",
         "NodePlan",
@@ -89,15 +89,15 @@ _SOURCES = {
         "is_local_launch",
         "is_local_launch_or_test",
     ),
-    "kourou.runtime.policies": ("Restart",),
-    "kourou.runtime.program": ("Program",),
-    "kourou.runtime.records": ("ExitRecord", "NodeRecord", "NodeState"),
-    "kourou.runtime.resources": ("PythonProcess", "Resources"),
-    "kourou.runtime.run": ("Run",),
-    "kourou.runtime.serving": ("node_server", "serve"),
-    "kourou.runtime.stop_timeline": ("StopTimeline",),
-    "kourou.runtime.target": ("NodeTarget",),
-    "kourou.runtime.termination": (
+    "kourou.runtime.graph.policies": ("Restart",),
+    "kourou.runtime.graph.program": ("Program",),
+    "kourou.runtime.model.records": ("ExitRecord", "NodeRecord", "NodeState"),
+    "kourou.runtime.graph.resources": ("PythonProcess", "Resources"),
+    "kourou.runtime.launch.run": ("Run",),
+    "kourou.runtime.node_process.serving": ("node_server", "serve"),
+    "kourou.runtime.stopping.timeline": ("StopTimeline",),
+    "kourou.runtime.waiting.node_target": ("NodeTarget",),
+    "kourou.runtime.context.stop_functions": (
         "make_program_stopper",
         "register_stop_handler",
         "stop",
@@ -182,6 +182,6 @@ def __dir__() -> list[str]:
 
 
 if "absl.flags" in sys.modules:  # a script written for Launchpad: it is about to parse its command line
-    importlib.import_module("kourou.runtime.absl_flags").define_launch_type(
+    importlib.import_module("kourou.runtime.plan.absl_flags").define_launch_type(
         os.environ.get("KOUROU_LAUNCH_TYPE") or "local_mt"
     )

@@ -14,7 +14,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from kourou.cli.app import app
-from kourou.runtime.found_run import FoundRun, find_runs
+from kourou.runtime.monitoring.found_run import FoundRun, find_runs
 from polling import until
 
 PROGRAMS = Path(__file__).with_name("programs.py")

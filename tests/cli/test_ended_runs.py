@@ -11,8 +11,8 @@ import pytest
 import kourou as lp
 from cli import programs
 from cli.commands import START_S, kourou, start
-from kourou.runtime.found_run import choose_run
-from kourou.runtime.run_info import INFO_FILE
+from kourou.runtime.files.run_info import INFO_FILE
+from kourou.runtime.monitoring.found_run import choose_run
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -10,7 +10,7 @@ import pytest
 import kourou as lp
 from cli import programs
 from cli.commands import kourou
-from kourou.runtime.found_run import find_runs
+from kourou.runtime.monitoring.found_run import find_runs
 from strangers import give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from kourou import errors
-from kourou.cli.function_arguments import parse_arguments
+from kourou.cli.start.function_arguments import parse_arguments
 
 
 @dataclasses.dataclass(frozen=True)

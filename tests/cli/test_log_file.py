@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kourou.runtime import log_file
-from kourou.runtime.log_file import LogFile, last_line
-from kourou.runtime.logs import NodeLogs, Terminal
+from kourou.runtime.files import log_file
+from kourou.runtime.files.log_file import LogFile, last_line
+from kourou.runtime.output.node_logs import NodeLogs, Terminal
 
 
 def logs_of(folder: Path) -> NodeLogs:

@@ -7,12 +7,12 @@ import io
 import pytest
 from rich.console import Console
 
-from kourou.cli.formats import duration, parse_duration, parse_size, percent, rate, size
-from kourou.cli.status_table import status_table
+from kourou.cli.status.table import status_table
+from kourou.cli.terminal.formats import duration, parse_duration, parse_size, percent, rate, size
 from kourou.errors import PlanError
-from kourou.runtime.records import ExitRecord, NodeRecord, NodeState
-from kourou.runtime.sampling import NodeSample, RunSample
-from kourou.runtime.status import RunState, RunStatus
+from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
+from kourou.runtime.model.status import RunState, RunStatus
+from kourou.runtime.monitoring.sampling import NodeSample, RunSample
 
 NOW = 1_000_000.0
 

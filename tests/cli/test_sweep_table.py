@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kourou.cli.sweep_table import sweep_table
-from kourou.experiments.progress import progress_of
-from kourou.experiments.run_records import RunRecord, RunState
+from kourou.cli.sweep.table import sweep_table
+from kourou.experiments.journal.progress import progress_of
+from kourou.experiments.journal.run_records import RunRecord, RunState
 
 NOW = 1_000_000.0
 

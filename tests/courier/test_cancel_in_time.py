@@ -10,7 +10,7 @@ import pytest
 
 from kourou import courier
 from kourou.courier import Client, Server, current_call
-from kourou.courier.frames import Kind
+from kourou.courier.wire.frames import Kind
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

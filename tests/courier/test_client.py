@@ -16,8 +16,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kourou import courier
-from kourou.courier import AddressTarget, Client, Endpoint, Server, list_methods, new_token, patience, token
-from kourou.courier.reply import Reply
+from kourou.courier import AddressTarget, Client, Endpoint, Server, list_methods, new_token
+from kourou.courier.calling import patience
+from kourou.courier.calling.reply import Reply
+from kourou.courier.core import token
 from kourou.errors import (
     ConnectionLost,
     DeadlineExceeded,

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kourou import courier
-from kourou.courier import Client, Server, codec, failures, new_token
-from kourou.courier.frames import Frame, FrameParser, Kind, pack
+from kourou.courier import Client, Server, new_token
+from kourou.courier.wire import codec, failures
+from kourou.courier.wire.frames import Frame, FrameParser, Kind, pack
 from kourou.errors import RemoteError, SerializationError
 from optional import optional
 

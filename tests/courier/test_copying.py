@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kourou.courier import copying
-from kourou.courier.copying import fill
+from kourou.courier.wire import copying
+from kourou.courier.wire.copying import fill
 
 MIB = 1 << 20
 
@@ -73,7 +73,7 @@ def test_a_helper_keeps_no_memory() -> None:
 
 _FORKING = """
 import os, numpy
-from kourou.courier.copying import fill
+from kourou.courier.wire.copying import fill
 
 source, target = numpy.arange(16 << 20, dtype=numpy.uint8), numpy.zeros(16 << 20, numpy.uint8)
 fill(target.data, source.data)

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from kourou import errors
-from kourou.courier import failures
+from kourou.courier.wire import failures
 from optional import optional
 
 torch = optional("torch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from kourou.courier.lanes.grpc_executor import StreamThreads
+from kourou.courier.lanes.grpcio.executor import StreamThreads
 
 WITHIN_S = 20.0
 

@@ -12,16 +12,17 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.courier.codec import Payload
-from kourou.courier.connection import Connection
-from kourou.courier.endpoint import Endpoint
-from kourou.courier.lanes import grpc, hpack
-from kourou.courier.lanes.hpack import HeaderDecoder
-from kourou.courier.lanes.http2 import PREFACE
-from kourou.courier.lanes.http2_client import Http2Call
-from kourou.courier.lanes.http2_server import Http2Service
-from kourou.courier.lanes.packets import PacketReader, message_head
-from kourou.courier.reply import Reply
+from kourou.courier.calling.connection import Connection
+from kourou.courier.calling.reply import Reply
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.lanes.grpc import client
+from kourou.courier.lanes.http2 import hpack
+from kourou.courier.lanes.http2.client import Http2Call
+from kourou.courier.lanes.http2.framing import PREFACE
+from kourou.courier.lanes.http2.hpack import HeaderDecoder
+from kourou.courier.lanes.http2.packets import PacketReader, message_head
+from kourou.courier.lanes.http2.server import Http2Service
+from kourou.courier.wire.codec import Payload
 from kourou.errors import ConnectionLost, ProtocolError, RpcError
 from polling import until
 
@@ -328,7 +329,7 @@ def test_a_server_that_talks_nonsense_instead_of_greeting():
         for _ in answers:
             # When a client dials, then it has an error of ours or a connection, and does not hang
             try:
-                grpc.dial(server.endpoint, "t", 0.1).close()
+                client.dial(server.endpoint, "t", 0.1).close()
             except RpcError:
                 refused += 1
     assert refused > len(answers) // 2
@@ -354,7 +355,7 @@ def test_a_server_that_talks_nonsense_after_its_greeting():
 
 
 def connected(server):
-    wire = grpc.dial(server.endpoint, "t", 10)
+    wire = client.dial(server.endpoint, "t", 10)
     connection = Connection("it", server.endpoint, wire, lambda: ConnectionLost("it broke"), lambda: None, set())
     wire.start(connection)
     return connection
@@ -363,7 +364,7 @@ def connected(server):
 @pytest.mark.usefixtures("no_leaks")
 def test_an_idle_client_answers_a_server_that_asks_whether_it_lives(monkeypatch):
     # Given a client that looks at its socket now and then though it waits for nothing
-    monkeypatch.setattr(grpc.GrpcWire, "idle_s", 0.05)
+    monkeypatch.setattr(client.GrpcWire, "idle_s", 0.05)
     question = frame(PING, 0, 0, b"alive???")
     with Impostor(WELCOME + question) as server:
         connection = connected(server)

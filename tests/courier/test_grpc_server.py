@@ -18,11 +18,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hpack import Encoder
 
 from kourou import courier
-from kourou.courier import Client, Server, codec, new_token
-from kourou.courier.frames import Frame, FrameParser, Kind, pack
-from kourou.courier.lanes import entrance, leader
-from kourou.courier.lanes.grpc_channel import Channel
-from kourou.courier.lanes.http2 import (
+from kourou.courier import Client, Server, new_token
+from kourou.courier.lanes.grpc.channel import Channel
+from kourou.courier.lanes.http2.framing import (
     END_HEADERS,
     END_STREAM,
     PREFACE,
@@ -31,7 +29,10 @@ from kourou.courier.lanes.http2 import (
     make_http2_frame,
     make_settings,
 )
-from kourou.courier.lanes.packets import EMPTY_MESSAGE, PacketReader, message_head
+from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE, PacketReader, message_head
+from kourou.courier.lanes.loop import entrance, event_loop
+from kourou.courier.wire import codec
+from kourou.courier.wire.frames import Frame, FrameParser, Kind, pack
 from kourou.errors import SerializationError
 from kourou.proto.v1 import courier_pb2
 from polling import until
@@ -365,7 +366,7 @@ def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog)
 
 def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
     monkeypatch.setattr(entrance, "_GREETING_S", 0.2)
-    monkeypatch.setattr(leader, "_HOUSEKEEPING_S", 0.1)
+    monkeypatch.setattr(event_loop, "_HOUSEKEEPING_S", 0.1)
     with Server(token="t") as server:
         host, _, port = server.address.rpartition(":")
         with socket.create_connection((host, int(port)), 20) as stranger:

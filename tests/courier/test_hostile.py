@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou import courier
-from kourou.courier import Client, Server, codec, frames, new_token
-from kourou.courier.frames import Frame, FrameParser, Kind, pack
-from kourou.courier.lanes import local_socket
-from kourou.courier.lanes.http2_client import Http2Call
+from kourou.courier import Client, Server, new_token
+from kourou.courier.lanes.http2.client import Http2Call
+from kourou.courier.lanes.local import socket_file
+from kourou.courier.wire import codec, frames
+from kourou.courier.wire.frames import Frame, FrameParser, Kind, pack
 from kourou.errors import ProtocolError
 
 HEAD = struct.Struct("<IBBHIQd")
@@ -162,7 +163,7 @@ def test_strangers_are_turned_away(server, count):
 def test_known_clients_that_talk_nonsense_are_cut_off(server, count):
     chance = random.Random(3)
     for _ in range(count):
-        main, side = local_socket.greet(server.endpoint.local, server.token, 20)
+        main, side = socket_file.greet(server.endpoint.local, server.token, 20)
         with main, side:
             main.settimeout(20)
             main.sendall(malformed(chance))

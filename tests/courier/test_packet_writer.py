@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.courier.lanes.http2 import PREFACE
-from kourou.courier.lanes.http2_client import Http2Call
-from kourou.courier.lanes.http2_server import Http2Service
-from kourou.courier.lanes.packet_writer import PacketWriter
-from kourou.courier.lanes.packets import PACKET_BYTES, PacketReader
+from kourou.courier.lanes.http2.client import Http2Call
+from kourou.courier.lanes.http2.framing import PREFACE
+from kourou.courier.lanes.http2.packet_writer import PacketWriter
+from kourou.courier.lanes.http2.packets import PACKET_BYTES, PacketReader
+from kourou.courier.lanes.http2.server import Http2Service
 
 
 class Pipe:

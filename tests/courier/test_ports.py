@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kourou.courier import Server
-from kourou.courier.lanes import ports, tcp
+from kourou.courier.lanes import ports
+from kourou.courier.lanes.http2 import tcp
 from kourou.errors import LaunchError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -9,7 +9,7 @@ import pytest
 
 from kourou import courier
 from kourou.courier import Client, Server
-from kourou.courier.lanes import leader, readiness
+from kourou.courier.lanes.loop import event_loop, readiness
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -37,7 +37,7 @@ def test_what_is_ready_is_said(make):
 
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 def test_a_server_works_without_epoll(lane, monkeypatch):
-    monkeypatch.setattr(leader, "readiness", readiness._Poll)
+    monkeypatch.setattr(event_loop, "readiness", readiness._Poll)
     with Server(token="t") as server:
         server.bind("echo", lambda value: value)
         client = Client(server.address, token="t", lane=lane, call_timeout=20)

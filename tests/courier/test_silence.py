@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kourou.courier import Client, new_token
-from kourou.courier.lanes import grpc, tcp
+from kourou.courier.lanes.grpc import client as grpc
+from kourou.courier.lanes.http2 import tcp
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kourou.courier import Client, Server
-from kourou.courier.lanes import local_socket
+from kourou.courier.lanes.local import socket_file
 from kourou.errors import LaunchError
-from kourou.runtime.scratch import ScratchFolder
+from kourou.runtime.files.scratch import ScratchFolder
 from strangers import give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -32,7 +32,7 @@ def test_sockets_do_not_lie_in_a_folder_whose_path_is_too_long(tmp_path, monkeyp
     monkeypatch.setattr(tempfile, "tempdir", None)  # it was found before the variable was set
     # When a process makes a folder of its own in that of the user, and a server listens there
     scratch = ScratchFolder()
-    listener, path = local_socket.listen(str(scratch.path))
+    listener, path = socket_file.listen(str(scratch.path))
     # Then the kernel takes the socket's name
     with listener:
         assert Path(path).is_socket()
@@ -41,10 +41,10 @@ def test_sockets_do_not_lie_in_a_folder_whose_path_is_too_long(tmp_path, monkeyp
 
 
 def test_a_server_that_is_told_a_long_folder_listens_in_the_usual_one(tmp_path):
-    listener, path = local_socket.listen(_long_folder(tmp_path))
+    listener, path = socket_file.listen(_long_folder(tmp_path))
     with listener:
         assert Path(path).is_socket()
-        assert Path(path).parent == Path(local_socket.default_folder())
+        assert Path(path).parent == Path(socket_file.default_folder())
     Path(path).unlink()
 
 
@@ -58,7 +58,7 @@ def bases(monkeypatch):
         run, tmp, short, state = map(str, places)
         monkeypatch.setenv("XDG_RUNTIME_DIR", run)
         monkeypatch.setattr(tempfile, "tempdir", tmp)
-        monkeypatch.setattr(local_socket, "_SHORT_BASE", short)
+        monkeypatch.setattr(socket_file, "_SHORT_BASE", short)
         monkeypatch.setenv("XDG_STATE_HOME", state)
         yield places
 
@@ -77,7 +77,7 @@ def test_a_folder_that_another_user_made_first_is_left_to_him(bases):
     _squat(run)
     (tmp / f"kourou-{os.getuid()}").symlink_to(state)
     # When, Then
-    assert local_socket.default_folder() == str(short / f"kourou-{os.getuid()}")
+    assert socket_file.default_folder() == str(short / f"kourou-{os.getuid()}")
 
 
 @needs_root
@@ -86,11 +86,11 @@ def test_if_all_are_taken_it_lies_below_the_state_directory(bases):
     for base in temporary:
         _squat(base)
     # When
-    folder = Path(local_socket.default_folder())
+    folder = Path(socket_file.default_folder())
     # Then it is private, and a server listens there
     assert folder == state / "kourou" / "sockets"
     assert folder.stat().st_mode & 0o777 == 0o700
-    listener, path = local_socket.listen(str(folder))
+    listener, path = socket_file.listen(str(folder))
     with listener:
         assert Path(path).is_socket()
 
@@ -102,20 +102,20 @@ def test_what_was_wrong_with_each_is_told(bases, monkeypatch):
         _squat(base)
     monkeypatch.setenv("XDG_STATE_HOME", str(state / ("x" * 120)))
     with pytest.raises(LaunchError, match=r"set XDG_RUNTIME_DIR .*is not a folder of this user.*longer than"):
-        local_socket.default_folder()
+        socket_file.default_folder()
 
 
 def test_a_folder_of_ours_that_a_loose_umask_has_left_open_is_closed(bases):
     folder = bases[0] / f"kourou-{os.getuid()}"
     folder.mkdir()
     folder.chmod(0o777)
-    assert local_socket.default_folder() == str(folder)
+    assert socket_file.default_folder() == str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_place_that_is_not_there_is_not_made(bases):
     bases[0].rmdir()
-    assert Path(local_socket.default_folder()).parent == bases[1]
+    assert Path(socket_file.default_folder()).parent == bases[1]
     assert not bases[0].exists()
 
 
@@ -142,7 +142,7 @@ def test_a_folder_that_a_cleaner_removed_is_made_again(tmp_path, monkeypatch):
 def test_a_server_of_a_run_asks_no_other_server_whether_it_lives(monkeypatch):
     # Given a run's folder with another server's socket
     scratch = ScratchFolder()
-    other, _ = local_socket.listen(str(scratch.path))
+    other, _ = socket_file.listen(str(scratch.path))
     # When a server starts there
     server = Server(socket_dir=str(scratch.path))
     server.start()

@@ -6,7 +6,9 @@ import threading
 import pytest
 
 from kourou import courier
-from kourou.courier import Client, Server, reply, stalls
+from kourou.courier import Client, Server
+from kourou.courier.calling import reply
+from kourou.courier.serving import stalls
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

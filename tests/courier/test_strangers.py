@@ -15,9 +15,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier import Client, Server
-from kourou.courier.lanes import entrance, grpc_relay, grpc_standard, strangers
-from kourou.courier.lanes.grpc_executor import StreamThreads
-from kourou.courier.lanes.strangers import Strangers, most_strangers
+from kourou.courier.lanes.grpcio import relay, standard_services
+from kourou.courier.lanes.grpcio.executor import StreamThreads
+from kourou.courier.lanes.loop import entrance, strangers
+from kourou.courier.lanes.loop.strangers import Strangers, most_strangers
 from polling import until
 from strangers import as_stranger, needs_root
 
@@ -138,7 +139,7 @@ def checker(server):
 
 def test_those_who_ask_for_its_health_share_one_thread_and_make_room(server, monkeypatch):
     # Given room for four, two of them of this host, and clients who stay
-    monkeypatch.setattr(grpc_relay, "_HURRY_S", -1.0)
+    monkeypatch.setattr(relay, "_HURRY_S", -1.0)
     server._grpc._relays._relays = Strangers(4, patience_s=1e6, hurry_s=-1.0)
     with contextlib.ExitStack() as stack:
         for _ in range(6):
@@ -196,7 +197,7 @@ def test_requests_that_never_come_take_a_bounded_number_of_threads(server):
             # When another one asks, Then it is answered
             with checker(server) as health:
                 assert health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status == SERVING
-        assert _names_of_threads().count("kourou-grpc-stream") <= 4 * grpc_standard._MOST_STREAMS
+        assert _names_of_threads().count("kourou-grpc-stream") <= 4 * standard_services._MOST_STREAMS
         for call in calls:
             call.cancel()
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from kourou import courier
-from kourou.courier import Client, Server, trace
+from kourou.courier import Client, Server
+from kourou.courier.core import trace
 
 
 @pytest.mark.usefixtures("no_leaks")

@@ -140,7 +140,7 @@ def test_a_caller_that_waits_for_a_node_that_never_gets_ready_is_told_of_the_pro
 
 
 def test_a_caller_of_a_late_node_says_that_it_waits(running, caplog, monkeypatch):
-    monkeypatch.setattr("kourou.runtime.long_waits.PATIENCE_S", 0.1)
+    monkeypatch.setattr("kourou.runtime.waiting.long_waits.PATIENCE_S", 0.1)
     program = lp.Program("never-ready")
     handle = program.add_node(lp.CourierNode(NeverReady, courier_client_kwargs={"call_timeout": 0.5}), label="late")
     running(program, "local_mt")
@@ -235,7 +235,7 @@ def test_every_node_answers_health_checks_and_reflection(launch_type, running):
 
 def _token_of(run) -> str:
     """The token as this process holds it: threads' runs write none to a file."""
-    from kourou.runtime import context
+    from kourou.runtime.context import context
 
     return context.binding_of(run.run_id, "").token
 

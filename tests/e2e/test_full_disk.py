@@ -10,8 +10,8 @@ import pytest
 
 import kourou as lp
 from kourou.errors import LaunchError
-from kourou.runtime.found_run import find_runs
-from kourou.runtime.status import RunState
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.found_run import find_runs
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

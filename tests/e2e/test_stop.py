@@ -11,7 +11,7 @@ import pytest
 
 import kourou as lp
 from e2e.launching import Script
-from kourou.runtime import context
+from kourou.runtime.context import context
 from polling import until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments import RunSpec
-from kourou.experiments.engine import SweepOptions
-from kourou.experiments.launching import SweepOutcome, run_sweep
-from kourou.experiments.run_records import RunRecord
-from kourou.experiments.slots import Share
+from kourou.experiments.journal.run_records import RunRecord
+from kourou.experiments.sweep.launch import SweepOutcome, run_sweep
+from kourou.experiments.sweep.scheduler import SweepOptions
+from kourou.experiments.sweep.slots import Share
 
 QUICK = SweepOptions(interrupt_s=5.0, terminate_s=1.0)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
-from kourou.experiments.affinity import Affinity, affinity_from_code, all_cpus, make_affinity
-from kourou.experiments.affinity_code import (
+from kourou.experiments.rlpyt.affinity import Affinity, affinity_from_code, all_cpus, make_affinity
+from kourou.experiments.rlpyt.affinity_code import (
     AffinityCode,
     decode_affinity,
     encode_affinity,
@@ -18,8 +18,8 @@ from kourou.experiments.affinity_code import (
     prepend_run_slot,
     remove_run_slot,
 )
-from kourou.experiments.quick_affinity import quick_affinity_code
-from kourou.runtime.inventory import Inventory
+from kourou.experiments.rlpyt.quick_affinity import quick_affinity_code
+from kourou.runtime.model.inventory import Inventory
 
 PLAIN: dict[str, Any] = {"hyperthread_offset": 0, "n_socket": 1}
 

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from kourou.experiments.affinity import affinity_from_code, make_affinity
-from kourou.experiments.affinity_code import AffinityCode, encode_affinity, get_n_run_slots, prepend_run_slot
+from kourou.experiments.rlpyt.affinity import affinity_from_code, make_affinity
+from kourou.experiments.rlpyt.affinity_code import (
+    AffinityCode,
+    encode_affinity,
+    get_n_run_slots,
+    prepend_run_slot,
+)
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "rlpyt_affinity.json"
 MACHINES = json.loads(GOLDEN.read_text(encoding="utf-8"))

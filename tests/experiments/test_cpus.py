@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kourou.experiments.affinity import Affinity, affinity_from_code
-from kourou.experiments.cpus import Core, available_cores, fit_affinity
-from kourou.runtime.inventory import Inventory
+from kourou.experiments.rlpyt.affinity import Affinity, affinity_from_code
+from kourou.experiments.rlpyt.cpus import Core, available_cores, fit_affinity
+from kourou.runtime.model.inventory import Inventory
 
 
 def cores(*threads: tuple[int, ...]) -> list[Core]:

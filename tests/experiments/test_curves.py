@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.experiments.curves import aligned, mean_band, smoothed
+from kourou.experiments.results.curves import aligned, mean_band, smoothed
 
 STEPS = [0, 1, 2]
 THREE = [[1.0, 2.0, 3.0], [2.0, 4.0, 3.0], [3.0, 9.0, 3.0]]

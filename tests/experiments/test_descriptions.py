@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
-from kourou.experiments.descriptions import Experiment, ParamGrid, ParamList, RunDescription
-from kourou.experiments.naming import folder_name, shorthands
-from kourou.experiments.parameters import ParamGenerator
-from kourou.experiments.runs import RunSpec, check_runs
-from kourou.runtime.program import Program
+from kourou.experiments.describe.descriptions import Experiment, ParamGrid, ParamList, RunDescription
+from kourou.experiments.describe.naming import folder_name, shorthands
+from kourou.experiments.describe.parameters import ParamGenerator
+from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.runtime.graph.program import Program
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "data" / "golden" / "sample_factory_descriptions.json").read_text(encoding="utf-8")

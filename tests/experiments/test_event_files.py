@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.experiments.event_files import read_events
 from kourou.experiments.failures import ResultsError
-from kourou.experiments.results import load_results
+from kourou.experiments.results.event_files import read_events
+from kourou.experiments.results.results import load_results
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 EXAMPLE = GOLDEN / "events.out.tfevents.example"

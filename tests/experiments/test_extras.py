@@ -10,7 +10,7 @@ import pytest
 
 from kourou import errors, experiments
 from kourou.experiments import extras
-from kourou.experiments.configfile import read_config
+from kourou.experiments.describe.configfile import read_config
 
 EXTRAS = read_config(Path(__file__).parents[2] / "pyproject.toml")["project"]["optional-dependencies"]
 EVENTS = Path(__file__).parents[1] / "data" / "golden" / "events.out.tfevents.example"

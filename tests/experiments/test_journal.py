@@ -14,8 +14,15 @@ import pytest
 
 from kourou import errors
 from kourou.experiments import SweepBusy, SweepError
-from kourou.experiments.journal import Journal, SweepLock, declare, find_launcher, read_launches, read_records
-from kourou.experiments.run_records import RunState
+from kourou.experiments.journal.journal import (
+    Journal,
+    SweepLock,
+    declare,
+    find_launcher,
+    read_launches,
+    read_records,
+)
+from kourou.experiments.journal.run_records import RunState
 
 RUN = {"run_id": "a-0", "name": "a", "folder": "/f", "setting": "a", "repeat": 0, "seed": 1, "params": {"x": 1}}
 
@@ -69,7 +76,7 @@ def test_one_process_at_a_time_is_the_launcher(tmp_path: Path) -> None:
 def test_a_killed_launcher_holds_nothing_and_its_commits_stay(tmp_path: Path) -> None:
     code = """
 import json, os, signal, sys, pathlib
-from kourou.experiments.journal import Journal, SweepLock, declare
+from kourou.experiments.journal.journal import Journal, SweepLock, declare
 folder = pathlib.Path(sys.argv[1])
 lock = SweepLock(folder)
 journal = Journal(folder)
@@ -99,7 +106,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, fstype: str) -> None:
     """Let the folder be on another file system."""
     real = psutil.disk_partitions(all=True)
     mount = real[0]._replace(mountpoint=str(folder), fstype=fstype)
-    monkeypatch.setattr("kourou.experiments.shared_disks.psutil.disk_partitions", lambda *, all: [*real, mount])  # noqa: A006 - psutil's
+    monkeypatch.setattr("kourou.experiments.journal.shared_disks.psutil.disk_partitions", lambda *, all: [*real, mount])  # noqa: A006 - psutil's
 
 
 @pytest.mark.parametrize(("fstype", "mode"), [("ext4", "wal"), ("nfs4", "truncate"), ("lustre", "truncate")])
@@ -126,7 +133,7 @@ def test_a_disk_without_locks_is_told_in_words(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     mounted(monkeypatch, tmp_path, "nfs")
-    monkeypatch.setattr("kourou.experiments.shared_disks.fcntl.flock", no_locks)
+    monkeypatch.setattr("kourou.experiments.journal.shared_disks.fcntl.flock", no_locks)
     # Then nobody is said to run the sweep
     with pytest.raises(
         SweepError, match=r"cannot be locked: No locks available.*\(nfs\) gives no locks.*lockd.*sweep-dir"

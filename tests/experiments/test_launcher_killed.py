@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from experiments.sweeping import happened
-from kourou.experiments.journal import read_records
+from kourou.experiments.journal.journal import read_records
 from polling import alive, marked, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

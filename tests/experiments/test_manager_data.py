@@ -29,7 +29,7 @@ from kourou.experiments import (
     summarize_agents,
     tukey_hsd,
 )
-from kourou.experiments.event_writing import EventWriter
+from kourou.experiments.results.event_writing import EventWriter
 
 pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.usefixtures("no_leaks")

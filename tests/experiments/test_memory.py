@@ -10,15 +10,16 @@ import pytest
 
 from experiments.sweeping import by_name, happened, python_run, shell_run
 from kourou import errors
-from kourou.experiments import Retry, memory
-from kourou.experiments.dry_run import plan_sweep
-from kourou.experiments.engine import SweepOptions
-from kourou.experiments.launching import run_sweep
-from kourou.experiments.memory import GpuGate, GpuMemory, Memory, find_gpu, read_gpu_memory
-from kourou.experiments.reporting import LineReporter
-from kourou.experiments.run_records import RunRecord, RunState
-from kourou.experiments.slots import Share, SlotPool, make_slots
-from kourou.runtime.inventory import Inventory
+from kourou.experiments import Retry
+from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.sweep import free_memory
+from kourou.experiments.sweep.dry_run import plan_sweep
+from kourou.experiments.sweep.free_memory import GpuGate, GpuMemory, Memory, find_gpu, read_gpu_memory
+from kourou.experiments.sweep.launch import run_sweep
+from kourou.experiments.sweep.reporting import LineReporter
+from kourou.experiments.sweep.scheduler import SweepOptions
+from kourou.experiments.sweep.slots import Share, SlotPool, make_slots
+from kourou.runtime.model.inventory import Inventory
 from kourou.testing.nvml import FakeGpu, fake_nvml
 
 GIB = 1 << 30
@@ -107,7 +108,7 @@ def test_a_run_goes_where_memory_is_free() -> None:
 
 def test_the_claim_of_a_run_that_has_settled_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("kourou.experiments.memory.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("kourou.experiments.sweep.free_memory.time.monotonic", lambda: now[0])
     gpus = Gpus(24)
     gate = GpuGate(10 * GIB, host(gpus))
     assert gate.refusal(("0",)) == ""
@@ -231,7 +232,7 @@ def test_limits_of_control_groups_count(
         file.write_text(text)
     (tmp_path / "own").write_text(own)
     without = Memory.of_this_process().total_bytes
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(free_memory, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(free_memory, "_OWN_CGROUP", tmp_path / "own")
     found = Memory.of_this_process().total_bytes
     assert found == least if least is not None else found >= without

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from kourou import errors
-from kourou.experiments.descriptions import Experiment, RunDescription
-from kourou.experiments.metrics import (
+from kourou.experiments.describe.descriptions import Experiment, RunDescription
+from kourou.experiments.describe.variants import save_variant
+from kourou.experiments.results.metrics import (
     METRICS_FILE,
     RUN_ATTEMPT_VARIABLE,
     RUN_DIR_VARIABLE,
@@ -25,8 +26,7 @@ from kourou.experiments.metrics import (
     read_metrics,
     read_progress,
 )
-from kourou.experiments.results import find_runs, load_results, run_record, save_run
-from kourou.experiments.variants import save_variant
+from kourou.experiments.results.results import find_runs, load_results, run_record, save_run
 
 
 def test_what_was_logged_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_lines_that_a_crash_cut_short_are_left_out(tmp_path: Path) -> None:
 def test_lines_of_threads_and_processes_do_not_mix(tmp_path: Path) -> None:
     # given two processes and two threads that log long lines at once
     code = (
-        "import sys; from kourou.experiments.metrics import log_to\n"
+        "import sys; from kourou.experiments.results.metrics import log_to\n"
         "for step in range(200): log_to(sys.argv[1], step, text='x' * 3000)"
     )
     children = [subprocess.Popen([sys.executable, "-c", code, tmp_path]) for _ in range(2)]

@@ -14,12 +14,12 @@ from experiments.agents import Plain, Walk, manager, scores
 from experiments.sweeping import function_run, states, sweep
 from kourou.errors import NotOwned
 from kourou.experiments import Agent, ExperimentManager, SlurmOptions, SweepError
-from kourou.experiments.engine import SweepOptions
-from kourou.experiments.prepared import prepare, process_spec
-from kourou.experiments.run_worker import read_payload
-from kourou.experiments.slots import Slot
-from kourou.experiments.slurm_job import Manifest
-from kourou.experiments.sources import Changes, load_source
+from kourou.experiments.slurm.job import Manifest
+from kourou.experiments.sweep.prepared import prepare, process_spec
+from kourou.experiments.sweep.run_process import read_payload
+from kourou.experiments.sweep.scheduler import SweepOptions
+from kourou.experiments.sweep.slots import Slot
+from kourou.experiments.sweep.sources import Changes, load_source
 from strangers import give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kourou import errors
-from kourou.experiments.retries import Retry, classify_exit
-from kourou.runtime.records import ProcessExit
+from kourou.experiments.sweep.retries import Retry, classify_exit
+from kourou.runtime.model.records import ProcessExit
 
 
 @pytest.mark.parametrize(

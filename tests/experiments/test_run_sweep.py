@@ -17,12 +17,12 @@ import kourou as lp
 from experiments.sweeping import QUICK, by_name, function_run, happened, python_run, shell_run, states, sweep
 from kourou import errors
 from kourou.experiments import RunSpec, SweepBusy, log
-from kourou.experiments.journal import SweepLock
-from kourou.experiments.launching import run_sweep
-from kourou.experiments.requests import ask
-from kourou.experiments.retries import Retry
-from kourou.experiments.slots import Share
-from kourou.runtime.inventory import Inventory
+from kourou.experiments.journal.journal import SweepLock
+from kourou.experiments.journal.requests import ask
+from kourou.experiments.sweep.launch import run_sweep
+from kourou.experiments.sweep.retries import Retry
+from kourou.experiments.sweep.slots import Share
+from kourou.runtime.model.inventory import Inventory
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kourou.experiments import run_worker
+from kourou.experiments.sweep import run_process
 from kourou.script.packed import pack
 
 
@@ -16,7 +16,7 @@ def run(tmp_path, function, **arguments):
     file = tmp_path / "payload"
     values = {"function": function, **arguments}
     file.write_bytes(pickle.dumps(("function", tuple(arguments), pack(values, "a run"))))
-    return run_worker._call(file)
+    return run_process._call(file)
 
 
 async def write(path):

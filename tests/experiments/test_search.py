@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.experiments.constraints import predicate_of
-from kourou.experiments.search import Choice, Integers, RandomSearch, SobolSearch, Uniform
+from kourou.experiments.describe.constraints import predicate_of
+from kourou.experiments.describe.search import Choice, Integers, RandomSearch, SobolSearch, Uniform
 
 SPACE: Any = {
     "lr": Uniform(low=1e-5, high=1e-2, log=True),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kourou import errors
-from kourou.experiments.slots import Share, SlotPool, make_slots
-from kourou.runtime.inventory import Inventory
+from kourou.experiments.sweep.slots import Share, SlotPool, make_slots
+from kourou.runtime.model.inventory import Inventory
 
 MACHINE = Inventory(cpus=(2, 3, 6, 7), gpus=("2", "GPU-a", "MIG-b/1"))
 

@@ -17,9 +17,9 @@ from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
 from kourou import experiments
 from kourou.experiments import Retry, RunSpec, SlurmOptions, SweepOptions
-from kourou.experiments.journal import read_records
-from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
-from kourou.experiments.slurm_watch import refresh
+from kourou.experiments.journal.journal import read_records
+from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
+from kourou.experiments.slurm.watch import refresh
 from polling import until
 
 # Each job starts a Python of its own; on a busy machine that takes its time.

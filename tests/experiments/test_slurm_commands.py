@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kourou.experiments.failures import SweepError
-from kourou.experiments.slurm_commands import final_state, submit
+from kourou.experiments.slurm.commands import final_state, submit
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from kourou.experiments import RunSpec, SlurmOptions
-from kourou.experiments.prepared import prepare
-from kourou.experiments.requests import ask, take_requests
-from kourou.experiments.slurm_script import submissions
+from kourou.experiments.journal.requests import ask, take_requests
+from kourou.experiments.slurm.script import submissions
+from kourou.experiments.sweep.prepared import prepare
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WATCH = "import sys, pathlib; from kourou.experiments.slurm_template import run_script as r; "
+WATCH = "import sys, pathlib; from kourou.experiments.slurm.template import run_script as r; "
 WATCH += "print(*r(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))"
 SCRIPT = """#!/usr/bin/env -S bash -u
 trap : USR1
@@ -58,7 +58,7 @@ def test_where_the_launchers_python_is_missing_the_templates_watches_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a container without the launcher's Python, and paths that a shell would change
-    monkeypatch.setattr("kourou.experiments.slurm_script.sys.executable", "/nowhere/bin/python")
+    monkeypatch.setattr("kourou.experiments.slurm.script.sys.executable", "/nowhere/bin/python")
     top = tmp_path / "a $HOME"
     (top / "bin").mkdir(parents=True)
     (top / "bin" / "python").write_text('#!/bin/sh\nprintf "%s|" "$@"')
@@ -77,7 +77,7 @@ def test_where_the_launchers_python_is_missing_the_templates_watches_the_run(
         check=True,
     )
     # Then
-    assert done.stdout == f"-m|kourou.experiments.slurm_job|{top / 'm.pkl'}|0|"
+    assert done.stdout == f"-m|kourou.experiments.slurm.job|{top / 'm.pkl'}|0|"
     lines = made.text.splitlines()
     assert lines[:2] == ["#!/bin/bash", "#SBATCH --comment=x"]
     assert lines[-1] == f"sh '{made.script}' run $ $PATH"

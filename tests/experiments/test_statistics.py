@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou import errors
-from kourou.experiments.comparisons import compare_scores, permutation_test, tukey_hsd
-from kourou.experiments.curves import mean_band, smoothed
-from kourou.experiments.statistics import (
+from kourou.experiments.results.comparisons import compare_scores, permutation_test, tukey_hsd
+from kourou.experiments.results.curves import mean_band, smoothed
+from kourou.experiments.results.statistics import (
     bootstrap_interval,
     improvement_interval,
     iqm,
@@ -100,7 +100,7 @@ class TestReferences:
     def test_holm(self, case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         # given four agents, and p-values of their six pairs
         p_values = iter(case["p"])
-        monkeypatch.setattr("kourou.experiments.comparisons.permutation_test", lambda *_, **__: next(p_values))
+        monkeypatch.setattr("kourou.experiments.results.comparisons.permutation_test", lambda *_, **__: next(p_values))
         # when they are compared
         compared = compare_scores({name: [0.0, 1.0] for name in "abcd"}, "permutation")
         # then the p-values are adjusted for six

@@ -12,10 +12,10 @@ import pytest
 
 from kourou import errors
 from kourou.experiments import extras
-from kourou.experiments.configfile import read_config
-from kourou.experiments.descriptions import Experiment, ParamGrid, RunDescription
-from kourou.experiments.sweepfile import load_sweep, sweep_schema
-from kourou.runtime.program import Program
+from kourou.experiments.describe.configfile import read_config
+from kourou.experiments.describe.descriptions import Experiment, ParamGrid, RunDescription
+from kourou.experiments.describe.sweepfile import load_sweep, sweep_schema
+from kourou.runtime.graph.program import Program
 
 TOML_READER = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 PROGRAM = Program("whole")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
-from kourou.experiments.variants import (
+from kourou.experiments.describe.variants import (
     VARIANT_FILE,
     VariantLevel,
     from_dotted,

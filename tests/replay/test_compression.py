@@ -15,12 +15,12 @@ from hypothesis.extra import numpy as hnp
 
 from kourou.errors import MissingExtra
 from kourou.replay import Client, Compression, Table
-from kourou.replay.compression import PackedArray, pack, unpack
-from kourou.replay.layout import ColumnSpec
-from kourou.replay.messages import InsertBatch, RowData
+from kourou.replay.protocol.messages import InsertBatch, RowData
+from kourou.replay.protocol.remote import Remote
 from kourou.replay.rate_limiters import MinSize
-from kourou.replay.remote import Remote
 from kourou.replay.selectors import Fifo
+from kourou.replay.storage.compression import PackedArray, pack, unpack
+from kourou.replay.storage.layout import ColumnSpec
 from replay.conftest import Serve
 
 CODECS = ["zstd", "lz4"]

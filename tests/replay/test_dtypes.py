@@ -16,9 +16,9 @@ import pytest
 
 from kourou.errors import SignatureError
 from kourou.replay import Checkpointer, Client, Server, Table, TensorSpec
-from kourou.replay.layout import ColumnSpec
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
+from kourou.replay.storage.layout import ColumnSpec
 from replay.conftest import Connect, Serve
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -155,7 +155,7 @@ def test_texts_that_lie_elsewhere_are_refused(serve: Serve) -> None:
 
 
 def test_a_dtype_that_does_not_survive_its_description_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kourou.replay import dtypes
+    from kourou.replay.arrays import dtypes
 
     dtypes._is_whole.cache_clear()
     monkeypatch.setattr("pickle.loads", lambda _: np.dtype("V4"))

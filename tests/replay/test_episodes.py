@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kourou.replay import Checkpointer, Client, GroupClient, ItemRule, Server, Table
-from kourou.replay import snapshot as snapshots
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo, Uniform
+from kourou.replay.server import snapshot as snapshots
 from replay.conftest import Connect, Serve
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -9,7 +9,7 @@ import pytest
 
 from kourou.errors import TableNotFound
 from kourou.replay import Client, ItemRule, Table
-from kourou.replay.group import GroupClient
+from kourou.replay.client.group import GroupClient
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
 from replay.conftest import Connect, Serve

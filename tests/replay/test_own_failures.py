@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from kourou.errors import CallCancelled, WriterExpired
-from kourou.replay import Client, Server, Table, packing, service
-from kourou.replay.guard import Guard
+from kourou.replay import Client, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Custom, Fifo
-from kourou.replay.sessions import Session
+from kourou.replay.server import packing, service
+from kourou.replay.server.client_sessions import Session
+from kourou.replay.table.guard import Guard
 from polling import until
 from replay.conftest import Connect, Serve
 

@@ -15,7 +15,7 @@ import pytest
 
 from kourou.errors import ServerOverloaded, ServerUnavailable
 from kourou.replay import Client, Table
-from kourou.replay.messages import InsertBatch
+from kourou.replay.protocol.messages import InsertBatch
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
 from polling import until
@@ -231,7 +231,7 @@ def test_a_call_is_done_again_however_often_the_session_has_ended(
     assert len(forgotten) == 3
     # and one that never lasts is named
     forgotten.clear()
-    monkeypatch.setattr("kourou.replay.client.RENEWALS", 2)
+    monkeypatch.setattr("kourou.replay.client.client.RENEWALS", 2)
     sessions.close_all()
     sessions._closed = False
     with pytest.raises(ServerUnavailable, match="has ended 2 sessions"):

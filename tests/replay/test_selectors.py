@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.replay.indexes.base import Index
-from kourou.replay.indexes.dense import DenseIndex
-from kourou.replay.indexes.ordered import OrderedIndex
-from kourou.replay.indexes.sumtree import SumTreeIndex
-from kourou.replay.indexes.tournament import TournamentIndex
-from kourou.replay.keymap import ABSENT, KeyMap
 from kourou.replay.selectors import Prioritized, Uniform
+from kourou.replay.selectors.base import Index
+from kourou.replay.selectors.dense import DenseIndex
+from kourou.replay.selectors.ordered import OrderedIndex
+from kourou.replay.selectors.sumtree import SumTreeIndex
+from kourou.replay.selectors.tournament import TournamentIndex
+from kourou.replay.table.keymap import ABSENT, KeyMap
 
 PRIORITIES = st.sampled_from([0.0, 0.5, 1.0, 2.0, 1e-9, 1e9])
 # What is done to an index: slots to insert (with priorities), to update, and the share of the present ones to delete.

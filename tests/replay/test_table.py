@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.replay.hooks import Event, Extension
+from kourou.replay.protocol.item_batches import Items
 from kourou.replay.rate_limiters import MinSize, Queue, RateLimiter, SampleToInsertRatio
-from kourou.replay.records import Items
 from kourou.replay.selectors import Custom, Fifo, Lifo, MaxHeap, MinHeap, Prioritized, Selector, Uniform
-from kourou.replay.table import Table
-from kourou.replay.waiting import InsertRequest, SampleRequest
+from kourou.replay.table.hooks import Event, Extension
+from kourou.replay.table.requests import InsertRequest, SampleRequest
+from kourou.replay.table.table import Table
 from replay.models import ModelTable, episode_of
 
 SELECTORS = st.sampled_from([Fifo(), Lifo(), MinHeap(), MaxHeap()])

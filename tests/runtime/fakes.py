@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kourou.runtime.coordinator import Coordinator
-from kourou.runtime.director import Director
-from kourou.runtime.logs import NodeLogs, Terminal
-from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement
-from kourou.runtime.records import NodeRecord, NodeState, Outcome, ProcessExit
-from kourou.runtime.rundir import RunFolder
-from kourou.runtime.stop_timeline import StopTimeline
+from kourou.runtime.control.coordinator import Coordinator
+from kourou.runtime.files.run_folder import RunFolder
+from kourou.runtime.launch.director import Director
+from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit
+from kourou.runtime.output.node_logs import NodeLogs, Terminal
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement
+from kourou.runtime.stopping.timeline import StopTimeline
 from polling import until
 
 WAIT_S = 10.0

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from kourou.courier import Server
 from kourou.courier.lanes import inproc
 from kourou.errors import StopRequested
-from kourou.runtime import serving, thread_interrupts
-from kourou.runtime.context import NodeContext
+from kourou.runtime.context.context import NodeContext
+from kourou.runtime.interpreter import thread_interrupts
+from kourou.runtime.node_process import serving
 
 if TYPE_CHECKING:
     from typing_extensions import Self

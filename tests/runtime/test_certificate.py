@@ -12,8 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import kourou as lp
 from kourou.errors import PlanError
-from kourou.runtime.authority import Authority
-from kourou.runtime.compile import compile_program
+from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.plan.compile import compile_program
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from kourou.runtime.channel import Channel
+from kourou.runtime.process.channel import Channel
 
 WAIT_S = 20.0
 

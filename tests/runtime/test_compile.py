@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 import kourou as lp
-from kourou.runtime.interpreter import options_of_this_process
+from kourou.runtime.interpreter.startup import options_of_this_process
 
 
 class Server:

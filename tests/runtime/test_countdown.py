@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kourou.runtime.countdown import Countdown
+from kourou.runtime.waiting.countdown import Countdown
 
 
 def test_each_name_is_asked_until_it_holds_and_never_again():

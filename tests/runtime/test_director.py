@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from kourou.runtime import long_waits
-from kourou.runtime.plan import NodePlan, Placement
-from kourou.runtime.policies import Restart
-from kourou.runtime.records import NodeState, Outcome
-from kourou.runtime.stop_state import StopState
-from kourou.runtime.stop_timeline import StopTimeline
+from kourou.runtime.graph.policies import Restart
+from kourou.runtime.model.records import NodeState, Outcome
+from kourou.runtime.plan.plan import NodePlan, Placement
+from kourou.runtime.stopping.state import StopState
+from kourou.runtime.stopping.timeline import StopTimeline
+from kourou.runtime.waiting import long_waits
 from polling import until
 from runtime.fakes import WAIT_S, Stage
 
@@ -111,7 +111,7 @@ def test_a_stop_s_own_sigterm_is_no_failure(case, stage):
 
 def test_a_sigterm_to_all_processes_is_a_stop_though_the_nodes_died_of_it_first(stage, monkeypatch):
     # Given nodes that die of a SIGTERM which the launcher gets a moment later.
-    monkeypatch.setattr("kourou.runtime.director._STOP_FOLLOWS_S", WAIT_S)
+    monkeypatch.setattr("kourou.runtime.launch.director._STOP_FOLLOWS_S", WAIT_S)
     play = stage(node("a/0", on_failure=Restart(max_times=3)), node("b/0"))
     play.start()
     play.exit("a/0", None, signal=15)
@@ -310,7 +310,7 @@ def test_at_once_kills_without_asking_even_during_a_stop(stage):
 
 
 def test_a_node_that_survives_sigkill_does_not_hold_up_the_end(stage, monkeypatch):
-    monkeypatch.setattr("kourou.runtime.stop_steps._KILLED_WITHIN_S", 0.1)
+    monkeypatch.setattr("kourou.runtime.stopping.steps._KILLED_WITHIN_S", 0.1)
     play = stage(node("a/0"), stop=StopTimeline(ask_s=0.0, interrupt_s=0.0, terminate_s=0.0))
     play.start()
     play.director.request_stop("enough", "test")

@@ -13,13 +13,14 @@ import pytest
 
 from grpc_poller import _grpc_is_up_here
 from kourou import errors
-from kourou.runtime import coordinator_client, coordinator_service, coordinator_stub
-from kourou.runtime.coordinator import Coordinator, NodeControl
-from kourou.runtime.coordinator_client import CoordinatorClient
-from kourou.runtime.coordinator_service import CoordinatorServer
-from kourou.runtime.directory import Directory
-from kourou.runtime.records import NodeRecord, NodeState, Outcome
-from kourou.runtime.stop_state import StopState
+from kourou.runtime.control import client, service
+from kourou.runtime.control import stub as coordinator_stub
+from kourou.runtime.control.client import CoordinatorClient
+from kourou.runtime.control.coordinator import Coordinator, NodeControl
+from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.service import CoordinatorServer
+from kourou.runtime.model.records import NodeRecord, NodeState, Outcome
+from kourou.runtime.stopping.state import StopState
 from polling import until
 
 __all__ = ["_grpc_is_up_here"]
@@ -218,7 +219,7 @@ def test_calls_without_the_token_take_no_thread(control):
 
 def test_connections_without_a_call_are_few(monkeypatch):
     # Given a coordinator of one node with room for six connections
-    monkeypatch.setattr(coordinator_service, "_SPARE_CONNECTIONS", 4)
+    monkeypatch.setattr(service, "_SPARE_CONNECTIONS", 4)
     coordinator = Coordinator([NodeRecord(name="a/0")], on_change=lambda _: None, on_stop_request=lambda *_: None)
     server = CoordinatorServer(coordinator, token="t", status=lambda: cast("Any", None))
     host, _, port = server.address.rpartition(":")
@@ -307,7 +308,7 @@ def test_a_node_whose_launcher_is_gone_does_not_insist(control, suspended):
 
 def test_a_node_attaches_when_its_suspended_launcher_goes_on(control, monkeypatch):
     # given a coordinator that does not welcome anybody for a while
-    monkeypatch.setattr(coordinator_client, "_ATTACH_S", 0.05)
+    monkeypatch.setattr(client, "_ATTACH_S", 0.05)
     welcomed = threading.Event()
     attach = control.coordinator.attach
 
@@ -336,7 +337,7 @@ def test_a_node_attaches_when_its_suspended_launcher_goes_on(control, monkeypatc
 
 
 def test_a_node_whose_launcher_is_not_there_says_so(control, monkeypatch):
-    monkeypatch.setattr(coordinator_client, "_ATTACH_S", 0.05)
+    monkeypatch.setattr(client, "_ATTACH_S", 0.05)
     control.server.close()
     with pytest.raises(errors.ServerUnavailable, match="did not answer"):
         control.client.attach()

@@ -8,7 +8,7 @@ from collections import deque
 
 import pytest
 
-from kourou.runtime.event_queue import next_of
+from kourou.runtime.waiting.event_queue import next_of
 
 
 def test_what_is_there_comes_at_once_and_what_is_not_is_not_waited_for():

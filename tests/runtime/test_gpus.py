@@ -9,9 +9,9 @@ import pytest
 
 import kourou as lp
 from kourou.errors import PlanError
-from kourou.runtime.compile import compile_program
-from kourou.runtime.gpus import Gpu, GpuMemory, read_gpus
-from kourou.runtime.inventory import Inventory
+from kourou.runtime.model.gpus import Gpu, GpuMemory, read_gpus
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.plan.compile import compile_program
 from kourou.testing.nvml import FakeGpu, fake_nvml
 
 GIB = 1 << 30

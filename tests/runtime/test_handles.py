@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kourou as lp
-from kourou.runtime import context
+from kourou.runtime.context import context
 
 
 def _server(label="server"):

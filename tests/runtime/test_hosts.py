@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import kourou as lp
 from kourou.errors import GraphError, PlanError
-from kourou.runtime.hosts import matching_variables
-from kourou.runtime.inventory import Request
-from kourou.runtime.placement import place
-from kourou.runtime.plan import LaunchPlan
+from kourou.runtime.model.hosts import matching_variables
+from kourou.runtime.model.inventory import Request
+from kourou.runtime.plan.placement import place
+from kourou.runtime.plan.plan import LaunchPlan
 
 
 def compiled(program: lp.Program, *hosts: str | lp.Host, **options: Any) -> LaunchPlan:

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from kourou import errors
-from kourou.runtime import interrupts
+from kourou.runtime.stopping import exit_signals
 
 
 class FakeRun:
@@ -42,21 +42,21 @@ class Handler:
 @pytest.fixture
 def own_handler():
     """A handler that was there before, and records what reaches it."""
-    assert not [run for run in interrupts._runs if not run.ended]
-    interrupts.restore_if_idle()
+    assert not [run for run in exit_signals._runs if not run.ended]
+    exit_signals.restore_if_idle()
     handler = Handler()
-    before = {number: signal.signal(number, handler) for number in interrupts._SIGNALS}
+    before = {number: signal.signal(number, handler) for number in exit_signals._SIGNALS}
     yield handler
-    for run in interrupts._runs:
+    for run in exit_signals._runs:
         cast("FakeRun", run).ended = True
-    interrupts.restore_if_idle()
+    exit_signals.restore_if_idle()
     for number, earlier in before.items():
         signal.signal(number, earlier)
 
 
 def watched():
     run = FakeRun()
-    interrupts.watch(run)
+    exit_signals.watch(run)
     return run
 
 
@@ -76,7 +76,7 @@ def test_a_signal_reaches_every_live_run_and_raises_in_user_code(number, code, o
 
 def test_while_a_run_is_waited_for_nothing_is_raised(own_handler):
     run = watched()
-    with interrupts.deferred(run):
+    with exit_signals.deferred(run):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert run.codes == [(130, True), (130, True)]
@@ -100,7 +100,7 @@ def test_what_is_ignored_stays_ignored(own_handler):
     signal.raise_signal(signal.SIGHUP)
     assert run.codes == []
     run.ended = True
-    interrupts.restore_if_idle()
+    exit_signals.restore_if_idle()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
@@ -118,19 +118,19 @@ def test_sys_exit_is_as_ever_while_a_run_is_live(own_handler):
     with pytest.raises(SystemExit) as caught:
         sys.exit()
     assert caught.value.code is None
-    assert interrupts._exit_code is None
+    assert exit_signals._exit_code is None
     run.ended = True
-    interrupts.restore_if_idle()
+    exit_signals.restore_if_idle()
     assert sys.exit is before
 
 
 def test_handlers_are_put_back_when_the_last_run_has_ended(own_handler):
     first, second = watched(), watched()
     first.ended = True
-    interrupts.restore_if_idle()
+    exit_signals.restore_if_idle()
     assert signal.getsignal(signal.SIGINT) is not own_handler
     second.ended = True
-    interrupts.restore_if_idle()
+    exit_signals.restore_if_idle()
     assert signal.getsignal(signal.SIGINT) is own_handler
 
 
@@ -138,7 +138,7 @@ def test_a_handler_that_the_user_set_meanwhile_is_left_alone(own_handler):
     run = watched()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run.ended = True
-    interrupts.restore_if_idle()
+    exit_signals.restore_if_idle()
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import kourou as lp
 from kourou.errors import GraphError, PlanError
-from kourou.runtime.compile import compile_program
-from kourou.runtime.inventory import Inventory, Request, allocate
+from kourou.runtime.model.inventory import Inventory, Request, allocate
+from kourou.runtime.plan.compile import compile_program
 
 TWO_GPUS = Inventory.of_this_process({"CUDA_VISIBLE_DEVICES": "2,3"})
 

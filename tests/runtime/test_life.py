@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from kourou.errors import StopRequested
-from kourou.runtime import thread_interrupts
-from kourou.runtime.interpreter import print_failure
-from kourou.runtime.thread_interrupts import interrupt_thread, shielded
+from kourou.runtime.interpreter import thread_interrupts
+from kourou.runtime.interpreter.startup import print_failure
+from kourou.runtime.interpreter.thread_interrupts import interrupt_thread, shielded
 
 
 def run_and_interrupt(body):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import kourou as lp
-from kourou.runtime.logs import NodeLogs, Terminal
+from kourou.runtime.output.node_logs import NodeLogs, Terminal
 
 WAIT_S = 20.0
 

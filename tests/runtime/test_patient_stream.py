@@ -11,8 +11,8 @@ import warnings
 
 import pytest
 
-from kourou.runtime import patient_stream
-from kourou.runtime.patient_stream import PatientStream
+from kourou.runtime.files import patient_stream
+from kourou.runtime.files.patient_stream import PatientStream
 
 WAIT_S = 20.0
 LINE = "x" * 999

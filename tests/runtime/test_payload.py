@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kourou as lp
-from kourou.runtime.payload import Payloads, load_payload, store_blobs
+from kourou.runtime.plan.payloads import Payloads, load_payload, store_blobs
 
 MEGABYTE = 1_000_000
 

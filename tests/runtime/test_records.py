@@ -10,9 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime import coordinator
-from kourou.runtime.messages import event_from_proto, event_to_proto, record_from_proto, record_to_proto
-from kourou.runtime.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit, describe_signal, shortened
+from kourou.runtime.control import coordinator
+from kourou.runtime.control.messages import (
+    event_from_proto,
+    event_to_proto,
+    record_from_proto,
+    record_to_proto,
+)
+from kourou.runtime.model.records import (
+    ExitRecord,
+    NodeRecord,
+    NodeState,
+    Outcome,
+    ProcessExit,
+    describe_signal,
+    shortened,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LINE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

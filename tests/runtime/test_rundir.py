@@ -8,7 +8,7 @@ import re
 import pytest
 
 from kourou.errors import LaunchError
-from kourou.runtime.rundir import RunFolder, new_run_id, runs_dir
+from kourou.runtime.files.run_folder import RunFolder, new_run_id, runs_dir
 
 HOSTILE = ["..", ".", "...", "a b", "a/b", "'\"", "!&;$(x)`y`|<>", "Köln-東京-🚀", "x" * 200, "東" * 200, "x" * 5000]
 HOSTILE += ["%2E%2E", "-rf", "~", "*", "\n\t", "CON", " ", "a%2Fb", "東" * 200 + "2"]

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from kourou.runtime.scratch import ScratchFolder
+from kourou.runtime.files.scratch import ScratchFolder
 
-HOLDER = "from kourou.runtime.scratch import ScratchFolder; f = ScratchFolder(); print(f.path, flush=True); input()"
+HOLDER = """
+from kourou.runtime.files.scratch import ScratchFolder
+f = ScratchFolder(); print(f.path, flush=True); input()
+"""
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kourou.runtime import sessions
+from kourou.runtime.process import process_table
 from polling import until
 from strangers import needs_root
 
@@ -31,7 +31,7 @@ def start():
 
     yield run
     for popen in started:
-        for pid in [*sessions.ProcessTable().below(popen.pid), popen.pid]:
+        for pid in [*process_table.ProcessTable().below(popen.pid), popen.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         popen.wait()
@@ -49,33 +49,34 @@ FAMILY = (
 def test_members_are_the_session_and_all_below_it(start):
     leader = start(FAMILY, start_new_session=True)
     children = [int(word) for word in leader.stdout.readline().split()]
-    assert sessions.ProcessTable().members(leader.pid) == {leader.pid, *children}
-    assert sessions.ProcessTable().below(leader.pid) == set(children)
+    assert process_table.ProcessTable().members(leader.pid) == {leader.pid, *children}
+    assert process_table.ProcessTable().below(leader.pid) == set(children)
 
 
 def test_processes_that_ended_have_no_members_below_them(start):
     gone = start("pass")
-    until(lambda: not sessions.alive(gone.pid), WAIT_S)  # a zombie is dead
-    assert sessions.ProcessTable().below(gone.pid) == set()
-    assert sessions.ProcessTable().below(2**22 - 1) == set()
-    assert not sessions.alive(2**22 - 1)
+    until(lambda: not process_table.alive(gone.pid), WAIT_S)  # a zombie is dead
+    assert process_table.ProcessTable().below(gone.pid) == set()
+    assert process_table.ProcessTable().below(2**22 - 1) == set()
+    assert not process_table.alive(2**22 - 1)
 
 
 def test_a_cookie_finds_its_own_attempt_only(start):
     environments = [
-        {**os.environ, sessions.COOKIE: sessions.make_cookie("run-1", "a b/0", attempt)} for attempt in (1, 10)
+        {**os.environ, process_table.COOKIE: process_table.make_cookie("run-1", "a b/0", attempt)}
+        for attempt in (1, 10)
     ]
     first, tenth = (start("import time; print(flush=True); time.sleep(60)", env=env) for env in environments)
     for popen in (first, tenth):
         popen.stdout.readline()
-    assert sessions.escaped_from(sessions.make_cookie("run-1", "a b/0", 1)) == [first.pid]
-    assert sessions.escaped_from(sessions.make_cookie("run-1", "a b/0", 10)) == [tenth.pid]
-    assert sessions.escaped_from(sessions.make_cookie("run-1", "a b/0", 1), [tenth.pid]) == []
+    assert process_table.escaped_from(process_table.make_cookie("run-1", "a b/0", 1)) == [first.pid]
+    assert process_table.escaped_from(process_table.make_cookie("run-1", "a b/0", 10)) == [tenth.pid]
+    assert process_table.escaped_from(process_table.make_cookie("run-1", "a b/0", 1), [tenth.pid]) == []
 
 
 def test_a_fork_shows_the_cookie_that_was_written_over_the_first_one(start):
     # Given a process that was started with a helper's cookie, and writes a node's over it.
-    cookie = sessions.make_cookie("run-1", "Köln 東京/0", 1)
+    cookie = process_table.make_cookie("run-1", "Köln 東京/0", 1)
     code = f"""
 import os, sys, time
 sys.path[:] = {sys.path!r}
@@ -86,26 +87,26 @@ if os.fork() == 0:
     print(os.getpid(), flush=True)
 time.sleep(60)
 """
-    env = {**os.environ, sessions.COOKIE: sessions.make_cookie("run-1"), "LAST": "kept"}
+    env = {**os.environ, process_table.COOKIE: process_table.make_cookie("run-1"), "LAST": "kept"}
     parent = start(code, env=env)
     fork = psutil.Process(int(parent.stdout.readline()))
     # Then the fork is found by it, and the rest of the environment is as it was.
-    assert sorted(sessions.escaped_from(cookie)) == sorted([parent.pid, fork.pid])
+    assert sorted(process_table.escaped_from(cookie)) == sorted([parent.pid, fork.pid])
     shown = fork.environ()
     assert shown["LAST"] == "kept"
-    assert shown[sessions.COOKIE].rstrip(" ") == cookie
+    assert shown[process_table.COOKIE].rstrip(" ") == cookie
     fork.kill()
 
 
 def test_a_cookie_that_has_no_room_is_not_written():
     before = psutil.Process().environ()
-    sessions.show_cookie("x" * 100_000)
+    process_table.show_cookie("x" * 100_000)
     assert psutil.Process().environ() == before
 
 
 def test_signals_reach_all_but_this_process(start):
     popen = start("import time; time.sleep(60)")
-    sessions.signal_all([os.getpid(), popen.pid, 2**22 - 1])
+    process_table.signal_all([os.getpid(), popen.pid, 2**22 - 1])
     assert popen.wait(WAIT_S) == -signal.SIGKILL
 
 
@@ -122,9 +123,9 @@ def test_a_mark_stays_with_what_cleared_its_environment_and_left_its_session():
     try:
         until(lambda: os.getsid(daemon) == daemon, WAIT_S)
         # When, Then
-        assert sessions.node_of(daemon) == first.pid
-        assert sessions.node_of(os.getpid()) is None
-        assert sessions.node_of(2**22 - 1) is None
+        assert process_table.node_of(daemon) == first.pid
+        assert process_table.node_of(os.getpid()) is None
+        assert process_table.node_of(2**22 - 1) is None
     finally:
         os.kill(daemon, signal.SIGKILL)
         first.communicate("")

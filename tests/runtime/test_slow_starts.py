@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from kourou.runtime.coordinator import Coordinator
-from kourou.runtime.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
-from kourou.runtime.records import NodeRecord, NodeState
-from kourou.runtime.rundir import RunFolder
-from kourou.runtime.slow_starts import SlowStarts
+from kourou.runtime.control.coordinator import Coordinator
+from kourou.runtime.files.run_folder import RunFolder
+from kourou.runtime.launch.slow_starts import SlowStarts
+from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
 
 
 class Clock:

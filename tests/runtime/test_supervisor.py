@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from kourou import errors
-from kourou.runtime.plan import ProcessSpec
-from kourou.runtime.preload import COMMANDS
-from kourou.runtime.supervisor import Supervisor
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process.preload import COMMANDS
+from kourou.runtime.process.supervisor import Supervisor
 from polling import alive, marked, until
 
 WAIT_S = 20.0

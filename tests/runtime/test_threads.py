@@ -10,9 +10,9 @@ import time
 import pytest
 
 from kourou import errors
-from kourou.runtime.context import Binding, NodeContext
+from kourou.runtime.context.context import Binding, NodeContext
 from kourou.runtime.launchers.threads import ThreadLauncher
-from kourou.runtime.stop_state import StopState
+from kourou.runtime.stopping.state import StopState
 from polling import until
 
 WAIT_S = 10.0

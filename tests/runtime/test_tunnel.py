@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kourou.runtime import tunnel
-from kourou.runtime.agent_wire import Wire
-from kourou.runtime.tunnel import Tunnel
+from kourou.runtime.host_agent import tunnel
+from kourou.runtime.host_agent.tunnel import Tunnel
+from kourou.runtime.host_agent.wire import Wire
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

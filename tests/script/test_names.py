@@ -11,7 +11,7 @@ import types
 
 import pytest
 
-from kourou.courier import codec
+from kourou.courier.wire import codec
 from kourou.script import names
 
 

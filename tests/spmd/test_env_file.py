@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kourou.spmd.env_file import parse_env, read_env_file
+from kourou.spmd.worker.env_file import parse_env, read_env_file
 
 GIVEN = {"HOME": "/home/me", "EMPTY": ""}
 

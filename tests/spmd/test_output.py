@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kourou.spmd import Launcher, Line, default_handlers, only_from
-from kourou.spmd.lines import parse
-from kourou.spmd.log_handlers import LogFolder, log_level
-from kourou.spmd.places import Host
+from kourou.spmd.hosts.places import Host
+from kourou.spmd.launch.log_handlers import LogFolder, log_level
+from kourou.spmd.worker.lines import parse
 from spmd import functions
 
 STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:([A-Z]+): (.*)")

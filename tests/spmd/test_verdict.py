@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from kourou.courier.failures import Failure
+from kourou.courier.wire.failures import Failure
 from kourou.nodes.ranks import Place
-from kourou.runtime.records import ProcessExit
-from kourou.spmd.verdict import WorkerExit, exception_of, root_cause
-from kourou.spmd.worker import Raised, Returned
+from kourou.runtime.model.records import ProcessExit
+from kourou.spmd.launch.blame import WorkerExit, exception_of, root_cause
+from kourou.spmd.worker.main import Raised, Returned
 
 
 def end(

@@ -18,9 +18,9 @@ import psutil
 import pytest
 
 from kourou import errors
-from kourou.runtime.sessions import alive
+from kourou.runtime.process.process_table import alive
 from kourou.spmd import DEFAULT_ENV_VARS_FOR_COPY, AgentFailedError, Launcher, WorkerFailedError
-from kourou.spmd.environment import user_variables
+from kourou.spmd.worker.environment import user_variables
 from polling import until
 from spmd import functions
 

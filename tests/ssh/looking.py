@@ -23,7 +23,7 @@ def agents() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or [""]
-        if "kourou.runtime.host_agent" not in " ".join(words) or "python" not in words[0]:
+        if "kourou.runtime.host_agent.host_service" not in " ".join(words) or "python" not in words[0]:
             continue
         with contextlib.suppress(OSError):
             if process in own or Path(f"/proc/{process.pid}/ns/net").stat().st_ino in Machines.networks:

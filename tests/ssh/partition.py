@@ -9,7 +9,8 @@ from typing import Any
 
 import kourou as lp
 from kourou.courier import current_call
-from kourou.courier.lanes import grpc, tcp
+from kourou.courier.lanes.grpc import client
+from kourou.courier.lanes.http2 import tcp
 
 KINDS = ("wait", "small", "bulk", "rest")
 BULK = bytes(16 << 20)
@@ -32,7 +33,7 @@ class Server:
 def call(server: Any, kind: str, told: Path, silence_s: int) -> None:
     """Call until that fails, and tell how and when; then call again."""
     tcp.SILENCE_S = silence_s
-    grpc.GrpcWire.idle_s = 1.0
+    client.GrpcWire.idle_s = 1.0
     server.size(BULK)  # both streams are open
     (told / f"{kind} calls").touch()
     try:

@@ -17,7 +17,7 @@ import pytest
 
 import kourou as lp
 from kourou import errors
-from kourou.runtime import long_waits
+from kourou.runtime.waiting import long_waits
 from polling import all_gone, until
 from spmd.machines import Machines
 from ssh import looking

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
-from kourou.courier.lanes import tcp
+from kourou.courier.lanes.http2 import tcp
 from polling import until
 from spmd.machines import Machines
 from ssh import partition

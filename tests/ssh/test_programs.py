@@ -16,7 +16,7 @@ import pytest
 import kourou as lp
 from kourou import courier
 from kourou.courier import Client
-from kourou.courier.lanes.local_socket import default_folder
+from kourou.courier.lanes.local.socket_file import default_folder
 from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFailed, RpcError
 from kourou.spmd import Launcher
 from polling import until

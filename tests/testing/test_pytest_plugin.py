@@ -137,6 +137,6 @@ def test_it(launch):
 
 
 def test_a_pytest_without_programs_does_not_import_the_runtime(outcome):
-    result = outcome("def test_it():\n    import sys\n    assert 'kourou.runtime.launch' not in sys.modules\n")
+    result = outcome("def test_it():\n    import sys\n    assert 'kourou.runtime.launch.launch' not in sys.modules\n")
 
     result.assert_outcomes(passed=1)

@@ -11,8 +11,8 @@ import typer
 
 import kourou
 from kourou.cli.completion import complete_node, complete_run, complete_started_run
-from kourou.cli.output import report_errors
-from kourou.cli.sweep import sweep_app
+from kourou.cli.sweep.commands import sweep_app
+from kourou.cli.terminal.output import report_errors
 
 __all__ = ["app"]
 
@@ -100,7 +100,7 @@ def run(
 
     Exit codes: 0 it finished, 1 a node failed, 2 a mistake in the command line or the program, 130 Ctrl-C.
     """
-    from kourou.cli.launching import hosts_of, run_program
+    from kourou.cli.start.run_and_plan import hosts_of, run_program
 
     found = hosts_of(hosts, ssh_config)
     run_program(target, words or [], launch_type=launch_type, terminal=terminal, run_dir=run_dir, hosts=found)
@@ -119,7 +119,7 @@ def plan(
     ssh_config: SshConfig = None,
 ) -> None:
     """Print what a launch would start, and start nothing."""
-    from kourou.cli.launching import hosts_of, show_plan
+    from kourou.cli.start.run_and_plan import hosts_of, show_plan
 
     shown = "json" if json else form.value
     show_plan(target, words or [], launch_type=launch_type, form=shown, hosts=hosts_of(hosts, ssh_config))
@@ -129,14 +129,16 @@ def plan(
 @report_errors()
 def agent(
     *,
-    entry: Annotated[str, typer.Option(help="The module that serves the launcher.")] = "kourou.runtime.host_agent",
+    entry: Annotated[
+        str, typer.Option(help="The module that serves the launcher.")
+    ] = "kourou.runtime.host_agent.host_service",
     silence: Annotated[float, typer.Option(help="Seconds without a word after which the launcher is dead.")] = 12.0,
 ) -> None:
     """Be what a launcher starts on a host: processes there, steered through standard input and output.
 
     Not for people. It listens on no port, and ends with its input.
     """
-    from kourou.runtime.agent import main
+    from kourou.runtime.host_agent.main import main
 
     main(entry, silence)
 
@@ -150,7 +152,7 @@ def ps(
     runs_dir: RunsDir = None,
 ) -> None:
     """List the runs that are live; --all lists those that have ended as well."""
-    from kourou.cli.listing import list_runs
+    from kourou.cli.status.ps import list_runs
 
     list_runs(runs_dir, every=every, as_json=json)
 
@@ -166,8 +168,8 @@ def status(
     runs_dir: RunsDir = None,
 ) -> None:
     """Show a run's nodes: state, process, CPU, memory, calls a second and last line. Without RUN, the newest."""
-    from kourou.cli.watching import show_status
-    from kourou.runtime.found_run import choose_run
+    from kourou.cli.status.status import show_status
+    from kourou.runtime.monitoring.found_run import choose_run
 
     show_status(choose_run(run, runs_dir), watch=watch, interval_s=interval, as_json=json)
 
@@ -188,8 +190,8 @@ def logs(
     runs_dir: RunsDir = None,
 ) -> None:
     """Print what the nodes of a run printed, in order; or one node's, or one label's."""
-    from kourou.cli.reading import show_logs
-    from kourou.runtime.found_run import choose_run
+    from kourou.cli.status.logs import show_logs
+    from kourou.runtime.monitoring.found_run import choose_run
 
     show_logs(choose_run(run, runs_dir), node, follow=follow, lines=lines, times=times, as_json=json)
 
@@ -206,8 +208,8 @@ def stop(
     runs_dir: RunsDir = None,
 ) -> None:
     """Ask a run to end, and wait until it has."""
-    from kourou.cli.control import stop_run
-    from kourou.runtime.found_run import choose_run
+    from kourou.cli.control.stop_and_call import stop_run
+    from kourou.runtime.monitoring.found_run import choose_run
 
     stop_run(choose_run(run, runs_dir), timeout_s=timeout, as_json=json)
 
@@ -229,8 +231,8 @@ def call(
     runs_dir: RunsDir = None,
 ) -> None:
     """Call a method of a node and print what it returns."""
-    from kourou.cli.control import call_method
-    from kourou.runtime.found_run import choose_run
+    from kourou.cli.control.stop_and_call import call_method
+    from kourou.runtime.monitoring.found_run import choose_run
 
     found = choose_run(run, runs_dir)
     call_method(found, node, method, words or [], kwargs=kwargs, timeout_s=timeout, as_json=json)
@@ -246,8 +248,8 @@ def debug(
     runs_dir: RunsDir = None,
 ) -> None:
     """Print the stacks of all threads of a node; it goes on undisturbed."""
-    from kourou.cli.debugging import show_stacks
-    from kourou.runtime.found_run import choose_run
+    from kourou.cli.control.debugging import show_stacks
+    from kourou.runtime.monitoring.found_run import choose_run
 
     show_stacks(choose_run(run, runs_dir), node, py_spy=py_spy)
 
@@ -262,7 +264,7 @@ def clean(
     runs_dir: RunsDir = None,
 ) -> None:
     """Delete the folders of runs that ended long ago. Never that of a live run, nor what is no run."""
-    from kourou.cli.formats import parse_duration
-    from kourou.cli.listing import clean_runs
+    from kourou.cli.status.ps import clean_runs
+    from kourou.cli.terminal.formats import parse_duration
 
     clean_runs(runs_dir, older_than_s=parse_duration(older_than), dry_run=dry_run, as_json=json)

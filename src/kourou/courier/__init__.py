@@ -7,14 +7,24 @@ client's, ``frames`` and ``codec`` for what goes between, and ``lanes`` for how 
 from __future__ import annotations
 
 from kourou.courier.address_target import AddressTarget
-from kourou.courier.batching import BatchedHandler, batched_handler
-from kourou.courier.calls import CallInfo, Cancellation, Peer, current_call
-from kourou.courier.client import Client, address, close, disconnect, give_up, lane, list_methods, submit, with_options
-from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.methods import MethodMetrics
+from kourou.courier.client import (
+    Client,
+    address,
+    close,
+    disconnect,
+    give_up,
+    lane,
+    list_methods,
+    submit,
+    with_options,
+)
+from kourou.courier.core.endpoint import Endpoint, host_id
+from kourou.courier.core.target import Target
+from kourou.courier.core.token import new_token, user_token
 from kourou.courier.server import Server
-from kourou.courier.target import Target
-from kourou.courier.token import new_token, user_token
+from kourou.courier.serving.batching import BatchedHandler, batched_handler
+from kourou.courier.serving.call_info import CallInfo, Cancellation, Peer, current_call
+from kourou.courier.serving.methods import MethodMetrics
 
 __all__ = [
     "AddressTarget",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kourou.courier.endpoint import Endpoint
-from kourou.courier.target import Tls
-from kourou.courier.token import user_token
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.core.target import Tls
+from kourou.courier.core.token import user_token
 from kourou.errors import ConnectionLost, RpcError
 from kourou.shown import shown
 
@@ -48,9 +48,10 @@ class AddressTarget:
 
     def endpoint(self, timeout_s: float | None) -> Endpoint:
         """Ask the server at the address what it is, unless it lives in this very process."""
-        from kourou.courier.lanes import grpc, inproc  # noqa: PLC0415 - not for those that need none
+        from kourou.courier.lanes import inproc  # noqa: PLC0415 - not for those that need none
+        from kourou.courier.lanes.grpc import client  # noqa: PLC0415 - not for those that need none
 
-        return inproc.endpoint_at(self._address) or grpc.describe(self._address, self.token, timeout_s, self.tls)
+        return inproc.endpoint_at(self._address) or client.describe(self._address, self.token, timeout_s, self.tls)
 
     def lost(self, endpoint: Endpoint) -> RpcError:
         """A connection that broke is all that can be known."""

@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
-from kourou.courier import codec
 from kourou.courier.address_target import AddressTarget
-from kourou.courier.endpoint import Endpoint
+from kourou.courier.calling.reply import Reply
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.core.protocol import LIST_METHODS
+from kourou.courier.core.target import Target, Tls
+from kourou.courier.core.trace import traced
 from kourou.courier.link import Link
-from kourou.courier.offered import offered
-from kourou.courier.protocol import LIST_METHODS
-from kourou.courier.reply import Reply
-from kourou.courier.target import Target, Tls
-from kourou.courier.trace import traced
+from kourou.courier.serving.offered import offered
+from kourou.courier.wire import codec
 from kourou.ignored import warn_ignored
 from kourou.shown import shown
 

@@ -12,16 +12,16 @@ import time
 import weakref
 from typing import Any
 
-from kourou.courier.codec import Payload
-from kourou.courier.connection import Connection
-from kourou.courier.copying import fill
-from kourou.courier.deferred import DeferredCalls
-from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.patience import Patience
-from kourou.courier.recycling import own_memory
-from kourou.courier.reply import Reply
-from kourou.courier.target import Target, Tls
-from kourou.courier.wire import Wire
+from kourou.courier.calling.connection import Connection
+from kourou.courier.calling.deferred import DeferredCalls
+from kourou.courier.calling.patience import Patience
+from kourou.courier.calling.reply import Reply
+from kourou.courier.calling.transport import Wire
+from kourou.courier.core.endpoint import Endpoint, host_id
+from kourou.courier.core.target import Target, Tls
+from kourou.courier.wire.codec import Payload
+from kourou.courier.wire.copying import fill
+from kourou.courier.wire.recycling import own_memory
 from kourou.errors import (
     CallCancelled,
     ConnectionLost,
@@ -265,12 +265,12 @@ class Link:
 
             return inproc.dial(endpoint, token, interrupts=self._interrupts)
         if lane == "local":
-            from kourou.courier.lanes import local  # noqa: PLC0415
+            from kourou.courier.lanes.local import client as local_lane  # noqa: PLC0415
 
-            return local.dial(endpoint, token, timeout_s)
-        from kourou.courier.lanes import grpc  # noqa: PLC0415
+            return local_lane.dial(endpoint, token, timeout_s)
+        from kourou.courier.lanes.grpc import client as grpc_lane  # noqa: PLC0415
 
-        return grpc.dial(endpoint, token, timeout_s, self.tls)
+        return grpc_lane.dial(endpoint, token, timeout_s, self.tls)
 
     def _repeat(self, reply: Reply, payload: Payload, error: Exception) -> bool:
         """Take over a call whose connection broke; False when it can only fail."""
@@ -317,9 +317,9 @@ def _shared_lanes(endpoint: Endpoint) -> list[str]:
 def _sweep(endpoint: Endpoint) -> None:
     """A server that was killed could not remove its socket; whoever notices does."""
     if endpoint.local is not None and endpoint.host_id == host_id():
-        from kourou.courier.lanes import local_socket  # noqa: PLC0415 - exists where there is a local lane
+        from kourou.courier.lanes.local import socket_file  # noqa: PLC0415 - exists where there is a local lane
 
-        local_socket.sweep(endpoint.local, endpoint.pid)
+        socket_file.sweep(endpoint.local, endpoint.pid)
 
 
 def _snapshot(buffer: Any) -> memoryview:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from kourou.courier.dispatcher import Dispatcher
-from kourou.courier.endpoint import Endpoint, host_id
-from kourou.courier.handlers import Handlers
-from kourou.courier.methods import MethodMetrics, MethodTable, is_hidden
-from kourou.courier.protocol import LIST_METHODS
-from kourou.courier.stalls import Stalls
-from kourou.courier.token import user_token
-from kourou.courier.workers import WorkerPool
+from kourou.courier.core.endpoint import Endpoint, host_id
+from kourou.courier.core.protocol import LIST_METHODS
+from kourou.courier.core.token import user_token
+from kourou.courier.serving.dispatcher import Dispatcher
+from kourou.courier.serving.handlers import Handlers
+from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
+from kourou.courier.serving.stalls import Stalls
+from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ServerUnavailable
 from kourou.ignored import warn_ignored
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from kourou.courier.lanes.grpc_server import GrpcListener
+    from kourou.courier.lanes.grpc.server import GrpcListener
     from kourou.courier.lanes.inproc import InprocListener
-    from kourou.courier.lanes.leader import Leader
-    from kourou.courier.lanes.local_server import LocalListener
+    from kourou.courier.lanes.local.server import LocalListener
+    from kourou.courier.lanes.loop.event_loop import Leader
 
 __all__ = ["Server"]
 
@@ -156,9 +156,9 @@ class Server:
             ValueError: it was started before.
             LaunchError: the port is taken.
         """
-        from kourou.courier.lanes.grpc_server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
+        from kourou.courier.lanes.grpc.server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
         from kourou.courier.lanes.inproc import InprocListener  # noqa: PLC0415 - goes with it
-        from kourou.courier.lanes.leader import Leader  # noqa: PLC0415 - likewise
+        from kourou.courier.lanes.loop.event_loop import Leader  # noqa: PLC0415 - likewise
 
         with self._lock, contextlib.ExitStack() as undo:  # all of it, or nothing is left open
             if self.has_started:
@@ -296,6 +296,6 @@ def _local_listener(leader: Leader, dispatcher: Dispatcher, token: str, folder: 
     """The local lane, where the system has what it needs (Linux: epoll, memfd, eventfd)."""
     if sys.platform != "linux":
         return None
-    from kourou.courier.lanes.local_server import LocalListener  # noqa: PLC0415 - exists on Linux only
+    from kourou.courier.lanes.local.server import LocalListener  # noqa: PLC0415 - exists on Linux only
 
     return LocalListener(leader, dispatcher, token, folder)

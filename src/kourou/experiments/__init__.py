@@ -8,20 +8,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kourou.experiments.affinity import Affinity, affinity_from_code, make_affinity
-from kourou.experiments.affinity_code import (
-    AffinityCode,
-    decode_affinity,
-    encode_affinity,
-    get_n_run_slots,
-    prepend_run_slot,
-    remove_run_slot,
+from kourou.experiments.describe.descriptions import Experiment, RunDescription
+from kourou.experiments.describe.parameters import ParamGenerator, ParamGrid, ParamList
+from kourou.experiments.describe.runs import RunSpec, check_runs, run_seed
+from kourou.experiments.describe.search import Choice, Integers, RandomSearch, SobolSearch, Uniform
+from kourou.experiments.describe.sweepfile import Sweep, load_sweep
+from kourou.experiments.describe.variants import (
+    VariantLevel,
+    load_variant,
+    make_variants,
+    save_variant,
+    update_config,
 )
-from kourou.experiments.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
-from kourou.experiments.cpus import available_cores, fit_affinity
-from kourou.experiments.curves import Band, aligned, mean_band, smoothed
-from kourou.experiments.descriptions import Experiment, RunDescription
-from kourou.experiments.event_files import read_events
 from kourou.experiments.failures import (
     AffinityError,
     DescriptionError,
@@ -34,28 +32,36 @@ from kourou.experiments.failures import (
     VariantKeyError,
     VariantTypeError,
 )
-from kourou.experiments.metrics import log, log_to, read_metrics, read_progress
-from kourou.experiments.parameters import ParamGenerator, ParamGrid, ParamList
-from kourou.experiments.quick_affinity import quick_affinity_code
-from kourou.experiments.results import find_runs, load_results, save_run
-from kourou.experiments.runs import RunSpec, check_runs, run_seed
-from kourou.experiments.search import Choice, Integers, RandomSearch, SobolSearch, Uniform
-from kourou.experiments.seeding import Seeder, safe_reseed, seed_globals, seeder_for
-from kourou.experiments.statistics import (
+from kourou.experiments.results.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
+from kourou.experiments.results.curves import Band, aligned, mean_band, smoothed
+from kourou.experiments.results.event_files import read_events
+from kourou.experiments.results.metrics import log, log_to, read_metrics, read_progress
+from kourou.experiments.results.results import find_runs, load_results, save_run
+from kourou.experiments.results.statistics import (
     Interval,
     bootstrap_interval,
     improvement_interval,
     iqm,
     probability_of_improvement,
 )
-from kourou.experiments.sweepfile import Sweep, load_sweep
-from kourou.experiments.variants import VariantLevel, load_variant, make_variants, save_variant, update_config
+from kourou.experiments.rlpyt.affinity import Affinity, affinity_from_code, make_affinity
+from kourou.experiments.rlpyt.affinity_code import (
+    AffinityCode,
+    decode_affinity,
+    encode_affinity,
+    get_n_run_slots,
+    prepend_run_slot,
+    remove_run_slot,
+)
+from kourou.experiments.rlpyt.cpus import available_cores, fit_affinity
+from kourou.experiments.rlpyt.quick_affinity import quick_affinity_code
+from kourou.experiments.seeding import Seeder, safe_reseed, seed_globals, seeder_for
 
 if TYPE_CHECKING:
-    from kourou.experiments.dry_run import plan_sweep
-    from kourou.experiments.engine import SweepOptions
-    from kourou.experiments.launching import SweepOutcome, run_sweep
-    from kourou.experiments.managers.agent import Agent, AgentLike, AgentWithSimplePolicy
+    from kourou.experiments.agents.agent import Agent, AgentLike, AgentWithSimplePolicy
+    from kourou.experiments.agents.stable_baselines import StableBaselinesAgent
+    from kourou.experiments.agents.writer import Writer
+    from kourou.experiments.journal.run_records import RunRecord, RunState
     from kourou.experiments.managers.evaluation import agent_scores, compare_agents, evaluate_agents, summarize_agents
     from kourou.experiments.managers.experiment_files import (
         experiment_generator,
@@ -64,56 +70,56 @@ if TYPE_CHECKING:
     )
     from kourou.experiments.managers.manager import ExperimentManager
     from kourou.experiments.managers.multiple import MultipleManagers
-    from kourou.experiments.managers.stable_baselines import StableBaselinesAgent
     from kourou.experiments.managers.tuning import optimize_hyperparams
-    from kourou.experiments.managers.writer import Writer
     from kourou.experiments.managers.writer_data import read_writer_data
     from kourou.experiments.managers.writer_plots import plot_writer_data
-    from kourou.experiments.memory import GpuMemory, Memory
-    from kourou.experiments.plots import learning_curves, plot
-    from kourou.experiments.retries import Retry
-    from kourou.experiments.rlpyt_launching import launch_experiment, run_experiments
-    from kourou.experiments.run_records import RunRecord, RunState
-    from kourou.experiments.slots import Share
-    from kourou.experiments.slurm_launching import run_slurm_sweep
-    from kourou.experiments.slurm_options import SlurmOptions
-    from kourou.experiments.templates import run_template_sweep
+    from kourou.experiments.results.plots import learning_curves, plot
+    from kourou.experiments.rlpyt.launch import launch_experiment, run_experiments
+    from kourou.experiments.slurm.launch import run_slurm_sweep
+    from kourou.experiments.slurm.options import SlurmOptions
+    from kourou.experiments.sweep.dry_run import plan_sweep
+    from kourou.experiments.sweep.free_memory import GpuMemory, Memory
+    from kourou.experiments.sweep.launch import SweepOutcome, run_sweep
+    from kourou.experiments.sweep.retries import Retry
+    from kourou.experiments.sweep.scheduler import SweepOptions
+    from kourou.experiments.sweep.slots import Share
+    from kourou.experiments.sweep.templates import run_template_sweep
 
 # What launches and draws is loaded when it is asked for: a run that only logs needs none of it.
 _LATER = {
-    "Agent": "managers.agent",
-    "AgentLike": "managers.agent",
-    "AgentWithSimplePolicy": "managers.agent",
-    "SweepOptions": "engine",
+    "Agent": "agents.agent",
+    "AgentLike": "agents.agent",
+    "AgentWithSimplePolicy": "agents.agent",
+    "SweepOptions": "sweep.scheduler",
     "ExperimentManager": "managers.manager",
-    "GpuMemory": "memory",
-    "Memory": "memory",
+    "GpuMemory": "sweep.free_memory",
+    "Memory": "sweep.free_memory",
     "MultipleManagers": "managers.multiple",
-    "Retry": "retries",
-    "RunRecord": "run_records",
-    "RunState": "run_records",
-    "Share": "slots",
-    "SlurmOptions": "slurm_options",
-    "StableBaselinesAgent": "managers.stable_baselines",
-    "SweepOutcome": "launching",
-    "Writer": "managers.writer",
+    "Retry": "sweep.retries",
+    "RunRecord": "journal.run_records",
+    "RunState": "journal.run_records",
+    "Share": "sweep.slots",
+    "SlurmOptions": "slurm.options",
+    "StableBaselinesAgent": "agents.stable_baselines",
+    "SweepOutcome": "sweep.launch",
+    "Writer": "agents.writer",
     "agent_scores": "managers.evaluation",
     "compare_agents": "managers.evaluation",
     "evaluate_agents": "managers.evaluation",
     "experiment_generator": "managers.experiment_files",
-    "launch_experiment": "rlpyt_launching",
-    "learning_curves": "plots",
+    "launch_experiment": "rlpyt.launch",
+    "learning_curves": "results.plots",
     "load_experiment_results": "managers.experiment_files",
     "managers_of_file": "managers.experiment_files",
     "optimize_hyperparams": "managers.tuning",
-    "plan_sweep": "dry_run",
-    "plot": "plots",
+    "plan_sweep": "sweep.dry_run",
+    "plot": "results.plots",
     "plot_writer_data": "managers.writer_plots",
     "read_writer_data": "managers.writer_data",
-    "run_experiments": "rlpyt_launching",
-    "run_slurm_sweep": "slurm_launching",
-    "run_sweep": "launching",
-    "run_template_sweep": "templates",
+    "run_experiments": "rlpyt.launch",
+    "run_slurm_sweep": "slurm.launch",
+    "run_sweep": "sweep.launch",
+    "run_template_sweep": "sweep.templates",
     "summarize_agents": "managers.evaluation",
 }
 

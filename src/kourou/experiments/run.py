@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.experiments.dry_run import plan_sweep
-from kourou.experiments.engine import SweepOptions
-from kourou.experiments.launching import SweepOutcome, run_sweep
-from kourou.experiments.reporting import LineReporter, planned_as_text, summary
-from kourou.experiments.slots import Share
-from kourou.experiments.slurm_launching import plan_slurm_sweep, run_slurm_sweep
-from kourou.experiments.slurm_options import SlurmOptions
-from kourou.experiments.slurm_script import submissions_as_text
-from kourou.experiments.sources import Changes, LoadedSweep, load_source
-from kourou.experiments.templates import plan_template_sweep, run_template_sweep
+from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
+from kourou.experiments.slurm.options import SlurmOptions
+from kourou.experiments.slurm.script import submissions_as_text
+from kourou.experiments.sweep.dry_run import plan_sweep
+from kourou.experiments.sweep.launch import SweepOutcome, run_sweep
+from kourou.experiments.sweep.reporting import LineReporter, planned_as_text, summary
+from kourou.experiments.sweep.scheduler import SweepOptions
+from kourou.experiments.sweep.slots import Share
+from kourou.experiments.sweep.sources import Changes, LoadedSweep, load_source
+from kourou.experiments.sweep.templates import plan_template_sweep, run_template_sweep
 
 __all__ = ["launcher_argparser", "main"]
 

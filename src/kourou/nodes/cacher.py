@@ -13,11 +13,12 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar, cast
 
 from kourou import errors
-from kourou.courier import Client, Server, codec, current_call, list_methods
-from kourou.courier.methods import ANY_METHOD
-from kourou.courier.protocol import LIST_METHODS
+from kourou.courier import Client, Server, current_call, list_methods
+from kourou.courier.core.protocol import LIST_METHODS
+from kourou.courier.serving.methods import ANY_METHOD
+from kourou.courier.wire import codec
 from kourou.nodes.courier import CourierNode
-from kourou.runtime.handles import Handle
+from kourou.runtime.graph.handles import Handle
 from kourou.shown import shown
 
 __all__ = ["Cache", "CacherNode"]

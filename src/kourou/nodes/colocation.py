@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.context import NodeContext, enter_node, inherit_in_threads
-from kourou.runtime.event_queue import next_of
-from kourou.runtime.life import Ended, live
-from kourou.runtime.node import Node
-from kourou.runtime.policies import OnFailure, Restart
-from kourou.runtime.records import Outcome
-from kourou.runtime.serving import serve
-from kourou.runtime.thread_interrupts import interrupt_thread
+from kourou.runtime.context.context import NodeContext, enter_node, inherit_in_threads
+from kourou.runtime.graph.node import Node
+from kourou.runtime.graph.policies import OnFailure, Restart
+from kourou.runtime.interpreter.thread_interrupts import interrupt_thread
+from kourou.runtime.model.records import Outcome
+from kourou.runtime.node_process.run_node import Ended, live
+from kourou.runtime.node_process.serving import serve
+from kourou.runtime.waiting.event_queue import next_of
 from kourou.shown import shown
 
 __all__ = ["MultiProcessingColocation", "MultiThreadingColocation"]

@@ -7,11 +7,11 @@ from typing import Any, Generic, TypeVar, cast
 
 from kourou.courier import Client
 from kourou.nodes.python import Constructed
-from kourou.runtime.context import NodeContext
-from kourou.runtime.handles import Handle
-from kourou.runtime.serving import node_server, serve
-from kourou.runtime.target import NodeTarget
-from kourou.runtime.work import work
+from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.handles import Handle
+from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.node_process.serving import node_server, serve
+from kourou.runtime.waiting.node_target import NodeTarget
 
 __all__ = ["CourierHandle", "CourierNode"]
 

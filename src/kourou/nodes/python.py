@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kourou.runtime.context import NodeContext
-from kourou.runtime.handles import maybe_dereference
-from kourou.runtime.node import NoClientHandle, Node
-from kourou.runtime.serving import serve
-from kourou.runtime.work import work
+from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.handles import maybe_dereference
+from kourou.runtime.graph.node import NoClientHandle, Node
+from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.node_process.serving import serve
 from kourou.shown import shown
 
 __all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]

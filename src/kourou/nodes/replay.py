@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from kourou import errors
 from kourou.nodes.colocation import MultiProcessingColocation
 from kourou.nodes.python import name_of
-from kourou.runtime import metering
-from kourou.runtime.context import NodeContext
-from kourou.runtime.handles import Handle, maybe_dereference
-from kourou.runtime.names import child_name
-from kourou.runtime.node import Node
-from kourou.runtime.serving import node_server
-from kourou.runtime.target import NodeTarget
-from kourou.runtime.thread_interrupts import shielded
+from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.handles import Handle, maybe_dereference
+from kourou.runtime.graph.node import Node
+from kourou.runtime.interpreter.thread_interrupts import shielded
+from kourou.runtime.model.names import child_name
+from kourou.runtime.node_process import metering
+from kourou.runtime.node_process.serving import node_server
+from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from kourou import courier, errors
 from kourou.courier import Endpoint
-from kourou.courier.endpoint import host_id
+from kourou.courier.core.endpoint import host_id
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.process_group import (
     Backend,
@@ -24,13 +24,13 @@ from kourou.nodes.process_group import (
 )
 from kourou.nodes.python import PyNode
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Rendezvous, place_variables
-from kourou.runtime.addresses import interface_of
-from kourou.runtime.context import NodeContext
-from kourou.runtime.handles import Handle
-from kourou.runtime.node import NoClientHandle, Node
-from kourou.runtime.policies import OnFailure
-from kourou.runtime.records import NodeRecord
-from kourou.runtime.target import NodeTarget
+from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.handles import Handle
+from kourou.runtime.graph.node import NoClientHandle, Node
+from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.host_agent.addresses import interface_of
+from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
 __all__ = ["TorchClient", "TorchHandle", "TorchNode"]

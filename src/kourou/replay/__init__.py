@@ -22,21 +22,21 @@ How it works, from the outside in:
 from __future__ import annotations
 
 from kourou.replay import rate_limiters, selectors
-from kourou.replay.batch_writer import BatchWriter
-from kourou.replay.checkpoints import Checkpointer
-from kourou.replay.client import Client
-from kourou.replay.compression import Compression
-from kourou.replay.group import GroupClient
-from kourou.replay.group_writer import GroupWriter
-from kourou.replay.hooks import Event, Extension
-from kourou.replay.rules import ItemRule, Moment, infer_signature, td_error
-from kourou.replay.samples import ReplaySample, SampleBatch, SampleInfo
-from kourou.replay.server import Server
-from kourou.replay.signature import TensorSpec
-from kourou.replay.structured_writer import StructuredWriter
-from kourou.replay.table import Table
-from kourou.replay.table_info import TableInfo
-from kourou.replay.trajectory_writer import TrajectoryWriter
+from kourou.replay.arrays.signature import TensorSpec
+from kourou.replay.client.client import Client
+from kourou.replay.client.group import GroupClient
+from kourou.replay.protocol.samples import ReplaySample, SampleBatch, SampleInfo
+from kourou.replay.server.checkpoints import Checkpointer
+from kourou.replay.server.server import Server
+from kourou.replay.storage.compression import Compression
+from kourou.replay.table.hooks import Event, Extension
+from kourou.replay.table.info import TableInfo
+from kourou.replay.table.table import Table
+from kourou.replay.writers.batch import BatchWriter
+from kourou.replay.writers.group import GroupWriter
+from kourou.replay.writers.rules import ItemRule, Moment, infer_signature, td_error
+from kourou.replay.writers.structured import StructuredWriter
+from kourou.replay.writers.trajectory import TrajectoryWriter
 
 __all__ = [
     "BatchWriter",

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kourou.errors import MissingExtra
-from kourou.replay.arrays import Array, np
-from kourou.replay.client import Client
-from kourou.replay.group import GroupClient
-from kourou.replay.samples import SampleBatch
-from kourou.replay.structure import Path, flatten, path_text
+from kourou.replay.arrays.array_types import Array, np
+from kourou.replay.arrays.nesting import Path, flatten, path_text
+from kourou.replay.client.client import Client
+from kourou.replay.client.group import GroupClient
+from kourou.replay.protocol.samples import SampleBatch
 
 try:
     import torch

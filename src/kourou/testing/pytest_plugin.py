@@ -28,8 +28,8 @@ import pytest
 from kourou import errors
 
 if TYPE_CHECKING:
-    from kourou.runtime.program import Program
-    from kourou.runtime.run import Run
+    from kourou.runtime.graph.program import Program
+    from kourou.runtime.launch.run import Run
 
 __all__ = ["Launches", "launch"]
 
@@ -51,7 +51,7 @@ class Launches:
 
     def launch(self, program: Program, launch_type: str | None = None, **options: Any) -> Run:
         """As ``lp.launch``, but as threads (``test_mt``) by default, and stopped with the test."""
-        from kourou.runtime.launch import launch  # noqa: PLC0415 - the plugin is loaded by every pytest of the user's
+        from kourou.runtime.launch.launch import launch  # noqa: PLC0415 - the plugin is loaded by every pytest of the user's
 
         run = launch(program, launch_type or "test_mt", **{"run_dir": self._folder, **options})
         self._runs.append(run)
@@ -77,9 +77,9 @@ class Launches:
         return left
 
     def _present(self) -> list[str]:
-        from kourou.runtime import sessions  # noqa: PLC0415 - the plugin is loaded by every pytest
+        from kourou.runtime.process import process_table  # noqa: PLC0415 - the plugin is loaded by every pytest
 
-        processes = [pid for run in self._runs for pid in sessions.escaped_from(f"{run.run_id}:")]
+        processes = [pid for run in self._runs for pid in process_table.escaped_from(f"{run.run_id}:")]
         threads = [t for t in threading.enumerate() if t not in self._threads_before] if self._runs else []
         return [*(f"process {pid}" for pid in processes), *(f"thread {thread.name}" for thread in threads)]
 

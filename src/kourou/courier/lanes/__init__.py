@@ -1,1 +1,5 @@
-"""The ways for frames to travel: within a process, within a host, between hosts."""
+"""Ways from a client to a server, the fastest first: ``inproc``, ``local``, ``grpc``.
+
+A lane carries frames and knows nothing of values. ``loop`` reads all sockets of a server, ``http2`` is what gRPC's
+lane is built on, ``grpcio`` what that library does for us. All lanes keep ``kourou.testing.contracts``.
+"""

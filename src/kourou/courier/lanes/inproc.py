@@ -10,15 +10,15 @@ import hmac
 import os
 import threading
 
-from kourou.courier.calls import Peer
-from kourou.courier.copying import fill
-from kourou.courier.dispatcher import Dispatcher
-from kourou.courier.endpoint import Endpoint
-from kourou.courier.execution import enqueue, run
-from kourou.courier.frames import Buffer, Frame
-from kourou.courier.recycling import own_memory
-from kourou.courier.session import Session
-from kourou.courier.wire import NotSentError, PushingWire, Receiver
+from kourou.courier.calling.transport import NotSentError, PushingWire, Receiver
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.serving.call_info import Peer
+from kourou.courier.serving.dispatcher import Dispatcher
+from kourou.courier.serving.execution import enqueue, run
+from kourou.courier.serving.session import Session
+from kourou.courier.wire.copying import fill
+from kourou.courier.wire.frames import Buffer, Frame
+from kourou.courier.wire.recycling import own_memory
 from kourou.errors import ServerUnavailable, Unauthenticated
 
 __all__ = ["InprocListener", "dial", "endpoint_at"]
@@ -61,7 +61,7 @@ class InprocListener:
 
 
 class InprocWire(PushingWire):
-    """See ``kourou.courier.wire.Wire``."""
+    """See ``kourou.courier.calling.transport.Wire``."""
 
     lane = "inproc"
 

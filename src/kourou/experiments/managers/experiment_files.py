@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kourou.experiments.configfile import named_in, read_config
+from kourou.experiments.describe.configfile import named_in, read_config
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.managers.manager import MANAGER_FILE, ExperimentManager
 
 if TYPE_CHECKING:
+    from kourou.experiments.describe.validation import Section
     from kourou.experiments.managers.experiment_schema import EnvironmentFile
-    from kourou.experiments.validation import Section
 
 __all__ = ["experiment_generator", "load_experiment_results", "managers_of_file"]
 
@@ -124,7 +124,7 @@ def load_experiment_results(output_dir: str | os.PathLike[str], experiment_name:
 
 
 def _read(path: Path, section: type[SectionT]) -> SectionT:
-    from kourou.experiments.validation import ConfigFile  # noqa: PLC0415 - needs pydantic
+    from kourou.experiments.describe.validation import ConfigFile  # noqa: PLC0415 - needs pydantic
 
     return ConfigFile(path, base_key=_BASE_KEY).check(section, read_config(path, base_key=_BASE_KEY))
 

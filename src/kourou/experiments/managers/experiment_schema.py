@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from kourou.experiments.validation import Section
+from kourou.experiments.describe.validation import Section
 
 __all__ = ["AgentFile", "EnvironmentFile", "ExperimentFile"]
 

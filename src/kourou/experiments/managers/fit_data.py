@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments.extras import load_extra
-from kourou.experiments.metrics import METRICS_FILE, read_metrics
+from kourou.experiments.results.metrics import METRICS_FILE, read_metrics
 
 __all__ = ["fit_data"]
 

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from kourou import errors
-from kourou.experiments.engine import SweepOptions
+from kourou.experiments.agents.process_globals import check_torch_alone, torch_module
+from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import FitFailure, FitsFailed, SweepError
-from kourou.experiments.launching import run_sweep
-from kourou.experiments.managers.bars import progress_bar
+from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
-from kourou.experiments.managers.globals_of_fits import check_torch_alone, torch_module
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, discard_job, do_fit, publish_jobs
+from kourou.experiments.managers.progress_bar import progress_bar
 from kourou.experiments.managers.threads import ThreadSupervisor
-from kourou.experiments.retries import Retry
-from kourou.experiments.run_records import RunRecord, RunState
-from kourou.experiments.runs import RunSpec
-from kourou.experiments.slots import Share
-from kourou.experiments.slurm_launching import run_slurm_sweep
-from kourou.experiments.slurm_options import SlurmOptions
-from kourou.runtime.inventory import Inventory
-from kourou.runtime.supervisor import Supervisor
+from kourou.experiments.slurm.launch import run_slurm_sweep
+from kourou.experiments.slurm.options import SlurmOptions
+from kourou.experiments.sweep.launch import run_sweep
+from kourou.experiments.sweep.retries import Retry
+from kourou.experiments.sweep.scheduler import SweepOptions
+from kourou.experiments.sweep.slots import Share
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["Context", "Parallelization", "Workers", "failure_of", "run_fits", "run_on_workers"]
 

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kourou.experiments import run_worker
-from kourou.experiments.managers.globals_of_fits import torch_module
-from kourou.runtime import sessions
-from kourou.runtime.plan import ProcessSpec
-from kourou.runtime.records import ProcessExit
-from kourou.runtime.supervisor import ProcessEvents
+from kourou.experiments.agents.process_globals import torch_module
+from kourou.experiments.sweep import run_process
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process import process_table
+from kourou.runtime.process.supervisor import ProcessEvents
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,7 +85,7 @@ class ForkSupervisor:
         """Nothing has to be."""
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
-        """See :meth:`kourou.runtime.supervisor.Supervisor.start`. It forks in the calling thread."""
+        """See :meth:`kourou.runtime.process.supervisor.Supervisor.start`. It forks in the calling thread."""
         ends = {"stdout": os.pipe(), "stderr": os.pipe()}
         sys.stdout.flush()
         sys.stderr.flush()
@@ -106,10 +106,10 @@ class ForkSupervisor:
         watcher.start()
 
     def signal(self, name: str, number: int) -> None:
-        """See :meth:`kourou.runtime.supervisor.Supervisor.signal`."""
+        """See :meth:`kourou.runtime.process.supervisor.Supervisor.signal`."""
         with self._lock:  # its watcher has not reaped it, so its pid is its own
             if name in self._pids:
-                sessions.signal_all(sessions.ProcessTable().members(self._pids[name]), number)
+                process_table.signal_all(process_table.ProcessTable().members(self._pids[name]), number)
 
     def _watch(self, name: str, attempt: int, pid: int, pipes: Mapping[str, int]) -> None:
         last = deque[str](maxlen=_LAST_LINES)
@@ -160,7 +160,7 @@ class ForkSupervisor:
 def _end_members(pid: int) -> None:
     """End what a fork that has ended, or closed its output, left behind."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    sessions.signal_all(sessions.ProcessTable().members(pid) - {pid})
+    process_table.signal_all(process_table.ProcessTable().members(pid) - {pid})
 
 
 def _run_child(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams: Mapping[int, int]) -> NoReturn:
@@ -180,7 +180,7 @@ def _run_child(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams:
         os.environ.update(spec.env)
         if spec.cpus is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, spec.cpus)
-        code = run_worker.run({"name": spec.name, **boot, "argv": spec.argv})
+        code = run_process.run({"name": spec.name, **boot, "argv": spec.argv})
     except BaseException:  # noqa: BLE001 - it must not reach the code that forked
         os.write(2, traceback.format_exc().encode(errors="replace"))
     finally:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kourou import errors
-from kourou.courier import codec
-from kourou.experiments.event_writing import EventWriter
-from kourou.experiments.managers.agent import AgentNotSaved
-from kourou.experiments.managers.environments import EnvSource, make_env
-from kourou.experiments.managers.globals_of_fits import isolated_globals
-from kourou.experiments.managers.storage import (
+from kourou.courier.wire import codec
+from kourou.experiments.agents.agent import AgentNotSaved
+from kourou.experiments.agents.environments import EnvSource, make_env
+from kourou.experiments.agents.process_globals import isolated_globals
+from kourou.experiments.agents.storage import (
     Fitted,
     accepted,
     check_savable,
@@ -28,12 +27,13 @@ from kourou.experiments.managers.storage import (
     metrics_bytes,
     save_agent,
 )
-from kourou.experiments.managers.writer import Writer
-from kourou.experiments.metrics import METRICS_FILE
-from kourou.experiments.run_folder import own_folder, write_whole
+from kourou.experiments.agents.writer import Writer
+from kourou.experiments.journal.run_folder import own_folder, write_whole
+from kourou.experiments.results.event_writing import EventWriter
+from kourou.experiments.results.metrics import METRICS_FILE
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.ownership import read_own
-from kourou.runtime.payload import why_not_picklable
+from kourou.runtime.plan.payloads import why_not_picklable
 from kourou.script.packed import pack
 from kourou.structure import iterate_leaves
 

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from kourou import errors
+from kourou.experiments.agents.environments import EnvSource, make_env
+from kourou.experiments.agents.process_globals import isolated_globals
+from kourou.experiments.agents.storage import accepted, delete_fit
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
-from kourou.experiments.managers.environments import EnvSource, make_env
+from kourou.experiments.journal.run_folder import own_folder, write_json, write_whole
 from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
-from kourou.experiments.managers.globals_of_fits import isolated_globals
 from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
-from kourou.experiments.managers.storage import accepted, delete_fit
 from kourou.experiments.managers.tuning import optimize_hyperparams
-from kourou.experiments.retries import Retry
-from kourou.experiments.run_folder import own_folder, write_json, write_whole
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
-from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm.options import SlurmOptions
+from kourou.experiments.sweep.retries import Retry
 from kourou.ownership import read_own
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 from kourou import errors
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
 from kourou.experiments.managers.manager import ExperimentManager
-from kourou.experiments.retries import Retry
-from kourou.experiments.slurm_options import SlurmOptions
+from kourou.experiments.slurm.options import SlurmOptions
+from kourou.experiments.sweep.retries import Retry
 
 __all__ = ["MultipleManagers"]
 

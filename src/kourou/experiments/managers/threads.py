@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kourou.experiments.run_worker import read_payload
-from kourou.runtime.plan import ProcessSpec
-from kourou.runtime.records import ProcessExit
-from kourou.runtime.supervisor import ProcessEvents
+from kourou.experiments.sweep.run_process import read_payload
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process.supervisor import ProcessEvents
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,14 +48,14 @@ class ThreadSupervisor:
         """Nothing has to be."""
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
-        """See :meth:`kourou.runtime.supervisor.Supervisor.start`."""
+        """See :meth:`kourou.runtime.process.supervisor.Supervisor.start`."""
         work = (spec.name, attempt, Path(boot["payload_file"]), boot["payload_sha256"])
         thread = threading.Thread(target=self._run, args=work, name=f"kourou-{spec.name}", daemon=True)
         self._threads[spec.name] = thread
         thread.start()
 
     def signal(self, name: str, number: int) -> None:
-        """See :meth:`kourou.runtime.supervisor.Supervisor.signal`."""
+        """See :meth:`kourou.runtime.process.supervisor.Supervisor.signal`."""
         del number
         thread = self._threads.get(name)
         if thread is not None and thread.ident is not None and thread.is_alive():

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
+from kourou.experiments.journal.run_folder import write_json
 from kourou.experiments.managers.fits import Parallelization, Workers, failure_of, run_on_workers
 from kourou.experiments.managers.job import FitJob, discard_job, publish_jobs
 from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_of, load_optuna, open_study
-from kourou.experiments.retries import Retry
-from kourou.experiments.run_folder import write_json
-from kourou.experiments.runs import RunSpec
 from kourou.experiments.seeding import Seed, seeder_for
+from kourou.experiments.sweep.retries import Retry
 
 __all__ = ["BEST_FILE", "PrunerMethod", "SamplerMethod", "optimize_hyperparams"]
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
+from kourou.experiments.journal.run_folder import read_json
 from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.manager import ExperimentManager
-from kourou.experiments.run_folder import read_json
 
 __all__ = ["Source", "distinct", "managers_in", "read_writer_data"]
 

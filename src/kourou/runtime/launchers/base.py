@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kourou.runtime.records import ProcessExit
+from kourou.runtime.model.records import ProcessExit
 
 __all__ = ["Launcher", "LauncherEvents"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.plan import LaunchPlan
-from kourou.runtime.records import INTERRUPT
-from kourou.runtime.supervisor import Supervisor
+from kourou.runtime.model.records import INTERRUPT
+from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["ProcessLauncher"]
 

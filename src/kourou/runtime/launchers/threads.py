@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from kourou import errors
-from kourou.runtime import context
+from kourou.runtime.context import context
+from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.life import live
-from kourou.runtime.records import Outcome, ProcessExit
-from kourou.runtime.thread_interrupts import forget_interrupt, interrupt_thread
+from kourou.runtime.model.records import Outcome, ProcessExit
+from kourou.runtime.node_process.run_node import live
 
 __all__ = ["Entry", "ThreadLauncher"]
 

@@ -1,0 +1,76 @@
+"""A launch plan for people: as a table, and as a Mermaid picture of the topology."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from kourou.cli.terminal.formats import size
+from kourou.runtime.graph.policies import Restart
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
+
+__all__ = ["plan_as_mermaid", "plan_as_table"]
+
+
+def plan_as_table(plan: LaunchPlan) -> Table:
+    """One row a node."""
+    table = Table(title=f"{plan.program} · {plan.launch_type} · {len(plan.nodes)} nodes", title_justify="left")
+    for heading in ("node", *(["host"] if plan.hosts else []), "kind", "calls", "started with"):
+        table.add_column(heading, overflow="fold")
+    for node in plan.nodes:
+        where = [_host_of(node)] if plan.hosts else []
+        table.add_row(node.name, *where, node.kind, ", ".join(node.inputs) or "–", _started_with(node))
+    return table
+
+
+def _host_of(node: NodePlan) -> str:
+    if node.site is None:
+        return ""
+    others = f" (or {', '.join(node.site.others)})" if node.site.others and isinstance(node.on_failure, Restart) else ""
+    return node.site.host + others
+
+
+def _started_with(node: NodePlan) -> str:
+    if node.placement is Placement.IN_PARENT:
+        return f"thread of {node.parent}"
+    if node.placement is Placement.UNIT:
+        return "its children"
+    if node.process is None:
+        return "thread"
+    spec = node.process
+    parts = [f"process, payload {size(spec.payload.size_bytes)}" if spec.payload else f"command {spec.argv[0]}"]
+    parts += spec.interpreter_args
+    parts += [f"{name}={value}" for name, value in spec.env]
+    if spec.cpus is not None:
+        parts.append(f"on CPU {', '.join(map(str, spec.cpus))}")
+    parts += spec.argv[1:]
+    return " ".join(parts)
+
+
+def plan_as_mermaid(plan: LaunchPlan) -> str:
+    """A flowchart with one box a group; an arrow points from the caller to whom it calls."""
+    groups: dict[str, list[NodePlan]] = {}
+    for node in plan.nodes:
+        groups.setdefault(node.name.rpartition("/")[0], []).append(node)
+    ids = {label: f"n{i}" for i, label in enumerate(groups)}
+    lines = ["flowchart LR"]
+    for label, members in groups.items():
+        replicas = sum(member.parent is None for member in members)
+        count = f" ×{replicas}" if replicas > 1 else ""
+        kinds = " / ".join(dict.fromkeys(member.kind for member in members))
+        lines.append(f'    {ids[label]}["<b>{_escape(label)}</b>{count}<br/>{_escape(kinds)}"]')
+    for source, target in dict.fromkeys(_edges(groups)):
+        lines.append(f"    {ids[source]} --> {ids[target]}")
+    return "\n".join(lines)
+
+
+def _edges(groups: dict[str, list[NodePlan]]) -> Iterable[tuple[str, str]]:
+    for label, members in groups.items():
+        for member in members:
+            for name in member.inputs:
+                yield label, name.rpartition("/")[0]
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

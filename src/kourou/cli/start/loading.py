@@ -1,0 +1,107 @@
+"""Finding the program that a command line names: ``MODULE:FUNCTION`` or ``path/to/file.py:FUNCTION``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.cli.start.function_arguments import parse_arguments
+from kourou.runtime.context import context
+from kourou.runtime.graph.program import Program
+from kourou.shown import shown
+
+__all__ = ["LoadedProgram", "load_program"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedProgram:
+    """What a function of the user's returned."""
+
+    program: Program
+    launch_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments of ``lp.launch`` that it returned beside the program."""
+
+
+def load_program(target: str, words: Sequence[str] = (), *, command: str = "run") -> LoadedProgram:
+    """Import the module, call the function, and take what it returns.
+
+    Args:
+        target: ``package.module:function`` or ``path/file.py:function``.
+        words: the function's arguments as typed.
+        command: of which of kourou's commands, for messages.
+
+    Raises:
+        PlanError: it cannot be found, or does not return an ``lp.Program`` (or one with a dict of launch arguments), or
+            has no such argument.
+        SystemExit: ``--help`` among the words (0), or a value that is missing or of another type (2).
+    """
+    module_name, colon, function_name = target.rpartition(":")
+    if not colon or not module_name or not function_name:
+        raise errors.PlanError(f"{target!r} names no function: write MODULE:FUNCTION or path/to/file.py:FUNCTION")
+    with _users_code(f"{module_name} cannot be imported"), context.no_launch(f"{module_name} is imported"):
+        module = _import(module_name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise errors.PlanError(f"{module_name} has no function {function_name!r}")
+    with _users_code(f"{target} does not take its arguments"):
+        args, kwargs = parse_arguments(function, words, f"kourou {command} {target} --")
+    with _users_code(f"{target} raised an error"):
+        result = function(*args, **kwargs)
+    return _unpack(result, target)
+
+
+@contextlib.contextmanager
+def _users_code(what: str) -> Iterator[None]:
+    """Report errors of the user's code with its own frames only.
+
+    Raises:
+        PlanError: in place of an error that is none of ours.
+    """
+    try:
+        yield
+    except errors.KourouError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is the user's
+        frames = error.__traceback__
+        while frames is not None and _is_foreign(frames.tb_frame.f_globals.get("__name__", "")):
+            frames = frames.tb_next
+        told = "".join(traceback.format_exception(error.with_traceback(frames))).rstrip("\n")
+        raise errors.PlanError(f"{what}\n{textwrap.indent(told, '    ')}") from None
+
+
+def _is_foreign(module: str) -> bool:
+    return f"{module}.".startswith(("kourou.cli.", "importlib.", "tyro."))
+
+
+def _import(name: str) -> Any:
+    """Import by name, or a file by its stem with its folder on sys.path, so that nodes can import it as well."""
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise errors.PlanError(f"there is no file {name}")
+        sys.path.insert(0, str(path.parent.absolute()))
+        name = path.stem
+    elif (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise errors.PlanError(f"there is no module {name!r} (looked in the working folder too)") from None
+        raise
+
+
+def _unpack(result: Any, target: str) -> LoadedProgram:
+    if isinstance(result, Program):
+        return LoadedProgram(program=result)
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Program):  # noqa: PLR2004 - a pair
+        return LoadedProgram(program=result[0], launch_kwargs=dict(result[1]))
+    raise errors.PlanError(f"{target} returned {shown(result)}; it has to return an lp.Program")

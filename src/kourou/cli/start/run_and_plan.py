@@ -1,0 +1,74 @@
+"""``kourou run`` and ``kourou plan``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from kourou import errors
+from kourou.cli.start.drawing import plan_as_mermaid, plan_as_table
+from kourou.cli.start.loading import load_program
+from kourou.cli.terminal.formats import duration
+from kourou.cli.terminal.output import FAILED, console, print_text, tell
+from kourou.runtime.launch.launch import hosts_to_plan_for, launch
+from kourou.runtime.model.hosts import Hosts
+from kourou.runtime.plan.compile import compile_program
+
+__all__ = ["run_program", "show_plan"]
+
+
+def hosts_of(text: str | None, ssh_config: Path | None) -> Hosts | None:
+    """What ``--hosts`` means: a file, where there is one of that name, else names; None when it was not given."""
+    if text is None:
+        return None
+    if Path(text).is_file():
+        return Hosts.from_file(text, ssh_config=ssh_config)
+    return Hosts([name for name in text.split(",") if name], ssh_config=ssh_config)
+
+
+def run_program(
+    target: str,
+    words: list[str],
+    *,
+    launch_type: str | None,
+    terminal: str | None,
+    run_dir: Path | None,
+    hosts: Hosts | None,
+) -> None:
+    """Launch a program and wait for its end."""
+    loaded = load_program(target, words)
+    given = {"launch_type": launch_type, "terminal": terminal, "run_dir": run_dir, "hosts": hosts}
+    options = {**loaded.launch_kwargs, **{name: value for name, value in given.items() if value is not None}}
+    begun = time.monotonic()
+    run = launch(loaded.program, **options)
+    tell(f"run {run.run_id} begins; from another shell: kourou status {run.run_id} --watch")
+    try:
+        run.wait()
+    except errors.ProgramFailed as failure:
+        tell(str(failure))
+        raise typer.Exit(FAILED) from None
+    except errors.Interrupted:
+        tell(f"run {run.run_id} was interrupted after {duration(time.monotonic() - begun)}")
+        raise
+    tell(f"run {run.run_id} finished after {duration(time.monotonic() - begun)}")
+
+
+def show_plan(target: str, words: list[str], *, launch_type: str | None, form: str, hosts: Hosts | None) -> None:
+    """Print what a launch would start."""
+    loaded = load_program(target, words, command="plan")
+    options: dict[str, Any] = dict(loaded.launch_kwargs)
+    options.pop("run_dir", None)
+    kind = launch_type or options.pop("launch_type", None)
+    options.pop("launch_type", None)
+    hosts = hosts or options.pop("hosts", None)
+    options["hosts"] = hosts_to_plan_for(kind, hosts, options.get("local_resources"))
+    plan = compile_program(loaded.program, kind, stop=options.pop("stop_timeline", None), **options)
+    if form == "json":
+        print_text(plan.to_json())
+    elif form == "mermaid":
+        print_text(plan_as_mermaid(plan))
+    else:
+        console().print(plan_as_table(plan))

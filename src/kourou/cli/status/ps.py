@@ -1,0 +1,98 @@
+"""``kourou ps`` and ``kourou clean``."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from kourou.cli.status.table import RUN_STYLES
+from kourou.cli.terminal.formats import UNKNOWN, duration, size
+from kourou.cli.terminal.output import console, print_json, print_text
+from kourou.runtime.files.run_folder import runs_dir
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.found_run import FoundRun, find_runs
+
+__all__ = ["clean_runs", "list_runs"]
+
+_MAY_BE_LIVE = {RunState.RUNNING, RunState.STOPPING, RunState.ELSEWHERE}
+
+
+def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
+    """Print the runs: the live ones, or all."""
+    runs = find_runs(parent)
+    shown = [row for row in map(_as_row, runs) if every or RunState(row["state"]) in _MAY_BE_LIVE]
+    if as_json:
+        print_json(shown)
+        return
+    if not shown:
+        ended = f"; {len(runs)} ended: kourou ps --all" if runs else ""
+        print_text(f"no live runs in {parent or runs_dir()}{ended}")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for heading in ("run", "program", "type", "state"):
+        table.add_column(heading, overflow="fold" if heading == "run" else "ellipsis", no_wrap=heading != "run")
+    for heading in ("nodes", "age", "took"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in shown:
+        state = RunState(row["state"])
+        table.add_row(
+            Text(row["run"]),
+            Text(row["program"]),
+            row["launch_type"],
+            Text(_STATE_TEXTS.get(state, str(state)), style=RUN_STYLES[state]),
+            str(row["nodes"]),
+            duration(row["age_s"]),
+            UNKNOWN if row["took_s"] is None else duration(row["took_s"]),
+        )
+    console().print(table)
+
+
+_STATE_TEXTS = {RunState.DEAD: "dead launcher"}
+
+
+def _as_row(run: FoundRun) -> dict[str, Any]:
+    state, ended_at = run.state, run.ended_at
+    return {
+        "run": run.run_id,
+        "program": run.info.program,
+        "launch_type": run.info.launch_type,
+        "state": str(state),
+        "nodes": run.info.nodes,
+        "pid": run.info.pid,
+        "host": run.info.host,
+        "started_at": run.info.started_at,
+        "ended_at": ended_at,
+        "age_s": round(time.time() - run.info.started_at, 3),
+        "took_s": round(ended_at - run.info.started_at, 3) if ended_at else None,
+        "folder": str(run.path),
+    }
+
+
+def clean_runs(parent: Path | None, *, older_than_s: float, dry_run: bool, as_json: bool) -> None:
+    """Delete the folders of runs that ended long ago. What is no run, what may be live and what is a link stays."""
+    limit = time.time() - older_than_s
+    old = [run for run in find_runs(parent) if run.state not in _MAY_BE_LIVE and (run.ended_at or limit) <= limit]
+    freed = {run.run_id: _size_bytes(run.path) for run in old}
+    if not dry_run:
+        for run in old:
+            shutil.rmtree(run.path)
+    if as_json:
+        print_json({"deleted": not dry_run, "runs": [{"run": k, "size_bytes": v} for k, v in freed.items()]})
+        return
+    for run_id, size_bytes in freed.items():
+        print_text(f"{'would delete' if dry_run else 'deleted'} {run_id}  {size(size_bytes)}")
+    ago = f"in {parent or runs_dir()} that ended more than {duration(older_than_s)} ago"
+    if not freed:
+        print_text(f"no runs {ago}")
+    else:
+        print_text(f"{len(freed)} runs {ago}: {size(sum(freed.values()))}{' could be freed' if dry_run else ' freed'}")
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*"))

@@ -1,0 +1,68 @@
+"""``kourou status``."""
+
+from __future__ import annotations
+
+import time
+
+from rich.live import Live
+
+from kourou.cli.status.table import status_table
+from kourou.cli.terminal.output import console, print_json
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.sampling import RunSample, Sampler
+
+__all__ = ["show_status"]
+
+_RATE_WINDOW_S = 0.4  # a status that is printed once measures rates over this time
+_FIRST_INTERVAL_S = 0.2  # the first table has no rates yet, so the second comes soon
+
+
+def show_status(found: FoundRun, *, watch: bool, interval_s: float, as_json: bool) -> None:
+    """Print the run's status once, or until the run ends."""
+    with Sampler(found) as sampler:
+        if watch and as_json:
+            _stream(sampler, interval_s)
+        elif watch:
+            _watch(sampler, interval_s)
+        else:
+            sample = _sample_once(sampler)
+            if as_json:
+                print_json(sample.to_dict())
+            else:
+                out = console()
+                out.print(status_table(sample, width=out.width, fill=out.is_terminal))
+
+
+def _sample_once(sampler: Sampler) -> RunSample:
+    sample = sampler.sample()
+    if sample.status.state.live:
+        time.sleep(_RATE_WINDOW_S)
+        sample = sampler.sample()
+    return sample
+
+
+def _stream(sampler: Sampler, interval_s: float) -> None:
+    while True:
+        sample = sampler.sample()
+        print_json(sample.to_dict(), indent=None)
+        if not sample.status.state.live:
+            return
+        time.sleep(interval_s)
+
+
+def _watch(sampler: Sampler, interval_s: float) -> None:
+    out = console()
+    with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+        pause_s = _FIRST_INTERVAL_S
+        while True:
+            sample = sampler.sample()
+            ended = not sample.status.state.live
+            # The last table stays on the screen and may be longer than it.
+            height = None if ended or not out.is_terminal else out.height
+            if ended:
+                live.vertical_overflow = "visible"
+            live.update(status_table(sample, width=out.width, height=height), refresh=True)
+            if ended:
+                return
+            time.sleep(pause_s)
+            pause_s = interval_s

@@ -1,0 +1,183 @@
+"""A sample of a run as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kourou.cli.terminal.formats import duration, percent, rate, size
+from kourou.cli.terminal.rows import clean, most_urgent, plain_table
+from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.sampling import RunSample
+
+__all__ = ["NODE_MARKS", "RUN_STYLES", "status_table"]
+
+RUN_STYLES = {
+    RunState.RUNNING: "bold green",
+    RunState.STOPPING: "bold yellow",
+    RunState.FINISHED: "cyan",
+    RunState.FAILED: "bold red",
+    RunState.INTERRUPTED: "yellow",
+    RunState.DEAD: "bold red",
+    RunState.ELSEWHERE: "magenta",
+}
+
+NODE_MARKS = {
+    NodeState.PENDING: ("○", "bright_black"),
+    NodeState.STARTING: ("◐", "yellow"),
+    NodeState.READY: ("●", "green"),
+    NodeState.STOPPING: ("◑", "yellow"),
+    NodeState.FINISHED: ("✓", "cyan"),
+    NodeState.FAILED: ("✗", "bold red"),
+    NodeState.KILLED: ("✗", "red"),
+}
+
+# Where there is no room for all nodes, these come first.
+_URGENCY = (
+    NodeState.FAILED,
+    NodeState.KILLED,
+    NodeState.STARTING,
+    NodeState.STOPPING,
+    NodeState.READY,
+    NodeState.PENDING,
+    NodeState.FINISHED,
+)
+_WIDE_COLUMNS = {True: 90, False: 70}  # terminal columns that all figures need, of a live run and of one that has ended
+_NARROW_COLUMNS = 47  # terminal columns of everything but the names, in a narrow terminal
+_OTHER_LINES = 7  # around the nodes: heading, reason of a stop, header, rule, what is hidden, launcher, cursor
+
+
+def status_table(sample: RunSample, *, width: int, height: int | None = None, fill: bool = True) -> RenderableType:
+    """The heading, one row a node, the failures and the launcher's figures.
+
+    Args:
+        sample: what is shown.
+        width: columns of the terminal.
+        height: lines of the terminal, where not all nodes may find room; None: there is room for all.
+        fill: make the table as wide as the terminal, so that it does not jump when its figures change.
+    """
+    failures = _failures(sample)
+    details = _details(sample)
+    room = None if height is None else height - _OTHER_LINES - len(failures) - len(details)
+    nodes = most_urgent(sample.status.nodes, room, lambda node: _URGENCY.index(node.state))
+    parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
+    if hidden := len(sample.status.nodes) - len(nodes):
+        parts.append(Text(f"  … and {hidden} more nodes: {_count_states(sample, nodes)}", style="bright_black"))
+    parts += details
+    parts += failures
+    if sample.launcher.memory_bytes is not None:
+        figures = f"{percent(sample.launcher.cpu_percent)}% cpu, {size(sample.launcher.memory_bytes)}"
+        parts.append(Text(f"  launcher: {figures}", style="bright_black"))
+    return Group(*parts)
+
+
+def _heading(sample: RunSample, width: int) -> Text:
+    status = sample.status
+    style = RUN_STYLES[status.state]
+    lasted = duration((status.ended_at or sample.taken_at) - status.started_at)
+    words = {
+        RunState.RUNNING: f"running for {lasted}",
+        RunState.STOPPING: f"stopping, after {lasted}",
+        RunState.DEAD: f"its launcher died, after {lasted}",
+        RunState.ELSEWHERE: "launched on another host: look there",
+    }
+    facts = Text.assemble(
+        status.launch_type,
+        ("  ·  ", "bright_black"),
+        (words.get(status.state, f"{status.state} after {lasted}"), style),
+    )
+    if status.ended_at is not None:
+        facts.append(f"  ({duration(sample.taken_at - status.ended_at)} ago)", style="bright_black")
+    separator = "  ·  " if len(status.run_id) + len(facts) + 5 <= width else "\n"
+    text = Text.assemble((status.run_id, "bold"), (separator, "bright_black"), facts)
+    if status.stop_reason and status.state not in {RunState.DEAD, RunState.FAILED}:  # these are told below
+        verb = "stopping" if status.state.live else "stopped"
+        text.append(f"\n{verb} because: {clean(status.stop_reason)}", style="bright_black")
+    return text
+
+
+def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, fill: bool) -> Table:
+    wide = width >= _WIDE_COLUMNS[sample.status.state.live]
+    table = plain_table(fill=fill)
+    table.add_column(
+        "node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _NARROW_COLUMNS)
+    )
+    table.add_column("state", no_wrap=True, min_width=10)
+    with_host = sample.status.launch_type == "ssh"
+    if with_host:
+        table.add_column("host", no_wrap=True, overflow="ellipsis", max_width=16)
+    if wide:
+        table.add_column("pid", justify="right", no_wrap=True)
+        table.add_column("try", justify="right", no_wrap=True)
+    table.add_column("up", justify="right", no_wrap=True, min_width=7)
+    for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)) if sample.status.state.live else ():
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+    if wide:
+        table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
+    for node in nodes:
+        table.add_row(*_cells(node, sample, wide=wide, with_host=with_host))
+    return table
+
+
+def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, with_host: bool) -> list[RenderableType]:
+    figures, now = sample.nodes[node.name], sample.taken_at
+    mark, style = NODE_MARKS[node.state]
+    dim = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
+    state = "restarting" if node.will_restart else str(node.state).lower()
+    cells: list[RenderableType] = [
+        Text(node.name, style="" if not node.state.ended else dim),
+        Text(f"{mark} {state}", style=style),
+    ]
+    if with_host:
+        cells.append(Text(node.host, style=dim))
+    if wide:
+        cells.append(Text(str(node.pid or ""), style="bright_black"))
+        cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))
+    up = node.exit.uptime_s if node.state.ended and node.exit else now - node.started_at if node.started_at else None
+    cells.append(Text("" if up is None else duration(up), style=dim))
+    if sample.status.state.live:
+        texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
+        cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
+    if wide:
+        cells.append(Text(clean(figures.last_line), style=dim))
+    return cells
+
+
+def _failures(sample: RunSample) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for node in sample.status.nodes:
+        if node.exit is not None and node.exit.state is not NodeState.FINISHED:
+            text = Text.assemble(
+                ("  ✗ ", "red"), (node.name, "bold"), f" {clean(node.exit.cause)}", overflow="ellipsis", no_wrap=True
+            )
+            if node.exit.attempt != node.attempt:
+                text.append(f" (attempt {node.exit.attempt})", style="bright_black")
+            lines.append(text)
+    if len(lines) > _MOST_FAILURES:
+        lines[_MOST_FAILURES:] = [Text(f"    and {len(lines) - _MOST_FAILURES} more", style="bright_black")]
+    return lines
+
+
+_MOST_FAILURES = 3
+_MOST_DETAILS = 8
+
+
+def _details(sample: RunSample) -> list[RenderableType]:
+    """What nodes tell about themselves."""
+    lines: list[RenderableType] = [
+        Text.assemble(("  ", ""), (node.name, "bold"), f" {clean(line)}", overflow="ellipsis", no_wrap=True)
+        for node in sample.status.nodes
+        for line in sample.nodes[node.name].details
+    ]
+    if len(lines) > _MOST_DETAILS:
+        lines[_MOST_DETAILS:] = [Text(f"    and {len(lines) - _MOST_DETAILS} more", style="bright_black")]
+    return lines
+
+
+def _count_states(sample: RunSample, shown: list[NodeRecord]) -> str:
+    hidden = [str(node.state).lower() for node in sample.status.nodes if node not in shown]
+    return ", ".join(f"{hidden.count(state)} {state}" for state in dict.fromkeys(hidden))

@@ -1,0 +1,397 @@
+"""The client's end of one connection: numbers calls, and decides which thread reads the answers.
+
+On lanes that pull there is no reader thread between a caller and its answer. Whoever waits reads (the leader),
+and hands the answers that belong to others to them; when it has its own, it wakes one of those who still wait to go
+on reading. A background thread attends to what nobody waits for: callbacks, streams, futures that were let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from kourou.courier.calling.attendant import Attendant
+from kourou.courier.calling.in_flight import InFlight
+from kourou.courier.calling.reply import TELL_AFTER_S, Reply, waits_for_itself
+from kourou.courier.calling.transport import NotSentError, Wire
+from kourou.courier.core.background import ROUND_S
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.wire.codec import Payload
+from kourou.courier.wire.frames import Frame, Kind, make_frame
+from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
+
+__all__ = ["Connection", "Entered"]
+
+_log = logging.getLogger("kourou.courier")
+
+_FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
+_BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
+_SILENT = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
+_LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
+
+
+class Entered:
+    """Notes for the time of a ``with`` that this thread is at work in a client's connection.
+
+    Args:
+        inside: the threads that are.
+    """
+
+    __slots__ = ("_enters", "_inside", "_me")
+
+    def __init__(self, inside: set[int]) -> None:
+        self._inside = inside
+        self._me = threading.get_ident()
+        self._enters = self._me not in inside
+
+    def __enter__(self) -> None:
+        self._inside.add(self._me)
+
+    def __exit__(self, *_: object) -> None:
+        if self._enters:
+            self._inside.discard(self._me)
+
+
+class Connection:
+    """A live connection.
+
+    Args:
+        name: the server's, for messages.
+        endpoint: the server it leads to.
+        wire: the lane's part.
+        explain: called once when the connection breaks; the error for calls in flight. May take a second.
+        tidy: called once when the connection breaks, but not when it is closed.
+        inside: the threads that are at work in here. What interrupts one of them (a signal handler, the garbage
+            collector with somebody's ``__del__``) must not wait for what that thread was about to do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        wire: Wire,
+        explain: Callable[[], RpcError],
+        tidy: Callable[[], None],
+        inside: set[int],
+    ) -> None:
+        self._name = name
+        self._told: set[str] = set()  # methods of which ``tell_of`` has spoken
+        self._tidy = tidy
+        self._inside = inside
+        self.endpoint = endpoint
+        self.wire = wire
+        self.alive = True
+        self._explain = explain
+        self._ids = itertools.count(1)
+        self._reading = threading.Lock()
+        self._reader = 0  # the thread that has that lock
+        self._followers: dict[Reply, None] = {}  # those who wait while another thread reads, in order
+        self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
+        self._not_ended = [None]  # whoever takes the one entry ends the connection
+        self._attendant = Attendant(self._attend, wire.idle_s)
+        self._in_flight = InFlight(self, self._attendant)
+        self._pending, self._streams = self._in_flight.pending, self._in_flight.streams
+        self.deliver = self._in_flight.deliver
+        self._reads = self._reads_seen = 0
+        self._flushing = 0  # the thread that holds the reading lock, while it writes
+        self._let_go = False
+        self._watched = 0  # how often somebody asked to be told; see ``watch``
+        self._submitted = 0.0  # when the last call that nobody waits for was
+
+    def unanswered(self) -> list[Reply]:
+        """The calls that wait for an answer."""
+        return list(self._pending.values())
+
+    # -- calling ----------------------------------------------------------------------------------------------
+
+    def submit(self, reply: Reply, payload: Payload, *, caller_waits: bool = False) -> bool:
+        """Send a call. False when the connection was gone before anything was sent."""
+        self._look_first()
+        reply.call_id = call_id = next(self._ids)
+        timeout_s = 0.0
+        if reply.deadline is not None:
+            timeout_s = max(1e-6, reply.deadline - time.monotonic())
+        self._pending[call_id] = reply
+        reply.connection = self  # after the entry was made: who cancels finds both, or neither
+        # Looked at after the entry was made: whoever ends the connection or the call looks the other way round.
+        if not self.alive or reply.given_up:
+            if self._pending.pop(call_id, None) is not None and not reply.given_up:
+                reply.connection = None
+                return False
+            return True
+        body, buffers = payload
+        frame = make_frame((Kind.CALL, call_id, timeout_s, reply.method, body, buffers))
+        may_gather = not caller_waits and self._is_busy()
+        try:
+            self.wire.send(frame, caller_waits=caller_waits, may_gather=may_gather)
+        except NotSentError as error:
+            unsent = self._pending.pop(call_id, None) is not None
+            self.end(error)
+            if unsent:
+                reply.connection = None
+                return False
+        except (OSError, ProtocolError) as error:
+            self.end(error)
+        except BaseException:
+            self.forget(reply)
+            raise
+        lost = reply.waits and call_id not in self._pending and call_id not in self._streams
+        if reply.given_up or lost:  # the call may have gone out after CANCEL
+            self._pending.pop(call_id, None)
+            self.recall(reply)
+        if not caller_waits:
+            self._attendant.call(urgent=reply.watched)
+        return True
+
+    def _is_busy(self) -> bool:
+        """Whether a call that nobody waits for may share a packet with those that follow. A lone call never has to."""
+        in_flight, last, now = len(self._pending), self._submitted, time.perf_counter()
+        self._submitted = now
+        return in_flight > _FEW_CALLS or (in_flight > 1 and now - last < _BURST_S)
+
+    def _look_first(self) -> None:
+        """See whether the server is gone, where sending would not tell: a call that was sent is not sent again."""
+        if self.wire.idle_s is None or self._pending or self.glance() or self._streams:
+            return
+        if self.wire.hung_up:  # the thread that reads is about to hear of it
+            self.end()
+
+    def withdraw(self, reply: Reply) -> bool:
+        """No answer to a call is wanted any more. False when it is here."""
+        return self._pending.pop(reply.call_id, None) is not None
+
+    def forget(self, reply: Reply) -> None:
+        """Withdraw a call, and say so, unless its answer is here."""
+        if self.withdraw(reply):
+            self.recall(reply)
+
+    def recall(self, reply: Reply) -> None:
+        """Tell the server that a call was withdrawn."""
+        self.send_quietly(Frame(Kind.CANCEL, reply.call_id))
+
+    def send_quietly(self, frame: Frame) -> None:
+        """Send something that needs no answer; a connection that is gone needs none of it."""
+        with Entered(self._inside):
+            try:
+                self.wire.send(frame)
+            except (OSError, ProtocolError) as error:
+                self.end(error)
+
+    def flush(self) -> None:
+        """Send what was put off."""
+        with Entered(self._inside):
+            try:
+                self.wire.flush()
+            except OSError as error:
+                self.end(error)
+
+    def end_stream(self, call_id: int) -> None:
+        """The items of a stream are not wanted any more. Takes no locks."""
+        if self._streams.pop(call_id, None) is not None and self.alive:
+            self._later.append(Frame(Kind.CANCEL, call_id))
+            self._attendant.call(urgent=True)
+
+    # -- waiting ----------------------------------------------------------------------------------------------
+
+    def wait(self, reply: Reply, until: float | None) -> None:
+        """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
+        if not self.wire.pulls:
+            reply.sleep(until)
+            return
+        me, inside = threading.get_ident(), self._inside
+        if self._reader == me:
+            raise waits_for_itself(reply.method)
+        enters = me not in inside  # as ``Entered``, which would cost too much here
+        inside.add(me)
+        try:
+            if not self._reading.acquire(False) and not self._follow(reply, until):
+                return
+            self._reader = me
+            try:
+                while reply.waits and (until is None or time.monotonic() < until):
+                    self._receive(until)
+            finally:
+                self._reader = 0
+                self._reading.release()
+                if self._followers or self._pending or self._streams:
+                    self._promote()
+        finally:
+            if enters:
+                inside.discard(me)
+
+    def tell_of(self, method: str) -> None:
+        """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
+        if method not in self._told:
+            self._told.add(method)
+            _log.warning(
+                "%s of %s has not answered for %.0f s, and is waited for without a time-out; call_timeout, or "
+                "courier.with_options(client, timeout_s=…), sets one",
+                method,
+                self._name,
+                TELL_AFTER_S,
+            )
+
+    @property
+    def reads_here(self) -> bool:
+        """Whether this thread is reading, further down its stack."""
+        return self._reader == threading.get_ident()
+
+    def _stop_reading(self) -> None:
+        self._reader = 0
+        self._reading.release()
+
+    def _follow(self, reply: Reply, until: float | None) -> bool:
+        """Wait while another thread reads. True when this thread has the reading lock instead."""
+        self.flush()
+        self._followers[reply] = None
+        try:
+            if self._reading.acquire(blocking=False):  # the leader left before it could see the new follower
+                return True
+            reply.sleep(until)
+        finally:
+            self._followers.pop(reply, None)
+        return False
+
+    def glance(self) -> bool:
+        """Take in the answers that are here already, without waiting. False when another thread is at it."""
+        if self._flushing == threading.get_ident():  # the reading lock is this thread's; it finds no room to write
+            self._take_in(time.monotonic())
+        elif self.wire.pulls and self._reading.acquire(blocking=False):
+            self._reader = threading.get_ident()
+            with Entered(self._inside):
+                try:
+                    self._receive(time.monotonic())
+                finally:
+                    self._stop_reading()
+                    self._promote()
+        else:
+            return False
+        return True
+
+    def watch(self) -> None:
+        """Somebody relies on being told: let the background thread read when nobody else does."""
+        self._watched += 1
+        self.flush()
+        self._attendant.call(urgent=True)
+
+    def attend(self) -> None:
+        """Let the background thread look in soon. Takes no locks once that thread runs."""
+        self._attendant.call()
+
+    def let_go(self) -> None:
+        """Nobody will call any more: close once the calls in flight are answered. Takes no locks."""
+        self._let_go = True
+        self._attendant.call(urgent=True)
+
+    def _receive(self, until: float | None) -> None:
+        """With the reading lock held: write what was put off, then take in what comes next."""
+        reads = self._reads
+        self._flushing = threading.get_ident()
+        try:
+            self.wire.flush()
+        except OSError as error:
+            self.end(error)
+        finally:
+            self._flushing = 0
+        if self.alive and self._reads == reads:  # else look first at what came while there was no room
+            self._take_in(until)
+
+    def _take_in(self, until: float | None) -> None:
+        """With the reading lock held: wait until ``until`` at most for frames, and deliver them."""
+        wire = self.wire
+        whole = True
+        try:
+            if not wire.poll(None if until is None else max(0.0, until - time.monotonic())):
+                return
+            whole = False
+            self.deliver(wire.read())
+            whole = True
+        except (OSError, ProtocolError) as error:
+            whole = True
+            self.end(error)
+        finally:
+            self._reads += 1
+            if not whole:  # Ctrl-C between reading and delivering: answers may be lost, so nobody may wait for them
+                self.end(ConnectionResetError("interrupted while an answer was read"))
+
+    def _promote(self) -> None:
+        """Wake one of those who wait, to read from now on; or the background thread, if it has reasons to."""
+        for follower in list(self._followers):
+            if follower.waits:
+                follower.wake()
+                return
+        if self._pending or self._streams:
+            self._attendant.call(urgent=bool(self._watched or self._streams))
+
+    # -- the background thread --------------------------------------------------------------------------------
+
+    def _attend(self) -> float | None:
+        """One round of the background thread. Seconds until the next at the latest; None when it may sleep."""
+        if not self.alive:
+            self._inside.discard(threading.get_ident())
+            return None
+        self._inside.add(threading.get_ident())  # for good: it runs nobody's code but what the garbage collector does
+        self._catch_up()
+        urgent = bool(self._watched or self._streams)
+        if not (self._pending or self._streams):
+            self._watched = 0
+            if self._let_go:
+                self.end()
+            elif self.wire.idle_s is not None:
+                self.glance()
+            return None
+        if not self.wire.pulls:
+            return self._in_flight.next_deadline_s() if self._watched else None
+        unread = self._reads == self._reads_seen  # nobody else has read since the last round
+        self._reads_seen = self._reads
+        if not (urgent or unread):
+            return ROUND_S
+        if not self._reading.acquire(blocking=False):
+            return None  # whoever reads calls the attendant when it stops
+        self._reader = threading.get_ident()
+        try:
+            self._receive(time.monotonic() + min(_LONGEST_READ_S, self._in_flight.next_deadline_s() or _LONGEST_READ_S))
+            self._reads_seen = self._reads
+        finally:
+            self._stop_reading()
+            self._promote()
+        return 0.0
+
+    def _catch_up(self) -> None:
+        """Send what was left to the background thread, and end what has taken too long."""
+        while self._later:
+            with contextlib.suppress(IndexError):
+                self.send_quietly(self._later.popleft())
+        if self.wire.idle_s is not None:
+            try:
+                self.wire.check()  # TCP itself would wait long for a host that does not answer any more
+            except OSError as error:
+                self.end(error)
+        self.flush()
+        if self._watched:
+            self._in_flight.expire()
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def end(self, cause: Exception | None = None) -> None:
+        """Close, and fail what is in flight: with ``cause`` if it says what went wrong, else with the explanation."""
+        try:
+            self._not_ended.pop()
+        except IndexError:
+            return
+        self.alive = False
+        self.wire.close()
+        if self._pending or self._streams:
+            error = cause if isinstance(cause, RpcError) else self._explain()
+            if isinstance(cause, OSError) and cause.errno in _SILENT and type(error) is ConnectionLost:
+                error = ConnectionLost(f"{error}; nothing was heard from its host any more")
+            self._in_flight.fail(error)
+        if not isinstance(cause, CallCancelled):
+            self._tidy()
+        self._attendant.stop()

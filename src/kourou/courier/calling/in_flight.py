@@ -1,0 +1,95 @@
+"""The calls and streams of a client's connection that have not ended, and what comes for them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from kourou.courier.calling.attendant import Attendant
+from kourou.courier.calling.reply import Reply
+from kourou.courier.calling.stream_reader import Inflow, ItemSource, RemoteIterator
+from kourou.courier.wire.frames import Frame, Kind
+from kourou.errors import RpcError
+
+__all__ = ["InFlight"]
+
+
+class InFlight:
+    """``pending`` are the calls without an answer, ``streams`` the streams without an end, by their number.
+
+    Args:
+        source: the connection, for those who read its streams.
+        attendant: runs callbacks, and is called when a stream begins.
+    """
+
+    def __init__(self, source: ItemSource, attendant: Attendant) -> None:
+        self.pending: dict[int, Reply] = {}
+        self.streams: dict[int, Inflow] = {}
+        self._source = source
+        self._attendant = attendant
+
+    def deliver(self, frames: Sequence[Frame]) -> None:
+        """Give answers to those who wait for them."""
+        for frame in frames:
+            kind = frame[0]
+            if kind == Kind.RESULT or kind == Kind.FAILURE:  # noqa: PLR1714 - a set would be built for every frame
+                reply = self.pending.pop(frame[1], None)
+                if reply is not None:
+                    if reply.deliver(frame):
+                        self._attendant.notify(reply)
+                elif kind == Kind.FAILURE:
+                    self._stream_frame(frame)
+            elif kind == Kind.STREAM:
+                self._open_stream(frame)
+            else:
+                self._stream_frame(frame)
+
+    def expire(self) -> None:
+        """End the calls whose deadline passed."""
+        now = time.monotonic()
+        for reply in list(self.pending.values()):
+            if reply.deadline is not None and reply.deadline <= now:
+                reply.expire()
+
+    def next_deadline_s(self) -> float | None:
+        """Seconds until the first call expires."""
+        deadlines = [reply.deadline for reply in list(self.pending.values()) if reply.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def fail(self, error: RpcError) -> None:
+        """End all of them, except the calls that are taken over."""
+        while self.pending:
+            with contextlib.suppress(KeyError):
+                _, reply = self.pending.popitem()
+                if reply.on_lost is not None and reply.on_lost(reply, error):
+                    continue
+                if reply.fail(_copy(error)) and reply.watched:
+                    self._attendant.notify(reply)
+        for stream in list(self.streams.values()):
+            stream.broken(_copy(error))
+
+    def _open_stream(self, frame: Frame) -> None:
+        call_id = frame.call_id
+        inflow = self.streams[call_id] = Inflow()  # first, since ``submit`` takes a call in neither for given up
+        reply = self.pending.pop(call_id, None)
+        if reply is None:
+            self.streams.pop(call_id, None)
+            return
+        reply.complete(RemoteIterator(inflow, self._source, call_id, reply.method, reply.timeout_s))
+        self._attendant.call(urgent=True)
+        if reply.watched:
+            self._attendant.notify(reply)
+
+    def _stream_frame(self, frame: Frame) -> None:
+        stream = self.streams.get(frame.call_id)
+        if stream is None:
+            return  # its reader let go
+        if frame.kind in {Kind.END, Kind.FAILURE}:
+            self.streams.pop(frame.call_id, None)
+        stream.deliver(frame)
+
+
+def _copy(error: RpcError) -> RpcError:
+    """An error of its own for each call: raising one object in several threads would tangle their tracebacks."""
+    return type(error)(*error.args)

@@ -1,0 +1,128 @@
+"""The client's side of a stream: an iterator over the items that a remote generator yields."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kourou.courier.calling.reply import waits_for_itself
+from kourou.courier.core.protocol import WINDOW_ITEMS
+from kourou.courier.wire import codec, failures
+from kourou.courier.wire.frames import Frame, Kind
+from kourou.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Inflow", "ItemSource", "RemoteIterator"]
+
+
+class ItemSource(Protocol):
+    """Where items come from: a connection, as its streams see it."""
+
+    @property
+    def reads_here(self) -> bool:
+        """Whether this thread is reading, further down its stack."""
+        ...
+
+    def send_quietly(self, frame: Frame) -> None:
+        """Send something that needs no answer; a connection that is gone needs none of it."""
+
+    def end_stream(self, call_id: int) -> None:
+        """The items of a stream are not wanted any more. Takes no locks."""
+
+
+class Inflow:
+    """The items of one stream between the reader of the connection and the thread that takes them."""
+
+    def __init__(self) -> None:
+        self.frames: deque[Frame] = deque()
+        self.news = threading.Semaphore(0)
+        self.lost: Exception | None = None
+
+    def deliver(self, frame: Frame) -> None:
+        """An item, or the end. Called by the reader of the connection."""
+        self.frames.append(frame)
+        self.news.release()
+
+    def broken(self, error: Exception) -> None:
+        """The connection is gone; items that came before are still given out."""
+        self.lost = error
+        self.news.release()
+
+
+class RemoteIterator(Iterator[Any]):
+    """Items of a remote generator. The generator runs ahead by a bounded number of items and bytes, then waits.
+
+    Close it (or let go of it) before its end and the generator is closed, too.
+
+    Args:
+        inflow: where the items are collected.
+        connection: where they come from.
+        call_id: the call that opened the stream.
+        method: for messages.
+        timeout_s: how long to wait for each item; None for ever.
+    """
+
+    def __init__(
+        self, inflow: Inflow, connection: ItemSource, call_id: int, method: str, timeout_s: float | None
+    ) -> None:
+        self._inflow = inflow
+        self._connection = connection
+        self._call_id = call_id
+        self._method = method
+        self._timeout_s = timeout_s
+        self._taken = 0
+        self._ended = False
+
+    def __iter__(self) -> RemoteIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self._ended:
+            raise StopIteration
+        inflow = self._inflow
+        if self._connection.reads_here and not inflow.frames:
+            raise waits_for_itself(self._method)
+        if not inflow.news.acquire(timeout=self._timeout_s):
+            self.close()
+            raise DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")
+        if not inflow.frames:
+            self._ended = True
+            if inflow.lost is None:
+                raise StopIteration
+            raise inflow.lost
+        frame = inflow.frames.popleft()
+        if frame.kind == Kind.ITEM:
+            self._acknowledge()
+            return codec.decode(frame.body, frame.buffers)
+        self._ended = True
+        if frame.kind == Kind.END:
+            raise StopIteration
+        raise failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._ended:  # no lock may be taken here: the garbage collector runs this at any moment
+            self._connection.end_stream(self._call_id)
+
+    def close(self) -> None:
+        """Take no more items; the remote generator is closed."""
+        self._ended = True
+        self._connection.end_stream(self._call_id)
+        self._inflow.frames.clear()
+        self._inflow.news.release()  # another thread may be waiting for an item
+
+    def _acknowledge(self) -> None:
+        """Grant credit for half a window at a time: fewer frames, and the sender never runs dry."""
+        self._taken += 1
+        if self._taken >= WINDOW_ITEMS // 2 or not self._inflow.frames:
+            self._connection.send_quietly(Frame(Kind.CREDIT, self._call_id, float(self._taken)))
+            self._taken = 0

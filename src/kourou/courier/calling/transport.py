@@ -1,0 +1,126 @@
+"""What a lane gives a client: a way to send frames, and one to receive them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kourou.courier.wire.frames import Frame
+
+__all__ = ["NotSentError", "PushingWire", "Receiver", "Wire"]
+
+
+class NotSentError(ConnectionError):
+    """The connection is gone, and nothing of the frame was sent."""
+
+
+class Receiver(Protocol):
+    """The connection, as its wire sees it."""
+
+    def deliver(self, frames: Sequence[Frame]) -> None:
+        """These frames came."""
+
+    def end(self, cause: Exception | None = None) -> None:
+        """The connection is gone."""
+
+    def glance(self) -> bool:
+        """Take in what is here already, if nobody else is doing so. False when another thread is at it."""
+        ...
+
+    def attend(self) -> None:
+        """Let the background thread call ``flush`` soon. Takes no locks."""
+
+
+class Wire(Protocol):
+    """One connection of one lane, seen from the client.
+
+    A wire either *pulls*, and one thread at a time calls ``poll`` and ``read``; or it pushes, and calls the receiver's
+    ``deliver`` from threads of its own.
+    """
+
+    @property
+    def lane(self) -> str:
+        """Its name: ``inproc``, ``local`` or ``grpc``."""
+        ...
+
+    @property
+    def pulls(self) -> bool:
+        """Whether callers read."""
+        ...
+
+    @property
+    def idle_s(self) -> float | None:
+        """Seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never."""
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
+        ...
+
+    def start(self, receiver: Receiver) -> None:
+        """Frames may flow from now on."""
+
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
+        """Send, from any thread. When it returns, the frame's buffers may change.
+
+        Args:
+            frame: what to send.
+            caller_waits: the calling thread has nothing to do until the answer comes.
+            may_gather: the frame may be put off until there are more, or until ``flush``.
+
+        Raises:
+            NotSentError: the connection is gone, and the frame was not sent.
+            OSError: the connection is gone, and who knows what arrived.
+        """
+
+    def flush(self) -> None:
+        """Send what was put off until the next frame.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Wait until there is something to read, or ``timeout_s`` seconds pass. May be interrupted by Ctrl-C."""
+        ...
+
+    def read(self) -> Sequence[Frame]:
+        """The next frames, after ``poll`` said that there are some. Nothing may interrupt it halfway.
+
+        Raises:
+            OSError: the connection is gone.
+            ProtocolError: what came makes no sense.
+        """
+        ...
+
+    def check(self) -> None:
+        """Whether the server's host is still there.
+
+        Raises:
+            OSError: it has been silent for too long, although it was asked.
+        """
+
+    def close(self) -> None:
+        """Let go. May be called from any thread, and more than once."""
+
+
+class PushingWire:
+    """The parts of a wire that pushes which it does not need."""
+
+    pulls = False
+    hung_up = False
+    idle_s: float | None = None
+
+    def flush(self) -> None:
+        """Nothing is ever put off."""
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Never called."""
+        raise NotImplementedError(f"answers are delivered, not read (time-out {timeout_s})")
+
+    def read(self) -> Sequence[Frame]:
+        """Never called."""
+        raise NotImplementedError("answers are delivered, not read")
+
+    def check(self) -> None:
+        """It is this host."""

@@ -1,0 +1,212 @@
+"""The lane between hosts, client side: one bidirectional gRPC stream, and a second one for bulk.
+
+Bulk has a TCP connection of its own, from the first large call on, so that small calls need not wait until it is
+through. What is large shows before a call is sent, or has shown in the method's last answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from kourou.courier.calling.transport import Receiver
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.core.target import Tls
+from kourou.courier.lanes.grpc.channel import Channel, status_error
+from kourou.courier.lanes.grpc.stream import GrpcStream
+from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE
+from kourou.courier.lanes.spinning import Spinner
+from kourou.courier.wire.frames import Frame, Kind, payload_size
+from kourou.errors import ProtocolError, RpcError
+
+__all__ = ["GrpcWire", "describe", "dial"]
+
+_BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
+_MOST_METHODS = 1024  # whose answers are remembered to be large
+_BULK_DIAL_S = 2.0  # a server that has just answered; if it does not, bulk goes with the rest
+_LONGEST_DESCRIPTION = 64 << 10
+_LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
+
+
+class GrpcWire:
+    """See ``kourou.courier.calling.transport.Wire``.
+
+    Args:
+        stream: to the server; belongs to this object from now on.
+        dial: makes another one.
+    """
+
+    lane = "grpc"
+    pulls = True
+    idle_s: float | None = 5.0  # a server that asks for a sign of life waits for some time, see ``grpc_server``
+
+    def __init__(self, stream: GrpcStream, dial: Callable[[], GrpcStream]) -> None:
+        self._main = stream
+        self._dial = dial
+        self._bulk: GrpcStream | None = None
+        self._streams: tuple[GrpcStream, ...] = (stream,)
+        self._dialling = threading.Lock()
+        self._readable = select.poll()
+        self._readable.register(stream, select.POLLIN)
+        self._spinner = Spinner(self._readable.poll)
+        self._ready: list[GrpcStream] = []
+        self._methods: dict[int, str] = {}  # of the calls in flight
+        self._on_bulk: set[int] = set()  # those of them that have taken the second stream
+        self._heavy: set[str] = set()  # methods whose last answer was large
+        self._receiver: Receiver | None = None
+        self._check_at = 0.0
+        self._closed = False
+
+    @property
+    def hung_up(self) -> bool:
+        """See ``Wire``."""
+        return self._main.hung_up
+
+    def start(self, receiver: Receiver) -> None:
+        """See ``Wire``."""
+        self._receiver = receiver
+        self._main.start(receiver)
+        receiver.attend()
+
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
+        """See ``Wire``."""
+        del caller_waits  # the caller's thread writes in any case
+        if frame.kind == Kind.CALL:
+            self._methods[frame.call_id] = frame.method
+            heavy = frame.method in self._heavy or _is_large(frame)
+            bulk = self._bulk_stream() if heavy else None
+            if bulk is not None:
+                self._on_bulk.add(frame.call_id)
+                bulk.send(frame)
+                return
+        elif self._bulk is not None and frame.call_id in self._on_bulk:
+            self._bulk.send(frame)
+            return
+        self._main.send(frame, may_gather=may_gather)
+
+    def flush(self) -> None:
+        """See ``Wire``."""
+        for stream in self._streams:
+            stream.flush()
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """See ``Wire``."""
+        streams = self._streams
+        if not self._ready:
+            self._ready = [stream for stream in streams if stream.holds_some]
+        if self._ready:
+            return True
+        events = self._spinner.spin() if timeout_s != 0 else []
+        if not events:
+            if timeout_s is None and len(streams) == 1 and self._main.may_wait and not _is_main_thread():
+                self._ready = [self._main]
+                return True  # nothing can interrupt this thread, so it may block in ``read``
+            events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
+        descriptors = {descriptor for descriptor, _ in events}
+        self._ready = [stream for stream in self._streams if stream.fileno() in descriptors]
+        return bool(self._ready)  # not those that were closed meanwhile
+
+    def read(self) -> Sequence[Frame]:
+        """See ``Wire``."""
+        frames = self._ready.pop(0).read()  # one after the other: none waits for long
+        for frame in frames:
+            self._learn(frame)
+        return frames
+
+    def check(self) -> None:
+        """See ``Wire``."""
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + (self.idle_s or 0)
+            for stream in self._streams:
+                stream.check()
+
+    def close(self) -> None:
+        """See ``Wire``."""
+        self._closed = True
+        for stream in self._streams:
+            stream.close()
+
+    def _learn(self, frame: Frame) -> None:
+        """Remember which methods have large answers, and forget calls that have theirs."""
+        if frame.kind in _LAST:
+            method = self._methods.pop(frame.call_id, "")
+            self._on_bulk.discard(frame.call_id)
+        else:
+            method = self._methods.get(frame.call_id, "")
+        if _is_large(frame):
+            if len(self._heavy) >= _MOST_METHODS:
+                self._heavy.clear()
+            self._heavy.add(method)
+        elif frame.kind == Kind.RESULT and self._heavy:
+            self._heavy.discard(method)
+
+    def _bulk_stream(self) -> GrpcStream | None:
+        """The stream for bulk, made when it is first needed; None if there cannot be one."""
+        if self._bulk is not None or self._receiver is None:
+            return self._bulk
+        with self._dialling:
+            if self._bulk is None and not self._closed:
+                try:
+                    stream = self._dial()
+                except RpcError:
+                    stream = self._main  # a server with no room for another connection has room for bulk in this one
+                else:
+                    self._readable.register(stream, select.POLLIN)
+                    stream.start(self._receiver)
+                    self._streams = (self._main, stream)
+                    self._main.ping()  # whoever waits for the first stream only looks up, and waits for both
+                self._bulk = stream
+                if self._closed:
+                    stream.close()
+        return self._bulk
+
+
+def _is_large(frame: Frame) -> bool:
+    _, _, _, _, body, buffers = frame
+    if not buffers and type(body) is bytes:
+        return len(body) >= _BULK_BYTES
+    return payload_size(body, buffers) >= _BULK_BYTES
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcWire:
+    """Connect, and wait until the server has accepted.
+
+    Raises:
+        ServerUnavailable: nothing answers there.
+        Unauthenticated: the token is wrong.
+    """
+    stream = GrpcStream(Channel("Connect", endpoint.grpc, token, timeout_s, tls))
+    return GrpcWire(stream, lambda: GrpcStream(Channel("Connect", endpoint.grpc, token, _BULK_DIAL_S, tls)))
+
+
+def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None = None) -> Endpoint:
+    """Ask the server at an address what it is.
+
+    Raises:
+        ServerUnavailable: nothing answers there.
+        Unauthenticated: the token is wrong.
+    """
+    from kourou.proto.v1 import courier_pb2  # noqa: PLC0415 - protobuf is needed for nothing else here
+
+    channel = Channel("Describe", address, token, timeout_s, tls)
+    with contextlib.closing(channel.link):
+        channel.ask(EMPTY_MESSAGE)
+        answer = b""
+        while not channel.http2.end:
+            answer += b"".join(channel.receive())
+            if len(answer) > _LONGEST_DESCRIPTION:
+                raise ProtocolError(f"{address} describes itself at too great length")
+        if channel.http2.end.status:
+            raise status_error(channel.http2.end, address)
+        found = courier_pb2.Description.FromString(answer[len(EMPTY_MESSAGE) :])
+    return Endpoint(
+        server_id=found.server_id, pid=found.pid, host_id=found.host_id, grpc=address, local=found.local or None
+    )

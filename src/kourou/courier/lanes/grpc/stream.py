@@ -1,0 +1,239 @@
+"""One bidirectional gRPC stream with a connection of its own, client side; calls under load share its packets.
+
+It speaks HTTP/2 itself: grpcio's own client has two changes of thread between a caller and the socket, which take
+longer than all the rest of a call. Here callers write their own calls and read their own answers, as on the local
+lane. While one thread writes, others only queue; it takes their frames along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+from collections.abc import Sequence
+
+from kourou.courier.calling.transport import NotSentError, Receiver
+from kourou.courier.lanes.grpc.channel import Channel, status_error
+from kourou.courier.lanes.http2.client import CallEnd
+from kourou.courier.lanes.http2.packet_writer import PacketWriter
+from kourou.courier.lanes.http2.packets import PacketReader
+from kourou.courier.wire.frames import Buffer, Frame, FrameParser, pack
+from kourou.errors import ProtocolError
+
+__all__ = ["GrpcStream"]
+
+_READ_BYTES = 64 << 10
+_DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
+_GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
+_SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
+_MOST_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too
+_POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
+_WINDOW_POLL_MS = 2  # while the server grants no window: another thread may read that it does
+
+
+class GrpcStream:
+    """What ``kourou.courier.calling.transport.Wire`` says of its methods holds here, too.
+
+    Args:
+        channel: a call that has begun; belongs to this object from now on.
+
+    Raises:
+        ServerUnavailable: the server does not answer.
+        Unauthenticated: the token is wrong.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._address = channel.address
+        self._link = channel.link
+        self._http2 = channel.http2
+        self._packets = PacketReader()
+        self._parser = FrameParser()
+        self._receiver: Receiver | None = None
+        self._writing = threading.Lock()
+        self._writer = PacketWriter(self._link, self._http2)
+        self._outgoing = self._writer.queue
+        self._closed = False
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self._await_welcome(channel)
+            undo.pop_all()
+
+    def _await_welcome(self, channel: Channel) -> None:
+        """The server greets, with an empty packet, those whose token is right."""
+        while not self._packets.messages:
+            if self._http2.end:
+                raise status_error(self._http2.end, self._address)
+            for piece in channel.receive():
+                self._packets.feed(piece)
+        channel.limit_lifted()
+
+    def fileno(self) -> int:
+        """For ``poll``."""
+        return self._link.fileno()
+
+    @property
+    def holds_some(self) -> bool:
+        """Whether ``read`` has something that ``poll`` does not know of."""
+        return self._http2.end is not None or self._link.holds_some
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether ``read`` waits when there is nothing."""
+        return self._link.may_wait
+
+    @property
+    def hung_up(self) -> bool:
+        """See ``Wire``."""
+        poller = select.poll()
+        try:
+            poller.register(self._link, getattr(select, "POLLRDHUP", 0))
+        except ValueError:  # closed on this side
+            return True
+        return bool(poller.poll(0))
+
+    def start(self, receiver: Receiver) -> None:
+        """See ``Wire``."""
+        self._receiver = receiver
+
+    def send(self, frame: Frame, *, may_gather: bool = False) -> None:
+        """See ``Wire``."""
+        if self._closed or self._http2.end:
+            raise NotSentError("the connection is closed")
+        parts = pack(frame)
+        if len(parts) > 1:
+            with self._writing:
+                self._write_now(parts)
+            return
+        queue = self._outgoing
+        part = parts[0]
+        if may_gather and len(queue) < _GATHER_FRAMES and len(part) <= _SMALL_BYTES:
+            queue.append(part)
+            return
+        if queue or not self._writing.acquire(blocking=False):
+            queue.append(part)
+        else:
+            try:
+                self._write_now((part,))
+            finally:
+                self._writing.release()
+        if queue:
+            self._write(patient=True)
+
+    def ping(self) -> None:
+        """Let the server say something, which wakes the thread that reads."""
+        self._http2.ping()
+        with contextlib.suppress(OSError):  # whoever reads will hear of it
+            self._write(patient=True)
+
+    def flush(self) -> None:
+        """See ``Wire``."""
+        self._write(patient=False)
+
+    def read(self) -> Sequence[Frame]:
+        """See ``Wire``."""
+        http2, parser = self._http2, self._parser
+        if http2.end:
+            raise self._ended(http2.end)
+        if parser.filling:
+            room = min(http2.body_left, self._packets.left, len(parser.sink))
+            if room >= _DIRECT_BYTES:
+                return self._read_into(parser.sink[:room])
+        data = self._link.receive(_READ_BYTES)
+        if data is None:
+            return ()
+        if not data:
+            raise ConnectionResetError(f"{self._address} closed the connection")
+        frames: list[Frame] = []
+        for piece in http2.feed(data):
+            for contents in self._packets.feed(piece):
+                frames.extend(parser.feed(contents))
+        if http2.end and not frames:
+            raise self._ended(http2.end)
+        if http2.replies or self._writer.has_body:
+            with contextlib.suppress(OSError):  # what came before is delivered first; then it shows again
+                self._write(patient=False)
+        return frames
+
+    def check(self) -> None:
+        """See ``Wire``."""
+        if not self._closed:
+            self._link.check()
+
+    def close(self) -> None:
+        """See ``Wire``."""
+        self._closed = True
+        self._link.close()
+
+    def _ended(self, end: CallEnd) -> Exception:
+        """Only what the server said on purpose is passed on; all else is for the target to explain."""
+        error = status_error(end, self._address)
+        return error if isinstance(error, ProtocolError) else ConnectionResetError(str(error))
+
+    def _read_into(self, sink: memoryview) -> Sequence[Frame]:
+        count = self._link.receive_into(sink)
+        if count is None:
+            return ()
+        if not count:
+            raise ConnectionResetError(f"{self._address} closed the connection")
+        self._http2.took(count)
+        self._packets.took(count)
+        return self._parser.filled(count)
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def _write(self, *, patient: bool) -> None:
+        """Write what is queued; all of it if ``patient``."""
+        while self._writer.pending:
+            crowded = patient and len(self._outgoing) > _MOST_QUEUED
+            if not self._writing.acquire(blocking=crowded):
+                return  # whoever writes takes it along
+            try:
+                if not self._push(patient=patient):
+                    return
+            finally:
+                self._writing.release()
+
+    def _write_now(self, parts: Sequence[Buffer]) -> None:
+        """With the writing lock held: write what is queued, and then a frame, until all of it is on its way."""
+        writer = self._writer
+        self._push(patient=True)
+        sent = writer.sent
+        try:
+            writer.put(parts)
+            self._push(patient=True)
+        except ConnectionError as error:
+            if writer.sent == sent:
+                raise NotSentError(*error.args) from error
+            raise
+        except BaseException:  # Ctrl-C, most likely: another thread sends the rest, but these buffers may change now
+            writer.keep()
+            raise
+
+    def _push(self, *, patient: bool) -> bool:
+        """With the writing lock held: write all there is. False if the server takes no more now, unless ``patient``."""
+        writer = self._writer
+        while writer.pending:
+            if writer.torn or self._closed:
+                raise ConnectionResetError("the connection is closed, or a thread was interrupted while it wrote")
+            is_full = writer.send_some()
+            if not is_full and not writer.is_shut:
+                continue
+            if patient:
+                self._wait_for_room(is_full=is_full)
+                continue
+            if self._receiver is not None:
+                self._receiver.attend()
+            return False
+        return True
+
+    def _wait_for_room(self, *, is_full: bool) -> None:
+        """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
+        poller = select.poll()
+        try:
+            poller.register(self._link, select.POLLIN | (select.POLLOUT if is_full else 0))
+        except ValueError as error:  # a thread that does not write has closed it meanwhile
+            raise ConnectionResetError("the connection was closed") from error
+        events = poller.poll(_POLL_MS if is_full else _WINDOW_POLL_MS)
+        here = self._link.holds_some or (events and events[0][1] & ~select.POLLOUT)
+        if here and self._receiver is not None:
+            self._receiver.glance()

@@ -1,0 +1,283 @@
+"""TCP connections of the gRPC lane, plain or with TLS: bytes in, bytes out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from kourou.courier.core.target import Tls
+from kourou.courier.lanes.ports import is_itself
+from kourou.courier.wire.frames import Buffer
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["SILENCE_S", "Link", "Plain", "Secure", "connect", "serve"]
+
+SILENCE_S = 30
+"""So long nothing at all may come from the server's host, though it is asked, until the connection counts as lost.
+That is twice the time after which a program takes a host for lost: after a cut of d seconds TCP may wait for d more.
+The kernels ask and answer, not the processes: a server that is busy, or stopped by a debugger, is not silent."""
+_INFO = struct.Struct("=2xBB48xII")  # of tcp_info: retransmits, probes, last_data_recv, last_ack_recv
+_RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
+
+
+class Plain:
+    """A connection as it is.
+
+    Args:
+        connection: the socket; belongs to this object from now on.
+    """
+
+    may_wait = True  # when there is no limit, receiving waits
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def fileno(self) -> int:
+        """For ``poll``."""
+        return self._socket.fileno()
+
+    @property
+    def holds_some(self) -> bool:
+        """Whether there is something to receive that ``poll`` does not know of."""
+        return False
+
+    def send(self, buffers: Sequence[Buffer]) -> int:
+        """Send without waiting; how many bytes were taken.
+
+        Raises:
+            BlockingIOError: none can be, at present.
+            OSError: the connection is gone.
+        """
+        return self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
+
+    def receive(self, size: int) -> bytes | None:
+        """What has come, ``size`` bytes at most. Nothing at all means the end.
+
+        Waits for it, unless the limit is 0: then None means that there is nothing at present.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+        try:
+            return self._socket.recv(size)
+        except BlockingIOError:
+            return None
+
+    def receive_into(self, sink: memoryview) -> int | None:
+        """The same, into memory; the number of bytes."""
+        try:
+            return self._socket.recv_into(sink)
+        except BlockingIOError:
+            return None
+
+    def limit(self, timeout_s: float | None) -> None:
+        """How long receiving may take from now on."""
+        self._socket.settimeout(timeout_s)
+
+    def handshake(self) -> bool:
+        """There is none."""
+        return True
+
+    def check(self) -> None:
+        """See whether the other end's host is still there.
+
+        Raises:
+            OSError: it does not seem so.
+        """
+        _check(self._socket)
+
+    def shut(self) -> None:
+        """End it, which wakes whoever waits; what was sent still arrives."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Wake whoever waits, and let go."""
+        self.shut()
+        self._socket.close()
+
+
+class Secure:
+    """A connection with TLS. OpenSSL cannot be used by two threads at once, so nothing here waits, and all is locked.
+
+    Args:
+        connection: the socket, with or without its handshake done; belongs to this object from now on.
+    """
+
+    may_wait = False
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        self._socket = connection
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """For ``poll``."""
+        return self._socket.fileno()
+
+    @property
+    def holds_some(self) -> bool:
+        """See ``Plain``."""
+        with self._lock:
+            return bool(self._socket.pending())
+
+    def send(self, buffers: Sequence[Buffer]) -> int:
+        """See ``Plain``."""
+        data, size = [], 0
+        for buffer in buffers:
+            data.append(buffer)
+            size += len(buffer)
+            if size >= _RECORD_BYTES:
+                break
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
+
+        try:
+            with self._lock:
+                return self._socket.send(data[0] if len(data) == 1 else b"".join(data))
+        except (SSLWantReadError, SSLWantWriteError) as error:
+            raise BlockingIOError(*error.args) from None
+
+    def receive(self, size: int) -> bytes | None:
+        """See ``Plain``; None when nothing whole has come yet."""
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+
+        try:
+            with self._lock:
+                return self._socket.recv(size)
+        except (SSLWantReadError, SSLWantWriteError):
+            return None
+
+    def receive_into(self, sink: memoryview) -> int | None:
+        """See ``receive``."""
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+
+        try:
+            with self._lock:
+                return self._socket.recv_into(sink)
+        except (SSLWantReadError, SSLWantWriteError):
+            return None
+
+    def limit(self, timeout_s: float | None) -> None:
+        """See ``Plain``. Without a limit, nothing waits."""
+        self._socket.settimeout(0.0 if timeout_s is None else timeout_s)
+
+    def handshake(self) -> bool:
+        """Go on with the handshake. Whether it is done.
+
+        Raises:
+            OSError: the other end is gone, or cannot prove what it has to.
+        """
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+
+        try:
+            with self._lock:
+                self._socket.do_handshake()
+        except (SSLWantReadError, SSLWantWriteError):
+            return False
+        return True
+
+    def check(self) -> None:
+        """See ``Plain``."""
+        _check(self._socket)
+
+    def shut(self) -> None:
+        """See ``Plain``."""
+        with contextlib.suppress(OSError):  # its own shutdown would go on without TLS
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """See ``Plain``."""
+        self.shut()
+        with self._lock:
+            self._socket.close()
+
+
+Link: TypeAlias = Plain | Secure
+
+
+def connect(address: str, timeout_s: float, tls: Tls | None) -> Link:
+    """Connect to ``host:port``. Receiving is limited to ``timeout_s`` seconds until ``limit`` says otherwise.
+
+    Raises:
+        OSError: nothing answers there, or it cannot prove who it is.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    connection = socket.create_connection((host, int(port)), timeout_s)
+    if is_itself(connection):
+        # Reset, it does not keep its server from coming back on the port.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    try:
+        _configure(connection)
+        if tls is None:
+            return Plain(connection)
+        return Secure(_context(tls).wrap_socket(connection, server_hostname=host))
+    except BaseException:
+        connection.close()
+        raise
+
+
+def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> Link:
+    """An accepted connection, where nothing waits. With TLS, its handshake is still to be done."""
+    _configure(connection)
+    connection.setblocking(False)
+    if tls is None:
+        return Plain(connection)
+    return Secure(tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False))
+
+
+def _configure(connection: socket.socket) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _keepalive(SILENCE_S).items():
+        if hasattr(socket, name):  # not all systems have them all
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _keepalive(silence_s: int) -> dict[str, int]:
+    """The options by which a connection without anything under way ends after so long a silence."""
+    ask_after_s, ask_again_s = silence_s // 2, max(1, silence_s // 6)
+    return {
+        "TCP_KEEPIDLE": ask_after_s,
+        "TCP_KEEPALIVE": ask_after_s,  # what macOS calls it
+        "TCP_KEEPINTVL": ask_again_s,
+        "TCP_KEEPCNT": (silence_s - ask_after_s) // ask_again_s,
+    }
+
+
+def _check(connection: socket.socket) -> None:
+    """End with what was sent and is not acknowledged.
+
+    TCP_USER_TIMEOUT would do so as well, but also when the other end has no room, be its kernel ever so talkative.
+
+    Raises:
+        TimeoutError: the other end's kernel has been silent for SILENCE_S, and asked more than once.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return  # macOS
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    if len(info) == _INFO.size:
+        sent_again, asked_for_room, data_ms, ack_ms = _INFO.unpack(info)
+        if max(sent_again, asked_for_room) > 1 and min(data_ms, ack_ms) > SILENCE_S * 1000:
+            raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {SILENCE_S} s")
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - only for those who use it
+
+    if isinstance(tls, ssl.SSLContext):
+        context = tls
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=tls.decode("ascii"))
+    context.set_alpn_protocols(["h2"])
+    return context

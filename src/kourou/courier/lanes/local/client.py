@@ -1,0 +1,217 @@
+"""The lane between processes of one host, client side: a UNIX socket for frames, shared memory for bulk.
+
+There is no thread between a caller and the socket: callers write their own calls and read their own answers. While
+one thread writes, others only queue; it takes their frames along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from kourou.courier.calling.transport import NotSentError, Receiver
+from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.lanes.local import socket_file
+from kourou.courier.lanes.local.shared_memory import Memory
+from kourou.courier.lanes.spinning import Spinner
+from kourou.courier.wire.frames import Buffer, Frame, FrameParser, pack
+from kourou.errors import ServerUnavailable
+
+__all__ = ["LocalWire", "dial"]
+
+_DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
+_READ_BYTES = 64 << 10
+_GATHER_BYTES = 256 << 10  # written at once, when several frames are queued
+_GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
+_SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
+_CLOSE_S = 0.5  # for another thread to see that what it writes to is closed
+_POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
+
+_main_thread = threading.main_thread().ident
+
+
+class LocalWire:
+    """See ``kourou.courier.calling.transport.Wire``."""
+
+    lane = "local"
+    pulls = True
+    hung_up = False
+    idle_s: float | None = None
+
+    def __init__(self, main: socket.socket, side: socket.socket) -> None:
+        self._main = main
+        self._outgoing: deque[Buffer] = deque()
+        self._writing = threading.Lock()
+        self._memory = Memory(side, self._outgoing.append, self._returned)
+        self._returns = self._memory.returns
+        self._parser = FrameParser(self._memory.resolve, control=self._memory.control)
+        self._readable = select.poll()
+        self._readable.register(main, select.POLLIN)
+        self._spinner = Spinner(self._readable.poll)
+        self._receiver: Receiver | None = None
+        self._waits = 0  # the thread that writes, while it waits for room
+        self._closed = False
+
+    def start(self, receiver: Receiver) -> None:
+        """See ``Wire``."""
+        self._receiver = receiver
+
+    def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
+        """See ``Wire``."""
+        del caller_waits  # the caller's thread writes in any case
+        parts = pack(frame, self._memory.place)
+        if len(parts) > 1:
+            self._write_through(parts)
+            return
+        part = parts[0]
+        queue = self._outgoing
+        if may_gather and len(queue) < _GATHER_FRAMES and len(part) <= _SMALL_BYTES:
+            queue.append(part)
+            return
+        if not queue and not self._returns and self._writing.acquire(False):
+            try:  # the common case: nothing to take along
+                self._write(part)
+            finally:
+                self._writing.release()
+        else:
+            queue.append(part)
+        if queue:
+            self.flush()
+
+    def flush(self) -> None:
+        """See ``Wire``."""
+        while self._outgoing or self._returns:
+            if not self._writing.acquire(blocking=False):
+                return  # whoever writes takes it along
+            try:
+                self._write(self._gather())
+            finally:
+                self._writing.release()
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """See ``Wire``."""
+        if timeout_s != 0 and self._spinner.spin():
+            return True
+        if timeout_s is None and threading.get_ident() != _main_thread:
+            return True  # nothing can interrupt this thread, so it may block in ``read``
+        return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
+
+    def read(self) -> Sequence[Frame]:
+        """See ``Wire``."""
+        parser = self._parser
+        if not parser.filling:
+            data = self._main.recv(_READ_BYTES)
+            if data:
+                return parser.feed(data)
+        else:
+            count = self._main.recv_into(parser.sink)
+            if count:
+                return parser.filled(count)
+        raise ConnectionResetError("the server closed the connection")
+
+    def check(self) -> None:
+        """It is this host."""
+
+    def close(self) -> None:
+        """See ``Wire``."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._main.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+        if self._waits == threading.get_ident():  # then the lock is this thread's, and what it writes will fail
+            self._memory.close()
+        else:  # a thread that writes fails at once, unless it is this one, further down its stack
+            is_free = self._writing.acquire(timeout=_CLOSE_S)
+            self._memory.close()
+            if is_free:
+                self._writing.release()
+        self._main.close()
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def _gather(self) -> Buffer:
+        """With the writing lock held: what is to be written next."""
+        queue = self._outgoing
+        if not self._returns and len(queue) == 1:
+            return queue.popleft()
+        parts: list[Buffer] = [self._memory.return_blocks()] if self._returns else []
+        size = 0
+        while queue and size < _GATHER_BYTES:
+            parts.append(queue.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _write_through(self, parts: Sequence[Buffer]) -> None:
+        """Write a frame whose bulk found no place in shared memory. It returns when all of it is on its way."""
+        with self._writing:
+            while self._outgoing:
+                self._write(self._gather())
+            self._write(parts[0])
+            try:
+                for part in parts[1:]:
+                    self._write(part)
+            except NotSentError as error:
+                raise ConnectionResetError(*error.args) from error
+
+    def _write(self, data: Buffer) -> None:
+        try:
+            sent = self._main.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError as error:
+            raise NotSentError(*error.args) from error
+        if sent == len(data):
+            return
+        view = memoryview(data)[sent:]
+        while view:
+            self._wait_for_room()
+            with contextlib.suppress(BlockingIOError):
+                view = view[self._main.send(view, socket.MSG_DONTWAIT) :]
+
+    def _wait_for_room(self) -> None:
+        """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
+        poller = select.poll()
+        poller.register(self._main, select.POLLOUT | select.POLLIN)
+        events = poller.poll(_POLL_MS)
+        if self._closed:
+            raise ConnectionResetError("the connection was closed")
+        if events and events[0][1] & ~select.POLLOUT and self._receiver is not None:
+            self._waits = threading.get_ident()
+            try:
+                self._receiver.glance()
+            finally:
+                self._waits = 0
+            if self._closed:
+                raise ConnectionResetError("the connection broke")
+
+    def _returned(self) -> None:
+        """There are blocks to return: with the next frame, or else by the background thread."""
+        if self._receiver is not None:
+            self._receiver.attend()
+
+
+def _forked() -> None:
+    global _main_thread  # noqa: PLW0603 - in a child of fork another thread is the main one
+    _main_thread = threading.main_thread().ident
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalWire:
+    """Connect.
+
+    Raises:
+        ServerUnavailable: nothing answers there.
+        Unauthenticated: the token is wrong, or the server is another user's.
+    """
+    if endpoint.local is None:
+        raise ServerUnavailable(f"the server at {endpoint.grpc} has no local lane")
+    main, side = socket_file.greet(endpoint.local, token, _DIAL_S if timeout_s is None else max(timeout_s, 1e-3))
+    return LocalWire(main, side)

@@ -1,0 +1,231 @@
+"""One connection of the local lane, as the server sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Collection
+
+from kourou.courier.lanes.local import socket_file
+from kourou.courier.lanes.local.shared_memory import Memory
+from kourou.courier.lanes.loop.readiness import Readiness
+from kourou.courier.serving.call_info import Peer
+from kourou.courier.serving.dispatcher import Dispatcher
+from kourou.courier.serving.session import Session
+from kourou.courier.wire.frames import Buffer, Frame, FrameParser, Place, pack
+from kourou.errors import ProtocolError, Unauthenticated
+
+__all__ = ["LocalConnection"]
+
+_READ_BYTES = 64 << 10
+_GATHER_BYTES = 256 << 10
+_LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time
+_MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its further calls are left unread
+
+
+class LocalConnection:
+    """A client; see ``kourou.courier.lanes.loop.entrance.ServedConnection``.
+
+    Args:
+        main: its socket.
+        ready: where the leader waits for it.
+        leader: the leader's thread.
+        dispatcher: runs the calls.
+        token: what it has to show.
+    """
+
+    def __init__(
+        self, main: socket.socket, ready: Readiness, leader: int, dispatcher: Dispatcher, token: bytes
+    ) -> None:
+        main.setblocking(False)
+        self.descriptor = main.fileno()
+        self.leader = leader
+        self.serving = False
+        self.frames: deque[Frame] = deque()
+        self.session: Session | None = None
+        self.memory: Memory | None = None
+        self._main = main
+        self._ready = ready
+        self._dispatcher = dispatcher
+        self._token = token
+        self._greeting = b""
+        self._side: socket.socket | None = None
+        self._parser = FrameParser()
+        self._outgoing: deque[Buffer] = deque()
+        self._place: Place | None = None
+        self._returns: Collection[object] = ()
+        self._unsent = memoryview(b"")
+        self._writing = threading.Lock()
+        self._masking = threading.Lock()
+        self._mask = select.POLLIN
+        self._closed = False
+
+    # -- reading, by the leader -------------------------------------------------------------------------------
+
+    @property
+    def owes(self) -> bool:
+        """Blocks of the client's shared memory, which it may want to have back."""
+        return self.memory is not None and bool(self.memory.returns)
+
+    @property
+    def is_congested(self) -> bool:
+        """See ``ServedConnection``."""
+        return self._mask == select.POLLOUT
+
+    def greet(self) -> bool:
+        """See ``ServedConnection``."""
+        room = socket_file.GREETING_BYTES - len(self._greeting)
+        data, descriptors, _, _ = socket.recv_fds(self._main, room, 1)
+        for descriptor in descriptors:
+            if self._side is not None:
+                os.close(descriptor)
+            else:
+                self._side = socket.socket(fileno=descriptor)
+        if not data:
+            raise ConnectionResetError("gone before it said who it is")
+        self._greeting += data
+        if socket_file.check_greeting(self._greeting, self._token):
+            self._welcome()
+        return True
+
+    def _welcome(self) -> None:
+        if self._side is None or self._side.family != socket.AF_UNIX:
+            raise ProtocolError("a greeting without the socket for descriptors")
+        self._side.setblocking(False)
+        self._main.send(socket_file.WELCOME)
+        self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchman)
+        self._place, self._returns = self.memory.place, self.memory.returns
+        self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
+        process, _, _ = socket_file.peer(self._main)
+        peer = Peer(lane="local", address=f"pid:{process}")
+        self.session = Session(self._dispatcher, peer, self.post, lambda: self.is_congested)
+
+    def read(self) -> None:
+        """See ``ServedConnection``."""
+        parser = self._parser
+        try:
+            if not parser.filling:
+                data = self._main.recv(_READ_BYTES)
+                count = len(data)
+                frames = parser.feed(data)
+            else:
+                count = self._main.recv_into(parser.sink)
+                frames = parser.filled(count) if count else []
+        except BlockingIOError:
+            return
+        if not count:
+            raise ConnectionResetError("the client closed the connection")
+        self.frames.extend(frames)
+
+    # -- writing, by any thread -------------------------------------------------------------------------------
+
+    def post(self, frame: Frame) -> None:
+        """Send a frame to the client. Answers to the batch that the leader is at are written with its end."""
+        parts = pack(frame, self._place)
+        self._outgoing.append(parts[0] if len(parts) == 1 else b"".join(parts))
+        if not self.serving or threading.get_ident() != self.leader:
+            self.flush()
+
+    def flush(self) -> None:
+        """See ``ServedConnection``."""
+        outgoing = self._outgoing
+        while outgoing or self._returns:
+            if self._unsent:  # the leader goes on when there is room
+                if self._mask == select.POLLIN or not len(outgoing) % _LOOK_EVERY:
+                    self._watch()
+                return
+            if not self._writing.acquire(False):
+                return  # whoever writes takes it along
+            try:
+                if not self._unsent:
+                    self._write(outgoing.popleft() if len(outgoing) == 1 and not self._returns else self._gather())
+            finally:
+                self._writing.release()
+
+    def drain(self) -> None:
+        """See ``ServedConnection``."""
+        with self._writing:
+            if self._unsent:
+                self._write(bytes(self._unsent))
+        self.flush()
+        if self.session is not None and not self.is_congested:
+            self.session.resume()
+
+    def tend(self) -> None:
+        """Give back unused shared memory."""
+        if self.memory is not None:
+            self.memory.trim()
+            self.flush()
+
+    def refuse(self, error: Exception) -> bool:
+        """See ``ServedConnection``."""
+        if isinstance(error, Unauthenticated):
+            socket_file.refuse(self._main)
+        return True
+
+    def settle(self) -> bool:
+        """Answers are small, and their bulk is where the client finds it: one attempt is enough."""
+        self.flush()
+        return True
+
+    def close(self) -> None:
+        """See ``ServedConnection``."""
+        if self._closed:
+            return
+        with self._masking:
+            self._closed = True
+            with contextlib.suppress(OSError, ValueError):
+                self._ready.unregister(self._main.fileno())
+        with self._writing:
+            self._main.close()
+            self._outgoing.clear()
+            if self.memory is not None:
+                self.memory.close()
+            elif self._side is not None:
+                self._side.close()
+        if self.session is not None:
+            self.session.closed()
+
+    def _gather(self) -> bytes:
+        parts: list[Buffer] = [self.memory.return_blocks()] if self.memory is not None else []
+        size = 0
+        while self._outgoing and size < _GATHER_BYTES:
+            parts.append(self._outgoing.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _write(self, data: Buffer) -> None:
+        """With the writing lock held: write, and keep the rest for later."""
+        if self._closed:
+            self._outgoing.clear()
+            return
+        try:
+            sent = self._main.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the client is gone; the leader will notice when it reads
+            sent = len(data)
+            self._outgoing.clear()
+        if sent < len(data) or self._unsent:
+            self._unsent = memoryview(data)[sent:]
+            self._watch()
+
+    def _watch(self) -> None:
+        """Ask for room when there is none. While much is unsent, read no further calls: their answers would pile up."""
+        with self._masking:  # whoever comes last has seen the latest
+            mask = select.POLLIN
+            if self._unsent:
+                queued = len(self._unsent) + sum(map(len, list(self._outgoing)))
+                mask = select.POLLOUT if queued > _MAX_UNSENT_BYTES else select.POLLIN | select.POLLOUT
+            if mask != self._mask and not self._closed:
+                self._mask = mask
+                with contextlib.suppress(OSError, ValueError):
+                    self._ready.modify(self._main.fileno(), mask)
+
+
+def _leave_to_watchman() -> None:
+    """Blocks to return go with the next frame, or else the watchman takes them along."""

@@ -1,0 +1,53 @@
+"""The lane between processes of one host, server side."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+
+from kourou.courier.lanes.local import socket_file
+from kourou.courier.lanes.local.connection import LocalConnection
+from kourou.courier.lanes.loop.event_loop import Leader
+from kourou.courier.lanes.loop.readiness import Readiness
+from kourou.courier.serving.dispatcher import Dispatcher
+
+__all__ = ["LocalListener"]
+
+
+class LocalListener:
+    """Listens on a UNIX socket.
+
+    Args:
+        leader: serves the connections.
+        dispatcher: runs the calls.
+        token: what clients have to show.
+        folder: where the socket is made; it goes with its run. None: this user's own, which stays, and is rid of the
+            sockets of killed servers once by each process that serves there.
+    """
+
+    def __init__(self, leader: Leader, dispatcher: Dispatcher, token: str, folder: str | None) -> None:
+        self._dispatcher = dispatcher
+        self._token = token.encode()
+        if folder is None:
+            folder = socket_file.default_folder()
+            _sweep_once(folder)
+        listener, self.path = socket_file.listen(folder)
+        leader.listen(listener, self._welcome)
+
+    def stop(self) -> None:
+        """Let nobody find it any more."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)  # noqa: PTH108 - a string, as the kernel has it
+
+    def _welcome(self, accepted: socket.socket, ready: Readiness, leader: int) -> LocalConnection | None:
+        if not socket_file.same_user(accepted):
+            accepted.close()
+            return None
+        return LocalConnection(accepted, ready, leader, self._dispatcher, self._token)
+
+
+@functools.cache
+def _sweep_once(folder: str) -> None:
+    socket_file.sweep(folder)

@@ -1,0 +1,90 @@
+"""The shared memory of one local connection, both directions, and the frames that manage it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from kourou.courier.lanes.local.arena import Arena, Segment, Window, default_limit
+from kourou.courier.lanes.local.socket_file import receive_descriptor, send_descriptor
+from kourou.courier.wire.frames import Frame, Kind, pack
+from kourou.errors import ProtocolError
+
+__all__ = ["Memory"]
+
+_BLOCK_SIZE = struct.Struct("<Q")
+
+
+class Memory:
+    """What one end of a connection shares with the other.
+
+    Args:
+        side: the socket for descriptors.
+        queue: takes the bytes of a frame, to be sent before any frame that is queued later.
+        returned: called when there are blocks to return (``returns``); takes no locks.
+    """
+
+    def __init__(self, side: socket.socket, queue: Callable[[bytes], None], returned: Callable[[], None]) -> None:
+        self._side = side
+        self._queue = queue
+        limit = default_limit()
+        self._arena = Arena(self._announce, self._retire, limit)
+        self._window = Window(returned, limit)
+        self.place = self._arena.place
+        self.resolve = self._window.resolve
+        self.trim = self._arena.trim
+        self.returns = self._window.returns  # the blocks that nobody uses any more
+
+    def return_blocks(self) -> bytes:
+        """The frames that return what is not used any more."""
+        frames = []
+        with contextlib.suppress(IndexError):
+            while True:
+                segment, offset = self.returns.popleft()
+                frames.extend(pack(Frame(Kind.RELEASE, segment, float(offset))))
+        return b"".join(frames)
+
+    def control(self, frame: Frame) -> None:
+        """A frame about shared memory came.
+
+        Raises:
+            ProtocolError: it makes no sense.
+        """
+        if not 0 <= frame.number < 1 << 53:
+            raise ProtocolError("a size that is none")
+        number = int(frame.number)
+        if frame.kind == Kind.RELEASE:
+            self._arena.release(frame.call_id, number)
+        elif number == 0:
+            self._window.detach(frame.call_id)
+        else:
+            self._attach(frame, number)
+
+    def close(self) -> None:
+        """Let go of everything; buffers in use stay valid."""
+        self._arena.close()
+        self._side.close()
+
+    def _attach(self, frame: Frame, size: int) -> None:
+        body = frame.body
+        if not isinstance(body, bytes) or len(body) != _BLOCK_SIZE.size:
+            raise ProtocolError("a segment without a block size")
+        descriptor = receive_descriptor(self._side)
+        try:
+            (block_size,) = _BLOCK_SIZE.unpack(body)
+            self._window.attach(frame.call_id, size, block_size, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _announce(self, segment: Segment) -> bool:
+        if not send_descriptor(self._side, segment.descriptor):
+            return False
+        body = _BLOCK_SIZE.pack(segment.block_size)
+        self._queue(b"".join(pack(Frame(Kind.SEGMENT, segment.number, float(segment.size), "", body))))
+        return True
+
+    def _retire(self, number: int) -> None:
+        self._queue(b"".join(pack(Frame(Kind.SEGMENT, number))))

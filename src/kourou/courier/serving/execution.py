@@ -1,0 +1,121 @@
+"""Runs the handlers of calls, and answers with what they return: a value, or what goes on for longer."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+from kourou.courier.serving.call import RunningCall
+from kourou.courier.serving.call_info import call_scope
+from kourou.courier.serving.stream_sender import AsyncOutflow, Outflow
+from kourou.courier.wire import codec
+from kourou.courier.wire.frames import Frame, Kind, payload_size
+from kourou.errors import CallCancelled, DeadlineExceeded, SerializationError, ServerOverloaded, StopRequested
+
+__all__ = ["enqueue", "run"]
+
+
+def enqueue(call: RunningCall) -> None:
+    """Run a call in the pool, as soon as a thread is free."""
+    handlers = call.caller.handlers
+    if not handlers.pool.submit(functools.partial(_begin, call)):
+        call.fail(ServerOverloaded(f"{call.name}: {handlers.name} has {handlers.pool.queued} calls waiting"))
+
+
+def _begin(call: RunningCall) -> None:
+    """In the pool: run, unless the client has to take other answers first."""
+    if not call.is_open:
+        return  # it was cancelled while it waited for a thread
+    if call.caller.is_congested():
+        call.caller.put_off(functools.partial(enqueue, call))
+    else:
+        run(call)
+
+
+def run(call: RunningCall, *, borrowed: bool = False) -> None:
+    """Call the handler and answer.
+
+    Args:
+        call: what was asked.
+        borrowed: this is the thread of the caller. What means to end that thread (Ctrl-C, stop) is raised in it.
+    """
+    if call.deadline is not None and call.is_set():
+        call.fail(DeadlineExceeded(f"{call.name}: the deadline passed before a thread was free"))
+        return
+    body, buffers = call.body, call.buffers
+    call.body, call.buffers = b"", ()  # what the handler lets go of shall be free at once
+    received = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
+    try:
+        args, kwargs = codec.decode_call(body, buffers)
+    except SerializationError as error:
+        call.fail(error, received=received)
+        return
+    del body, buffers
+    context = call.caller.handlers.context
+    scope = call_scope.set(call)
+    call.since = start = time.perf_counter()
+    try:
+        if context is None:
+            result = call.method.function(*args, **kwargs)
+        else:
+            with context():
+                result = call.method.function(*args, **kwargs)
+    except BaseException as error:
+        call.fail(error, by_handler=True, seconds=time.perf_counter() - start, received=received)
+        if borrowed and isinstance(error, KeyboardInterrupt | StopRequested):
+            raise
+        return
+    finally:
+        call_scope.reset(scope)
+    seconds = time.perf_counter() - start
+    if result is None or not _goes_on(call, result, start):
+        call.answer(result, seconds, received)
+
+
+def _goes_on(call: RunningCall, result: object, start: float) -> bool:
+    """Whether the handler has only begun: it returned a coroutine, a generator or a future."""
+    if isinstance(result, Future):
+        result.add_done_callback(functools.partial(_answer_later, call, start))
+    elif inspect.iscoroutine(result):
+        call.spawn(_await(call, result, start), result.close)
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        stream = Outflow(call, result) if inspect.isgenerator(result) else AsyncOutflow(call, result)
+        call.stream = stream
+        call.caller.send(Frame(Kind.STREAM, call.call_id))
+        stream.start()
+        if not call.is_open:  # before there was anything to cancel
+            stream.cancel()
+    else:
+        return False
+    return True
+
+
+async def _await(call: RunningCall, coroutine: Coroutine[Any, Any, Any], start: float) -> None:
+    """Answer with what a coroutine returns; no thread waits for it."""
+    import asyncio  # noqa: PLC0415 - the event loop is one of it
+
+    try:
+        result = await coroutine
+    except asyncio.CancelledError:
+        call.fail(CallCancelled(f"{call.name}: cancelled by its server"), seconds=time.perf_counter() - start)
+    except BaseException as error:  # noqa: BLE001 - SystemExit, too, which would end the loop
+        call.fail(error, by_handler=True, seconds=time.perf_counter() - start)
+    else:
+        call.answer(result, time.perf_counter() - start, 0)
+
+
+def _answer_later(call: RunningCall, start: float, future: Future[Any]) -> None:
+    """The future that a handler returned is done. No thread has waited for it."""
+    seconds = time.perf_counter() - start
+    if future.cancelled():
+        call.fail(CallCancelled(f"{call.name}: cancelled by its server"), seconds=seconds)
+        return
+    error = future.exception()
+    if error is not None:
+        call.fail(error, by_handler=True, seconds=seconds)
+    else:
+        call.answer(future.result(), seconds, 0)

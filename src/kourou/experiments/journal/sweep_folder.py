@@ -1,0 +1,89 @@
+"""A sweep as its folder tells of it, to any process, while it runs and after it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from kourou import errors
+from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
+from kourou.experiments.journal.run_records import RunRecord, RunState
+
+__all__ = ["FoundSweep", "choose_runs", "find_sweep", "read_sweep"]
+
+_MOST_LISTED = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundSweep:
+    """A sweep at one moment."""
+
+    folder: Path
+    records: tuple[RunRecord, ...]
+    """Its runs, in order."""
+    launcher: str
+    """Who runs it, such as ``pid 12 on host``; empty: nobody does."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything of it may still change by itself."""
+        in_slurm = any(r.job and r.state in {RunState.QUEUED, RunState.RUNNING} for r in self.records)
+        return bool(self.launcher) or in_slurm
+
+
+def find_sweep(folder: str | os.PathLike[str]) -> Path:
+    """The folder itself if it is a sweep's, else the newest sweep in it or one or two folders below.
+
+    Raises:
+        NotFound: there is none.
+    """
+    top = Path(folder)
+    if (top / JOURNAL_FILE).exists():
+        return top.absolute()
+    found = [path for pattern in ("*", "*/*") for path in top.glob(f"{pattern}/{JOURNAL_FILE}")]
+    if not found:
+        raise errors.NotFound(f"there is no sweep in {top.absolute()}: name its folder, such as train_dir/NAME")
+    return max(found, key=lambda path: path.stat().st_mtime).parent.absolute()
+
+
+def read_sweep(folder: Path) -> FoundSweep:
+    """Read a sweep's journal.
+
+    Raises:
+        NotFound: there is no sweep in that folder.
+    """
+    holder = find_launcher(folder)  # before the journal: what it wrote last is then read
+    records = tuple(read_records(folder).values())
+    if holder is None:
+        records = tuple(_as_lost(record) for record in records)
+    launcher = "" if holder is None else f"pid {holder['pid']} on {holder['host']}"
+    return FoundSweep(folder=folder, records=records, launcher=launcher)
+
+
+def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[RunRecord]:
+    """The runs with these names, names of this pattern (``02_*``), or ids that begin so; without any, all.
+
+    Raises:
+        NotFound: there is none; the message lists some that there are.
+    """
+    if not wanted:
+        return list(records)
+    chosen: dict[str, RunRecord] = {}
+    for word in wanted:
+        named = [r for r in records if r.name == word or r.run_id.startswith(word)]
+        named = named or [r for r in records if fnmatch.fnmatchcase(r.name, word)]
+        if not named:
+            names = ", ".join(record.name for record in records[:_MOST_LISTED])
+            more = f" and {len(records) - _MOST_LISTED} more" if len(records) > _MOST_LISTED else ""
+            raise errors.NotFound(f"there is no run {word!r}; there are {names}{more}")
+        chosen.update({record.run_id: record for record in named})
+    return [record for record in records if record.run_id in chosen]
+
+
+def _as_lost(record: RunRecord) -> RunRecord:
+    if record.state is RunState.RUNNING and not record.job:
+        return dataclasses.replace(record, state=RunState.LOST, cause="its launcher died", pid=None)
+    return record

@@ -1,0 +1,137 @@
+"""What a launch on this host would start, found without starting, making or writing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.journal.journal import JOURNAL_FILE, read_launches, read_records
+from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.sweep.free_memory import Memory
+from kourou.experiments.sweep.launch import AnyRun, Rerun, check_rerun, should_run
+from kourou.experiments.sweep.prepared import PreparedRun, prepare, process_spec
+from kourou.experiments.sweep.slots import Share, Slot, SlotPool, make_slots
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.plan.plan import ProcessSpec
+
+__all__ = ["PlannedStart", "known_records", "last_backend", "plan_sweep", "unfinished_runs"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedStart:
+    """One process that would be started."""
+
+    name: str
+    run_id: str
+    folder: str
+    attempt: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """What is set for it."""
+    cwd: str
+    slot: int
+    """Its place, if all runs take equally long."""
+    gpus: tuple[str, ...] | None
+    cpus: tuple[int, ...] | None
+
+
+def plan_sweep(
+    runs: Sequence[RunSpec],
+    folder: str | os.PathLike[str],
+    *,
+    share: Share | None = None,
+    rerun: Rerun = "lost",
+    inventory: Inventory | None = None,
+    memory: Memory | None = None,
+    slots: Sequence[Slot] | None = None,
+    adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
+) -> list[PlannedStart]:
+    """What :func:`kourou.experiments.run_sweep` would start, with the same arguments; it raises the same errors."""
+    share = share or Share()
+    if slots is None:
+        slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
+    top = Path(folder).absolute()
+    pool, taken = SlotPool(slots, share.parallel), list[Slot]()
+    planned = []
+    for run, record in unfinished_runs(prepare(check_runs(runs)), top, rerun):
+        if not pool.has_room:
+            pool.release(taken.pop(0))
+        taken.append(pool.acquire())
+        planned.append(_planned(run, taken[-1], record.attempt + 1 if record else 1, top, adapt))
+    return planned
+
+
+def unfinished_runs(
+    runs: Iterable[AnyRun], folder: str | os.PathLike[str], rerun: Rerun
+) -> list[tuple[AnyRun, RunRecord | None]]:
+    """The runs that a launch would take up, each with what the journal says of it, if it knows it.
+
+    Raises:
+        PlanError: there is no such rule.
+    """
+    check_rerun(rerun)
+    known = known_records(Path(folder).absolute())
+    listed = [(run, known.get(run.run_id)) for run in runs]
+    return [(run, rec) for run, rec in listed if should_run(rec.state if rec else RunState.PENDING, rerun)]
+
+
+def known_records(folder: Path) -> dict[str, RunRecord]:
+    """What a sweep's journal says, if there is one."""
+    with _copied_journal(folder) as copy:
+        known = {} if copy is None else read_records(copy)
+    # Whoever launched them is dead, or the launch would be refused.
+    return {
+        run_id: dataclasses.replace(record, state=RunState.LOST)
+        if record.state is RunState.RUNNING and not record.job
+        else record
+        for run_id, record in known.items()
+    }
+
+
+def last_backend(folder: Path) -> str:
+    """The backend of a sweep's latest launch; empty: it was never launched."""
+    with _copied_journal(folder) as copy:
+        launches = [] if copy is None else read_launches(copy)
+    return launches[-1].backend if launches else ""
+
+
+@contextlib.contextmanager
+def _copied_journal(folder: Path) -> Iterator[Path | None]:
+    """A folder with a copy of a sweep's journal, if it has one: looking into the original may write to it."""
+    if not (folder / JOURNAL_FILE).exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="kourou-") as copy:
+        for file in folder.glob(f"{JOURNAL_FILE}*"):
+            if not file.name.endswith("-shm"):
+                shutil.copy(file, copy)
+        yield Path(copy)
+
+
+def _planned(
+    run: PreparedRun,
+    slot: Slot,
+    attempt: int,
+    top: Path,
+    adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None,
+) -> PlannedStart:
+    spec, boot = process_spec(run, slot, attempt, top)
+    spec = adapt(spec, run, slot) if adapt is not None else spec
+    return PlannedStart(
+        name=run.name,
+        run_id=run.run_id,
+        folder=str(run.folder),
+        attempt=attempt,
+        argv=spec.argv if not boot else run.argv,
+        env=dict(spec.env),
+        cwd=spec.cwd,
+        slot=slot.index,
+        gpus=slot.gpus,
+        cpus=spec.cpus,
+    )

@@ -1,0 +1,222 @@
+"""Running a sweep on this host: what has finished is skipped, what was lost is run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+
+from kourou import errors
+from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.journal.journal import Journal, declare, locked_journal
+from kourou.experiments.journal.run_folder import own_folder, write_json
+from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.sweep.free_memory import GpuGate, Memory
+from kourou.experiments.sweep.leftovers import end_leftovers
+from kourou.experiments.sweep.prepared import PreparedRun, prepare
+from kourou.experiments.sweep.provenance import Provenance
+from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
+from kourou.experiments.sweep.slots import Share, Slot, SlotPool, make_slots
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process.supervisor import Supervisor
+
+__all__ = [
+    "SOURCE_FILE",
+    "Rerun",
+    "SweepOutcome",
+    "check_rerun",
+    "new_launch_id",
+    "open_sweep",
+    "run_sweep",
+    "select_runs",
+    "should_run",
+]
+
+AnyRun = TypeVar("AnyRun", RunSpec, PreparedRun)
+
+Rerun: TypeAlias = Literal["lost", "failed", "all"]
+"""What is run again beside what never ran. ``lost``: what was interrupted, or whose launcher died. ``failed``: and what
+failed. ``all``: everything."""
+
+SOURCE_FILE = "sweep.json"
+"""What a sweep was made from, so that it can be continued from its folder alone."""
+
+_AGAIN: dict[str, frozenset[RunState]] = {
+    "lost": frozenset({RunState.LOST, RunState.INTERRUPTED}),
+    "failed": frozenset({RunState.LOST, RunState.INTERRUPTED, RunState.FAILED, RunState.TIMEOUT}),
+    "all": frozenset(state for state in RunState if state.ended),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """How a launch of a sweep ended."""
+
+    folder: Path
+    """The sweep's folder."""
+    records: tuple[RunRecord, ...]
+    """Of all runs that it was given, in their order, those that were skipped included."""
+    stopped: str = ""
+    """``interrupted`` or ``fail-fast``, where it ended before its runs had; ``detached``: a batch system has them."""
+
+    @classmethod
+    def of(cls, journal: Journal, folder: Path, runs: Iterable[AnyRun], stopped: str) -> SweepOutcome:
+        """What a journal says of runs."""
+        records = tuple(journal.records[run.run_id] for run in runs)
+        return cls(folder=folder, records=records, stopped=stopped)
+
+    @property
+    def failed(self) -> tuple[RunRecord, ...]:
+        """The runs that failed for good."""
+        return tuple(record for record in self.records if record.state.failed)
+
+    @property
+    def exit_code(self) -> int:
+        """0: all well; 1: a run failed, or was lost or cancelled; 130: the sweep was interrupted."""
+        if self.stopped == "interrupted":
+            return 130
+        fine = {RunState.SUCCEEDED, RunState.QUEUED, RunState.RUNNING, RunState.PENDING}
+        return int(any(record.state not in fine for record in self.records))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able summary."""
+        counts = {str(state): sum(r.state is state for r in self.records) for state in RunState}
+        return {
+            "folder": str(self.folder),
+            "exit_code": self.exit_code,
+            "stopped": self.stopped,
+            "states": {state: count for state, count in counts.items() if count},
+            "runs": [record.to_dict() for record in self.records],
+        }
+
+
+def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
+    runs: Sequence[RunSpec],
+    folder: str | os.PathLike[str],
+    *,
+    share: Share | None = None,
+    options: SweepOptions | None = None,
+    rerun: Rerun = "lost",
+    inventory: Inventory | None = None,
+    memory: Memory | None = None,
+    slots: Sequence[Slot] | None = None,
+    adapt: Callable[[ProcessSpec, PreparedRun, Slot], ProcessSpec] | None = None,
+    on_change: Callable[[RunRecord], None] | None = None,
+    source: dict[str, Any] | None = None,
+    make_supervisor: Callable[..., Any] = Supervisor,
+) -> SweepOutcome:
+    """Run all runs that have not finished yet, and wait for them.
+
+    Failed runs raise nothing: look at the outcome. Ctrl-C lets runs end and is told in the outcome as well.
+
+    Args:
+        runs: all runs of the sweep.
+        folder: the sweep's folder, where its journal is kept; one that exists is continued.
+        share: how the machine is shared among runs; None: a run for each CPU.
+        options: retries, limits, and how runs are stopped.
+        rerun: what is run again.
+        inventory: the CPUs and GPUs to share; None: those that this process may use.
+        memory: the memory to share; None: what this process may use.
+        slots: the places themselves, in place of ``share`` and ``inventory``.
+        adapt: changes what is started to the slot that it got.
+        on_change: called with the record of every run that changes.
+        source: what the runs were made from, kept in ``sweep.json``.
+        make_supervisor: see :class:`kourou.experiments.sweep.scheduler.Scheduler`.
+
+    Raises:
+        PlanError: more CPUs, GPUs or memory are asked for than there are, or a function cannot be pickled; nothing was
+            started.
+        DescriptionError: two runs are the same, or share a folder.
+        SweepBusy: another process runs this sweep.
+        SweepError: its folder cannot be used.
+    """
+    check_rerun(rerun)
+    specs = check_runs(runs)
+    share, memory = share or Share(), memory or Memory.of_this_process()
+    if slots is None:
+        slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
+    gate = None if share.gpu_memory_bytes is None else GpuGate(share.gpu_memory_bytes, memory)
+    prepared = prepare(specs)
+    top = open_sweep(folder)
+    launch_id = new_launch_id(top)
+    with locked_journal(top) as journal:
+        end_leftovers(top, journal)
+        journal.launch(launch_id, backend="processes", slots=len(slots), parallel=share.parallel)
+        declare(journal, [run.declaration() for run in prepared])
+        chosen = select_runs(journal, top, prepared, rerun, source)
+        scheduler = Scheduler(
+            top,
+            journal,
+            chosen,
+            SlotPool(slots, share.parallel, gate),
+            options or SweepOptions(),
+            launch_id=launch_id,
+            provenance=lambda: Provenance.of_this_process(launch_id),
+            adapt=adapt,
+            on_change=on_change,
+            make_supervisor=make_supervisor,
+        )
+        if chosen:
+            scheduler.run()
+        return SweepOutcome.of(journal, top, prepared, scheduler.stopped)
+
+
+def open_sweep(folder: str | os.PathLike[str]) -> Path:
+    """The sweep's folder, absolute; it is made if need be.
+
+    Raises:
+        PlanError: it cannot be made.
+    """
+    top = Path(folder).absolute()
+    try:
+        own_folder(top)
+    except OSError as error:
+        raise errors.PlanError(f"cannot make the sweep's folder {top}: {error}; choose another one") from error
+    return top
+
+
+def new_launch_id(folder: Path) -> str:
+    """Marks the processes of one launch; colons and spaces would end it early in a cookie."""
+    plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in folder.name)[:40]
+    return f"sweep-{plain}-{secrets.token_hex(6)}"
+
+
+def select_runs(
+    journal: Journal, folder: Path, runs: Sequence[AnyRun], rerun: Rerun, source: dict[str, Any] | None
+) -> list[AnyRun]:
+    """Those that are run now, in order; what is run again is journalled so, and what a sweep is made from is kept.
+
+    Args:
+        journal: which the runs are declared in.
+        folder: the sweep's.
+        runs: all of them.
+        rerun: what is run again.
+        source: what :data:`SOURCE_FILE` tells; None: nothing.
+    """
+    chosen = [run for run in runs if should_run(journal.records[run.run_id].state, rerun)]
+    for run in chosen:
+        if journal.records[run.run_id].state is not RunState.PENDING:
+            journal.append("rerun", run.run_id)
+    journal.commit()
+    if source is not None:
+        write_json(folder / SOURCE_FILE, source)
+    return chosen
+
+
+def check_rerun(rerun: str) -> None:
+    """Refuse a rule that there is not.
+
+    Raises:
+        PlanError: naming those that there are.
+    """
+    if rerun not in get_args(Rerun):
+        raise errors.PlanError(f"rerun is one of {', '.join(get_args(Rerun))}, got {rerun!r}")
+
+
+def should_run(state: RunState, rerun: Rerun) -> bool:
+    """Whether a run in this state is run now, by a rule that :func:`check_rerun` let pass."""
+    return state is RunState.PENDING or state in _AGAIN[rerun]

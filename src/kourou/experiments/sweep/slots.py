@@ -1,0 +1,208 @@
+"""Places for runs on this host: how many at once, and which CPUs and GPUs each of them has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+from kourou import errors
+from kourou.experiments.sweep.free_memory import GpuGate, Memory, find_gpu, in_gib
+from kourou.runtime.model.inventory import Inventory
+
+__all__ = ["Share", "Slot", "SlotPool", "make_slots"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Share:
+    """How the machine is shared among runs. Nothing said: a run for each CPU, and GPUs are left alone."""
+
+    parallel: int | None = None
+    """Runs at once; None: as many as there are places for."""
+    gpus: int | None = None
+    """How many of the launcher's GPUs the sweep may use, the first ones; None: all."""
+    runs_per_gpu: int | None = None
+    """Runs that share one GPU."""
+    gpus_per_run: int | None = None
+    """Or GPUs that one run has for itself."""
+    cpus_per_run: int | None = None
+    """CPUs that a run has for itself, as its real affinity; None: runs share all, and each is told its fair number of
+    threads."""
+    memory_bytes: int | None = None
+    """Resident memory that a run and all that it starts may take; one that takes more is killed. There are no more
+    places than have room for it. None: no limit."""
+    gpu_memory_bytes: int | None = None
+    """Memory that a run takes of each of its GPUs. It is not started before so much is free there, whoever has taken
+    the rest; nothing limits what it then takes. None: it is not asked for."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise errors.PlanError(f"{field.name} is a whole number of at least 1, got {value!r}")
+        if self.runs_per_gpu is not None and self.gpus_per_run is not None:
+            raise errors.PlanError("give runs_per_gpu or gpus_per_run, not both")
+        if self.gpu_memory_bytes is not None and not self.gives_gpus:
+            raise errors.PlanError("gpu_memory_bytes is of the GPUs that a run gets: give runs_per_gpu or gpus_per_run")
+
+    @property
+    def gives_gpus(self) -> bool:
+        """Whether runs are told which GPUs are theirs."""
+        return self.runs_per_gpu is not None or self.gpus_per_run is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A place for one run."""
+
+    index: int
+    gpus: tuple[str, ...] | None = None
+    """What its run finds in CUDA_VISIBLE_DEVICES; None: what the launcher has there."""
+    cpus: tuple[int, ...] | None = None
+    """What its run is pinned to; None: nothing."""
+    threads: int = 1
+    """How many CPUs its run may count on."""
+    memory_bytes: int | None = None
+    """Past so much memory its run is killed; None: nothing limits it."""
+
+
+def make_slots(share: Share, inventory: Inventory, memory: Memory | None = None) -> tuple[Slot, ...]:
+    """The places that a machine has; with ``share.parallel`` below their number, not all are taken at once.
+
+    Args:
+        share: how it is shared.
+        inventory: its CPUs and GPUs.
+        memory: its memory; None: what this process may use.
+
+    Raises:
+        PlanError: more is asked for than there is.
+    """
+    memory = memory or Memory.of_this_process()
+    gpu_sets = _gpu_sets(share, inventory.gpus)
+    cpu_sets = _cpu_sets(share, inventory.cpus)
+    _check_gpu_memory(share, gpu_sets or (), memory)
+    count = min(len(sets) for sets in (gpu_sets, cpu_sets) if sets is not None) if gpu_sets or cpu_sets else None
+    if count is None:
+        count = share.parallel or len(inventory.cpus)
+    at_once = _with_room(share, min(count, share.parallel or count), memory)
+    return tuple(
+        Slot(
+            index=i,
+            gpus=gpu_sets[i] if gpu_sets is not None else None,
+            cpus=cpu_sets[i] if cpu_sets is not None else None,
+            threads=len(cpu_sets[i]) if cpu_sets is not None else max(1, len(inventory.cpus) // at_once),
+            memory_bytes=share.memory_bytes,
+        )
+        for i in range(count if share.parallel else at_once)
+    )
+
+
+def _gpu_sets(share: Share, gpus: Sequence[str]) -> list[tuple[str, ...]] | None:
+    if not share.gives_gpus:
+        return None
+    each = share.gpus_per_run or 1
+    wanted = max(each, share.gpus or 0)
+    if len(gpus) < wanted:
+        raise errors.PlanError(
+            f"{wanted} GPUs are asked for, but the launcher may use {len(gpus)} ({', '.join(gpus) or 'none'})"
+        )
+    used = gpus[: share.gpus]
+    sets = [tuple(used[start : start + each]) for start in range(0, len(used) - each + 1, each)]
+    return sets * (share.runs_per_gpu or 1)
+
+
+def _check_gpu_memory(share: Share, gpu_sets: Sequence[tuple[str, ...]], memory: Memory) -> None:
+    if share.gpu_memory_bytes is None:
+        return
+    together = share.runs_per_gpu or 1
+    seen = memory.read_gpus()
+    for name in dict.fromkeys(name for gpus in gpu_sets for name in gpus):
+        gpu = find_gpu(seen, name)
+        if gpu is None:
+            raise errors.PlanError(
+                f"nothing tells the memory of GPU {name} (neither NVML nor nvidia-smi does): leave it unsaid"
+            )
+        if together * share.gpu_memory_bytes > gpu.total_bytes:
+            needed = f"{together} × " * (together > 1) + in_gib(share.gpu_memory_bytes)
+            raise errors.PlanError(f"{needed} of memory are asked for, but GPU {name} has {in_gib(gpu.total_bytes)}")
+
+
+def _with_room(share: Share, at_once: int, memory: Memory) -> int:
+    """How many runs there is memory for; where it was said how many run at once, that many."""
+    if share.memory_bytes is None:
+        return at_once
+    needed = at_once if share.parallel else 1
+    fitting = memory.total_bytes // share.memory_bytes
+    if fitting < needed:
+        raise errors.PlanError(
+            f"{needed} runs at once with {in_gib(share.memory_bytes)} of memory each need "
+            f"{in_gib(needed * share.memory_bytes)}, but there are {in_gib(memory.total_bytes)}"
+        )
+    return min(at_once, fitting)
+
+
+def _cpu_sets(share: Share, cpus: Sequence[int]) -> list[tuple[int, ...]] | None:
+    each = share.cpus_per_run
+    if each is None:
+        return None
+    needed = each * (share.parallel or 1)
+    if len(cpus) < needed:
+        raise errors.PlanError(
+            f"{share.parallel or 1} runs at once on {each} CPUs each need {needed}, "
+            f"but the launcher may use {len(cpus)}"
+        )
+    return [tuple(cpus[start : start + each]) for start in range(0, len(cpus) - each + 1, each)]
+
+
+class SlotPool:
+    """The slots that are free. A run goes where its GPU has most room, so that half a load is spread over all GPUs.
+
+    Args:
+        slots: all of them.
+        parallel: how many may be taken at once; None: all.
+        gate: lets runs onto GPUs; None: onto any.
+    """
+
+    def __init__(self, slots: Sequence[Slot], parallel: int | None = None, gate: GpuGate | None = None) -> None:
+        self._free = {slot.index: slot for slot in slots}
+        self._taken: dict[int, Slot] = {}
+        self._parallel = min(parallel or len(slots), len(slots))
+        self._gate = gate
+
+    @property
+    def size(self) -> int:
+        """How many runs there are places for at once."""
+        return self._parallel
+
+    @property
+    def has_room(self) -> bool:
+        """Whether :meth:`acquire` would find a slot."""
+        return len(self._taken) < self._parallel and bool(self._admitted())
+
+    @property
+    def refusal(self) -> str:
+        """Why none of the slots that are free can be had, in words; empty: one can, or none is free."""
+        if len(self._taken) >= self._parallel or self._admitted():
+            return ""
+        return "; ".join(dict.fromkeys(map(self._refusal_of, self._free.values())))
+
+    def acquire(self) -> Slot:
+        """A free slot, which is no longer free."""
+        room = Counter(slot.gpus for slot in self._free.values())
+        chosen = min(self._admitted(), key=lambda slot: (-room[slot.gpus], slot.index))
+        self._taken[chosen.index] = self._free.pop(chosen.index)
+        if self._gate is not None:
+            self._gate.note_start(chosen.index, chosen.gpus or ())
+        return chosen
+
+    def release(self, slot: Slot) -> None:
+        """Let another run have it."""
+        self._free[slot.index] = self._taken.pop(slot.index)
+        if self._gate is not None:
+            self._gate.note_end(slot.index)
+
+    def _admitted(self) -> list[Slot]:
+        return [slot for slot in self._free.values() if not self._refusal_of(slot)]
+
+    def _refusal_of(self, slot: Slot) -> str:
+        return "" if self._gate is None else self._gate.refusal(slot.gpus or ())

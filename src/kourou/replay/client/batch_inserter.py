@@ -1,0 +1,135 @@
+"""Inserts whole batches of items at once, each item one step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from kourou import courier
+from kourou.replay.arrays.array_types import Array, Integers, Keys, np
+from kourou.replay.arrays.dtypes import as_array
+from kourou.replay.arrays.nesting import Structure, flatten, path_text
+from kourou.replay.protocol.messages import InsertBatch, RowData, TableItems
+from kourou.replay.protocol.remote import Mirror, Remote
+from kourou.replay.storage.layout import ColumnSpec, Leaf, Pattern
+
+__all__ = ["BatchInserter"]
+
+_GRACE_S = 10.0
+_RESERVE_BYTES = 4 << 20
+
+
+class _Target:
+    """Where batches of one kind go.
+
+    Attributes:
+        mirror: their store, whose blocks have one row each.
+        pattern: number of the items' pattern.
+        reserve: leased blocks that are not in use.
+    """
+
+    def __init__(self, mirror: Mirror, pattern: int) -> None:
+        self.mirror = mirror
+        self.pattern = pattern
+        self.reserve = np.empty(0, np.int32)
+
+
+class BatchInserter:
+    """For one client.
+
+    Args:
+        remote: the server.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self._targets: dict[tuple[Structure, tuple[ColumnSpec, ...]], _Target] = {}
+        self._lock = threading.Lock()
+
+    def insert(self, data: Any, priorities: Mapping[str, Any], timeout: float | None) -> dict[str, Keys]:
+        """Insert n items into each of some tables; see ``Client.insert_batch``."""
+        structure, arrays = _arrays(data)
+        count = len(arrays[0])
+        weights = {table: self._priorities(table, given, count) for table, given in priorities.items()}
+        columns = tuple(
+            ColumnSpec(path, array.dtype, array.shape[1:]) for path, array in zip(structure.paths, arrays, strict=True)
+        )
+        for table in priorities:
+            signature = self.remote.facts(table).signature
+            if signature is not None:
+                signature.check(structure, [(array.dtype, array.shape[1:]) for array in arrays], f"table {table}")
+        target = self._target(structure, columns)
+        blocks = self._take(target, count)
+        keys = {table: self._keys(count) for table in priorities}
+        refs = np.zeros((count, 3), np.int32)
+        refs[:, 0], refs[:, 1] = target.pattern, blocks
+        store = target.mirror.info.number
+        items = [TableItems(table=table, keys=keys[table], priorities=weights[table], refs=refs) for table in keys]
+        batch = InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
+        calls = courier.with_options(self.remote.calls, timeout_s=None if timeout is None else timeout + _GRACE_S)
+        calls.insert(self.remote.session.name, batch, timeout)
+        return keys
+
+    def _priorities(self, table: str, given: Any, count: int) -> Array:
+        facts = self.remote.facts(table)
+        priorities = np.ones(count) if given is None else np.asarray(given, np.float64)
+        if priorities.shape != (count,):
+            raise ValueError(f"table {table}: priorities of shape {priorities.shape} for {count} items")
+        if np.isnan(priorities).any() or (not facts.takes_negative and (priorities < 0).any()):
+            raise ValueError(f"table {table}: it takes no priority {priorities[~(priorities >= 0)][0]}")
+        return priorities
+
+    def _keys(self, count: int) -> Keys:
+        first = self.remote.take_keys(count)
+        return np.arange(first, first + count, dtype=np.uint64)
+
+    def _target(self, structure: Structure, columns: tuple[ColumnSpec, ...]) -> _Target:
+        with self._lock:
+            target = self._targets.get((structure, columns))
+            if target is None:
+                mirror = self.remote.open_store(columns, 1)
+                leaves = tuple(Leaf(column, range(1), True) for column in range(len(columns)))
+                pattern = self.remote.register(Pattern(mirror.info.number, structure, leaves))
+                target = self._targets[structure, columns] = _Target(mirror, pattern)
+            return target
+
+    def _take(self, target: _Target, count: int) -> Integers:
+        """Blocks to write to."""
+        with self._lock:
+            if len(target.reserve) < count:
+                spare = max(1, min(1024, _RESERVE_BYTES // target.mirror.info.block_bytes))
+                batch = InsertBatch(leases=[(target.mirror.info.number, count + spare)])
+                leased = self.remote.calls.insert(self.remote.session.name, batch)[0]
+                target.reserve = np.concatenate([leased, target.reserve])
+            blocks, target.reserve = target.reserve[:count], target.reserve[count:]
+            top = int(blocks.max()) + 1 if count else 0
+            arrays = target.mirror.arrays
+            if arrays is not None and any(
+                len(array) < top and spec.row_bytes
+                for array, spec in zip(arrays, target.mirror.info.columns, strict=True)
+            ):
+                target.mirror = self.remote.refresh(target.mirror.info.number)
+            return blocks
+
+    def _write(self, target: _Target, blocks: Integers, arrays: list[Array]) -> tuple[RowData, ...]:
+        """Write rows to shared memory; what to send where there is none."""
+        if target.mirror.arrays is None:
+            rows = blocks.astype(np.int64)
+            raw = RowData(store=target.mirror.info.number, rows=rows, columns=list(enumerate(arrays)))
+            return (self.remote.packed(raw, target.mirror.info.columns),)
+        for column, array in zip(target.mirror.arrays, arrays, strict=True):
+            if column.nbytes:
+                column[blocks] = array
+        return ()
+
+
+def _arrays(data: Any) -> tuple[Structure, list[Array]]:
+    structure, leaves = flatten(data)
+    arrays = [as_array(leaf, "the data's", path) for path, leaf in zip(structure.paths, leaves, strict=True)]
+    if not arrays:
+        raise ValueError("an item has at least one array")
+    for path, array in zip(structure.paths, arrays, strict=True):
+        if not array.ndim or len(array) != len(arrays[0]) or not len(array):
+            raise ValueError(f"the data's{path_text(path)} has the shape {array.shape}: not one entry for each item")
+    return structure, arrays

@@ -1,0 +1,198 @@
+"""One client for several servers, each of which has some of the tables."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from kourou.errors import TableNotFound
+from kourou.replay.arrays.array_types import Array, Keys
+from kourou.replay.client.client import Client
+from kourou.replay.client.sampler import Sampler
+from kourou.replay.protocol.samples import ReplaySample, SampleBatch
+from kourou.replay.rate_limiters import RateLimiter
+from kourou.replay.table.info import TableInfo
+from kourou.replay.writers.group import GroupBatchWriter, GroupStructuredWriter, GroupWriter
+from kourou.replay.writers.rules import ItemRule
+
+__all__ = ["GroupClient"]
+
+W = TypeVar("W")
+
+
+class GroupClient:
+    """What a :class:`Client` can do, with the tables of several servers.
+
+    Methods are those of a Client; each call goes to the server that has the table. Which one that is, the servers are
+    asked once. Any number of threads may use it; can be pickled.
+
+    Args:
+        clients: one for each server. No two of them have a table of the same name.
+    """
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        self._clients = tuple(clients)
+        self._places: dict[str, Client] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GroupClient, (self._clients,)
+
+    def copy(self) -> GroupClient:
+        """Another client of the same servers, with connections of its own."""
+        return GroupClient([client.copy() for client in self._clients])
+
+    def __repr__(self) -> str:
+        return f"<replay client of {', '.join(client.server_address for client in self._clients)}>"
+
+    def __enter__(self) -> GroupClient:  # noqa: PYI034 - typing has Self from Python 3.11 on
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """One for each server."""
+        return self._clients
+
+    def client_of(self, table: str) -> Client:
+        """The client of the server that has a table.
+
+        Raises:
+            TableNotFound: none has it.
+        """
+        with self._lock:
+            if not self._places:
+                self._places = {name: client for client in self._clients for name in client.server_info()}
+            found = self._places.get(table)
+        if found is None:
+            raise TableNotFound(f"there is no table {table!r}; there are {', '.join(map(repr, self._places))}")
+        return found
+
+    def close(self) -> None:
+        """Let go of all servers."""
+        for client in self._clients:
+            client.close()
+
+    def insert(self, data: Any, priorities: Mapping[str, float], timeout: float | None = None) -> dict[str, int]:
+        """See :meth:`Client.insert`; servers one after the other, so those before one that fails have their items."""
+        if not priorities:
+            raise ValueError("priorities name at least one table")
+        shares: dict[Client, dict[str, float]] = {}
+        for table, priority in priorities.items():
+            shares.setdefault(self.client_of(table), {})[table] = priority
+        keys: dict[str, int] = {}
+        for client, share in shares.items():
+            keys.update(client.insert(data, share, timeout))
+        return keys
+
+    def insert_batch(
+        self,
+        table: str,
+        data: Any,
+        priorities: Sequence[float] | Array | None = None,
+        timeout: float | None = None,
+    ) -> Keys:
+        """See :meth:`Client.insert_batch`."""
+        return self.client_of(table).insert_batch(table, data, priorities, timeout)
+
+    def trajectory_writer(
+        self, num_keep_alive_refs: int, *, tables: Sequence[str] | None = None, max_in_flight_items: int = 4096
+    ) -> GroupWriter:
+        """See :meth:`Client.trajectory_writer`.
+
+        Args:
+            num_keep_alive_refs: steps that items can be made of.
+            tables: what items are made for; every step goes to the servers of these tables only. None for all.
+            max_in_flight_items: of each server.
+        """
+        return GroupWriter(
+            self._writers_of(
+                tables,
+                lambda client: client.trajectory_writer(num_keep_alive_refs, max_in_flight_items=max_in_flight_items),
+            )
+        )
+
+    def batch_writer(
+        self,
+        num_environments: int,
+        num_keep_alive_refs: int,
+        *,
+        tables: Sequence[str] | None = None,
+        max_in_flight_items: int = 4096,
+    ) -> GroupBatchWriter:
+        """See :meth:`Client.batch_writer`, and :meth:`trajectory_writer` for ``tables``."""
+        return GroupBatchWriter(
+            self._writers_of(
+                tables,
+                lambda client: client.batch_writer(
+                    num_environments, num_keep_alive_refs, max_in_flight_items=max_in_flight_items
+                ),
+            )
+        )
+
+    def _writers_of(self, tables: Sequence[str] | None, make: Callable[[Client], W]) -> dict[str, W]:
+        """By table, a writer of its server, of which there is one for each."""
+        places = [(table, self.client_of(table)) for table in (self.server_info() if tables is None else tables)]
+        writers = {client: make(client) for client in dict.fromkeys(client for _, client in places)}
+        return {table: writers[client] for table, client in places}
+
+    def structured_writer(self, rules: Sequence[ItemRule], *, max_in_flight_items: int = 4096) -> GroupStructuredWriter:
+        """See :meth:`Client.structured_writer`; ``max_in_flight_items`` of each server."""
+        shares: dict[Client, list[ItemRule]] = {}
+        for rule in rules:
+            shares.setdefault(self.client_of(rule.table), []).append(rule)
+        return GroupStructuredWriter(
+            [
+                client.structured_writer(share, max_in_flight_items=max_in_flight_items)
+                for client, share in shares.items()
+            ]
+        )
+
+    def sample_batch(self, table: str, num_samples: int, timeout: float | None = None) -> SampleBatch:
+        """See :meth:`Client.sample_batch`."""
+        return self.client_of(table).sample_batch(table, num_samples, timeout)
+
+    def sampler(self, table: str, batch_size: int, **options: Any) -> Sampler:
+        """See :meth:`Client.sampler`."""
+        return self.client_of(table).sampler(table, batch_size, **options)
+
+    def sample(self, table: str, num_samples: int = 1, timeout: float | None = None) -> Iterator[ReplaySample]:
+        """See :meth:`Client.sample`."""
+        return self.client_of(table).sample(table, num_samples, timeout)
+
+    def mutate_priorities(
+        self,
+        table: str,
+        updates: Mapping[int, float] | tuple[Any, Any] | None = None,
+        deletes: Sequence[int] | Array | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """See :meth:`Client.mutate_priorities`."""
+        return self.client_of(table).mutate_priorities(table, updates, deletes, timeout)
+
+    def items(self, table: str, offset: int = 0, limit: int = 1000) -> SampleBatch:
+        """See :meth:`Client.items`."""
+        return self.client_of(table).items(table, offset, limit)
+
+    def get(self, table: str, keys: Sequence[int] | Array) -> SampleBatch:
+        """See :meth:`Client.get`."""
+        return self.client_of(table).get(table, keys)
+
+    def reset(self, table: str, timeout: float | None = None) -> None:
+        """See :meth:`Client.reset`."""
+        self.client_of(table).reset(table, timeout)
+
+    def checkpoint(self, timeout: float | None = None) -> list[str]:
+        """Have every server write a checkpoint; their folders. Each is a cut through one server."""
+        return [client.checkpoint(timeout) for client in self._clients]
+
+    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout: float | None = None) -> None:
+        """See :meth:`Client.set_rate_limiter`."""
+        self.client_of(table).set_rate_limiter(table, rate_limiter, timeout)
+
+    def server_info(self, timeout: float | None = None) -> dict[str, TableInfo]:
+        """All tables of all servers as they are now."""
+        return {name: info for client in self._clients for name, info in client.server_info(timeout).items()}

@@ -1,0 +1,97 @@
+"""What goes into a table and what comes out of it, many items at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from kourou.replay.arrays.array_types import Floats, Integers, Keys, Refs, np
+
+__all__ = ["Items", "Picks", "References"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Items:
+    """Items to be inserted.
+
+    Attributes:
+        keys: [n].
+        priorities: [n].
+        refs: [n, 3], where the data lies.
+        sizes: [n], bytes of the data of each item, as if it shared nothing with others.
+        episodes: [n], of which episode each item is; its own key for one that is an episode by itself.
+    """
+
+    keys: Keys
+    priorities: Floats
+    refs: Refs
+    sizes: Integers
+    episodes: Keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def part(self, start: int, end: int) -> Items:
+        """Some of them."""
+        return Items(
+            keys=self.keys[start:end],
+            priorities=self.priorities[start:end],
+            refs=self.refs[start:end],
+            sizes=self.sizes[start:end],
+            episodes=self.episodes[start:end],
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picks:
+    """Sampled items, in the order in which they were drawn.
+
+    Attributes:
+        keys: [n].
+        probabilities: [n], of each draw when it was made.
+        table_sizes: [n], items in the table at that time.
+        priorities: [n].
+        times_sampled: [n], this draw included.
+        inserted_ns: [n], nanoseconds since the epoch.
+        refs: [n, 3], where the data lies. They are held for whoever takes the picks, who releases them.
+    """
+
+    keys: Keys
+    probabilities: Floats
+    table_sizes: Integers
+    priorities: Floats
+    times_sampled: Integers
+    inserted_ns: Integers
+    refs: Refs
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @staticmethod
+    def joined(parts: Sequence[Picks]) -> Picks:
+        """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [field.name for field in dataclasses.fields(Picks)]
+        return Picks(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+class References(Protocol):
+    """Keeps data for as long as somebody holds it."""
+
+    def acquire(self, refs: Refs) -> None:
+        """Hold the data of items once more."""
+
+    def release(self, refs: Refs) -> None:
+        """Let go of it once."""
+
+
+class NoReferences:
+    """For tables that stand alone, whose items have no data."""
+
+    def acquire(self, refs: Refs) -> None:
+        """Nothing to hold."""
+
+    def release(self, refs: Refs) -> None:
+        """Nothing to let go."""

@@ -1,0 +1,200 @@
+"""A client's session with its server, and what it knows of the server's memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from kourou import courier
+from kourou.errors import ConnectionLost, TableNotFound, WriterExpired
+from kourou.replay.arrays.array_types import Array, np
+from kourou.replay.protocol.messages import (
+    INFO_DTYPE,
+    PROBE,
+    PackedGroup,
+    RowData,
+    SampleReply,
+    SessionInfo,
+    StoreInfo,
+    TableFacts,
+)
+from kourou.replay.protocol.samples import Part, SampleBatch
+from kourou.replay.storage.compression import Compression, pack, unpack
+from kourou.replay.storage.layout import ColumnSpec, Pattern, gather
+from kourou.replay.storage.rows import map_rows
+
+__all__ = ["RENEWALS", "UNMAPPED", "Mirror", "Remote"]
+
+UNMAPPED = "the replay server's memory can be mapped no more: it has ended since it said where that is"
+
+RENEWALS = 10
+"""Sessions that may end during one call: each was refused before anything was done. More, and it gets nowhere."""
+
+_SHARING_LANES = {"inproc", "local"}  # both ends are on one host
+
+
+class Mirror:
+    """A store as a client sees it.
+
+    Attributes:
+        info: what the server said.
+        arrays: its columns in shared memory; None when they cannot be mapped.
+    """
+
+    def __init__(self, info: StoreInfo, arrays: list[Array] | None) -> None:
+        self.info = info
+        self.arrays = arrays
+
+
+class Remote:
+    """One session. Ends with ``close``, or when the process does.
+
+    Args:
+        client: of the server.
+        timeout_s: for calls that do not wait for anything but the connection.
+        compression: for arrays that travel.
+    """
+
+    def __init__(self, client: courier.Client, timeout_s: float | None, compression: Compression | None = None) -> None:
+        self.calls: Any = client
+        # What is called this way may be called twice.
+        self.quick: Any = courier.with_options(client, timeout_s=timeout_s, idempotent=True)
+        self._compression = compression
+        self.session: SessionInfo = self.quick.open_session(compression)
+        self._attendance: Future[None] = client.futures.attend(self.session.name)
+        self.shares = courier.lane(client) in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
+        self._mirrors: dict[int, Mirror] = {}
+        self._patterns: dict[int, Pattern] = {}
+        self._lock = threading.Lock()
+        self._done: list[int] = []  # tickets of data that was read
+        self._next_key: int = self.session.first_key + 1
+
+    def close(self) -> None:
+        """Tell the server that nobody is here any more."""
+        self.calls.futures.close_session(self.session.name)
+        self._mirrors.clear()
+
+    def is_same_server(self, other: Remote) -> bool:
+        """Whether another session was with the same server, as far as that can be told from here."""
+        return self.session.probe is not None and self.session.probe == other.session.probe
+
+    def skip(self, order: tuple[int, int], *, breaks: bool = False) -> None:
+        """A call that has a number failed. It may not even have reached the tables: let its followers not wait.
+
+        Args:
+            order: of the call.
+            breaks: its followers build on it, and are to be refused.
+        """
+        self.calls.futures.skip(self.session.name, order, breaks)
+
+    def facts(self, table: str) -> TableFacts:
+        """What is known of a table.
+
+        Raises:
+            TableNotFound: there is none of that name.
+        """
+        facts = self.session.tables.get(table)
+        if facts is None:
+            names = ", ".join(map(repr, self.session.tables))
+            raise TableNotFound(f"there is no table {table!r}; there are {names}")
+        return facts
+
+    def take_keys(self, count: int) -> int:
+        """The first of so many keys that nobody else will use."""
+        with self._lock:
+            first = self._next_key
+            self._next_key += count
+            return first
+
+    # -- stores -----------------------------------------------------------------------------------------------------
+
+    def packed(self, rows: RowData, columns: Sequence[ColumnSpec]) -> RowData:
+        """Rows as they travel."""
+        if self._compression is None:
+            return rows
+        codecs = [self._compression.codec_of(columns[index].path) for index, _ in rows.columns]
+        arrays = [(index, pack(array, codec)) for codec, (index, array) in zip(codecs, rows.columns, strict=True)]
+        return dataclasses.replace(rows, columns=arrays)
+
+    def open_store(self, columns: tuple[ColumnSpec, ...], length: int) -> Mirror:
+        """The store of a layout."""
+        return self._mirrored(self.quick.open_store(self.session.name, columns, length))
+
+    def refresh(self, store: int) -> Mirror:
+        """A store, which may have grown."""
+        return self._mirrored(self.quick.store_info(self.session.name, store))
+
+    def register(self, pattern: Pattern) -> int:
+        """The number of a pattern."""
+        number: int = self.quick.register(self.session.name, pattern)
+        self._patterns[number] = pattern
+        return number
+
+    def _mirrored(self, info: StoreInfo) -> Mirror:
+        known = self._mirrors.get(info.number)
+        if known is not None and known.info.handles == info.handles:
+            return known  # a new mapping would have to be filled in by the system page by page
+        arrays = map_rows(info.columns, info.handles) if self.shares else None
+        if arrays is None:
+            self.shares = False
+        mirror = self._mirrors[info.number] = Mirror(info, arrays)
+        return mirror
+
+    # -- samples ----------------------------------------------------------------------------------------------------
+
+    def ask(self, table: str, count: int, timeout_s: float | None, most: int = 0, order: Any = None) -> tuple[Any, ...]:
+        """The arguments of a call of ``sample``."""
+        with self._lock:
+            done, self._done = tuple(self._done), []
+        return self.session.name, table, count, timeout_s, done, self.shares, most, order
+
+    def read(self, reply: SampleReply) -> SampleBatch:
+        """The items of a reply. Data in shared memory is copied, and given back with the next call.
+
+        Raises:
+            ConnectionLost: the server that drew them is not there any more.
+        """
+        ticket, info, groups = reply
+        try:
+            parts = [self._part(group) for group in groups]
+        except WriterExpired as error:  # it would mean that nothing has been done yet
+            raise ConnectionLost(
+                f"items were drawn from a server that has ended before they were read: {error}"
+            ) from error
+        finally:
+            if ticket:
+                with self._lock:
+                    self._done.append(ticket)
+        return SampleBatch(np.frombuffer(info, INFO_DTYPE), parts)
+
+    def discard(self, reply: SampleReply) -> None:
+        """Give the data of a reply back unread."""
+        if reply[0]:
+            with self._lock:
+                self._done.append(reply[0])
+
+    def _part(self, group: PackedGroup) -> Part:
+        number, packed_positions, packed_blocks, packed_offsets, arrays = group
+        pattern = self._patterns.get(number)
+        if pattern is None:
+            pattern = self._patterns[number] = self.quick.pattern(self.session.name, number)
+        positions = None if packed_positions is None else np.frombuffer(packed_positions, np.int64)
+        if arrays is None:
+            offsets = np.frombuffer(packed_offsets, np.int32)
+            blocks = np.frombuffer(packed_blocks, np.int32).reshape(len(offsets), -1)
+            mirror = self._mirrors.get(pattern.store) or self.refresh(pattern.store)
+            if mirror.arrays is None or not self._covers(mirror, int(blocks.max())):
+                mirror = self.refresh(pattern.store)
+            if mirror.arrays is None:
+                raise ConnectionLost(UNMAPPED)
+            found = gather(pattern, mirror.arrays, blocks, offsets, mirror.info.length)
+        else:
+            found = [unpack(array) for array in arrays]
+        return Part(positions=positions, structure=pattern.structure, arrays=found)
+
+    @staticmethod
+    def _covers(mirror: Mirror, block: int) -> bool:
+        return all(handle is None or (block + 1) * mirror.info.length <= handle.rows for handle in mirror.info.handles)

@@ -1,0 +1,212 @@
+"""The memory of one column: rows of one dtype and shape, that never move once they are written.
+
+On Linux it is a memfd: other processes of the same user map it by way of ``/proc``, and it ends with the last process
+that maps it, however that ends. The file is sparse: only rows that were written take memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import errno
+import mmap
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kourou.replay.arrays.array_types import Array, Integers, np
+from kourou.replay.storage.layout import ColumnSpec
+
+__all__ = ["RowFile", "Rows", "RowsHandle", "map_rows", "open_rows", "populate"]
+
+_LARGE_ROW_BYTES = 16 << 10  # below this, the system call costs more than it spares
+_MADV_POPULATE_WRITE = (
+    23  # Linux 5.14; Python has no name for it, and its own madvise would hold the interpreter's lock
+)
+_madvise = ctypes.CDLL(None).madvise if sys.platform == "linux" else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowsHandle:
+    """Where the memory of a column can be mapped from, by processes of the same host and user.
+
+    Attributes:
+        pid, descriptor: whose, and which of its file descriptors.
+        inode: of the file, so that another one under that number is not taken for it.
+        rows: that it has room for now.
+    """
+
+    pid: int
+    descriptor: int
+    inode: int
+    rows: int
+
+
+class Rows:
+    """A column's memory, in the server.
+
+    Args:
+        spec: what a row is.
+        folder: where a file without a name holds them, so that the system may write what is seldom used to disk and
+            take its memory for other things. None keeps them in memory.
+    """
+
+    def __init__(self, spec: ColumnSpec, folder: Path | None = None) -> None:
+        self._spec = spec
+        self._descriptor: int | None = None
+        self.array: Array = _array(spec, bytearray(), 0)
+        if sys.platform == "linux" and spec.row_bytes:
+            if folder is None:
+                self._descriptor = os.memfd_create("kourou-replay", os.MFD_CLOEXEC)
+            else:
+                self._descriptor = _nameless_file(folder)
+
+    def grow(self, rows: int) -> None:
+        """Have room for ``rows``; what is there stays where it is, and arrays taken before stay valid."""
+        size = rows * self._spec.row_bytes
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, size)
+            self.array = _array(self._spec, mmap.mmap(self._descriptor, size), rows)
+            return
+        larger = np.zeros((rows, *self._spec.shape), self._spec.dtype)
+        larger[: len(self.array)] = self.array
+        self.array = larger
+
+    def write(self, rows: Integers, values: Array) -> None:
+        """Write rows [n] that lie within ``array``, from values [n, …] of their dtype.
+
+        Raises:
+            OSError: the system has no memory left.
+        """
+        row_bytes = self._spec.row_bytes
+        if self._descriptor is None or row_bytes < _LARGE_ROW_BYTES:
+            self.array[rows] = values
+            return
+        values = np.ascontiguousarray(values)
+        start = 0
+        for end in [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]:  # where a run of rows is over
+            _write(self._descriptor, values[start:end], int(rows[start]) * row_bytes)
+            start = end
+
+    def handle(self) -> RowsHandle | None:
+        """How others map it; None where they cannot."""
+        if self._descriptor is None:
+            return None
+        inode = os.fstat(self._descriptor).st_ino
+        return RowsHandle(pid=os.getpid(), descriptor=self._descriptor, inode=inode, rows=len(self.array))
+
+    def close(self) -> None:
+        """Let go of the memory. Other processes' mappings stay valid."""
+        self.array = _array(self._spec, bytearray(), 0)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def populate(array: Array, start: int, end: int) -> None:
+    """Have the system provide the memory of those rows now, all at once, instead of page by page when they are written.
+
+    Where it does not know how, they are provided when they are written.
+    """
+    row_bytes = array.strides[0] if array.size else 0
+    first = array.ctypes.data + start * row_bytes
+    aligned = first - first % mmap.PAGESIZE
+    size = array.ctypes.data + min(end, len(array)) * row_bytes - aligned
+    if _madvise is not None and size > 0:
+        _madvise(ctypes.c_void_p(aligned), ctypes.c_size_t(size), _MADV_POPULATE_WRITE)
+
+
+class RowFile:
+    """Writes the rows of a column as one writes to a file, for rows of many pages.
+
+    The system neither clears a fresh page first nor maps it into this process, which takes it twice as long as the
+    write does. A mapping of the same column shows what was written at once. Nobody should reserve memory ahead of it:
+    that takes a lock of the file that it has to wait for, and longer than what it spares.
+    """
+
+    def __init__(self, descriptor: int, row_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._row_bytes = row_bytes
+
+    def write(self, row: int, value: Array) -> None:
+        """Write a row from an array of its dtype and shape, in C order.
+
+        Raises:
+            OSError: the system has no memory left.
+        """
+        _write(self._descriptor, value, row * self._row_bytes)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def open_rows(spec: ColumnSpec, handle: RowsHandle | None) -> RowFile | None:
+    """A column as a file; None where that gains nothing, or the system does not let it be opened."""
+    if handle is None or spec.row_bytes < _LARGE_ROW_BYTES:
+        return None
+    try:
+        descriptor = _open(handle)
+    except OSError:
+        return None
+    return RowFile(descriptor, spec.row_bytes)
+
+
+def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) -> list[Array] | None:
+    """The columns of a store as the server has them; None where the system does not let them be mapped."""
+    arrays = []
+    for spec, handle in zip(specs, handles, strict=True):
+        if handle is None:
+            if spec.row_bytes:
+                return None
+            arrays.append(np.empty((1 << 31, *spec.shape), spec.dtype))  # as many as you like: they have no bytes
+            continue
+        if not handle.rows:
+            arrays.append(_array(spec, bytearray(), 0))  # nothing was written yet
+            continue
+        size = handle.rows * spec.row_bytes
+        try:
+            descriptor = _open(handle)
+        except OSError:  # another process table, or a policy against it
+            return None
+        try:
+            if os.fstat(descriptor).st_size < size:
+                return None
+            arrays.append(_array(spec, mmap.mmap(descriptor, size), handle.rows))
+        finally:
+            os.close(descriptor)
+    return arrays
+
+
+def _open(handle: RowsHandle) -> int:
+    """A descriptor of a column's memory.
+
+    Raises:
+        OSError: it cannot be opened, or is not there any more.
+    """
+    descriptor = os.open(f"/proc/{handle.pid}/fd/{handle.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_ino != handle.inode:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "the column's memory is gone")
+    return descriptor
+
+
+def _write(descriptor: int, values: Array, offset: int) -> None:
+    data = values.reshape(-1).view(np.uint8).data  # not every dtype has a buffer of its own
+    if os.pwrite(descriptor, data, offset) != len(data):
+        raise OSError(errno.ENOSPC, "no memory left for the rows of a replay store")
+
+
+def _nameless_file(folder: Path) -> int:
+    """A file that is gone as soon as nobody has it open, however that ends."""
+    descriptor, name = tempfile.mkstemp(prefix="kourou-replay-", dir=folder)
+    Path(name).unlink()
+    return descriptor
+
+
+def _array(spec: ColumnSpec, memory: mmap.mmap | bytearray, rows: int) -> Array:
+    if not rows or not spec.row_bytes:
+        return np.empty((rows, *spec.shape), spec.dtype)
+    array: Array = np.frombuffer(memory, np.uint8).view(spec.dtype).reshape(rows, *spec.shape)
+    return array

@@ -1,0 +1,88 @@
+"""Inserts and samples that wait until their table's limiter lets them go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kourou.replay.protocol.item_batches import Items, Picks
+from kourou.replay.table.completion import Completion
+
+__all__ = ["InsertRequest", "Request", "SampleRequest"]
+
+
+def _always() -> bool:
+    return True
+
+
+class Request:
+    """Something that a table does when it can, in the order of arrival.
+
+    Args:
+        wanted: whether anybody still waits for it; asked before anything is done.
+
+    Attributes:
+        give_up: ends the wait; None until it has to wait.
+    """
+
+    def __init__(self, wanted: Callable[[], bool] = _always) -> None:
+        self.wanted = wanted
+        self.since = time.monotonic()
+        self.warned = False
+        self.give_up: Callable[[], object] | None = None
+
+
+class InsertRequest(Request):
+    """Items to be inserted, whose references are the request's until they become the table's.
+
+    Attributes:
+        done: how many are in.
+        future: completed with None when all are.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        wanted: Callable[[], bool] = _always,
+        callback: Callable[[Completion[None]], object] | None = None,
+    ) -> None:
+        super().__init__(wanted)
+        self.items = items
+        self.done = 0
+        self.future = Completion[None](callback)
+
+    def rest(self) -> Items:
+        """What is not in yet."""
+        return self.items.part(self.done, len(self.items))
+
+
+class SampleRequest(Request):
+    """Items to be drawn.
+
+    Args:
+        count: how many.
+        most: if more of them can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
+
+    Attributes:
+        left: how many are still to be drawn.
+        parts: what was drawn so far.
+        future: completed with None when all were drawn; the picks are ``parts``.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        wanted: Callable[[], bool] = _always,
+        callback: Callable[[Completion[None]], object] | None = None,
+        *,
+        most: int = 0,
+    ) -> None:
+        super().__init__(wanted)
+        self.left = count
+        self.most = most
+        self.parts: list[Picks] = []
+        self.future = Completion[None](callback)
+
+    def picks(self) -> Picks | None:
+        """What was drawn; None for nothing."""
+        return Picks.joined(self.parts) if self.parts else None

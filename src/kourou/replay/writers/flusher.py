@@ -1,0 +1,70 @@
+"""The thread that sends the last items of writers which have no more to write, or take their time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import Protocol
+
+from kourou.courier.core.background import Patrol
+
+__all__ = ["flusher"]
+
+_log = logging.getLogger("kourou.replay")
+
+_SEND_AFTER_S = 0.005  # an item is sent after so long even if there are not enough for a message
+
+
+class Sender(Protocol):
+    """A writer, as the flusher sees it."""
+
+    def send_pending(self) -> bool:
+        """Send what waits; whether there was anything, or may have been."""
+        ...
+
+
+class Flusher:
+    """One for a process; its thread starts with the first item, and ends with the last writer."""
+
+    def __init__(self) -> None:
+        self._writers: weakref.WeakSet[Sender] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._patrol: Patrol | None = None
+
+    def watch(self, writer: Sender) -> None:
+        """Look after a writer until it is closed or gone."""
+        with self._lock:
+            self._writers.add(writer)
+            if self._patrol is None:
+                self._patrol = Patrol(self._attend, "kourou-replay-flusher")
+
+    def forget(self, writer: Sender) -> None:
+        """A writer was closed. With the last one, the thread ends."""
+        with self._lock:
+            self._writers.discard(writer)
+            if not self._writers and self._patrol is not None:
+                self._patrol.stop()
+                self._patrol = None
+
+    def wake(self) -> None:
+        """Some writer has items to be sent."""
+        patrol = self._patrol
+        if patrol is not None:
+            patrol.call()
+
+    def _attend(self) -> float | None:
+        with self._lock:
+            writers = list(self._writers)
+        return _SEND_AFTER_S if any([_send(writer) for writer in writers]) else None  # noqa: C419 - all of them
+
+
+def _send(writer: Sender) -> bool:
+    try:
+        return writer.send_pending()
+    except Exception:  # noqa: BLE001 - its own thread hears of it when it looks; other writers have nothing to do with it
+        _log.exception("items of a replay writer could not be sent")
+        return False
+
+
+flusher = Flusher()

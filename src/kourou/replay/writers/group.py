@@ -1,0 +1,205 @@
+"""Writers of the same steps to several servers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kourou.errors import KourouError, TableNotFound
+from kourou.replay.arrays.array_types import Integers, Keys
+from kourou.replay.arrays.nesting import Path, flatten
+from kourou.replay.writers.base import ItemWriter
+from kourou.replay.writers.batch import BatchWriter
+from kourou.replay.writers.history import TrajectoryColumn
+from kourou.replay.writers.structured import StructuredWriter
+from kourou.replay.writers.trajectory import TrajectoryWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["GroupBatchWriter", "GroupStructuredWriter", "GroupWriter"]
+
+W = TypeVar("W", bound="ItemWriter | StructuredWriter")
+ItemWriterT = TypeVar("ItemWriterT", bound=ItemWriter)
+
+
+class _Group(Generic[W]):
+    """Writers of several servers that are used as one. Also a context manager, which flushes."""
+
+    def __init__(self, writers: Iterable[W]) -> None:
+        self._writers = list(writers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if not isinstance(error, KourouError):
+                self.flush()
+        finally:
+            self.close()
+
+    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+        """See :meth:`TrajectoryWriter.flush`; ``block_until_num_items`` of each server."""
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, _left_ms(deadline)))
+
+    @property
+    def lost_items(self) -> int:
+        """Of all servers; see :class:`TrajectoryWriter`."""
+        return sum(writer.lost_items for writer in self._writers)
+
+    def close(self) -> None:
+        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
+        for writer in self._writers:
+            writer.close()
+
+
+class _GroupItems(_Group[ItemWriterT]):
+    """What writers of several servers' items have in common.
+
+    Args:
+        writers: by table, the writer of its server.
+    """
+
+    def __init__(self, writers: Mapping[str, ItemWriterT]) -> None:
+        super().__init__(dict.fromkeys(writers.values()))
+        self._by_table = dict(writers)
+        if not self._writers:
+            raise ValueError("a writer for no table")
+
+    @property
+    def history(self) -> Any:
+        """See :attr:`TrajectoryWriter.history`."""
+        return self._writers[0].history
+
+    def _writer_of(self, table: str) -> ItemWriterT:
+        writer = self._by_table.get(table)
+        if writer is None:
+            raise TableNotFound(f"this writer writes no table {table!r}; it writes {', '.join(self._by_table)}")
+        return writer
+
+    def _seen_by(self, writer: ItemWriterT, trajectory: Any) -> Any:
+        """The same parts of another writer's history: all have seen the same steps, so they number them alike."""
+        first = self._writers[0]
+        if writer is first:
+            return trajectory
+        structure, parts = flatten(trajectory)
+        moved = [
+            TrajectoryColumn(writer, part.column, part.rows, part.squeeze)
+            if isinstance(part, TrajectoryColumn) and part.source is first
+            else part
+            for part in parts
+        ]
+        return structure.unflatten(moved)
+
+
+class GroupWriter(_GroupItems[TrajectoryWriter]):
+    """What a :class:`TrajectoryWriter` can do; each item goes to the server that has its table, every step to all.
+
+    Args:
+        writers: by table, the writer of its server.
+    """
+
+    def append(self, data: Any, *, partial_step: bool = False) -> None:
+        """See :meth:`TrajectoryWriter.append`."""
+        for writer in self._writers:
+            writer.append(data, partial_step=partial_step)
+
+    @property
+    def episode_steps(self) -> int:
+        """Complete steps since the episode began."""
+        return self._writers[0].episode_steps
+
+    def create_item(self, table: str, priority: float, trajectory: Any) -> int:
+        """See :meth:`TrajectoryWriter.create_item`."""
+        writer = self._writer_of(table)
+        return writer.create_item(table, priority, self._seen_by(writer, trajectory))
+
+    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
+        """See :meth:`TrajectoryWriter.end_episode`."""
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, _left_ms(deadline)))
+
+    def configure(self, path: Path, *, num_keep_alive_refs: int, max_chunk_length: int | None = None) -> None:
+        """See :meth:`TrajectoryWriter.configure`."""
+        for writer in self._writers:
+            writer.configure(path, num_keep_alive_refs=num_keep_alive_refs, max_chunk_length=max_chunk_length)
+
+
+class GroupBatchWriter(_GroupItems[BatchWriter]):
+    """What a :class:`BatchWriter` can do; each item goes to the server that has its table, every step to all.
+
+    Args:
+        writers: by table, the writer of its server.
+    """
+
+    def append(self, data: Any) -> None:
+        """See :meth:`BatchWriter.append`."""
+        for writer in self._writers:
+            writer.append(data)
+
+    @property
+    def episode_steps(self) -> Integers:
+        """Steps [B] since the episode of each environment began."""
+        return self._writers[0].episode_steps
+
+    def end_episodes(self, ended: Any = None) -> None:
+        """See :meth:`BatchWriter.end_episodes`."""
+        for writer in self._writers:
+            writer.end_episodes(ended)
+
+    def create_items(self, table: str, priorities: Any, trajectory: Any, environments: Any = None) -> Keys:
+        """See :meth:`BatchWriter.create_items`."""
+        writer = self._writer_of(table)
+        return writer.create_items(table, priorities, self._seen_by(writer, trajectory), environments)
+
+
+class GroupStructuredWriter(_Group[StructuredWriter]):
+    """What a :class:`StructuredWriter` can do; each server gets what the rules of its tables use.
+
+    Args:
+        writers: one for each server that has a rule's table.
+    """
+
+    def __init__(self, writers: Sequence[StructuredWriter]) -> None:
+        if not writers:
+            raise ValueError("a structured writer has at least one rule")
+        super().__init__(writers)
+
+    @property
+    def step_is_open(self) -> bool:
+        """Whether the latest step is not complete."""
+        return self._writers[0].step_is_open
+
+    @property
+    def episode_steps(self) -> int:
+        """Complete steps since the episode began."""
+        return self._writers[0].episode_steps
+
+    def append(self, data: Any, *, partial_step: bool = False) -> None:
+        """See :meth:`StructuredWriter.append`."""
+        _for_all(self._writers, lambda writer: writer.append(data, partial_step=partial_step))
+
+    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
+        """See :meth:`StructuredWriter.end_episode`."""
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, _left_ms(deadline)))
+
+
+def _for_all(writers: Sequence[W], act: Callable[[W], None]) -> None:
+    """Do it with each, whatever happens to one: all have seen the same steps and episodes. Raises the first problem."""
+    problem: Exception | None = None
+    for writer in writers:
+        try:
+            act(writer)
+        except Exception as error:  # noqa: BLE001 - raised below
+            problem = problem or error
+    if problem is not None:
+        raise problem
+
+
+def _left_ms(deadline: float | None) -> int | None:
+    return None if deadline is None else max(0, int(1000 * (deadline - time.monotonic())))

@@ -1,0 +1,217 @@
+"""The steps of one writer, from where they are written to where the server has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kourou.errors import ConnectionLost
+from kourou.replay.arrays.array_types import Array, Integers, np
+from kourou.replay.protocol.messages import RowData
+from kourou.replay.protocol.remote import UNMAPPED, Remote
+from kourou.replay.storage.layout import ColumnSpec
+from kourou.replay.storage.rows import open_rows, populate
+
+__all__ = ["Stream"]
+
+_LEASE_BYTES = 32 << 20  # blocks that a writer has in reserve: what it may write before the server answers again
+_MOST_LEASED = 2048
+_LEAST_LEASED = 4
+_BATCH_ITEMS = 512  # items that are worth a message, which wakes the server, maybe on the core of the writer
+_MESSAGE_BYTES = 1 << 20  # of rows that are sent: what still fits into the caches on its way
+
+
+class Stream:
+    """Consecutive steps of one layout, each a row in blocks that the server leased.
+
+    In shared memory a row is written where it stays. Otherwise it is written to memory of the writer's own, of the
+    same form, and sent.
+
+    Args:
+        remote: the server.
+        columns: of a step.
+        length: rows of a block.
+        keep: steps that stay readable, the newest included.
+        first: number of the first step.
+
+    Attributes:
+        batch_items: items that are worth a message of their own.
+        goes_on: there may be more steps.
+    """
+
+    def __init__(self, remote: Remote, columns: tuple[ColumnSpec, ...], length: int, keep: int, first: int) -> None:
+        mirror = remote.open_store(columns, length)
+        self._remote = remote
+        self._keep = keep
+        self.columns = columns
+        self.length = length
+        self.store = mirror.info.number
+        self.lease_size = max(_LEAST_LEASED, min(_MOST_LEASED, _LEASE_BYTES // mirror.info.block_bytes))
+        self.shared = mirror.arrays is not None
+        rows = max(1, _MESSAGE_BYTES * length // mirror.info.block_bytes)
+        self.batch_items = _BATCH_ITEMS if self.shared else min(_BATCH_ITEMS, rows)
+        self.arrays: list[Array] = [] if mirror.arrays is None else mirror.arrays
+        handles = mirror.info.handles if self.shared else [None] * len(columns)
+        self.files = [open_rows(spec, handle) for spec, handle in zip(columns, handles, strict=True)]
+        self.goes_on = True
+        self.steps = first  # number of the next step
+        self.start = first  # steps before this one are not kept, however few there are
+        self.missing: dict[int, set[int]] = {}  # columns that a step lacks
+        self.leased: list[int] = []  # blocks to be written, the next one last
+        self.sealed: list[int] = []  # blocks that nothing will be written to or made of any more
+        self.links: list[tuple[int, int]] = []  # block, the one that follows
+        self._blocks: list[int] = []  # the blocks of the steps that are kept
+        self._bases: list[int] = []  # … and their first rows in ``arrays``
+        self._blocks_from = first  # the first step in the first of them
+        self._row = 0
+        self.left = 0  # rows of the newest block that are not written
+        self._sent = first  # steps before this one have been sent
+        self._free: list[int] = []  # without shared memory: block-sized places in ``arrays``
+        self._places = 0
+        self._populated = 0  # blocks before this one were prepared
+
+    def begin_step(self) -> int:
+        """The row of the next step. There is a leased block when ``needs_block``."""
+        if not self.left:
+            self._open_block()
+        row = self._row
+        self._row = row + 1
+        self.left -= 1
+        self.steps += 1
+        return row
+
+    @property
+    def needs_block(self) -> bool:
+        """Whether the next step needs a leased block, and there is none."""
+        return not self.left and not self.leased
+
+    @property
+    def needs_lease(self) -> bool:
+        """Whether there are fewer leased blocks than the next steps need at once."""
+        return not self.leased
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest step that is kept."""
+        return max(self.start, self.steps - self._keep)
+
+    def clear(self) -> None:
+        """Keep no steps. The next one may follow in the same block."""
+        self.start = self.steps
+        self.missing.clear()
+        self._drop(self.steps)
+
+    def end(self) -> None:
+        """Nothing follows: all blocks are sealed."""
+        self.goes_on = False
+        self.start = self.steps
+        self.sealed.extend(self._blocks)
+        self.sealed.extend(self.leased)
+        self._blocks.clear()
+        self._bases.clear()
+        self.leased.clear()
+        self.left = 0
+        self._sent = self.steps
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The block and the row in it where a kept step lies."""
+        index, offset = divmod(step - self._blocks_from, self.length)
+        return self._blocks[index], offset
+
+    def rows(self, steps: Sequence[int]) -> Integers:
+        """The rows [len(steps)] of kept steps in ``arrays``."""
+        found = [divmod(step - self._blocks_from, self.length) for step in steps]
+        return np.array([self._bases[index] + offset for index, offset in found], np.int64)
+
+    def unsent(self, finished: int) -> RowData | None:
+        """The rows that have not been sent, those of steps from ``finished`` on to be sent once more later."""
+        if self.shared or self._sent == self.steps:
+            return None
+        steps = range(self._sent, self.steps)
+        local, rows = self.rows(steps).reshape(-1), self._stored_rows(steps).reshape(-1)
+        self._sent = min(finished, self.steps)
+        return RowData(store=self.store, rows=rows, columns=[(i, array[local]) for i, array in enumerate(self.arrays)])
+
+    def trim(self) -> None:
+        """Seal the blocks that are not kept any more, and have been sent."""
+        self._drop(self.oldest)
+
+    def taken(self) -> tuple[list[tuple[int, Integers, Integers]], list[tuple[int, Integers]]]:
+        """Links and sealed blocks, for the next message; they are the message's now."""
+        links = []
+        if self.links:
+            blocks, successors = zip(*self.links, strict=True)
+            links = [(self.store, np.array(blocks, np.int32), np.array(successors, np.int32))]
+            self.links = []
+        sealed = []
+        if self.sealed:
+            sealed = [(self.store, np.array(self.sealed, np.int32))]
+            self.sealed = []
+        return links, sealed
+
+    def lease(self, blocks: Integers) -> None:
+        """Blocks came from the server."""
+        self.leased[:0] = blocks.tolist()[::-1]
+        if self.shared and len(blocks):
+            needed = (int(blocks.max()) + 1) * self.length
+            if any(
+                len(array) < needed for array, spec in zip(self.arrays, self.columns, strict=True) if spec.row_bytes
+            ):
+                arrays = self._remote.refresh(self.store).arrays
+                if arrays is None:
+                    raise ConnectionLost(UNMAPPED)
+                self.arrays = arrays
+            self._populate(blocks)
+
+    def _populate(self, blocks: Integers) -> None:
+        """Prepare memory that was never used. Blocks that were in use before come in any order, new ones in theirs."""
+        first, last = int(blocks[0]), int(blocks[-1])
+        if last - first == len(blocks) - 1 and last >= self._populated:
+            self._populated = last + 1
+            for array, file in zip(self.arrays, self.files, strict=True):
+                if file is None:
+                    populate(array, first * self.length, (last + 1) * self.length)
+
+    def _stored_rows(self, steps: Sequence[int]) -> Integers:
+        """The rows of kept steps in the server's columns."""
+        places = [self.place(step) for step in steps]
+        return np.array([block * self.length + offset for block, offset in places], np.int64)
+
+    def _open_block(self) -> None:
+        block = self.leased.pop()
+        if not self._blocks:
+            self._blocks_from = self.steps
+        elif self._keep > 1:
+            self.links.append((self._blocks[-1], block))
+        base = block * self.length if self.shared else self._local_base()
+        self._blocks.append(block)
+        self._bases.append(base)
+        self._row = base
+        self.left = self.length
+
+    def _drop(self, oldest: int) -> None:
+        """Seal the blocks all of whose steps come before ``oldest`` and have been sent."""
+        before = oldest if self.shared else min(oldest, self._sent)
+        count = (before - self._blocks_from) // self.length
+        if count > 0:
+            count = min(count, len(self._blocks))
+            self.sealed.extend(self._blocks[:count])
+            if not self.shared:
+                self._free.extend(self._bases[:count])
+            del self._blocks[:count], self._bases[:count]
+            self._blocks_from += count * self.length
+            if self.missing:
+                self.missing = {step: columns for step, columns in self.missing.items() if step >= self._blocks_from}
+
+    def _local_base(self) -> int:
+        """The first row of a free place in memory of our own."""
+        if not self._free:
+            first, self._places = self._places, max(_LEAST_LEASED, 2 * self._places)
+            self._free = [place * self.length for place in range(first, self._places)][::-1]
+            for index, spec in enumerate(self.columns):
+                larger = np.empty((self._places * self.length, *spec.shape), spec.dtype)
+                if first:
+                    larger[: len(self.arrays[index])] = self.arrays[index]
+                    self.arrays[index] = larger
+                else:
+                    self.arrays.append(larger)
+        return self._free.pop()

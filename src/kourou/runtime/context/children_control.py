@@ -1,0 +1,230 @@
+"""A control plane that a node's children use as well, however they were started: they ask their parent.
+
+gRPC cannot be used in a fork, and a process that was spawned has no stream of its own from the coordinator. What they
+want is little: where another node listens, and that the program should stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.context import context
+from kourou.runtime.context.context import ControlPlane
+from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.stopping.state import StopState
+from kourou.script import children
+from kourou.script.children import Gift
+
+__all__ = ["Door", "SharedControl", "for_children"]
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
+
+
+class SharedControl:
+    """Implements :class:`kourou.runtime.context.context.ControlPlane`, here and in the children of this process.
+
+    Args:
+        control: what this process uses itself.
+        door: where children come in.
+    """
+
+    def __init__(self, control: ControlPlane, door: Door) -> None:
+        self._control = control
+        self._door = door
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Publish changes of a node's record; only its own process does."""
+        self._reach().update(name, **changes)
+
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None) -> NodeRecord | None:
+        """Block until a node's record fulfils ``holds``; None when the time passed first."""
+        return self._reach().wait(name, holds, timeout_s)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the end of the program."""
+        self._reach().request_stop(reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _AskParent, self._door.open()
+
+    def _reach(self) -> ControlPlane:
+        return self._control if self._door.is_own else _AskParent(*self._door.open())
+
+
+class _AskParent:
+    """A child's control plane. It can be pickled, so children of children have one."""
+
+    def __init__(self, address: str, key: bytes) -> None:
+        self._address, self._key = address, key
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Refuse: a child is no node."""
+        raise errors.NotInProgram(f"only the process of {name} itself can publish its {', '.join(changes)}")
+
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None) -> NodeRecord | None:
+        """As its parent's, but by asking again and again."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            record: NodeRecord | None = self._ask("wait", name)
+            if record is not None and holds(record):
+                return record
+            left_s = pause_s if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the end of the program."""
+        self._ask("request_stop", reason)
+
+    def stopping(self) -> bool:
+        """Whether the program stops, or has."""
+        try:
+            return bool(self._ask("stopping", ""))
+        except errors.ServerUnavailable:
+            return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _AskParent, (self._address, self._key)
+
+    def _ask(self, what: str, argument: str) -> Any:
+        try:
+            with Client(self._address, "AF_UNIX", authkey=self._key) as connection:
+                connection.send((what, argument))
+                answer = connection.recv()
+        except (OSError, EOFError, AuthenticationError) as error:
+            raise errors.ServerUnavailable(
+                f"process {os.getpid()} asks its program by way of the node that started it, which has ended"
+            ) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Door:
+    """Answers the children of this process, one question a connection; opened when there is a child.
+
+    Args:
+        control: answers for this process.
+        folder: private to this user; children find this process there.
+        stopping: set once the program stops.
+    """
+
+    def __init__(self, control: ControlPlane, folder: str, stopping: threading.Event) -> None:
+        self._control = control
+        self._stopping = stopping
+        self._owner = os.getpid()
+        self._address, self._key = f"{folder}/p{secrets.token_hex(4)}", secrets.token_bytes(32)
+        self._listener: Listener | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        _all.add(self)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it leads to this very process."""
+        return os.getpid() == self._owner
+
+    def open(self) -> tuple[str, bytes]:
+        """Let children in; where they find this process, and what they have to show."""
+        if self.is_own:
+            with self._lock:
+                if self._listener is None and not self._closed:
+                    self._listener = Listener(self._address, "AF_UNIX", backlog=64, authkey=self._key)
+                    threading.Thread(target=self._serve, name="kourou-children", daemon=True).start()
+        return self._address, self._key
+
+    def close(self) -> None:
+        """Let no child in any more."""
+        with self._lock:
+            self._closed = True
+        if self.is_own and self._listener is not None:
+            with contextlib.suppress(OSError, AuthenticationError, EOFError):
+                Client(self._address, "AF_UNIX", authkey=self._key).close()  # wakes the thread, which closes the rest
+
+    def _serve(self) -> None:
+        listener = self._listener
+        assert listener is not None  # noqa: S101 - it is what the thread was started for
+        while not self._closed:
+            with contextlib.suppress(OSError, EOFError, AuthenticationError):
+                connection = listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), name="kourou-child", daemon=True).start()
+        with contextlib.suppress(OSError):  # its folder may be gone
+            listener.close()
+
+    def _answer(self, connection: Connection) -> None:
+        with connection, contextlib.suppress(OSError, EOFError):
+            what, argument = connection.recv()
+            try:
+                connection.send(self._answer_to(what, argument))
+            except errors.KourouError as error:
+                connection.send(error)
+
+    def _answer_to(self, what: str, argument: str) -> Any:
+        if what == "wait":
+            return self._control.wait(argument, lambda _: True, 0)
+        if what == "stopping":
+            return self._stopping.is_set()
+        return self._control.request_stop(argument)
+
+
+def for_children() -> Gift:
+    """What makes a child that is being started part of the program: the runs in reach, and the node that it is of."""
+    node = context.current_node()
+    of_node = (node.name, node.program, node.run_id, node.launch_type, node.attempt) if node is not None else None
+    bindings = context.bindings() if node is None else [node.binding]
+    return _belong, ([(b.run_id, b.control, b.token, b.tls) for b in bindings], of_node)
+
+
+def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None]], node: tuple[Any, ...] | None) -> None:
+    for run_id, control, token, tls in bindings:
+        binding = context.Binding(run_id=run_id, control=control, token=token, tls=tls)
+        context.add_binding(binding)
+        if node is None:
+            continue
+        stop = StopState(control.request_stop)
+        threading.Thread(target=_follow, args=(control, stop), name="kourou-stop", daemon=True).start()
+        name, program, _, launch_type, attempt = node
+        context.set_process_node(
+            context.NodeContext(
+                name=name,
+                program=program,
+                run_id=run_id,
+                launch_type=launch_type,
+                attempt=attempt,
+                binding=binding,
+                stop=stop,
+                report_child=lambda *_: None,
+            )
+        )
+    children.give("program", for_children)
+
+
+def _follow(control: _AskParent, stop: StopState) -> None:
+    while not control.stopping():
+        time.sleep(_LONGEST_PAUSE_S)
+    stop.release()
+
+
+_all: weakref.WeakSet[Door] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for door in list(_all):
+        with contextlib.suppress(OSError, RuntimeError):  # no descriptor or thread is left for it
+            door.open()
+
+
+os.register_at_fork(before=_before_fork)

@@ -1,0 +1,154 @@
+"""The coordinator, as a node in another process sees it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from kourou import errors
+from kourou.proto.v1 import coordinator_pb2 as pb
+from kourou.runtime.control import messages
+from kourou.runtime.control.coordinator import Release, Stop
+from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.stub import CoordinatorStub
+from kourou.runtime.model.records import NodeRecord, Outcome, shortened
+
+__all__ = ["CoordinatorClient"]
+
+_ATTACH_S = 30.0  # under a start of hundreds of nodes it may have a lot to do
+_PAUSE_S = 0.1  # from a call that broke to the next one: the stream's end may be noticed a moment later
+
+
+class CoordinatorClient:
+    """The :class:`~kourou.runtime.context.context.ControlPlane` of a node process.
+
+    What a node says is said until it is taken: a launcher that does not answer is suspended (by Ctrl-Z, a debugger,
+    swapping), or gone, and then the stream of events ends.
+
+    Args:
+        address: the coordinator's ``host:port``.
+        token: the run's token.
+        name, attempt: who this is.
+        on_stop: called when the program stops.
+        on_release: called when nodes that only serve may go.
+        on_lost: called when the coordinator is gone.
+        on_record: called with every record of a node that this one follows.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str,
+        name: str,
+        attempt: int,
+        on_stop: Callable[[], None],
+        on_release: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_record: Callable[[NodeRecord], None] = lambda _: None,
+    ) -> None:
+        self._name = name
+        self._attempt = attempt
+        self._stub = CoordinatorStub(address, token=token, caller=name, wait_for_ready=True)
+        self._directory = Directory()
+        self._following: set[str] = set()
+        self._on_stop = on_stop
+        self._on_release = on_release
+        self._on_lost = on_lost
+        self._on_record = on_record
+        self._closed = False
+        self._lost = threading.Event()
+        self._attached = threading.Event()
+        self._stream: Any = None
+
+    def attach(self) -> None:
+        """Say that this node is there, and listen from now on.
+
+        Raises:
+            ServerUnavailable: the coordinator does not answer.
+        """
+        self._stream = self._stub.attach(pb.AttachRequest(name=self._name, attempt=self._attempt))
+        threading.Thread(target=self._listen, name="kourou-events", daemon=True).start()
+        while not self._attached.wait(_ATTACH_S):
+            if not self._lost.is_set() and self._stub.is_listening():
+                continue  # the kernel answers for a process that is suspended
+            raise errors.ServerUnavailable(f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s")
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Publish changes of a node's record."""
+        request = pb.UpdateRequest(name=name, attempt=self._attempt)
+        if "state" in changes:
+            request.state = str(changes["state"])
+        if "endpoint" in changes:
+            request.endpoint = changes["endpoint"]
+        if "serves_only" in changes:
+            request.serves_only = changes["serves_only"]
+        self._call("Update", request)
+
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
+        """Block until a node's record fulfils ``holds``; None when the time passed first."""
+        if name not in self._following:
+            self._call("Follow", pb.FollowRequest(follower=self._name, name=name))
+            self._following.add(name)
+        return self._directory.wait(name, holds, timeout_s)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the end of the program."""
+        self._call("Stop", pb.StopRequest(reason=shortened(reason), origin=self._name))
+
+    def report(self, name: str, outcome: Outcome) -> None:
+        """The last words of this node, or of a child that it runs."""
+        request = pb.ReportRequest(
+            name=name,
+            attempt=self._attempt,
+            kind=outcome.kind,
+            code=outcome.code,
+            exception=outcome.exception,
+            traceback=outcome.traceback,
+        )
+        self._call("Report", request)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.cancel()
+        self._stub.close()
+
+    def _call(self, method: str, request: Any) -> None:
+        try:
+            self._stub.call(method, request, persist=lambda: self._may_answer_yet(method))
+        except errors.ServerUnavailable:
+            if not self._closed:
+                raise
+
+    def _may_answer_yet(self, method: str) -> bool:
+        if self._stream is None or self._lost.wait(_PAUSE_S) or self._closed:
+            return False
+        print(  # noqa: T201 - for the log of a node that seems to hang
+            f"kourou: {self._name} waits for its launcher to take {method}: is it suspended?", file=sys.stderr
+        )
+        return True
+
+    def _listen(self) -> None:
+        try:
+            for message in self._stream:
+                event = messages.event_from_proto(message)
+                if isinstance(event, NodeRecord):
+                    self._directory.put(event)
+                    self._on_record(event)
+                elif isinstance(event, Stop):
+                    self._on_stop()
+                elif isinstance(event, Release):
+                    self._on_release()
+                else:
+                    self._attached.set()
+        except grpc.RpcError:
+            pass  # the stream's end says the same
+        self._lost.set()
+        if not self._closed:
+            self._on_lost()

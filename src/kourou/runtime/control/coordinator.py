@@ -1,0 +1,234 @@
+"""The coordinator: the directory of a program's nodes, and the broadcast of its end. State only; no network here.
+
+Nodes that are threads call it directly; nodes that are processes reach it through
+:mod:`kourou.runtime.control.service`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from kourou.runtime.control.directory import Directory
+from kourou.runtime.model.records import NodeRecord, Outcome, shortened
+from kourou.runtime.stopping.state import StopState
+
+__all__ = ["Closed", "Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Welcome:
+    """The first event of every watcher."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stop:
+    """The program stops."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Release:
+    """All nodes with work of their own have ended: those that only serve may go."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Closed:
+    """The last event: the watcher's node, or the coordinator, is gone."""
+
+
+Event: TypeAlias = Welcome | NodeRecord | Stop | Release | Closed
+
+
+class Watcher:
+    """One listener of events, in order: a node in another process."""
+
+    def __init__(self, name: str, attempt: int) -> None:
+        self.name = name
+        self.attempt = attempt
+        self.follows: set[str] = set()
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+
+class Coordinator:
+    """The one table that all parts of a run agree on. Thread-safe.
+
+    Args:
+        records: the nodes, all PENDING.
+        on_change: called with every new record.
+        on_stop_request: called with (reason, origin) for every request to end the program.
+        on_report: called with (name, attempt, outcome) when a node said how it ended.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[NodeRecord],
+        *,
+        on_change: Callable[[NodeRecord], None],
+        on_stop_request: Callable[[str, str], None],
+        on_report: Callable[[str, int, Outcome], None] = lambda *_: None,
+    ) -> None:
+        self.directory = Directory(records)
+        self._on_change = on_change
+        self._on_stop_request = on_stop_request
+        self._on_report = on_report
+        self._lock = threading.RLock()
+        self._watchers: dict[str, set[Watcher]] = {}
+        self._followers: dict[str, set[Watcher]] = {}
+        self._outcomes: dict[tuple[str, int], Outcome] = {}
+        self._stop_states: list[StopState] = []
+        self._stop: Stop | None = None
+        self._released = False
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the program stops; None while it does not."""
+        return self._stop.reason if self._stop else None
+
+    def change(self, name: str, of_attempt: int | None = None, /, **changes: Any) -> NodeRecord | None:
+        """Change a node's record and tell who follows it.
+
+        Args:
+            name: the node.
+            of_attempt: given, the change is dropped unless this attempt is the present one and has not ended.
+            changes: fields of :class:`NodeRecord`.
+        """
+        with self._lock:
+            old = self.directory.get(name)
+            if old is None or (of_attempt is not None and (of_attempt != old.attempt or old.state.ended)):
+                return None
+            new = dataclasses.replace(old, **changes)
+            self.directory.put(new)
+            for watcher in self._followers.get(name, ()):
+                watcher.events.put(new)
+            self._on_change(new)
+            return new
+
+    def attach(self, name: str, attempt: int) -> Watcher:
+        """A node is there; its watcher hears all that happens from now on."""
+        watcher = Watcher(name, attempt)
+        with self._lock:
+            if self._stop:  # before the welcome: a node that comes late does not even begin
+                watcher.events.put(self._stop)
+            if self._released:
+                watcher.events.put(Release())
+            watcher.events.put(Welcome())
+            self._watchers.setdefault(name, set()).add(watcher)
+        return watcher
+
+    def has_attached(self, name: str, attempt: int) -> bool:
+        """Whether this attempt of a node is there."""
+        with self._lock:
+            return any(watcher.attempt == attempt for watcher in self._watchers.get(name, ()))
+
+    def detach(self, watcher: Watcher) -> None:
+        """The node is gone."""
+        with self._lock:
+            self._watchers.get(watcher.name, set()).discard(watcher)
+            for name in watcher.follows:
+                self._followers[name].discard(watcher)
+        watcher.events.put(Closed())
+
+    def follow(self, follower: str, name: str) -> None:
+        """Tell ``follower`` of ``name``'s record, now and whenever it changes."""
+        with self._lock:
+            record = self.directory.get(name)
+            for watcher in self._watchers.get(follower, ()):
+                watcher.follows.add(name)
+                self._followers.setdefault(name, set()).add(watcher)
+                if record is not None:
+                    watcher.events.put(record)
+
+    def report(self, name: str, attempt: int, outcome: Outcome) -> None:
+        """A node's last words."""
+        with self._lock:
+            self._outcomes[name, attempt] = outcome
+        self._on_report(name, attempt, outcome)
+
+    def outcome(self, name: str, attempt: int) -> Outcome | None:
+        """What a node said of its end; None when it could not say anything."""
+        with self._lock:
+            return self._outcomes.get((name, attempt))
+
+    def first_that_raised(self, attempts: Mapping[str, int]) -> str | None:
+        """Of these attempts of nodes, that which was the first to say that it raised something."""
+        with self._lock:
+            raised = (
+                name
+                for (name, attempt), outcome in self._outcomes.items()
+                if outcome.kind == "raised" and attempts.get(name) == attempt
+            )
+            return next(raised, None)
+
+    def add_stop_state(self, state: StopState) -> None:
+        """A node of this process (or the launcher) that shall be told of stop and release."""
+        with self._lock:
+            self._stop_states.append(state)
+            stopping, released = self._stop, self._released
+        if stopping:
+            state.set()
+        if released:
+            state.release()
+
+    def request_stop(self, reason: str, origin: str) -> None:
+        """Somebody wants the program to end."""
+        self._on_stop_request(shortened(reason), origin)
+
+    def broadcast_stop(self, reason: str) -> None:
+        """Tell everybody that the program stops. Only the first call counts."""
+        with self._lock:
+            if self._stop:
+                return
+            self._stop = Stop(reason=reason)
+            for watcher in self._all_watchers():
+                watcher.events.put(self._stop)
+            states = list(self._stop_states)
+        for state in states:
+            state.set()
+
+    def broadcast_release(self) -> None:
+        """Tell the nodes that only serve that they may go."""
+        with self._lock:
+            if self._released:
+                return
+            self._released = True
+            for watcher in self._all_watchers():
+                watcher.events.put(Release())
+            states = list(self._stop_states)
+        for state in states:
+            state.release()
+
+    def close(self) -> None:
+        """End every watcher's stream."""
+        with self._lock:
+            watchers = self._all_watchers()
+        for watcher in watchers:
+            self.detach(watcher)
+
+    def _all_watchers(self) -> list[Watcher]:
+        return [watcher for watchers in self._watchers.values() for watcher in watchers]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeControl:
+    """The :class:`~kourou.runtime.context.context.ControlPlane` of a node in this process, or of the launcher."""
+
+    coordinator: Coordinator
+    origin: str
+    attempt: int | None = None
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Publish changes of a node's record."""
+        self.coordinator.change(name, self.attempt, **changes)
+
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
+        """Block until a node's record fulfils ``holds``; None when the time passed first."""
+        return self.coordinator.directory.wait(name, holds, timeout_s)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the end of the program."""
+        self.coordinator.request_stop(reason, self.origin)

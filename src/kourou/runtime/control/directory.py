@@ -1,0 +1,51 @@
+"""The directory: every node's present record, and waiting for one to change."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from kourou.runtime.model.records import NodeRecord
+
+__all__ = ["Directory"]
+
+
+class Directory:
+    """A thread-safe table of node records; readers can wait for a change."""
+
+    def __init__(self, records: Iterable[NodeRecord] = ()) -> None:
+        self._records = {record.name: record for record in records}
+        self._lock = threading.RLock()  # a signal handler may wait for a node, too
+        # Of nodes that somebody waits for. One for all nodes would wake all who wait whenever any node changes.
+        self._changed: dict[str, threading.Condition] = {}
+
+    def put(self, record: NodeRecord) -> None:
+        """Replace a node's record and wake who waits for it."""
+        with self._lock:
+            self._records[record.name] = record
+            if record.name in self._changed:
+                self._changed[record.name].notify_all()
+
+    def get(self, name: str) -> NodeRecord | None:
+        """A node's record, or None when nothing is known of it."""
+        return self._records.get(name)  # a single look, which needs no lock
+
+    def all(self) -> list[NodeRecord]:
+        """All records, in the order of the program."""
+        with self._lock:
+            return list(self._records.values())
+
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
+        """Block until ``holds(record)``; the record, or None when ``timeout_s`` seconds passed first."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._lock:
+            changed = self._changed.setdefault(name, threading.Condition(self._lock))
+            while True:
+                record = self._records.get(name)
+                if record is not None and holds(record):
+                    return record
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                changed.wait(left)

@@ -1,0 +1,175 @@
+"""A run's folder: plan.json, run.json, one log a node, events.jsonl; and, while it runs, payloads and the token."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from kourou import errors
+from kourou.runtime.files.append_file import AppendFile
+
+__all__ = [
+    "CERTIFICATE_FILE",
+    "EVENTS_FILE",
+    "PAYLOADS",
+    "PLAN_FILE",
+    "TOKEN_FILE",
+    "RunFolder",
+    "new_run_id",
+    "node_log",
+    "runs_dir",
+]
+
+PLAN_FILE = "plan.json"
+PAYLOADS = "payloads"
+EVENTS_FILE = "events.jsonl"
+CERTIFICATE_FILE = "certificate.pem"
+"""What clients trust, where nodes are on several hosts; no secret."""
+TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
+
+_IN_JSON = "backslashreplace"  # what stands for a byte that is no UTF-8 (in a path, an argument) is an escape of JSON
+_LONGEST_NAME = 200  # file systems take names of 255 bytes
+
+
+def runs_dir() -> Path:
+    """Where runs keep their folders: KOUROU_RUNS_DIR, else below the user's state directory."""
+    given = os.environ.get("KOUROU_RUNS_DIR")
+    return Path(given) if given else Path(platformdirs.user_state_dir("kourou")) / "runs"
+
+
+def new_run_id(program: str) -> str:
+    """A name for a run that sorts by time and can be typed: ``train-20261120-153012-1a2b3c``."""
+    now = datetime.datetime.now(tz=datetime.timezone.utc).astimezone()
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", program).strip("-.")[:40] or "program"
+    return f"{readable}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def node_log(folder: Path, node: str) -> Path:
+    """The log of a node in a run's folder; a label with odd characters is percent-encoded."""
+    label, _, index = node.rpartition("/")
+    quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
+    if len(quoted) > _LONGEST_NAME:
+        quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
+    return folder / "logs" / (quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")) / f"{index}.log"
+
+
+class RunFolder:
+    """The folder of one run; only its owner may enter it.
+
+    Args:
+        run_id: the folder's name.
+        parent: where it is made; None: :func:`runs_dir`.
+
+    Raises:
+        LaunchError: it cannot be made.
+    """
+
+    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None) -> None:
+        self.run_id = run_id
+        self.path = (Path(parent) if parent is not None else runs_dir()).absolute() / run_id
+        with self.written():
+            self.logs.mkdir(parents=True, mode=0o700)
+            self.path.chmod(0o700)
+            self._events = AppendFile(self.path / EVENTS_FILE, errors=_IN_JSON)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def written(self) -> Iterator[None]:
+        """While entered, what the file system refuses becomes an error that says where, and what to do.
+
+        Raises:
+            LaunchError: the folder cannot be written; its disk may be full.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise errors.LaunchError(
+                f"cannot write the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
+            ) from error
+
+    @property
+    def logs(self) -> Path:
+        """One file for each node, ``logs/label/index.log``."""
+        return self.path / "logs"
+
+    @property
+    def payloads(self) -> Path:
+        """What nodes unpickle; gone once the run has ended."""
+        return self.path / PAYLOADS
+
+    @property
+    def token_file(self) -> Path:
+        """The run's token, readable by its owner only; gone once the run has ended."""
+        return self.path / TOKEN_FILE
+
+    def log_file(self, node: str) -> Path:
+        """The log of a node."""
+        return node_log(self.path, node)
+
+    def write_token(self, token: str) -> None:
+        """Store the token, created with mode 0600.
+
+        Raises:
+            LaunchError: it cannot be written.
+        """
+        with self.written():
+            descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(token)
+
+    def reserve(self, name: str, size_bytes: int) -> None:
+        """Take room on the disk for a file that :meth:`write_json` will write later, when the disk may be full.
+
+        Raises:
+            LaunchError: there is none now.
+        """
+        with self.written():
+            self._draft(name).write_bytes(bytes(size_bytes))
+
+    def write_json(self, name: str, data: dict[str, Any]) -> None:
+        """Write a JSON file aside and rename it, so that a reader never sees half of it.
+
+        Raises:
+            LaunchError: it cannot be written.
+        """
+        draft = self._draft(name)
+        text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+        with self.written():
+            try:
+                with draft.open("r+b" if draft.exists() else "wb") as file:  # in the room that was reserved
+                    file.write(text.encode(errors=_IN_JSON))
+                    file.truncate()
+                draft.replace(self.path / name)
+            except OSError:
+                draft.unlink(missing_ok=True)
+                raise
+
+    def _draft(self, name: str) -> Path:
+        return self.path / f".{name}.{os.getpid()}"
+
+    def event(self, kind: str, **data: Any) -> None:
+        """Append a line to events.jsonl. A full disk loses the line, not the run."""
+        line = json.dumps({"time": time.time(), "event": kind, **data}, ensure_ascii=False, default=str)
+        with self._lock:
+            self._events.append(line)
+
+    def close(self) -> None:
+        """Remove what only a live run needs."""
+        with self._lock:
+            self._events.close()
+        self.token_file.unlink(missing_ok=True)
+        shutil.rmtree(self.payloads, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""run.json: by which other shells find a run, and can tell whether its launcher still lives."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from kourou.courier.core.endpoint import host_id
+from kourou.runtime.model.process_start import process_start
+
+__all__ = ["INFO_FILE", "RunInfo"]
+
+INFO_FILE = "run.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a launcher says of itself when its run begins."""
+
+    run_id: str
+    program: str
+    launch_type: str
+    terminal: str
+    nodes: int
+    """How many nodes the plan has."""
+    pid: int
+    """The launcher."""
+    pid_start: str
+    """When the launcher started (see ``process_start``): a pid alone may come to mean another process."""
+    host: str
+    host_id: str
+    coordinator: str
+    """``host:port`` of the coordinator."""
+    stop_s: float
+    """Seconds from a request to stop until the last node is killed."""
+    started_at: float
+    """Unix time."""
+    argv: tuple[str, ...]
+    cwd: str
+    path: tuple[str, ...] = ()
+    """The launcher's ``sys.path``: where classes of what nodes return are found."""
+
+    @classmethod
+    def of_this_process(cls, **facts: Any) -> RunInfo:
+        """What this process, as the launcher, writes; ``facts`` are the fields that it cannot find out by itself."""
+        return cls(
+            pid=os.getpid(),
+            pid_start=process_start(os.getpid()) or "",
+            host=socket.gethostname(),
+            host_id=host_id(),
+            argv=tuple(sys.argv),
+            cwd=str(Path.cwd()),
+            path=tuple(str(Path(entry).absolute()) for entry in sys.path),
+            **facts,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunInfo:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            TypeError, KeyError: it is not one.
+        """
+        known = {field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data}
+        return cls(**{**known, "argv": tuple(data["argv"]), "path": tuple(data.get("path", ()))})
+
+    @property
+    def here(self) -> bool:
+        """Whether the launcher's pid means something to this process: same host, same container."""
+        return self.host_id == host_id()
+
+    @property
+    def launcher_alive(self) -> bool:
+        """Whether the launcher still lives; only where :attr:`here` is true."""
+        return process_start(self.pid) == self.pid_start

@@ -1,0 +1,183 @@
+"""What an agent does for a program: the nodes of its host, under a Supervisor like the launcher's own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.host_agent.tunnel import Tunnel
+from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.node_process.certificate import Certificate
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process.supervisor import Supervisor
+
+__all__ = ["ENTRY", "HostAgent", "HostFacts", "HostSetup", "serve"]
+
+ENTRY = "kourou.runtime.host_agent.host_service"
+"""This module, for :mod:`kourou.runtime.host_agent.main`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What a host says of itself."""
+
+    inventory: Inventory
+    address: str | None
+    """Where its sshd was reached; None: it was not started over ssh."""
+    launcher_address: str | None
+    """Where it sees the launcher; None likewise."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostSetup:
+    """What a host needs to know of a run before its first node."""
+
+    run_id: str
+    boot: Mapping[str, Any]
+    """For every worker; what is a file or a socket is added on the host."""
+    token: str = dataclasses.field(repr=False)
+    authority: bytes
+    """The certificate that clients trust."""
+    identity: Certificate
+    """What this host's servers prove themselves with."""
+    address: str
+    """Where this host's nodes listen."""
+    variables: Mapping[str, str]
+    """Of the launcher's environment."""
+    interpreter: str
+    """The launcher's; nodes that ask for no other get the one that the agent runs on."""
+    tree: str | None
+    """The launcher's folder that the agent's own is a copy of; None: they are the same."""
+
+
+def serve(wire: Wire) -> HostAgent:
+    """The entry of :mod:`kourou.runtime.host_agent.main`."""
+    return HostAgent(wire)
+
+
+class HostAgent:
+    """Implements :class:`kourou.runtime.host_agent.main.Service`, and tells the launcher what its Supervisor tells."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._here = str(Path.cwd())
+        self._scratch = ScratchFolder()
+        self._folder = self._scratch.path
+        self._payloads = self._folder / "payloads"
+        self._payloads.mkdir()
+        self._host_setup: HostSetup | None = None
+        self._boot: dict[str, Any] = {}
+        self._supervisor: Supervisor | None = None
+        self._tunnel: Tunnel | None = None
+        # "client address, client port, server address, server port"
+        connection = os.environ.get("SSH_CONNECTION", "").split()
+        self._address = connection[2] if len(connection) > 2 else None  # noqa: PLR2004 - see above
+        self._launcher_address = connection[0] if connection else None
+
+    def handle(self, kind: str, *arguments: Any) -> None:
+        """A message of :class:`kourou.runtime.launchers.ssh.host.SshHost`."""
+        getattr(self, f"_do_{kind}")(*arguments)
+
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Nodes that print wait until the launcher has taken what they printed before; nothing else does."""
+        if self._supervisor is not None:
+            self._supervisor.hold_output(held)
+        if self._tunnel is not None:
+            self._tunnel.hold(held)
+
+    def close(self) -> None:
+        """End all nodes, and remove what was theirs."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
+        self._scratch.remove()
+
+    # -- what the launcher says ---------------------------------------------------------------------------------
+
+    def _do_hello(self) -> None:
+        facts = HostFacts(
+            inventory=Inventory.of_this_process(), address=self._address, launcher_address=self._launcher_address
+        )
+        self._wire.send("hello", facts)
+
+    def _do_begin(self, setup: HostSetup) -> None:
+        self._host_setup = setup
+        os.environ.update(setup.variables)
+        self._supervisor = Supervisor(self, run_id=setup.run_id, folder=self._folder)
+        self._supervisor.prepare()
+        entrance = self._folder / "coordinator"
+        self._tunnel = Tunnel(lambda *piece: self._wire.send_first("tunnel", *piece), entrance=entrance)
+        self._boot = {
+            **setup.boot,
+            "coordinator": f"unix:{entrance}",
+            "token_file": self._secret("token", setup.token.encode("ascii")),
+            "payloads": str(self._payloads),
+            "socket_dir": str(self._folder),
+            "path": [str(Path(entry).absolute()) for entry in sys.path],
+            "network": {
+                "host": setup.address,
+                "authority": setup.authority.decode("ascii"),
+                "certificate": setup.identity.certificate.decode("ascii"),
+                "key": setup.identity.key.decode("ascii"),
+            },
+        }
+
+    def _do_blob(self, name: str, piece: bytes) -> None:
+        with (self._payloads / name).open("ab") as file:
+            file.write(piece)
+
+    def _do_start(self, spec: ProcessSpec, attempt: int) -> None:
+        assert self._supervisor is not None  # noqa: S101 - the launcher begins with "begin"
+        assert self._host_setup is not None  # noqa: S101 - likewise
+        interpreter = sys.executable if spec.interpreter == self._host_setup.interpreter else spec.interpreter
+        cwd = self._mapped(spec.cwd)
+        # The working folder last: a module there is found, but never in place of another one.
+        boot = {**self._boot, "path": [*self._boot["path"], cwd]}
+        self._supervisor.start(dataclasses.replace(spec, interpreter=interpreter, cwd=cwd), attempt, boot)
+
+    def _do_signal(self, name: str, number: int, alone: bool) -> None:  # noqa: FBT001 - a message has no keywords
+        if self._supervisor is not None:
+            self._supervisor.signal(name, number, alone=alone)
+
+    def _do_tunnel(self, operation: str, number: int, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.receive(operation, number, data)
+
+    # -- what the supervisor says -------------------------------------------------------------------------------
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        self._wire.send("started", name, attempt, pid)
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        self._wire.send("line", name, line, stream)
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        self._wire.send("exited", name, attempt, exit)
+
+    def _mapped(self, cwd: str) -> str:
+        """A folder of the launcher's tree, as it is called here."""
+        tree = self._host_setup.tree if self._host_setup else None
+        if tree is not None:
+            with contextlib.suppress(ValueError):
+                return str(Path(self._here) / Path(cwd).relative_to(tree))
+        return cwd
+
+    def _secret(self, name: str, content: bytes) -> str:
+        """Write a file that only its owner can read; its path."""
+        path = self._folder / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        return str(path)

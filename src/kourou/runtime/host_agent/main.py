@@ -1,0 +1,68 @@
+"""The agent: what a launcher starts on another host, over ssh, to have processes there.
+
+It runs a service (a module's ``serve``), which owns a Supervisor like the launcher's own. It lives for as long as its
+launcher does: when the connection closes, or is silent for too long, it ends all that it started, then itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from typing import Any, Protocol
+
+from kourou.runtime.host_agent.wire import Wire
+
+__all__ = ["PING", "PONG", "Service", "main"]
+
+PING = "ping"
+"""Kind of the message that only shows that the launcher is there."""
+PONG = "pong"
+"""Kind of the answer to it."""
+
+
+class Service(Protocol):
+    """What an agent does for its launcher."""
+
+    def handle(self, kind: str, *arguments: Any) -> None:
+        """A message came; it must be handled quickly, since the next one waits."""
+
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Much waits to be sent: tell nothing more that can wait; or go on. Must return quickly."""
+
+    def close(self) -> None:
+        """The launcher is gone: end everything."""
+
+
+def main(entry: str, silence_s: float) -> None:
+    """Be the agent at the end of standard input and output.
+
+    Args:
+        entry: the module whose ``serve(wire)`` makes the service; ``wire.send(*message)`` tells the launcher something.
+        silence_s: without a word from the launcher for so long, it is taken for dead.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
+    # What anything here prints must not get among the messages.
+    wire = Wire(os.dup(0), os.dup(1), silence_s)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    service: Service = importlib.import_module(entry).serve(wire)
+    wire.on_full = service.hold_output
+    try:
+        wire.greet()
+        while wire.is_readable(silence_s):
+            message = wire.receive()
+            if message is None:
+                break
+            if message[0] == PING:
+                wire.send_first(PONG)
+            else:
+                service.handle(*message)
+    except OSError:
+        pass  # the connection broke
+    finally:
+        service.close()
+        wire.end(0.0)

@@ -1,0 +1,170 @@
+"""Another process's Python: given this one's path, made fit for the user's code, and ended as an interpreter ends."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import functools
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from kourou import errors
+from kourou.runtime.interpreter.signal_handlers import SignalHandlers
+from kourou.runtime.interpreter.stacks import dump_on_signal
+
+__all__ = ["finish", "leaving", "options_of_this_process", "path_for", "prepare", "print_failure"]
+
+_PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
+
+
+def options_of_this_process() -> tuple[str, ...]:
+    """The options that this interpreter was started with (``-W``, ``-X``, ``-O`` …), as multiprocessing passes them."""
+    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> None:
+    """Give this process its ``sys.argv``, its import path (what is missing comes last), and streams of its own.
+
+    Whatever wants somebody to type is told ``no_terminal``: that there is none, and what to do.
+    """
+    sys.argv = list(argv)
+    for folder in path:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    faulthandler.enable(2)
+    dump_on_signal(2)
+    # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
+    # because a log cannot hold a character.
+    sys.stdin = sys.__stdin__ = _NoTerminal(no_terminal)  # type: ignore[misc]
+    sys.breakpointhook = functools.partial(_break, no_terminal)
+    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
+    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
+
+
+class _NoTerminal(io.TextIOWrapper):
+    """Standard input without anybody who types: ``input()`` raises an EOFError as ever, but one that says what to do.
+
+    It is printed as well, since ``pdb`` takes the error for the wish to quit.
+    """
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__(open(0, "rb", closefd=False), encoding="utf-8")  # noqa: SIM115 - it is never closed
+        self._remedy = remedy
+
+    @property
+    def mode(self) -> str:
+        """As ``open`` would have said."""
+        return "r"
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # bytes and None in a base of a base
+        line = super().readline(size)
+        if not line and size:
+            print(f"kourou: {self._remedy}", file=sys.stderr)  # noqa: T201 - see above
+            raise errors.NoTerminal(self._remedy)
+        return line
+
+    def __next__(self) -> str:  # type: ignore[override]  # bytes in a base of a base
+        if line := super().readline():
+            return line
+        raise StopIteration  # whoever reads all of it is not waiting for anybody
+
+
+def _break(remedy: str, *args: Any, **kwargs: Any) -> Any:
+    """What ``breakpoint()`` does: a debugger that PYTHONBREAKPOINT names may need no terminal."""
+    if os.environ.get("PYTHONBREAKPOINT", "pdb.set_trace") in {"", "pdb.set_trace"}:
+        raise errors.NoTerminal(f"{remedy}, or let PYTHONBREAKPOINT name a debugger that listens (debugpy.breakpoint)")
+    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100 - the user asked for it
+
+
+def print_failure(error: BaseException) -> str:
+    """Show an exception that nobody caught as Python does, through ``sys.excepthook``; its traceback as text.
+
+    What the hook or the stream does to it raises nothing here: the failure is still to be reported.
+    """
+    text = "".join(traceback.format_exception(error))
+    try:
+        if sys.excepthook is sys.__excepthook__:
+            print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException:  # noqa: BLE001 - the user's hook, which may exit as well
+        with contextlib.suppress(Exception):
+            print(f"sys.excepthook raised:\n{traceback.format_exc()}\n{text}", file=sys.stderr, end="")  # noqa: T201
+    return text
+
+
+def path_for(python: str) -> tuple[str, list[str]]:
+    """What an interpreter's ``sys.path`` has to become to find what this one finds, as a slice and its new content.
+
+    Another interpreter keeps its own library and packages, and gets in front what is the user's.
+    """
+    paths = [str(Path(path).absolute()) for path in sys.path]  # "" means this folder, wherever it is run
+    if python == sys.executable:
+        return "sys.path[:]", paths
+    own = tuple(str(Path(prefix).absolute()) + os.sep for prefix in (sys.prefix, sys.base_prefix))
+    return "sys.path[:0]", [path for path in paths if not (path + os.sep).startswith(own)]
+
+
+def _line_stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def finish() -> None:
+    """End as an interpreter does (threads, atexit, buffers), but without the slow tearing down of modules."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins the threads that are not daemons
+        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
+    except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the process is ending anyway
+        traceback.print_exc()
+    _flush()
+
+
+def _flush() -> None:
+    """Let nothing that was printed be lost when the process ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+@contextlib.contextmanager
+def leaving(who: str, code: int) -> Iterator[None]:
+    """Around :func:`finish`, in the main thread: what holds the end up is named after a while.
+
+    SIGTERM or SIGHUP ends the process at once with ``code``: all that was to be done has been done.
+    """
+
+    def leave(_number: int, frame: FrameType | None) -> None:
+        _name_holder(who, frame)
+        _flush()
+        os._exit(code)
+
+    handlers = SignalHandlers()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        handlers.set(number, leave)
+    timer = threading.Timer(_PATIENCE_S, lambda: _name_holder(who, sys._current_frames().get(main)))  # noqa: SLF001
+    timer.daemon = True
+    main = threading.get_ident()
+    with contextlib.suppress(RuntimeError):  # no more threads
+        timer.start()
+    yield
+    timer.cancel()
+
+
+def _name_holder(who: str, frame: FrameType | None) -> None:
+    main = threading.main_thread()
+    threads = [repr(t.name) for t in threading.enumerate() if t is not main and t.is_alive() and not t.daemon]
+    held = f"thread{'s' if threads[1:] else ''} {', '.join(threads)} did not end"
+    if not threads:
+        where = f": {frame.f_code.co_name} in {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+        held = f"its exit handlers did not end{where}"
+    print(f"kourou: {who} had finished, but {held}", file=sys.stderr)  # noqa: T201 - for its log

@@ -1,0 +1,117 @@
+"""How a node ended, from what the operating system saw, what the node said, and what was done to it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from kourou.runtime.model.records import (
+    ExitRecord,
+    NodeRecord,
+    NodeState,
+    Outcome,
+    ProcessExit,
+    describe_signal,
+)
+
+__all__ = ["exit_record_of", "unit_exit_record_of"]
+
+_LEFT_BEHIND = "did not end in the time that its colocation gave it, and was left behind"
+
+
+def exit_record_of(
+    node: NodeRecord,
+    exit: ProcessExit,  # noqa: A002 - it is an exit
+    outcome: Outcome | None,
+    *,
+    killed: str | None,
+    stopping: bool,
+    log_file: Path,
+) -> ExitRecord:
+    """The exit record of a node's present attempt.
+
+    Args:
+        node: the node as it was last known.
+        exit: what was seen.
+        outcome: what it said; None when it could not say anything.
+        killed: why it was killed, if the director did that.
+        stopping: the program was stopping.
+        log_file: where its output went.
+    """
+    state, cause = _classified(exit, outcome, killed=killed, stopping=stopping)
+    return ExitRecord(
+        node=node.name,
+        attempt=node.attempt,
+        state=state,
+        cause=cause,
+        code=exit.code,
+        signal=describe_signal(exit.signal) if exit.signal else None,
+        traceback=outcome.traceback if outcome else "",
+        last_lines=exit.last_lines,
+        log_file=str(log_file) if log_file.exists() else None,
+        host=node.host,
+        pid=node.pid,
+        uptime_s=_uptime_s(node),
+    )
+
+
+def unit_exit_record_of(unit: NodeRecord, parts: list[NodeRecord]) -> ExitRecord:
+    """The exit record of a colocation of processes that ended with its last part: it fared as its worst one did."""
+    for state in (NodeState.FAILED, NodeState.KILLED):
+        for part in parts:
+            if part.state is state and part.exit is not None:
+                cause = f"{part.exit.cause} (in {part.name})"
+                return ExitRecord(
+                    node=unit.name,
+                    attempt=unit.attempt,
+                    state=state,
+                    cause=cause,
+                    host=unit.host,
+                    uptime_s=_uptime_s(unit),
+                )
+    return ExitRecord(
+        node=unit.name,
+        attempt=unit.attempt,
+        state=NodeState.FINISHED,
+        cause="finished",
+        code=0,
+        host=unit.host,
+        uptime_s=_uptime_s(unit),
+    )
+
+
+def _uptime_s(node: NodeRecord) -> float:
+    return round(time.time() - node.started_at, 3) if node.started_at else 0.0
+
+
+def _classified(
+    exit: ProcessExit,  # noqa: A002 - it is an exit
+    outcome: Outcome | None,
+    *,
+    killed: str | None,
+    stopping: bool,
+) -> tuple[NodeState, str]:
+    if outcome is not None and outcome.kind == "left":
+        return NodeState.KILLED, _LEFT_BEHIND
+    fault = _fault(exit, outcome, stopping=stopping)
+    if fault is None:
+        return NodeState.FINISHED, "finished"
+    if killed is None and stopping and exit.terminated and not exit.cause:
+        killed = "was ended by SIGTERM, since the program stopped"
+    elif exit.signal is None:
+        killed = None
+    if killed is None:
+        return NodeState.FAILED, fault
+    return NodeState.KILLED, f"had finished, but {killed}" if outcome is not None and outcome.clean else killed
+
+
+def _fault(exit: ProcessExit, outcome: Outcome | None, *, stopping: bool) -> str | None:  # noqa: A002 - it is an exit
+    """What was wrong with a node's end, the most telling first; None when nothing was."""
+    faults = (
+        (bool(exit.cause), exit.cause),
+        (exit.signal is not None, f"was killed by {describe_signal(exit.signal or 0)}"),
+        (outcome is not None and outcome.kind == "raised", f"raised {outcome.exception if outcome else ''}"),
+        (exit.code != 0, f"exited with code {exit.code}"),
+        (outcome is None and not stopping, "exited with code 0 before it had finished (os._exit?)"),
+    )
+    return next((fault for holds, fault in faults if holds), None)

@@ -1,0 +1,400 @@
+"""lp.launch: compile a program and bring its plan to life."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from kourou import errors
+from kourou.runtime.context import context
+from kourou.runtime.context.children_control import Door, SharedControl, for_children
+from kourou.runtime.control.coordinator import Coordinator, NodeControl
+from kourou.runtime.files.descriptors import make_room
+from kourou.runtime.files.patient_stream import PatientStream
+from kourou.runtime.files.run_folder import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_run_id
+from kourou.runtime.files.run_info import INFO_FILE, RunInfo
+from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.graph.program import Program
+from kourou.runtime.graph.resources import PythonProcess, Resources
+from kourou.runtime.launch.director import Director
+from kourou.runtime.launch.exit_callbacks import ExitCallback
+from kourou.runtime.launch.run import Run
+from kourou.runtime.launchers.base import Launcher
+from kourou.runtime.model.hosts import Host, Hosts
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
+from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
+from kourou.runtime.output.tmux import TMUX_SESSION, check_tmux, open_session
+from kourou.runtime.plan.compile import compile_program, launch_type_from, setups_of
+from kourou.runtime.plan.payloads import store_blobs
+from kourou.runtime.plan.placement import PlacementOf
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType
+from kourou.runtime.stopping import exit_signals
+from kourou.runtime.stopping.state import StopState
+from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
+from kourou.script import children, main_module, names
+from kourou.shown import shown
+
+__all__ = ["hosts_to_plan_for", "launch"]
+
+_TOKEN_BYTES = 32
+_STATUS_BYTES = 1500  # of status.json for each node, and for the run
+_DESCRIPTORS_PER_NODE = 8  # of the launcher: a process takes four (pipe, log, streams, a client), a thread's server six
+
+
+def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
+    programs: Program | Sequence[Program],
+    launch_type: LaunchType | str | None = None,
+    xm_resources: None = None,
+    local_resources: Mapping[str, PythonProcess] | None = None,
+    test_case: Any = None,
+    terminal: str | None = None,
+    *,
+    serialize_py_nodes: bool | None = None,
+    stop_timeline: StopTimeline | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    inventory: Inventory | None = None,
+    on_node_exit: ExitCallback | None = None,
+    hosts: Hosts | Sequence[str | Host] | None = None,
+    placement: PlacementOf | None = None,
+    setup: Callable[[], object] | None = None,
+) -> Run:
+    """Start a program and return at once.
+
+    Args:
+        programs: the program (of a sequence, as in Launchpad, the first).
+        launch_type: ``local_mt`` (threads), ``local_mp`` (processes), ``test_mt``, ``test_mp``, or ``ssh`` (processes
+            of several hosts); None: abseil's flag ``--lp_launch_type``, else the environment variable
+            KOUROU_LAUNCH_TYPE, else ``local_mt``.
+        xm_resources: accepted for Launchpad's sake, if None.
+        local_resources: label → what its processes get.
+        test_case: a ``unittest.TestCase`` whose clean-up stops the program.
+        terminal: ``current_terminal`` prints nodes' lines here, ``output_to_files`` only writes their logs,
+            ``tmux_session`` shows each in a window of a tmux session.
+        serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under ``test_mt``.
+        stop_timeline: the seconds that a stopping program waits before it insists.
+        run_dir: where the run's folder is made; None: KOUROU_RUNS_DIR, else below the user's state directory.
+        inventory: the CPUs and GPUs to hand out; None: those that this process may use. Tests pass their own.
+        on_node_exit: called with the :class:`ExitRecord` of every attempt of a node that ended, in a thread of its own.
+        hosts: under ``ssh``: where nodes may run; names that ssh knows, :class:`Host` objects, or :class:`Hosts`.
+        placement: under ``ssh``: label → a host; several hosts, of which each node takes one; or a mapping of hosts to
+            how many of the label's processes each gets. Other labels go where there is most room.
+        setup: called in each process before its node is unpickled: what the script sets up at its top, which is not
+            run again in nodes (environments that are registered, logging, torch's defaults). A label's own
+            (``local_resources``) is called after it.
+
+    Raises:
+        PlanError: the program has mistakes; nothing was started.
+        LaunchError: the run's folder cannot be made, or there is no tmux; under ``ssh``, no rsync.
+        AgentFailedError: a host cannot be reached, with ssh's own words; nothing is left on the others.
+        MissingExtra: ``tmux_session`` needs the extra ``tmux``.
+    """
+    context.check_launch()
+    program = _the_program(programs)
+    if xm_resources is not None:
+        raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
+    hosts = hosts_to_plan_for(launch_type, hosts, local_resources)
+    plan = compile_program(
+        program,
+        launch_type,
+        local_resources=local_resources,
+        terminal=terminal,
+        stop=stop_timeline,
+        serialize_py_nodes=serialize_py_nodes,
+        inventory=inventory,
+        hosts=hosts,
+        placement=placement,
+        setup=setup,
+    )
+    setups = setups_of(setup, *(local_resources or {}).values()) if plan.launch_type.threads else ()
+    for function in setups:
+        function()
+    if plan.terminal == TMUX_SESSION:
+        check_tmux()
+    folder = RunFolder(new_run_id(program.name), run_dir)
+    run = _RunBuilder(plan, folder, on_node_exit, setups).build(program)
+    if test_case is not None:
+        test_case.addCleanup(run.stop)
+    return run
+
+
+class _RunBuilder:
+    """Puts the parts of a run together, in the order that gets nodes started soonest."""
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        folder: RunFolder,
+        on_node_exit: ExitCallback | None,
+        setups: Sequence[Callable[[], object]],
+    ) -> None:
+        self._setups = setups  # of this process, whose children need them, too
+        self._plan = plan
+        self._folder = folder
+        self._token = secrets.token_hex(_TOKEN_BYTES)
+        self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
+        self._binding: context.Binding | None = None  # of this process
+        self._scratch: ScratchFolder | None = None
+        self._door: Door | None = None
+        self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
+        merged = folder.path / MERGED_LOG
+        output = None
+        if plan.terminal == "current_terminal" and sys.stdout is not None:
+            output = PatientStream(sys.stdout, kept_in=merged)
+            self._resources.callback(output.close)  # last of all, since it may take a moment
+        self._logs = NodeLogs(folder.log_file, Terminal(output), merged=merged)
+        self._started_at = time.time()
+        self._coordinator = Coordinator(
+            [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
+            on_change=self._record_change,
+            on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
+            on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
+        )
+        self._director = Director(
+            plan,
+            self._coordinator,
+            folder=folder,
+            logs=self._logs,
+            on_node_exit=on_node_exit,
+            on_end=self._resources.close,
+        )
+
+    def build(self, program: Program) -> Run:
+        """Start everything; on an error, give back what was taken."""
+        self._resources.callback(self._folder.close)
+        self._resources.callback(self._logs.close)
+        make_room(_DESCRIPTORS_PER_NODE * len(self._plan.nodes))
+        try:
+            launcher = self._launcher(program)
+            if self._plan.terminal == TMUX_SESSION:
+                # A child thread of a node's process prints where the node does, and a node of processes prints nothing.
+                threads = self._plan.launch_type.threads
+                open_session(self._folder.path, [node.name for node in self._plan.nodes if threads or node.process])
+        except BaseException:
+            self._resources.close()
+            raise
+        run = Run(self._plan, self._coordinator, self._director, self._folder)
+        for node in program.iterate_members():
+            node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
+        self._bind_this_process()
+        exit_signals.watch(run)
+        self._director.start(launcher)
+        return run
+
+    def _record_change(self, record: NodeRecord) -> None:
+        self._director.on_changed(record)
+        if self._binding is not None:
+            self._binding.forget_if_gone(record)
+        self._folder.event(
+            "node",
+            name=record.name,
+            state=str(record.state),
+            pid=record.pid,
+            attempt=record.attempt,
+            will_restart=record.will_restart,
+        )
+
+    def _launcher(self, program: Program) -> Launcher:
+        if self._plan.launch_type.threads:
+            return self._thread_launcher(program)
+        if self._plan.launch_type is LaunchType.SSH:
+            return self._ssh_launcher()
+        return self._process_launcher()
+
+    def _process_launcher(self) -> Launcher:
+        from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - threads need none of it
+
+        folder = self._folder
+        launcher = ProcessLauncher(self._plan, self._director, run_id=folder.run_id, folder=folder.path)
+        self._resources.callback(launcher.close)  # while its zygote starts, the rest is prepared
+        with folder.written():
+            store_blobs(self._plan.blobs, folder.payloads)
+        address = self._serve()
+        launcher.configure(
+            run_id=folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+            coordinator=address,
+            token_file=str(folder.token_file),
+            payloads=str(folder.payloads),
+            socket_dir=str(self._socket_dir()),
+        )
+        return launcher
+
+    def _ssh_launcher(self) -> Launcher:
+        from kourou.runtime.launchers.ssh.launcher import SshLauncher  # noqa: PLC0415 - others need none of it
+
+        folder = self._folder
+        host, _, port = self._serve().rpartition(":")
+        launcher = SshLauncher(
+            self._plan,
+            self._director,
+            run_id=folder.run_id,
+            coordinator=(host, int(port)),
+        )
+        self._resources.callback(launcher.close)
+        launcher.configure(
+            self._token,
+            run_id=folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+        )
+        self._certificate = launcher.certificate
+        (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
+        return launcher
+
+    def _thread_launcher(self, program: Program) -> Launcher:
+        from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
+
+        self._serve()
+        self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
+        launcher = ThreadLauncher(
+            {str(node.name): node.run for node in program.iterate_members()},
+            self._node_context,
+            self._director,
+            self._coordinator.report,
+        )
+        self._resources.callback(launcher.close)
+        return launcher
+
+    def _node_context(self, name: str, attempt: int) -> context.NodeContext:
+        control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
+        stop = StopState(control.request_stop)
+        self._coordinator.add_stop_state(stop)
+        shared = SharedControl(control, self._children_door())
+        binding = context.Binding(run_id=self._folder.run_id, control=shared, token=self._token)
+        self._resources.callback(binding.disconnect)
+        return context.NodeContext(
+            name=name,
+            program=self._plan.program,
+            run_id=self._folder.run_id,
+            launch_type=str(self._plan.launch_type),
+            attempt=attempt,
+            binding=binding,
+            stop=stop,
+            report_child=lambda child, outcome: self._coordinator.report(child, attempt, outcome),
+            server_options={"token": self._token, "socket_dir": str(self._socket_dir())},
+        )
+
+    def _serve(self) -> str:
+        """Open the coordinator's port and write run.json, by which other shells find it."""
+        from kourou.runtime.control.service import CoordinatorServer  # noqa: PLC0415 - imports grpc
+
+        self._folder.write_token(self._token)
+        server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))
+        self._resources.callback(server.close)
+        self._folder.write_json(PLAN_FILE, self._plan.to_dict())
+        info = RunInfo.of_this_process(
+            run_id=self._folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+            terminal=self._plan.terminal,
+            nodes=len(self._plan.nodes),
+            coordinator=server.address,
+            stop_s=self._plan.stop.total_s,
+            started_at=self._started_at,
+        )
+        self._folder.write_json(INFO_FILE, info.to_dict())
+        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
+        # Called before the server closes: whoever finds it closed finds the status as well.
+        self._resources.callback(self._write_status)
+        return server.address
+
+    def _write_status(self) -> None:
+        status = self._status(ended=True)
+        for told in (status, status.without_details()):  # for which room was reserved, should the disk be full
+            with contextlib.suppress(errors.LaunchError):
+                self._folder.write_json(STATUS_FILE, told.to_dict())
+                return
+
+    def _status(self, *, ended: bool) -> RunStatus:
+        reason = self._coordinator.stop_reason
+        if not ended:
+            state = RunState.RUNNING if reason is None else RunState.STOPPING
+        elif reason == INTERRUPTED:
+            state = RunState.INTERRUPTED
+        else:
+            state = RunState.FAILED if self._director.failures else RunState.FINISHED
+        return RunStatus(
+            run_id=self._folder.run_id,
+            program=self._plan.program,
+            launch_type=str(self._plan.launch_type),
+            state=state,
+            stop_reason=reason or "",
+            started_at=self._started_at,
+            ended_at=time.time() if ended else None,
+            nodes=tuple(self._coordinator.directory.all()),
+        )
+
+    def _socket_dir(self) -> Path:
+        """A private folder for UNIX sockets: their paths may have 107 bytes only, and a run's folder can be longer."""
+        if self._scratch is None:
+            self._scratch = ScratchFolder()
+            self._resources.callback(self._scratch.remove)
+        return self._scratch.path
+
+    def _children_door(self) -> Door:
+        """Where children of this process ask for the program."""
+        if self._door is None:
+            control = NodeControl(coordinator=self._coordinator, origin="launcher")
+            stop = StopState(control.request_stop)
+            self._coordinator.add_stop_state(stop)
+            self._door = Door(control, str(self._socket_dir()), stop.event)
+            self._resources.callback(self._door.close)
+        return self._door
+
+    def _bind_this_process(self) -> None:
+        control = NodeControl(coordinator=self._coordinator, origin="launcher")
+        stop = StopState(control.request_stop)
+        self._coordinator.add_stop_state(stop)
+        self._binding = context.Binding(
+            run_id=self._folder.run_id,
+            control=SharedControl(control, self._children_door()),
+            token=self._token,
+            tls=self._certificate,
+        )
+        self._resources.enter_context(context.live_run(self._binding, stop))
+        self._resources.callback(self._plan.scope.close)
+        self._resources.enter_context(names.shared_with(self._plan.scope))
+        if self._plan.launch_type.threads:
+            gifts = {
+                "script": main_module.for_children,
+                "setup": lambda: main_module.setup_for_children(self._setups),
+                "program": for_children,
+            }
+            for what, make in gifts.items():
+                self._resources.enter_context(children.giving(what, make))
+
+
+def hosts_to_plan_for(
+    launch_type: LaunchType | str | None,
+    hosts: Hosts | Sequence[str | Host] | None,
+    resources: Mapping[str, PythonProcess] | None,
+) -> Hosts | Sequence[str | Host] | None:
+    """The hosts, with what they have where somebody asks for CPUs or GPUs and a host does not say. They are asked then.
+
+    Raises:
+        AgentFailedError: one cannot be reached.
+    """
+    claims = [(r.cpus, r.gpus) for r in (resources or {}).values() if isinstance(r, Resources)]
+    asked = any(claim != (None, None) for claim in claims)
+    if hosts is None or not asked or launch_type_from(launch_type) is not LaunchType.SSH:
+        return hosts
+    from kourou.runtime.launchers.ssh.inventory import with_inventories  # noqa: PLC0415 - others need none of it
+
+    return with_inventories(Hosts.of(hosts))
+
+
+def _the_program(programs: Any) -> Program:
+    if isinstance(programs, Program):
+        return programs
+    if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
+        return cast("Program", programs[0])
+    raise errors.PlanError(f"lp.launch takes an lp.Program, got {shown(programs)}")

@@ -1,0 +1,211 @@
+"""A launched program, as its launcher sees it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kourou import errors
+from kourou.runtime.control.coordinator import Coordinator
+from kourou.runtime.files.run_folder import RunFolder
+from kourou.runtime.launch.director import Director
+from kourou.runtime.model.records import ExitRecord, NodeRecord
+from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.stopping import exit_signals
+from kourou.runtime.stopping.timeline import INTERRUPTED
+from kourou.runtime.waiting.countdown import Countdown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Run"]
+
+_POLL_S = 0.5  # a wait in the main thread wakes this often, so that a Ctrl-C is never missed
+
+
+class Run:
+    """A running program. ``lp.launch`` returns it.
+
+    Use it in a ``with`` to have the program stopped at the end of the block, or call :meth:`wait` to let it run until
+    it ends by itself. A run that is simply dropped is waited for at the interpreter's exit.
+    """
+
+    def __init__(self, plan: LaunchPlan, coordinator: Coordinator, director: Director, folder: RunFolder) -> None:
+        self._plan = plan
+        self._coordinator = coordinator
+        self._director = director
+        self._folder = folder
+        self._interrupted: int | None = None
+        self._failure_told = False
+
+    @property
+    def run_id(self) -> str:
+        """The run's name, for ``kourou status`` and its like."""
+        return self._folder.run_id
+
+    @property
+    def plan(self) -> LaunchPlan:
+        """What was launched."""
+        return self._plan
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: plan.json, logs, events.jsonl."""
+        return self._folder.path
+
+    @property
+    def nodes(self) -> dict[str, NodeRecord]:
+        """``label/index`` → state, pid, exit record, as they are now."""
+        return {record.name: record for record in self._coordinator.directory.all()}
+
+    @property
+    def ended(self) -> bool:
+        """True once all nodes have ended and everything was given back."""
+        return self._director.ended.is_set()
+
+    @property
+    def failures(self) -> tuple[ExitRecord, ...]:
+        """How nodes failed, the first failure first."""
+        return tuple(self._director.failures)
+
+    def wait(
+        self,
+        labels: Collection[str] | None = None,
+        *,
+        raise_error: bool = True,
+        return_on_first_completed: bool = False,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Wait until the program has ended, or until some of its nodes have.
+
+        Args:
+            labels: wait only for the nodes of these labels; None: for all.
+            raise_error: False returns where ProgramFailed would be raised.
+            return_on_first_completed: return when one of the nodes has ended, not all.
+            timeout_s: seconds; None waits for ever.
+
+        Raises:
+            ProgramFailed: a node failed (of any label); the whole program has been stopped by then.
+            Interrupted: Ctrl-C, SIGTERM or SIGHUP came, and the program has been stopped.
+            DeadlineExceeded: ``timeout_s`` passed; the program runs on.
+            GraphError: no such label.
+        """
+        names = self._names(labels)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with exit_signals.deferred(self):
+            self._wait_until(self._completion(names, first=return_on_first_completed), deadline)
+            if self._completion(self._names(None))():
+                self._wait_until(self._director.ended.is_set, None)
+        self._after_end(raise_error=raise_error)
+
+    def join(self) -> None:
+        """Launchpad's name for :meth:`wait` without arguments."""
+        self.wait()
+
+    def stop(self, reason: str = "run.stop() was called", *, wait: bool = True) -> None:
+        """End the program.
+
+        Args:
+            reason: recorded and told to the nodes.
+            wait: block until all nodes have ended.
+        """
+        self._director.request_stop(reason, "launcher")
+        if wait:
+            with exit_signals.deferred(self):
+                self._wait_until(self._director.ended.is_set, None)
+            if self.ended and threading.current_thread() is threading.main_thread():
+                exit_signals.restore_if_idle()
+
+    def stop_and_wait(self) -> None:
+        """Launchpad's name for :meth:`stop`."""
+        self.stop()
+
+    def interrupt(self, code: int, *, insist: bool = True) -> None:
+        """What a first or second Ctrl-C does: stop the program, or kill it.
+
+        Args:
+            code: the exit code that it leads to.
+            insist: False asks, though it was asked before.
+        """
+        again = insist and self._interrupted is not None
+        self._interrupted = self._interrupted or code
+        self._director.request_stop(INTERRUPTED, "launcher", at_once=again)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: object) -> None:
+        self.stop("the end of the with block was reached")
+        if exc is None:
+            self._after_end(raise_error=True)
+        elif self._director.failures:
+            self._failure_told = True
+            if sys.version_info >= (3, 11):
+                exc.add_note(str(self._failure()))
+
+    def _names(self, labels: Collection[str] | None) -> set[str]:
+        names = {node.name for node in self._plan.nodes if node.parent is None}  # a colocation ends with its children
+        if labels is None:
+            return names
+        wanted = {labels} if isinstance(labels, str) else set(labels)
+        known = {name.rpartition("/")[0] for name in names}
+        if unknown := wanted - known:
+            raise errors.GraphError(f"wait: no label {', '.join(sorted(unknown))} in program {self._plan.program!r}")
+        return {name for name in names if name.rpartition("/")[0] in wanted}
+
+    def _completion(self, names: set[str], *, first: bool = False) -> Callable[[], bool]:
+        """Whether all of these nodes, or the first of them, are gone, or the program has failed or was interrupted."""
+        left = Countdown(names, self._gone)
+
+        def holds() -> bool:
+            if self._director.failures or self._interrupted is not None:
+                return True
+            return any(map(self._gone, names)) if first else left.done()
+
+        return holds
+
+    def _gone(self, name: str) -> bool:
+        record = self._coordinator.directory.get(name)
+        return record is not None and record.gone
+
+    def _wait_until(self, holds: Callable[[], bool], deadline: float | None) -> None:
+        with self._director.changed:
+            while not holds():
+                left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+                if left <= 0:
+                    raise errors.DeadlineExceeded(f"run {self.run_id} had not ended in the time given; it runs on")
+                self._director.changed.wait(left)
+
+    def _after_end(self, *, raise_error: bool) -> None:
+        if self.ended and threading.current_thread() is threading.main_thread():
+            exit_signals.restore_if_idle()
+        if self._interrupted is not None:
+            raise errors.Interrupted(self._interrupted)
+        if self._director.crash is not None:
+            raise errors.LaunchError(
+                f"run {self.run_id} was lost to a fault of kourou itself"
+            ) from self._director.crash
+        if self._director.failures:
+            self._failure_told = True
+            if raise_error:
+                raise self._failure()
+
+    def _failure(self) -> errors.ProgramFailed:
+        first, *others = self._director.failures
+        text = f"program {self._plan.program!r} failed: {first.describe()}"
+        if others:
+            text += "\n  then failed: " + "; ".join(f"{r.node} {r.cause}" for r in others)
+        return errors.ProgramFailed(f"{text}\n  run folder: {self.folder}", tuple(self._director.failures))
+
+    def finish_at_exit(self) -> str | None:
+        """At the interpreter's exit: wait for the end; the text of a failure that nobody was told of, or None."""
+        self._wait_until(self._director.ended.is_set, None)
+        if self._director.crash is not None:
+            return f"run {self.run_id} was lost: {self._director.crash} (did the launcher call run.wait()?)"
+        if self._director.failures and not self._failure_told:
+            return str(self._failure())
+        return None

@@ -1,0 +1,274 @@
+"""An agent on another host, started with the system's ssh: the user's configuration, keys, jumps and masters hold."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.host_agent.main import PING, PONG
+from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.interpreter.startup import path_for
+from kourou.runtime.waiting import long_waits
+
+__all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_words"]
+
+_SHARE_OF_SILENCE = 4  # so many signs of life are sent in the time after which silence means death
+_AGENTS_PATIENCE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
+_END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
+_WORDS_BYTES = 1 << 16
+_WORDS = 20  # lines of what ssh and the agent said
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SshOptions:
+    """How hosts are reached."""
+
+    config_file: str | None = None
+    """For ssh's -F; None: the user's and the system's."""
+    timeout_s: float = 60.0
+    """For a host to answer."""
+    silence_s: float | None = None
+    """A host that says nothing for so long is lost; None: the same seconds."""
+    cwd: str
+    """The working folder there; it has to exist. A relative one is below the user's home."""
+    python: str | None = None
+    """The interpreter there; None: this one's path."""
+    sync: bool = False
+    """``cwd`` is this machine's and has to be copied first; see :mod:`kourou.runtime.launchers.ssh.sync`."""
+    tree: str | None = None
+    """The folder here that ``cwd`` is a copy of; None: it is no copy."""
+    local: bool = False
+    """The host is this machine: the agent is started without ssh."""
+
+    @property
+    def patience_s(self) -> float:
+        """The seconds of silence that mean that a host is lost."""
+        return self.timeout_s if self.silence_s is None else self.silence_s
+
+
+class SshAgent:
+    """One agent, and the ssh process that leads to it. Its owner closes it.
+
+    Args:
+        host: as the user named it.
+        options: how to reach it.
+        entry: the service's module, see :mod:`kourou.runtime.host_agent.main`.
+        on_message: called with every message, from this object's thread; must return quickly.
+        on_lost: called once with the error, unless it was closed.
+        on_full: see :class:`kourou.runtime.host_agent.wire.Wire`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        options: SshOptions,
+        *,
+        entry: str,
+        on_message: Callable[..., None],
+        on_lost: Callable[[errors.AgentFailedError], None],
+        on_full: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self.host = host
+        self._options = options
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._closed = False
+        self._ready = threading.Event()
+        self._error: errors.AgentFailedError | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the agent
+        try:
+            self._popen = subprocess.Popen(
+                agent_command(host, options, entry),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                cwd=options.cwd if options.local else None,
+                env=_environment(local=options.local),
+                start_new_session=True,  # Ctrl-C is the launcher's to hear
+            )
+        except OSError as error:
+            self._said.close()
+            raise self._failure(f"ssh cannot be run: {error}") from error
+        assert self._popen.stdin is not None  # noqa: S101 - asked for above
+        assert self._popen.stdout is not None  # noqa: S101 - likewise
+        self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.patience_s)
+        self._wire.on_full = on_full
+        self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """It cannot be used any more."""
+        return self._error is not None or self._closed
+
+    def await_ready(self) -> None:
+        """Wait until the agent is there.
+
+        Raises:
+            AgentFailedError: it is not, with ssh's own words.
+        """
+        # ssh gives up by itself after the same time, and says why; a moment more lets its words arrive.
+        with long_waits.named(
+            "still waiting for host %s: ssh has not connected, or the agent there not begun, for %g s; it is given up "
+            "after %g s (ssh -v %s says where it hangs)",
+            self.host,
+            long_waits.PATIENCE_S,
+            self._options.timeout_s,
+            self.host,
+        ):
+            answered = self._ready.wait(self._options.timeout_s + 1)
+        if not answered and self._error is None:
+            self._lose("no agent answered in time")
+        if self._error is not None:
+            raise self._error
+
+    def send(self, *message: Any) -> None:
+        """Tell the agent something; returns at once. One that is gone is told of by ``on_lost``."""
+        self._wire.send(*message)
+
+    def send_first(self, *message: Any) -> None:
+        """Tell the agent something ahead of what waits to be sent; returns at once."""
+        self._wire.send_first(*message)
+
+    def send_bulk(self, *message: Any) -> None:
+        """Tell the agent something, once there is room for it."""
+        self._wire.send_bulk(*message)
+
+    def close(self) -> None:
+        """End the agent and all that it runs. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._ready.is_set():
+            kill_session(
+                self._popen
+            )  # it is still connecting, and would go on; an agent that is just there hears of it
+        while not self._wire.end(_END_S):  # somebody writes into a connection that takes nothing any more
+            self._popen.kill()
+        with contextlib.suppress(OSError):
+            assert self._popen.stdin is not None  # noqa: S101 - asked for when it was started
+            self._popen.stdin.close()  # ssh passes this on, and ends with the agent
+        try:
+            self._popen.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        assert self._popen.stdout is not None  # noqa: S101 - asked for when it was started
+        self._popen.stdout.close()
+        self._said.close()
+
+    def _listen(self) -> None:
+        try:
+            if not self._wire.skip_preamble():
+                self._lose("its agent did not start")
+                return
+            self._ready.set()
+            # By the wire's own thread: what is done with a message may take longer than an agent's patience.
+            self._wire.keep_alive(self._options.patience_s / _SHARE_OF_SILENCE, PING)
+            self._receive()
+        except (OSError, ValueError):
+            pass  # it was closed meanwhile, or ssh died
+        self._lose("the connection to its agent broke")
+
+    def _receive(self) -> None:
+        patience_s = self._options.patience_s
+        while not self._closed:
+            # ssh notices a dead connection, too; but not where it is a guest on another one's (ControlMaster).
+            if not self._wire.is_readable(patience_s):
+                self._popen.kill()
+                self._lose(f"its agent said nothing for {patience_s:g} s")
+                return
+            message = self._wire.receive()
+            if message is None:
+                return
+            if message[0] != PONG:
+                self._on_message(*message)
+
+    def _lose(self, what: str) -> None:
+        if self._closed or self._error is not None:
+            self._ready.set()
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(1.0)  # its last words are complete then
+        self._error = self._failure(what)
+        self._ready.set()
+        self._on_lost(self._error)
+
+    def _failure(self, what: str) -> errors.AgentFailedError:
+        words = []
+        with contextlib.suppress(OSError, ValueError):
+            size = os.fstat(self._said.fileno()).st_size
+            words = (
+                os.pread(self._said.fileno(), _WORDS_BYTES, max(0, size - _WORDS_BYTES))
+                .decode(errors="replace")
+                .split("\n")
+            )
+        told = "\n".join(f"    {line}" for line in words[-_WORDS:] if line.strip())
+        if "cd: " in told:  # what shells say when their folder is not there
+            told += "\n  sync='rsync' copies the working folder to hosts that do not share this one's file system"
+        error = errors.AgentFailedError(f"{self.host}: {what}" + (f"; ssh said:\n{told}" if told else ""))
+        error.hostname = self.host
+        return error
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process that leads a session, and to what it started there, such as an ssh to a jump host."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:
+    """The command that starts an agent. The remote shell sees one quoted Python program and no secret."""
+    code = f"{_path_statement(options)}; from kourou.runtime.host_agent.main import main; "
+    code += f"main({entry!r}, {options.patience_s * _AGENTS_PATIENCE!r})"
+    python = [options.python or sys.executable, "-u", "-c", code]
+    if options.local:
+        return python
+    return ["ssh", *ssh_words(options), "-T", "--", host, f"cd {shlex.quote(options.cwd)} && exec {shlex.join(python)}"]
+
+
+def _environment(*, local: bool) -> dict[str, str]:
+    """An agent of this machine must not take the user's own connection to it for one of its launcher's."""
+    return {name: value for name, value in os.environ.items() if not (local and name == "SSH_CONNECTION")}
+
+
+def ssh_words(options: SshOptions) -> list[str]:
+    """The options that every ssh to a host gets."""
+    alive_s = max(1, int(options.patience_s / _SHARE_OF_SILENCE))
+    return [
+        *(["-F", options.config_file] if options.config_file else []),
+        *("-o", "BatchMode=yes"),  # a question would go to a terminal that nobody looks at
+        *("-o", f"ConnectTimeout={max(1, int(options.timeout_s))}"),
+        *("-o", f"ServerAliveInterval={alive_s}"),
+        *("-o", f"ServerAliveCountMax={_SHARE_OF_SILENCE - 1}"),
+        *("-x", "-a"),
+    ]
+
+
+def _path_statement(options: SshOptions) -> str:
+    """The statement that gives an agent the launcher's ``sys.path``; what was copied comes from the copy."""
+    where, paths = path_for(options.python or sys.executable)
+    if options.tree is not None:
+        paths = [_below(path, options.tree) or path for path in paths]
+    return f"import os, sys; {where} = [os.path.abspath(p) for p in {json.dumps(paths)}]"
+
+
+def _below(path: str, tree: str) -> str | None:
+    """A path of the tree, as the copy's own folder knows it; None when it is none."""
+    with contextlib.suppress(ValueError):
+        return f"./{Path(path).relative_to(tree)}"
+    return None

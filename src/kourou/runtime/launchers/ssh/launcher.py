@@ -1,0 +1,244 @@
+"""Nodes as processes of several hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.host_service import HostFacts, HostSetup
+from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.launchers.ssh.connection import SshOptions
+from kourou.runtime.launchers.ssh.host import SshHost, close_all
+from kourou.runtime.launchers.ssh.sync import options_of
+from kourou.runtime.model.hosts import Host, Hosts, matching_variables
+from kourou.runtime.model.inventory import Inventory, Request, allocate
+from kourou.runtime.model.names import root_of
+from kourou.runtime.model.records import INTERRUPT, ProcessExit
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, ProcessSpec, Site
+
+__all__ = ["SshLauncher"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Living:
+    host: SshHost
+    spec: ProcessSpec
+    attempt: int
+
+
+class SshLauncher:
+    """Runs each process of a plan on the host that the plan says.
+
+    A node that starts again does so on its host, if that is there; else on another one that its group may use, where
+    there is what it asks for; else its host is called again.
+
+    Args:
+        plan: what to run.
+        events: told of everything that happens.
+        run_id: marks every process.
+        coordinator: ``(host, port)`` that the coordinator listens on.
+    """
+
+    def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, coordinator: tuple[str, int]) -> None:
+        assert plan.hosts is not None  # noqa: S101 - a plan of this launch type has hosts
+        self._plan = plan
+        self._events = events
+        self._run_id = run_id
+        self._coordinator = coordinator
+        self._wanted: Hosts = plan.hosts
+        self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
+        self._lock = threading.RLock()
+        self._living: dict[str, _Living] = {}
+        self._hosts: dict[str, SshHost] = {}
+        self._lost: list[SshHost] = []
+        self._launcher_address: str | None = None
+        self._boot: dict[str, Any] = {}
+        self._token = ""
+        self._authority = Authority()
+        used = {node.site.host for node in self._nodes.values() if node.site}
+        for host in plan.hosts.all:
+            if host.name in used:
+                self._hosts[host.name] = self._reach(host)
+
+    @property
+    def certificate(self) -> bytes:
+        """What clients of the nodes trust."""
+        return self._authority.certificate
+
+    def configure(self, token: str, **boot: Any) -> None:
+        """What every worker needs to know; waits until all hosts are there. Set once, before the first start.
+
+        Raises:
+            AgentFailedError: a host cannot be reached, with ssh's own words.
+            LaunchError: files could not be copied to one.
+        """
+        self._token, self._boot = token, boot
+        facts = [host.await_facts() for host in self._hosts.values()]
+        self._launcher_address = next((f.launcher_address for f in facts if f.launcher_address), None)
+        for host in self._hosts.values():
+            host.begin(self._beginning_of(self._host(host.name)))
+
+    def start(self, name: str, attempt: int) -> None:
+        """Start a node's process; returns at once."""
+        node = self._nodes[name]
+        assert node.process is not None  # noqa: S101 - those without are not here
+        with self._lock:
+            host, spec = self._choose(node, node.process)
+            self._living[name] = _Living(host=host, spec=spec, attempt=attempt)
+        self._events.on_placed(name, attempt, host.name)
+        host.start(spec, attempt)
+
+    def interrupt(self, name: str) -> None:
+        """Let StopRequested be raised in the node's main thread."""
+        self._signal(name, INTERRUPT, alone=True)
+
+    def terminate(self, name: str) -> None:
+        """SIGTERM to the node's session."""
+        self._signal(name, signal.SIGTERM)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the node's session and to all that ran away from it."""
+        self._signal(name, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill what is left and end the agents."""
+        with self._lock:
+            self._living.clear()
+            hosts = [*self._hosts.values(), *self._lost]
+        close_all(hosts)
+
+    # -- what hosts tell ----------------------------------------------------------------------------------------
+
+    def on_host_message(self, host: SshHost, kind: str, *arguments: Any) -> None:
+        """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
+        name, *rest = arguments
+        with self._lock:
+            living = self._living.get(name)
+            if living is None or living.host is not host:
+                return
+            if kind == "exited":
+                del self._living[name]
+        if kind == "started":
+            self._events.on_started(name, *rest)
+        elif kind == "line":
+            self._events.on_line(name, *rest)
+        else:
+            self._events.on_exited(name, *rest)
+
+    def on_host_lost(self, host: SshHost, error: errors.KourouError) -> None:
+        """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
+        with self._lock:
+            dead = {name: living for name, living in self._living.items() if living.host is host}
+            for name in dead:
+                del self._living[name]
+        for name, living in dead.items():
+            was = "was lost with its host" if host.facts else "could not start"
+            cause = f"{was}: {error}"
+            self._events.on_line(name, f"kourou: {name} {cause}", "stderr")
+            self._events.on_exited(name, living.attempt, ProcessExit(code=None, cause=cause))
+
+    # -- hosts --------------------------------------------------------------------------------------------------
+
+    def _signal(self, name: str, number: int, *, alone: bool = False) -> None:
+        with self._lock:
+            living = self._living.get(name)
+        if living is not None:
+            living.host.signal(name, number, alone=alone)
+
+    def _host(self, name: str) -> Host:
+        return next(host for host in self._wanted.all if host.name == name)
+
+    def _reach(self, host: Host) -> SshHost:
+        return SshHost(
+            host.name,
+            lambda given_up: options_of(host, self._wanted, given_up),
+            self,
+            coordinator=self._coordinator,
+            blobs=self._plan.blobs,
+        )
+
+    def _beginning_of(self, host: Host) -> Any:
+        def make(facts: HostFacts, options: SshOptions) -> HostSetup:
+            address = self._address_of(host, facts)
+            variables = {} if options.local else matching_variables(os.environ, self._wanted.copy_env_vars)
+            return HostSetup(
+                run_id=self._run_id,
+                boot=self._boot,
+                token=self._token,
+                authority=self._authority.certificate,
+                identity=self._authority.issue(address),
+                address=address,
+                variables=variables,
+                interpreter=sys.executable,
+                tree=options.tree,
+            )
+
+        return make
+
+    def _address_of(self, host: Host, facts: HostFacts) -> str:
+        """Where nodes of a host listen: this machine's is the one that the others see it at."""
+        return host.address or facts.address or self._launcher_address or "127.0.0.1"
+
+    def _choose(self, node: NodePlan, spec: ProcessSpec) -> tuple[SshHost, ProcessSpec]:
+        """Where a node starts now, and with which devices."""
+        site = node.site
+        assert site is not None  # noqa: S101 - compile gives one to every process
+        here = self._hosts[site.host]
+        if not here.lost:
+            return here, spec
+        # What belongs together starts together: a sibling may have moved just now.
+        siblings = [n for n in self._living if root_of(n) == root_of(node.name)]
+        preferred = [self._living[name].host.name for name in siblings]
+        others = sorted(site.others, key=lambda name: (name not in preferred, self._load(name)))
+        for name in others:
+            devices = self._free_devices(self._host(name), site)
+            if (name not in self._hosts or not self._hosts[name].lost) and devices is not None:
+                return self._there(name), _with(spec, devices)
+        return self._there(site.host), spec
+
+    def _load(self, name: str) -> int:
+        return sum(living.host.name == name for living in self._living.values())
+
+    def _there(self, name: str) -> SshHost:
+        """A host that is used for the first time, or again."""
+        known = self._hosts.get(name)
+        if known is None or known.lost:
+            if known is not None:
+                self._lost.append(known)
+            host = self._hosts[name] = self._reach(self._host(name))
+            host.begin(self._beginning_of(self._host(name)))
+        return self._hosts[name]
+
+    def _free_devices(self, host: Host, site: Site) -> Mapping[str, tuple[Any, ...] | None] | None:
+        """What a process would get of a host that it was not planned for; None where there is not enough."""
+        if host.slots is not None and self._load(host.name) >= host.slots:
+            return None
+        if site.cpus is None and site.gpus is None:
+            return {"cpus": None, "gpus": None}
+        there = [living.spec for living in self._living.values() if living.host.name == host.name]
+        cpus = {cpu for spec in there for cpu in spec.cpus or ()}
+        gpus = {gpu for spec in there for gpu in dict(spec.env).get("CUDA_VISIBLE_DEVICES", "").split(",")}
+        has = host.inventory or Inventory(cpus=())
+        left = Inventory(
+            cpus=tuple(cpu for cpu in has.cpus if cpu not in cpus),
+            gpus=tuple(gpu for gpu in has.gpus if gpu not in gpus),
+        )
+        try:
+            given = allocate([Request(name="it", cpus=site.cpus, gpus=site.gpus)], left)["it"]
+        except errors.PlanError:
+            return None
+        return {"cpus": given.cpus, "gpus": given.gpus}
+
+
+def _with(spec: ProcessSpec, devices: Mapping[str, tuple[Any, ...] | None]) -> ProcessSpec:
+    env = dict(spec.env)
+    if devices["gpus"] is not None:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(devices["gpus"])
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=devices["cpus"])

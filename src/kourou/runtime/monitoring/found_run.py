@@ -1,0 +1,229 @@
+"""Runs as their folders tell of them: to any process of the user, while they run and after they ended.
+
+A folder says whom to call, with which token, and where the classes of an answer are: so it counts only if nobody but
+this user can have written it (see :mod:`kourou.ownership`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from kourou import errors, ownership
+from kourou.runtime.files.run_folder import CERTIFICATE_FILE, EVENTS_FILE, PLAN_FILE, TOKEN_FILE, runs_dir
+from kourou.runtime.files.run_info import INFO_FILE, RunInfo
+from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
+from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
+
+__all__ = ["LATEST", "FoundRun", "choose_run", "find_runs"]
+
+LATEST = ("-", "last")
+"""What may be typed for the newest run."""
+_MOST_LISTED = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """A run that a folder tells of."""
+
+    path: Path
+    info: RunInfo
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.info.run_id
+
+    @property
+    def state(self) -> RunState:
+        """What the folder tells; a live run is RUNNING here, and only its coordinator knows whether it is stopping."""
+        if not self.ended and not self.info.here:
+            return RunState.ELSEWHERE
+        if not self.ended and self.info.launcher_alive and (self.path / TOKEN_FILE).exists():
+            return RunState.RUNNING
+        final = self._final()  # read last: it was written before the two signs of life went
+        return RunState(final["state"]) if final else RunState.DEAD
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run wrote its last status."""
+        return (self.path / STATUS_FILE).exists()
+
+    @property
+    def ended_at(self) -> float | None:
+        """Unix time of the end; of a run whose launcher died, that of its last event."""
+        final = self._final()
+        if final:
+            return float(final["ended_at"])
+        try:
+            return (self.path / EVENTS_FILE).stat().st_mtime if not self.state.live else None
+        except OSError:
+            return None
+
+    @property
+    def token(self) -> str:
+        """What the run's servers want to be shown.
+
+        Raises:
+            ServerUnavailable: the run has ended.
+            NotOwned: others could have written it.
+        """
+        try:
+            return ownership.read_own(self.path / TOKEN_FILE).decode("ascii")
+        except errors.NotOwned:
+            raise
+        except OSError as error:
+            raise errors.ServerUnavailable(f"run {self.run_id} has ended, so it has no token any more") from error
+
+    @property
+    def certificate(self) -> bytes | None:
+        """What the run's servers prove themselves with; None: they speak no TLS."""
+        try:
+            return ownership.read_own(self.path / CERTIFICATE_FILE)
+        except FileNotFoundError:
+            return None
+
+    def status(self) -> RunStatus:
+        """What the folder tells of the run and its nodes; ask a :class:`RemoteRun` while it is live."""
+        final = self._final()
+        if final:
+            return RunStatus.from_dict(final)
+        state = self.state
+        return RunStatus(
+            run_id=self.run_id,
+            program=self.info.program,
+            launch_type=self.info.launch_type,
+            state=state,
+            stop_reason="its launcher died" if state is RunState.DEAD else "",
+            started_at=self.info.started_at,
+            ended_at=self.ended_at,
+            nodes=tuple(self._nodes_of_events(dead=state is RunState.DEAD)),
+        )
+
+    def _final(self) -> dict[str, Any] | None:
+        return _read_json(self.path / STATUS_FILE)
+
+    def _nodes_of_events(self, *, dead: bool) -> list[NodeRecord]:
+        """The nodes as the plan and the events tell of them, when no last status was written."""
+        plan = _read_json(self.path / PLAN_FILE) or {"nodes": []}
+        records = {node["name"]: NodeRecord(name=node["name"], host=self.info.host) for node in plan["nodes"]}
+        for event in _read_events(self.path / EVENTS_FILE):
+            if event["event"] == "exit":
+                exit_record = ExitRecord.from_dict({k: v for k, v in event.items() if k not in {"time", "event"}})
+                records[exit_record.node] = dataclasses.replace(records[exit_record.node], exit=exit_record)
+            elif event["event"] == "node":
+                name, state = event["name"], NodeState(event["state"])
+                begun = event["time"] if state is NodeState.STARTING else records[name].started_at
+                records[name] = dataclasses.replace(
+                    records[name],
+                    state=state,
+                    pid=event["pid"] or records[name].pid,
+                    attempt=event["attempt"],
+                    will_restart=event["will_restart"],
+                    started_at=begun,
+                )
+        return [_died_with_launcher(node, self.ended_at) if dead else node for node in records.values()]
+
+
+def find_runs(parent: str | os.PathLike[str] | None = None) -> list[FoundRun]:
+    """All runs of this user with a folder in ``parent`` (None: where runs are by default), the newest first."""
+    folder = Path(parent) if parent is not None else runs_dir()
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(errors.NotOwned):  # many users may keep their runs in one folder
+            if (run := _look(path)) is not None:
+                found.append(run)
+    return sorted(found, key=lambda run: run.info.started_at, reverse=True)
+
+
+def _look(path: Path) -> FoundRun | None:
+    """The run that a folder tells of, if it is one's.
+
+    Raises:
+        NotOwned: others could have written it.
+    """
+    if path.is_symlink() or not (path / INFO_FILE).exists():
+        return None
+    ownership.check_own(path)
+    data = _read_json(path / INFO_FILE)
+    try:
+        info = RunInfo.from_dict(data or {})
+    except (TypeError, KeyError):
+        return None  # another program's run.json
+    return FoundRun(path=path.absolute(), info=info) if info.run_id == path.name else None
+
+
+def choose_run(word: str, parent: str | os.PathLike[str] | None = None) -> FoundRun:
+    """The run that a person means.
+
+    Args:
+        word: a run's id, the beginning of one, or one of :data:`LATEST` for the newest run.
+        parent: where to look; None: where runs are by default.
+
+    Raises:
+        NotFound: none is meant, or several are.
+        NotOwned: it is one that others could have written.
+    """
+    where = Path(parent) if parent is not None else runs_dir()
+    runs = find_runs(where)
+    if word not in LATEST and Path(word).name == word:
+        _look(where / word)
+    if not runs:
+        raise errors.NotFound(f"there are no runs in {where}; KOUROU_RUNS_DIR or --runs-dir choose another place")
+    if word in LATEST:
+        return runs[0]
+    meant = [run for run in runs if run.run_id == word] or [run for run in runs if run.run_id.startswith(word)]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise errors.NotFound(f"{word!r} may mean any of {len(meant)} runs; type more of its name:\n{_listed(meant)}")
+    raise errors.NotFound(f"no run in {where} begins with {word!r}; there are:\n{_listed(runs)}")
+
+
+def _listed(runs: list[FoundRun]) -> str:
+    lines = [f"  {run.run_id}  ({run.state}, {int(time.time() - run.info.started_at)} s ago)" for run in runs]
+    more = [f"  and {len(lines) - _MOST_LISTED} more"] if len(lines) > _MOST_LISTED else []
+    return "\n".join([*lines[:_MOST_LISTED], *more])
+
+
+def _died_with_launcher(node: NodeRecord, when: float | None) -> NodeRecord:
+    if node.state is NodeState.PENDING or node.gone:
+        return node
+    lasted = max(0.0, when - node.started_at) if when and node.started_at else 0.0
+    end = ExitRecord(
+        node=node.name,
+        attempt=node.attempt,
+        state=NodeState.KILLED,
+        cause="was killed when its launcher died",
+        host=node.host,
+        pid=node.pid,
+        uptime_s=round(lasted, 3),
+    )
+    return dataclasses.replace(node, state=NodeState.KILLED, will_restart=False, exit=end)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(ownership.read_own(path))
+    except (OSError, ValueError):  # NotOwned is one
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _read_events(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = ownership.read_own(path).decode("utf-8").splitlines()
+    except OSError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break  # the launcher died in the middle of it
+    return events

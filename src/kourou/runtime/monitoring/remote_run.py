@@ -1,0 +1,131 @@
+"""A live run as another process of the same user reaches it: through its coordinator, with the token of its folder."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kourou import courier, errors
+from kourou.courier import Client
+from kourou.proto.v1 import coordinator_pb2 as pb
+from kourou.runtime.context.context import Binding
+from kourou.runtime.control import messages
+from kourou.runtime.control.stub import CoordinatorStub
+from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.status import RunStatus
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.waiting.node_target import NodeTarget
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["RemoteRun", "choose_node", "choose_nodes"]
+
+_POLL_S = 0.05
+
+
+class RemoteRun:
+    """A run in another process. Use it in a ``with``, or call :meth:`close`.
+
+    It is also the :class:`~kourou.runtime.context.context.ControlPlane` of the clients that it makes.
+
+    Args:
+        found: the run's folder.
+
+    Raises:
+        ServerUnavailable: the run has ended.
+    """
+
+    def __init__(self, found: FoundRun) -> None:
+        self.found = found
+        self._token = found.token
+        self._stub = CoordinatorStub(
+            found.info.coordinator, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False
+        )
+        self._clients: dict[str, Client] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            courier.close(client)
+        self._stub.close()
+
+    def status(self) -> RunStatus:
+        """The run and its nodes as they are now.
+
+        Raises:
+            ServerUnavailable: the run has just ended: its folder tells the rest.
+        """
+        return messages.status_from_proto(self._stub.call("Status", pb.StatusRequest(), pb.StatusReply))
+
+    def stacks(self) -> str:
+        """The stacks of all threads of the launcher's process."""
+        return str(self._stub.call("Stacks", pb.StacksRequest(), pb.StacksReply).text)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for the end of the program; returns at once."""
+        self._stub.call("Stop", pb.StopRequest(reason=reason, origin="another shell"))
+
+    def client(self, node: str) -> Client:
+        """A client of a node; it is closed with this object."""
+        client = self._clients.get(node)
+        if client is None:
+            binding = Binding(run_id=self.found.run_id, control=self, token=self._token, tls=self.found.certificate)
+            client = self._clients[node] = Client(NodeTarget(name=node, binding=binding))
+        return client
+
+    def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
+        """Block until a node's record fulfils ``holds``; None when the time passed first."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            record = next((node for node in self._latest().nodes if node.name == name), None)
+            if record is not None and holds(record):
+                return record
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            time.sleep(_POLL_S)  # the coordinator's events are for its nodes
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Refused: only a node changes its own record."""
+        del changes
+        raise errors.NotInProgram(f"another shell cannot change the record of {name}")
+
+    def _latest(self) -> RunStatus:
+        try:
+            return self.status()
+        except errors.ServerUnavailable:
+            return self.found.status()
+
+
+def choose_nodes(names: Sequence[str], word: str) -> list[str]:
+    """The nodes that a person means: one by ``label/index``, or all of a label.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    meant = [name for name in names if name == word] or [name for name in names if name.rpartition("/")[0] == word]
+    if not meant:
+        labels = Counter(name.rpartition("/")[0] or name for name in names)
+        listed = ", ".join(label if count == 1 else f"{label} ({count} nodes)" for label, count in labels.items())
+        raise errors.NotFound(f"there is no node {word!r}; the labels are: {listed}")
+    return meant
+
+
+def choose_node(names: Sequence[str], word: str) -> str:
+    """The one node that a person means: ``label/index``, or a label with one node.
+
+    Raises:
+        NotFound: there is none of that name, or several.
+    """
+    meant = choose_nodes(names, word)
+    if len(meant) > 1:
+        raise errors.NotFound(f"{word!r} has {len(meant)} nodes, name one: {', '.join(meant)}")
+    return meant[0]

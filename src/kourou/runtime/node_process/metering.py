@@ -1,0 +1,76 @@
+"""How a node fares: methods that every node's server has for the command line, not listed with the node's own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from kourou.courier import Client, Server
+from kourou.courier.core.protocol import LIST_METHODS
+from kourou.runtime.interpreter.stacks import stacks_of_this_process
+
+__all__ = ["ask_calls", "ask_details", "ask_stacks", "ask_usage", "install", "tell"]
+
+# A client's attributes may not begin with an underscore, and no attribute that somebody writes has a dot.
+_CALLS = "kourou.calls"
+_DETAILS = "kourou.details"
+_STACKS = "kourou.stacks"
+_USAGE = "kourou.usage"
+
+
+def install(server: Server) -> None:
+    """Let a node's server tell how many calls it has answered, what its process takes, and where its threads are."""
+    own = {LIST_METHODS, _CALLS, _DETAILS, _STACKS, _USAGE}
+
+    def calls() -> int:
+        return sum(metrics.calls for name, metrics in server.metrics().items() if name not in own)
+
+    server.bind(_CALLS, calls)
+    server.bind(_DETAILS, list)
+    server.bind(_STACKS, stacks_of_this_process)
+    server.bind(_USAGE, _usage)
+    server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
+
+
+def tell(server: Server, details: Callable[[], list[str]]) -> None:
+    """Let a node's server tell more about itself: lines for people, each time anew."""
+    server.bind(_DETAILS, details)
+
+
+def ask_details(client: Client) -> Future[Any]:
+    """What a node tells about itself, as lines; none of most."""
+    future: Future[Any] = getattr(client.futures, _DETAILS)()
+    return future
+
+
+def ask_calls(client: Client) -> Future[Any]:
+    """How many calls a node has answered since it started, as a future: a busy node may take its time."""
+    future: Future[Any] = getattr(client.futures, _CALLS)()
+    return future
+
+
+def ask_usage(client: Client) -> Future[Any]:
+    """CPU seconds and bytes of memory of a node's process and all that it started; for nodes of other hosts."""
+    future: Future[Any] = getattr(client.futures, _USAGE)()
+    return future
+
+
+def ask_stacks(client: Client) -> Future[Any]:
+    """The stacks of a node's threads, in its own words; for nodes of other hosts, which no signal reaches."""
+    future: Future[Any] = getattr(client.futures, _STACKS)()
+    return future
+
+
+def _usage() -> tuple[float, int]:
+    import psutil  # noqa: PLC0415 - asked for by people alone, and a node has to start quickly
+
+    spent_s, memory_bytes = 0.0, 0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times, figures = process.cpu_times(), process.memory_info()
+            spent_s += times.user + times.system
+            memory_bytes += figures.rss - getattr(figures, "shared", 0)
+    return spent_s, memory_bytes

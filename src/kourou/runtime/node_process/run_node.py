@@ -1,0 +1,73 @@
+"""Running a node's code and putting its end into words; the same for a thread and for a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.context.context import NodeContext
+from kourou.runtime.interpreter.startup import print_failure
+from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.model.records import Outcome
+
+__all__ = ["Ended", "exited", "live"]
+
+
+_HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
+
+
+class Ended(BaseException):
+    """Raised by a node that runs others and whose end is in words already: those of the child that failed."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.exception)
+        self.outcome = outcome
+
+
+def live(entry: Callable[[NodeContext], Any], context: NodeContext) -> Outcome:
+    """Run ``entry(context)``; whatever it raises becomes an :class:`Outcome` and, if it is a failure, is printed."""
+    try:
+        work(entry, context)
+    except errors.StopRequested:
+        return Outcome(kind="stopped")
+    except SystemExit as error:
+        return exited(error)
+    except Ended as ended:
+        return ended.outcome
+    except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
+        if _comes_of_the_stop(error, context):
+            return Outcome(kind="stopped")
+        return Outcome(kind="raised", code=1, exception=_words(error), traceback=print_failure(error))
+    return Outcome(kind="finished")
+
+
+def _comes_of_the_stop(error: BaseException, context: NodeContext) -> bool:
+    """The program stops: this node's coroutine was cancelled, or whom it called was gone first or cancelled the call.
+
+    In the last case this node may hear of the stop a moment later.
+    """
+    if not isinstance(error, (asyncio.CancelledError, errors.ConnectionLost, errors.CallCancelled)):
+        return False
+    return context.stop.event.wait(_HEARD_S if isinstance(error, errors.CallCancelled) else 0)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its __str__ is the user's
+        return f"{type(error).__name__}, whose __str__ raises"
+
+
+def exited(error: SystemExit) -> Outcome:
+    """What a SystemExit that nobody caught leads to; its message, if it has one, is printed."""
+    if error.code is None or error.code == 0:
+        return Outcome(kind="finished")
+    if isinstance(error.code, int):
+        return Outcome(kind="exited", code=error.code & 0xFF)
+    with contextlib.suppress(Exception):  # a __str__ of the user's, or a stream
+        print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself would
+    return Outcome(kind="exited", code=1)

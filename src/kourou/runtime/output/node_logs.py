@@ -1,0 +1,212 @@
+"""What nodes print: whole lines, to one file for each node and, prefixed with its name, to the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from kourou.runtime.context import context
+from kourou.runtime.files.append_file import LONGEST_LINE, AppendFile
+from kourou.runtime.files.descriptors import with_remedy
+from kourou.runtime.files.patient_stream import PatientStream, warn
+
+__all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
+
+MERGED_LOG = "output.log"
+"""In a run's folder: what all nodes printed, in order; lines of ``time``, node and text with tabs between them."""
+
+_COLOURS = (36, 33, 32, 34, 35)  # cyan, yellow, green, blue, magenta: readable on dark and on light
+
+
+class Terminal:
+    """Prints nodes' lines with their names in front; in colour on a terminal, unless NO_COLOR is set.
+
+    Args:
+        stream: where to; lines are lost, not raised, once it is closed.
+        enabled: False prints nothing.
+    """
+
+    def __init__(self, stream: IO[str] | PatientStream | None, *, enabled: bool = True) -> None:
+        self._stream = stream if enabled else None
+        self._colours: dict[str, int] = {}
+        self._coloured = stream is not None and _is_terminal(stream) and not os.environ.get("NO_COLOR")
+        self._lock = threading.Lock()
+
+    def line(self, name: str, text: str) -> None:
+        """Print one line of a node, at once and whole."""
+        self.write(f"{self.prefix(name)} {text}\n")
+
+    def prefix(self, name: str) -> str:
+        """A node's name as it stands before its lines."""
+        prefix = f"[{name}]"
+        if self._coloured:
+            label = name.rpartition("/")[0]
+            colour = self._colours.setdefault(label, _COLOURS[len(self._colours) % len(_COLOURS)])
+            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+        return prefix
+
+    def write(self, text: str) -> None:
+        """Print text as it is."""
+        if self._stream is None:
+            return
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                self._stream.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+            self._stream.flush()
+
+
+class NodeLogs:
+    """One log file for each node, one for all of them, and the terminal.
+
+    Args:
+        file_of: a node's log.
+        terminal: shows the lines as well.
+        merged: the log of all nodes, see :data:`MERGED_LOG`.
+    """
+
+    def __init__(self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path) -> None:
+        self._file_of = file_of
+        self._merged = merged
+        self._files: dict[Path, AppendFile] = {}
+        self._nodes: dict[str, tuple[Path, str]] = {}
+        self._second, self._time, self._offset = 0, "", ""
+        self._lock = threading.Lock()
+        self._unwritten: tuple[Path, OSError | None] | None = None  # a file that lost lines, and why
+        self._has_warned = False
+        self.terminal = terminal
+
+    def line(self, name: str, text: str) -> None:
+        """Record one line of a node. A full disk loses lines of the files, not the node."""
+        with self._lock:
+            now = self._now()
+            path, quoted = self._nodes.get(name) or self._meet(name)
+            self._append(path, text)
+            self._append(self._merged, f"{now}\t{quoted}\t{text}")
+        self.terminal.line(name, text)
+        if self._unwritten is not None and not self._has_warned:  # not with the lock held: a warning may be a line, too
+            self._has_warned = True
+            path, error = self._unwritten
+            why = with_remedy(error) if error else "the disk may be full"
+            warn("cannot write %s: %s. What nodes print is lost", path, why)
+
+    def _now(self) -> str:
+        """ISO 8601 in local time; put together once a second, since a node may print many lines in one."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            local = datetime.datetime.fromtimestamp(second, tz=datetime.timezone.utc).astimezone().isoformat()
+            self._second, self._time, self._offset = second, local[:19], local[19:]
+        return f"{self._time}.{int((now - second) * 1000):03d}{self._offset}"
+
+    def _meet(self, name: str) -> tuple[Path, str]:
+        # A label may hold tabs and newlines, which have a meaning in the merged log.
+        met = self._nodes[name] = self._file_of(name), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
+        return met
+
+    def _append(self, path: Path, line: str) -> None:
+        file = self._files.get(path)
+        if file is None:
+            try:
+                file = AppendFile(path, errors="surrogateescape")  # a line may quote a file name that is no UTF-8
+            except OSError as error:
+                self._unwritten = path, error
+                return
+            self._files[path] = file
+        if not file.append(line):
+            self._unwritten = path, file.error
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+
+
+class _ThreadStream:
+    """Stands in for sys.stdout under local_mt: what this run's node threads print is logged, all else passes on."""
+
+    def __init__(self, original: Any, run_id: str, logs: NodeLogs) -> None:
+        self.original = original  # a text stream, or the one of a run that began earlier
+        self._run_id = run_id
+        self._logs = logs
+        self._partial: dict[str, str] = {}
+        self._lock = threading.RLock()  # a signal handler may print in the middle of a print
+
+    def write(self, text: str) -> int:
+        node = context.current_node()
+        if node is None or node.run_id != self._run_id:
+            return int(self.original.write(text))
+        with self._lock:
+            *lines, rest = (self._partial.get(node.name, "") + text).split("\n")
+            while len(rest) > LONGEST_LINE:
+                lines.append(rest[:LONGEST_LINE])
+                rest = rest[LONGEST_LINE:]
+            self._partial[node.name] = rest
+        for line in lines:
+            self._logs.line(node.name, line.rstrip("\r").rsplit("\r", 1)[-1])
+        return len(text)
+
+    def flush(self) -> None:
+        node = context.current_node()
+        if node is not None and sys.gettrace() is not None:  # a debugger's prompt ends in no newline: show it
+            with self._lock:
+                rest = self._partial.pop(node.name, "")
+            self._logs.terminal.write(rest)
+        with contextlib.suppress(ValueError):
+            self.original.flush()
+
+    def finish(self) -> None:
+        """Log what no newline ended."""
+        with self._lock:
+            partial, self._partial = self._partial, {}
+        for name, rest in partial.items():
+            if rest:
+                self._logs.line(name, rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as contextlib.redirect_stdout
+    """While entered, what node threads print goes to their logs."""
+
+    def __init__(self, run_id: str, logs: NodeLogs) -> None:
+        self._run_id = run_id
+        self._logs = logs
+        self._installed: list[tuple[str, _ThreadStream]] = []
+
+    def __enter__(self) -> None:
+        for name in ("stdout", "stderr"):
+            original = getattr(sys, name)
+            if original is not None:
+                stream = _ThreadStream(original, self._run_id, self._logs)
+                setattr(sys, name, stream)
+                self._installed.append((name, stream))
+
+    def __exit__(self, *exc_info: object) -> None:
+        for name, stream in self._installed:
+            current: Any = getattr(sys, name)
+            if current is stream:
+                setattr(sys, name, stream.original)
+            while isinstance(current, _ThreadStream):  # another run's stream may stand above this one, and stays
+                if current.original is stream:
+                    current.original = stream.original
+                current = current.original
+            stream.finish()
+
+
+def _is_terminal(stream: IO[str] | PatientStream) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False

@@ -1,0 +1,345 @@
+"""Compiling: a program, a launch type and resources become a launch plan. Pure; every mistake is found here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.graph.node import Node
+from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.graph.program import Program
+from kourou.runtime.graph.resources import PythonProcess, Resources
+from kourou.runtime.interpreter.startup import options_of_this_process
+from kourou.runtime.model.hosts import Host, Hosts
+from kourou.runtime.model.inventory import Allotment, Inventory, Request, allocate
+from kourou.runtime.model.names import index_of, label_of
+from kourou.runtime.output.tmux import TMUX_SESSION
+from kourou.runtime.plan import absl_flags
+from kourou.runtime.plan.payloads import Payloads
+from kourou.runtime.plan.placement import PlacementOf, place
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
+from kourou.runtime.stopping.timeline import StopTimeline
+from kourou.script import names
+from kourou.shown import shown
+
+__all__ = ["TERMINALS", "compile_program", "launch_type_from", "setups_of"]
+
+TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
+
+
+def compile_program(  # noqa: PLR0913 - all but the first two by keyword
+    program: Program,
+    launch_type: LaunchType | str | None = None,
+    *,
+    local_resources: Mapping[str, PythonProcess] | None = None,
+    terminal: str | None = None,
+    stop: StopTimeline | None = None,
+    serialize_py_nodes: bool | None = None,
+    inventory: Inventory | None = None,
+    hosts: Hosts | Sequence[str | Host] | None = None,
+    placement: PlacementOf | None = None,
+    setup: Callable[[], object] | None = None,
+) -> LaunchPlan:
+    """Make the plan of a program; start nothing.
+
+    Args:
+        program: the graph.
+        launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp`` or ``ssh``; None: abseil's flag
+            ``--lp_launch_type``, else KOUROU_LAUNCH_TYPE, else local_mt.
+        local_resources: what the processes of each label get.
+        terminal: ``current_terminal`` (default), ``output_to_files`` or ``tmux_session``.
+        stop: the seconds of the stop timeline.
+        serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
+        inventory: the CPUs and GPUs to hand out; None: those that this process may use.
+        hosts: under ``ssh``: where nodes may run.
+        placement: under ``ssh``: label → host, hosts, or how many processes each host gets.
+        setup: called in each process before its node is unpickled.
+
+    Raises:
+        PlanError: with all mistakes found at once.
+    """
+    kind = launch_type_from(launch_type)
+    problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
+    problems += [*_check_terminal(terminal), *_check_setup(setup)]
+    spanned = _check_hosts(kind, hosts, placement, problems)
+    members = list(_members(program))
+    known = {id(node) for node in program.iterate_members()}
+    for member in members:
+        problems += _check_handles(program, member.node, known)
+        problems += [f"{member.node.name}: {mistake}" for mistake in member.node.mistakes()]
+    pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
+    payloads = Payloads(one_host=kind is not LaunchType.SSH)
+    plans: list[NodePlan] = []
+    for member in members if not problems else []:
+        try:
+            setups = setups_of(setup, (local_resources or {}).get(label_of(member.node.name or "")))
+            plans.append(_plan_node(member, payloads if pickled else None, kind, local_resources or {}, setups))
+        except errors.PlanError as error:
+            problems += error.problems
+    if pickled and not problems:
+        plans = _with_script(plans, payloads, problems)
+    if not problems:
+        try:
+            plans = _hand_out_devices(plans, local_resources or {}, inventory, spanned, placement or {})
+        except errors.PlanError as error:
+            problems += error.problems
+    if problems:
+        raise errors.PlanError(*problems)
+    return LaunchPlan(
+        program=program.name,
+        launch_type=kind,
+        nodes=tuple(plans),
+        terminal=terminal or TERMINALS[0],
+        stop=stop or StopTimeline(),
+        hosts=spanned,
+        blobs={} if kind.threads else payloads.blobs,
+        scope=names.ANYTHING if kind.threads else payloads.scope,
+    )
+
+
+def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Callable[[], object], ...]:
+    """The functions that are called before nodes are, in order: of a launch, and of what labels get."""
+    functions = (source.setup if isinstance(source, PythonProcess) else source for source in sources)
+    return tuple(dict.fromkeys(function for function in functions if function is not None))
+
+
+def launch_type_from(value: LaunchType | str | None) -> LaunchType:
+    """The launch type meant by an argument, ``--lp_launch_type``, KOUROU_LAUNCH_TYPE, or the default.
+
+    Raises:
+        PlanError: there is no such launch type.
+    """
+    source = "launch_type"
+    if value is None:
+        value, source = absl_flags.given_launch_type(), f"--{absl_flags.LAUNCH_TYPE}"
+    if value is None:
+        value, source = os.environ.get("KOUROU_LAUNCH_TYPE") or LaunchType.LOCAL_MULTI_THREADING, "KOUROU_LAUNCH_TYPE"
+    known = {kind.value: kind for kind in LaunchType}
+    if not isinstance(value, str) or value not in known:
+        raise errors.PlanError(f"{source}={shown(value)} is not a launch type; known are {', '.join(known)}")
+    return known[value]
+
+
+def _check_program(program: Program) -> list[str]:
+    if not isinstance(program, Program):
+        return [f"lp.launch takes an lp.Program, got {shown(program)}"]
+    if not program.get_all_nodes():
+        return [f"program {program.name!r} is empty: add nodes with program.add_node(node, label=...)"]
+    return []
+
+
+def _check_resources(program: Program, resources: Mapping[str, Any]) -> list[str]:
+    problems = []
+    labels = list(program.groups) if isinstance(program, Program) else []
+    for label, resource in resources.items():
+        if label not in labels:
+            close = difflib.get_close_matches(str(label), labels, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the labels are: {', '.join(labels)}"
+            problems.append(f"local_resources[{label!r}]: the program has no such label; {hint}")
+        if not isinstance(resource, PythonProcess):
+            problems.append(f"local_resources[{label!r}]: Launch config for {label} must be a PythonProcess.")
+    return problems
+
+
+def _check_hosts(
+    kind: LaunchType, hosts: Hosts | Sequence[str | Host] | None, placement: PlacementOf | None, problems: list[str]
+) -> Hosts | None:
+    """The hosts that the plan spans; notes what is wrong with them."""
+    if kind is not LaunchType.SSH:
+        if hosts is not None or placement is not None:
+            problems.append(f"hosts and placement are for launch_type='ssh', not for {kind}")
+        return None
+    if hosts is None:
+        problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
+        return None
+    if importlib.util.find_spec("cryptography") is None:
+        problems.append(f"launch_type='ssh': nodes speak TLS: {errors.MissingExtra('cryptography', 'tls')}")
+    try:
+        return Hosts.of(hosts)
+    except errors.GraphError as error:
+        problems.append(str(error))
+        return None
+
+
+def _check_setup(setup: object) -> list[str]:
+    if setup is None or callable(setup):
+        return []
+    return [f"setup is a function without arguments, got {shown(setup)}"]
+
+
+def _check_terminal(terminal: str | None) -> list[str]:
+    if terminal is None or terminal in TERMINALS:
+        return []
+    return [f"terminal={shown(terminal)} is unknown; known are {', '.join(TERMINALS)}"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Member:
+    """A node of the program, or a child of a colocation, with its place."""
+
+    node: Node
+    placement: Placement
+    policy: OnFailure
+    parent: str | None = None
+
+
+def _members(program: Program) -> Iterator[_Member]:
+    for node in program.get_all_nodes():
+        policy = program.on_failure(label_of(node.name or ""))
+        yield from _expand(_Member(node=node, placement=Placement.OWN, policy=policy))
+
+
+def _expand(member: _Member) -> Iterator[_Member]:
+    apart = member.node.children_policy
+    yield member if apart is None else dataclasses.replace(member, placement=Placement.UNIT)
+    for child in member.node.children():
+        # A thread fails its colocation, so what follows is up to the policy of that one.
+        place, policy = (Placement.IN_PARENT, member.policy) if apart is None else (Placement.OWN, apart)
+        yield from _expand(_Member(node=child, placement=place, policy=policy, parent=member.node.name))
+
+
+def _check_handles(program: Program, node: Node, known: Collection[int]) -> list[str]:
+    """What is wrong with a node's handles; ``known`` are the ids of the program's nodes."""
+    problems = []
+    for path, handle in node.iterate_handles():
+        target = handle.node
+        if target is None or id(target) not in known:
+            named = handle.node_name or shown(target)
+            problems.append(f"{node.name} {path} is a handle of {named}, which is not in program {program.name!r}")
+        elif not handle.serves:
+            problems.append(
+                f"{node.name} {path} is a handle of {target.name}, a {type(target).__name__}, which serves no methods: "
+                "make it a CourierNode if others shall call it"
+            )
+    return problems
+
+
+def _plan_node(
+    member: _Member,
+    payloads: Payloads | None,
+    kind: LaunchType,
+    resources: Mapping[str, PythonProcess],
+    setups: Sequence[Callable[[], object]],
+) -> NodePlan:
+    node = member.node
+    assert node.name is not None  # noqa: S101 - members of a program have names
+    payload = None
+    if payloads is not None and member.placement is Placement.OWN:
+        try:
+            payload = payloads.add(node, setups)
+        except Exception as error:
+            raise errors.PlanError(payloads.find_unpicklable(node, error)) from error
+    process = None
+    if not kind.threads and member.placement is Placement.OWN:
+        resource = resources.get(label_of(node.name)) or PythonProcess()
+        process = _process_spec(node.name, index_of(node.name), payload, resource)
+    return NodePlan(
+        name=node.name,
+        kind=node.describe(),
+        inputs=tuple(dict.fromkeys(str(handle.node_name) for handle in node.input_handles)),
+        serves_only=node.serves_only,
+        polls_while_starting=node.polls_while_starting,
+        on_failure=member.policy,
+        placement=member.placement,
+        parent=member.parent,
+        process=process,
+    )
+
+
+def _with_script(plans: list[NodePlan], payloads: Payloads, problems: list[str]) -> list[NodePlan]:
+    """The plans, with the script that their payloads share; notes what of it cannot travel."""
+    try:
+        return [
+            dataclasses.replace(
+                plan, process=dataclasses.replace(plan.process, payload=payloads.finish(plan.process.payload))
+            )
+            if plan.process and plan.process.payload
+            else plan
+            for plan in plans
+        ]
+    except errors.SerializationError as error:
+        problems += str(error).splitlines()
+        return plans
+
+
+def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) -> ProcessSpec:
+    hardware = resource if isinstance(resource, Resources) else Resources()
+    try:
+        env = resource.environment(index)
+        cwd = hardware.folder(index)
+        interpreter = hardware.python(index)
+        memory_bytes = hardware.memory_limit(index)
+    except Exception as error:
+        raise errors.PlanError(f"local_resources of {name}: {error}") from error
+    return ProcessSpec(
+        name=name,
+        argv=(sys.argv[0] if sys.argv else "", *absl_flags.given(), *resource.arguments()),
+        payload=payload,
+        interpreter=interpreter or sys.executable,
+        interpreter_args=resource.interpreter_options() or options_of_this_process(),
+        env=tuple(sorted(env.items())),
+        cwd=cwd or str(Path.cwd()),
+        memory_bytes=memory_bytes,
+    )
+
+
+def _hand_out_devices(
+    plans: list[NodePlan],
+    resources: Mapping[str, PythonProcess],
+    inventory: Inventory | None,
+    hosts: Hosts | None,
+    placement: PlacementOf,
+) -> list[NodePlan]:
+    """Hand out hosts, where there are several, and CPUs and GPUs to the processes that ask for some."""
+    requests = [_request(plan.name, resources) for plan in plans if plan.process is not None]
+    sites: Mapping[str, Site] = {}
+    if hosts is not None:
+        sites, allotments = place(requests, hosts, placement)
+    elif any(isinstance(resource, Resources) for resource in resources.values()):
+        allotments = allocate(
+            requests, inventory or Inventory.of_this_process(with_gpus=any(request.gpus for request in requests))
+        )
+    else:
+        return plans
+    equipped = []
+    for plan in plans:
+        spec = plan.process and _with_devices(plan.process, allotments.get(plan.name, Allotment()))
+        equipped.append(dataclasses.replace(plan, process=spec, site=sites.get(plan.name)))
+    return equipped
+
+
+def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
+    resource = resources.get(label_of(name))
+    if not isinstance(resource, Resources):
+        return Request(name=name)
+    try:
+        cpus, gpus = (resource.amount(field, index_of(name)) for field in ("cpus", "gpus"))
+    except Exception as error:
+        raise errors.PlanError(f"local_resources of {name}: {error}") from error
+    return Request(name=name, cpus=cpus, gpus=gpus)
+
+
+def _with_devices(spec: ProcessSpec, allotment: Allotment) -> ProcessSpec:
+    env = dict(spec.env)
+    if allotment.gpus is not None:
+        if "CUDA_VISIBLE_DEVICES" in env:
+            raise errors.PlanError(
+                f"local_resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both"
+            )
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(allotment.gpus)
+    if allotment.cpus is not None:
+        for variable in _THREAD_COUNTS:
+            if variable not in os.environ:
+                env.setdefault(variable, str(max(1, len(allotment.cpus))))
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allotment.cpus)
+
+
+# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

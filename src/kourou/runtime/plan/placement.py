@@ -1,0 +1,157 @@
+"""Which process runs on which host: as the user says, else where there is most room. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from kourou import errors
+from kourou.runtime.model.hosts import Host, Hosts
+from kourou.runtime.model.inventory import Allotment, Request, allocate
+from kourou.runtime.model.names import label_of, root_of
+from kourou.runtime.plan.plan import Site
+from kourou.shown import shown
+
+__all__ = ["PlacementOf", "place"]
+
+PlacementOf: TypeAlias = "Mapping[str, str | Sequence[str] | Mapping[str, int]]"
+"""Label → a host, several hosts of which each node takes one, or how many of its processes each host gets."""
+
+
+def place(
+    requests: Sequence[Request], hosts: Hosts, placement: PlacementOf
+) -> tuple[dict[str, Site], dict[str, Allotment]]:
+    """Choose a host for every process.
+
+    A node goes where there is least: the fewest processes for each CPU, as far as CPUs are known; among equals, to the
+    host that was named first. The processes of one colocation stay together, unless their label says how many go where.
+
+    Args:
+        requests: one for each process, in the order of the program; the result depends on nothing else.
+        hosts: what there is.
+        placement: what the user said, by label.
+
+    Returns:
+        process name → where it runs, and what it gets of that host.
+
+    Raises:
+        PlanError: a label or host is unknown, or there is no room; with all mistakes found at once.
+    """
+    problems = _check(requests, hosts, placement)
+    if problems:
+        raise errors.PlanError(*problems)
+    rooms = {host.name: _Room(host) for host in hosts.all}
+    sites: dict[str, Site] = {}
+    counted = {label: _expanded(counts) for label, counts in placement.items() if isinstance(counts, Mapping)}
+    for root, parts in _by_root(requests).items():
+        label = label_of(root)
+        if label in counted:
+            for request in parts:
+                sites[request.name] = _choose_site([request], [rooms[counted[label].pop(0)]], problems)
+            allowed = list(placement[label])
+        else:
+            allowed = _listed(placement.get(label, hosts.names))
+            site = _choose_site(parts, [rooms[name] for name in allowed], problems)
+            sites.update(dict.fromkeys((part.name for part in parts), site))
+        for part in parts:
+            others = tuple(name for name in allowed if name != sites[part.name].host)
+            sites[part.name] = Site(host=sites[part.name].host, others=others, cpus=part.cpus, gpus=part.gpus)
+    if problems:
+        raise errors.PlanError(*problems)
+    allotments: dict[str, Allotment] = {}
+    for room in rooms.values():
+        allotments.update(room.allotments())
+    return sites, allotments
+
+
+class _Room:
+    """One host, as it fills."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.requests: list[Request] = []
+
+    @property
+    def load(self) -> float:
+        inventory = self.host.inventory
+        return len(self.requests) / max(1, len(inventory.cpus) if inventory else 1)
+
+    def allotments(self) -> dict[str, Allotment]:
+        return self._allocate(self.requests)
+
+    def refusal(self, parts: Sequence[Request]) -> str | None:
+        """Why these do not fit, too; None when they do."""
+        slots = self.host.slots
+        if slots is not None and len(self.requests) + len(parts) > slots:
+            return f"{self.host.name} has slots for {slots}, and {len(self.requests)} are taken"
+        try:
+            self._allocate([*self.requests, *parts])
+        except errors.PlanError as error:
+            return f"{self.host.name}: {error}"
+        return None
+
+    def _allocate(self, requests: Sequence[Request]) -> dict[str, Allotment]:
+        claims = [request for request in requests if request.cpus is not None or request.gpus is not None]
+        if not claims:
+            return {}
+        inventory = self.host.inventory
+        if inventory is None:
+            raise errors.PlanError(f"it is not known what it has: lp.Host({self.host.name!r}, cpus=…, gpus=…)")
+        return allocate(claims, inventory)
+
+
+def _choose_site(parts: Sequence[Request], rooms: Sequence[_Room], problems: list[str]) -> Site:
+    """Put these processes on one of the hosts; where none has room, on the first, with a problem noted."""
+    refusals = {room.host.name: refusal for room in rooms if (refusal := room.refusal(parts)) is not None}
+    fitting = [room for room in rooms if room.host.name not in refusals]
+    if not fitting:
+        what = parts[0].name if len(parts) == 1 else f"the {len(parts)} processes of {root_of(parts[0].name)}"
+        problems.append(f"{what}: no host has room; " + "; ".join(refusals.values()))
+        return Site(host=rooms[0].host.name)
+    chosen = min(fitting, key=lambda room: room.load)
+    chosen.requests += parts
+    return Site(host=chosen.host.name)
+
+
+def _check(requests: Sequence[Request], hosts: Hosts, placement: PlacementOf) -> list[str]:
+    if not isinstance(placement, Mapping):
+        return [f"placement is a mapping of labels to hosts, got {shown(placement)}"]
+    counts: dict[str, int] = {}
+    for request in requests:
+        counts[label_of(request.name)] = counts.get(label_of(request.name), 0) + 1
+    problems = []
+    for label, where in placement.items():
+        if label not in counts:
+            problems.append(f"placement[{label!r}]: the program has no such label; it has {', '.join(counts)}")
+        elif fault := _fault(where, counts[label], hosts):
+            problems.append(f"placement[{label!r}]{fault}")
+    return problems
+
+
+def _fault(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: Hosts) -> str | None:
+    named = _listed(where)
+    unknown = [name for name in named if name not in hosts.names]
+    if not named:
+        return " names no host"
+    if unknown:
+        return f": {', '.join(unknown)} is none of the hosts {', '.join(hosts.names)}"
+    if isinstance(where, Mapping):
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in where.values())
+        if not whole or sum(where.values()) != count:
+            return f" has to give a host to each of its {count} processes, got {shown(dict(where))}"
+    return None
+
+
+def _listed(where: str | Sequence[str] | Mapping[str, int]) -> list[str]:
+    return [where] if isinstance(where, str) else [str(name) for name in where]
+
+
+def _expanded(counts: Mapping[str, int]) -> list[str]:
+    return [name for name, count in counts.items() for _ in range(count)]
+
+
+def _by_root(requests: Sequence[Request]) -> dict[str, list[Request]]:
+    roots: dict[str, list[Request]] = {}
+    for request in requests:
+        roots.setdefault(root_of(request.name), []).append(request)
+    return roots

@@ -1,0 +1,179 @@
+"""The launch plan: everything that will be started, as frozen data that can be printed, diffed and written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from typing import Any
+
+from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.interpreter.startup import options_of_this_process
+from kourou.runtime.model.hosts import Hosts
+from kourou.runtime.plan.payloads import Blobs, Payload
+from kourou.runtime.stopping.timeline import StopTimeline
+from kourou.script.names import ANYTHING, Scope
+
+__all__ = [
+    "LaunchPlan",
+    "LaunchType",
+    "NodePlan",
+    "Placement",
+    "ProcessSpec",
+    "Site",
+    "is_local_launch",
+    "is_local_launch_or_test",
+]
+
+
+class LaunchType(str, enum.Enum):
+    """Where a program runs."""
+
+    LOCAL_MULTI_THREADING = "local_mt"
+    """Every node is a thread of this process; the default, and the one for a debugger."""
+    LOCAL_MULTI_PROCESSING = "local_mp"
+    """Every node is a process of this host."""
+    TEST_MULTI_THREADING = "test_mt"
+    """As local_mt, and checks that every node could be pickled."""
+    TEST_MULTI_PROCESSING = "test_mp"
+    """As local_mp, for tests."""
+    SSH = "ssh"
+    """Every node is a process of one of several hosts, which are reached over ssh."""
+
+    @property
+    def threads(self) -> bool:
+        """True where nodes are threads of the launcher."""
+        return self in {LaunchType.LOCAL_MULTI_THREADING, LaunchType.TEST_MULTI_THREADING}
+
+    @property
+    def test(self) -> bool:
+        """True for the two that tests use."""
+        return self in {LaunchType.TEST_MULTI_THREADING, LaunchType.TEST_MULTI_PROCESSING}
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def is_local_launch(launch_type: LaunchType | str) -> bool:
+    """True for local_mt and local_mp."""
+    return str(launch_type) in {"local_mt", "local_mp"}
+
+
+def is_local_launch_or_test(launch_type: LaunchType | str) -> bool:
+    """True for local_mt, local_mp, test_mt and test_mp."""
+    return str(launch_type) in {"local_mt", "local_mp", "test_mt", "test_mp"}
+
+
+class Placement(str, enum.Enum):
+    """What brings a node to life."""
+
+    OWN = "own"
+    """The launcher starts a process, or a thread, for it alone."""
+    IN_PARENT = "in_parent"
+    """Its colocation runs it, in a thread of the colocation's own process."""
+    UNIT = "unit"
+    """Nothing: it is a colocation of nodes that are started by themselves, and ends with them."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessSpec:
+    """One operating-system process: a node's payload in a Python process, or a command.
+
+    ``payload`` given: ``argv`` is the node's ``sys.argv``. Not given: ``argv`` is the command.
+    """
+
+    name: str
+    """``label/index``."""
+    argv: tuple[str, ...]
+    payload: Payload | None = None
+    interpreter: str = ""
+    """Path of the Python that runs the payload."""
+    interpreter_args: tuple[str, ...] = dataclasses.field(default_factory=options_of_this_process)
+    """Its options; by default the launcher's own."""
+    env: tuple[tuple[str, str], ...] = ()
+    """What differs from the launcher's environment."""
+    cwd: str = ""
+    """Working folder; empty: the launcher's."""
+    cpus: tuple[int, ...] | None = None
+    """The CPUs that it may run on; None: the launcher's."""
+    memory_bytes: int | None = None
+    """Resident memory of its own that it and all that it starts may take; None: no limit."""
+    merge_stderr: bool = True
+    """Standard error goes where standard output goes, in the order in which it was written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a process runs, in a plan that spans hosts."""
+
+    host: str
+    """Its name, as the user wrote it."""
+    others: tuple[str, ...] = ()
+    """Where it may be started again when that host is lost."""
+    cpus: float | None = None
+    """What it asks of its host; None: nothing."""
+    gpus: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodePlan:
+    """One node of the program."""
+
+    name: str
+    kind: str
+    """Its type and what it constructs, for people."""
+    inputs: tuple[str, ...] = ()
+    """The nodes that it has handles of."""
+    serves_only: bool = False
+    polls_while_starting: bool = False
+    """While it starts, a stop gives it the time that nodes have which are READY."""
+    on_failure: OnFailure = "fail"
+    placement: Placement = Placement.OWN
+    parent: str | None = None
+    """The colocation that it is a child of."""
+    process: ProcessSpec | None = None
+    """None where nodes are threads, and for all that is not placed on its own."""
+    site: Site | None = None
+    """Where the process runs; None: on the launcher's host."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchPlan:
+    """What ``lp.launch`` will start."""
+
+    program: str
+    launch_type: LaunchType
+    nodes: tuple[NodePlan, ...]
+    terminal: str = "current_terminal"
+    stop: StopTimeline = dataclasses.field(default_factory=StopTimeline)
+    hosts: Hosts | None = None
+    """The hosts that it spans; None: the launcher's alone."""
+    blobs: Blobs = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    """The payloads' bytes by SHA-256; not part of the JSON."""
+    scope: Scope = dataclasses.field(default=ANYTHING, repr=False, compare=False)
+    """What the nodes have of the launcher's script."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy without the payloads' bytes."""
+        nodes = [dataclasses.asdict(node) for node in self.nodes]
+        for node in nodes:
+            node["placement"] = str(node["placement"])
+            if node["process"]:
+                node["process"]["env"] = dict(node["process"]["env"])
+            if node["site"] is None:
+                del node["site"]
+        data = {
+            "program": self.program,
+            "launch_type": str(self.launch_type),
+            "terminal": self.terminal,
+            "stop": dataclasses.asdict(self.stop),
+            "nodes": nodes,
+        }
+        return data if self.hosts is None else {**data, "hosts": self.hosts.to_dict()}
+
+    def to_json(self) -> str:
+        """The plan as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)

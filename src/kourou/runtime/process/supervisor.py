@@ -1,0 +1,400 @@
+"""The supervisor: starts the processes of one host, reads what they print, and knows how each of them ended.
+
+It runs one thread, which owns the zygotes, the pipes and the table of processes; other threads hand it commands. That
+thread waits for nothing but the next event, so that a signal is passed on whatever else is going on. The same class
+serves a launcher and an agent on another host. There is no second way to start a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kourou import errors
+from kourou.runtime.files.descriptors import with_remedy
+from kourou.runtime.interpreter.startup import options_of_this_process
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.output.output_pipes import OutputPipes
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process import process_table
+from kourou.runtime.process.memory_limit import MemoryWatch
+from kourou.runtime.process.preload import NODES, Preload, read_early
+from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id, start_zygote
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ProcessEvents", "Supervisor"]
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_S = 5.0  # a zygote that does not end this long after its socket closed is killed
+
+
+class ProcessEvents(Protocol):
+    """What the supervisor tells; called from its own thread, so each must return quickly."""
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """The process exists."""
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """It printed a line; ``stream`` is "stdout" or "stderr"."""
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        """It ended, all its lines were told, and nothing that it started is left."""
+
+
+class Supervisor:
+    """Owner of the processes of one host. Use it in a ``with``, or call :meth:`close`.
+
+    Args:
+        events: told of everything that happens.
+        run_id: marks the environment of every process, so that even a runaway grandchild can be found.
+        folder: where zygotes write their logs, should they ever have something to say.
+        preload: what the processes find imported already.
+
+    Raises:
+        UnsupportedPlatform: it is neither Linux nor macOS.
+        LaunchError: there is no /proc.
+    """
+
+    def __init__(self, events: ProcessEvents, *, run_id: str, folder: Path, preload: Preload = NODES) -> None:
+        if not sys.platform.startswith(("linux", "darwin")):
+            raise errors.UnsupportedPlatform(
+                f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
+            )
+        process_table.check_proc()
+        self._events = events
+        self._run_id = run_id
+        self._folder = folder
+        self._preload = preload
+        self._processes: dict[str, Process] = {}  # by the id of the spawn request
+        self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
+        self._zygotes: dict[tuple[Any, ...], ZygoteProcess] = {}
+        self._commands: deque[Callable[[], None]] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_r.setblocking(False)
+        self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
+        self._closing = False
+        self._held = False  # no output is read
+        self._memory = MemoryWatch()
+        self._by_pid: dict[int, Process] = {}  # of those with a limit
+        self._fault: Exception | None = None  # what ended the thread too early
+        self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def prepare(self, interpreter: str = sys.executable) -> None:
+        """Start the zygote that plain nodes will need, while the caller prepares other things."""
+        self._post(lambda: self._prepare(interpreter))
+
+    def _prepare(self, interpreter: str) -> None:
+        with contextlib.suppress(OSError):  # the first start of a node says what is wrong
+            self._zygote_for(interpreter, options_of_this_process(), os.environ)
+
+    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Start a process; ``on_started`` or ``on_exited`` follows.
+
+        Args:
+            spec: what to start.
+            attempt: 1 for the first start.
+            boot: what the worker needs beside it (addresses, folders); JSON-able. ``entry`` names the module whose
+                ``run(boot)`` is the process's life, and returns its exit code; by default that of a node, where there
+                is a payload, and none where the spec is a command.
+            fds: descriptors that the process inherits, as ``boot["fds"]``; they are closed here.
+        """
+        self._post(lambda: self._start(spec, attempt, boot, fds))
+
+    def signal(self, name: str, number: int, *, alone: bool = False) -> None:
+        """Send a signal to a process and, unless ``alone``, to all that it started.
+
+        One that was not begun yet never will be, and ends as if by the signal; after one that only asks for an end
+        (``alone``), as if it had come to it by itself.
+        """
+        self._post(lambda: self._signal(name, number, alone=alone))
+
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Read no more of what processes print, so that those who print much wait; or read on."""
+        with contextlib.suppress(errors.LaunchError):  # there is nothing to hold any more
+            self._post(lambda: self._hold_output(held=held))
+
+    def close(self) -> None:
+        """Kill what still runs and end the zygotes. Idempotent."""
+        if not self._closing:
+            self._post(self._stop)
+        self._thread.join()
+
+    def _post(self, command: Callable[[], None]) -> None:
+        if self._fault is not None:
+            raise errors.LaunchError("processes cannot be started or signalled any more") from self._fault
+        self._commands.append(command)
+        with contextlib.suppress(OSError):
+            self._wake_w.send(b"\0")
+
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_r.recv(4096)
+        while self._commands:
+            self._commands.popleft()()
+
+    def _loop(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever for what it ended
+            self._give_up(error)
+        self._selector.close()
+        self._wake_r.close()
+        self._wake_w.close()
+
+    def _give_up(self, error: Exception) -> None:
+        """A fault of ours: end all processes and say so."""
+        _log.exception("the supervisor failed")
+        self._closing = True
+        self._fault = error
+        cause = f"was lost to a fault of kourou itself: {error!r}"
+        lost = [(p.name, p.attempt, p.output.last_lines) for p in self._processes.values()]
+        for zygote in self._zygotes.values():
+            lost += [(start.spec.name, start.attempt, deque[str]()) for start in zygote.waiting.values()]
+        with contextlib.suppress(Exception):
+            self._stop()
+        for name, attempt, lines in lost:
+            record = ProcessExit(code=None, signal=signal.SIGKILL, last_lines=tuple(lines), cause=cause)
+            try:
+                self._events.on_exited(name, attempt, record)
+            except Exception:  # noqa: BLE001 - the others want to be told, too
+                _log.exception("nobody could be told that %s was lost", name)
+
+    def _watch(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select(self._memory.due_in_s):
+                # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
+                if not self._closing and self._selector.get_map().get(key.fd) is key:
+                    key.data()
+            for pid, used_bytes in self._memory.look().items():
+                self._end_greedy(self._by_pid[pid], used_bytes)
+
+    def _end_greedy(self, process: Process, used_bytes: int) -> None:
+        limit = f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
+        process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
+        self._memory.discard(process.pid)
+        self._signal(process.name, signal.SIGKILL, alone=False)
+
+    def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
+        cookie = process_table.make_cookie(self._run_id, spec.name, attempt)
+        env = {**os.environ, **dict(spec.env), process_table.COOKIE: cookie}
+        interpreter = spec.interpreter or sys.executable
+        try:
+            zygote = self._zygote_for(interpreter, spec.interpreter_args, env)
+        except OSError as error:
+            _close(fds)
+            self._fail_start(spec.name, attempt, f"cannot run {interpreter}: {error}")
+            return
+        self._latest[spec.name] = zygote, attempt
+        start = Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds))
+        zygote.waiting[request_id(spec.name, attempt)] = start
+        self._feed(zygote)
+
+    def _feed(self, zygote: ZygoteProcess) -> None:
+        """Send what the zygote takes. The others wait without a pipe, so hundreds need no descriptors all at once."""
+        while zygote.waiting and not zygote.channel.wants_write:
+            self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
+        self._await_room(zygote)
+
+    def _await_room(self, zygote: ZygoteProcess) -> None:
+        if zygote.channel.wants_write is not zygote.awaits_room:
+            zygote.awaits_room = zygote.channel.wants_write
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if zygote.awaits_room else 0)
+            self._selector.modify(zygote.channel, events, self._selector.get_key(zygote.channel).data)
+
+    def _spawn(self, zygote: ZygoteProcess, start: Start) -> None:
+        spec, attempt = start.spec, start.attempt
+        streams = ("stdout",) if spec.merge_stderr else ("stdout", "stderr")
+        try:
+            output = OutputPipes(streams, lambda line, stream: self._events.on_line(spec.name, line, stream))
+        except OSError as error:
+            start.give_up()
+            self._fail_start(spec.name, attempt, f"cannot make its pipes: {with_remedy(error)}")
+            return
+        process = Process(name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes)
+        self._processes[process.request] = process
+        if not self._held:
+            self._watch_output(process)
+        boot = {
+            "entry": _ENTRY if spec.payload else None,
+            **start.boot,
+            "name": spec.name,
+            "argv": list(spec.argv),
+            "env": dict(start.env),
+            "cwd": spec.cwd or str(Path.cwd()),
+            "attempt": attempt,
+            "cpus": spec.cpus,
+            "pipes": len(output.write_ends),
+            "payload": dataclasses.asdict(spec.payload) if spec.payload else None,
+        }
+        zygote.channel.send({"op": "spawn", "id": process.request, "boot": boot}, (*output.write_ends, *start.fds))
+
+    def _fail_start(self, name: str, attempt: int, reason: str) -> None:
+        self._events.on_line(name, f"kourou: {reason}", "stderr")
+        self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
+
+    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> ZygoteProcess:
+        """The zygote for an interpreter, its options, and the variables that come too late for a fork."""
+        early = read_early(env, self._preload)
+        key = (interpreter, options, tuple(sorted(early.items())))
+        zygote = self._zygotes.get(key)
+        if zygote is None:
+            variables = {**os.environ, **early, process_table.COOKIE: process_table.make_cookie(self._run_id)}
+            log_file = self._folder / f"zygote-{len(self._zygotes)}.log"
+            zygote = self._zygotes[key] = start_zygote(interpreter, options, variables, self._preload, log_file)
+            self._selector.register(zygote.channel, selectors.EVENT_READ, lambda: self._on_zygote(key, zygote))
+        return zygote
+
+    def _on_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
+        zygote.channel.flush()
+        self._feed(zygote)
+        there = zygote.channel.receive()
+        while not self._closing and (taken := zygote.channel.take()) is not None:
+            message, _ = taken
+            if message["event"] == "ready":
+                zygote.ready = True
+            elif (process := self._processes.get(message["id"])) is not None:
+                self._on_event(process, message)
+        if not there:
+            self._bury_zygote(key, zygote)
+
+    def _on_event(self, process: Process, message: dict[str, Any]) -> None:
+        if message["event"] == "spawned":
+            process.pid = message["pid"]
+            if process.memory_bytes:
+                self._by_pid[message["pid"]] = process
+                self._memory.add(message["pid"], process.memory_bytes)
+            self._events.on_started(process.name, process.attempt, message["pid"])
+        elif message["event"] == "exited":
+            self._end(process, message["code"], message["signal"])
+        elif message["event"] == "failed":
+            self._events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
+            self._end(process, 127, None)
+
+    def _bury_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
+        """A zygote died, which nothing of ours does to it: its nodes died with it, their children are swept here."""
+        self._selector.unregister(zygote.channel)
+        zygote.channel.close()
+        self._zygotes.pop(key, None)
+        code = zygote.popen.wait()
+        while zygote.waiting:  # what it is told is lost, and so they end below
+            self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
+        lost = [process for process in self._processes.values() if process.zygote is zygote]
+        self._sweep(lost)
+        for process in lost:
+            said = zygote.said() or ["it printed nothing"]
+            process.output.last_lines.extend(said)
+            words = said[-1]
+            if zygote.ready:
+                process.cause = f"was lost, because the zygote that it came from ended with {code}: {words}"
+            else:
+                process.cause = f"could not start: {zygote.interpreter} ended with {code}: {words}"
+            self._end(process, None, signal.SIGKILL)
+
+    def _sweep(self, dead: Sequence[Process]) -> None:
+        """End what processes left behind that have no zygote any more."""
+        pids = {process.pid for process in dead if process.pid is not None}
+        table = process_table.ProcessTable()
+        cookies = tuple(process_table.make_cookie(self._run_id, process.name, process.attempt) for process in dead)
+        escaped = {*process_table.escaped_from(cookies)}
+        process_table.signal_all((table.members(*pids) | table.marked(pids) | escaped) - pids)
+
+    def _hold_output(self, *, held: bool) -> None:
+        if held is self._held:
+            return
+        self._held = held
+        for process in self._processes.values():
+            if held:
+                for fd in process.output.read_ends:
+                    self._selector.unregister(fd)
+            else:
+                self._watch_output(process)
+
+    def _watch_output(self, process: Process) -> None:
+        for fd in process.output.read_ends:
+            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._on_output(process, fd))
+
+    def _on_output(self, process: Process, fd: int) -> None:
+        if not process.output.read(fd):
+            self._close_pipe(process, fd)
+
+    def _close_pipe(self, process: Process, fd: int, *, tell: bool = True) -> None:
+        if not self._held:
+            self._selector.unregister(fd)
+        process.output.close(fd, tell=tell)
+
+    def _end(self, process: Process, code: int | None, number: int | None) -> None:
+        """The process and all below it are dead: take what its pipes still hold, then tell."""
+        for fd in process.output.read_ends:
+            process.output.read_rest(fd)
+            self._close_pipe(process, fd)
+        del self._processes[process.request]
+        if process.memory_bytes and process.pid:
+            self._memory.discard(process.pid)
+            self._by_pid.pop(process.pid, None)
+        lines = tuple(process.output.last_lines)
+        record = ProcessExit(code=code, signal=number, last_lines=lines, cause=process.cause)
+        self._events.on_exited(process.name, process.attempt, record)
+
+    def _signal(self, name: str, number: int, *, alone: bool) -> None:
+        if name not in self._latest:
+            return
+        zygote, attempt = self._latest[name]
+        request = request_id(name, attempt)
+        if (start := zygote.waiting.pop(request, None)) is not None:
+            start.give_up()
+            self._events.on_exited(
+                name, attempt, ProcessExit(code=0 if alone else None, signal=None if alone else number)
+            )
+        elif request in self._processes:
+            zygote.channel.send({"op": "signal", "id": request, "number": number, "alone": alone})
+            self._await_room(zygote)
+
+    def _stop(self) -> None:
+        self._closing = True
+        for process in self._processes.values():
+            for fd in process.output.read_ends:
+                self._close_pipe(process, fd, tell=self._fault is None)  # telling may be what failed
+        for zygote in self._zygotes.values():
+            for start in zygote.waiting.values():
+                start.give_up()
+            zygote.channel.close()  # it ends all that is below it, then itself
+        deadline = time.monotonic() + _CLOSE_S
+        for zygote in self._zygotes.values():
+            try:
+                zygote.popen.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pid = zygote.popen.pid
+                process_table.signal_all([pid, *process_table.ProcessTable().below(pid)])
+                zygote.popen.wait()
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+_ENTRY = "kourou.runtime.node_process.main"  # the life of a node

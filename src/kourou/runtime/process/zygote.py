@@ -1,0 +1,358 @@
+"""The zygote: a small single-threaded process that forks every process of a host, and buries them.
+
+Why it exists: a node that is forked from a process which has imported grpc but never used it is up in a few
+milliseconds, where a fresh interpreter needs 150; a fork is safe only from a process without threads, which a launcher
+is not; and whoever forks is the parent, so it alone learns each exit code and cannot mistake a reused pid.
+
+It talks to the supervisor over a socket pair. When that closes, the launcher is gone (kill -9 included): the zygote
+ends every process below it and then itself. Processes whose parents died become its children (it is a subreaper), so
+"no children left" means that nothing is left.
+
+Its one thread waits for nothing but the next event: not for the supervisor to take an answer, and not for the end of
+what a node left behind, which is an event like all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import errno
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kourou.runtime.process import process_table
+from kourou.runtime.process.channel import Channel
+from kourou.runtime.process.preload import reseed
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
+_LEFTOVERS_S = 1.0  # for processes that a node left behind to die once they were killed
+_LEFTOVERS_POLL_MS = 20  # until the next look at them, where their ends do not lead to one
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Child:
+    """What a forked child has to become."""
+
+    boot: dict[str, Any]
+    fds: tuple[int, ...]
+    """Standard output, standard error unless both are one, and what else the process inherits."""
+
+
+def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None:
+    """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node.
+
+    ``preload`` names modules to import first. ``version`` is the launcher's Python: functions travel as bytecode, which
+    another version cannot run.
+    """
+    if preload and sys.version_info[:2] != version:
+        wanted, own = (".".join(map(str, v)) for v in (version, sys.version_info[:2]))
+        sys.exit(f"the launcher runs Python {wanted} and this is {own}: nodes need the launcher's version")
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _set_name("kourou-zygote")
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # it ends with the launcher, and only then
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)  # what a child does from the moment when it lets them through
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # while it imports, nobody listens to the socket
+    if _is_closed(fd):
+        sys.exit("the launcher ended before its first process was started")
+    for module in preload:
+        importlib.import_module(module)
+    _prctl(_PR_SET_PDEATHSIG, 0)
+    gc.collect()
+    gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
+    zygote = Zygote(Channel(socket.socket(fileno=fd)))
+    pid = os.getpid()
+    try:
+        child = zygote.serve()
+    except BaseException:
+        if os.getpid() == pid:  # a fault in here must not set the nodes' processes free
+            zygote.end_everything()
+        raise
+    if child is not None:
+        _become(child)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Node:
+    """A process that was forked, until its end is told."""
+
+    request: str
+    cookie: str
+    status: int | None = None
+    """How it ended, as ``waitpid`` has it; None while it lives."""
+    told_by: float = 0.0
+    """Once it is dead: the monotonic time when its end is told, even if something that it started still lives."""
+
+
+class Zygote:
+    """The loop: requests from the supervisor, exits from the kernel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._nodes: dict[int, _Node] = {}
+        self._pids: dict[str, int] = {}  # by the id of the spawn request
+        self._ended: list[int] = []  # nodes whose end is not told yet
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> Child | None:
+        """Serve until the launcher is gone (None), or until this is a forked child."""
+        self._channel.send({"event": "ready"})
+        poller = select.poll()
+        poller.register(self._wake_r, select.POLLIN)
+        while True:
+            poller.register(self._channel, select.POLLIN | (select.POLLOUT if self._channel.wants_write else 0))
+            poller.poll(_LEFTOVERS_POLL_MS if self._ended else None)
+            self._drain_wakeups()
+            self._reap()
+            self._channel.flush()
+            if not self._channel.receive():
+                self.end_everything()
+                return None
+            if (child := self._carry_out()) is not None:
+                return child
+
+    def _carry_out(self) -> Child | None:
+        """Do what was asked for. In a forked child: what it has to become."""
+        signals = []
+        while (taken := self._channel.take()) is not None:
+            request, fds = taken
+            if request["op"] == "signal":
+                signals.append(request)
+            elif _is_closed(self._channel.fileno()):
+                _close(fds)  # the launcher is gone: none of what it still asked for begins
+            elif (child := self._spawn(request, fds)) is not None:
+                return child
+        self._signal(signals)
+        return None
+
+    def _spawn(self, request: dict[str, Any], fds: tuple[int, ...]) -> Child | None:
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._channel.send({"event": "failed", "id": request["id"], "error": str(error)})
+            _close(fds)
+            return None
+        if pid == 0:
+            self._leave(parent)
+            return Child(boot=request["boot"], fds=fds)
+        _close(fds)
+        if pid in self._nodes:  # that of one that has ended, which is another's now
+            self._ended.remove(pid)
+            self._tell_end(pid)
+        self._nodes[pid] = _Node(request=request["id"], cookie=request["boot"]["env"].get(process_table.COOKIE, ""))
+        self._pids[request["id"]] = pid
+        self._channel.send({"event": "spawned", "id": request["id"], "pid": pid})
+        return None
+
+    def _leave(self, parent: int) -> None:
+        """In the child: let go of all that is the zygote's.
+
+        It does little, here and until it executes a command: every page that it touches is copied for it.
+        """
+        os.setsid()
+        process_table.mark_own()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # the zygote died before the line above
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        os.close(self._wake_r)
+        os.close(self._wake_w)
+
+    def _signal(self, requests: list[dict[str, Any]]) -> None:
+        table = process_table.ProcessTable() if any(not request["alone"] for request in requests) else None
+        for request in requests:
+            pid = self._pids.get(request["id"])
+            if pid is not None:  # it is not reaped yet, so its pid cannot be another's
+                others = () if table is None or request["alone"] else table.members(pid) - {pid}
+                # all at once, since a shell would tell of the end of its child
+                process_table.signal_all([pid, *others], request["number"])
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                node = self._nodes.get(pid)
+                if node is not None and node.status is None:  # else it is an orphan that a node left behind
+                    del self._pids[node.request]
+                    node.status, node.told_by = status, time.monotonic() + _LEFTOVERS_S
+                    self._ended.append(pid)
+        if self._ended:
+            self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        """Tell the ends of nodes of which nothing is left; what is left is killed, and its end leads here again.
+
+        One that was about to fork when it was killed may have left a child, which is found then.
+        """
+        left = self._left_behind()
+        process_table.signal_all(pid for pids in left.values() for pid in pids)
+        ended, self._ended = self._ended, []
+        for pid in ended:
+            if left[pid] and time.monotonic() < self._nodes[pid].told_by:
+                self._ended.append(pid)
+            else:
+                self._tell_end(pid)
+
+    def _tell_end(self, pid: int) -> None:
+        node = self._nodes.pop(pid)
+        assert node.status is not None  # noqa: S101 - it has ended
+        code = os.waitstatus_to_exitcode(node.status)
+        exit_code, number = (code, None) if code >= 0 else (None, -code)
+        self._channel.send({"event": "exited", "id": node.request, "code": exit_code, "signal": number})
+
+    def _left_behind(self) -> dict[int, list[int]]:
+        """What nodes that have ended left behind, by node."""
+        if not _PROC_CHILDREN:
+            table = process_table.ProcessTable()
+            return {
+                pid: [*table.members(pid) - {pid}, *process_table.escaped_from(self._nodes[pid].cookie)]
+                for pid in self._ended
+            }
+        # What they started is this process's by now, unless its own parent still lives, which then is.
+        left: dict[int, list[int]] = {pid: [] for pid in self._ended}
+        for stranger in _own_children():
+            if stranger not in self._nodes and (pid := self._origin(stranger)) in left:
+                left[pid].append(stranger)
+        return left
+
+    def _origin(self, stranger: int) -> int | None:
+        """The node that an orphan comes from."""
+        if (marked := process_table.node_of(stranger)) in self._nodes:
+            return marked
+        with contextlib.suppress(OSError):
+            if (leader := os.getsid(stranger)) in self._nodes:
+                return leader
+        cookies = ((pid, self._nodes[pid].cookie) for pid in self._ended)
+        return next((pid for pid, cookie in cookies if cookie and process_table.escaped_from(cookie, [stranger])), None)
+
+    def end_everything(self) -> None:
+        """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
+        process_table.signal_all(process_table.ProcessTable().members(os.getpid(), *self._nodes), signal.SIGTERM)
+        deadline = time.monotonic() + _ORPHAN_GRACE_S
+        while self._bury() and time.monotonic() < deadline:
+            select.select([self._wake_r], [], [], 0.02)
+            self._drain_wakeups()
+        while self._bury():
+            process_table.signal_all(process_table.ProcessTable().below(os.getpid()))
+            select.select([self._wake_r], [], [], 0.02)
+            self._drain_wakeups()
+
+    def _bury(self) -> bool:
+        """Reap what is dead; True while children are left."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            return True
+        return False
+
+    def _drain_wakeups(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_r, 4096):
+                pass
+
+
+def _is_closed(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLHUP)
+    return any(events & select.POLLHUP for _, events in poller.poll(0))
+
+
+def _own_children() -> list[int]:
+    return [int(pid) for pid in _CHILDREN_FILE.read_bytes().split()]
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _become(child: Child) -> NoReturn:
+    """Turn this forked process into the node or the command of its boot message; never returns."""
+    boot = child.boot
+    code = 127  # as shells say: it could not be started
+    try:
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        pipes = child.fds[: boot["pipes"]]
+        os.dup2(pipes[0], 1)
+        os.dup2(pipes[-1], 2)
+        for fd in {null, *pipes} - {0, 1, 2}:
+            os.close(fd)
+        os.chdir(boot["cwd"])
+        if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, boot["cpus"])
+        if boot["entry"] is None:
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; commands do not expect that
+                signal.signal(number, signal.SIG_DFL)
+            os.execve(_program(boot["argv"][0], boot["env"]), boot["argv"], boot["env"])  # noqa: S606 - its purpose
+        _set_name(boot["name"])
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        zone = os.environ.get("TZ")
+        os.environ.clear()
+        os.environ.update(boot["env"])
+        if boot["env"].get("TZ") != zone:
+            time.tzset()  # C's library, and Python's time, have read it already
+        process_table.show_cookie(boot["env"][process_table.COOKIE])
+        boot["fds"] = child.fds[boot["pipes"] :]
+        reseed()
+        code = importlib.import_module(boot["entry"]).run(boot)
+    except OSError as error:
+        os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))
+    except BaseException as error:  # noqa: BLE001 - nothing may escape into the zygote's own frames
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        os._exit(code)
+
+
+def _program(name: str, env: dict[str, str]) -> str:
+    """Where a command is, by the PATH that it will have.
+
+    ``os.execvpe`` would build the whole environment anew for each folder that it tries.
+
+    Raises:
+        FileNotFoundError: it is in none of them.
+    """
+    if os.sep in name:
+        return name
+    found = (os.path.join(folder, name) for folder in env.get("PATH", os.defpath).split(os.pathsep))  # noqa: PTH118
+    program = next((path for path in found if os.access(path, os.X_OK) and not os.path.isdir(path)), None)  # noqa: PTH112
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return program
+
+
+def _set_name(name: str) -> None:
+    """What ``ps`` and ``top`` show; the kernel keeps 15 bytes."""
+    _prctl(_PR_SET_NAME, name.encode(errors="replace")[:15])
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(option, value, 0, 0, 0)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_CHILDREN_FILE = Path(f"/proc/self/task/{os.getpid()}/children")
+_PROC_CHILDREN = _CHILDREN_FILE.exists()

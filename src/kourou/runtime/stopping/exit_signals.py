@@ -1,0 +1,208 @@
+"""Signals that ask a launcher to end, and what happens to live runs at the interpreter's exit.
+
+They stop all live runs as ``lp.stop`` does; a Ctrl-C after that kills them. Others never insist: they are sent twice by
+those who mean it once (``timeout`` to a process and to its group, Slurm, a terminal that closes). What was ignored, as
+SIGHUP is under nohup, stays so. SIGQUIT keeps its meaning: a core dump, or faulthandler's stacks; the zygote ends the
+nodes then. The handlers that were there before are put back when no run is live; until that can be done (only the main
+thread may), ours passes signals on to them.
+
+A script that ends with an exception, or with ``sys.exit`` of a code other than 0, ends its runs; one that ends
+otherwise waits for them. (Nobody hears of a SystemExit that a script raises without ``sys.exit``.)
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from kourou import errors
+from kourou.runtime.interpreter.signal_handlers import SignalHandlers
+from kourou.shown import shown
+
+__all__ = ["Interruptible", "deferred", "end_with", "restore_if_idle", "watch"]
+
+
+class Interruptible(Protocol):
+    """A run, as far as this module knows it."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing of it is left."""
+        ...
+
+    def interrupt(self, code: int, *, insist: bool) -> None:
+        """Stop; ``insist``, when called before: kill."""
+
+    def stop(self, reason: str) -> None:
+        """Stop and wait."""
+
+    def finish_at_exit(self) -> str | None:
+        """Wait for the end; the text of a failure that nobody was told of."""
+
+
+class _Exit(SystemExit):
+    """What ``sys.exit`` raises while a run is live: it tells when the interpreter takes it for the script's end.
+
+    The interpreter reads the code of a SystemExit that nobody caught, and nothing of Python calls it then.
+    """
+
+    @property
+    def code(self) -> Any:
+        """What ``sys.exit`` was given."""
+        code = _CODE.__get__(self)
+        try:
+            sys._getframe(1)  # noqa: SLF001 - the only way to see who asks
+        except ValueError:
+            global _exit_code  # noqa: PLW0603 - a script ends once
+            _exit_code = code
+        return code
+
+    @code.setter
+    def code(self, code: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # a slot there
+        _CODE.__set__(self, code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SystemExit, self.args
+
+
+_Exit.__name__ = _Exit.__qualname__ = "SystemExit"
+_CODE = SystemExit.__dict__["code"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
+_runs: list[Interruptible] = []
+_handlers = SignalHandlers()
+_waiting: list[Interruptible] = []
+_failures: list[str] = []
+_at_exit_registered = False
+_exit_code: Any = None
+_failed_because = ""
+_sys_exit = sys.exit
+
+
+def watch(run: Interruptible) -> None:
+    """Let Ctrl-C stop a run, and the interpreter's exit wait for it.
+
+    Signal handlers can be installed from the main thread only; launched from another one, a program is still waited
+    for (or, after an error, stopped) at exit.
+    """
+    global _at_exit_registered  # noqa: PLW0603 - once in a process
+    _runs[:] = [other for other in _runs if not other.ended or other.finish_at_exit() is not None]
+    _runs.append(run)
+    if not _at_exit_registered:
+        _at_exit_registered = True
+        _register_at_exit()
+    sys.exit = _exit
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if number not in _handlers and signal.getsignal(number) is not signal.SIG_IGN:
+                _handlers.set(number, _on_signal)
+
+
+def restore_if_idle() -> None:
+    """Put the earlier handlers back if no run is live. Call it in the main thread."""
+    if any(not run.ended for run in _runs):
+        return
+    _handlers.give_back()
+    if sys.exit is _exit:
+        sys.exit = _sys_exit
+
+
+def end_with(why: str) -> None:
+    """What this process was there for did not come to its end: runs that it launched are stopped at its exit."""
+    global _failed_because  # noqa: PLW0603 - of this process
+    _failed_because = why
+
+
+@contextlib.contextmanager
+def deferred(run: Interruptible) -> Iterator[None]:
+    """While the main thread is in the body, a first signal raises nothing: the body raises when the run has ended."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main:
+        _waiting.append(run)
+    try:
+        yield
+    finally:
+        if in_main:
+            _waiting.remove(run)
+
+
+def _exit(status: Any = None, /) -> NoReturn:
+    """As ``sys.exit``."""
+    raise _Exit(status)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    live = [run for run in _runs if not run.ended]
+    if not live:
+        _pass_on(number, frame)
+        return
+    code = 128 + number
+    for run in live:
+        run.interrupt(code, insist=number == signal.SIGINT)
+    if not _waiting:
+        raise errors.Interrupted(code)
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    handler = _handlers.before(number)
+    restore_if_idle()
+    if callable(handler):
+        handler(number, frame)
+    elif handler == signal.SIG_DFL:
+        signal.raise_signal(number)
+
+
+def _register_at_exit() -> None:
+    # From Python 3.12 on, atexit comes too late to go on with a program: no thread can be started by then. This hook
+    # is the one that concurrent.futures uses; imported first, so that its executors are closed after ours has run.
+    import concurrent.futures.thread  # noqa: F401, PLC0415 - see above
+
+    threading._register_atexit(_at_shutdown)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public one
+    atexit.register(_at_exit)
+
+
+def _at_shutdown() -> None:
+    """Wait for what still runs, before the interpreter shuts down; end it first, if the script failed."""
+    why = _failed_because
+    if getattr(sys, "last_value", None) is not None:
+        why = "the launcher ended with an error"
+    elif _exit_code not in (None, 0):
+        why = f"the launcher ended with sys.exit({shown(_exit_code)})"
+    for run in _runs:
+        if why and not run.ended:
+            run.stop(why)
+        _waiting.append(run)
+        failure = run.finish_at_exit()
+        if failure is not None:
+            _failures.append(failure)
+            with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
+                print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
+
+
+def _at_exit() -> None:
+    """Exit with code 1 if a failure would otherwise go unheard."""
+    if not _failures:
+        return
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(1)  # an exit code cannot be changed in any other way by now
+
+
+def _forget_in_child() -> None:
+    """In a fork of the launcher, which has its runs' data but none of their threads."""
+    _runs.clear()
+    _waiting.clear()
+    _failures.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,90 @@
+"""Whether a program stops, for one node: an event, and the handlers that are called then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kourou.runtime.interpreter.user_code import work
+from kourou.shown import shown
+
+__all__ = ["StopState"]
+
+_log = logging.getLogger("kourou")
+
+
+class StopState:
+    """Whether the program stops, for one node (or for the launcher): an event and the handlers that wait for it."""
+
+    def __init__(self, request: Callable[[str], None]) -> None:
+        self.event = threading.Event()
+        """Set once the program stops; nodes poll it."""
+        self.released = threading.Event()
+        """Set once nobody needs a node that only serves any more; it follows ``event``."""
+        self._request = request
+        self._handlers: list[Callable[..., Any]] = []
+        self._branches: list[StopState] = []
+        self._lock = threading.Lock()
+
+    def request(self, reason: str) -> None:
+        """Ask for the end of the program; idempotent."""
+        self._request(reason)
+
+    def set(self) -> None:
+        """The program stops: wake who waits, call the handlers (in a thread of their own, so none delays the rest)."""
+        with self._lock:
+            if self.event.is_set():
+                return
+            self.event.set()
+            handlers, self._handlers = self._handlers, []
+            branches = list(self._branches)
+        for branch in branches:
+            branch.set()
+        if handlers:
+            threading.Thread(target=_call_handlers, args=(handlers,), name="kourou-stop", daemon=True).start()
+
+    def release(self) -> None:
+        """Let nodes that only serve end as well."""
+        self.set()
+        with self._lock:
+            self.released.set()
+            branches = list(self._branches)
+        for branch in branches:
+            branch.release()
+
+    def branch(self) -> StopState:
+        """The state of a part of this node: it follows this one, and can be set and released by itself as well."""
+        branch = StopState(self._request)
+        with self._lock:
+            self._branches.append(branch)
+            stopping, released = self.event.is_set(), self.released.is_set()
+        if stopping:
+            branch.set()
+        if released:
+            branch.release()
+        return branch
+
+    def register(self, handler: Callable[..., Any]) -> None:
+        """Call ``handler()`` once when the program stops; at once if it already does."""
+        with self._lock:
+            if not self.event.is_set():
+                if handler not in self._handlers:
+                    self._handlers.append(handler)
+                return
+        _call_handlers([handler])
+
+    def unregister(self, handler: Callable[..., Any]) -> None:
+        """Forget a handler; unknown ones are ignored."""
+        with self._lock:
+            if handler in self._handlers:
+                self._handlers.remove(handler)
+
+
+def _call_handlers(handlers: list[Callable[..., Any]]) -> None:
+    for handler in handlers:
+        try:
+            work(handler)
+        except Exception:  # noqa: BLE001 - the others are called all the same
+            _log.exception("the stop handler %s raised", shown(handler))

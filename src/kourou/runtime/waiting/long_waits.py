@@ -1,0 +1,27 @@
+"""Saying what is waited for, once that has taken long."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from kourou.runtime.files import patient_stream
+
+__all__ = ["PATIENCE_S", "named"]
+
+PATIENCE_S = 10.0
+"""After so many seconds whoever waits is told what for."""
+
+
+@contextlib.contextmanager
+def named(message: str, *args: object) -> Iterator[None]:
+    """Log a warning if the body takes longer than PATIENCE_S."""
+    timer = threading.Timer(PATIENCE_S, patient_stream.warn, (message, *args))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

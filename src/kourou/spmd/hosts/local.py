@@ -1,0 +1,190 @@
+"""The workers of this machine: a supervisor whose zygote has torch imported, and the files that values travel in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from kourou import errors
+from kourou.nodes.process_group import bind, torch_is_there
+from kourou.nodes.ranks import Place, Rendezvous
+from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process.preload import Preload
+from kourou.runtime.process.supervisor import Supervisor
+from kourou.spmd.worker import parcel
+
+__all__ = ["LocalHost", "WorkerEvents", "WorkerSpec"]
+
+_READ_BY_TORCH = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH", "ATEN_", "CUDA_HOME")
+_OWN_MODULES = ("kourou.spmd.worker.main", "kourou.courier.wire.codec", "cloudpickle")
+_TORCH_MODULES = ("torch", "torch.distributed", "kourou.courier.wire.codec_torch")
+
+
+class WorkerEvents(Protocol):
+    """What a host tells of a run's workers; from a thread of its own, so each must return quickly."""
+
+    def on_started(self, place: Place, pid: int) -> None:
+        """The worker's process exists."""
+
+    def on_line(self, place: Place, text: str, stream: str) -> None:
+        """It printed a line."""
+
+    def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        """It ended, and all that it started. ``outcome_fd`` is its parcel's descriptor, which the callee closes."""
+
+    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
+        """The host is lost, and all workers on it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """One worker to start."""
+
+    place: Place
+    rendezvous: Rendezvous
+    env: Mapping[str, str] = dataclasses.field(repr=False)
+    """What differs from the environment that the host gives."""
+    cwd: str
+    backend: str | None
+    timeout_s: float
+    log_level: int
+
+
+@dataclasses.dataclass
+class _Worker:
+    place: Place
+    events: WorkerEvents
+    outcome_fd: int
+
+
+class LocalHost:
+    """Starts workers on this machine. Its owner closes it.
+
+    The zygote stays from one run to the next, so only the first pays for ``import torch``. It has one thread at most
+    besides the main one (BLAS's, which is made for forks) and no device in use.
+    """
+
+    def __init__(self) -> None:
+        modules = (*_OWN_MODULES, *(_TORCH_MODULES if torch_is_there() else ()))
+        self._scratch = ScratchFolder()
+        self._folder = self._scratch.path
+        self._workers: dict[str, _Worker] = {}
+        self._listeners: dict[str, socket.socket] = {}
+        self._lock = threading.Lock()
+        self._supervisor = Supervisor(
+            self,
+            run_id=self._folder.name,
+            folder=self._folder,
+            preload=Preload(modules=modules, reads=_READ_BY_TORCH),
+        )
+
+    def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
+        """Bind the socket that rank 0 of a run will serve the store on; it is handed to it when it is started.
+
+        Raises:
+            OSError: this host does not have that address.
+        """
+        listener = bind(address, world_size)
+        with self._lock:
+            self._listeners[run] = listener
+        return Rendezvous(address=address, port=listener.getsockname()[1])
+
+    def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
+        """Start one worker of a run.
+
+        Args:
+            run: the run's name on this host.
+            worker: what to start.
+            events: told what becomes of it.
+            call: descriptor of the parcel with function and arguments.
+        """
+        name = _name(run, worker.place)
+        outcome_fd = parcel.create()
+        with self._lock:
+            self._workers[name] = _Worker(worker.place, events, outcome_fd)
+        spec = ProcessSpec(
+            name=name,
+            argv=tuple(sys.argv),
+            interpreter=sys.executable,
+            env=tuple(sorted(worker.env.items())),
+            cwd=worker.cwd,
+            merge_stderr=False,
+        )
+        boot = {
+            "entry": "kourou.spmd.worker.main",
+            "path": [str(Path(path).absolute()) for path in sys.path],
+            "place": dataclasses.asdict(worker.place),
+            "rendezvous": dataclasses.asdict(worker.rendezvous),
+            "backend": worker.backend,
+            "timeout_s": worker.timeout_s,
+            "log_level": worker.log_level,
+        }
+        fds = [os.dup(call), os.dup(outcome_fd)]
+        if worker.place.rank == 0:
+            with self._lock:
+                fds.append(self._listeners.pop(run).detach())
+        self._supervisor.start(spec, 1, boot, fds)
+
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - see Supervisor
+        """Read no more of what workers print, or read on."""
+        self._supervisor.hold_output(held)
+
+    def terminate(self, run: str, place: Place) -> None:
+        """SIGTERM to a worker and all that it started."""
+        self._supervisor.signal(_name(run, place), signal.SIGTERM)
+
+    def kill(self, run: str, place: Place) -> None:
+        """SIGKILL to a worker and all that it started."""
+        self._supervisor.signal(_name(run, place), signal.SIGKILL)
+
+    def release(self, run: str) -> None:
+        """A run has ended, or was never started."""
+        with self._lock:
+            listener = self._listeners.pop(run, None)
+        if listener is not None:
+            listener.close()
+
+    def close(self) -> None:
+        """End what still runs, and the zygote. Idempotent."""
+        self._supervisor.close()
+        with self._lock:
+            workers, self._workers = list(self._workers.values()), {}
+            listeners, self._listeners = list(self._listeners.values()), {}
+        for listener in listeners:
+            listener.close()
+        for worker in workers:
+            os.close(worker.outcome_fd)
+        self._scratch.remove()
+
+    # -- what the supervisor tells ------------------------------------------------------------------------------
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        del attempt
+        worker = self._workers[name]
+        worker.events.on_started(worker.place, pid)
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        worker = self._workers[name]
+        worker.events.on_line(worker.place, line, stream)
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        del attempt
+        with self._lock:
+            worker = self._workers.pop(name)
+        worker.events.on_exited(worker.place, exit, worker.outcome_fd)
+
+
+def _name(run: str, place: Place) -> str:
+    return f"{run}/{place.rank}"

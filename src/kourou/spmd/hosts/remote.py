@@ -1,0 +1,171 @@
+"""The workers of another host, as the launcher has them: an agent over ssh does what LocalHost does here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import threading
+from typing import Any
+
+from kourou import errors
+from kourou.nodes.ranks import Place, Rendezvous
+from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
+from kourou.runtime.launchers.ssh.sync import with_files
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.waiting.event_queue import next_of
+from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
+from kourou.spmd.worker import parcel
+
+__all__ = ["RemoteHost"]
+
+
+class RemoteHost:
+    """Implements :class:`kourou.spmd.launch.job.WorkerHost`. Made, it is on its way; :meth:`await_ready` waits for it.
+
+    Args:
+        name: the host, as the user wrote it.
+        options: how it is reached.
+        abandoned: when this is set, files are not copied there any more.
+
+    Raises:
+        LaunchError: files could not be copied to it.
+    """
+
+    def __init__(self, name: str, options: SshOptions, abandoned: threading.Event) -> None:
+        self.name = name
+        self._timeout_s = options.timeout_s
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._runs: dict[str, WorkerEvents] = {}
+        self._outcomes: dict[str, dict[str, int]] = {}  # parcels of each run, by digest
+        self._replies: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
+        self.inventory: Inventory | None = None
+        """What it has to hand out; known once it is ready."""
+        self.address = ""
+        """Where other hosts reach it; known once it is ready."""
+        self.launcher_address = ""
+        """Where it sees this machine; known once it is ready."""
+        options = with_files(name, options, abandoned)
+        self._copied = options.tree is not None
+        self._agent = SshAgent(
+            name, options, entry="kourou.spmd.hosts.service", on_message=self._on_message, on_lost=self._on_lost
+        )
+
+    @property
+    def lost(self) -> bool:
+        """It has to be made anew."""
+        return self._agent.lost
+
+    def await_ready(self) -> None:
+        """Wait until the host is there, and known.
+
+        Raises:
+            AgentFailedError: it is not, with ssh's own words.
+        """
+        self._agent.await_ready()
+        if self.inventory is None:
+            self.inventory, self.address, self.launcher_address = self._ask("hello")
+
+    def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
+        """See :class:`kourou.spmd.hosts.local.LocalHost`."""
+        _, reply = self._ask("open_rendezvous", run, address, world_size)
+        if isinstance(reply, Rendezvous):
+            return reply
+        raise self._failure(str(reply))
+
+    def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
+        """See :class:`kourou.spmd.hosts.local.LocalHost`. The call is sent with the first worker of the run."""
+        with self._lock:
+            first = run not in self._runs
+            self._runs[run] = events
+        if first:
+            for piece in parcel.pieces(call):
+                self._agent.send_bulk("call", run, piece)
+        # In a copy, the agent's own folder is what the launcher's is here.
+        self._agent.send("start", run, dataclasses.replace(worker, cwd="") if self._copied else worker)
+
+    def terminate(self, run: str, place: Place) -> None:
+        """See :class:`kourou.spmd.hosts.local.LocalHost`."""
+        self._agent.send("terminate", run, place)
+
+    def kill(self, run: str, place: Place) -> None:
+        """See :class:`kourou.spmd.hosts.local.LocalHost`."""
+        self._agent.send("kill", run, place)
+
+    def release(self, run: str) -> None:
+        """A run has ended."""
+        with self._lock:
+            known = self._runs.pop(run, None)
+            outcomes = self._outcomes.pop(run, {})
+        for fd in outcomes.values():
+            os.close(fd)
+        if known is not None:
+            self._agent.send("release", run)
+
+    def close(self) -> None:
+        """End the agent and all that it runs."""
+        self._agent.close()
+
+    def _ask(self, *question: Any) -> tuple[Any, ...]:
+        with self._asking:  # runs that start at once must not take each other's replies
+            if self.lost:
+                raise self._failure("the connection to its agent broke")
+            self._agent.send(*question)
+            try:
+                reply = next_of(self._replies, self._timeout_s)
+            except queue.Empty:
+                raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
+        if isinstance(reply, errors.AgentFailedError):
+            raise reply
+        return reply
+
+    def _failure(self, what: str) -> errors.AgentFailedError:
+        error = errors.AgentFailedError(f"{self.name}: {what}")
+        error.hostname = self.name
+        return error
+
+    def _on_message(self, kind: str, *arguments: Any) -> None:
+        if kind in {"hello", "rendezvous"}:
+            self._replies.put(arguments)
+            return
+        run, *rest = arguments
+        if kind == "outcome":
+            self._append(run, *rest)
+            return
+        with self._lock:
+            events = self._runs.get(run)
+        if events is None:
+            return
+        if kind == "started":
+            events.on_started(*rest)
+        elif kind == "line":
+            events.on_line(*rest)
+        else:
+            self._exited(events, run, *rest)
+
+    def _append(self, run: str, digest: str, piece: bytes) -> None:
+        with self._lock:
+            if run in self._runs:
+                parcel.append(self._outcome_fd(run, digest), piece)
+
+    def _exited(self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, digest: str) -> None:
+        with self._lock:
+            if run not in self._runs:
+                return
+            outcome_fd = os.dup(self._outcome_fd(run, digest))  # the same for all workers with the same outcome
+        events.on_exited(place, end, outcome_fd)
+
+    def _outcome_fd(self, run: str, digest: str) -> int:
+        outcomes = self._outcomes.setdefault(run, {})
+        if digest not in outcomes:
+            outcomes[digest] = parcel.create()
+        return outcomes[digest]
+
+    def _on_lost(self, error: errors.AgentFailedError) -> None:
+        self._replies.put(error)
+        with self._lock:
+            runs = list(self._runs.values())
+        for events in runs:
+            events.on_lost(self.name, error)

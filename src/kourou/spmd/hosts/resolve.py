@@ -1,0 +1,106 @@
+"""Which hosts a run takes, and how many workers each of them gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from kourou.runtime.host_agent.addresses import is_this_machine
+from kourou.runtime.model.inventory import Inventory
+from kourou.shown import shown
+from kourou.spmd.hosts.places import Host
+
+__all__ = ["Hostnames", "WorkersPerHost", "resolve_hostnames", "resolve_hosts"]
+
+Hostnames: TypeAlias = list[str] | Literal["auto", "slurm"]
+WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
+
+_SCONTROL_S = 30.0  # a controller under load may take seconds
+
+
+def resolve_hosts(
+    hostnames: Hostnames,
+    workers_per_host: WorkersPerHost,
+    inventory_of: Callable[[str], Inventory] = lambda _: Inventory.of_this_process(),
+) -> list[Host]:
+    """The hosts of a run.
+
+    Args:
+        hostnames: as the Launcher has it.
+        workers_per_host: as the Launcher has it.
+        inventory_of: what a host of that name has; asked for "cpu" and "gpu".
+
+    Raises:
+        ValueError: the two do not fit, or a number of workers is none.
+        RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` where a host has none.
+    """
+    names = resolve_hostnames(hostnames)
+    local = [is_this_machine(name) for name in names]
+    counts = _counts(names, workers_per_host, inventory_of)
+    return [Host(name=n, workers=c, local=here) for n, c, here in zip(names, counts, local, strict=True)]
+
+
+def resolve_hostnames(hostnames: Hostnames, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The names meant by ``hostnames``; see :class:`kourou.spmd.Launcher`."""
+    in_slurm = "SLURM_JOB_ID" in environ or "SLURM_JOBID" in environ
+    if hostnames == "auto":
+        hostnames = "slurm" if in_slurm else ["localhost"]
+    if hostnames == "slurm":
+        if not in_slurm:
+            raise RuntimeError(
+                "Not in a SLURM job: hostnames='slurm' asks Slurm for the hosts of the job that it is in"
+            )
+        return _slurm_hosts()
+    if isinstance(hostnames, str) or not hostnames or not all(isinstance(n, str) and n for n in hostnames):
+        raise ValueError(f"hostnames is a list of names, 'auto' or 'slurm', not {shown(hostnames)}")
+    twice = sorted({name for name in hostnames if hostnames.count(name) > 1})
+    if twice:
+        raise ValueError(f"hostnames names {', '.join(twice)} more than once; give it more workers_per_host instead")
+    return list(hostnames)
+
+
+def _slurm_hosts() -> list[str]:
+    try:
+        listed = subprocess.run(
+            ["scontrol", "show", "hostnames"],  # noqa: S607 - the one on the user's PATH
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_SCONTROL_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or ""
+        raise RuntimeError(f"scontrol show hostnames failed: {error} {said}".strip()) from error
+    return listed.stdout.split()
+
+
+def _counts(
+    names: Sequence[str], workers_per_host: WorkersPerHost, inventory_of: Callable[[str], Inventory]
+) -> list[int]:
+    if isinstance(workers_per_host, str):
+        return _devices(names, workers_per_host, inventory_of)
+    counts = [workers_per_host] * len(names) if isinstance(workers_per_host, int) else list(workers_per_host)
+    if len(counts) != len(names):
+        raise ValueError(f"workers_per_host has {len(counts)} numbers for {len(names)} hosts: {', '.join(names)}")
+    for count in counts:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(
+                f"workers_per_host is a number of at least 1, a list of such, 'cpu' or 'gpu', not {shown(count)}"
+            )
+    return counts
+
+
+def _devices(names: Sequence[str], kind: str, inventory_of: Callable[[str], Inventory]) -> list[int]:
+    if kind not in {"cpu", "gpu"}:
+        raise ValueError(f"workers_per_host is a number, a list of numbers, 'cpu' or 'gpu', not {shown(kind)}")
+    inventories = [inventory_of(name) for name in names]
+    counts = [len(inventory.cpus if kind == "cpu" else inventory.gpus) for inventory in inventories]
+    without = [name for name, count in zip(names, counts, strict=True) if not count]
+    if without:
+        raise RuntimeError(
+            f'workers_per_host="{kind}", but no {kind.upper()}s detected on: {without}; '
+            'on CPUs, use Launcher(workers_per_host="cpu", backend="gloo")'
+        )
+    return counts

@@ -1,0 +1,154 @@
+"""What an agent does for runs of its launcher: a LocalHost, steered by messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kourou import errors
+from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
+from kourou.runtime.host_agent.addresses import interface_of
+from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.model.records import ProcessExit
+from kourou.spmd.hosts.local import LocalHost, WorkerSpec
+from kourou.spmd.worker import parcel
+
+__all__ = ["serve"]
+
+
+def serve(wire: Wire) -> HostService:
+    """The entry of :mod:`kourou.runtime.host_agent.main`."""
+    return HostService(wire)
+
+
+class HostService:
+    """Implements :class:`kourou.runtime.host_agent.main.Service`. Its first message tells what this host is and has."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._send = wire.send
+        self._outcomes = _OutcomeSender(wire)
+        self._host = LocalHost()
+        self._runs: dict[str, _Run] = {}
+        # "client address, client port, server address, server port"
+        connection = os.environ.get("SSH_CONNECTION", "").split()
+        self._address = connection[2] if len(connection) > 2 else "127.0.0.1"  # noqa: PLR2004 - see above
+        launcher = connection[0] if connection else "127.0.0.1"
+        self._hello = ("hello", Inventory.of_this_process(), self._address, launcher)
+
+    def handle(self, kind: str, *arguments: Any) -> None:
+        """A message of :class:`kourou.spmd.hosts.remote.RemoteHost`."""
+        getattr(self, f"_do_{kind}")(*arguments)
+
+    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+        """Workers that print wait until the launcher has taken what they printed before."""
+        self._host.hold_output(held)
+
+    def close(self) -> None:
+        """End all workers."""
+        self._host.close()
+        self._outcomes.close()
+        for run in self._runs.values():
+            run.close()
+
+    def _do_hello(self) -> None:
+        self._send(*self._hello)
+
+    def _do_open_rendezvous(self, run: str, address: str, world_size: int) -> None:
+        try:
+            self._send("rendezvous", run, self._host.open_rendezvous(run, address, world_size))
+        except OSError as error:
+            self._send("rendezvous", run, f"cannot listen on {address}: {error}")
+
+    def _do_call(self, run: str, piece: bytes) -> None:
+        if run not in self._runs:
+            self._runs[run] = _Run(run, self._send, self._outcomes)
+        parcel.append(self._runs[run].call, piece)
+
+    def _do_start(self, run: str, worker: WorkerSpec) -> None:
+        state = self._runs[run]
+        interface = interface_of(self._address) or LOOPBACK_INTERFACE
+        env = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", interface), **worker.env}
+        self._host.start(run, dataclasses.replace(worker, env=env), state, state.call)
+
+    def _do_terminate(self, run: str, place: Place) -> None:
+        self._host.terminate(run, place)
+
+    def _do_kill(self, run: str, place: Place) -> None:
+        self._host.kill(run, place)
+
+    def _do_release(self, run: str) -> None:
+        state = self._runs.pop(run, None)
+        if state is not None:
+            state.close()
+
+
+class _Run:
+    """Implements :class:`kourou.spmd.hosts.local.WorkerEvents`: passes everything on."""
+
+    def __init__(self, name: str, send: Callable[..., None], outcomes: _OutcomeSender) -> None:
+        self._name = name
+        self._send = send
+        self._outcomes = outcomes
+        self.call = parcel.create()
+
+    def close(self) -> None:
+        os.close(self.call)
+
+    def on_started(self, place: Place, pid: int) -> None:
+        self._send("started", self._name, place, pid)
+
+    def on_line(self, place: Place, text: str, stream: str) -> None:
+        self._send("line", self._name, place, text, stream)
+
+    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
+        """Never called: this is that host."""
+
+    def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        self._outcomes.put(self._name, place, end, outcome_fd)
+
+
+class _OutcomeSender:
+    """Sends workers' outcomes, one after the other and from a thread: they may be large, and hold nothing else up."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._sent: set[tuple[str, str]] = set()
+        self._queue: queue.SimpleQueue[tuple[str, Place, ProcessExit, int] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="kourou-outcomes", daemon=True)
+        self._thread.start()
+
+    def put(self, run: str, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        """Tell of an end, with the outcome in a parcel that is closed afterwards."""
+        self._queue.put((run, place, end, outcome_fd))
+
+    def close(self) -> None:
+        """The launcher is gone: what is still queued is for nobody."""
+        self._queue.put(None)
+        self._wire.end(0.0)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (ended := self._queue.get()) is not None:
+            run, place, end, outcome_fd = ended
+            try:
+                digest = _digest(outcome_fd)
+                if (run, digest) not in self._sent:  # what all ranks return, such as a state_dict, travels once
+                    self._sent.add((run, digest))
+                    for piece in parcel.pieces(outcome_fd):
+                        self._wire.send_bulk("outcome", run, digest, piece)
+            finally:
+                os.close(outcome_fd)
+            self._wire.send("exited", run, place, end, digest)
+
+
+def _digest(outcome_fd: int) -> str:
+    digest = hashlib.sha256()
+    for piece in parcel.pieces(outcome_fd):
+        digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""What a Launcher keeps from one run to the next: the hosts' helpers, and the runs that are under way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent import futures
+from typing import Any
+
+from kourou import errors
+from kourou.courier.wire import codec
+from kourou.runtime.launchers.ssh.connection import SshOptions
+from kourou.runtime.launchers.ssh.host import close_all
+from kourou.spmd.hosts.local import LocalHost
+from kourou.spmd.hosts.places import Host
+from kourou.spmd.hosts.remote import RemoteHost
+from kourou.spmd.launch.future import LaunchFuture
+from kourou.spmd.launch.job import Cancelled, Job, JobSpec, WorkerHost
+from kourou.spmd.launch.output import HandlerFactory, OnOutput, Output
+from kourou.spmd.launch.results import LaunchResult
+from kourou.spmd.worker import parcel
+
+__all__ = ["HostPool"]
+
+_INFRASTRUCTURE = (errors.WorkerFailedError, errors.AgentFailedError)
+
+
+class HostPool:
+    """Owned by one Launcher, which closes it; what it needs is started by its first run. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._local: LocalHost | None = None
+        self._remote: dict[tuple[str, SshOptions], RemoteHost] = {}
+        self._owner = os.getpid()
+        self._numbers = itertools.count(1)
+        self._jobs: dict[Job, threading.Thread] = {}
+
+    def submit(
+        self,
+        spec: JobSpec,
+        call: codec.Payload,
+        *,
+        retries: int,
+        handlers: HandlerFactory,
+        on_output: OnOutput | None,
+    ) -> LaunchFuture[Any]:
+        """Begin a run.
+
+        Args:
+            spec: what is run, and where.
+            call: the function and its arguments.
+            retries: how often it is done again after a failure that the function did not raise.
+            handlers: makes the run's handlers.
+            on_output: called with its lines.
+        """
+        self._reset_after_fork()
+        written = parcel.create()
+        try:
+            parcel.write(written, call)
+            submission = _Submission(self, spec, written, retries=retries, handlers=handlers, on_output=on_output)
+        except BaseException:
+            os.close(written)
+            raise
+        submission.thread.start()
+        return submission.future
+
+    def new_job(self, spec: JobSpec) -> Job:
+        """A job of this pool, which is among those that :meth:`close` ends."""
+        with self._lock:
+            job = Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.ssh))
+            self._jobs[job] = threading.current_thread()
+        return job
+
+    def job_ended(self, job: Job) -> None:
+        """Nothing of a job is left."""
+        with self._lock:
+            self._jobs.pop(job, None)
+
+    def close(self) -> None:
+        """End what runs, then the helpers. A later run starts new ones."""
+        self._reset_after_fork()
+        with self._lock:
+            jobs = dict(self._jobs)
+            local, self._local = self._local, None
+            remote, self._remote = list(self._remote.values()), {}
+        for job, thread in jobs.items():
+            job.cancel()
+            if thread is not threading.current_thread():
+                thread.join()
+        if local is not None:
+            local.close()
+        close_all(remote)
+
+    def close_when_dropped(self) -> None:
+        """As :meth:`close`, for the garbage collector.
+
+        It may come in any thread: one that close() would wait for, or one that holds the lock.
+        """
+        if threading.current_thread() is threading.main_thread():
+            self.close()
+        else:
+            threading.Thread(target=self.close, name="kourou-spmd-close").start()
+
+    def connect(self, names: Iterable[str], options: SshOptions) -> dict[str, RemoteHost]:
+        """Connect to an agent on each of these hosts; agents of earlier runs are used again.
+
+        Raises:
+            AgentFailedError: one cannot be reached; none of the pool's is left then, unless a run needs it.
+            LaunchError: files could not be copied to one; none of the pool's is left then either.
+        """
+        self._reset_after_fork()
+        keys = [(name, options) for name in names]
+        gone: list[RemoteHost] = []
+        try:
+            with self._lock:
+                gone += [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
+                self._remote.update(_connect_all([key for key in keys if key not in self._remote]))
+                hosts = {key[0]: self._remote[key] for key in keys}
+            for host in hosts.values():
+                host.await_ready()
+        except BaseException:  # Ctrl-C, too
+            with self._lock:
+                here = [key for key in keys if key in self._remote]
+                gone += [self._remote.pop(key) for key in here if not self._jobs or self._remote[key].lost]
+            raise
+        finally:
+            close_all(gone)
+        return hosts
+
+    def _host_of(self, host: Host, options: SshOptions) -> WorkerHost:
+        if not host.local:
+            return self._remote[host.name, options]
+        if self._local is None:
+            self._local = LocalHost()
+        return self._local
+
+    def _reset_after_fork(self) -> None:
+        """Start anew in a child of fork: the helpers and threads belong to the parent."""
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._lock = threading.Lock()
+            self._local = None
+            self._remote = {}
+            self._jobs = {}
+
+
+def _connect_all(keys: Sequence[tuple[str, SshOptions]]) -> dict[tuple[str, SshOptions], RemoteHost]:
+    """Connect to hosts, to all of them at once: copying files there may take long."""
+    abandoned = threading.Event()
+    with futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-connect") as pool:
+        connecting = {key: pool.submit(RemoteHost, *key, abandoned) for key in keys}
+        try:
+            return {key: future.result() for key, future in connecting.items()}
+        except BaseException:
+            abandoned.set()
+            futures.wait(connecting.values())
+            close_all([future.result() for future in connecting.values() if future.exception() is None])
+            raise
+
+
+class _Submission:
+    """A submitted call: a job, and another one for each retry."""
+
+    def __init__(
+        self,
+        pool: HostPool,
+        spec: JobSpec,
+        call: int,
+        *,
+        retries: int,
+        handlers: HandlerFactory,
+        on_output: OnOutput | None,
+    ) -> None:
+        self.future: LaunchFuture[Any] = LaunchFuture(self._cancel)
+        # Not a daemon: like an executor's, what was submitted is done even if the main thread has reached its end.
+        self.thread = threading.Thread(target=self._work, name="kourou-spmd", daemon=False)
+        self._pool = pool
+        self._spec = spec
+        self._call = call
+        self._retries = retries
+        self._handlers: HandlerFactory = handlers
+        self._on_output = on_output
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._job: Job | None = None
+
+    def _cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._job is not None:
+                self._job.cancel()
+
+    def _work(self) -> None:
+        try:
+            with Output.opened(self._handlers, self._spec.hosts, self._on_output) as output:
+                result = self._attempts(output)
+        except Cancelled:
+            self.future.set_cancelled()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+        finally:
+            os.close(self._call)
+
+    def _attempts(self, output: Output) -> LaunchResult[Any]:
+        for left in range(self._retries, -1, -1):
+            try:
+                return LaunchResult(self._attempt(output))
+            except _INFRASTRUCTURE as error:
+                if not left:
+                    raise
+                output.agent_line(self._spec.hosts[0].name, f"trying again, for the last {left} time(s): {error}")
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, output: Output) -> dict[str, list[Any]]:
+        self._pool.connect([host.name for host in self._spec.hosts if not host.local], self._spec.ssh)
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            job = self._job = self._pool.new_job(self._spec)
+        try:
+            return job.run(self._call, output)
+        finally:
+            self._pool.job_ended(job)

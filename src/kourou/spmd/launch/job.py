@@ -1,0 +1,274 @@
+"""One run: workers are started, watched and ended, and their outcomes become a result or an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from kourou import errors
+from kourou.nodes.ranks import Place, Rendezvous, place_variables
+from kourou.runtime.launchers.ssh.connection import SshOptions
+from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.waiting.event_queue import next_of
+from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
+from kourou.spmd.hosts.places import Host, assign_ranks
+from kourou.spmd.launch.blame import WorkerExit, exception_of, root_cause
+from kourou.spmd.launch.output import Output
+from kourou.spmd.worker import parcel
+
+__all__ = ["Cancelled", "Job", "JobSpec", "WorkerHost"]
+
+_TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
+_TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
+
+
+class Cancelled(Exception):
+    """The run was cancelled."""
+
+
+class WorkerHost(Protocol):
+    """Where workers run; :class:`kourou.spmd.hosts.local.LocalHost` on this machine, which documents each method."""
+
+    def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
+        """Bind the socket that rank 0 will listen on."""
+        ...
+
+    def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
+        """Start one worker."""
+
+    def release(self, run: str) -> None:
+        """Let go of what the run still has there."""
+
+    def terminate(self, run: str, place: Place) -> None:
+        """SIGTERM to a worker and all that it started."""
+
+    def kill(self, run: str, place: Place) -> None:
+        """SIGKILL to a worker and all that it started."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """What is run, where, and how."""
+
+    hosts: tuple[Host, ...]
+    env: Mapping[str, str] = dataclasses.field(repr=False)
+    """What the user wants every worker to have."""
+    local_env: Mapping[str, str]
+    """What those of this machine have beside it."""
+    devices: Mapping[int, str]
+    """CUDA_VISIBLE_DEVICES by rank, where the user asked for it."""
+    cwd: str
+    backend: str | None
+    timeout_s: float
+    log_level: int
+    ssh: SshOptions
+    """How other hosts are reached."""
+    address: str
+    """Of the first host, where ranks meet; all hosts reach it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Started:
+    place: Place
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Printed:
+    place: Place
+    text: str
+    stream: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Exited:
+    place: Place
+    exit: ProcessExit
+    outcome_fd: int
+    seen_s: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Lost:
+    hostname: str
+    error: errors.AgentFailedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _CancelRequested:
+    pass
+
+
+_Event: TypeAlias = _Started | _Printed | _Exited | _Lost | _CancelRequested
+
+
+class Job:
+    """Implements :class:`WorkerEvents`. Made for one run; its :meth:`run` is the run.
+
+    Args:
+        name: of the run, on its hosts.
+        spec: what is run.
+        host_of: where the workers of a host are started.
+    """
+
+    def __init__(self, name: str, spec: JobSpec, host_of: Callable[[Host], WorkerHost]) -> None:
+        self._name = name
+        self._spec = spec
+        self._places = assign_ranks(spec.hosts)
+        self._hosts = {host.name: host_of(host) for host in spec.hosts}
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._alive: set[Place] = set()
+        self._pids: dict[Place, int] = {}
+        self._ends: dict[Place, WorkerExit] = {}
+        self._failed: list[WorkerExit] = []  # by themselves, in the order in which it was seen
+        self._cancelled = False
+        self._lost: errors.AgentFailedError | None = None
+        self._sent: set[int] = set()  # the signals that all who were left got
+        self._kill_at: float | None = None  # set once the others are being ended
+
+    def run(self, call: int, output: Output) -> dict[str, list[Any]]:
+        """Run; what the workers returned, by host and local rank.
+
+        Args:
+            call: descriptor of the parcel with function and arguments.
+            output: takes the lines.
+
+        Raises:
+            Exception: the one that a worker raised, or what became of it; all other workers are gone by then.
+            Cancelled: it was cancelled.
+        """
+        try:
+            self._start(call)
+            while self._alive:
+                self._step(output)
+        finally:
+            for host in self._hosts.values():
+                host.release(self._name)
+        if self._lost is not None:
+            raise self._lost
+        if self._failed:
+            raise exception_of(root_cause(self._failed))
+        if self._cancelled:
+            raise Cancelled
+        results: dict[str, list[Any]] = {host.name: [] for host in self._spec.hosts}
+        for place in self._places:
+            results[place.hostname].append(self._ends[place].outcome.value)
+        return results
+
+    def cancel(self) -> None:
+        """End all workers. Thread-safe, idempotent."""
+        self._events.put(_CancelRequested())
+
+    def on_started(self, place: Place, pid: int) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Started(place=place, pid=pid))
+
+    def on_line(self, place: Place, text: str, stream: str) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Printed(place=place, text=text, stream=stream))
+
+    def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Exited(place=place, exit=end, outcome_fd=outcome_fd, seen_s=time.monotonic()))
+
+    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
+        """See :class:`WorkerEvents`."""
+        self._events.put(_Lost(hostname=hostname, error=error))
+
+    def _start(self, call: int) -> None:
+        spec = self._spec
+        first = spec.hosts[0]
+        rendezvous = self._hosts[first.name].open_rendezvous(self._name, spec.address, len(self._places))
+        local = {host.name for host in spec.hosts if host.local}
+        for place in self._places:
+            own = spec.local_env if place.hostname in local else {}
+            env = {**own, **spec.env, **place_variables(place, rendezvous)}
+            if place.rank in spec.devices:
+                env["CUDA_VISIBLE_DEVICES"] = spec.devices[place.rank]
+            worker = WorkerSpec(
+                place=place,
+                rendezvous=rendezvous,
+                env=env,
+                cwd=spec.cwd,
+                backend=spec.backend,
+                timeout_s=spec.timeout_s,
+                log_level=spec.log_level,
+            )
+            self._alive.add(place)
+            self._hosts[place.hostname].start(self._name, worker, self, call)
+
+    def _step(self, output: Output) -> None:
+        wait_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+        try:
+            event = next_of(self._events, wait_s)
+        except queue.Empty:
+            self._kill_at = time.monotonic() + _TERMINATE_S
+            self._sent.add(signal.SIGKILL)
+            for place in self._alive:
+                self._hosts[place.hostname].kill(self._name, place)
+            return
+        if isinstance(event, _Printed):
+            output.worker_line(event.place, event.text, event.stream)
+        elif isinstance(event, _Started):
+            self._pids[event.place] = event.pid
+            output.agent_line(event.place.hostname, f"{event.place} is process {event.pid}")
+        elif isinstance(event, _Exited):
+            self._on_worker_exited(event, output)
+        elif isinstance(event, _Lost):
+            self._lost = self._lost or event.error
+            output.agent_line(event.hostname, str(event.error), logging.ERROR)
+            self._alive -= {place for place in self._alive if place.hostname == event.hostname}
+            self._terminate_all()
+        else:
+            self._cancelled = True
+            self._terminate_all()
+
+    def _on_worker_exited(self, event: _Exited, output: Output) -> None:
+        place = event.place
+        end = WorkerExit(
+            place=place,
+            exit=event.exit,
+            outcome=_read_outcome(event.outcome_fd),
+            seen_s=event.seen_s,
+            pid=self._pids.get(place),
+            log_file=output.log_file(place),
+        )
+        self._alive.discard(place)
+        self._ends[place] = end
+        if end.succeeded:
+            output.agent_line(place.hostname, f"{place} returned")
+            return
+        output.agent_line(place.hostname, f"{place} {end.cause}", logging.ERROR)
+        if not self._was_ended_by_us(end):
+            self._failed.append(end)
+        self._terminate_all()
+
+    def _was_ended_by_us(self, end: WorkerExit) -> bool:
+        """A worker that failed was made to, when another one had failed before."""
+        if end.exit.signal is not None:
+            return end.exit.signal in self._sent
+        return bool(self._sent) and end.outcome is None and end.exit.code == _TERMINATED
+
+    def _terminate_all(self) -> None:
+        if self._kill_at is not None:
+            return
+        self._kill_at = time.monotonic() + _TERMINATE_S
+        self._sent.add(signal.SIGTERM)
+        for place in self._alive:
+            self._hosts[place.hostname].terminate(self._name, place)
+
+
+def _read_outcome(outcome_fd: int) -> Any:
+    """Read a worker's outcome and close its descriptor."""
+    try:
+        return parcel.read(outcome_fd)
+    except errors.SerializationError as error:
+        return error
+    finally:
+        os.close(outcome_fd)

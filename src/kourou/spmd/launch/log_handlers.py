@@ -1,0 +1,157 @@
+"""Where workers' lines go: files for each of them, and the launcher's own loggers for the first.
+
+A handler is any ``logging.Handler``. The records that it gets carry ``hostname``, ``rank`` and ``local_rank`` (None for
+a host's agent); lines of standard output are INFO, of standard error ERROR, and log records keep their level.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from kourou.spmd.hosts.places import Host
+from kourou.spmd.worker.lines import Line
+
+__all__ = ["LogFolder", "RedirectHandler", "default_handlers", "log_level", "make_record", "only_from"]
+
+_FORMAT = "%(asctime)s:%(levelname)s: %(message)s"
+_DEFAULT_FOLDER = "kourou_logs"
+
+
+class RedirectHandler(logging.Handler):
+    """Hands records to the launcher's logger of the same name: ``kourou.spmd.<host>`` or ``….<local rank>``."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on."""
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+
+
+class LogFolder(logging.Handler):
+    """Writes ``<host>.log`` for each agent and ``<host>[<local_rank>].log`` for each worker to a folder.
+
+    Args:
+        folder: made if it is not there.
+        hosts: whose files shall be there even if they say nothing.
+        level: records below are left out.
+    """
+
+    def __init__(self, folder: Path, hosts: Sequence[Host], level: int) -> None:
+        super().__init__(level)
+        self.setFormatter(logging.Formatter(_FORMAT))
+        self.folder = folder.absolute()
+        self._files: dict[Path, IO[str]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        for host in hosts:
+            for local_rank in (None, *range(host.workers)):
+                self._open(self.file_of(host.name, local_rank))
+
+    def file_of(self, hostname: str, local_rank: int | None) -> Path:
+        """The file of one worker, or of a host's agent."""
+        name = urllib.parse.quote(hostname, safe=" ,+=@~()[]{}:")
+        return self.folder / (f"{name}.log" if local_rank is None else f"{name}[{local_rank}].log")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, at once."""
+        try:
+            path = self.file_of(record.hostname, record.local_rank)  # type: ignore[attr-defined]
+            file = self._files.get(path) or self._open(path)
+            file.write(f"{self.format(record)}\n")
+            file.flush()
+        except (OSError, ValueError):
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+        super().close()
+
+    def _open(self, path: Path) -> IO[str]:
+        # surrogateescape: a line may quote a file name that is no UTF-8
+        file = self._files[path] = path.open("a", encoding="utf-8", errors="surrogateescape")
+        return file
+
+
+def default_handlers(hosts: Sequence[Host]) -> list[logging.Handler]:
+    """What is used unless the user sets handlers: the first host's agent and first worker go to the launcher's loggers.
+
+    And all to files below KOUROU_LOG_DIR (default ``./kourou_logs``, empty: no files) in a folder of the run's own,
+    named after the time. KOUROU_LOG_LEVEL (a name or a number, default INFO) holds for both. torchrunx's names of these
+    variables are understood as well.
+    """
+    level = log_level()
+    first = RedirectHandler(level)
+    first.addFilter(only_from(hosts[0].name, None, 0))
+    folder = _setting("LOG_DIR", _DEFAULT_FOLDER)
+    if not folder:
+        return [first]
+    return [first, LogFolder(_new_folder(Path(folder)), hosts, level)]
+
+
+def only_from(hostname: str, *local_ranks: int | None) -> Callable[[logging.LogRecord], bool]:
+    """A filter for handlers: lets through what workers of one host say; None among ``local_ranks`` is the agent."""
+
+    def is_from(record: logging.LogRecord) -> bool:
+        return getattr(record, "hostname", "") == hostname and getattr(record, "local_rank", -1) in local_ranks
+
+    return is_from
+
+
+def log_level() -> int:
+    """The level that KOUROU_LOG_LEVEL sets.
+
+    Raises:
+        ValueError: it is neither a level's name nor a number.
+    """
+    text = _setting("LOG_LEVEL", "INFO").strip()
+    if text.isdigit():
+        return int(text)
+    level = logging.getLevelName(text.upper())
+    if not isinstance(level, int):
+        raise ValueError(f"KOUROU_LOG_LEVEL={text!r} is neither a level of logging nor a number")  # noqa: TRY004
+    return level
+
+
+def make_record(line: Line) -> logging.LogRecord:
+    """A line as logging's record."""
+    name = f"kourou.spmd.{line.hostname}" + ("" if line.local_rank is None else f".{line.local_rank}")
+    return logging.makeLogRecord(
+        {
+            "name": name,
+            "levelno": line.level,
+            "levelname": logging.getLevelName(line.level),
+            "msg": line.text,
+            "hostname": line.hostname,
+            "rank": line.rank,
+            "local_rank": line.local_rank,
+            "logger": line.logger,
+        }
+    )
+
+
+def _setting(name: str, default: str) -> str:
+    return os.environ.get(f"KOUROU_{name}", os.environ.get(f"TORCHRUNX_{name}", default))
+
+
+def _new_folder(parent: Path) -> Path:
+    """A folder of its own for a run; two runs of one second get different ones."""
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.datetime.now().isoformat(timespec="seconds")  # noqa: DTZ005 - local time, as a person reads it
+    number = 1
+    while True:
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder

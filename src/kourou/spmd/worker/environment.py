@@ -1,0 +1,48 @@
+"""The environment of workers: what is copied, and what the user adds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from kourou.runtime.model.hosts import matching_variables
+from kourou.spmd.worker.env_file import read_env_file
+
+__all__ = ["DEFAULT_ENV_VARS_FOR_COPY", "user_variables"]
+
+DEFAULT_ENV_VARS_FOR_COPY = (
+    "PATH",
+    "LD_LIBRARY*",
+    "LIBRARY_PATH",
+    "PYTHON*",
+    "CUDA*",
+    "TORCH*",
+    "PYTORCH*",
+    "NCCL*",
+)
+"""Patterns of the launcher's variables that workers on other hosts get as well; those of this host inherit all."""
+
+
+def user_variables(
+    environ: Mapping[str, str],
+    *,
+    copy: Iterable[str],
+    extra: Mapping[str, str] | None,
+    env_file: str | os.PathLike[str] | None,
+) -> dict[str, str]:
+    """What the user wants every worker to have; the file counts most, then ``extra``, then what is copied.
+
+    Args:
+        environ: the launcher's environment.
+        copy: patterns of names, as the shell's.
+        extra: names and values.
+        env_file: read by :mod:`kourou.spmd.worker.env_file`.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or is none.
+    """
+    variables = matching_variables(environ, copy)
+    variables.update(extra or {})
+    if env_file is not None:
+        variables.update(read_env_file(env_file, {**environ, **variables}))
+    return variables
