@@ -164,7 +164,7 @@ def test_cycles_and_sharing():
 def test_code_that_cannot_be_imported_goes_by_value():
     code = """
 import sys, pickle
-from kourou.courier import codec
+from kourou.courier.wire import codec
 class Thing:
     value = 5
 def make():

@@ -31,6 +31,9 @@ def test_the_extra_that_is_named_installs_the_package(monkeypatch: pytest.Monkey
 
 
 def test_tensorboard_is_missed_before_any_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [*sys.modules]:  # other tests have loaded parts of it
+        if name.startswith("tensorboard."):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(errors.MissingExtra, match=r"kourou\[tensorboard\]"):
         experiments.ExperimentManager(object, fit_budget=1, output_dir=tmp_path, enable_tensorboard=True)

@@ -80,8 +80,8 @@ def test_a_fork_shows_the_cookie_that_was_written_over_the_first_one(start):
     code = f"""
 import os, sys, time
 sys.path[:] = {sys.path!r}
-from kourou.runtime import sessions
-sessions.show_cookie({cookie!r})
+from kourou.runtime.process import process_table
+process_table.show_cookie({cookie!r})
 if os.fork() == 0:
     os.setsid()
     print(os.getpid(), flush=True)
@@ -114,7 +114,7 @@ def test_signals_reach_all_but_this_process(start):
 def test_a_mark_stays_with_what_cleared_its_environment_and_left_its_session():
     # Given a process that marked itself, whose grandchild has neither its environment nor its session nor a parent
     code = (
-        "import subprocess; from kourou.runtime import sessions; sessions.mark_own(); "
+        "import subprocess; from kourou.runtime.process import process_table; process_table.mark_own(); "
         "subprocess.run('env -i setsid sleep 60 & echo $!', shell=True); input()"
     )
     first = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -96,7 +96,7 @@ def test_a_class_sent_by_value_is_filled_by_its_first_arrival_only(main):
     stream = codec.encode(main.Step(), "a test").body
     code = f"""if True:
         import sys
-        from kourou.courier import codec
+        from kourou.courier.wire import codec
         stream = {stream!r}
         first = codec.decode(stream)
         type(first).count = 5

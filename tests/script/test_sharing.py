@@ -321,7 +321,7 @@ def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(tmp_path):
         """,
         """
         import threading
-        from kourou.courier import codec
+        from kourou.courier.wire import codec
         got, stream = [], VALUE()
         threads = [threading.Thread(target=lambda: got.append(codec.decode(stream).x)) for _ in range(8)]
         for thread in threads: thread.start()

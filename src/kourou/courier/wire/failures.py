@@ -15,6 +15,7 @@ import reprlib
 import traceback
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kourou.courier.wire import codec
@@ -51,6 +52,7 @@ class RemoteTraceback(Exception):
         return f"\n{self.args[0]}"
 
 
+_COURIER = str(Path(__file__).parents[1])
 _MOST_CHARACTERS = 64 << 10  # of a message, and of a traceback: an error is there to be read
 _MOST_BYTES = 1 << 20  # of its arguments, and of its attributes, once they are pickled
 _CALL = "__call__"  # the factory of classes that have to be called
@@ -308,8 +310,7 @@ def _shortened(text: str) -> str:
 def _traceback(error: BaseException) -> str:
     """The traceback without kourou's own frames at its top, which say nothing about the handler."""
     inside = error.__traceback__
-    here = os.path.dirname(__file__)  # noqa: PTH120 - compared with co_filename, which is a string
-    while inside is not None and inside.tb_next and inside.tb_frame.f_code.co_filename.startswith(here):
+    while inside is not None and inside.tb_next and inside.tb_frame.f_code.co_filename.startswith(_COURIER):
         inside = inside.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, inside))
