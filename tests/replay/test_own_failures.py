@@ -15,7 +15,7 @@ from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Custom, Fifo
 from kourou.replay.server import packing, service
 from kourou.replay.server.client_sessions import Session
-from kourou.replay.table.guard import Guard
+from kourou.replay.table.lock import TableLock
 from polling import until
 from replay.conftest import Connect, Serve
 
@@ -139,37 +139,37 @@ def test_what_was_drawn_for_a_client_that_is_gone_is_let_go(serve: Serve, connec
 
 
 def test_one_of_many_answers_that_fails_keeps_no_other_back(caplog: pytest.LogCaptureFixture) -> None:
-    guard, told = Guard(), []
-    with guard:
-        guard.later(lambda: told.append(1 // 0))
-        guard.later(lambda: told.append(2))
+    lock, told = TableLock(), []
+    with lock:
+        lock.after_release(lambda: told.append(1 // 0))
+        lock.after_release(lambda: told.append(2))
     assert told == [2]
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_what_follows_a_message_that_was_not_carried_out_is_refused() -> None:
     # given a writer whose first two messages came in the wrong order
-    guard, session = Guard(), Session(1)
+    lock, session = TableLock(), Session(1)
     told: list[Any] = []
 
     def second() -> None:
         try:
-            session.check_unbroken(7)
+            session.check_not_broken(7)
         except WriterExpired as error:
             told.append(error)
 
-    assert session.in_turn(guard, (7, 1), second)
-    assert not session.in_turn(guard, (7, 1), second)  # it is there already
+    assert session.run_in_order(lock, (7, 1), second)
+    assert not session.run_in_order(lock, (7, 1), second)  # it is there already
     # when the first one fails
-    assert session.in_turn(guard, (7, 0), lambda: session.break_off(7))
+    assert session.run_in_order(lock, (7, 0), lambda: session.mark_broken(7))
     # then the second has its turn, and is refused
     assert len(told) == 1
     # and what waits when the client goes is not left waiting
-    assert session.in_turn(guard, (7, 3), second)
-    with guard:
-        session.end(guard)
+    assert session.run_in_order(lock, (7, 3), second)
+    with lock:
+        session.end(lock)
     assert len(told) == 2
-    assert not session.in_turn(guard, (7, 2), second)
+    assert not session.run_in_order(lock, (7, 2), second)
 
 
 def test_a_server_that_stops_tells_nobody_of_its_own_affairs(serve: Serve, connect: Connect) -> None:

@@ -202,7 +202,7 @@ def test_what_was_on_its_way_when_a_writer_is_closed_is_counted(
     writer.flush()
     restart()
     writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
-    until(lambda: writer._outgoing.trouble() is not None, 10)  # it was sent after a moment, and refused
+    until(lambda: writer._outbox.pending_error() is not None, 10)  # it was sent after a moment, and refused
     writer.close()
     assert writer.lost_items == 1
     assert "was closed without a flush; 1 items on their way were lost" in caplog.text

@@ -65,8 +65,8 @@ def sample(table: Table, count: int = 1) -> SampleRequest:
 
 
 def keys_of(request: SampleRequest) -> list[int]:
-    picks = request.picks()
-    return [] if picks is None else picks.keys.tolist()
+    sampled = request.sampled()
+    return [] if sampled is None else sampled.keys.tolist()
 
 
 class Holder:
@@ -307,8 +307,8 @@ def test_long_waits_are_logged_with_the_limiters_numbers(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 11)
     with caplog.at_level(logging.WARNING, "kourou.replay"):
-        table.look_after()
-        table.look_after()
+        table.maintain()
+        table.maintain()
     assert caplog.text.count("a sample of table q has been waiting") == 1
     assert "size 0 of at least 1" in caplog.text
 
@@ -393,7 +393,7 @@ def test_rates_and_ages(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table("t", Uniform(), Fifo(), 100_000, MinSize(1))
     assert table.info.ages_s is None
     for second in range(8):
-        table.look_after()
+        table.maintain()
         insert(table, *((10 * second + index + 1, 1.0, 1) for index in range(10)))
         sample(table, 20)
         now, now_ns = now + 1, now_ns + 10**9
@@ -405,7 +405,7 @@ def test_rates_and_ages(monkeypatch: pytest.MonkeyPatch) -> None:
     # and when nothing happens any more, or it is reset, it says that, too
     for _ in range(8):
         now += 1
-        table.look_after()
+        table.maintain()
     assert table.info.inserts_per_s == 0
     table.reset()
     assert (table.info.inserts_per_s, table.info.ages_s) == (0, None)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kourou.errors import MissingExtra
 from kourou.replay.arrays.array_types import Array, np
-from kourou.replay.arrays.nesting import Path, flatten, path_text
+from kourou.replay.arrays.tree import Path, flatten, path_text
 from kourou.replay.client.client import Client
 from kourou.replay.client.group import GroupClient
 from kourou.replay.protocol.samples import SampleBatch

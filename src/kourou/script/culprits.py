@@ -10,8 +10,8 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kourou.nested import parts_of
 from kourou.shown import shown
-from kourou.structure import parts_of
 
 __all__ = ["describe_global", "innermost", "pickles_its_attributes"]
 

@@ -32,10 +32,10 @@ from kourou.experiments.journal.run_folder import own_folder, write_whole
 from kourou.experiments.results.event_writing import EventWriter
 from kourou.experiments.results.metrics import METRICS_FILE
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
+from kourou.nested import iterate_leaves
 from kourou.ownership import read_own
 from kourou.runtime.plan.payloads import why_not_picklable
 from kourou.script.packed import pack
-from kourou.structure import iterate_leaves
 
 __all__ = ["ERROR_FILE", "FitJob", "agent_of", "discard_job", "do_fit", "find_unpicklable", "publish_jobs", "read_job"]
 

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 from kourou.replay.arrays.array_types import Array, np
-from kourou.replay.arrays.nesting import Path, path_text
+from kourou.replay.arrays.tree import Path, path_text
 
 __all__ = ["as_array", "can_take", "checked_dtype", "common_dtype", "widened"]
 

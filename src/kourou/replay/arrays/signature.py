@@ -7,7 +7,7 @@ from typing import Any
 
 from kourou.errors import SignatureError
 from kourou.replay.arrays.array_types import np
-from kourou.replay.arrays.nesting import Path, Structure, flatten, path_text
+from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 from kourou.shown import shown
 
 __all__ = ["Signature", "TensorSpec"]
@@ -54,7 +54,7 @@ class Signature:
         specs: in the order of the structure's leaves.
     """
 
-    structure: Structure
+    structure: TreeDef
     specs: tuple[TensorSpec, ...]
 
     @staticmethod
@@ -74,7 +74,7 @@ class Signature:
             specs.append(TensorSpec(leaf.shape, leaf.dtype, getattr(leaf, "name", None) or ""))
         return Signature(structure, tuple(specs))
 
-    def check(self, structure: Structure, kinds: list[tuple[np.dtype[Any], tuple[int, ...]]], what: str) -> None:
+    def check(self, structure: TreeDef, kinds: list[tuple[np.dtype[Any], tuple[int, ...]]], what: str) -> None:
         """Compare an item with the signature.
 
         Args:

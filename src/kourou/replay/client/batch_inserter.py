@@ -9,9 +9,9 @@ from typing import Any
 from kourou import courier
 from kourou.replay.arrays.array_types import Array, Integers, Keys, np
 from kourou.replay.arrays.dtypes import as_array
-from kourou.replay.arrays.nesting import Structure, flatten, path_text
+from kourou.replay.arrays.tree import TreeDef, flatten, path_text
 from kourou.replay.protocol.messages import InsertBatch, RowData, TableItems
-from kourou.replay.protocol.remote import Mirror, Remote
+from kourou.replay.protocol.remote import Remote, StoreView
 from kourou.replay.storage.layout import ColumnSpec, Leaf, Pattern
 
 __all__ = ["BatchInserter"]
@@ -24,13 +24,13 @@ class _Target:
     """Where batches of one kind go.
 
     Attributes:
-        mirror: their store, whose blocks have one row each.
+        view: their store, whose blocks have one row each.
         pattern: number of the items' pattern.
         reserve: leased blocks that are not in use.
     """
 
-    def __init__(self, mirror: Mirror, pattern: int) -> None:
-        self.mirror = mirror
+    def __init__(self, view: StoreView, pattern: int) -> None:
+        self.view = view
         self.pattern = pattern
         self.reserve = np.empty(0, np.int32)
 
@@ -44,7 +44,7 @@ class BatchInserter:
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
-        self._targets: dict[tuple[Structure, tuple[ColumnSpec, ...]], _Target] = {}
+        self._targets: dict[tuple[TreeDef, tuple[ColumnSpec, ...]], _Target] = {}
         self._lock = threading.Lock()
 
     def insert(self, data: Any, priorities: Mapping[str, Any], timeout: float | None) -> dict[str, Keys]:
@@ -56,7 +56,7 @@ class BatchInserter:
             ColumnSpec(path, array.dtype, array.shape[1:]) for path, array in zip(structure.paths, arrays, strict=True)
         )
         for table in priorities:
-            signature = self.remote.facts(table).signature
+            signature = self.remote.table_spec(table).signature
             if signature is not None:
                 signature.check(structure, [(array.dtype, array.shape[1:]) for array in arrays], f"table {table}")
         target = self._target(structure, columns)
@@ -64,7 +64,7 @@ class BatchInserter:
         keys = {table: self._keys(count) for table in priorities}
         refs = np.zeros((count, 3), np.int32)
         refs[:, 0], refs[:, 1] = target.pattern, blocks
-        store = target.mirror.info.number
+        store = target.view.info.number
         items = [TableItems(table=table, keys=keys[table], priorities=weights[table], refs=refs) for table in keys]
         batch = InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
         calls = courier.with_options(self.remote.calls, timeout_s=None if timeout is None else timeout + _GRACE_S)
@@ -72,11 +72,11 @@ class BatchInserter:
         return keys
 
     def _priorities(self, table: str, given: Any, count: int) -> Array:
-        facts = self.remote.facts(table)
+        spec = self.remote.table_spec(table)
         priorities = np.ones(count) if given is None else np.asarray(given, np.float64)
         if priorities.shape != (count,):
             raise ValueError(f"table {table}: priorities of shape {priorities.shape} for {count} items")
-        if np.isnan(priorities).any() or (not facts.takes_negative and (priorities < 0).any()):
+        if np.isnan(priorities).any() or (not spec.takes_negative and (priorities < 0).any()):
             raise ValueError(f"table {table}: it takes no priority {priorities[~(priorities >= 0)][0]}")
         return priorities
 
@@ -84,47 +84,47 @@ class BatchInserter:
         first = self.remote.take_keys(count)
         return np.arange(first, first + count, dtype=np.uint64)
 
-    def _target(self, structure: Structure, columns: tuple[ColumnSpec, ...]) -> _Target:
+    def _target(self, structure: TreeDef, columns: tuple[ColumnSpec, ...]) -> _Target:
         with self._lock:
             target = self._targets.get((structure, columns))
             if target is None:
-                mirror = self.remote.open_store(columns, 1)
+                view = self.remote.open_store(columns, 1)
                 leaves = tuple(Leaf(column, range(1), True) for column in range(len(columns)))
-                pattern = self.remote.register(Pattern(mirror.info.number, structure, leaves))
-                target = self._targets[structure, columns] = _Target(mirror, pattern)
+                pattern = self.remote.register(Pattern(view.info.number, structure, leaves))
+                target = self._targets[structure, columns] = _Target(view, pattern)
             return target
 
     def _take(self, target: _Target, count: int) -> Integers:
         """Blocks to write to."""
         with self._lock:
             if len(target.reserve) < count:
-                spare = max(1, min(1024, _RESERVE_BYTES // target.mirror.info.block_bytes))
-                batch = InsertBatch(leases=[(target.mirror.info.number, count + spare)])
+                spare = max(1, min(1024, _RESERVE_BYTES // target.view.info.block_bytes))
+                batch = InsertBatch(leases=[(target.view.info.number, count + spare)])
                 leased = self.remote.calls.insert(self.remote.session.name, batch)[0]
                 target.reserve = np.concatenate([leased, target.reserve])
             blocks, target.reserve = target.reserve[:count], target.reserve[count:]
             top = int(blocks.max()) + 1 if count else 0
-            arrays = target.mirror.arrays
+            arrays = target.view.arrays
             if arrays is not None and any(
                 len(array) < top and spec.row_bytes
-                for array, spec in zip(arrays, target.mirror.info.columns, strict=True)
+                for array, spec in zip(arrays, target.view.info.columns, strict=True)
             ):
-                target.mirror = self.remote.refresh(target.mirror.info.number)
+                target.view = self.remote.refresh(target.view.info.number)
             return blocks
 
     def _write(self, target: _Target, blocks: Integers, arrays: list[Array]) -> tuple[RowData, ...]:
         """Write rows to shared memory; what to send where there is none."""
-        if target.mirror.arrays is None:
+        if target.view.arrays is None:
             rows = blocks.astype(np.int64)
-            raw = RowData(store=target.mirror.info.number, rows=rows, columns=list(enumerate(arrays)))
-            return (self.remote.packed(raw, target.mirror.info.columns),)
-        for column, array in zip(target.mirror.arrays, arrays, strict=True):
+            raw = RowData(store=target.view.info.number, rows=rows, columns=list(enumerate(arrays)))
+            return (self.remote.packed(raw, target.view.info.columns),)
+        for column, array in zip(target.view.arrays, arrays, strict=True):
             if column.nbytes:
                 column[blocks] = array
         return ()
 
 
-def _arrays(data: Any) -> tuple[Structure, list[Array]]:
+def _arrays(data: Any) -> tuple[TreeDef, list[Array]]:
     structure, leaves = flatten(data)
     arrays = [as_array(leaf, "the data's", path) for path, leaf in zip(structure.paths, leaves, strict=True)]
     if not arrays:

@@ -11,7 +11,7 @@ from kourou.errors import ServerUnavailable, WriterExpired
 from kourou.ignored import warn_ignored
 from kourou.replay.arrays.array_types import Array, Keys, np
 from kourou.replay.arrays.dtypes import as_array
-from kourou.replay.arrays.nesting import flatten
+from kourou.replay.arrays.tree import flatten
 from kourou.replay.client.batch_inserter import BatchInserter
 from kourou.replay.client.sampler import Sampler
 from kourou.replay.protocol.remote import RENEWALS, Remote

@@ -60,7 +60,7 @@ class Sampler:
         if batch_size < 1 or max_in_flight < 0 or (max_samples is not None and max_samples < 1):
             raise ValueError(f"batch_size={batch_size}, max_in_flight={max_in_flight}, max_samples={max_samples}")
         remote = renew(None)
-        remote.facts(table)
+        remote.table_spec(table)
         self._renew = renew
         self._calls: Any = courier.with_options(calls, timeout_s=None)
         self._remote = remote

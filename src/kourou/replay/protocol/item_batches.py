@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Refs, np
 
-__all__ = ["Items", "Picks", "References"]
+__all__ = ["Items", "References", "SampledItems"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Items:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picks:
+class SampledItems:
     """Sampled items, in the order in which they were drawn.
 
     Attributes:
@@ -54,7 +54,7 @@ class Picks:
         priorities: [n].
         times_sampled: [n], this draw included.
         inserted_ns: [n], nanoseconds since the epoch.
-        refs: [n, 3], where the data lies. They are held for whoever takes the picks, who releases them.
+        refs: [n, 3], where the data lies. They are held for whoever takes them, who releases them.
     """
 
     keys: Keys
@@ -69,12 +69,12 @@ class Picks:
         return len(self.keys)
 
     @staticmethod
-    def joined(parts: Sequence[Picks]) -> Picks:
+    def joined(parts: Sequence[SampledItems]) -> SampledItems:
         """One after the other."""
         if len(parts) == 1:
             return parts[0]
-        names = [field.name for field in dataclasses.fields(Picks)]
-        return Picks(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        names = [field.name for field in dataclasses.fields(SampledItems)]
+        return SampledItems(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 class References(Protocol):

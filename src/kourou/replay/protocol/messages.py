@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from kourou.replay.arrays.array_types import Integers, Keys, Refs, np
 from kourou.replay.arrays.signature import Signature
-from kourou.replay.protocol.item_batches import Picks
+from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.storage.rows import RowsHandle
 
@@ -21,9 +21,9 @@ __all__ = [
     "SampleReply",
     "SessionInfo",
     "StoreInfo",
-    "TableFacts",
     "TableItems",
-    "pack_picks",
+    "TableSpec",
+    "pack_sampled",
 ]
 
 INFO_DTYPE = np.dtype(
@@ -54,7 +54,7 @@ Plain tuples and bytes: thousands of them travel every second.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TableFacts:
+class TableSpec:
     """What a writer has to know of a table to refuse bad items itself.
 
     Attributes:
@@ -79,7 +79,7 @@ class SessionInfo:
 
     name: int
     first_key: int
-    tables: dict[str, TableFacts]
+    tables: dict[str, TableSpec]
     probe: RowsHandle | None
 
 
@@ -158,13 +158,13 @@ class InsertBatch:
     order: tuple[int, int] | None = None
 
 
-def pack_picks(picks: Picks) -> bytes:
+def pack_sampled(sampled: SampledItems) -> bytes:
     """What is known of sampled items, as INFO_DTYPE[n]."""
-    info = np.empty(len(picks), INFO_DTYPE)
-    info["key"] = picks.keys
-    info["probability"] = picks.probabilities
-    info["table_size"] = picks.table_sizes
-    info["priority"] = picks.priorities
-    info["times_sampled"] = picks.times_sampled
-    info["inserted_ns"] = picks.inserted_ns
+    info = np.empty(len(sampled), INFO_DTYPE)
+    info["key"] = sampled.keys
+    info["probability"] = sampled.probabilities
+    info["table_size"] = sampled.table_sizes
+    info["priority"] = sampled.priorities
+    info["times_sampled"] = sampled.times_sampled
+    info["inserted_ns"] = sampled.inserted_ns
     return info.tobytes()

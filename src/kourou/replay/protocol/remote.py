@@ -19,14 +19,14 @@ from kourou.replay.protocol.messages import (
     SampleReply,
     SessionInfo,
     StoreInfo,
-    TableFacts,
+    TableSpec,
 )
 from kourou.replay.protocol.samples import Part, SampleBatch
 from kourou.replay.storage.compression import Compression, pack, unpack
 from kourou.replay.storage.layout import ColumnSpec, Pattern, gather
 from kourou.replay.storage.rows import map_rows
 
-__all__ = ["RENEWALS", "UNMAPPED", "Mirror", "Remote"]
+__all__ = ["RENEWALS", "UNMAPPED", "Remote", "StoreView"]
 
 UNMAPPED = "the replay server's memory can be mapped no more: it has ended since it said where that is"
 
@@ -36,7 +36,7 @@ RENEWALS = 10
 _SHARING_LANES = {"inproc", "local"}  # both ends are on one host
 
 
-class Mirror:
+class StoreView:
     """A store as a client sees it.
 
     Attributes:
@@ -64,9 +64,9 @@ class Remote:
         self.quick: Any = courier.with_options(client, timeout_s=timeout_s, idempotent=True)
         self._compression = compression
         self.session: SessionInfo = self.quick.open_session(compression)
-        self._attendance: Future[None] = client.futures.attend(self.session.name)
+        self._keep_alive: Future[None] = client.futures.keep_alive(self.session.name)
         self.shares = courier.lane(client) in _SHARING_LANES and map_rows([PROBE], [self.session.probe]) is not None
-        self._mirrors: dict[int, Mirror] = {}
+        self._views: dict[int, StoreView] = {}
         self._patterns: dict[int, Pattern] = {}
         self._lock = threading.Lock()
         self._done: list[int] = []  # tickets of data that was read
@@ -75,7 +75,7 @@ class Remote:
     def close(self) -> None:
         """Tell the server that nobody is here any more."""
         self.calls.futures.close_session(self.session.name)
-        self._mirrors.clear()
+        self._views.clear()
 
     def is_same_server(self, other: Remote) -> bool:
         """Whether another session was with the same server, as far as that can be told from here."""
@@ -90,17 +90,17 @@ class Remote:
         """
         self.calls.futures.skip(self.session.name, order, breaks)
 
-    def facts(self, table: str) -> TableFacts:
+    def table_spec(self, table: str) -> TableSpec:
         """What is known of a table.
 
         Raises:
             TableNotFound: there is none of that name.
         """
-        facts = self.session.tables.get(table)
-        if facts is None:
+        spec = self.session.tables.get(table)
+        if spec is None:
             names = ", ".join(map(repr, self.session.tables))
             raise TableNotFound(f"there is no table {table!r}; there are {names}")
-        return facts
+        return spec
 
     def take_keys(self, count: int) -> int:
         """The first of so many keys that nobody else will use."""
@@ -119,13 +119,13 @@ class Remote:
         arrays = [(index, pack(array, codec)) for codec, (index, array) in zip(codecs, rows.columns, strict=True)]
         return dataclasses.replace(rows, columns=arrays)
 
-    def open_store(self, columns: tuple[ColumnSpec, ...], length: int) -> Mirror:
+    def open_store(self, columns: tuple[ColumnSpec, ...], length: int) -> StoreView:
         """The store of a layout."""
-        return self._mirrored(self.quick.open_store(self.session.name, columns, length))
+        return self._view_of(self.quick.open_store(self.session.name, columns, length))
 
-    def refresh(self, store: int) -> Mirror:
+    def refresh(self, store: int) -> StoreView:
         """A store, which may have grown."""
-        return self._mirrored(self.quick.store_info(self.session.name, store))
+        return self._view_of(self.quick.store_info(self.session.name, store))
 
     def register(self, pattern: Pattern) -> int:
         """The number of a pattern."""
@@ -133,15 +133,15 @@ class Remote:
         self._patterns[number] = pattern
         return number
 
-    def _mirrored(self, info: StoreInfo) -> Mirror:
-        known = self._mirrors.get(info.number)
+    def _view_of(self, info: StoreInfo) -> StoreView:
+        known = self._views.get(info.number)
         if known is not None and known.info.handles == info.handles:
             return known  # a new mapping would have to be filled in by the system page by page
         arrays = map_rows(info.columns, info.handles) if self.shares else None
         if arrays is None:
             self.shares = False
-        mirror = self._mirrors[info.number] = Mirror(info, arrays)
-        return mirror
+        view = self._views[info.number] = StoreView(info, arrays)
+        return view
 
     # -- samples ----------------------------------------------------------------------------------------------------
 
@@ -185,16 +185,16 @@ class Remote:
         if arrays is None:
             offsets = np.frombuffer(packed_offsets, np.int32)
             blocks = np.frombuffer(packed_blocks, np.int32).reshape(len(offsets), -1)
-            mirror = self._mirrors.get(pattern.store) or self.refresh(pattern.store)
-            if mirror.arrays is None or not self._covers(mirror, int(blocks.max())):
-                mirror = self.refresh(pattern.store)
-            if mirror.arrays is None:
+            view = self._views.get(pattern.store) or self.refresh(pattern.store)
+            if view.arrays is None or not self._covers(view, int(blocks.max())):
+                view = self.refresh(pattern.store)
+            if view.arrays is None:
                 raise ConnectionLost(UNMAPPED)
-            found = gather(pattern, mirror.arrays, blocks, offsets, mirror.info.length)
+            found = gather(pattern, view.arrays, blocks, offsets, view.info.length)
         else:
             found = [unpack(array) for array in arrays]
         return Part(positions=positions, structure=pattern.structure, arrays=found)
 
     @staticmethod
-    def _covers(mirror: Mirror, block: int) -> bool:
-        return all(handle is None or (block + 1) * mirror.info.length <= handle.rows for handle in mirror.info.handles)
+    def _covers(view: StoreView, block: int) -> bool:
+        return all(handle is None or (block + 1) * view.info.length <= handle.rows for handle in view.info.handles)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kourou.replay.arrays.array_types import Array, Floats, Integers, Keys, np
 from kourou.replay.arrays.dtypes import common_dtype
-from kourou.replay.arrays.nesting import Structure
+from kourou.replay.arrays.tree import TreeDef
 
 __all__ = ["ReplaySample", "SampleBatch", "SampleInfo"]
 
@@ -57,7 +57,7 @@ class Part:
     """
 
     positions: Integers | None
-    structure: Structure
+    structure: TreeDef
     arrays: list[Array]
 
 

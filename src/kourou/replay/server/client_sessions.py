@@ -13,14 +13,14 @@ from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay.arrays.array_types import Refs, np
 from kourou.replay.server.data import DataStore
 from kourou.replay.storage.compression import Compression
-from kourou.replay.table.guard import Guard
+from kourou.replay.table.lock import TableLock
 
 __all__ = ["KEYS_PER_SESSION", "Session", "Sessions"]
 
 KEYS_PER_SESSION = 1 << 40
 _MOST_SESSIONS = 1 << 23
 _UNKNOWN_SESSIONS = 256
-_ATTEND_WITHIN_S = 30.0  # after it was opened, a session is attended, or its client died in between
+_KEEP_ALIVE_WITHIN_S = 30.0  # after it was opened, a session is attended, or its client died in between
 
 
 class Session:
@@ -29,7 +29,7 @@ class Session:
     Attributes:
         name: what the client calls it; no session of another server has the same, be it one in this one's place.
         number: what its blocks and its keys are counted by; from 1.
-        attendance: a call of the client's that lasts as long as the client; None until it comes.
+        keep_alive: a call of the client's that lasts as long as the client; None until it comes.
         compression: of what is sent to the client.
         pins: by ticket, what the client reads from shared memory.
     """
@@ -38,7 +38,7 @@ class Session:
         self.name = secrets.randbits(62)
         self.number = number
         self.opened_at = time.monotonic()
-        self.attendance: Future[None] | None = None
+        self.keep_alive: Future[None] | None = None
         self.cancelled: Cancellation | None = None
         self.compression: Compression | None = None
         self.pins: dict[int, Refs] = {}
@@ -48,10 +48,10 @@ class Session:
         self._broken: set[int] = set()  # writers one of whose messages never was carried out
         self._ended = False
 
-    def in_turn(self, guard: Guard, order: tuple[int, int], action: Callable[[], object]) -> bool:
+    def run_in_order(self, lock: TableLock, order: tuple[int, int], action: Callable[[], object]) -> bool:
         """Do it now if it is its turn, and what waited for it; else leave it to whoever does what comes before.
 
-        An action looks by ``check_unbroken`` whether what came before it was done, and keeps what goes wrong in it to
+        An action looks by ``check_not_broken`` whether what came before it was done, and keeps what goes wrong in it to
         itself.
 
         Returns:
@@ -61,7 +61,7 @@ class Session:
             BaseException: what interrupted this thread meanwhile (Ctrl-C, …), once all that was due is done.
         """
         writer, number = order
-        with guard:
+        with lock:
             first = self._next.get(writer, 0)
             if self._ended or number < first or order in self._early:
                 return False
@@ -76,7 +76,7 @@ class Session:
                 todo()
             except BaseException as error:  # noqa: BLE001 - Ctrl-C in this thread: it is raised below
                 interrupt = error
-            with guard:
+            with lock:
                 self._early.pop((writer, number), None)  # whoever skipped it while it was done
                 number += 1
                 self._next[writer] = number
@@ -87,11 +87,11 @@ class Session:
             raise interrupt
         return True
 
-    def break_off(self, writer: int) -> None:
+    def mark_broken(self, writer: int) -> None:
         """A message of this writer was not carried out: what follows it may build on what it said."""
         self._broken.add(writer)
 
-    def check_unbroken(self, writer: int) -> None:
+    def check_not_broken(self, writer: int) -> None:
         """See that everything that a writer has said so far was carried out.
 
         Raises:
@@ -102,18 +102,18 @@ class Session:
         if writer in self._broken:
             raise WriterExpired("an earlier message of this writer could not be carried out")
 
-    def end(self, guard: Guard) -> None:
-        """The client is gone: what waits for its turn has it now, and is refused. The caller holds the guard."""
+    def end(self, lock: TableLock) -> None:
+        """The client is gone: what waits for its turn has it now, and is refused. The caller holds the lock."""
         self._ended = True
         for action in self._early.values():
-            guard.later(action)
+            lock.after_release(action)
         self._early.clear()
 
     @property
     def alive(self) -> bool:
         """Whether the client is still there, as far as is known."""
         if self.cancelled is None:
-            return time.monotonic() - self.opened_at < _ATTEND_WITHIN_S
+            return time.monotonic() - self.opened_at < _KEEP_ALIVE_WITHIN_S
         return not self.cancelled.is_set()
 
 
@@ -121,7 +121,7 @@ class Sessions:
     """All clients.
 
     Args:
-        guard: the server's lock.
+        lock: the server's lock.
         data: where the blocks are that they hold.
         earlier: number of the last session that its predecessor is known to have had. Keys are made from numbers, so
             this one starts above those; and well above, since there may have been more that nobody knows of. Of a
@@ -129,9 +129,9 @@ class Sessions:
             still have of it.
     """
 
-    def __init__(self, guard: Guard, data: DataStore, earlier: int = 0) -> None:
+    def __init__(self, lock: TableLock, data: DataStore, earlier: int = 0) -> None:
         first = max(earlier + _UNKNOWN_SESSIONS, secrets.randbelow(_MOST_SESSIONS // 2))
-        self._guard = guard
+        self._lock = lock
         self._data = data
         self._numbers = itertools.count(first)
         self._sessions: dict[int, Session] = {}
@@ -144,7 +144,7 @@ class Sessions:
 
     def open(self) -> Session:
         """A new client."""
-        with self._guard:
+        with self._lock:
             self._check_open()
             number = next(self._numbers)
             if number >= _MOST_SESSIONS:
@@ -167,14 +167,14 @@ class Sessions:
             raise WriterExpired("the session has ended: its client was given up, or the server was restarted")
         return session
 
-    def attend(self, name: int, cancelled: Cancellation) -> Future[None]:
+    def keep_alive(self, name: int, cancelled: Cancellation) -> Future[None]:
         """The client's call that lasts as long as it does."""
-        with self._guard:
+        with self._lock:
             session = self.get(name)
             session.cancelled = cancelled
-            session.attendance = Future()
-            session.attendance.set_running_or_notify_cancel()  # it ends when the session does, not before
-            return session.attendance
+            session.keep_alive = Future()
+            session.keep_alive.set_running_or_notify_cancel()  # it ends when the session does, not before
+            return session.keep_alive
 
     def pin(self, session: Session, refs: Refs) -> int:
         """What the client will read now: held for it, from now on, until it gives the ticket back.
@@ -182,7 +182,7 @@ class Sessions:
         Raises:
             WriterExpired: the session has ended meanwhile; the references are still the caller's.
         """
-        with self._guard:
+        with self._lock:
             if self.get(session.name) is not session:
                 raise WriterExpired("the session has ended")
             ticket = next(self._tickets)
@@ -191,7 +191,7 @@ class Sessions:
 
     def unpin(self, session: Session, tickets: list[int]) -> None:
         """The client has read it."""
-        with self._guard:
+        with self._lock:
             for ticket in tickets:
                 refs = session.pins.pop(ticket, None)
                 if refs is not None:
@@ -199,7 +199,7 @@ class Sessions:
 
     def close(self, name: int) -> None:
         """The client is gone: take back what it reads and what it writes to."""
-        with self._guard:
+        with self._lock:
             session = self._sessions.pop(name, None)
             if session is None:
                 return
@@ -208,10 +208,10 @@ class Sessions:
                 blocks = store.owned_by(session.number)
                 if len(blocks):
                     store.seal(blocks.astype(np.int32))
-            session.end(self._guard)
-            attendance = session.attendance
-            if attendance is not None:
-                self._guard.later(lambda: attendance.set_result(None))
+            session.end(self._lock)
+            keep_alive = session.keep_alive
+            if keep_alive is not None:
+                self._lock.after_release(lambda: keep_alive.set_result(None))
 
     def close_dead(self) -> None:
         """Close the sessions of clients that are gone."""

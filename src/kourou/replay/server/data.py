@@ -10,13 +10,13 @@ from kourou.replay.arrays.array_types import Array, Integers, Refs, np
 from kourou.replay.protocol.messages import RowData
 from kourou.replay.storage.blocks import BlockStore
 from kourou.replay.storage.layout import ColumnSpec, Pattern, block_columns, gather
-from kourou.replay.table.guard import Guard
+from kourou.replay.table.lock import TableLock
 
-__all__ = ["DataStore", "Group"]
+__all__ = ["DataStore", "PatternGroup"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Group:
+class PatternGroup:
     """Items of one pattern, and where they lie.
 
     Attributes:
@@ -38,12 +38,12 @@ class DataStore:
     """Stores, patterns, and who holds what.
 
     Args:
-        guard: the server's lock.
+        lock: the server's lock.
         folder: for their memory, on a disk; None for none.
     """
 
-    def __init__(self, guard: Guard, folder: Path | None = None) -> None:
-        self._guard = guard
+    def __init__(self, lock: TableLock, folder: Path | None = None) -> None:
+        self._lock = lock
         self._folder = folder
         self.stores: list[BlockStore] = []
         self.patterns: list[Pattern] = []
@@ -53,7 +53,7 @@ class DataStore:
 
     def store(self, columns: Sequence[ColumnSpec], length: int) -> BlockStore:
         """The store of a layout; made when it is first asked for."""
-        with self._guard:
+        with self._lock:
             key = tuple(columns), length
             number = self._store_numbers.get(key)
             if number is None:
@@ -68,7 +68,7 @@ class DataStore:
         Raises:
             ValueError: it refers to a store or to columns that do not exist.
         """
-        with self._guard:
+        with self._lock:
             number = self._pattern_numbers.get(pattern)
             if number is not None:
                 return number
@@ -165,7 +165,7 @@ class DataStore:
         return store, blocks
 
     def write_rows(self, rows: RowData) -> None:
-        """Write rows that were checked. Needs no guard: they are their writer's own."""
+        """Write rows that were checked. Needs no lock: they are their writer's own."""
         store = self.stores[rows.store]
         for column, values in rows.columns:
             store.write(column, rows.rows, values)
@@ -182,7 +182,7 @@ class DataStore:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def locate(self, refs: Refs) -> list[Group]:
+    def locate(self, refs: Refs) -> list[PatternGroup]:
         """Where items lie, grouped by their patterns. The caller holds them."""
         groups = []
         for number, positions, part in _by_pattern(refs):
@@ -191,11 +191,11 @@ class DataStore:
             for _ in range(1, block_columns(self.patterns[number].span, store.length)):
                 columns.append(store.successors[columns[-1]])
             blocks = np.stack(columns, axis=1) if len(columns) > 1 else part[:, 1:2]
-            groups.append(Group(pattern=number, positions=positions, blocks=blocks, offsets=part[:, 2]))
+            groups.append(PatternGroup(pattern=number, positions=positions, blocks=blocks, offsets=part[:, 2]))
         return groups
 
-    def fetch(self, group: Group) -> Group:
-        """The group with its data. Needs no guard, but somebody who holds the items."""
+    def fetch(self, group: PatternGroup) -> PatternGroup:
+        """The group with its data. Needs no lock, but somebody who holds the items."""
         pattern = self.patterns[group.pattern]
         store = self.stores[pattern.store]
         arrays = gather(pattern, store.arrays, group.blocks, group.offsets, store.length)

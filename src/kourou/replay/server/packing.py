@@ -6,16 +6,16 @@ import dataclasses
 from typing import Any
 
 from kourou.replay.arrays.array_types import Keys, np
-from kourou.replay.protocol.item_batches import Picks
+from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.protocol.messages import PackedGroup, RowData
-from kourou.replay.server.data import DataStore, Group
+from kourou.replay.server.data import DataStore, PatternGroup
 from kourou.replay.storage.compression import Compression, PackedArray, pack, unpack
 from kourou.replay.table.table import Table
 
 __all__ = ["look_up", "pack_group", "unpack_rows"]
 
 
-def pack_group(data: DataStore, group: Group, compression: Compression | None) -> PackedGroup:
+def pack_group(data: DataStore, group: PatternGroup, compression: Compression | None) -> PackedGroup:
     """A group as it travels: where its data lies in shared memory, or the data."""
     positions = None if group.positions is None else group.positions.astype(np.int64).tobytes()
     if group.arrays is None:
@@ -38,12 +38,12 @@ def unpack_rows(rows: RowData) -> RowData:
     return dataclasses.replace(rows, columns=[(column, unpack(array)) for column, array in rows.columns])
 
 
-def look_up(table: Table, keys: Keys) -> Picks:
-    """Items by their keys, as if they had been sampled, but for what that changes. The caller holds the guard."""
+def look_up(table: Table, keys: Keys) -> SampledItems:
+    """Items by their keys, as if they had been sampled, but for what that changes. The caller holds the lock."""
     state = table.state
     slots = table.find(keys)
     items = state.items
-    return Picks(
+    return SampledItems(
         keys=items.keys[slots],
         probabilities=np.full(len(slots), np.nan),
         table_sizes=np.full(len(slots), len(state)),

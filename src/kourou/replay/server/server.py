@@ -14,8 +14,8 @@ from kourou.replay.server.client_sessions import Sessions
 from kourou.replay.server.data import DataStore
 from kourou.replay.server.service import Service
 from kourou.replay.server.snapshot import restore
-from kourou.replay.table.guard import Guard
 from kourou.replay.table.info import TableInfo
+from kourou.replay.table.lock import TableLock
 from kourou.replay.table.table import Table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 _METHODS = (
-    "attend",
+    "keep_alive",
     "checkpoint",
     "close_session",
     "get",
@@ -83,17 +83,17 @@ class Server:
             raise ValueError(f"two tables have the same name: {', '.join(sorted(names))}")
         _keep_freed_memory()
         self._tables = tuple(tables)
-        guard = Guard()
+        lock = TableLock()
         folder = None if spill_dir is None else Path(spill_dir)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._data = DataStore(guard, folder)
+        self._data = DataStore(lock, folder)
         loaded = None if checkpointer is None else checkpointer.load()
-        sessions = Sessions(guard, self._data, 0 if loaded is None else loaded[0].last_session)
-        self._service = Service(self._tables, guard, self._data, sessions, checkpointer)
+        sessions = Sessions(lock, self._data, 0 if loaded is None else loaded[0].last_session)
+        self._service = Service(self._tables, lock, self._data, sessions, checkpointer)
         if loaded is not None and checkpointer is not None:
             try:
-                restore(*loaded, self._tables, self._data, guard, config=checkpointer.config)
+                restore(*loaded, self._tables, self._data, lock, config=checkpointer.config)
             except BaseException:
                 self._service.close()
                 self._data.close()

@@ -12,7 +12,7 @@ from typing import Any
 from kourou.courier import current_call
 from kourou.errors import CallCancelled, CheckpointError, DeadlineExceeded, RpcError, TableNotFound, WriterExpired
 from kourou.replay.arrays.array_types import Floats, Integers, Keys
-from kourou.replay.protocol.item_batches import Picks
+from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.protocol.messages import (
     PROBE,
     InsertBatch,
@@ -20,24 +20,24 @@ from kourou.replay.protocol.messages import (
     SampleReply,
     SessionInfo,
     StoreInfo,
-    TableFacts,
-    pack_picks,
+    TableSpec,
+    pack_sampled,
 )
 from kourou.replay.rate_limiters import RateLimiter
-from kourou.replay.server.checking import checked
 from kourou.replay.server.checkpoints import Checkpointer
 from kourou.replay.server.client_sessions import KEYS_PER_SESSION, Session, Sessions
 from kourou.replay.server.data import DataStore
-from kourou.replay.server.janitor import Janitor
+from kourou.replay.server.maintenance import MaintenanceThread
 from kourou.replay.server.packing import look_up, pack_group, unpack_rows
-from kourou.replay.server.snapshot import release, take
+from kourou.replay.server.snapshot import release_snapshot, take_snapshot
+from kourou.replay.server.validation import validated
 from kourou.replay.storage.blocks import BlockStore
 from kourou.replay.storage.compression import Compression
 from kourou.replay.storage.layout import ColumnSpec, Pattern
 from kourou.replay.storage.rows import Rows
 from kourou.replay.table.completion import Completion, all_of, now_or_later, on_behalf_of
-from kourou.replay.table.guard import Guard
 from kourou.replay.table.info import TableInfo
+from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import InsertRequest, Request, SampleRequest
 from kourou.replay.table.table import Table
 
@@ -51,7 +51,7 @@ class Service:
 
     Args:
         tables: their names differ.
-        guard: the lock of all that is here.
+        lock: the lock of all that is here.
         data: what the tables' items refer to.
         sessions: the clients.
         checkpointer: writes checkpoints.
@@ -60,22 +60,22 @@ class Service:
     def __init__(
         self,
         tables: Sequence[Table],
-        guard: Guard,
+        lock: TableLock,
         data: DataStore,
         sessions: Sessions,
         checkpointer: Checkpointer | None = None,
     ) -> None:
         self._checkpointer = checkpointer
         self._tables = {table.name: table for table in tables}
-        self._guard = guard
+        self._lock = lock
         self._data = data
         self._sessions = sessions
         self._probe = Rows(PROBE)
         self._probe.grow(1)
-        self._patient = True
-        self._janitor = Janitor(self._look_after, _ROUND_S)
+        self._waits_allowed = True
+        self._maintenance = MaintenanceThread(self._maintain, _ROUND_S)
         for table in tables:
-            table.adopt(guard, data)
+            table.adopt(lock, data)
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -88,16 +88,16 @@ class Service:
         known = None if compression is None else dataclasses.replace(compression)
         session = self._sessions.open()
         session.compression = known
-        facts = {
-            name: TableFacts(signature=table.signature, takes_negative=table.takes_negative)
+        specs = {
+            name: TableSpec(signature=table.signature, takes_negative=table.takes_negative)
             for name, table in self._tables.items()
         }
         first_key = session.number * KEYS_PER_SESSION
-        return SessionInfo(name=session.name, first_key=first_key, tables=facts, probe=self._probe.handle())
+        return SessionInfo(name=session.name, first_key=first_key, tables=specs, probe=self._probe.handle())
 
-    def attend(self, session: int) -> Future[None]:
+    def keep_alive(self, session: int) -> Future[None]:
         """Lasts as long as the client. When this call ends, what the client held is taken back."""
-        return self._sessions.attend(session, current_call().cancelled)
+        return self._sessions.keep_alive(session, current_call().cancelled)
 
     def close_session(self, session: int) -> None:
         """A client ends."""
@@ -115,7 +115,7 @@ class Service:
         self._sessions.get(session)
         if not 0 <= store < len(self._data.stores):
             raise ValueError(f"there is no store {store}")
-        with self._guard:
+        with self._lock:
             found = self._data.stores[store]
             return StoreInfo(
                 number=store,
@@ -155,14 +155,14 @@ class Service:
             return now_or_later(answer)
 
         def attempt() -> None:
-            writer.check_unbroken(order[0])
+            writer.check_not_broken(order[0])
             try:
                 self._insert(writer, batch, timeout_s, wanted, answer)
             except BaseException:
-                writer.break_off(order[0])
+                writer.mark_broken(order[0])
                 raise
 
-        if not writer.in_turn(self._guard, order, functools.partial(on_behalf_of, answer, attempt)):
+        if not writer.run_in_order(self._lock, order, functools.partial(on_behalf_of, answer, attempt)):
             raise WriterExpired("this message was given up before it came, or its session has ended")
         return now_or_later(answer)
 
@@ -175,7 +175,7 @@ class Service:
             breaks: its followers build on what it said: they are refused.
         """
         known = self._sessions.get(session)
-        known.in_turn(self._guard, order, functools.partial(known.break_off, order[0]) if breaks else _nothing)
+        known.run_in_order(self._lock, order, functools.partial(known.mark_broken, order[0]) if breaks else _nothing)
 
     def _insert(
         self,
@@ -186,14 +186,14 @@ class Service:
         answer: Completion[list[Any]],
     ) -> None:
         self._write(session, batch.data)
-        with self._guard:
+        with self._lock:
             self._sessions.get(session.name)  # its blocks are its own as long as it lasts
             # Links come first, since items are checked along them. They concern nobody else's blocks.
             for store, blocks, successors in batch.links:
                 self._data.link(store, blocks, successors, session.number)
             tables = [self._table(items.table) for items in batch.items]
             work = [
-                (table, checked(items, table, self._data, session.number))
+                (table, validated(items, table, self._data, session.number))
                 for table, items in zip(tables, batch.items, strict=True)
             ]
             for store, blocks in batch.sealed:
@@ -208,25 +208,25 @@ class Service:
             for table, request in requests:
                 table.insert(request)
             if not requests:
-                self._guard.later(finish)
+                self._lock.after_release(finish)
         give_up = functools.partial(self._give_up_insert, requests, answer)
-        self._limit(answer, timeout_s, give_up, [request for _, request in requests])
+        self._limit_wait(answer, timeout_s, give_up, [request for _, request in requests])
 
     def _lease(self, session: Session, batch: InsertBatch) -> list[Any]:
         """The blocks that a batch asks for, once all else that it says is done."""
         if not batch.leases:
             return []
-        with self._guard:
+        with self._lock:
             self._sessions.get(session.name)
             return [self._data.stores[store].lease(session.number, count) for store, count in batch.leases]
 
     def _write(self, session: Session, data: Sequence[RowData]) -> None:
-        """Write rows, not under the guard: nobody else touches them, though the session may end meanwhile."""
+        """Write rows, not under the lock: nobody else touches them, though the session may end meanwhile."""
         if not data:
             return
         held: list[tuple[BlockStore, Integers]] = []
         try:
-            with self._guard:
+            with self._lock:
                 self._sessions.get(session.name)
                 for rows in data:
                     self._data.check_rows(rows, session.number)
@@ -234,19 +234,19 @@ class Service:
             for rows in data:  # whose sizes are known by now to be those of their columns
                 self._data.write_rows(unpack_rows(rows))
         finally:
-            with self._guard:
+            with self._lock:
                 for store, blocks in held:
                     store.release(blocks)
 
     def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Completion[list[Any]]) -> None:
-        with self._guard:
+        with self._lock:
             if not any([table.withdraw(request) for table, request in requests]):  # noqa: C419 - every one of them
                 return
             done = sum(request.done for _, request in requests)
             total = sum(len(request.items) for _, request in requests)
             why = "; ".join(f"{table.name}: {table.state.limiter.describe()}" for table, _ in requests)
-            error = self._too_late(f"{done} of {total} items were inserted in time ({why})")
-            self._guard.later(functools.partial(answer.set_exception, error))
+            error = self._timed_out(f"{done} of {total} items were inserted in time ({why})")
+            self._lock.after_release(functools.partial(answer.set_exception, error))
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Service:
         """
         sampler = self._sessions.get(session)
         found = self._table(table)
-        if order is not None and not self._patient:
+        if order is not None and not self._waits_allowed:
             raise CallCancelled("the server is about to end, and so do iterations over its samples")
         if done:
             self._sessions.unpin(sampler, list(done))
@@ -291,27 +291,27 @@ class Service:
 
         def begin() -> None:
             found.sample(request)
-            self._limit(answer, timeout_s, give_up, [request])
+            self._limit_wait(answer, timeout_s, give_up, [request])
 
         if request.left < 1:
             raise ValueError(f"the number of samples is at least 1, not {count}")
         if order is None:
             begin()
-        elif not sampler.in_turn(self._guard, order, functools.partial(on_behalf_of, answer, begin)):
+        elif not sampler.run_in_order(self._lock, order, functools.partial(on_behalf_of, answer, begin)):
             raise WriterExpired("this call was given up before it came, or its session has ended")
         return now_or_later(answer)
 
     def _give_up_sample(
         self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], object]
     ) -> None:
-        with self._guard:
+        with self._lock:
             if not table.withdraw(request):
                 return
             why = f"no item of table {table.name} in time ({table.state.limiter.describe()})"
         if request.parts:
             deliver()
         else:
-            answer.set_exception(self._too_late(why))
+            answer.set_exception(self._timed_out(why))
 
     def _answer(
         self, session: Session, request: SampleRequest, answer: Completion[SampleReply], *, shared: bool
@@ -319,24 +319,24 @@ class Service:
         if request.future.done() and (error := request.future.exception()):
             answer.set_exception(error)
             return
-        picks = Picks.joined(request.parts)
-        answer.set_result(self._reply(session, picks, shared=shared))
+        sampled = SampledItems.joined(request.parts)
+        answer.set_result(self._reply(session, sampled, shared=shared))
 
-    def _reply(self, session: Session, picks: Picks, *, shared: bool) -> SampleReply:
-        """What is sent for picks, whose references are held, and are let go if they are not the session's now."""
+    def _reply(self, session: Session, sampled: SampledItems, *, shared: bool) -> SampleReply:
+        """What is sent for samples, whose references are held, and are released if they are not the session's now."""
         ticket = 0
         try:
-            groups = self._data.locate(picks.refs)
+            groups = self._data.locate(sampled.refs)
             if not shared:
                 groups = [self._data.fetch(group) for group in groups]
             packed = [pack_group(self._data, group, session.compression) for group in groups]
-            info = pack_picks(picks)
+            info = pack_sampled(sampled)
             if shared:
-                ticket = self._sessions.pin(session, picks.refs)
+                ticket = self._sessions.pin(session, sampled.refs)
         finally:
             if not ticket:
-                with self._guard:
-                    self._data.release(picks.refs)
+                with self._lock:
+                    self._data.release(sampled.refs)
         return ticket, info, packed
 
     # -- everything else ------------------------------------------------------------------------------------------
@@ -355,13 +355,13 @@ class Service:
 
     def server_info(self) -> dict[str, TableInfo]:
         """All tables as they are now."""
-        with self._guard:
+        with self._lock:
             return {name: table.info for name, table in self._tables.items()}
 
     def keys(self, table: str, offset: int, limit: int) -> Keys:
         """Keys of a table's items in the order of insertion, from the ``offset``-th on."""
         found = self._table(table)
-        with self._guard:
+        with self._lock:
             slots = found.state.slots()[offset : offset + limit]
             return found.state.items.keys[slots]
 
@@ -369,10 +369,10 @@ class Service:
         """Items by their keys, without sampling them; those that are not there are left out."""
         known = self._sessions.get(session)
         found = self._table(table)
-        with self._guard:
-            picks = look_up(found, keys)
-            self._data.acquire(picks.refs)
-        return self._reply(known, picks, shared=False)
+        with self._lock:
+            sampled = look_up(found, keys)
+            self._data.acquire(sampled.refs)
+        return self._reply(known, sampled, shared=False)
 
     def checkpoint(self) -> str:
         """Write a checkpoint; its folder. Inserts and samples go on meanwhile.
@@ -382,17 +382,17 @@ class Service:
         """
         if self._checkpointer is None:
             raise CheckpointError("this server was made without a checkpointer")
-        snapshot = take(list(self._tables.values()), self._data, self._sessions, self._guard)
+        snapshot = take_snapshot(list(self._tables.values()), self._data, self._sessions, self._lock)
         try:
             return str(self._checkpointer.save(snapshot, self._data))
         finally:
-            release(snapshot, self._data, self._guard)
+            release_snapshot(snapshot, self._data, self._lock)
 
     # -- not for clients ------------------------------------------------------------------------------------------
 
     def cancel_waits(self) -> None:
         """Let nobody wait for a limiter from now on, and samplers have no more; see ``Server.cancel_waits``."""
-        self._patient = False
+        self._waits_allowed = False
         for table in self._tables.values():
             for request in table.waiting:
                 if request.give_up is not None:
@@ -400,7 +400,7 @@ class Service:
 
     def close(self) -> None:
         """End the threads, and all sessions."""
-        self._janitor.stop()
+        self._maintenance.stop()
         self._sessions.close_all()
         for table in self._tables.values():
             table.close()
@@ -412,7 +412,7 @@ class Service:
             raise TableNotFound(f"there is no table {name!r}; there are {', '.join(map(repr, self._tables))}")
         return table
 
-    def _limit(
+    def _limit_wait(
         self,
         answer: Completion[Any],
         timeout_s: float | None,
@@ -423,17 +423,17 @@ class Service:
             return
         for request in requests:
             request.give_up = give_up
-        if not self._patient or (timeout_s is not None and timeout_s <= 0):
+        if not self._waits_allowed or (timeout_s is not None and timeout_s <= 0):
             give_up()
         elif timeout_s is not None:
-            self._janitor.at(time.monotonic() + timeout_s, give_up)
+            self._maintenance.call_at(time.monotonic() + timeout_s, give_up)
 
-    def _too_late(self, why: str) -> RpcError:
-        return DeadlineExceeded(why) if self._patient else CallCancelled(f"the server waits no more: {why}")
+    def _timed_out(self, why: str) -> RpcError:
+        return DeadlineExceeded(why) if self._waits_allowed else CallCancelled(f"the server waits no more: {why}")
 
-    def _look_after(self) -> None:
+    def _maintain(self) -> None:
         for table in self._tables.values():
-            table.look_after()
+            table.maintain()
         self._sessions.close_dead()
 
 

@@ -12,10 +12,10 @@ from kourou.replay.protocol.item_batches import Items
 from kourou.replay.server.client_sessions import Sessions
 from kourou.replay.server.data import DataStore
 from kourou.replay.storage.layout import ColumnSpec, Pattern
-from kourou.replay.table.guard import Guard
+from kourou.replay.table.lock import TableLock
 from kourou.replay.table.table import Table
 
-__all__ = ["ConfigFrom", "Snapshot", "StoreSnapshot", "TableSnapshot", "release", "restore", "take"]
+__all__ = ["ConfigFrom", "Snapshot", "StoreSnapshot", "TableSnapshot", "release_snapshot", "restore", "take_snapshot"]
 
 ConfigFrom = Literal["code", "file"]
 
@@ -86,12 +86,12 @@ class Snapshot:
     last_session: int
 
 
-def take(tables: Sequence[Table], data: DataStore, sessions: Sessions, guard: Guard) -> Snapshot:
+def take_snapshot(tables: Sequence[Table], data: DataStore, sessions: Sessions, lock: TableLock) -> Snapshot:
     """Cut. Takes as long as copying a few numbers for each item; the data is held, not copied.
 
     Whoever calls lets go of the data with ``release``.
     """
-    with guard:
+    with lock:
         taken = tuple(_take_table(table) for table in tables)
         for table in taken:
             data.acquire(table.refs)
@@ -99,9 +99,9 @@ def take(tables: Sequence[Table], data: DataStore, sessions: Sessions, guard: Gu
         return Snapshot(tables=taken, stores=stores, patterns=tuple(data.patterns), last_session=sessions.last_number)
 
 
-def release(snapshot: Snapshot, data: DataStore, guard: Guard) -> None:
+def release_snapshot(snapshot: Snapshot, data: DataStore, lock: TableLock) -> None:
     """Let go of the data of a snapshot that was taken here."""
-    with guard:
+    with lock:
         for table in snapshot.tables:
             data.release(table.refs)
 
@@ -146,7 +146,7 @@ def restore(
     contents: Sequence[Sequence[Array]],
     tables: Sequence[Table],
     data: DataStore,
-    guard: Guard,
+    lock: TableLock,
     *,
     config: ConfigFrom,
 ) -> None:
@@ -157,7 +157,7 @@ def restore(
         contents: for each store, for each column, [m, length, …]: what is in the blocks.
         tables: to be filled. Those that the snapshot does not have stay empty.
         data: where the blocks go.
-        guard: the server's lock.
+        lock: the server's lock.
         config: ``code`` keeps selectors, sizes and limiters as the tables were made; ``file`` takes them from the
             snapshot.
 
@@ -168,7 +168,7 @@ def restore(
     missing = [table.name for table in snapshot.tables if table.name not in by_name]
     if missing:
         raise CheckpointError(f"the checkpoint has tables that this server has not: {', '.join(map(repr, missing))}")
-    with guard:
+    with lock:
         numbers, places = [], []
         for store, columns in zip(snapshot.stores, contents, strict=True):
             number, blocks = _restore_store(data, store, columns)

@@ -23,7 +23,7 @@ class BlockStore:
     """Blocks of ``length`` rows.
 
     A block is free, or leased to a writer, or sealed; it is free again when nobody holds it any more: neither its
-    writer, nor an item, nor a reader. Whoever uses a store holds the server's guard, except for its columns' memory.
+    writer, nor an item, nor a reader. Whoever uses a store holds the server's lock, except for its columns' memory.
 
     Args:
         number: of the store, in its server.
@@ -91,7 +91,7 @@ class BlockStore:
         return blocks
 
     def write(self, column: int, rows: Integers, values: Array) -> None:
-        """Write rows of a column. Needs no guard: they are their writer's own."""
+        """Write rows of a column. Needs no lock: they are their writer's own."""
         self._rows[column].write(rows, values)
 
     def owned_by(self, session: int) -> Integers:

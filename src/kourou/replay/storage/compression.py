@@ -10,7 +10,7 @@ from typing import Any
 
 from kourou.errors import MissingExtra
 from kourou.replay.arrays.array_types import Array, np
-from kourou.replay.arrays.nesting import Path
+from kourou.replay.arrays.tree import Path
 
 __all__ = ["Compression", "PackedArray", "pack", "unpack"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.arrays.dtypes import checked_dtype
-from kourou.replay.arrays.nesting import Path, Structure
+from kourou.replay.arrays.tree import Path, TreeDef
 
 __all__ = ["ColumnSpec", "Leaf", "Pattern", "block_columns", "gather"]
 
@@ -69,7 +69,7 @@ class Pattern:
     """
 
     store: int
-    structure: Structure
+    structure: TreeDef
     leaves: tuple[Leaf, ...]
     span: int = dataclasses.field(init=False)
     """Steps from the first to the last, both included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from kourou.replay.protocol.item_batches import Items, Picks
+from kourou.replay.protocol.item_batches import Items, SampledItems
 from kourou.replay.table.completion import Completion
 
 __all__ = ["InsertRequest", "Request", "SampleRequest"]
@@ -66,7 +66,7 @@ class SampleRequest(Request):
     Attributes:
         left: how many are still to be drawn.
         parts: what was drawn so far.
-        future: completed with None when all were drawn; the picks are ``parts``.
+        future: completed with None when all were drawn; the samples are ``parts``.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class SampleRequest(Request):
         super().__init__(wanted)
         self.left = count
         self.most = most
-        self.parts: list[Picks] = []
+        self.parts: list[SampledItems] = []
         self.future = Completion[None](callback)
 
-    def picks(self) -> Picks | None:
+    def sampled(self) -> SampledItems | None:
         """What was drawn; None for nothing."""
-        return Picks.joined(self.parts) if self.parts else None
+        return SampledItems.joined(self.parts) if self.parts else None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
-from kourou.replay.protocol.item_batches import Items, Picks, References
+from kourou.replay.protocol.item_batches import Items, References, SampledItems
 from kourou.replay.rate_limiters import LimiterState, RateLimiter
 from kourou.replay.selectors import Fifo, Selector, make_index
 from kourou.replay.selectors.custom import CustomIndex
@@ -167,12 +167,12 @@ class TableState:
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
-    def sample(self, count: int) -> Picks | None:
+    def sample(self, count: int) -> SampledItems | None:
         """Draw up to ``count`` items, as many as the limiter lets; None when it lets none.
 
         What a user's selector raises passes through; what was drawn before is let go.
         """
-        parts: list[Picks] = []
+        parts: list[SampledItems] = []
         taken = 0
         try:
             while taken < count:
@@ -182,7 +182,7 @@ class TableState:
                 part = self._draw(allowed)
                 parts.append(part)
                 taken += len(part)
-            return Picks.joined(parts) if parts else None
+            return SampledItems.joined(parts) if parts else None
         except BaseException:
             for part in parts:
                 self.references.release(part.refs)
@@ -192,7 +192,7 @@ class TableState:
         """How many of ``count`` items can be drawn now; 0 where draws delete, since that cannot be said in advance."""
         return self.limiter.samplable(count) if len(self) and self._max_times_sampled < 1 else 0
 
-    def _draw(self, count: int) -> Picks:
+    def _draw(self, count: int) -> SampledItems:
         """At least one draw, at most ``count``, and the deletions that they bring."""
         limit = self._max_times_sampled
         size = len(self)
@@ -216,14 +216,14 @@ class TableState:
         """Samples that may each delete an item before the table is too small to be sampled."""
         return len(self) - self.limiter.limiter.min_size_to_sample + 1
 
-    def _draw_in_order(self, count: int, limit: int) -> Picks:
+    def _draw_in_order(self, count: int, limit: int) -> SampledItems:
         slots = self.sampler.first(min(count, self._sheddable()))
         left = limit - self.items.times_sampled[slots]
         drawn = np.repeat(slots, left)[:count]
         gone = np.repeat(np.arange(len(slots)), left)[:count]  # items deleted before each draw
         return self._picked(drawn, np.ones(len(drawn)), len(self) - gone)
 
-    def _picked(self, slots: Slots, probabilities: Floats, sizes: Slots) -> Picks:
+    def _picked(self, slots: Slots, probabilities: Floats, sizes: Slots) -> SampledItems:
         """Count the draws, hold their data, and delete the items that were sampled often enough."""
         items = self.items
         ranks = self._ranks(slots)
@@ -233,7 +233,7 @@ class TableState:
         self.limiter.samples += len(slots)
         refs = items.refs[slots]
         self.references.acquire(refs)
-        picks = Picks(
+        sampled = SampledItems(
             keys=items.keys[slots],
             probabilities=probabilities,
             table_sizes=sizes,
@@ -246,7 +246,7 @@ class TableState:
             done = slots[times == self._max_times_sampled]
             if len(done):
                 self.delete(done)
-        return picks
+        return sampled
 
     @staticmethod
     def _ranks(slots: Slots) -> Slots:

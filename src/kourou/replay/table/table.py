@@ -11,16 +11,16 @@ from typing import Any
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
 from kourou.replay.arrays.signature import Signature
-from kourou.replay.protocol.item_batches import Items, NoReferences, Picks, References
+from kourou.replay.protocol.item_batches import Items, NoReferences, References, SampledItems
 from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
 from kourou.replay.selectors import Fifo, Lifo, Prioritized, Selector
-from kourou.replay.table.guard import Guard
 from kourou.replay.table.hooks import Event, Extension, Hooks
 from kourou.replay.table.info import TableInfo
 from kourou.replay.table.keymap import ABSENT
-from kourou.replay.table.pace import Pace
+from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import InsertRequest, SampleRequest
 from kourou.replay.table.state import TableState
+from kourou.replay.table.throughput import Throughput
 from kourou.shown import shown
 
 __all__ = ["Table"]
@@ -81,10 +81,10 @@ class Table:
             "max_bytes": max_bytes,
         }
         self._hooks = Hooks(name, extensions)
-        self._guard = Guard()
+        self._lock = TableLock()
         self._inserts: deque[InsertRequest] = deque()
         self._samples: deque[SampleRequest] = deque()
-        self._pace = Pace()
+        self._throughput = Throughput()
         self.state = self._new_state(NoReferences())
 
     def _new_state(self, references: References) -> TableState:
@@ -143,10 +143,10 @@ class Table:
     @property
     def info(self) -> TableInfo:
         """The table as it is now."""
-        with self._guard:
+        with self._lock:
             state, limiter = self.state, self.state.limiter
             options = {key: self._options[key] for key in self._options if key not in {"extensions", "rate_limiter"}}
-            inserts_per_s, samples_per_s = self._pace.per_second(limiter.inserts, limiter.samples)
+            inserts_per_s, samples_per_s = self._throughput.per_second(limiter.inserts, limiter.samples)
             return TableInfo(
                 **options,
                 rate_limiter=limiter.limiter,
@@ -169,27 +169,27 @@ class Table:
 
     def can_sample(self, num_samples: int = 1) -> bool:
         """Whether the limiter lets so many samples pass now; deletions that they bring are not looked ahead at."""
-        with self._guard:
+        with self._lock:
             return self.state.limiter.can_sample(num_samples)
 
     def can_insert(self, num_inserts: int = 1) -> bool:
         """Whether the limiter lets so many inserts pass now."""
-        with self._guard:
+        with self._lock:
             return self.state.limiter.can_insert(num_inserts)
 
     def set_rate_limiter(self, rate_limiter: RateLimiter) -> None:
         """Use another limiter from now on, with the counts as they are. Whoever may go on does at once."""
         if not isinstance(rate_limiter, RateLimiter):
             raise TypeError(f"a rate limiter is one of kourou.replay.rate_limiters, not {shown(rate_limiter)}")
-        with self._guard:
+        with self._lock:
             self.state.limiter.limiter = rate_limiter
             self._serve()
 
     # -- what a server does ---------------------------------------------------------------------------------------
 
-    def adopt(self, guard: Guard, references: References) -> None:
-        """Become part of a server: under its guard, with its data."""
-        self._guard = guard
+    def adopt(self, lock: TableLock, references: References) -> None:
+        """Become part of a server: under its lock, with its data."""
+        self._lock = lock
         self.state.references = references
 
     def insert(self, request: InsertRequest) -> None:
@@ -198,14 +198,14 @@ class Table:
         Raises:
             ValueError: a priority that the selectors do not take; nothing was changed.
         """
-        with self._guard:
+        with self._lock:
             self.state.check(request.items)
             self._inserts.append(request)
             self._serve()
 
     def sample(self, request: SampleRequest) -> None:
         """Draw as soon as the limiter lets; the request's future tells."""
-        with self._guard:
+        with self._lock:
             self._samples.append(request)
             self._serve()
 
@@ -214,7 +214,7 @@ class Table:
 
         What was done stays done; references of what was not are let go. Those of what was drawn are the caller's.
         """
-        with self._guard:
+        with self._lock:
             waiting: deque[Any] = self._inserts if isinstance(request, InsertRequest) else self._samples
             if request not in waiting:
                 return False
@@ -233,7 +233,7 @@ class Table:
         Raises:
             ValueError: a priority that the selectors do not take; nothing was changed.
         """
-        with self._guard:
+        with self._lock:
             state = self.state
             state.sampler.check(priorities)
             state.remover.check(priorities)
@@ -253,12 +253,12 @@ class Table:
 
     def find(self, keys: Keys) -> Slots:
         """The slots of those keys that are in."""
-        with self._guard:
+        with self._lock:
             return self._find(keys)
 
     def reset(self) -> None:
         """Delete all items and count from 0. Requests that wait stay."""
-        with self._guard:
+        with self._lock:
             self.state.reset()
             if self._hooks:
                 self._hooks.tell("on_reset", self.name)
@@ -267,13 +267,13 @@ class Table:
     @property
     def waiting(self) -> list[InsertRequest | SampleRequest]:
         """What waits for the limiter."""
-        with self._guard:
+        with self._lock:
             return [*self._inserts, *self._samples]
 
-    def look_after(self) -> None:
+    def maintain(self) -> None:
         """Forget requests that nobody waits for, and log those that have waited for long. A few times a second."""
-        with self._guard:
-            self._pace.mark(self.state.limiter.inserts, self.state.limiter.samples)
+        with self._lock:
+            self._throughput.record(self.state.limiter.inserts, self.state.limiter.samples)
             for request in self.waiting:
                 if not request.wanted():
                     self._abandon(request)
@@ -300,7 +300,7 @@ class Table:
 
     def restore(self, items: Items, times_sampled: Integers, inserted_ns: Integers) -> None:
         """Take items of an earlier run in, the oldest first, as far as there is room. References are the table's."""
-        with self._guard:
+        with self._lock:
             self.state.check(items)
             if len(items):
                 self.state.restore(items, times_sampled, inserted_ns)
@@ -344,11 +344,11 @@ class Table:
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
             self._inserts.popleft()
             self._let_go(request)
-            self._guard.later(functools.partial(request.future.set_exception, error))
+            self._lock.after_release(functools.partial(request.future.set_exception, error))
             return True
         if request.done == len(request.items):
             self._inserts.popleft()
-            self._guard.later(functools.partial(request.future.set_result, None))
+            self._lock.after_release(functools.partial(request.future.set_result, None))
         return True
 
     def _serve_sample(self) -> bool:
@@ -361,20 +361,20 @@ class Table:
         if request.most > request.left and not request.parts:
             request.left *= max(1, self.state.samplable_at_once(request.most) // request.left)
         try:
-            picks = self.state.sample(request.left)
+            sampled = self.state.sample(request.left)
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
             self._samples.popleft()
             self._let_go(request)
-            self._guard.later(functools.partial(request.future.set_exception, error))
+            self._lock.after_release(functools.partial(request.future.set_exception, error))
             return True
-        if picks is None:
+        if sampled is None:
             return False
-        request.parts.append(picks)
-        request.left -= len(picks)
-        self._tell_picks(picks)
+        request.parts.append(sampled)
+        request.left -= len(sampled)
+        self._tell_sampled(sampled)
         if not request.left:
             self._samples.popleft()
-            self._guard.later(functools.partial(request.future.set_result, None))
+            self._lock.after_release(functools.partial(request.future.set_result, None))
         return True
 
     def _abandon(self, request: InsertRequest | SampleRequest) -> None:
@@ -401,9 +401,9 @@ class Table:
             items = self.state.items
             self._event(what, items.keys[slots], items.priorities[slots], items.times_sampled[slots].astype(np.int64))
 
-    def _tell_picks(self, picks: Picks) -> None:
+    def _tell_sampled(self, sampled: SampledItems) -> None:
         if self._hooks:
-            self._event("on_sample", picks.keys, picks.priorities, picks.times_sampled)
+            self._event("on_sample", sampled.keys, sampled.priorities, sampled.times_sampled)
 
     def _tell_deleted(self, slots: Slots) -> None:
         items = self.state.items

@@ -1,5 +1,5 @@
 """Steps on their way into leased blocks, and items made of them.
 
-Start with ``base``, ``stream`` and ``outgoing``, then the writers: ``trajectory``, ``batch``, ``structured`` (by
+Start with ``base``, ``stream`` and ``outbox``, then the writers: ``trajectory``, ``batch``, ``structured`` (by
 ``rules``), ``group``. It may use ``table`` and what is below.
 """

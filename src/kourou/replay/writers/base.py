@@ -17,8 +17,8 @@ from kourou.replay.protocol.remote import RENEWALS, Remote
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.writers.flusher import flusher
 from kourou.replay.writers.history import TrajectoryColumn
-from kourou.replay.writers.outgoing import Outgoing
-from kourou.replay.writers.pattern_book import PatternBook
+from kourou.replay.writers.outbox import Outbox
+from kourou.replay.writers.pattern_registry import PatternRegistry
 from kourou.replay.writers.stream import Stream
 
 __all__ = ["LONGEST_BLOCK", "LOST", "ItemWriter", "Renew"]
@@ -53,8 +53,8 @@ class ItemWriter(abc.ABC):
         self._renew = renew
         self._max_in_flight_items = max_in_flight_items
         self._remote = renew(None)
-        self._outgoing = Outgoing(self._remote, max_in_flight_items)
-        self._book = PatternBook(self, self._remote)
+        self._outbox = Outbox(self._remote, max_in_flight_items)
+        self._registry = PatternRegistry(self, self._remote)
         self._history: Any = None
         self._history_start = 0  # number of its first step
         self._closed = False
@@ -68,7 +68,7 @@ class ItemWriter(abc.ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
-            if not isinstance(error, KourouError):  # the server is the trouble then: do not wait for it
+            if not isinstance(error, KourouError):  # the server is at fault then: do not wait for it
                 self.flush()
         finally:
             self.close()
@@ -93,14 +93,14 @@ class ItemWriter(abc.ABC):
                 stream = self._current_stream()
                 if stream is not None:
                     self._send(stream)
-                self._outgoing.wait(block_until_num_items, deadline)
+                self._outbox.wait(block_until_num_items, deadline)
             except LOST as error:
                 self._recover(error)
 
     @property
     def lost_items(self) -> int:
         """Items that were not confirmed, and never will be. Some of them may have arrived."""
-        return self._lost_items + self._outgoing.refused
+        return self._lost_items + self._outbox.refused
 
     def close(self) -> None:
         """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
@@ -109,13 +109,13 @@ class ItemWriter(abc.ABC):
                 return
             self._closed = True
             flusher.forget(self)
-            stream, trouble = self._current_stream(), self._outgoing.trouble()
+            stream, error = self._current_stream(), self._outbox.pending_error()
             self._forget_stream()
-            if trouble is not None:
-                self._count_lost("was closed without a flush", trouble)
+            if error is not None:
+                self._count_lost("was closed without a flush", error)
             elif stream is not None:
                 stream.end()
-                self._outgoing.send(stream, stream.steps)
+                self._outbox.send(stream, stream.steps)
 
     @property
     def history(self) -> Any:
@@ -136,7 +136,7 @@ class ItemWriter(abc.ABC):
             stream = self._current_stream()
             if stream is None:
                 raise ValueError("the writer is closed")
-            self._book.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
+            self._registry.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
             return stream.arrays[column][stream.rows(steps)]
 
     def column_steps(self, column: int) -> range:
@@ -162,14 +162,14 @@ class ItemWriter(abc.ABC):
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            stream, outgoing = self._current_stream(), self._outgoing
-            if stream is None or not outgoing.pending:
+            stream, outbox = self._current_stream(), self._outbox
+            if stream is None or not outbox.pending:
                 return False
-            if outgoing.trouble() is not None:
+            if outbox.pending_error() is not None:
                 return False  # left to the writer's own thread, which has to hear of that
-            if outgoing.sent == self._sent_before and outgoing.has_room:
+            if outbox.sent == self._sent_before and outbox.has_room:
                 self._send(stream)
-            self._sent_before = outgoing.sent
+            self._sent_before = outbox.sent
             return True
         finally:
             self._lock.release()
@@ -183,7 +183,7 @@ class ItemWriter(abc.ABC):
         """There are no steps any more."""
 
     @abc.abstractmethod
-    def _move(self, remote: Remote, outgoing: Outgoing) -> None:
+    def _move(self, remote: Remote, outbox: Outbox) -> None:
         """Go on with another session: make a stream there, copy the steps that are kept, forget patterns.
 
         Nothing is changed unless all of it succeeds.
@@ -203,26 +203,26 @@ class ItemWriter(abc.ABC):
         return stream.steps
 
     def _send(self, stream: Stream) -> None:
-        self._outgoing.send(stream, self._finished(stream))
+        self._outbox.send(stream, self._finished(stream))
 
-    def _await_lease(self, stream: Stream, outgoing: Outgoing | None = None) -> None:
+    def _await_lease(self, stream: Stream, outbox: Outbox | None = None) -> None:
         """Wait for blocks to write to, after giving back those that are done with."""
-        outgoing = outgoing or self._outgoing
+        outbox = outbox or self._outbox
         if stream.steps:
-            outgoing.send(stream, self._finished(stream))
-        outgoing.await_lease(stream)
+            outbox.send(stream, self._finished(stream))
+        outbox.await_lease(stream)
 
     def _before_item(self, stream: Stream) -> None:
         """Send the items that wait, if they are worth a message; and hear of those that were sent.
 
         Before an item is made, not after: so one whose making raises was not made.
         """
-        outgoing = self._outgoing
-        if outgoing.pending >= stream.batch_items:
-            outgoing.make_room()
+        outbox = self._outbox
+        if outbox.pending >= stream.batch_items:
+            outbox.make_room()
             self._send(stream)
         else:
-            outgoing.collect()
+            outbox.collect()
 
     def _recover(self, error: Exception) -> None:
         """The server has forgotten this writer, or takes no more of this series of messages: begin another one.
@@ -231,21 +231,21 @@ class ItemWriter(abc.ABC):
             Exception: it cannot be reached again.
         """
         old, session = self._current_stream(), self._remote
-        remote = session if self._outgoing.is_broken else self._renew(session)
+        remote = session if self._outbox.is_broken else self._renew(session)
         while True:
-            outgoing = Outgoing(remote, self._max_in_flight_items)
+            outbox = Outbox(remote, self._max_in_flight_items)
             with contextlib.suppress(*LOST):  # it may be restarted again meanwhile
-                self._move(remote, outgoing)
+                self._move(remote, outbox)
                 break
             remote = self._renew(remote)
         self._count_lost("begins anew", error)
-        self._remote, self._outgoing, self._book = remote, outgoing, PatternBook(self, remote)
+        self._remote, self._outbox, self._registry = remote, outbox, PatternRegistry(self, remote)
         if remote is session and old is not None:  # what the server holds for the old series is not needed any more
             old.end()
-            outgoing.send(old, old.steps)
+            outbox.send(old, old.steps)
 
     def _count_lost(self, what_now: str, error: BaseException) -> None:
-        lost = self._outgoing.give_up()
+        lost = self._outbox.abandon()
         self._lost_items += lost
         _log.warning("a replay writer %s; %d items on their way were lost (%s)", what_now, lost, str(error))
 

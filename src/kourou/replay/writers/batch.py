@@ -6,14 +6,14 @@ from typing import Any
 
 from kourou.replay.arrays.array_types import Array, Integers, Keys, np
 from kourou.replay.arrays.dtypes import as_array, can_take, widened
-from kourou.replay.arrays.nesting import Structure, flatten, path_text
+from kourou.replay.arrays.tree import TreeDef, flatten, path_text
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.writers.base import LONGEST_BLOCK, ItemWriter, Renew
 from kourou.replay.writers.batch_stream import BatchStream
 from kourou.replay.writers.flusher import flusher
 from kourou.replay.writers.history import ColumnHistory
-from kourou.replay.writers.outgoing import Outgoing
+from kourou.replay.writers.outbox import Outbox
 from kourou.replay.writers.stream import Stream
 
 __all__ = ["BatchWriter"]
@@ -55,7 +55,7 @@ class BatchWriter(ItemWriter):
         self._width = num_environments
         self._keep = num_keep_alive_refs
         self._stream: BatchStream | None = None
-        self._structure: Structure | None = None
+        self._structure: TreeDef | None = None
         self._columns: tuple[ColumnSpec, ...] = ()
         self._starts: Integers = np.zeros(num_environments, np.int64)  # the first step of each present episode
         self._episodes = self._numbers(num_environments)
@@ -150,7 +150,7 @@ class BatchWriter(ItemWriter):
         if stream is None:
             self._check_open()
             raise ValueError("there are no steps to make items of")
-        base, key = self._book.describe(stream, trajectory)
+        base, key = self._registry.describe(stream, trajectory)
         wanted = np.ones(self._width, np.bool_) if environments is None else np.asarray(environments, np.bool_)
         weights = np.broadcast_to(np.asarray(priorities, np.float64), (self._width,))
         if wanted.shape != (self._width,):
@@ -160,24 +160,24 @@ class BatchWriter(ItemWriter):
         if not len(chosen):
             return keys
         lowest = weights[chosen].min()  # NaN if one of them is
-        items = self._outgoing.check(table, float(lowest))
+        items = self._outbox.check(table, float(lowest))
         self._before_item(stream)
         pattern = self._patterns.get(key)
         if pattern is None:
-            pattern = self._patterns[key] = self._book.register(stream, base, trajectory)
+            pattern = self._patterns[key] = self._registry.register(stream, base, trajectory)
         if pattern not in items.checked:
-            self._book.check_signature(table, trajectory)
+            self._registry.check_signature(table, trajectory)
             items.checked.add(pattern)
         blocks, offset = stream.places(base)
         refs = [(pattern, block, offset) for block in blocks[chosen].tolist()]
-        first = self._outgoing.add_many(items, weights[chosen].tolist(), refs, self._episodes[chosen].tolist())
+        first = self._outbox.add_many(items, weights[chosen].tolist(), refs, self._episodes[chosen].tolist())
         keys[chosen] = np.arange(first, first + len(chosen), dtype=np.uint64)
         flusher.wake()
         return keys
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
-    def _learn(self, structure: Structure, arrays: list[Array]) -> None:
+    def _learn(self, structure: TreeDef, arrays: list[Array]) -> None:
         """Take the first step as what all steps look like."""
         for path, array in zip(structure.paths, arrays, strict=True):
             if array.shape[:1] != (self._width,):
@@ -193,7 +193,7 @@ class BatchWriter(ItemWriter):
         self._structure = structure
         self._history = structure.unflatten([ColumnHistory(self, column) for column in range(len(arrays))])
 
-    def _check(self, structure: Structure, arrays: list[Array]) -> None:
+    def _check(self, structure: TreeDef, arrays: list[Array]) -> None:
         if structure != self._structure:
             raise ValueError("the step is nested in another way than those before it")
         for spec, array in zip(self._columns, arrays, strict=True):
@@ -216,7 +216,7 @@ class BatchWriter(ItemWriter):
         length = min(self._keep, LONGEST_BLOCK)
         return BatchStream(remote, self._columns, length, self._keep, first, self._width)
 
-    def _move(self, remote: Remote, outgoing: Outgoing) -> None:
+    def _move(self, remote: Remote, outbox: Outbox) -> None:
         old = self._stream
         if old is None:
             return
@@ -224,7 +224,7 @@ class BatchWriter(ItemWriter):
         stream = self._new_stream(remote, kept.start)
         for step in kept:
             if stream.needs_block:
-                self._await_lease(stream, outgoing)
+                self._await_lease(stream, outbox)
             rows = stream.begin_steps()
             for column, values in zip(stream.arrays, old.arrays, strict=True):
                 column[rows] = values[old.rows([step])[0]]

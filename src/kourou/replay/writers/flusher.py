@@ -37,7 +37,7 @@ class Flusher:
         with self._lock:
             self._writers.add(writer)
             if self._patrol is None:
-                self._patrol = Patrol(self._attend, "kourou-replay-flusher")
+                self._patrol = Patrol(self._send_pending, "kourou-replay-flusher")
 
     def forget(self, writer: Sender) -> None:
         """A writer was closed. With the last one, the thread ends."""
@@ -53,7 +53,7 @@ class Flusher:
         if patrol is not None:
             patrol.call()
 
-    def _attend(self) -> float | None:
+    def _send_pending(self) -> float | None:
         with self._lock:
             writers = list(self._writers)
         return _SEND_AFTER_S if any([_send(writer) for writer in writers]) else None  # noqa: C419 - all of them

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kourou.errors import KourouError, TableNotFound
 from kourou.replay.arrays.array_types import Integers, Keys
-from kourou.replay.arrays.nesting import Path, flatten
+from kourou.replay.arrays.tree import Path, flatten
 from kourou.replay.writers.base import ItemWriter
 from kourou.replay.writers.batch import BatchWriter
 from kourou.replay.writers.history import TrajectoryColumn

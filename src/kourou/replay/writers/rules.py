@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kourou.replay.arrays.array_types import np
-from kourou.replay.arrays.nesting import Path, Structure, flatten, path_text
 from kourou.replay.arrays.signature import TensorSpec
+from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 
-__all__ = ["ItemRule", "Moment", "Pick", "infer_signature", "td_error"]
+__all__ = ["ColumnSlice", "ItemRule", "Moment", "infer_signature", "td_error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Moment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pick:
+class ColumnSlice:
     """Some steps of one column, counted from the latest, which is -1.
 
     Attributes:
@@ -45,23 +45,23 @@ class Pick:
     squeeze: bool
 
 
-class _Past:
+class _RuleHistory:
     """Stands for the history while a rule is read. Negative numbers and slices are steps, all else are names."""
 
     def __init__(self, path: Path = ()) -> None:
         self._path = path
 
-    def __getattr__(self, name: str) -> _Past:
+    def __getattr__(self, name: str) -> _RuleHistory:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Past((*self._path, name))  # of a named tuple
+        return _RuleHistory((*self._path, name))  # of a named tuple
 
-    def __getitem__(self, key: Any) -> _Past | Pick:
+    def __getitem__(self, key: Any) -> _RuleHistory | ColumnSlice:
         if isinstance(key, slice):
-            return Pick(self._path, self._steps(key), squeeze=False)
+            return ColumnSlice(self._path, self._steps(key), squeeze=False)
         if isinstance(key, int) and key < 0:
-            return Pick(self._path, range(key, key + 1), squeeze=True)
-        return _Past((*self._path, key))
+            return ColumnSlice(self._path, range(key, key + 1), squeeze=True)
+        return _RuleHistory((*self._path, key))
 
     def _steps(self, part: slice) -> range:
         start, stop, step = part.start, part.stop, 1 if part.step is None else part.step
@@ -105,26 +105,26 @@ class ItemRule:
     item: Callable[[Any], Any]
     priority: float | Callable[[Any], float] = 1.0
     when: Callable[[Moment], bool] | None = None
-    structure: Structure = dataclasses.field(init=False, repr=False, compare=False)
-    picks: tuple[Pick, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    structure: TreeDef = dataclasses.field(init=False, repr=False, compare=False)
+    slices: tuple[ColumnSlice, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        structure, picks = flatten(self.item(_Past()), (Pick,))
-        for path, pick in zip(structure.paths, picks, strict=True):
-            if not isinstance(pick, Pick):
+        structure, slices = flatten(self.item(_RuleHistory()), (ColumnSlice,))
+        for path, part in zip(structure.paths, slices, strict=True):
+            if not isinstance(part, ColumnSlice):
                 raise TypeError(
                     f"the rule for table {self.table!r}: the item's{path_text(path)} names no steps, such as "
-                    f"past['observation'][-1]: {pick!r}"
+                    f"past['observation'][-1]: {part!r}"
                 )
-        if not picks:
+        if not slices:
             raise ValueError(f"the rule for table {self.table!r}: an item has at least one array")
         object.__setattr__(self, "structure", structure)
-        object.__setattr__(self, "picks", tuple(picks))
+        object.__setattr__(self, "slices", tuple(slices))
 
     @property
     def depth(self) -> int:
         """Steps that an episode has to have."""
-        return max(-pick.steps[0] for pick in self.picks)
+        return max(-part.steps[0] for part in self.slices)
 
     def signature(self, step: Any) -> Any:
         """Nested :class:`TensorSpec` of its items, for a table.
@@ -138,12 +138,12 @@ class ItemRule:
         structure, leaves = flatten(step)
         specs = dict(zip(structure.paths, leaves, strict=True))
         found = []
-        for pick in self.picks:
-            if pick.path not in specs:
-                raise ValueError(f"the step has no{path_text(pick.path)}, which items for {self.table!r} are made of")
-            shape = tuple(specs[pick.path].shape)
-            shape = shape if pick.squeeze else (len(pick.steps), *shape)
-            found.append(TensorSpec(shape, specs[pick.path].dtype, path_text(pick.path).strip()))
+        for part in self.slices:
+            if part.path not in specs:
+                raise ValueError(f"the step has no{path_text(part.path)}, which items for {self.table!r} are made of")
+            shape = tuple(specs[part.path].shape)
+            shape = shape if part.squeeze else (len(part.steps), *shape)
+            found.append(TensorSpec(shape, specs[part.path].dtype, path_text(part.path).strip()))
         return self.structure.unflatten(found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kourou.replay.arrays.array_types import Array
 from kourou.replay.arrays.dtypes import as_array, can_take, widened
-from kourou.replay.arrays.nesting import Path, Structure, flatten, path_text
+from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 from kourou.replay.storage.layout import ColumnSpec
 
 __all__ = ["StepLayout"]
@@ -25,7 +25,7 @@ class StepLayout:
         self.columns: tuple[ColumnSpec, ...] = ()
         self.flat: dict[Any, int] | None = {}
         self._by_path: dict[Path, int] = {}
-        self._structure: Structure | None = None
+        self._structure: TreeDef | None = None
 
     def match(self, step: Any, filled: Collection[int] = ()) -> list[tuple[int, Array]]:
         """The step as (column, array). Columns that are new in it are known from now on.
@@ -81,14 +81,14 @@ class StepLayout:
 
     def nested(self, leaves: list[Any]) -> Any:
         """One value for each column, nested as the steps are."""
-        structure = self._structure or Structure("nothing")
+        structure = self._structure or TreeDef("nothing")
         return structure.unflatten([leaves[self._by_path[path]] for path in structure.paths])
 
     def column(self, path: Path) -> int | None:
         """The column at a path; None when there is none yet."""
         return self._by_path.get(path)
 
-    def _add(self, structure: Structure, new: list[ColumnSpec]) -> None:
+    def _add(self, structure: TreeDef, new: list[ColumnSpec]) -> None:
         self._structure = structure
         for spec in new:
             self._by_path[spec.path] = len(self._by_path)

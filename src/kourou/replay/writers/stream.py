@@ -39,18 +39,18 @@ class Stream:
     """
 
     def __init__(self, remote: Remote, columns: tuple[ColumnSpec, ...], length: int, keep: int, first: int) -> None:
-        mirror = remote.open_store(columns, length)
+        view = remote.open_store(columns, length)
         self._remote = remote
         self._keep = keep
         self.columns = columns
         self.length = length
-        self.store = mirror.info.number
-        self.lease_size = max(_LEAST_LEASED, min(_MOST_LEASED, _LEASE_BYTES // mirror.info.block_bytes))
-        self.shared = mirror.arrays is not None
-        rows = max(1, _MESSAGE_BYTES * length // mirror.info.block_bytes)
+        self.store = view.info.number
+        self.lease_size = max(_LEAST_LEASED, min(_MOST_LEASED, _LEASE_BYTES // view.info.block_bytes))
+        self.shared = view.arrays is not None
+        rows = max(1, _MESSAGE_BYTES * length // view.info.block_bytes)
         self.batch_items = _BATCH_ITEMS if self.shared else min(_BATCH_ITEMS, rows)
-        self.arrays: list[Array] = [] if mirror.arrays is None else mirror.arrays
-        handles = mirror.info.handles if self.shared else [None] * len(columns)
+        self.arrays: list[Array] = [] if view.arrays is None else view.arrays
+        handles = view.info.handles if self.shared else [None] * len(columns)
         self.files = [open_rows(spec, handle) for spec, handle in zip(columns, handles, strict=True)]
         self.goes_on = True
         self.steps = first  # number of the next step

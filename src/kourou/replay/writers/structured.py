@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from kourou.replay.arrays.nesting import path_text
+from kourou.replay.arrays.tree import path_text
 from kourou.replay.writers.history import TrajectoryColumn
-from kourou.replay.writers.rules import ItemRule, Moment, Pick
+from kourou.replay.writers.rules import ColumnSlice, ItemRule, Moment
 from kourou.replay.writers.trajectory import TrajectoryWriter
 
 __all__ = ["StructuredWriter"]
@@ -32,7 +32,7 @@ class StructuredWriter:
         if not self._rules:
             raise ValueError("a structured writer has at least one rule")
         self._writer = make_writer(max(rule.depth for rule in self._rules))
-        self._used = _tree(pick.path for rule in self._rules for pick in rule.picks)
+        self._used = _tree(part.path for rule in self._rules for part in rule.slices)
         self._applied: list[int | None] = [None] * len(self._rules)  # at which step of the episode each was last
         self._step: Any = None  # the latest step, as far as it is known
         self._open: Any = None  # the part of it that rules use
@@ -133,24 +133,24 @@ class StructuredWriter:
     def _parts(self, rule: ItemRule) -> list[TrajectoryColumn] | None:
         """The parts of the history that its items are made of; None when one of them is not there."""
         parts = []
-        for pick in rule.picks:
-            part = self._part(pick)
+        for piece in rule.slices:
+            part = self._part(piece)
             if part is None:
                 return None
             parts.append(part)
         return parts
 
-    def _part(self, pick: Pick) -> TrajectoryColumn | None:
-        column = self._writer.column_at(pick.path)
+    def _part(self, piece: ColumnSlice) -> TrajectoryColumn | None:
+        column = self._writer.column_at(piece.path)
         if column is None:
             return None
         steps = self._writer.column_steps(column)
-        if -pick.steps[0] > len(steps):
+        if -piece.steps[0] > len(steps):
             return None
-        rows = range(steps.stop + pick.steps.start, steps.stop + pick.steps.stop, pick.steps.step)
+        rows = range(steps.stop + piece.steps.start, steps.stop + piece.steps.stop, piece.steps.step)
         if self._writer.lacks(column, rows):
             return None
-        return TrajectoryColumn(self._writer, column, rows, pick.squeeze)
+        return TrajectoryColumn(self._writer, column, rows, piece.squeeze)
 
 
 def _tree(paths: Any) -> dict[Any, Any]:

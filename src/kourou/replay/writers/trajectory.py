@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from kourou.replay.arrays.array_types import Array, np
-from kourou.replay.arrays.nesting import Path
+from kourou.replay.arrays.tree import Path
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.writers.base import LONGEST_BLOCK, LOST, ItemWriter, Renew
 from kourou.replay.writers.flusher import flusher
 from kourou.replay.writers.history import ColumnHistory, TrajectoryColumn
-from kourou.replay.writers.outgoing import Outgoing
+from kourou.replay.writers.outbox import Outbox
 from kourou.replay.writers.step_layout import StepLayout
 from kourou.replay.writers.stream import Stream
 
@@ -141,31 +141,31 @@ class TrajectoryWriter(ItemWriter):
             self._go_on(stream, None)
             return stream
         self._send(old)
-        stream, row = self._copied(old, range(old.oldest, old.steps), self._remote, self._outgoing)
+        stream, row = self._copied(old, range(old.oldest, old.steps), self._remote, self._outbox)
         self._go_on(stream, row)
         old.end()
         self._send(old)
         return stream
 
-    def _move(self, remote: Remote, outgoing: Outgoing) -> None:
+    def _move(self, remote: Remote, outbox: Outbox) -> None:
         old = self._stream
         if old is None:
             return
-        self._go_on(*self._copied(old, self._readable(old, remote), remote, outgoing))
+        self._go_on(*self._copied(old, self._readable(old, remote), remote, outbox))
 
     def _new_stream(self, remote: Remote, first: int) -> Stream:
         keep = max([self._keep, *self._keeps.values()])
         length = self._block_length or min(keep, LONGEST_BLOCK)
         return Stream(remote, self._layout.columns, length, keep, first)
 
-    def _copied(self, old: Stream, kept: range, remote: Remote, outgoing: Outgoing) -> tuple[Stream, int | None]:
+    def _copied(self, old: Stream, kept: range, remote: Remote, outbox: Outbox) -> tuple[Stream, int | None]:
         """A stream of all columns with some steps of the old one, and the row of the last of them."""
         stream = self._new_stream(remote, kept.start)
         added = set(range(len(old.columns), len(stream.columns)))
         row = None
         for step in kept:
             if stream.needs_block:
-                self._await_lease(stream, outgoing)
+                self._await_lease(stream, outbox)
             row = stream.begin_step()
             for column, value in enumerate(old.arrays):
                 stream.arrays[column][row] = value[old.rows([step])[0]]
@@ -213,15 +213,15 @@ class TrajectoryWriter(ItemWriter):
                 return self._again(lambda: self._create_item(table, priority, trajectory), error)
 
     def _create_item(self, table: str, priority: float, trajectory: Any) -> int:
-        outgoing = self._outgoing
-        items = outgoing.tables.get(table)
+        outbox = self._outbox
+        items = outbox.tables.get(table)
         if items is None or not priority >= 0:
-            items = outgoing.check(table, priority)
+            items = outbox.check(table, priority)
         stream = self._stream
         if stream is None:
             self._check_open()
             raise ValueError("there are no steps to make an item of")
-        if not outgoing.pending or outgoing.pending >= stream.batch_items:
+        if not outbox.pending or outbox.pending >= stream.batch_items:
             self._before_item(stream)
         if trajectory.__class__ is dict and len(trajectory) == 1:
             ((name, part),) = trajectory.items()
@@ -231,20 +231,20 @@ class TrajectoryWriter(ItemWriter):
                 base = rows.start
                 oldest = max(stream.start, stream.steps - self._column_keeps[part.column])
                 if part.source is not self or not rows or rows.step < 0 or base < oldest or stream.missing:
-                    self._book.check_part(stream, part)
+                    self._registry.check_part(stream, part)
                     base = min(rows)
             else:
-                base, key = self._book.describe(stream, trajectory)
+                base, key = self._registry.describe(stream, trajectory)
         else:
-            base, key = self._book.describe(stream, trajectory)
+            base, key = self._registry.describe(stream, trajectory)
         pattern = self._patterns.get(key)
         if pattern is None:
-            pattern = self._patterns[key] = self._book.register(stream, base, trajectory)
+            pattern = self._patterns[key] = self._registry.register(stream, base, trajectory)
         if pattern not in items.checked:
-            self._book.check_signature(table, trajectory)
+            self._registry.check_signature(table, trajectory)
             items.checked.add(pattern)
-        made = outgoing.add(items, float(priority), (pattern, *stream.place(base)), self._episode)
-        if outgoing.pending == 1:
+        made = outbox.add(items, float(priority), (pattern, *stream.place(base)), self._episode)
+        if outbox.pending == 1:
             flusher.wake()
         return made
 

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, overload
 
-from kourou import errors, structure
+from kourou import errors, nested
 from kourou.runtime.context import context
 from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
@@ -170,7 +170,7 @@ def maybe_dereference(value: Deferred[T]) -> T: ...
 def maybe_dereference(value: Any) -> Any: ...
 def maybe_dereference(value: Any) -> Any:
     """``value`` with every handle replaced by its client and every Deferred by its object, however deep they are."""
-    return structure.map_leaves(_dereference_leaf, value)
+    return nested.map_leaves(_dereference_leaf, value)
 
 
 def _dereference_leaf(leaf: Any) -> Any:

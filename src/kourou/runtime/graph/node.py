@@ -6,7 +6,7 @@ import abc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kourou import structure
+from kourou import nested
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.policies import OnFailure
@@ -126,7 +126,7 @@ class Node(abc.ABC):
     def iterate_handles(self) -> Iterator[tuple[str, Handle[Any]]]:
         """``(path, handle)`` of every handle in the arguments, for example ``("args[0]", <handle of learner/0>)``."""
         for key, value in self.arguments().items():
-            for path, leaf in structure.iterate_leaves(value, key):
+            for path, leaf in nested.iterate_leaves(value, key):
                 if isinstance(leaf, Handle):
                     yield path, leaf
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from kourou.errors import ConnectionLost, DeadlineExceeded, WriterExpired
 from kourou.replay.arrays.array_types import np
-from kourou.replay.protocol.messages import InsertBatch, TableFacts, TableItems
+from kourou.replay.protocol.messages import InsertBatch, TableItems, TableSpec
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.writers.stream import Stream
 
-__all__ = ["Outgoing", "PendingItems"]
+__all__ = ["Outbox", "PendingItems"]
 
 _log = logging.getLogger("kourou.replay")
 _KEYS_AT_ONCE = 1 << 14
@@ -28,12 +28,12 @@ class PendingItems:
     """Items for one table that have not been sent.
 
     Attributes:
-        facts: about the table.
+        spec: of the table.
         checked: numbers of the patterns that fit its signature.
     """
 
-    def __init__(self, facts: TableFacts) -> None:
-        self.facts = facts
+    def __init__(self, spec: TableSpec) -> None:
+        self.spec = spec
         self.checked: set[int] = set()
         self.keys: list[int] = []
         self.priorities: list[float] = []
@@ -53,7 +53,7 @@ class PendingItems:
         return items
 
 
-class Outgoing:
+class Outbox:
     """Batches of items, a few of them on their way at a time.
 
     Not for several threads at once: the writer holds its lock.
@@ -136,8 +136,8 @@ class Outgoing:
         """
         items = self.tables.get(table)
         if items is None:
-            items = self.tables[table] = PendingItems(self._remote.facts(table))
-        if not priority >= 0 and (math.isnan(priority) or not items.facts.takes_negative):
+            items = self.tables[table] = PendingItems(self._remote.table_spec(table))
+        if not priority >= 0 and (math.isnan(priority) or not items.spec.takes_negative):
             raise ValueError(f"table {table!r} takes no priority {priority}")
         return items
 
@@ -151,7 +151,7 @@ class Outgoing:
         Raises:
             WriterExpired: a message before this one was not carried out.
         """
-        self._check_unbroken()
+        self._check_not_broken()
         data = stream.unsent(finished)
         stream.trim()
         links, sealed = stream.taken()
@@ -170,30 +170,30 @@ class Outgoing:
         self._in_flight_items += count
         self.sent += 1
 
-    def tidy(self) -> None:
+    def note_confirmed(self) -> None:
         """Note what has been confirmed, up to the first reply that is bad news: that is left to ``collect``."""
         while self._in_flight and self._in_flight[0][0].done() and self._in_flight[0][0].exception() is None:
             self._await_oldest(None)
 
-    def give_up(self) -> int:
+    def abandon(self) -> int:
         """Await nothing more; how many items the server will never confirm, since it has ended or has refused them."""
-        self.tidy()
+        self.note_confirmed()
         lost = self.unconfirmed + self.refused
         self._in_flight.clear()
         self.tables.clear()
         self.pending = self._in_flight_items = self.refused = 0
         return lost
 
-    def trouble(self) -> BaseException | None:
+    def pending_error(self) -> BaseException | None:
         """What went wrong and has not been raised yet, or keeps what is unconfirmed from ever being confirmed."""
-        self.tidy()
+        self.note_confirmed()
         if self._in_flight and self._in_flight[0][0].done():
             return self._in_flight[0][0].exception()
         return WriterExpired(_BROKEN) if self.is_broken else None
 
     def collect(self) -> None:
         """Note what has been confirmed. Raises what went wrong."""
-        self._check_unbroken()
+        self._check_not_broken()
         while self._in_flight and self._in_flight[0][0].done():
             self._await_oldest(None)
 
@@ -234,7 +234,7 @@ class Outgoing:
             reply.set_exception(error)
         return reply
 
-    def _check_unbroken(self) -> None:
+    def _check_not_broken(self) -> None:
         if self.is_broken:
             raise WriterExpired(_BROKEN)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from kourou.replay.arrays.nesting import flatten, path_text
+from kourou.replay.arrays.tree import flatten, path_text
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.storage.layout import Leaf, Pattern
 from kourou.replay.writers.history import StepSource, TrajectoryColumn
 from kourou.replay.writers.stream import Stream
 
-__all__ = ["PatternBook"]
+__all__ = ["PatternRegistry"]
 
 
-class PatternBook:
+class PatternRegistry:
     """Checks and describes trajectories.
 
     Args:
@@ -80,7 +80,7 @@ class PatternBook:
         Raises:
             SignatureError: names the path that differs, and how.
         """
-        signature = self._remote.facts(table).signature
+        signature = self._remote.table_spec(table).signature
         if signature is not None:
             structure, parts = flatten(trajectory)
             signature.check(structure, [(part.dtype, part.shape) for part in parts], f"table {table}")

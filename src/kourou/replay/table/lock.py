@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 
-__all__ = ["Guard"]
+__all__ = ["TableLock"]
 
 _log = logging.getLogger("kourou.replay")
 
 
-class Guard:
+class TableLock:
     """A reentrant lock. What is put off under it runs after it was released, in the thread that held it.
 
     Answers are put off: to send one may take time, and whoever hears it may come back at once. They are other clients'
@@ -23,7 +23,7 @@ class Guard:
         self._depth = 0
         self._later: list[Callable[[], object]] = []
 
-    def __enter__(self) -> Guard:  # noqa: PYI034 - typing has Self from Python 3.11 on
+    def __enter__(self) -> TableLock:  # noqa: PYI034 - typing has Self from Python 3.11 on
         self._lock.acquire()
         self._depth += 1
         return self
@@ -40,6 +40,6 @@ class Guard:
             except Exception:  # noqa: BLE001 - this thread answers somebody else, and the others are still to be told
                 _log.exception("an answer of a replay server failed")
 
-    def later(self, action: Callable[[], object]) -> None:
-        """Do this when the lock is free. Only for its holder."""
+    def after_release(self, action: Callable[[], object]) -> None:
+        """Call this once the lock is free. Only for its holder."""
         self._later.append(action)

@@ -7,16 +7,16 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from kourou.structure import Parts, instance_of, parts_of
+from kourou.nested import Parts, instance_of, parts_of
 
-__all__ = ["Path", "Structure", "flatten", "path_text"]
+__all__ = ["Path", "TreeDef", "flatten", "path_text"]
 
 Path: TypeAlias = "tuple[str | int, ...]"
 """From the outside in: keys of dicts, indices of lists and tuples, names of fields."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Structure:
+class TreeDef:
     """How leaves are nested.
 
     Args:
@@ -27,7 +27,7 @@ class Structure:
 
     kind: Any
     names: tuple[Any, ...] = ()
-    children: tuple[Structure, ...] = ()
+    children: tuple[TreeDef, ...] = ()
     paths: tuple[Path, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Structure:
             return tuple(values)
         return None if self.kind == "nothing" else instance_of(self.kind, self.names, values)
 
-    def merged(self, other: Structure, path: Path = ()) -> Structure:
+    def merged(self, other: TreeDef, path: Path = ()) -> TreeDef:
         """What has the leaves of both. Dicts may have different keys, and where one has nothing the other may have any.
 
         Args:
@@ -82,11 +82,11 @@ class Structure:
         for step, child in zip(other.steps, other.children, strict=True):
             known = children.get(step)
             children[step] = child if known is None else known.merged(child, (*path, step))
-        return Structure(self.kind, tuple(children) if self.names or other.names else (), tuple(children.values()))
+        return TreeDef(self.kind, tuple(children) if self.names or other.names else (), tuple(children.values()))
 
 
-_LEAF = Structure("leaf")
-_NOTHING = Structure("nothing")
+_LEAF = TreeDef("leaf")
+_NOTHING = TreeDef("nothing")
 _LEAVES = {bool, bytes, float, int, str}  # most of what is no array: there is no need to look closer
 _PLAIN = {"dict", "list", "tuple"}  # forms that say all there is to say of a container
 _WITH_FIELDS = {"named", "object"}  # … and those of which one has to know the class
@@ -94,7 +94,7 @@ _WITH_FIELDS = {"named", "object"}  # … and those of which one has to know the
 
 def flatten(
     nested: Any, leaf_types: tuple[type, ...] = (), *, none_is_nothing: bool = False
-) -> tuple[Structure, list[Any]]:
+) -> tuple[TreeDef, list[Any]]:
     """The structure of nested data, and its leaves.
 
     Args:
@@ -106,7 +106,7 @@ def flatten(
     return _flatten(nested, leaves, leaf_types, none_is_nothing), leaves
 
 
-def _flatten(value: Any, leaves: list[Any], leaf_types: tuple[type, ...], none_is_nothing: bool) -> Structure:  # noqa: FBT001 - of every part
+def _flatten(value: Any, leaves: list[Any], leaf_types: tuple[type, ...], none_is_nothing: bool) -> TreeDef:  # noqa: FBT001 - of every part
     if value is None and none_is_nothing:
         return _NOTHING
     parts = _parts(value, leaf_types)
@@ -116,8 +116,8 @@ def _flatten(value: Any, leaves: list[Any], leaf_types: tuple[type, ...], none_i
     children = tuple(_flatten(child, leaves, leaf_types, none_is_nothing) for child in parts.values)
     form = parts.form.name
     if form in _PLAIN:
-        return Structure(form, tuple(parts.names) if form == "dict" else (), children)
-    return Structure(type(value), tuple(parts.names), children)
+        return TreeDef(form, tuple(parts.names) if form == "dict" else (), children)
+    return TreeDef(type(value), tuple(parts.names), children)
 
 
 def _parts(value: Any, leaf_types: tuple[type, ...]) -> Parts | None:

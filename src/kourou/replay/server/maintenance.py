@@ -1,4 +1,4 @@
-"""The thread that ends waits whose time is over, and looks after the dead."""
+"""The thread of a server that ends waits whose time is over, and does periodic work."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Janitor"]
+__all__ = ["MaintenanceThread"]
 
 _log = logging.getLogger("kourou.replay")
 
 
-class Janitor:
-    """Runs things at their times, and a round of looking after everything now and then.
+class MaintenanceThread:
+    """Timers, and one periodic call.
 
     Args:
-        attend: the round.
-        every_s: seconds between rounds.
+        maintain: the periodic call.
+        every_s: seconds between two of them.
     """
 
-    def __init__(self, attend: Callable[[], None], every_s: float) -> None:
-        self._attend = attend
+    def __init__(self, maintain: Callable[[], None], every_s: float) -> None:
+        self._maintain = maintain
         self._every_s = every_s
         self._news = threading.Condition()
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="kourou-replay-janitor", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="kourou-replay-maintenance", daemon=True)
         self._thread.start()
 
-    def at(self, deadline: float, action: Callable[[], object]) -> None:
+    def call_at(self, deadline: float, action: Callable[[], object]) -> None:
         """Run ``action`` at that time of ``time.monotonic()``, or soon after."""
         with self._news:
             heapq.heappush(self._due, (deadline, next(self._order), action))
@@ -59,10 +59,10 @@ class Janitor:
                 while self._due and self._due[0][0] <= now:
                     ready.append(heapq.heappop(self._due)[2])
             if now >= next_round:
-                ready.append(self._attend)
+                ready.append(self._maintain)
                 next_round = now + self._every_s
             for action in ready:
                 try:
                     action()
                 except Exception:  # noqa: BLE001 - whatever went wrong, the others are still to be served
-                    _log.exception("the janitor of a replay server failed")
+                    _log.exception("the maintenance of a replay server failed")

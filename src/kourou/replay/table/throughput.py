@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections import deque
 
-__all__ = ["Pace"]
+__all__ = ["Throughput"]
 
 _WINDOW_S = 5.0  # long enough to be steady, short enough to show that something stopped
 
 
-class Pace:
+class Throughput:
     """Counts at times of the last few seconds."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int, int]] = deque()
 
-    def mark(self, inserts: int, samples: int) -> None:
+    def record(self, inserts: int, samples: int) -> None:
         """Note the counts as they are now. To be called a few times a second."""
         now = time.monotonic()
         if self._marks and (inserts < self._marks[-1][1] or samples < self._marks[-1][2]):
@@ -27,7 +27,7 @@ class Pace:
 
     def per_second(self, inserts: int, samples: int) -> tuple[float, float]:
         """Inserts and samples a second; 0 until that can be told."""
-        self.mark(inserts, samples)
+        self.record(inserts, samples)
         (start, first_inserts, first_samples), (end, *_) = self._marks[0], self._marks[-1]
         elapsed = end - start
         if elapsed <= 0:

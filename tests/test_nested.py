@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kourou.structure import instance_of, iterate_leaves, map_leaves, parts_of
+from kourou.nested import instance_of, iterate_leaves, map_leaves, parts_of
 
 
 class Pair(NamedTuple):
