@@ -61,7 +61,8 @@ class Patrol:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the interpreter is shutting down: nobody needs this any more
+            except RuntimeError:  # the interpreter is shutting down, or there are no more threads at present
+                self._awake = False  # so that the next call tries again
                 return
             self._thread = thread
         finally:

@@ -107,7 +107,6 @@ class Entrance:
         )
         self.is_shut = True
         self._ready = ready
-        self.open()
 
     def open(self) -> None:
         """Let those in who wait, unless there are too many strangers."""

@@ -64,7 +64,9 @@ class Leader:
 
     def listen(self, listener: socket.socket, welcome: Welcome) -> None:
         """Serve those who connect here, too. The socket belongs to this object from now on."""
-        self._entrances[listener.fileno()] = Entrance(listener, welcome, self._ready)
+        entrance = Entrance(listener, welcome, self._ready)
+        self._entrances = {**self._entrances, listener.fileno(): entrance}  # a new one: the leader may be iterating
+        entrance.open()  # now that the leader finds it
 
     def stop(self, flush_s: float = 0.0) -> None:
         """Send what is queued, as far as clients take it within ``flush_s`` seconds, and close everything."""
@@ -100,8 +102,19 @@ class Leader:
     # -- the leader -------------------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        self._thread = threading.Thread(target=self._lead, args=(self._term,), name="kourou-leader", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._lead, args=(self._term,), name="kourou-leader", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def _replace(self) -> None:
+        """With the guard held: let another thread go on, if the system has one. The watchman tries again if not."""
+        self._term += 1
+        try:
+            self._install()
+        except RuntimeError:
+            self._term -= 1
+        else:
+            self._busy_since = None
 
     def _lead(self, term: int) -> None:
         """Serve until deposed."""
@@ -286,7 +299,5 @@ class Leader:
         if time.monotonic() - since >= ROUND_S:
             with self._guard:
                 if self._busy_since == since and not self._stopped:
-                    self._busy_since = None
-                    self._term += 1
-                    self._install()
+                    self._replace()
         return ROUND_S

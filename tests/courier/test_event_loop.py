@@ -1,0 +1,120 @@
+"""The threads that read connections, and run handlers themselves until one of them blocks."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from kourou import courier
+from kourou.courier import Client, Server
+from kourou.courier.lanes.loop import event_loop
+from kourou.courier.serving.workers import WorkerPool
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+class Chain:
+    """Its second method frees the first, its third the second, so each must be served while the ones before block."""
+
+    def __init__(self):
+        self.entered_first, self.entered_second = threading.Event(), threading.Event()
+        self.leave_first, self.leave_second = threading.Event(), threading.Event()
+
+    def first(self):
+        self.entered_first.set()
+        self.leave_first.wait()
+
+    def second(self):
+        self.leave_first.set()
+        self.entered_second.set()
+        self.leave_second.wait()
+
+    def third(self):
+        self.leave_second.set()
+        return "served"
+
+
+@pytest.mark.parametrize("lane", ["local", "grpc"])
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_leader_that_was_deposed_does_not_hide_that_its_successor_is_stuck(lane, attempt):
+    # Given a server whose leader blocks in a handler
+    chain = Chain()
+    with Server() as server:
+        server.bind_object(chain)
+        client = Client(f"127.0.0.1:{server.port}", token=server.token, lane=lane)
+        first = client.futures.first()
+        first.add_done_callback(lambda _: None)
+        assert chain.entered_first.wait(5)
+        # When its successor frees it and then blocks as well
+        second = client.futures.second()
+        second.add_done_callback(lambda _: None)
+        assert chain.entered_second.wait(5)
+        # Then a third call is served all the same
+        assert courier.with_options(client, timeout_s=5).third() == "served"
+        first.result(5)
+        second.result(5)
+        courier.close(client)
+
+
+def test_a_socket_that_is_added_while_the_loop_looks_at_the_others_is_served(monkeypatch):
+    # Given a server's event loop that is given its second socket in the midst of looking at its sockets
+    pool = WorkerPool(1, 1, "test")
+    accepted = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        loops = []
+
+        class Interrupted(event_loop.Entrance):
+            @property
+            def is_shut(self):
+                if loops and threading.current_thread() is not threading.main_thread():
+                    loops.pop().listen(second, accept)
+                return vars(self)["is_shut"]
+
+            @is_shut.setter
+            def is_shut(self, value):
+                vars(self)["is_shut"] = value
+
+        def accept(connection, _ready, _leader):
+            connection.close()
+            accepted.set()
+
+        monkeypatch.setattr(event_loop, "Entrance", Interrupted)
+        loop = event_loop.Leader(pool)
+        try:
+            loop.listen(first, lambda connection, _ready, _leader: connection.close())
+            loops.append(loop)
+            # When clients connect to both
+            with socket.create_connection(first.getsockname()):
+                until(lambda: not loops, 20)
+            with socket.create_connection(second.getsockname()):
+                # Then the loop has not died of it
+                assert accepted.wait(20)
+        finally:
+            loop.stop()
+
+
+def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch):
+    # Given a server on a system that has no thread to spare when a handler blocks
+    refused = []
+    start = event_loop.Leader._install
+
+    def refuse_once(loop):
+        if loop._busy_since is not None and not refused:
+            refused.append(loop)
+            raise RuntimeError("can't start new thread")
+        start(loop)
+
+    monkeypatch.setattr(event_loop.Leader, "_install", refuse_once)
+    chain = Chain()
+    with Server(token="t") as server, Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
+        server.bind_object(chain)
+        # When one blocks, and another call comes that frees it
+        first, second = client.futures.first(), client.futures.second()
+        first.add_done_callback(lambda _: None)
+        # Then that call, and one more, are served, since there was a thread a moment later
+        assert client.third() == "served"
+        assert second.result(20) is None
+        assert refused
