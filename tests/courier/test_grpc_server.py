@@ -30,7 +30,7 @@ from kourou.courier.lanes.http2.framing import (
     make_settings,
 )
 from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE, PacketReader, message_head
-from kourou.courier.lanes.loop import entrance, event_loop
+from kourou.courier.lanes.loop import acceptor, event_loop
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, FrameParser, Kind, pack
 from kourou.errors import SerializationError
@@ -365,7 +365,7 @@ def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog)
 
 
 def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
-    monkeypatch.setattr(entrance, "_GREETING_S", 0.2)
+    monkeypatch.setattr(acceptor, "_GREETING_S", 0.2)
     monkeypatch.setattr(event_loop, "_HOUSEKEEPING_S", 0.1)
     with Server(token="t") as server:
         host, _, port = server.address.rpartition(":")

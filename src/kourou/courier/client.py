@@ -17,7 +17,7 @@ from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.target import Target, Tls
 from kourou.courier.core.trace import traced
 from kourou.courier.link import Link
-from kourou.courier.serving.offered import offered
+from kourou.courier.serving.remote_methods import offered
 from kourou.courier.wire import codec
 from kourou.ignored import warn_ignored
 from kourou.shown import shown

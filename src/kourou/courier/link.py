@@ -12,9 +12,9 @@ import time
 import weakref
 from typing import Any
 
+from kourou.courier.calling.connect_deadline import Patience
 from kourou.courier.calling.connection import Connection
 from kourou.courier.calling.deferred import DeferredCalls
-from kourou.courier.calling.patience import Patience
 from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import Wire
 from kourou.courier.core.endpoint import Endpoint, host_id

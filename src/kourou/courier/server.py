@@ -18,7 +18,7 @@ from kourou.courier.core.token import user_token
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.handlers import Handlers
 from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
-from kourou.courier.serving.stalls import Stalls
+from kourou.courier.serving.starvation import Stalls
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ServerUnavailable
 from kourou.ignored import warn_ignored

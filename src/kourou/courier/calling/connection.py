@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from kourou.courier.calling.attendant import Attendant
+from kourou.courier.calling.background_reader import Attendant
 from kourou.courier.calling.in_flight import InFlight
 from kourou.courier.calling.reply import TELL_AFTER_S, Reply, waits_for_itself
 from kourou.courier.calling.transport import NotSentError, Wire

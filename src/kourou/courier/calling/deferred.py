@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from kourou.courier.calling.connect_deadline import Patience
 from kourou.courier.calling.connection import Connection, Entered
-from kourou.courier.calling.patience import Patience
 from kourou.courier.calling.reply import Reply
 from kourou.courier.wire.codec import Payload
 from kourou.errors import DeadlineExceeded, ServerUnavailable

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from kourou.courier.calling.attendant import Attendant
+from kourou.courier.calling.background_reader import Attendant
 from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.stream_reader import Inflow, ItemSource, RemoteIterator
 from kourou.courier.wire.frames import Frame, Kind

@@ -11,7 +11,7 @@ from typing import Any
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.trace import traced
 from kourou.courier.serving.batching import BatchedHandler
-from kourou.courier.serving.offered import offered
+from kourou.courier.serving.remote_methods import offered
 from kourou.errors import UnknownMethod
 
 __all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable", "is_hidden"]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from kourou.courier.calling.transport import Receiver
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.target import Tls
+from kourou.courier.lanes.busy_wait import Spinner
 from kourou.courier.lanes.grpc.channel import Channel, status_error
 from kourou.courier.lanes.grpc.stream import GrpcStream
 from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE
-from kourou.courier.lanes.spinning import Spinner
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import ProtocolError, RpcError
 

@@ -17,7 +17,7 @@ from kourou.courier.lanes.http2.packet_writer import PacketWriter
 from kourou.courier.lanes.http2.packets import PacketReader
 from kourou.courier.lanes.http2.server import Http2Service
 from kourou.courier.lanes.http2.tcp import Link
-from kourou.courier.lanes.loop.readiness import Readiness
+from kourou.courier.lanes.loop.poller import Readiness
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.session import Session
@@ -52,7 +52,7 @@ class GrpcService:
 
 
 class GrpcConnection:
-    """See ``kourou.courier.lanes.loop.entrance.ServedConnection``.
+    """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``.
 
     ``link`` is the connection, ``peer`` the client's host and port, ``ready`` where the leader waits for it.
     """

@@ -16,7 +16,7 @@ from kourou.courier.lanes.grpcio.relay import Relays
 from kourou.courier.lanes.grpcio.standard_services import StandardServices, encode_description
 from kourou.courier.lanes.http2 import tcp
 from kourou.courier.lanes.loop.event_loop import Leader
-from kourou.courier.lanes.loop.readiness import Readiness
+from kourou.courier.lanes.loop.poller import Readiness
 from kourou.courier.lanes.ports import listen
 from kourou.courier.serving.dispatcher import Dispatcher
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from kourou.courier.lanes.http2.framing import ACK, PREFACE, FrameType
 from kourou.courier.lanes.http2.tcp import Link
-from kourou.courier.lanes.loop.strangers import Strangers
+from kourou.courier.lanes.loop.quota import Strangers
 
 __all__ = ["Relays", "WithoutFirstAnswer"]
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 
 from kourou.courier.calling.transport import NotSentError, Receiver
 from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.lanes.busy_wait import Spinner
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.shared_memory import Memory
-from kourou.courier.lanes.spinning import Spinner
 from kourou.courier.wire.frames import Buffer, Frame, FrameParser, pack
 from kourou.errors import ServerUnavailable
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.shared_memory import Memory
-from kourou.courier.lanes.loop.readiness import Readiness
+from kourou.courier.lanes.loop.poller import Readiness
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.session import Session
@@ -28,7 +28,7 @@ _MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its 
 
 
 class LocalConnection:
-    """A client; see ``kourou.courier.lanes.loop.entrance.ServedConnection``.
+    """A client; see ``kourou.courier.lanes.loop.acceptor.ServedConnection``.
 
     Args:
         main: its socket.

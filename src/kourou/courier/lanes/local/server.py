@@ -10,7 +10,7 @@ import socket
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.connection import LocalConnection
 from kourou.courier.lanes.loop.event_loop import Leader
-from kourou.courier.lanes.loop.readiness import Readiness
+from kourou.courier.lanes.loop.poller import Readiness
 from kourou.courier.serving.dispatcher import Dispatcher
 
 __all__ = ["LocalListener"]

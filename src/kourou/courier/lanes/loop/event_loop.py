@@ -18,10 +18,10 @@ import time
 from collections import deque
 
 from kourou.courier.core.background import ROUND_S, Patrol
-from kourou.courier.lanes.loop.entrance import Entrance, ServedConnection, Welcome
-from kourou.courier.lanes.loop.readiness import readiness
-from kourou.courier.lanes.loop.strangers import Strangers
-from kourou.courier.lanes.spinning import Spinner
+from kourou.courier.lanes.busy_wait import Spinner
+from kourou.courier.lanes.loop.acceptor import Entrance, ServedConnection, Welcome
+from kourou.courier.lanes.loop.poller import readiness
+from kourou.courier.lanes.loop.quota import Strangers
 from kourou.courier.serving.execution import enqueue, run
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ProtocolError, Unauthenticated

@@ -8,7 +8,7 @@ import pytest
 from kourou import courier
 from kourou.courier import Client, Server
 from kourou.courier.calling import reply
-from kourou.courier.serving import stalls
+from kourou.courier.serving import starvation
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 @pytest.fixture
 def quick(monkeypatch):
     """Stalls are told after a moment."""
-    monkeypatch.setattr(stalls, "_TELL_AFTER_S", 0.1)
-    monkeypatch.setattr(stalls, "_GROW_AFTER_S", 0.1)
-    monkeypatch.setattr(stalls, "_LOOK_S", 0.02)
+    monkeypatch.setattr(starvation, "_TELL_AFTER_S", 0.1)
+    monkeypatch.setattr(starvation, "_GROW_AFTER_S", 0.1)
+    monkeypatch.setattr(starvation, "_LOOK_S", 0.02)
 
 
 def test_a_barrier_of_more_callers_than_threads_is_passed(quick):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kourou.courier.lanes.spinning import Spinner
+from kourou.courier.lanes.busy_wait import Spinner
 
 
 class Source:

@@ -17,8 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kourou.courier import Client, Server
 from kourou.courier.lanes.grpcio import relay, standard_services
 from kourou.courier.lanes.grpcio.executor import StreamThreads
-from kourou.courier.lanes.loop import entrance, strangers
-from kourou.courier.lanes.loop.strangers import Strangers, most_strangers
+from kourou.courier.lanes.loop import acceptor, quota
+from kourou.courier.lanes.loop.quota import Strangers, most_strangers
 from polling import until
 from strangers import as_stranger, needs_root
 
@@ -35,7 +35,7 @@ class Echo:
 @pytest.fixture
 def few(monkeypatch):
     """Room for ten strangers, five of one host."""
-    monkeypatch.setattr(strangers, "_MOST", 10)
+    monkeypatch.setattr(quota, "_MOST", 10)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_strangers_have_a_quarter_of_the_descriptors_at_most(monkeypatch, soft, 
 
 
 def test_who_says_nothing_takes_no_more_descriptors_than_there_is_room_for(server, monkeypatch):
-    monkeypatch.setattr(entrance, "_HURRY_S", 0.05)
+    monkeypatch.setattr(acceptor, "_HURRY_S", 0.05)
     # Given a server, and its client
     with Client(server.address, token="t", lane="grpc", call_timeout=20) as client, contextlib.ExitStack() as stack:
         assert client.echo(1) == 1

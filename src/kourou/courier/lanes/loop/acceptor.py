@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from kourou.courier.lanes.loop.readiness import Readiness
-from kourou.courier.lanes.loop.strangers import Strangers, most_strangers
+from kourou.courier.lanes.loop.poller import Readiness
+from kourou.courier.lanes.loop.quota import Strangers, most_strangers
 from kourou.courier.serving.session import Session
 from kourou.courier.wire.frames import Frame
 
