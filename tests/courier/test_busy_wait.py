@@ -7,25 +7,25 @@ from typing import Any
 
 import pytest
 
-from kourou.courier.lanes.busy_wait import Spinner
+from kourou.courier.lanes.busy_wait import BusyWait
 
 
 class Source:
-    """What a spinner looks at."""
+    """What a busy_wait looks at."""
 
     def __init__(self) -> None:
         self.looks = 0
         self.news_after: int | None = None  # so many looks
 
     def look(self, timeout: int) -> list[Any]:
-        assert timeout == 0, "a spinner that waits"
+        assert timeout == 0, "a busy_wait that waits"
         self.looks += 1
         return ["news"] if self.news_after is not None and self.looks > self.news_after else []
 
-    def spun(self, spinner: Spinner) -> bool:
+    def polled(self, busy_wait: BusyWait) -> bool:
         """Whether the next wait begins with looking."""
         before = self.looks
-        spinner.spin()
+        busy_wait.poll()
         return self.looks > before
 
 
@@ -36,23 +36,23 @@ def source() -> Source:
 
 def test_news_that_come_at_once_are_seen(source: Source) -> None:
     source.news_after = 0
-    assert Spinner(source.look).spin() == ["news"]
+    assert BusyWait(source.look).poll() == ["news"]
     assert source.looks == 1
 
 
 def test_each_vain_attempt_is_followed_by_more_waits_without_one(source: Source) -> None:
-    spinner = Spinner(source.look)
-    attempts = [number for number in range(1, 600) if source.spun(spinner)]
+    busy_wait = BusyWait(source.look)
+    attempts = [number for number in range(1, 600) if source.polled(busy_wait)]
     gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(attempts)]
     assert gaps == [0, 1, 2, 4, 8, 16, 32, 64, 128, 128, 128], "no news at all"
 
 
 def test_news_bring_spinning_back(source: Source) -> None:
-    spinner = Spinner(source.look)
+    busy_wait = BusyWait(source.look)
     for _ in range(600):
-        spinner.spin()
+        busy_wait.poll()
     source.news_after = 0
-    attempts = [source.spun(spinner) for _ in range(600)]
+    attempts = [source.polled(busy_wait) for _ in range(600)]
     assert all(attempts[-300:]), "it pays again"
     source.news_after = None
-    assert [source.spun(spinner) for _ in range(3)] == [True, True, False], "a single vain attempt is forgiven"
+    assert [source.polled(busy_wait) for _ in range(3)] == [True, True, False], "a single vain attempt is forgiven"

@@ -87,7 +87,7 @@ def test_a_call_cancelled_around_its_sending_is_cancelled_at_the_server(server, 
     client = Client(server.address, token="t", lane=lane)
     client.ping()
     connection: Any = client._link.connection
-    send = connection.wire.send
+    send = connection.transport.send
 
     def interfering(frame, **options):
         reply = connection._pending.get(frame.call_id)
@@ -100,7 +100,7 @@ def test_a_call_cancelled_around_its_sending_is_cancelled_at_the_server(server, 
         if not late:
             send(frame, **options)
 
-    connection.wire.send = interfering
+    connection.transport.send = interfering
     # When it is called
     future = client.futures.block()
     # Then it is cancelled on both ends, and not only here

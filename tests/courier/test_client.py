@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kourou import courier
 from kourou.courier import AddressTarget, Client, Endpoint, Server, list_methods, new_token
-from kourou.courier.calling import patience
+from kourou.courier.calling import connect_deadline
 from kourou.courier.calling.reply import Reply
 from kourou.courier.core import token
 from kourou.errors import (
@@ -87,7 +87,7 @@ def test_a_client_that_does_not_wait_fails_at_once():
 
 
 def test_waiting_ends_at_the_deadline_and_warns(monkeypatch, caplog):
-    monkeypatch.setattr(patience, "_WARN_AFTER_S", 0.05)
+    monkeypatch.setattr(connect_deadline, "_WARN_AFTER_S", 0.05)
     client = Client(FakeTarget(), call_timeout=datetime.timedelta(milliseconds=300))
     with caplog.at_level(logging.WARNING, "kourou.courier"), pytest.raises(DeadlineExceeded, match="learner/0"):
         client.null()
@@ -153,7 +153,7 @@ def test_calls_are_repeated_only_on_request(lane, idempotent):
 
 def cut(server):
     """Break the connections as a crash would, without answering what is open."""
-    leader = server._leader
+    leader = server._event_loop
     for connection in list(leader._connections.values()):
         leader._drop(connection)
 

@@ -64,27 +64,27 @@ def test_a_socket_that_is_added_while_the_loop_looks_at_the_others_is_served(mon
     pool = WorkerPool(1, 1, "test")
     accepted = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        loops = []
+        loops: list[event_loop.EventLoop] = []
 
-        class Interrupted(event_loop.Entrance):
+        class Interrupted(event_loop.Acceptor):
             @property
-            def is_shut(self):
+            def is_paused(self):
                 if loops and threading.current_thread() is not threading.main_thread():
                     loops.pop().listen(second, accept)
-                return vars(self)["is_shut"]
+                return vars(self)["is_paused"]
 
-            @is_shut.setter
-            def is_shut(self, value):
-                vars(self)["is_shut"] = value
+            @is_paused.setter
+            def is_paused(self, value):
+                vars(self)["is_paused"] = value
 
-        def accept(connection, _ready, _leader):
+        def accept(connection, _ready, _thread):
             connection.close()
             accepted.set()
 
-        monkeypatch.setattr(event_loop, "Entrance", Interrupted)
-        loop = event_loop.Leader(pool)
+        monkeypatch.setattr(event_loop, "Acceptor", Interrupted)
+        loop = event_loop.EventLoop(pool)
         try:
-            loop.listen(first, lambda connection, _ready, _leader: connection.close())
+            loop.listen(first, lambda connection, _ready, _thread: connection.close())
             loops.append(loop)
             # When clients connect to both
             with socket.create_connection(first.getsockname()):
@@ -98,8 +98,8 @@ def test_a_socket_that_is_added_while_the_loop_looks_at_the_others_is_served(mon
 
 def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch):
     # Given a server on a system that has no thread to spare when a handler blocks
-    refused = []
-    start = event_loop.Leader._install
+    refused: list[event_loop.EventLoop] = []
+    start = event_loop.EventLoop._start_thread
 
     def refuse_once(loop):
         if loop._busy_since is not None and not refused:
@@ -107,7 +107,7 @@ def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch)
             raise RuntimeError("can't start new thread")
         start(loop)
 
-    monkeypatch.setattr(event_loop.Leader, "_install", refuse_once)
+    monkeypatch.setattr(event_loop.EventLoop, "_start_thread", refuse_once)
     chain = Chain()
     with Server(token="t") as server, Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
         server.bind_object(chain)

@@ -105,7 +105,7 @@ def test_whoever_waits_for_room_in_a_connection_that_another_thread_closes_is_to
     client = Client(server.address, token=server.token, lane="grpc")
     assert client.echo(1) == 1
     link: Any = client._link
-    stream = link.connection.wire._main
+    stream = link.connection.transport._main
     courier.close(client)
     with pytest.raises(ConnectionResetError):
         stream._wait_for_room(is_full=True)

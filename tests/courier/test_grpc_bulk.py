@@ -76,7 +76,7 @@ def client(server):
 
 
 def streams(client):
-    wire: Any = client._link.connection.wire
+    wire: Any = client._link.connection.transport
     return wire._streams
 
 
@@ -100,8 +100,8 @@ def test_a_method_with_large_answers_takes_it_the_next_time(client):
     assert len(streams(client)) == 2
     assert sum(item.size for item in client.many(5)) == sum(item.size for item in client.many(5)) == 5 << 20
     # Then nothing is remembered of calls that were answered
-    assert not wire.connection.wire._methods
-    assert not wire.connection.wire._on_bulk
+    assert not wire.connection.transport._methods
+    assert not wire.connection.transport._on_bulk
 
 
 @pytest.mark.parametrize("attempt", range(3))

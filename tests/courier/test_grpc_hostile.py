@@ -355,16 +355,16 @@ def test_a_server_that_talks_nonsense_after_its_greeting():
 
 
 def connected(server):
-    wire = client.dial(server.endpoint, "t", 10)
-    connection = Connection("it", server.endpoint, wire, lambda: ConnectionLost("it broke"), lambda: None, set())
-    wire.start(connection)
+    transport = client.dial(server.endpoint, "t", 10)
+    connection = Connection("it", server.endpoint, transport, lambda: ConnectionLost("it broke"), lambda: None, set())
+    transport.start(connection)
     return connection
 
 
 @pytest.mark.usefixtures("no_leaks")
 def test_an_idle_client_answers_a_server_that_asks_whether_it_lives(monkeypatch):
     # Given a client that looks at its socket now and then though it waits for nothing
-    monkeypatch.setattr(client.GrpcWire, "idle_s", 0.05)
+    monkeypatch.setattr(client.GrpcTransport, "idle_s", 0.05)
     question = frame(PING, 0, 0, b"alive???")
     with Impostor(WELCOME + question) as server:
         connection = connected(server)

@@ -93,8 +93,8 @@ class Reluctant:
     def __init__(self, server, window=None):
         self._channel = Channel("Connect", server.address, server.token, 10, None)
         if window is not None:
-            self._channel.link.send([make_settings((_INITIAL_WINDOW, window))])  # changes what it said before
-        self.port = str(self._channel.link._socket.getsockname()[1])
+            self._channel.socket.send([make_settings((_INITIAL_WINDOW, window))])  # changes what it said before
+        self.port = str(self._channel.socket._socket.getsockname()[1])
         self._parser, self._packets = FrameParser(), PacketReader()
         self._frames: deque[Frame] = deque()
         while not self._packets.messages:
@@ -102,11 +102,11 @@ class Reluctant:
 
     def send(self, frame):
         for buffer in self._channel.http2.frames(deque([message_head(len(frame)), frame])):
-            self._channel.link.send([buffer])
+            self._channel.socket.send([buffer])
 
     def open(self, more):
         """Grant a larger window."""
-        self._channel.link.send([make_http2_frame(FrameType.WINDOW, 0, 1, WORD.pack(more))])
+        self._channel.socket.send([make_http2_frame(FrameType.WINDOW, 0, 1, WORD.pack(more))])
 
     def answer(self):
         """The next frame."""
@@ -115,7 +115,7 @@ class Reluctant:
         return self._frames.popleft()
 
     def close(self):
-        self._channel.link.close()
+        self._channel.socket.close()
 
     def _feed(self):
         return [
@@ -214,7 +214,7 @@ def test_clients_that_do_not_read_hold_up_nobody_else(server, learner):
         for client in clients:
             client.close()
         until(lambda: server.metrics()["large"].in_flight == 0, 20)
-        until(lambda: len(server._leader._connections) <= 2, 20)
+        until(lambda: len(server._event_loop._connections) <= 2, 20)
 
 
 def test_a_server_stops_though_a_client_does_not_read():
@@ -326,7 +326,7 @@ def test_a_client_that_grants_no_window_is_left_waiting(server, learner):
         small.send(call_frame("large", call_id=number + 1))
     # When much waits for it, then none of its further calls begins
     until(lambda: server.metrics()["large"].calls >= 2, 20)
-    (connection,) = [one for one in server._leader._connections.values() if one.session is not None]
+    (connection,) = [one for one in server._event_loop._connections.values() if one.session is not None]
     until(lambda: connection.is_congested, 20)
     calls = server.metrics()["large"].calls
     with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
@@ -352,7 +352,7 @@ def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog)
     with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
         assert client.echo(1) == 1
         broken = Reluctant(server)
-        (connection,) = [one for one in server._leader._connections.values() if one._address.endswith(broken.port)]
+        (connection,) = [one for one in server._event_loop._connections.values() if one._address.endswith(broken.port)]
         monkeypatch.setattr(connection, "_receive", lambda: 1 // 0)
         # When it is to be read
         with contextlib.suppress(ConnectionError):  # it may have been, of what was said before
@@ -365,7 +365,7 @@ def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog)
 
 
 def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
-    monkeypatch.setattr(acceptor, "_GREETING_S", 0.2)
+    monkeypatch.setattr(acceptor, "_GREETING_TIMEOUT_S", 0.2)
     monkeypatch.setattr(event_loop, "_HOUSEKEEPING_S", 0.1)
     with Server(token="t") as server:
         host, _, port = server.address.rpartition(":")
@@ -386,9 +386,9 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
     # Given a server that has no descriptors left for new connections
     client = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
     assert client.echo(1) == 1
-    entrances = server._leader._entrances.values()
-    entrance = next(each for each in entrances if each.listener.family == socket.AF_INET)
-    listener = entrance.listener
+    acceptors = server._event_loop._acceptors.values()
+    acceptor = next(each for each in acceptors if each.listener.family == socket.AF_INET)
+    listener = acceptor.listener
     refusals = []
 
     class Exhausted:
@@ -403,7 +403,7 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
         def __getattr__(self, name):
             return getattr(listener, name)
 
-    entrance.listener = Exhausted()
+    acceptor.listener = Exhausted()
     # When somebody connects
     other = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
     # Then those who are connected are served, and the other one is as soon as there is room; nothing spins meanwhile

@@ -62,12 +62,12 @@ def test_what_was_put_comes_out_in_its_order(frames, portions, kept):
             writer.put(parts)
             writer.send_some()
             if kept:
-                writer.keep()
+                writer.copy_unsent()
                 for part in parts:
                     part[:] = bytes(len(part))
             while writer.pending:
                 writer.send_some()
-    writer.finish(service.farewell(0, "all said"))
+    writer.finish(service.trailers(0, "all said"))
     while writer.pending:
         writer.send_some()
     # Then the client reads the same bytes, and the end
@@ -88,7 +88,7 @@ def test_an_end_comes_after_the_frame_that_was_begun_and_instead_of_all_else():
     writer.queue.append(b"z" * 1000)
     assert writer.size > 1_990_000
     # When the call is ended
-    writer.end(service.farewell(3, "nonsense"))
+    writer.end(service.trailers(3, "nonsense"))
     while writer.pending:
         writer.send_some()
     # Then the client hears it soon
@@ -101,5 +101,5 @@ def test_an_end_comes_after_the_frame_that_was_begun_and_instead_of_all_else():
 def test_a_refusal_is_all_that_a_client_hears():
     call, service = Http2Call([(":path", "/x")]), Http2Service()
     service.feed(call.opening[len(PREFACE) :])
-    call.feed(service.hello + service.refusal(16, "wrong token: 100 % \u00fc"))
+    call.feed(service.hello + service.rejection(16, "wrong token: 100 % \u00fc"))
     assert call.end == (16, "wrong token: 100 % \u00fc")

@@ -13,7 +13,7 @@ from kourou.courier.lanes.loop import event_loop, poller
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-MAKERS = [poller.readiness, poller._Poll]
+MAKERS = [poller.new_poller, poller._SelectPoll]
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -37,7 +37,7 @@ def test_what_is_ready_is_said(make):
 
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 def test_a_server_works_without_epoll(lane, monkeypatch):
-    monkeypatch.setattr(event_loop, "readiness", poller._Poll)
+    monkeypatch.setattr(event_loop, "new_poller", poller._SelectPoll)
     with Server(token="t") as server:
         server.bind("echo", lambda value: value)
         client = Client(server.address, token="t", lane=lane, call_timeout=20)

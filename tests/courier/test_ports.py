@@ -31,7 +31,7 @@ def test_a_port_that_is_taken_is_waited_for() -> None:
 
 
 def test_who_has_a_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(ports, "_TAKEN_TIMEOUT_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as held:
         # given a port that somebody listens on, then that process is named
         port = held.getsockname()[1]

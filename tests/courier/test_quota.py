@@ -18,7 +18,7 @@ from kourou.courier import Client, Server
 from kourou.courier.lanes.grpcio import relay, standard_services
 from kourou.courier.lanes.grpcio.executor import StreamThreads
 from kourou.courier.lanes.loop import acceptor, quota
-from kourou.courier.lanes.loop.quota import Strangers, most_strangers
+from kourou.courier.lanes.loop.quota import ConnectionQuota, max_unauthenticated
 from polling import until
 from strangers import as_stranger, needs_root
 
@@ -35,7 +35,7 @@ class Echo:
 @pytest.fixture
 def few(monkeypatch):
     """Room for ten strangers, five of one host."""
-    monkeypatch.setattr(quota, "_MOST", 10)
+    monkeypatch.setattr(quota, "_MAX", 10)
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def connect(server) -> socket.socket:
 
 def test_the_longest_there_go_when_others_wait():
     # Given a room for four, with two of each of two hosts
-    room: Strangers[str] = Strangers(4, patience_s=1e6, hurry_s=-1.0)
+    room: ConnectionQuota[str] = ConnectionQuota(4, timeout_s=1e6, crowded_timeout_s=-1.0)
     for name, host in (("a1", "a"), ("a2", "a"), ("b1", "b")):
         room.add(name, host)
     # Then the first host has its share, and there is room for others
-    assert (room.has_share("a"), room.has_share("b"), room.is_full) == (True, False, False)
+    assert (room.host_is_full("a"), room.host_is_full("b"), room.is_full) == (True, False, False)
     room.add("b2", "b")
     assert room.is_full
     # And those who are there may stay unless others wait
@@ -72,19 +72,19 @@ def test_the_longest_there_go_when_others_wait():
 @pytest.mark.parametrize(("soft", "most"), [(64, 16), (1024, 256), (1 << 20, 256), (resource.RLIM_INFINITY, 256)])
 def test_strangers_have_a_quarter_of_the_descriptors_at_most(monkeypatch, soft, most):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert most_strangers() == most
+    assert max_unauthenticated() == most
 
 
 def test_who_says_nothing_takes_no_more_descriptors_than_there_is_room_for(server, monkeypatch):
-    monkeypatch.setattr(acceptor, "_HURRY_S", 0.05)
+    monkeypatch.setattr(acceptor, "_CROWDED_TIMEOUT_S", 0.05)
     # Given a server, and its client
     with Client(server.address, token="t", lane="grpc", call_timeout=20) as client, contextlib.ExitStack() as stack:
         assert client.echo(1) == 1
-        before = len(server._leader._connections)
+        before = len(server._event_loop._connections)
         # When many connect and say nothing
         for _ in range(100):
             stack.enter_context(connect(server))
-            assert len(server._leader._connections) <= before + 10
+            assert len(server._event_loop._connections) <= before + 10
         # Then its client is served, and another one with the token gets in
         assert client.echo(2) == 2
         with Client(server.address, token="t", lane="grpc", call_timeout=20) as another:
@@ -93,12 +93,12 @@ def test_who_says_nothing_takes_no_more_descriptors_than_there_is_room_for(serve
 
 def test_a_full_house_makes_those_of_other_hosts_wait_and_then_lets_them_in(server, monkeypatch):
     # Given as many strangers as there is room for, whom the server takes for those of hosts of their own
-    monkeypatch.setattr(Strangers, "has_share", lambda *_: False)
+    monkeypatch.setattr(ConnectionQuota, "host_is_full", lambda *_: False)
     with contextlib.ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(connect(server))
-        (tcp,) = [each for each in server._leader._entrances.values() if each.listener.family == socket.AF_INET]
-        until(lambda: tcp.is_shut or len(tcp.strangers) == 10, 20)
+        (tcp,) = [each for each in server._event_loop._acceptors.values() if each.listener.family == socket.AF_INET]
+        until(lambda: tcp.is_paused or len(tcp.unauthenticated) == 10, 20)
         # When a client comes with the token, Then it gets in as soon as they had their time
         with Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
             assert client.echo(1) == 1
@@ -110,7 +110,7 @@ def test_a_client_that_has_shown_the_token_takes_no_room(server):
             stack.enter_context(Client(server.address, token="t", lane="grpc", call_timeout=20)) for _ in range(20)
         ]
         assert [client.echo(1) for client in clients] == [1] * 20
-        assert all(not each.strangers for each in server._leader._entrances.values())
+        assert all(not each.unauthenticated for each in server._event_loop._acceptors.values())
 
 
 # -- gRPC's standard services -------------------------------------------------------------------------------------
@@ -139,8 +139,8 @@ def checker(server):
 
 def test_those_who_ask_for_its_health_share_one_thread_and_make_room(server, monkeypatch):
     # Given room for four, two of them of this host, and clients who stay
-    monkeypatch.setattr(relay, "_HURRY_S", -1.0)
-    server._grpc._relays._relays = Strangers(4, patience_s=1e6, hurry_s=-1.0)
+    monkeypatch.setattr(relay, "_CROWDED_TIMEOUT_S", -1.0)
+    server._grpc._relays._relays = ConnectionQuota(4, timeout_s=1e6, crowded_timeout_s=-1.0)
     with contextlib.ExitStack() as stack:
         for _ in range(6):
             health: Any = stack.enter_context(checker(server))
@@ -197,7 +197,7 @@ def test_requests_that_never_come_take_a_bounded_number_of_threads(server):
             # When another one asks, Then it is answered
             with checker(server) as health:
                 assert health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status == SERVING
-        assert _names_of_threads().count("kourou-grpc-stream") <= 4 * standard_services._MOST_STREAMS
+        assert _names_of_threads().count("kourou-grpc-stream") <= 4 * standard_services._MAX_STREAMS
         for call in calls:
             call.cancel()
 

@@ -33,7 +33,7 @@ LONGER_S = 2.5 * SILENCE_S
 def server(monkeypatch):
     """A server's process, and a client that is soon alarmed."""
     monkeypatch.setattr(tcp, "SILENCE_S", SILENCE_S)
-    monkeypatch.setattr(grpc.GrpcWire, "idle_s", 0.2)
+    monkeypatch.setattr(grpc.GrpcTransport, "idle_s", 0.2)
     token = new_token()
     command = [sys.executable, "-c", SERVER, token]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

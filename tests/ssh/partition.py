@@ -20,11 +20,11 @@ class Server:
     """Tells in a file when nobody waits for its answer any more."""
 
     def __init__(self, told: Path) -> None:
-        self._told = told
+        self._warned = told
 
     def wait(self) -> None:
         current_call().cancelled.wait()
-        (self._told / "given up").touch()
+        (self._warned / "given up").touch()
 
     def size(self, value: bytes) -> int:
         return len(value)
@@ -33,7 +33,7 @@ class Server:
 def call(server: Any, kind: str, told: Path, silence_s: int) -> None:
     """Call until that fails, and tell how and when; then call again."""
     tcp.SILENCE_S = silence_s
-    client.GrpcWire.idle_s = 1.0
+    client.GrpcTransport.idle_s = 1.0
     server.size(BULK)  # both streams are open
     (told / f"{kind} calls").touch()
     try:

@@ -17,7 +17,7 @@ from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.target import Target, Tls
 from kourou.courier.core.trace import traced
 from kourou.courier.link import Link
-from kourou.courier.serving.remote_methods import offered
+from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.wire import codec
 from kourou.ignored import warn_ignored
 from kourou.shown import shown
@@ -148,7 +148,7 @@ class Client:
             with contextlib.suppress(Exception):  # it may just have ended, or be busy
                 names = list_methods(self, timeout_s=_LIST_WITHIN_S)
                 return [name for name in names if not name.startswith("_")]
-        return (name for name, _ in offered(self._interface)) if self._interface is not None else ()
+        return (name for name, _ in remote_methods(self._interface)) if self._interface is not None else ()
 
     def _stub(self, name: str) -> Stub:
         link, timeout_s, idempotent = self._link, self._timeout_s, self._idempotent
@@ -256,7 +256,7 @@ def address(client: object) -> str:
 def lane(client: object) -> str | None:
     """The lane in use; None before the first call and after the connection broke."""
     connection = _client(client)._link.connection  # noqa: SLF001 - see above
-    return connection.wire.lane if connection is not None else None
+    return connection.transport.lane if connection is not None else None
 
 
 def disconnect(client: object) -> None:

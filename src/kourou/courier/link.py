@@ -12,11 +12,11 @@ import time
 import weakref
 from typing import Any
 
-from kourou.courier.calling.connect_deadline import Patience
+from kourou.courier.calling.connect_deadline import ConnectDeadline
 from kourou.courier.calling.connection import Connection
 from kourou.courier.calling.deferred import DeferredCalls
 from kourou.courier.calling.reply import Reply
-from kourou.courier.calling.transport import Wire
+from kourou.courier.calling.transport import Transport
 from kourou.courier.core.endpoint import Endpoint, host_id
 from kourou.courier.core.target import Target, Tls
 from kourou.courier.wire.codec import Payload
@@ -143,7 +143,7 @@ class Link:
                 other.close()
         return other
 
-    def connect(self, deadline: float | None, what: str, patience: Patience | None = None) -> Connection:
+    def connect(self, deadline: float | None, what: str, limit: ConnectDeadline | None = None) -> Connection:
         """The live connection; made if there is none.
 
         Raises:
@@ -157,7 +157,7 @@ class Link:
             if self._closed:
                 raise CallCancelled(f"{what}: this client of {self.target.name} is closed")
             if self.connection is None:
-                self._connection = self._connect(patience or Patience(self.target.name, deadline), what)
+                self._connection = self._connect(limit or ConnectDeadline(self.target.name, deadline), what)
             connection = self._connection
             assert connection is not None  # noqa: S101 - made in the line above; for the type checker
             return connection
@@ -170,7 +170,7 @@ class Link:
             self._other.hang_up()
         connection = self._connection
         if connection is not None:
-            connection.glance()
+            connection.read_available()
             connection.end(ConnectionLost(f"the connection to {self.target.name} was closed"))
 
     def give_up(self, endpoint: Endpoint) -> None:
@@ -193,71 +193,71 @@ class Link:
             self._other.close()
         connection = self._connection
         if connection is not None:
-            connection.glance()  # it may have broken before, unnoticed
+            connection.read_available()  # it may have broken before, unnoticed
             connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
             _sweep(connection.endpoint)
             self._connection = None  # and what is mapped of the server's memory
 
     # -- connecting -------------------------------------------------------------------------------------------
 
-    def _connect(self, patience: Patience, what: str) -> Connection:
+    def _connect(self, limit: ConnectDeadline, what: str) -> Connection:
         pause_s = _FIRST_PAUSE_S
-        connection = self._open_inherited(patience)
+        connection = self._open_inherited(limit)
         if connection is not None:
             return connection
         while True:
             if self._closed:
                 raise CallCancelled(f"{what}: the client of {self.target.name} was closed")
             try:
-                return self._open(self._endpoint(patience), patience.left_s())
+                return self._open(self._endpoint(limit), limit.left_s())
             except ServerUnavailable as error:
                 if not self.wait_for_ready:
                     raise
-                left_s = patience.left_s()
+                left_s = limit.left_s()
                 if left_s is not None and left_s <= pause_s:
                     name = self.target.name
                     raise DeadlineExceeded(f"{what}: {name} did not answer before the deadline: {error}") from error
-                patience.warn_when_due(f" ({error})")
+                limit.warn_when_due(f" ({error})")
             time.sleep(pause_s)  # not to wait for something, but to spare a server that is just starting
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _open_inherited(self, patience: Patience) -> Connection | None:
+    def _open_inherited(self, limit: ConnectDeadline) -> Connection | None:
         """In a child of fork, asking where the server is would take gRPC, which hangs there; its socket is known."""
         endpoint, self._inherited = self._inherited, None
         if endpoint is None or endpoint.local is None or self.forced_lane not in {None, "local"}:
             return None
         try:
-            wire = self._dial("local", endpoint, patience.left_s())
-            return _connected(endpoint, wire, self.target, self._inside)
+            transport = self._dial("local", endpoint, limit.left_s())
+            return _connected(endpoint, transport, self.target, self._inside)
         except ServerUnavailable:
             return None
 
-    def _endpoint(self, patience: Patience) -> Endpoint:
+    def _endpoint(self, limit: ConnectDeadline) -> Endpoint:
         """Where the server is; asks twice when that takes long, to give a warning in between."""
         if not self.wait_for_ready:
-            return self.target.endpoint(patience.left_s() or _FAIL_FAST_S)
-        first_s = patience.until_warning_s()
+            return self.target.endpoint(limit.left_s() or _FAIL_FAST_S)
+        first_s = limit.until_warning_s()
         if first_s is not None:
             try:
                 return self.target.endpoint(first_s)
             except DeadlineExceeded:
-                patience.warn_when_due()
-        return self.target.endpoint(patience.left_s())
+                limit.warn_when_due()
+        return self.target.endpoint(limit.left_s())
 
     def _open(self, endpoint: Endpoint, timeout_s: float | None) -> Connection:
         lanes = [self.forced_lane] if self.forced_lane else _shared_lanes(endpoint)
-        wire: Wire | None = None
+        transport: Transport | None = None
         for lane in lanes:
             try:
-                wire = self._dial(lane, endpoint, timeout_s)
+                transport = self._dial(lane, endpoint, timeout_s)
                 break
             except ServerUnavailable:
                 if lane == lanes[-1]:
                     raise
-        assert wire is not None  # noqa: S101 - the loop ends with a wire or an error; for the type checker
-        return _connected(endpoint, wire, self.target, self._inside)
+        assert transport is not None  # noqa: S101 - the loop ends with a transport or an error; for the type checker
+        return _connected(endpoint, transport, self.target, self._inside)
 
-    def _dial(self, lane: str, endpoint: Endpoint, timeout_s: float | None) -> Wire:
+    def _dial(self, lane: str, endpoint: Endpoint, timeout_s: float | None) -> Transport:
         # Imported when first used: a program that stays in one process never pays for gRPC.
         token = self.target.token
         if lane == "inproc":
@@ -294,12 +294,12 @@ class Link:
         self._connecting = threading.Lock()
 
 
-def _connected(endpoint: Endpoint, wire: Wire, target: Target, inside: set[int]) -> Connection:
-    """A connection whose wire, if it pushes, already knows where to deliver."""
+def _connected(endpoint: Endpoint, transport: Transport, target: Target, inside: set[int]) -> Connection:
+    """A connection whose transport, if it pushes, already knows where to deliver."""
     connection = Connection(
-        target.name, endpoint, wire, lambda: target.lost(endpoint), lambda: _sweep(endpoint), inside
+        target.name, endpoint, transport, lambda: target.lost(endpoint), lambda: _sweep(endpoint), inside
     )
-    wire.start(connection)
+    transport.start(connection)
     return connection
 
 

@@ -18,7 +18,7 @@ from kourou.courier.core.token import user_token
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.handlers import Handlers
 from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
-from kourou.courier.serving.starvation import Stalls
+from kourou.courier.serving.starvation import StarvationMonitor
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ServerUnavailable
 from kourou.ignored import warn_ignored
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kourou.courier.lanes.grpc.server import GrpcListener
     from kourou.courier.lanes.inproc import InprocListener
     from kourou.courier.lanes.local.server import LocalListener
-    from kourou.courier.lanes.loop.event_loop import Leader
+    from kourou.courier.lanes.loop.event_loop import EventLoop
 
 __all__ = ["Server"]
 
@@ -83,12 +83,12 @@ class Server:
         self._pool = WorkerPool(size, max_queue, f"kourou-{name or 'server'}", self._calls_wait)
         self._handlers = Handlers(name or "the server", self._methods, self._pool, call_context)
         self._dispatcher = Dispatcher(self._handlers)
-        self._stalls = Stalls(
+        self._starvation = StarvationMonitor(
             lambda: self._handlers.name, self._pool, self._dispatcher.running, may_grow=thread_pool_size is None
         )
         self._server_id = secrets.token_hex(16)
         self._endpoint: Endpoint | None = None
-        self._leader: Leader | None = None
+        self._event_loop: EventLoop | None = None
         self._grpc: GrpcListener | None = None
         self._inproc: InprocListener | None = None
         self._local: LocalListener | None = None
@@ -110,7 +110,7 @@ class Server:
         return f"<server {self._name or ''} at {where}>".replace("  ", " ")
 
     def _calls_wait(self) -> None:
-        self._stalls.notice()
+        self._starvation.wake()
 
     # -- methods ----------------------------------------------------------------------------------------------
 
@@ -158,16 +158,16 @@ class Server:
         """
         from kourou.courier.lanes.grpc.server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
         from kourou.courier.lanes.inproc import InprocListener  # noqa: PLC0415 - goes with it
-        from kourou.courier.lanes.loop.event_loop import Leader  # noqa: PLC0415 - likewise
+        from kourou.courier.lanes.loop.event_loop import EventLoop  # noqa: PLC0415 - likewise
 
         with self._lock, contextlib.ExitStack() as undo:  # all of it, or nothing is left open
             if self.has_started:
                 raise ValueError("Server already started")
             token = self.token
-            leader = Leader(self._pool)
-            undo.callback(leader.stop)
+            loop = EventLoop(self._pool)
+            undo.callback(loop.stop)
             remote = GrpcListener(
-                leader,
+                loop,
                 self._dispatcher,
                 host=self._host,
                 port=self._asked_port,
@@ -178,14 +178,14 @@ class Server:
             )
             undo.callback(remote.stop)
             remote.set_healthy(healthy=self._healthy)
-            local = _local_listener(leader, self._dispatcher, token, self._socket_dir)
+            local = _local_listener(loop, self._dispatcher, token, self._socket_dir)
             if local is not None:
                 undo.callback(local.stop)
             endpoint = self._endpoint_of(remote, local)
             if self._name is None:
                 self._handlers.name = endpoint.grpc
             self._inproc = InprocListener(self._dispatcher, endpoint, token)
-            self._leader, self._grpc, self._local, self._endpoint = leader, remote, local, endpoint
+            self._event_loop, self._grpc, self._local, self._endpoint = loop, remote, local, endpoint
             undo.pop_all()
 
     def _endpoint_of(self, remote: GrpcListener, local: LocalListener | None) -> Endpoint:
@@ -206,7 +206,7 @@ class Server:
             ValueError: it was never started.
         """
         with self._lock:
-            if self._grpc is None or self._inproc is None or self._leader is None:
+            if self._grpc is None or self._inproc is None or self._event_loop is None:
                 raise ValueError("Server not started yet")
             if self._stopped.is_set():
                 return
@@ -217,11 +217,11 @@ class Server:
             self._dispatcher.fail_all("the server stopped")
             self._methods.close()
             self._pool.stop()
-            self._stalls.stop()
+            self._starvation.stop()
             self._inproc.stop()
             if self._local is not None:
                 self._local.stop()
-            self._leader.stop(_FLUSH_S)
+            self._event_loop.stop(_FLUSH_S)
             self._grpc.stop()
             self._stopped.set()
 
@@ -292,10 +292,10 @@ class Server:
     SetIsHealthy = set_is_healthy
 
 
-def _local_listener(leader: Leader, dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:
+def _local_listener(loop: EventLoop, dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:
     """The local lane, where the system has what it needs (Linux: epoll, memfd, eventfd)."""
     if sys.platform != "linux":
         return None
     from kourou.courier.lanes.local.server import LocalListener  # noqa: PLC0415 - exists on Linux only
 
-    return LocalListener(leader, dispatcher, token, folder)
+    return LocalListener(loop, dispatcher, token, folder)

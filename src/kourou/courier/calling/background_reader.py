@@ -13,35 +13,35 @@ from collections import deque
 from collections.abc import Callable
 
 from kourou.courier.calling.reply import Reply
-from kourou.courier.core.background import Patrol
+from kourou.courier.core.background import BackgroundLoop
 
-__all__ = ["Attendant"]
+__all__ = ["BackgroundReader"]
 
 _log = logging.getLogger("kourou.courier")
 
 
-class Attendant:
-    """Runs the callbacks of futures, and ``attend`` for as long as that asks for it.
+class BackgroundReader:
+    """Runs the callbacks of futures, and ``tick`` for as long as that asks for it.
 
     Args:
-        attend: one round of work; returns the seconds until the next one, or None when there is nothing to do.
-        nap_s: after so many seconds of nothing to do it looks all the same; None for never.
+        tick: one round of work; returns the seconds until the next one, or None when there is nothing to do.
+        idle_s: after so many seconds of nothing to do it looks all the same; None for never.
     """
 
-    def __init__(self, attend: Callable[[], float | None], nap_s: float | None) -> None:
+    def __init__(self, tick: Callable[[], float | None], idle_s: float | None) -> None:
         self._finished: deque[Reply] = deque()
-        self._patrol = Patrol(attend, "kourou-attendant", nap_s)
-        self._callbacks = Patrol(self._run_callbacks, "kourou-callbacks")
-        self.call = self._patrol.call
+        self._loop = BackgroundLoop(tick, "kourou-background", idle_s)
+        self._callbacks = BackgroundLoop(self._run_callbacks, "kourou-callbacks")
+        self.wake = self._loop.wake
 
     def notify(self, reply: Reply) -> None:
         """Run the callbacks of a finished future, here and not in the thread of whoever happened to read its answer."""
         self._finished.append(reply)
-        self._callbacks.call(urgent=True)
+        self._callbacks.wake(urgent=True)
 
     def stop(self) -> None:
         """End both threads after one more round."""
-        self._patrol.stop()
+        self._loop.stop()
         self._callbacks.stop()
 
     def _run_callbacks(self) -> None:

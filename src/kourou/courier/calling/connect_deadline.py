@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
-__all__ = ["Patience"]
+__all__ = ["ConnectDeadline"]
 
 _log = logging.getLogger("kourou.courier")
 
 _WARN_AFTER_S = 10.0
 
 
-class Patience:
+class ConnectDeadline:
     """How long one attempt to connect may take, and when to complain about it."""
 
     def __init__(self, name: str, deadline: float | None) -> None:

@@ -1,8 +1,8 @@
 """The client's end of one connection: numbers calls, and decides which thread reads the answers.
 
-On lanes that pull there is no reader thread between a caller and its answer. Whoever waits reads (the leader),
+On lanes that pull there is no reader thread between a caller and its answer. Whoever waits reads,
 and hands the answers that belong to others to them; when it has its own, it wakes one of those who still wait to go
-on reading. A background thread attends to what nobody waits for: callbacks, streams, futures that were let go.
+on reading. A background thread sees to what nobody waits for: callbacks, streams, futures that were let go.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from kourou.courier.calling.background_reader import Attendant
+from kourou.courier.calling.background_reader import BackgroundReader
 from kourou.courier.calling.in_flight import InFlight
-from kourou.courier.calling.reply import TELL_AFTER_S, Reply, waits_for_itself
-from kourou.courier.calling.transport import NotSentError, Wire
-from kourou.courier.core.background import ROUND_S
+from kourou.courier.calling.reply import WARN_AFTER_S, Reply, waits_for_itself
+from kourou.courier.calling.transport import NotSentError, Transport
+from kourou.courier.core.background import TICK_S
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.frames import Frame, Kind, make_frame
@@ -64,7 +64,7 @@ class Connection:
     Args:
         name: the server's, for messages.
         endpoint: the server it leads to.
-        wire: the lane's part.
+        transport: the lane's part.
         explain: called once when the connection breaks; the error for calls in flight. May take a second.
         tidy: called once when the connection breaks, but not when it is closed.
         inside: the threads that are at work in here. What interrupts one of them (a signal handler, the garbage
@@ -75,27 +75,27 @@ class Connection:
         self,
         name: str,
         endpoint: Endpoint,
-        wire: Wire,
+        transport: Transport,
         explain: Callable[[], RpcError],
         tidy: Callable[[], None],
         inside: set[int],
     ) -> None:
         self._name = name
-        self._told: set[str] = set()  # methods of which ``tell_of`` has spoken
+        self._warned: set[str] = set()  # methods of which ``warn_unanswered`` has spoken
         self._tidy = tidy
         self._inside = inside
         self.endpoint = endpoint
-        self.wire = wire
+        self.transport = transport
         self.alive = True
         self._explain = explain
         self._ids = itertools.count(1)
         self._reading = threading.Lock()
         self._reader = 0  # the thread that has that lock
-        self._followers: dict[Reply, None] = {}  # those who wait while another thread reads, in order
+        self._waiters: dict[Reply, None] = {}  # those who wait while another thread reads, in order
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
         self._not_ended = [None]  # whoever takes the one entry ends the connection
-        self._attendant = Attendant(self._attend, wire.idle_s)
-        self._in_flight = InFlight(self, self._attendant)
+        self._background = BackgroundReader(self._background_tick, transport.idle_s)
+        self._in_flight = InFlight(self, self._background)
         self._pending, self._streams = self._in_flight.pending, self._in_flight.streams
         self.deliver = self._in_flight.deliver
         self._reads = self._reads_seen = 0
@@ -129,7 +129,7 @@ class Connection:
         frame = make_frame((Kind.CALL, call_id, timeout_s, reply.method, body, buffers))
         may_gather = not caller_waits and self._is_busy()
         try:
-            self.wire.send(frame, caller_waits=caller_waits, may_gather=may_gather)
+            self.transport.send(frame, caller_waits=caller_waits, may_gather=may_gather)
         except NotSentError as error:
             unsent = self._pending.pop(call_id, None) is not None
             self.end(error)
@@ -146,7 +146,7 @@ class Connection:
             self._pending.pop(call_id, None)
             self.recall(reply)
         if not caller_waits:
-            self._attendant.call(urgent=reply.watched)
+            self._background.wake(urgent=reply.watched)
         return True
 
     def _is_busy(self) -> bool:
@@ -157,9 +157,9 @@ class Connection:
 
     def _look_first(self) -> None:
         """See whether the server is gone, where sending would not tell: a call that was sent is not sent again."""
-        if self.wire.idle_s is None or self._pending or self.glance() or self._streams:
+        if self.transport.idle_s is None or self._pending or self.read_available() or self._streams:
             return
-        if self.wire.hung_up:  # the thread that reads is about to hear of it
+        if self.transport.peer_closed:  # the thread that reads is about to hear of it
             self.end()
 
     def withdraw(self, reply: Reply) -> bool:
@@ -179,7 +179,7 @@ class Connection:
         """Send something that needs no answer; a connection that is gone needs none of it."""
         with Entered(self._inside):
             try:
-                self.wire.send(frame)
+                self.transport.send(frame)
             except (OSError, ProtocolError) as error:
                 self.end(error)
 
@@ -187,7 +187,7 @@ class Connection:
         """Send what was put off."""
         with Entered(self._inside):
             try:
-                self.wire.flush()
+                self.transport.flush()
             except OSError as error:
                 self.end(error)
 
@@ -195,13 +195,13 @@ class Connection:
         """The items of a stream are not wanted any more. Takes no locks."""
         if self._streams.pop(call_id, None) is not None and self.alive:
             self._later.append(Frame(Kind.CANCEL, call_id))
-            self._attendant.call(urgent=True)
+            self._background.wake(urgent=True)
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
     def wait(self, reply: Reply, until: float | None) -> None:
         """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
-        if not self.wire.pulls:
+        if not self.transport.pulls:
             reply.sleep(until)
             return
         me, inside = threading.get_ident(), self._inside
@@ -210,7 +210,7 @@ class Connection:
         enters = me not in inside  # as ``Entered``, which would cost too much here
         inside.add(me)
         try:
-            if not self._reading.acquire(False) and not self._follow(reply, until):
+            if not self._reading.acquire(False) and not self._wait_for_reader(reply, until):
                 return
             self._reader = me
             try:
@@ -219,22 +219,22 @@ class Connection:
             finally:
                 self._reader = 0
                 self._reading.release()
-                if self._followers or self._pending or self._streams:
-                    self._promote()
+                if self._waiters or self._pending or self._streams:
+                    self._pass_reading_on()
         finally:
             if enters:
                 inside.discard(me)
 
-    def tell_of(self, method: str) -> None:
+    def warn_unanswered(self, method: str) -> None:
         """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
-        if method not in self._told:
-            self._told.add(method)
+        if method not in self._warned:
+            self._warned.add(method)
             _log.warning(
                 "%s of %s has not answered for %.0f s, and is waited for without a time-out; call_timeout, or "
                 "courier.with_options(client, timeout_s=…), sets one",
                 method,
                 self._name,
-                TELL_AFTER_S,
+                WARN_AFTER_S,
             )
 
     @property
@@ -246,30 +246,30 @@ class Connection:
         self._reader = 0
         self._reading.release()
 
-    def _follow(self, reply: Reply, until: float | None) -> bool:
+    def _wait_for_reader(self, reply: Reply, until: float | None) -> bool:
         """Wait while another thread reads. True when this thread has the reading lock instead."""
         self.flush()
-        self._followers[reply] = None
+        self._waiters[reply] = None
         try:
-            if self._reading.acquire(blocking=False):  # the leader left before it could see the new follower
+            if self._reading.acquire(blocking=False):  # the reader left before it could see the new waiter
                 return True
             reply.sleep(until)
         finally:
-            self._followers.pop(reply, None)
+            self._waiters.pop(reply, None)
         return False
 
-    def glance(self) -> bool:
+    def read_available(self) -> bool:
         """Take in the answers that are here already, without waiting. False when another thread is at it."""
         if self._flushing == threading.get_ident():  # the reading lock is this thread's; it finds no room to write
             self._take_in(time.monotonic())
-        elif self.wire.pulls and self._reading.acquire(blocking=False):
+        elif self.transport.pulls and self._reading.acquire(blocking=False):
             self._reader = threading.get_ident()
             with Entered(self._inside):
                 try:
                     self._receive(time.monotonic())
                 finally:
                     self._stop_reading()
-                    self._promote()
+                    self._pass_reading_on()
         else:
             return False
         return True
@@ -278,23 +278,23 @@ class Connection:
         """Somebody relies on being told: let the background thread read when nobody else does."""
         self._watched += 1
         self.flush()
-        self._attendant.call(urgent=True)
+        self._background.wake(urgent=True)
 
-    def attend(self) -> None:
+    def wake_background(self) -> None:
         """Let the background thread look in soon. Takes no locks once that thread runs."""
-        self._attendant.call()
+        self._background.wake()
 
     def let_go(self) -> None:
         """Nobody will call any more: close once the calls in flight are answered. Takes no locks."""
         self._let_go = True
-        self._attendant.call(urgent=True)
+        self._background.wake(urgent=True)
 
     def _receive(self, until: float | None) -> None:
         """With the reading lock held: write what was put off, then take in what comes next."""
         reads = self._reads
         self._flushing = threading.get_ident()
         try:
-            self.wire.flush()
+            self.transport.flush()
         except OSError as error:
             self.end(error)
         finally:
@@ -304,13 +304,13 @@ class Connection:
 
     def _take_in(self, until: float | None) -> None:
         """With the reading lock held: wait until ``until`` at most for frames, and deliver them."""
-        wire = self.wire
+        transport = self.transport
         whole = True
         try:
-            if not wire.poll(None if until is None else max(0.0, until - time.monotonic())):
+            if not transport.poll(None if until is None else max(0.0, until - time.monotonic())):
                 return
             whole = False
-            self.deliver(wire.read())
+            self.deliver(transport.read())
             whole = True
         except (OSError, ProtocolError) as error:
             whole = True
@@ -320,18 +320,18 @@ class Connection:
             if not whole:  # Ctrl-C between reading and delivering: answers may be lost, so nobody may wait for them
                 self.end(ConnectionResetError("interrupted while an answer was read"))
 
-    def _promote(self) -> None:
+    def _pass_reading_on(self) -> None:
         """Wake one of those who wait, to read from now on; or the background thread, if it has reasons to."""
-        for follower in list(self._followers):
-            if follower.waits:
-                follower.wake()
+        for waiter in list(self._waiters):
+            if waiter.waits:
+                waiter.wake()
                 return
         if self._pending or self._streams:
-            self._attendant.call(urgent=bool(self._watched or self._streams))
+            self._background.wake(urgent=bool(self._watched or self._streams))
 
     # -- the background thread --------------------------------------------------------------------------------
 
-    def _attend(self) -> float | None:
+    def _background_tick(self) -> float | None:
         """One round of the background thread. Seconds until the next at the latest; None when it may sleep."""
         if not self.alive:
             self._inside.discard(threading.get_ident())
@@ -343,24 +343,24 @@ class Connection:
             self._watched = 0
             if self._let_go:
                 self.end()
-            elif self.wire.idle_s is not None:
-                self.glance()
+            elif self.transport.idle_s is not None:
+                self.read_available()
             return None
-        if not self.wire.pulls:
+        if not self.transport.pulls:
             return self._in_flight.next_deadline_s() if self._watched else None
         unread = self._reads == self._reads_seen  # nobody else has read since the last round
         self._reads_seen = self._reads
         if not (urgent or unread):
-            return ROUND_S
+            return TICK_S
         if not self._reading.acquire(blocking=False):
-            return None  # whoever reads calls the attendant when it stops
+            return None  # whoever reads wakes the background thread when it stops
         self._reader = threading.get_ident()
         try:
             self._receive(time.monotonic() + min(_LONGEST_READ_S, self._in_flight.next_deadline_s() or _LONGEST_READ_S))
             self._reads_seen = self._reads
         finally:
             self._stop_reading()
-            self._promote()
+            self._pass_reading_on()
         return 0.0
 
     def _catch_up(self) -> None:
@@ -368,9 +368,9 @@ class Connection:
         while self._later:
             with contextlib.suppress(IndexError):
                 self.send_quietly(self._later.popleft())
-        if self.wire.idle_s is not None:
+        if self.transport.idle_s is not None:
             try:
-                self.wire.check()  # TCP itself would wait long for a host that does not answer any more
+                self.transport.check()  # TCP itself would wait long for a host that does not answer any more
             except OSError as error:
                 self.end(error)
         self.flush()
@@ -386,7 +386,7 @@ class Connection:
         except IndexError:
             return
         self.alive = False
-        self.wire.close()
+        self.transport.close()
         if self._pending or self._streams:
             error = cause if isinstance(cause, RpcError) else self._explain()
             if isinstance(cause, OSError) and cause.errno in _SILENT and type(error) is ConnectionLost:
@@ -394,4 +394,4 @@ class Connection:
             self._in_flight.fail(error)
         if not isinstance(cause, CallCancelled):
             self._tidy()
-        self._attendant.stop()
+        self._background.stop()

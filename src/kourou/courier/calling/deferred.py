@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from kourou.courier.calling.connect_deadline import Patience
+from kourou.courier.calling.connect_deadline import ConnectDeadline
 from kourou.courier.calling.connection import Connection, Entered
 from kourou.courier.calling.reply import Reply
 from kourou.courier.wire.codec import Payload
@@ -17,8 +17,8 @@ from kourou.errors import DeadlineExceeded, ServerUnavailable
 
 __all__ = ["DeferredCalls"]
 
-Connect: TypeAlias = Callable[[float | None, str, Patience], Connection]
-"""Gives the connection, or makes it: until a deadline, for a method that is named, with patience."""
+Connect: TypeAlias = Callable[[float | None, str, ConnectDeadline], Connection]
+"""Gives the connection, or makes it: until a deadline, for a method that is named."""
 
 _LONGEST_ATTEMPT_S = 1.0  # to connect for such calls, before their deadlines are looked at again
 
@@ -57,13 +57,13 @@ class DeferredCalls:
 
     def _send_all(self, connect: Connect) -> None:
         """Connect for the calls that wait for it, then send them in their order. What fails, fails for its call."""
-        patience = Patience(self._name, None)
+        limit = ConnectDeadline(self._name, None)
         connection: Connection | None = None
         with Entered(self._inside):
             while True:
                 while self._calls:
                     if connection is None or not connection.alive:
-                        connection = self._connect_for_some(connect, patience)
+                        connection = self._connect_for_some(connect, limit)
                     if connection is not None:
                         self._send_first(connection)
                 self._sending.release()
@@ -82,16 +82,16 @@ class DeferredCalls:
             _end(call[0], error)
         self._calls.remove(call)
 
-    def _connect_for_some(self, connect: Connect, patience: Patience) -> Connection | None:
+    def _connect_for_some(self, connect: Connect, limit: ConnectDeadline) -> Connection | None:
         """The connection; None if it took too long for one of the calls that wait, which has ended then."""
         waiting = tuple(self._calls)  # in one step: others add to it meanwhile
         call = min(waiting, key=lambda one: one[0].deadline or math.inf)  # the first to give up
         deadline = call[0].deadline or math.inf
         # One with less time may come meanwhile.
-        patience.deadline = min(deadline, time.monotonic() + _LONGEST_ATTEMPT_S)
+        limit.deadline = min(deadline, time.monotonic() + _LONGEST_ATTEMPT_S)
         try:
             if call[0].waits:
-                return connect(patience.deadline, call[0].method, patience)
+                return connect(limit.deadline, call[0].method, limit)
         except BaseException as error:  # noqa: BLE001 - whatever the target raises belongs to the call
             if isinstance(error, DeadlineExceeded) and time.monotonic() < deadline:
                 return None  # once more

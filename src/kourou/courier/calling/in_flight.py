@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from kourou.courier.calling.background_reader import Attendant
+from kourou.courier.calling.background_reader import BackgroundReader
 from kourou.courier.calling.reply import Reply
-from kourou.courier.calling.stream_reader import Inflow, ItemSource, RemoteIterator
+from kourou.courier.calling.stream_reader import ItemSource, RemoteIterator, StreamBuffer
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import RpcError
 
@@ -20,14 +20,14 @@ class InFlight:
 
     Args:
         source: the connection, for those who read its streams.
-        attendant: runs callbacks, and is called when a stream begins.
+        background: runs callbacks, and is called when a stream begins.
     """
 
-    def __init__(self, source: ItemSource, attendant: Attendant) -> None:
+    def __init__(self, source: ItemSource, background: BackgroundReader) -> None:
         self.pending: dict[int, Reply] = {}
-        self.streams: dict[int, Inflow] = {}
+        self.streams: dict[int, StreamBuffer] = {}
         self._source = source
-        self._attendant = attendant
+        self._background = background
 
     def deliver(self, frames: Sequence[Frame]) -> None:
         """Give answers to those who wait for them."""
@@ -37,7 +37,7 @@ class InFlight:
                 reply = self.pending.pop(frame[1], None)
                 if reply is not None:
                     if reply.deliver(frame):
-                        self._attendant.notify(reply)
+                        self._background.notify(reply)
                 elif kind == Kind.FAILURE:
                     self._stream_frame(frame)
             elif kind == Kind.STREAM:
@@ -65,21 +65,21 @@ class InFlight:
                 if reply.on_lost is not None and reply.on_lost(reply, error):
                     continue
                 if reply.fail(_copy(error)) and reply.watched:
-                    self._attendant.notify(reply)
+                    self._background.notify(reply)
         for stream in list(self.streams.values()):
             stream.broken(_copy(error))
 
     def _open_stream(self, frame: Frame) -> None:
         call_id = frame.call_id
-        inflow = self.streams[call_id] = Inflow()  # first, since ``submit`` takes a call in neither for given up
+        buffer = self.streams[call_id] = StreamBuffer()  # first, since ``submit`` takes a call in neither for given up
         reply = self.pending.pop(call_id, None)
         if reply is None:
             self.streams.pop(call_id, None)
             return
-        reply.complete(RemoteIterator(inflow, self._source, call_id, reply.method, reply.timeout_s))
-        self._attendant.call(urgent=True)
+        reply.complete(RemoteIterator(buffer, self._source, call_id, reply.method, reply.timeout_s))
+        self._background.wake(urgent=True)
         if reply.watched:
-            self._attendant.notify(reply)
+            self._background.notify(reply)
 
     def _stream_frame(self, frame: Frame) -> None:
         stream = self.streams.get(frame.call_id)

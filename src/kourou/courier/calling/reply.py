@@ -23,7 +23,7 @@ from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded, RpcError
 
-__all__ = ["TELL_AFTER_S", "Reply", "ReplySource", "waits_for_itself"]
+__all__ = ["WARN_AFTER_S", "Reply", "ReplySource", "waits_for_itself"]
 
 
 class ReplySource(Protocol):
@@ -35,7 +35,7 @@ class ReplySource(Protocol):
     def watch(self) -> None:
         """Somebody relies on being told: see to it that somebody reads, though nobody waits."""
 
-    def glance(self) -> bool:
+    def read_available(self) -> bool:
         """Take in the answers that are here already, without waiting. False when another thread is at it."""
         ...
 
@@ -46,7 +46,7 @@ class ReplySource(Protocol):
     def recall(self, reply: Reply) -> None:
         """Tell the server that a call was withdrawn."""
 
-    def tell_of(self, method: str) -> None:
+    def warn_unanswered(self, method: str) -> None:
         """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
 
 
@@ -61,7 +61,7 @@ class _Outcome(NamedTuple):
 _make_outcome: Callable[[tuple[Any, BaseException | None, bool]], _Outcome]
 _make_outcome = functools.partial(tuple.__new__, _Outcome)  # three times faster than the class
 _CANCELLED = _Outcome(cancelled=True)
-TELL_AFTER_S = 10.0  # of waiting for an answer without a time-out, until that is told
+WARN_AFTER_S = 10.0  # of waiting for an answer without a time-out, until that is told
 _FIELDS = frozenset(vars(Future()))  # what a future looks for in itself
 
 
@@ -121,7 +121,7 @@ class Reply(Future[Any]):
         """It has ended: complete the future as which somebody looks at it, which runs its callbacks in this thread."""
         if not self.watched:
             return
-        outcome = self._settle()
+        outcome = self._resolve()
         claim = object()
         if self.__dict__.setdefault("_notified", claim) is not claim:
             return
@@ -137,7 +137,7 @@ class Reply(Future[Any]):
     def done(self) -> bool:
         """Whether there is an answer, or it is not wanted any more."""
         if self.waits and self.connection is not None:
-            self.connection.glance()
+            self.connection.read_available()
         return not self.waits
 
     def cancelled(self) -> bool:
@@ -172,7 +172,7 @@ class Reply(Future[Any]):
         if self.waits:
             self.wait(timeout)
         end = self._end
-        outcome = end if type(end) is _Outcome else self._settle()
+        outcome = end if type(end) is _Outcome else self._resolve()
         del end
         if outcome.error is not None:
             try:
@@ -196,7 +196,7 @@ class Reply(Future[Any]):
         """What the call raised, or None; waits like ``result``."""
         if self.waits:
             self.wait(timeout)
-        outcome = self._settle()
+        outcome = self._resolve()
         if outcome.cancelled:
             raise CancelledError
         return outcome.error
@@ -234,7 +234,7 @@ class Reply(Future[Any]):
             _open(gate)
         return True
 
-    def _settle(self) -> _Outcome:
+    def _resolve(self) -> _Outcome:
         """The end of the call, unpickled if nobody has done so."""
         end = self._end
         if type(end) is not Frame:
@@ -242,7 +242,7 @@ class Reply(Future[Any]):
             return end
         fields = self.__dict__
         outcome: _Outcome
-        fields["_end"] = outcome = fields.setdefault("_settled", _decoded(end))  # which lets go of the frame
+        fields["_end"] = outcome = fields.setdefault("_resolved", _decoded(end))  # which lets go of the frame
         return outcome
 
     # -- waiting --------------------------------------------------------------------------------------------
@@ -254,23 +254,23 @@ class Reply(Future[Any]):
             TimeoutError: ``timeout`` passed.
         """
         until = self.deadline
-        patience = None if timeout is None else time.monotonic() + timeout
-        if patience is not None and (until is None or patience < until):
-            until = patience
-        tell_at = time.monotonic() + TELL_AFTER_S if until is None else None
+        timeout_at = None if timeout is None else time.monotonic() + timeout
+        if timeout_at is not None and (until is None or timeout_at < until):
+            until = timeout_at
+        warn_at = time.monotonic() + WARN_AFTER_S if until is None else None
         while self.waits:
             connection = self.connection
             if connection is None:
                 self.sleep(until)
             else:
-                connection.wait(self, until if tell_at is None else tell_at)
+                connection.wait(self, until if warn_at is None else warn_at)
             if not self.waits:
                 return
-            if connection is not None and tell_at is not None and time.monotonic() >= tell_at:
-                tell_at = None
-                connection.tell_of(self.method)
+            if connection is not None and warn_at is not None and time.monotonic() >= warn_at:
+                warn_at = None
+                connection.warn_unanswered(self.method)
             elif until is not None and time.monotonic() >= until:
-                if until is patience:
+                if until is timeout_at:
                     raise TimeoutError(f"{self.method}: no answer within {timeout} s")
                 self.expire()
 

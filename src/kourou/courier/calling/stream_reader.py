@@ -16,7 +16,7 @@ from kourou.errors import DeadlineExceeded
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Inflow", "ItemSource", "RemoteIterator"]
+__all__ = ["ItemSource", "RemoteIterator", "StreamBuffer"]
 
 
 class ItemSource(Protocol):
@@ -34,7 +34,7 @@ class ItemSource(Protocol):
         """The items of a stream are not wanted any more. Takes no locks."""
 
 
-class Inflow:
+class StreamBuffer:
     """The items of one stream between the reader of the connection and the thread that takes them."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class RemoteIterator(Iterator[Any]):
     Close it (or let go of it) before its end and the generator is closed, too.
 
     Args:
-        inflow: where the items are collected.
+        buffer: where the items are collected.
         connection: where they come from.
         call_id: the call that opened the stream.
         method: for messages.
@@ -67,9 +67,9 @@ class RemoteIterator(Iterator[Any]):
     """
 
     def __init__(
-        self, inflow: Inflow, connection: ItemSource, call_id: int, method: str, timeout_s: float | None
+        self, buffer: StreamBuffer, connection: ItemSource, call_id: int, method: str, timeout_s: float | None
     ) -> None:
-        self._inflow = inflow
+        self._buffer = buffer
         self._connection = connection
         self._call_id = call_id
         self._method = method
@@ -83,18 +83,18 @@ class RemoteIterator(Iterator[Any]):
     def __next__(self) -> Any:
         if self._ended:
             raise StopIteration
-        inflow = self._inflow
-        if self._connection.reads_here and not inflow.frames:
+        buffer = self._buffer
+        if self._connection.reads_here and not buffer.frames:
             raise waits_for_itself(self._method)
-        if not inflow.news.acquire(timeout=self._timeout_s):
+        if not buffer.news.acquire(timeout=self._timeout_s):
             self.close()
             raise DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")
-        if not inflow.frames:
+        if not buffer.frames:
             self._ended = True
-            if inflow.lost is None:
+            if buffer.lost is None:
                 raise StopIteration
-            raise inflow.lost
-        frame = inflow.frames.popleft()
+            raise buffer.lost
+        frame = buffer.frames.popleft()
         if frame.kind == Kind.ITEM:
             self._acknowledge()
             return codec.decode(frame.body, frame.buffers)
@@ -117,12 +117,12 @@ class RemoteIterator(Iterator[Any]):
         """Take no more items; the remote generator is closed."""
         self._ended = True
         self._connection.end_stream(self._call_id)
-        self._inflow.frames.clear()
-        self._inflow.news.release()  # another thread may be waiting for an item
+        self._buffer.frames.clear()
+        self._buffer.news.release()  # another thread may be waiting for an item
 
     def _acknowledge(self) -> None:
         """Grant credit for half a window at a time: fewer frames, and the sender never runs dry."""
         self._taken += 1
-        if self._taken >= WINDOW_ITEMS // 2 or not self._inflow.frames:
+        if self._taken >= WINDOW_ITEMS // 2 or not self._buffer.frames:
             self._connection.send_quietly(Frame(Kind.CREDIT, self._call_id, float(self._taken)))
             self._taken = 0

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kourou.courier.wire.frames import Frame
 
-__all__ = ["NotSentError", "PushingWire", "Receiver", "Wire"]
+__all__ = ["NotSentError", "PushTransport", "Receiver", "Transport"]
 
 
 class NotSentError(ConnectionError):
@@ -15,7 +15,7 @@ class NotSentError(ConnectionError):
 
 
 class Receiver(Protocol):
-    """The connection, as its wire sees it."""
+    """The connection, as its transport sees it."""
 
     def deliver(self, frames: Sequence[Frame]) -> None:
         """These frames came."""
@@ -23,18 +23,18 @@ class Receiver(Protocol):
     def end(self, cause: Exception | None = None) -> None:
         """The connection is gone."""
 
-    def glance(self) -> bool:
+    def read_available(self) -> bool:
         """Take in what is here already, if nobody else is doing so. False when another thread is at it."""
         ...
 
-    def attend(self) -> None:
+    def wake_background(self) -> None:
         """Let the background thread call ``flush`` soon. Takes no locks."""
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """One connection of one lane, seen from the client.
 
-    A wire either *pulls*, and one thread at a time calls ``poll`` and ``read``; or it pushes, and calls the receiver's
+    It either *pulls*, and one thread at a time calls ``poll`` and ``read``; or it pushes, and calls the receiver's
     ``deliver`` from threads of its own.
     """
 
@@ -53,7 +53,7 @@ class Wire(Protocol):
         """Seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never."""
 
     @property
-    def hung_up(self) -> bool:
+    def peer_closed(self) -> bool:
         """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
         ...
 
@@ -104,11 +104,11 @@ class Wire(Protocol):
         """Let go. May be called from any thread, and more than once."""
 
 
-class PushingWire:
-    """The parts of a wire that pushes which it does not need."""
+class PushTransport:
+    """The parts of a transport that pushes which it does not need."""
 
     pulls = False
-    hung_up = False
+    peer_closed = False
     idle_s: float | None = None
 
     def flush(self) -> None:

@@ -8,26 +8,26 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["ROUND_S", "Patrol"]
+__all__ = ["TICK_S", "BackgroundLoop"]
 
 _log = logging.getLogger("kourou.courier")
 
-ROUND_S = 2e-3  # how long something may lie around before it is seen to
-_LINGER_ROUNDS = 50  # rounds without work before it sleeps: waking it again costs more than a few idle rounds
+TICK_S = 2e-3  # how long something may lie around before it is seen to
+_IDLE_TICKS = 50  # rounds without work before it sleeps: waking it again costs more than a few idle rounds
 
 
-class Patrol:
-    """Calls ``attend`` again and again while there is work, in a daemon thread that starts with the first call.
+class BackgroundLoop:
+    """Calls ``tick`` again and again while there is work, in a daemon thread that starts with the first wake.
 
     Args:
-        attend: one round of work; returns the seconds until the next one, or None when there is nothing to do.
+        tick: one round of work; returns the seconds until the next one, or None when there is nothing to do.
         name: of the thread.
-        nap_s: after so many seconds of nothing to do it looks all the same; None for never.
+        idle_s: after so many seconds of nothing to do it looks all the same; None for never.
     """
 
-    def __init__(self, attend: Callable[[], float | None], name: str, nap_s: float | None = None) -> None:
-        self._attend = attend
-        self._nap_s = -1 if nap_s is None else nap_s
+    def __init__(self, tick: Callable[[], float | None], name: str, idle_s: float | None = None) -> None:
+        self._tick = tick
+        self._idle_s = -1 if idle_s is None else idle_s
         self._name = name
         self._gate = threading.Lock()
         self._gate.acquire()
@@ -36,7 +36,7 @@ class Patrol:
         self._awake = False
         self._stopped = False
 
-    def call(self, *, urgent: bool = False) -> None:
+    def wake(self, *, urgent: bool = False) -> None:
         """There is work: it is seen to at once if ``urgent``, else within a round. Takes no lock once started."""
         if self._awake and not urgent:
             return
@@ -50,7 +50,7 @@ class Patrol:
         """End after one more round."""
         self._stopped = True
         if self._thread is not None:
-            self.call(urgent=True)
+            self.wake(urgent=True)
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
@@ -62,7 +62,7 @@ class Patrol:
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is shutting down, or there are no more threads at present
-                self._awake = False  # so that the next call tries again
+                self._awake = False  # so that the next wake tries again
                 return
             self._thread = thread
         finally:
@@ -72,7 +72,7 @@ class Patrol:
         idle = 0
         while True:
             last = self._stopped
-            pause_s = self._round()
+            pause_s = self._run_tick()
             if last:
                 return
             if pause_s is not None:
@@ -80,17 +80,18 @@ class Patrol:
                 self._gate.acquire(timeout=pause_s)
                 continue
             idle += 1
-            if idle < _LINGER_ROUNDS:
-                self._gate.acquire(timeout=ROUND_S)
+            if idle < _IDLE_TICKS:
+                self._gate.acquire(timeout=TICK_S)
                 continue
             self._awake = False
-            called = self._round() is not None or self._gate.acquire(timeout=self._nap_s)  # work may have come just now
+            # One tick more, for work that came before the flag was cleared.
+            called = self._run_tick() is not None or self._gate.acquire(timeout=self._idle_s)
             self._awake = True
-            idle = 0 if called else _LINGER_ROUNDS
+            idle = 0 if called else _IDLE_TICKS
 
-    def _round(self) -> float | None:
+    def _run_tick(self) -> float | None:
         try:
-            return self._attend()
+            return self._tick()
         except Exception:  # noqa: BLE001 - the next round may go well; without this thread, none would
             _log.exception("a round of %s failed", self._name)
-            return ROUND_S
+            return TICK_S

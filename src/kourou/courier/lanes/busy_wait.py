@@ -1,8 +1,8 @@
-"""Looking again and again for a moment, before the thread goes to sleep.
+"""Polling again and again for a moment, before the thread goes to sleep.
 
 A core that has nothing to do falls asleep, and needs longer to wake up than a short call takes in all. So whoever
-expects news in a moment keeps looking for that long. Where this does not pay (the peer takes its time, needs this very
-core, or others do), it is given up for more and more of the following waits.
+expects events in a moment keeps polling for that long. Where this does not pay (the peer takes its time, needs this
+very core, or others do), it is given up for more and more of the following waits.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Spinner"]
+__all__ = ["BusyWait"]
 
-_SPIN_S = 100e-6  # about what waking a sleeping core costs, so that a wait never costs more than twice the best choice
-_MOST_VAIN = 9  # vain attempts that count, so that one wait in 128 still begins with one
+_BUSY_S = 100e-6  # about what waking a sleeping core costs, so that a wait never costs more than twice the best choice
+_MAX_FAILURES = 9  # vain attempts that count, so that one wait in 128 still begins with one
 
 _clock = time.perf_counter
 
 
-class Spinner:
+class BusyWait:
     """Spins before a wait, as long as that has paid lately. For one thread at a time.
 
     Args:
-        look: given 0, says what news there is without waiting, as ``select.poll().poll`` does.
+        poll: given 0, says what events there is without waiting, as ``select.poll().poll`` does.
     """
 
-    def __init__(self, look: Callable[[int], list[Any]]) -> None:
-        self._look = look
-        self._vain = 0  # attempts lately that saw nothing
-        self._sits_out = 0  # waits to come without an attempt
+    def __init__(self, poll: Callable[[int], list[Any]]) -> None:
+        self._poll = poll
+        self._failures = 0  # attempts lately that saw nothing
+        self._skips = 0  # waits to come without an attempt
 
-    def spin(self) -> list[Any]:
-        """The news that come within a moment; nothing if there are none, or if this wait is sat out."""
-        if self._sits_out:
-            self._sits_out -= 1
+    def poll(self) -> list[Any]:
+        """The events that come within a moment; nothing if there are none, or if this wait is sat out."""
+        if self._skips:
+            self._skips -= 1
             return []
-        look = self._look
-        end = _clock() + _SPIN_S
+        poll = self._poll
+        end = _clock() + _BUSY_S
         while True:
-            news = look(0)
-            if news:
-                self._vain >>= 1
-                return news
+            events = poll(0)
+            if events:
+                self._failures >>= 1
+                return events
             if _clock() > end:
                 break
-        self._vain = min(self._vain + 1, _MOST_VAIN)
-        self._sits_out = (1 << self._vain) >> 2  # none after a single one, which is often chance
-        return news
+        self._failures = min(self._failures + 1, _MAX_FAILURES)
+        self._skips = (1 << self._failures) >> 2  # none after a single one, which is often chance
+        return events

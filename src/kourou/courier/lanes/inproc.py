@@ -10,7 +10,7 @@ import hmac
 import os
 import threading
 
-from kourou.courier.calling.transport import NotSentError, PushingWire, Receiver
+from kourou.courier.calling.transport import NotSentError, PushTransport, Receiver
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
@@ -37,7 +37,7 @@ class InprocListener:
         self.dispatcher = dispatcher
         self.endpoint = endpoint
         self.token = token
-        self._wires: set[InprocWire] = set()
+        self._transports: set[InprocTransport] = set()
         self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
         _listeners[endpoint.server_id] = self
 
@@ -45,23 +45,23 @@ class InprocListener:
         """Take no more connections, and end those that are."""
         _listeners.pop(self.endpoint.server_id, None)
         with self._lock:
-            wires, self._wires = self._wires, set()
-        for wire in wires:
-            wire.broken(ConnectionResetError("the server stopped"))
+            transports, self._transports = self._transports, set()
+        for transport in transports:
+            transport.broken(ConnectionResetError("the server stopped"))
 
-    def connected(self, wire: InprocWire) -> None:
+    def connected(self, transport: InprocTransport) -> None:
         """A client came."""
         with self._lock:
-            self._wires.add(wire)
+            self._transports.add(transport)
 
-    def disconnected(self, wire: InprocWire) -> None:
+    def disconnected(self, transport: InprocTransport) -> None:
         """A client left."""
         with self._lock:
-            self._wires.discard(wire)
+            self._transports.discard(transport)
 
 
-class InprocWire(PushingWire):
-    """See ``kourou.courier.calling.transport.Wire``."""
+class InprocTransport(PushTransport):
+    """See ``kourou.courier.calling.transport.Transport``."""
 
     lane = "inproc"
 
@@ -73,12 +73,12 @@ class InprocWire(PushingWire):
         self._closed = False
 
     def start(self, receiver: Receiver) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         self._receiver = receiver
         self._listener.connected(self)
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         del may_gather  # there is nothing to save
         if self._closed:
             raise NotSentError("the connection is closed")
@@ -97,7 +97,7 @@ class InprocWire(PushingWire):
             enqueue(call)
 
     def close(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         if not self._closed:
             self._closed = True
             self._listener.disconnected(self)
@@ -113,7 +113,7 @@ class InprocWire(PushingWire):
             self._receiver.deliver((_owned(frame),))
 
 
-def dial(endpoint: Endpoint, token: str, *, interrupts: bool) -> InprocWire:
+def dial(endpoint: Endpoint, token: str, *, interrupts: bool) -> InprocTransport:
     """Connect to a server of this process.
 
     Args:
@@ -130,7 +130,7 @@ def dial(endpoint: Endpoint, token: str, *, interrupts: bool) -> InprocWire:
         raise ServerUnavailable(f"there is no server at {endpoint.grpc} in this process")
     if not hmac.compare_digest(listener.token.encode(), token.encode()):
         raise Unauthenticated(f"the server at {endpoint.grpc} expects another token")
-    return InprocWire(listener, interrupts=interrupts)
+    return InprocTransport(listener, interrupts=interrupts)
 
 
 def endpoint_at(address: str) -> Endpoint | None:

@@ -12,7 +12,7 @@ from kourou.errors import LaunchError
 __all__ = ["is_itself", "listen"]
 
 _BACKLOG = 1024
-_PATIENCE_S = 5.0  # a server that was killed has its port until the system has taken its memory back
+_TAKEN_TIMEOUT_S = 5.0  # a server that was killed has its port until the system has taken its memory back
 _POLL_S = 0.05
 _GIVEN_AWAY = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -23,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         LaunchError: the port is taken, or the address is not this host's.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TAKEN_TIMEOUT_S
     while True:
         try:
             return _listen(host, port)

@@ -31,7 +31,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 _DEFAULT_TIMEOUT = datetime.timedelta(milliseconds=200)
-_MOST_WAITING = 100_000  # calls
+_MAX_WAITING = 100_000  # calls
 _CANCEL_POLL_S = 0.05  # how soon a caller in the same process notices that the call it serves was cancelled
 
 
@@ -129,7 +129,7 @@ class _Batches:
             ServerOverloaded: too many wait, or there is no thread to be had.
         """
         with self._changed:
-            if len(self._waiting) >= _MOST_WAITING:
+            if len(self._waiting) >= _MAX_WAITING:
                 raise ServerOverloaded(f"{self._name}: {len(self._waiting)} calls wait for a batch")
             self._waiting.append(call)
             if not self._idle and self._threads < self._parallelism:

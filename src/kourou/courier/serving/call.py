@@ -38,23 +38,23 @@ class Caller:
         self.send = send
         self.is_congested = is_congested
         self.calls: dict[int, RunningCall] = {}  # that are not answered yet
-        self._put_off: deque[Callable[[], None]] = deque()
+        self._deferred_calls: deque[Callable[[], None]] = deque()
 
-    def put_off(self, begin: Callable[[], None]) -> None:
+    def defer(self, begin: Callable[[], None]) -> None:
         """Let a call begin later."""
-        self._put_off.append(begin)
+        self._deferred_calls.append(begin)
         if not self.is_congested():  # that may have been over before the call was put there
             self.resume()
 
     def resume(self) -> None:
         """Calls may begin again."""
-        while self._put_off:
+        while self._deferred_calls:
             with contextlib.suppress(IndexError):
-                self._put_off.popleft()()
+                self._deferred_calls.popleft()()
 
     def gone(self) -> None:
         """Nobody is there any more: its calls are cancelled."""
-        self._put_off.clear()
+        self._deferred_calls.clear()
         while self.calls:
             with contextlib.suppress(KeyError):
                 _, call = self.calls.popitem()

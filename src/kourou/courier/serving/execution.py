@@ -11,7 +11,7 @@ from typing import Any
 
 from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.call_info import call_scope
-from kourou.courier.serving.stream_sender import AsyncOutflow, Outflow
+from kourou.courier.serving.stream_sender import AsyncGeneratorSender, GeneratorSender
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import CallCancelled, DeadlineExceeded, SerializationError, ServerOverloaded, StopRequested
@@ -31,7 +31,7 @@ def _begin(call: RunningCall) -> None:
     if not call.is_open:
         return  # it was cancelled while it waited for a thread
     if call.caller.is_congested():
-        call.caller.put_off(functools.partial(enqueue, call))
+        call.caller.defer(functools.partial(enqueue, call))
     else:
         run(call)
 
@@ -83,7 +83,7 @@ def _goes_on(call: RunningCall, result: object, start: float) -> bool:
     elif inspect.iscoroutine(result):
         call.spawn(_await(call, result, start), result.close)
     elif inspect.isgenerator(result) or inspect.isasyncgen(result):
-        stream = Outflow(call, result) if inspect.isgenerator(result) else AsyncOutflow(call, result)
+        stream = GeneratorSender(call, result) if inspect.isgenerator(result) else AsyncGeneratorSender(call, result)
         call.stream = stream
         call.caller.send(Frame(Kind.STREAM, call.call_id))
         stream.start()

@@ -11,7 +11,7 @@ from typing import Any
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.trace import traced
 from kourou.courier.serving.batching import BatchedHandler
-from kourou.courier.serving.remote_methods import offered
+from kourou.courier.serving.remote_methods import remote_methods
 from kourou.errors import UnknownMethod
 
 __all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable", "is_hidden"]
@@ -30,7 +30,7 @@ _OF_CLIENTS = {  # functions that are no methods
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
 _SLOW_S = 1e-3  # a handler above this must not run where others wait for it
 _TRUSTED = 8  # fast runs before a caller's own thread runs a handler
-_MOST_TRUST = 16
+_MAX_TRUST = 16
 _PENALTY = 12  # for a slow run: a method that was always fast survives one, since the system may have been at fault
 _LEAST_TRUST = -64
 
@@ -77,7 +77,7 @@ class Method:
     def record(self, seconds: float, *, failed: bool, bytes_in: int, bytes_out: int) -> None:
         """One call was answered after ``seconds`` in the handler."""
         if seconds < _FAST_S:
-            if self.trust < _MOST_TRUST:
+            if self.trust < _MAX_TRUST:
                 self.trust += 1
         elif seconds > _SLOW_S and self.trust > _LEAST_TRUST:
             self.trust -= _PENALTY
@@ -135,7 +135,7 @@ class MethodTable:
 
     def bind_object(self, instance: object) -> None:
         """Bind every public callable of an object, and the object itself as ``__call__`` where it can be called."""
-        for name, method in offered(instance):
+        for name, method in remote_methods(instance):
             self.bind(name, method)
         if callable(instance):
             self.bind("__call__", instance)

@@ -8,18 +8,18 @@ from typing import Any
 
 from kourou.courier.serving.batching import BatchedHandler
 
-__all__ = ["offered"]
+__all__ = ["remote_methods"]
 
-_NEVER_OFFERED = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
+_NEVER_REMOTE = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
 
 
-def offered(owner: object) -> Iterator[tuple[str, Callable[..., Any]]]:
+def remote_methods(owner: object) -> Iterator[tuple[str, Callable[..., Any]]]:
     """``(name, method)`` of every public callable of an object or of a class.
 
     Properties are not evaluated: they may be costly, or fail before the object is ready.
     """
     for name in dir(owner):
-        if not name.startswith("_") and name not in _NEVER_OFFERED:
+        if not name.startswith("_") and name not in _NEVER_REMOTE:
             method = _callable_attribute(owner, name)
             if method is not None:
                 yield name, method

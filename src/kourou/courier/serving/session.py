@@ -13,7 +13,7 @@ from kourou.errors import CallCancelled, ProtocolError, RpcError
 
 __all__ = ["Session"]
 
-_MOST_CREDIT = 1 << 20  # items; more than any window, so a sign of a broken peer
+_MAX_CREDIT = 1 << 20  # items; more than any window, so a sign of a broken peer
 
 
 class Session(Caller):
@@ -72,7 +72,7 @@ class Session(Caller):
                 self.send(Frame(Kind.END, call_id))
         elif kind == Kind.CREDIT:
             call = self.calls.get(call_id)
-            if call is not None and call.stream is not None and 0 <= number < _MOST_CREDIT:
+            if call is not None and call.stream is not None and 0 <= number < _MAX_CREDIT:
                 call.stream.credit(int(number))
         else:
             raise ProtocolError(f"a client sent a frame of kind {kind}")

@@ -11,21 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from kourou.courier.core.background import Patrol
+from kourou.courier.core.background import BackgroundLoop
 from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.workers import WorkerPool
 
-__all__ = ["Stalls"]
+__all__ = ["StarvationMonitor"]
 
 _log = logging.getLogger("kourou.courier")
 
-_LOOK_S = 0.25
+_TICK_S = 0.25
 _GROW_AFTER_S = 1.0  # without a single handler having finished
-_TELL_AFTER_S = 10.0
-_MOST_THREADS = 1024  # to which a pool grows by itself
+_WARN_AFTER_S = 10.0
+_MAX_THREADS = 1024  # to which a pool grows by itself
 
 
-class Stalls:
+class StarvationMonitor:
     """Looks after one server's pool, in a thread that sleeps unless calls wait.
 
     Args:
@@ -44,12 +44,12 @@ class Stalls:
         self._may_grow = may_grow
         self._since = 0.0  # when a handler last finished, or the pool grew
         self._finished = -1
-        self._told: set[frozenset[str]] = set()
-        self._patrol = Patrol(self._look, "kourou-stalls")
-        self.notice = self._patrol.call
-        self.stop = self._patrol.stop
+        self._warned: set[frozenset[str]] = set()
+        self._loop = BackgroundLoop(self._tick, "kourou-starvation")
+        self.wake = self._loop.wake
+        self.stop = self._loop.stop
 
-    def _look(self) -> float | None:
+    def _tick(self) -> float | None:
         """One look. Seconds until the next; None when nobody waits."""
         pool, now = self._pool, time.monotonic()
         if not pool.is_full:
@@ -57,20 +57,20 @@ class Stalls:
             return None
         if pool.finished != self._finished:
             self._finished, self._since = pool.finished, now
-        elif self._may_grow and now - self._since >= _GROW_AFTER_S and pool.size < _MOST_THREADS:
+        elif self._may_grow and now - self._since >= _GROW_AFTER_S and pool.size < _MAX_THREADS:
             self._since = now
-            pool.grow(min(pool.size, pool.queued, _MOST_THREADS - pool.size))
-        elif now - self._since >= _TELL_AFTER_S:
-            self._tell()
-        return _LOOK_S
+            pool.grow(min(pool.size, pool.queued, _MAX_THREADS - pool.size))
+        elif now - self._since >= _WARN_AFTER_S:
+            self._warn()
+        return _TICK_S
 
-    def _tell(self) -> None:
+    def _warn(self) -> None:
         calls, now = self._running(), time.perf_counter()
         at_work = [call for call in calls if call.since and call.task is None]  # coroutines have no thread
         kinds = frozenset(call.name for call in at_work)
-        if kinds in self._told:
+        if kinds in self._warned:
             return  # once for each such situation
-        self._told.add(kinds)
+        self._warned.add(kinds)
         oldest_s = max((now - call.since for call in at_work), default=0.0)
         waiting = [call.name for call in calls if not call.since]
         _log.warning(

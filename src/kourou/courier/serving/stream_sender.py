@@ -16,7 +16,7 @@ from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import SerializationError, ServerOverloaded
 
-__all__ = ["AsyncOutflow", "Outflow"]
+__all__ = ["AsyncGeneratorSender", "GeneratorSender"]
 
 _WINDOW_BYTES = 16 << 20  # items on their way; one item larger than this travels alone
 
@@ -69,7 +69,7 @@ class Flow:
             call.method.record(0.0, failed=False, bytes_in=0, bytes_out=self._sent)
 
 
-class Outflow(Flow):
+class GeneratorSender(Flow):
     """Sends the items of a generator. Holds a thread of the pool only while the generator works, never to wait.
 
     Args:
@@ -132,7 +132,7 @@ class Outflow(Flow):
             call_scope.reset(scope)
 
 
-class AsyncOutflow(Flow):
+class AsyncGeneratorSender(Flow):
     """Sends the items of an asynchronous generator, which the server's event loop runs.
 
     Args:

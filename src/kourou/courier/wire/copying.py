@@ -14,7 +14,7 @@ __all__ = ["fill"]
 
 _LARGE = 256 << 10  # bytes; below this the lock is not worth giving up
 _WORTH_A_THREAD = 8 << 20  # bytes; a thread starts and ends in the time in which half a MiB is copied
-_MOST_THREADS = 4  # for one copy; then the memory of common machines is busy
+_MAX_THREADS = 4  # for one copy; then the memory of common machines is busy
 
 
 def fill(target: memoryview, source: Any) -> None:
@@ -39,9 +39,9 @@ class _Helper:
 
     def __init__(self) -> None:
         self._task: Callable[[], None] = _nothing
-        self._told = _thread.allocate_lock()
+        self._warned = _thread.allocate_lock()
         self._done = _thread.allocate_lock()
-        self._told.acquire()
+        self._warned.acquire()
         self._done.acquire()
         self._thread = 0
         _thread.start_new_thread(self._work, ())
@@ -54,7 +54,7 @@ class _Helper:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(self._thread, cores)
         self._task = task
-        self._told.release()
+        self._warned.release()
 
     def end(self) -> None:
         """Wait until it is done."""
@@ -64,7 +64,7 @@ class _Helper:
         self._thread = _thread.get_native_id()
         while True:
             self._done.release()
-            self._told.acquire()
+            self._warned.acquire()
             self._task()
             self._task = _nothing  # or it would keep the memory
 
@@ -81,7 +81,7 @@ def _copy_side_by_side(copyto: Callable[[Any, Any], None], target: Any, source: 
     read what it is about to overwrite.
     """
     others = os.sched_getaffinity(0) - {_current_core()()}
-    step = -(-len(target) // min(len(others) + 1, _MOST_THREADS))
+    step = -(-len(target) // min(len(others) + 1, _MAX_THREADS))
     pieces = [(target[start : start + step], source[start : start + step]) for start in range(0, len(target), step)]
     helpers: list[_Helper] = []
     with contextlib.suppress(RuntimeError):  # no more threads, or the interpreter is shutting down

@@ -53,8 +53,8 @@ class RemoteTraceback(Exception):
 
 
 _COURIER = str(Path(__file__).parents[1])
-_MOST_CHARACTERS = 64 << 10  # of a message, and of a traceback: an error is there to be read
-_MOST_BYTES = 1 << 20  # of its arguments, and of its attributes, once they are pickled
+_MAX_CHARACTERS = 64 << 10  # of a message, and of a traceback: an error is there to be read
+_MAX_BYTES = 1 << 20  # of its arguments, and of its attributes, once they are pickled
 _CALL = "__call__"  # the factory of classes that have to be called
 _ELSEWHERE = frozenset({"obj", "object", "exceptions"})  # fields of built-in classes: also arguments, or of any size
 
@@ -263,7 +263,7 @@ def _pickled(value: object) -> bytes:
         body, buffers = codec.encode(value, "an exception")
     except SerializationError:
         return b""
-    if payload_size(body, buffers) > _MOST_BYTES:
+    if payload_size(body, buffers) > _MAX_BYTES:
         return b""
     joined = b"".join(body) if isinstance(body, tuple) else bytes(body)
     return pickle.dumps((joined, [bytearray(buffer) for buffer in buffers]))
@@ -300,10 +300,10 @@ def _text(value: object) -> str:
 
 def _shortened(text: str) -> str:
     """The text without its middle, if it is too long."""
-    left_out = len(text) - _MOST_CHARACTERS
+    left_out = len(text) - _MAX_CHARACTERS
     if left_out <= 0:
         return text
-    half = _MOST_CHARACTERS // 2
+    half = _MAX_CHARACTERS // 2
     return f"{text[:half]}\n[… {left_out} characters were left out …]\n{text[-half:]}"
 
 

@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import Protocol
 
-from kourou.courier.core.background import Patrol
+from kourou.courier.core.background import BackgroundLoop
 
 __all__ = ["flusher"]
 
@@ -30,28 +30,28 @@ class Flusher:
     def __init__(self) -> None:
         self._writers: weakref.WeakSet[Sender] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._patrol: Patrol | None = None
+        self._loop: BackgroundLoop | None = None
 
     def watch(self, writer: Sender) -> None:
         """Look after a writer until it is closed or gone."""
         with self._lock:
             self._writers.add(writer)
-            if self._patrol is None:
-                self._patrol = Patrol(self._send_pending, "kourou-replay-flusher")
+            if self._loop is None:
+                self._loop = BackgroundLoop(self._send_pending, "kourou-replay-flusher")
 
     def forget(self, writer: Sender) -> None:
         """A writer was closed. With the last one, the thread ends."""
         with self._lock:
             self._writers.discard(writer)
-            if not self._writers and self._patrol is not None:
-                self._patrol.stop()
-                self._patrol = None
+            if not self._writers and self._loop is not None:
+                self._loop.stop()
+                self._loop = None
 
     def wake(self) -> None:
         """Some writer has items to be sent."""
-        patrol = self._patrol
-        if patrol is not None:
-            patrol.call()
+        loop = self._loop
+        if loop is not None:
+            loop.wake()
 
     def _send_pending(self) -> float | None:
         with self._lock:

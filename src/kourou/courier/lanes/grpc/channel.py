@@ -27,7 +27,7 @@ class Channel:
         method: of the service.
         address: ``host:port``.
         token: what the server wants to see.
-        timeout_s: how long the server may take until ``limit_lifted``; None for the default.
+        timeout_s: how long the server may take until ``clear_timeout``; None for the default.
         tls: whom to trust; None for a plain connection.
 
     Raises:
@@ -48,11 +48,11 @@ class Channel:
         )
         self.http2 = Http2Call(headers)
         with self._translated():
-            self.link = tcp.connect(address, self._left_s(), tls)
+            self.socket = tcp.connect(address, self._left_s(), tls)
         try:
             self._send(self.http2.opening)
         except BaseException:
-            self.link.close()
+            self.socket.close()
             raise
 
     def ask(self, request: bytes) -> None:
@@ -67,8 +67,8 @@ class Channel:
             ProtocolError: what comes makes no sense.
         """
         with self._translated():
-            self.link.limit(self._left_s())
-            data = self.link.receive(_READ_BYTES)
+            self.socket.settimeout(self._left_s())
+            data = self.socket.receive(_READ_BYTES)
         if not data:
             raise ServerUnavailable(f"{self.address} closed the connection without an answer")
         body = self.http2.feed(data)
@@ -76,14 +76,14 @@ class Channel:
             self._send(b"".join(self.http2.frames(deque())))
         return body
 
-    def limit_lifted(self) -> None:
+    def clear_timeout(self) -> None:
         """From now on receiving may take any time."""
-        self.link.limit(None)
+        self.socket.settimeout(None)
 
     def _send(self, data: bytes) -> None:
         with self._translated():
             while data:
-                data = data[self.link.send([data]) :]
+                data = data[self.socket.send([data]) :]
 
     def _left_s(self) -> float:
         return max(1e-3, self._deadline - time.monotonic())

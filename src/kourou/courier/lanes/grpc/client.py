@@ -15,24 +15,24 @@ from collections.abc import Callable, Sequence
 from kourou.courier.calling.transport import Receiver
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.target import Tls
-from kourou.courier.lanes.busy_wait import Spinner
+from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.grpc.channel import Channel, status_error
 from kourou.courier.lanes.grpc.stream import GrpcStream
 from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import ProtocolError, RpcError
 
-__all__ = ["GrpcWire", "describe", "dial"]
+__all__ = ["GrpcTransport", "describe", "dial"]
 
 _BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
-_MOST_METHODS = 1024  # whose answers are remembered to be large
+_MAX_METHODS = 1024  # whose answers are remembered to be large
 _BULK_DIAL_S = 2.0  # a server that has just answered; if it does not, bulk goes with the rest
 _LONGEST_DESCRIPTION = 64 << 10
 _LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
 
 
-class GrpcWire:
-    """See ``kourou.courier.calling.transport.Wire``.
+class GrpcTransport:
+    """See ``kourou.courier.calling.transport.Transport``.
 
     Args:
         stream: to the server; belongs to this object from now on.
@@ -51,7 +51,7 @@ class GrpcWire:
         self._dialling = threading.Lock()
         self._readable = select.poll()
         self._readable.register(stream, select.POLLIN)
-        self._spinner = Spinner(self._readable.poll)
+        self._busy_wait = BusyWait(self._readable.poll)
         self._ready: list[GrpcStream] = []
         self._methods: dict[int, str] = {}  # of the calls in flight
         self._on_bulk: set[int] = set()  # those of them that have taken the second stream
@@ -61,18 +61,18 @@ class GrpcWire:
         self._closed = False
 
     @property
-    def hung_up(self) -> bool:
-        """See ``Wire``."""
-        return self._main.hung_up
+    def peer_closed(self) -> bool:
+        """See ``Transport``."""
+        return self._main.peer_closed
 
     def start(self, receiver: Receiver) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         self._receiver = receiver
         self._main.start(receiver)
-        receiver.attend()
+        receiver.wake_background()
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         del caller_waits  # the caller's thread writes in any case
         if frame.kind == Kind.CALL:
             self._methods[frame.call_id] = frame.method
@@ -88,20 +88,20 @@ class GrpcWire:
         self._main.send(frame, may_gather=may_gather)
 
     def flush(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         for stream in self._streams:
             stream.flush()
 
     def poll(self, timeout_s: float | None) -> bool:
-        """See ``Wire``."""
+        """See ``Transport``."""
         streams = self._streams
         if not self._ready:
-            self._ready = [stream for stream in streams if stream.holds_some]
+            self._ready = [stream for stream in streams if stream.has_buffered]
         if self._ready:
             return True
-        events = self._spinner.spin() if timeout_s != 0 else []
+        events = self._busy_wait.poll() if timeout_s != 0 else []
         if not events:
-            if timeout_s is None and len(streams) == 1 and self._main.may_wait and not _is_main_thread():
+            if timeout_s is None and len(streams) == 1 and self._main.can_block and not _is_main_thread():
                 self._ready = [self._main]
                 return True  # nothing can interrupt this thread, so it may block in ``read``
             events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
@@ -110,14 +110,14 @@ class GrpcWire:
         return bool(self._ready)  # not those that were closed meanwhile
 
     def read(self) -> Sequence[Frame]:
-        """See ``Wire``."""
+        """See ``Transport``."""
         frames = self._ready.pop(0).read()  # one after the other: none waits for long
         for frame in frames:
             self._learn(frame)
         return frames
 
     def check(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + (self.idle_s or 0)
@@ -125,7 +125,7 @@ class GrpcWire:
                 stream.check()
 
     def close(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         self._closed = True
         for stream in self._streams:
             stream.close()
@@ -138,7 +138,7 @@ class GrpcWire:
         else:
             method = self._methods.get(frame.call_id, "")
         if _is_large(frame):
-            if len(self._heavy) >= _MOST_METHODS:
+            if len(self._heavy) >= _MAX_METHODS:
                 self._heavy.clear()
             self._heavy.add(method)
         elif frame.kind == Kind.RESULT and self._heavy:
@@ -176,7 +176,7 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcWire:
+def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcTransport:
     """Connect, and wait until the server has accepted.
 
     Raises:
@@ -184,7 +184,7 @@ def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | Non
         Unauthenticated: the token is wrong.
     """
     stream = GrpcStream(Channel("Connect", endpoint.grpc, token, timeout_s, tls))
-    return GrpcWire(stream, lambda: GrpcStream(Channel("Connect", endpoint.grpc, token, _BULK_DIAL_S, tls)))
+    return GrpcTransport(stream, lambda: GrpcStream(Channel("Connect", endpoint.grpc, token, _BULK_DIAL_S, tls)))
 
 
 def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None = None) -> Endpoint:
@@ -197,7 +197,7 @@ def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None 
     from kourou.proto.v1 import courier_pb2  # noqa: PLC0415 - protobuf is needed for nothing else here
 
     channel = Channel("Describe", address, token, timeout_s, tls)
-    with contextlib.closing(channel.link):
+    with contextlib.closing(channel.socket):
         channel.ask(EMPTY_MESSAGE)
         answer = b""
         while not channel.http2.end:

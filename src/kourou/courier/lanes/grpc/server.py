@@ -15,8 +15,8 @@ from kourou.courier.lanes.grpc.connection import GrpcConnection, GrpcService
 from kourou.courier.lanes.grpcio.relay import Relays
 from kourou.courier.lanes.grpcio.standard_services import StandardServices, encode_description
 from kourou.courier.lanes.http2 import tcp
-from kourou.courier.lanes.loop.event_loop import Leader
-from kourou.courier.lanes.loop.poller import Readiness
+from kourou.courier.lanes.loop.event_loop import EventLoop
+from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.lanes.ports import listen
 from kourou.courier.serving.dispatcher import Dispatcher
 
@@ -30,7 +30,7 @@ class GrpcListener:
     """Listens on a TCP port.
 
     Args:
-        leader: serves the connections.
+        loop: serves the connections.
         dispatcher: runs the calls.
         host: the address to listen on.
         port: 0 lets the system choose.
@@ -45,7 +45,7 @@ class GrpcListener:
 
     def __init__(
         self,
-        leader: Leader,
+        loop: EventLoop,
         dispatcher: Dispatcher,
         *,
         host: str,
@@ -72,7 +72,7 @@ class GrpcListener:
         self._service = GrpcService(
             dispatcher=dispatcher, token=secret, describe=description, hand_over=self._relays.add
         )
-        leader.listen(listener, self._welcome)
+        loop.listen(listener, self._make_connection)
 
     def stop(self) -> None:
         """End the standard services."""
@@ -80,11 +80,11 @@ class GrpcListener:
         self._relays.stop()
         self._standard.stop()
 
-    def _welcome(self, accepted: socket.socket, ready: Readiness, leader: int) -> GrpcConnection:
+    def _make_connection(self, accepted: socket.socket, poller: Poller, loop_thread: int) -> GrpcConnection:
         try:
             peer = accepted.getpeername()[:2]
-            link = tcp.serve(accepted, self._tls)
+            sock = tcp.serve(accepted, self._tls)
         except BaseException:
             accepted.close()
             raise
-        return GrpcConnection(link, peer, ready, leader, self._service)
+        return GrpcConnection(sock, peer, poller, loop_thread, self._service)

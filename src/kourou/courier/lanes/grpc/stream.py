@@ -26,13 +26,13 @@ _READ_BYTES = 64 << 10
 _DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
 _GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
 _SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
-_MOST_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too
+_MAX_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too
 _POLL_MS = 100  # while the socket is full: how often to see whether the connection was closed meanwhile
 _WINDOW_POLL_MS = 2  # while the server grants no window: another thread may read that it does
 
 
 class GrpcStream:
-    """What ``kourou.courier.calling.transport.Wire`` says of its methods holds here, too.
+    """What ``kourou.courier.calling.transport.Transport`` says of its methods holds here, too.
 
     Args:
         channel: a call that has begun; belongs to this object from now on.
@@ -44,59 +44,59 @@ class GrpcStream:
 
     def __init__(self, channel: Channel) -> None:
         self._address = channel.address
-        self._link = channel.link
+        self._socket = channel.socket
         self._http2 = channel.http2
         self._packets = PacketReader()
         self._parser = FrameParser()
         self._receiver: Receiver | None = None
         self._writing = threading.Lock()
-        self._writer = PacketWriter(self._link, self._http2)
+        self._writer = PacketWriter(self._socket, self._http2)
         self._outgoing = self._writer.queue
         self._closed = False
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            self._await_welcome(channel)
+            self._await_acceptance(channel)
             undo.pop_all()
 
-    def _await_welcome(self, channel: Channel) -> None:
+    def _await_acceptance(self, channel: Channel) -> None:
         """The server greets, with an empty packet, those whose token is right."""
         while not self._packets.messages:
             if self._http2.end:
                 raise status_error(self._http2.end, self._address)
             for piece in channel.receive():
                 self._packets.feed(piece)
-        channel.limit_lifted()
+        channel.clear_timeout()
 
     def fileno(self) -> int:
         """For ``poll``."""
-        return self._link.fileno()
+        return self._socket.fileno()
 
     @property
-    def holds_some(self) -> bool:
+    def has_buffered(self) -> bool:
         """Whether ``read`` has something that ``poll`` does not know of."""
-        return self._http2.end is not None or self._link.holds_some
+        return self._http2.end is not None or self._socket.has_buffered
 
     @property
-    def may_wait(self) -> bool:
+    def can_block(self) -> bool:
         """Whether ``read`` waits when there is nothing."""
-        return self._link.may_wait
+        return self._socket.can_block
 
     @property
-    def hung_up(self) -> bool:
-        """See ``Wire``."""
+    def peer_closed(self) -> bool:
+        """See ``Transport``."""
         poller = select.poll()
         try:
-            poller.register(self._link, getattr(select, "POLLRDHUP", 0))
+            poller.register(self._socket, getattr(select, "POLLRDHUP", 0))
         except ValueError:  # closed on this side
             return True
         return bool(poller.poll(0))
 
     def start(self, receiver: Receiver) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         self._receiver = receiver
 
     def send(self, frame: Frame, *, may_gather: bool = False) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         if self._closed or self._http2.end:
             raise NotSentError("the connection is closed")
         parts = pack(frame)
@@ -117,20 +117,20 @@ class GrpcStream:
             finally:
                 self._writing.release()
         if queue:
-            self._write(patient=True)
+            self._write(wait=True)
 
     def ping(self) -> None:
         """Let the server say something, which wakes the thread that reads."""
         self._http2.ping()
         with contextlib.suppress(OSError):  # whoever reads will hear of it
-            self._write(patient=True)
+            self._write(wait=True)
 
     def flush(self) -> None:
-        """See ``Wire``."""
-        self._write(patient=False)
+        """See ``Transport``."""
+        self._write(wait=False)
 
     def read(self) -> Sequence[Frame]:
-        """See ``Wire``."""
+        """See ``Transport``."""
         http2, parser = self._http2, self._parser
         if http2.end:
             raise self._ended(http2.end)
@@ -138,7 +138,7 @@ class GrpcStream:
             room = min(http2.body_left, self._packets.left, len(parser.sink))
             if room >= _DIRECT_BYTES:
                 return self._read_into(parser.sink[:room])
-        data = self._link.receive(_READ_BYTES)
+        data = self._socket.receive(_READ_BYTES)
         if data is None:
             return ()
         if not data:
@@ -151,18 +151,18 @@ class GrpcStream:
             raise self._ended(http2.end)
         if http2.replies or self._writer.has_body:
             with contextlib.suppress(OSError):  # what came before is delivered first; then it shows again
-                self._write(patient=False)
+                self._write(wait=False)
         return frames
 
     def check(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         if not self._closed:
-            self._link.check()
+            self._socket.check()
 
     def close(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         self._closed = True
-        self._link.close()
+        self._socket.close()
 
     def _ended(self, end: CallEnd) -> Exception:
         """Only what the server said on purpose is passed on; all else is for the target to explain."""
@@ -170,25 +170,25 @@ class GrpcStream:
         return error if isinstance(error, ProtocolError) else ConnectionResetError(str(error))
 
     def _read_into(self, sink: memoryview) -> Sequence[Frame]:
-        count = self._link.receive_into(sink)
+        count = self._socket.receive_into(sink)
         if count is None:
             return ()
         if not count:
             raise ConnectionResetError(f"{self._address} closed the connection")
-        self._http2.took(count)
-        self._packets.took(count)
+        self._http2.consumed(count)
+        self._packets.consumed(count)
         return self._parser.filled(count)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def _write(self, *, patient: bool) -> None:
-        """Write what is queued; all of it if ``patient``."""
+    def _write(self, *, wait: bool) -> None:
+        """Write what is queued; all of it if ``wait``."""
         while self._writer.pending:
-            crowded = patient and len(self._outgoing) > _MOST_QUEUED
+            crowded = wait and len(self._outgoing) > _MAX_QUEUED
             if not self._writing.acquire(blocking=crowded):
                 return  # whoever writes takes it along
             try:
-                if not self._push(patient=patient):
+                if not self._push(wait=wait):
                     return
             finally:
                 self._writing.release()
@@ -196,33 +196,33 @@ class GrpcStream:
     def _write_now(self, parts: Sequence[Buffer]) -> None:
         """With the writing lock held: write what is queued, and then a frame, until all of it is on its way."""
         writer = self._writer
-        self._push(patient=True)
+        self._push(wait=True)
         sent = writer.sent
         try:
             writer.put(parts)
-            self._push(patient=True)
+            self._push(wait=True)
         except ConnectionError as error:
             if writer.sent == sent:
                 raise NotSentError(*error.args) from error
             raise
         except BaseException:  # Ctrl-C, most likely: another thread sends the rest, but these buffers may change now
-            writer.keep()
+            writer.copy_unsent()
             raise
 
-    def _push(self, *, patient: bool) -> bool:
-        """With the writing lock held: write all there is. False if the server takes no more now, unless ``patient``."""
+    def _push(self, *, wait: bool) -> bool:
+        """With the writing lock held: write all there is. False if the server takes no more now, unless ``wait``."""
         writer = self._writer
         while writer.pending:
             if writer.torn or self._closed:
                 raise ConnectionResetError("the connection is closed, or a thread was interrupted while it wrote")
             is_full = writer.send_some()
-            if not is_full and not writer.is_shut:
+            if not is_full and not writer.needs_window:
                 continue
-            if patient:
+            if wait:
                 self._wait_for_room(is_full=is_full)
                 continue
             if self._receiver is not None:
-                self._receiver.attend()
+                self._receiver.wake_background()
             return False
         return True
 
@@ -230,10 +230,10 @@ class GrpcStream:
         """The server does not keep up. Take in its answers meanwhile: it may be waiting for us to do so."""
         poller = select.poll()
         try:
-            poller.register(self._link, select.POLLIN | (select.POLLOUT if is_full else 0))
+            poller.register(self._socket, select.POLLIN | (select.POLLOUT if is_full else 0))
         except ValueError as error:  # a thread that does not write has closed it meanwhile
             raise ConnectionResetError("the connection was closed") from error
         events = poller.poll(_POLL_MS if is_full else _WINDOW_POLL_MS)
-        here = self._link.holds_some or (events and events[0][1] & ~select.POLLOUT)
+        here = self._socket.has_buffered or (events and events[0][1] & ~select.POLLOUT)
         if here and self._receiver is not None:
-            self._receiver.glance()
+            self._receiver.read_available()

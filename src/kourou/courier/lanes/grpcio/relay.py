@@ -17,17 +17,17 @@ from collections import deque
 from collections.abc import Callable
 
 from kourou.courier.lanes.http2.framing import ACK, PREFACE, FrameType
-from kourou.courier.lanes.http2.tcp import Link
-from kourou.courier.lanes.loop.quota import Strangers
+from kourou.courier.lanes.http2.tcp import TcpSocket
+from kourou.courier.lanes.loop.quota import ConnectionQuota
 
 __all__ = ["Relays", "WithoutFirstAnswer"]
 
 _log = logging.getLogger("kourou.courier")
 
 _READ_BYTES = 64 << 10
-_MOST_WAITING = 128 << 10  # bytes that one end has sent and the other has not taken
-_MOST_RELAYS = 32  # at a time, half of them of one host: each takes three descriptors
-_HURRY_S = 1.0  # that one has when another client wants its place
+_MAX_WAITING = 128 << 10  # bytes that one end has sent and the other has not taken
+_MAX_RELAYS = 32  # at a time, half of them of one host: each takes three descriptors
+_CROWDED_TIMEOUT_S = 1.0  # that one has when another client wants its place
 _SILENCE_S = 300.0  # after which one ends; clients who want to be told of changes ask now and then whether all is well
 _LAST_S = 10.0  # for a client to take what the server has said before it ended
 _ROUND_S = 1.0  # how often all are looked over
@@ -68,16 +68,18 @@ class Relays:
 
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
         self._connect = connect
-        self._arrivals: deque[tuple[Link, str, bytes]] = deque()
-        self._relays: Strangers[_Relay] = Strangers(_MOST_RELAYS, patience_s=math.inf, hurry_s=_HURRY_S)
-        self._bell: socket.socket | None = None
+        self._arrivals: deque[tuple[TcpSocket, str, bytes]] = deque()
+        self._relays: ConnectionQuota[_Relay] = ConnectionQuota(
+            _MAX_RELAYS, timeout_s=math.inf, crowded_timeout_s=_CROWDED_TIMEOUT_S
+        )
+        self._wakeup_w: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def add(self, client: Link, host: str, said: bytes) -> None:
+    def add(self, client: TcpSocket, host: str, said: bytes) -> None:
         """Pass a connection on, and what it has said so far. It belongs to this object from now on. For one thread."""
         self._arrivals.append((client, host, said))
-        if self._bell is None and not self._start():  # no more threads or descriptors, or the interpreter is ending
+        if self._wakeup_w is None and not self._start():  # no more threads or descriptors, or the interpreter is ending
             self._arrivals.clear()
             client.close()
         self._wake()
@@ -86,67 +88,67 @@ class Relays:
         """End all of them."""
         self._stopped = True
         self._wake()
-        if self._bell is not None and self._thread is not None:
+        if self._wakeup_w is not None and self._thread is not None:
             self._thread.join()
-            self._bell.close()
+            self._wakeup_w.close()
 
     def _start(self) -> bool:
         try:
-            alarm, bell = socket.socketpair()
+            wakeup_r, wakeup_w = socket.socketpair()
         except OSError:
             return False
-        self._thread = threading.Thread(target=self._run, args=(alarm,), name="kourou-grpc-relay", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(wakeup_r,), name="kourou-grpc-relay", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
-            alarm.close()
-            bell.close()
+            wakeup_r.close()
+            wakeup_w.close()
             return False
-        bell.setblocking(False)
-        self._bell = bell
+        wakeup_w.setblocking(False)
+        self._wakeup_w = wakeup_w
         return True
 
     def _wake(self) -> None:
-        if self._bell is not None:
+        if self._wakeup_w is not None:
             with contextlib.suppress(BlockingIOError):  # it is about to look
-                self._bell.send(b"!")
+                self._wakeup_w.send(b"!")
 
     # -- the thread -------------------------------------------------------------------------------------------
 
-    def _run(self, alarm: socket.socket) -> None:
-        alarm.setblocking(False)
+    def _run(self, wakeup_r: socket.socket) -> None:
+        wakeup_r.setblocking(False)
         while not self._stopped:
-            self._wait(alarm)
+            self._wait(wakeup_r)
             while self._arrivals:
                 self._begin(*self._arrivals.popleft())
         for relay in list(self._relays):
             self._end(relay)
         while self._arrivals:
             self._arrivals.popleft()[0].close()
-        alarm.close()
+        wakeup_r.close()
 
-    def _wait(self, alarm: socket.socket) -> None:
+    def _wait(self, wakeup_r: socket.socket) -> None:
         """Until something can be done, and do it."""
         poller = select.poll()
-        poller.register(alarm, select.POLLIN)
+        poller.register(wakeup_r, select.POLLIN)
         relays: dict[int, _Relay] = {}
         for relay in self._relays:
             for descriptor, mask in relay.interests().items():
                 poller.register(descriptor, mask)
                 relays[descriptor] = relay
-        hasty = any(relay.holds_some for relay in self._relays)
+        hasty = any(relay.has_buffered for relay in self._relays)
         events = poller.poll(0 if hasty else _ROUND_S * 1e3 if relays else None)
         with contextlib.suppress(BlockingIOError):
-            alarm.recv(_READ_BYTES)
+            wakeup_r.recv(_READ_BYTES)
         due = {relays[descriptor] for descriptor, _ in events if descriptor in relays}
-        for relay in due | {relay for relay in self._relays if relay.holds_some or relay.is_over}:
+        for relay in due | {relay for relay in self._relays if relay.has_buffered or relay.is_over}:
             if not relay.pump():
                 self._end(relay)
 
-    def _begin(self, client: Link, host: str, said: bytes) -> None:
+    def _begin(self, client: TcpSocket, host: str, said: bytes) -> None:
         relays = self._relays
-        if relays.is_full or relays.has_share(host):
-            overdue = relays.overdue(of_host=host if relays.has_share(host) else None, others_wait=True)
+        if relays.is_full or relays.host_is_full(host):
+            overdue = relays.overdue(of_host=host if relays.host_is_full(host) else None, others_wait=True)
             if not overdue:
                 client.close()
                 return
@@ -167,7 +169,7 @@ class Relays:
 class _Relay:
     """Both directions of one connection."""
 
-    def __init__(self, client: Link, server: socket.socket, said: bytes) -> None:
+    def __init__(self, client: TcpSocket, server: socket.socket, said: bytes) -> None:
         self._client = client
         self._server = server
         self._server.setblocking(False)
@@ -177,9 +179,9 @@ class _Relay:
         self._heard_at = time.monotonic()
 
     @property
-    def holds_some(self) -> bool:
+    def has_buffered(self) -> bool:
         """Whether there is something to pass on that ``poll`` does not know of."""
-        return self._client.holds_some and len(self._to_server) < _MOST_WAITING
+        return self._client.has_buffered and len(self._to_server) < _MAX_WAITING
 
     @property
     def is_over(self) -> bool:
@@ -191,8 +193,8 @@ class _Relay:
 
     def interests(self) -> dict[int, int]:
         """What to wait for."""
-        takes = len(self._to_server) < _MOST_WAITING
-        gives = len(self._to_client) < _MOST_WAITING and self._last_s is None
+        takes = len(self._to_server) < _MAX_WAITING
+        gives = len(self._to_client) < _MAX_WAITING and self._last_s is None
         found = {}
         if takes or self._to_client:
             found[self._client.fileno()] = (select.POLLIN if takes else 0) | (select.POLLOUT if self._to_client else 0)
@@ -221,7 +223,7 @@ class _Relay:
         self._client.close()
 
     def _hear_client(self) -> bool:
-        if len(self._to_server) >= _MOST_WAITING:
+        if len(self._to_server) >= _MAX_WAITING:
             return True
         heard = self._client.receive(_READ_BYTES)
         if heard:
@@ -231,7 +233,7 @@ class _Relay:
         return heard != b""
 
     def _hear_server(self) -> bool:
-        if self._last_s is not None or len(self._to_client) >= _MOST_WAITING:
+        if self._last_s is not None or len(self._to_client) >= _MAX_WAITING:
             return True
         try:
             heard = self._server.recv(_READ_BYTES)

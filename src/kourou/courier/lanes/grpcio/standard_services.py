@@ -24,10 +24,10 @@ from kourou.proto.v1 import courier_pb2
 
 __all__ = ["StandardServices", "encode_description"]
 
-_MOST_STREAMS = 2  # of one connection
-_MOST_RPCS = 64  # at a time: each may take a thread
+_MAX_STREAMS = 2  # of one connection
+_MAX_RPCS = 64  # at a time: each may take a thread
 _OPTIONS = {
-    "grpc.max_concurrent_streams": _MOST_STREAMS,
+    "grpc.max_concurrent_streams": _MAX_STREAMS,
     "grpc.max_receive_message_length": 64 << 10,  # what is asked here is short
 }
 _CONNECT_S = 1.0
@@ -92,7 +92,7 @@ class StandardServices:
 
     def _start(self) -> None:
         threads = StreamThreads()
-        server = process.open_server(threads, options=_OPTIONS, maximum_concurrent_rpcs=_MOST_RPCS)
+        server = process.open_server(threads, options=_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers((self._handlers(),))
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -11,10 +11,10 @@ from kourou.courier.lanes.http2.framing import (
     CALL,
     END_HEADERS,
     END_STREAM,
+    OPEN_WINDOW,
     OUR_LIMITS,
     PREFACE,
     PUSH_ALLOWED,
-    WIDE_OPEN,
     FrameType,
     Http2,
     make_http2_frame,
@@ -44,7 +44,7 @@ class Http2Call(Http2):
         self.opening = b"".join((
             PREFACE,
             make_settings((PUSH_ALLOWED, 0), *OUR_LIMITS),
-            WIDE_OPEN,
+            OPEN_WINDOW,
             make_http2_frame(FrameType.HEADERS, END_HEADERS, CALL, hpack.encode(headers)),
         ))  # fmt: skip
         self.end: CallEnd | None = None
@@ -76,12 +76,12 @@ class Http2Call(Http2):
     def _on_last_body(self) -> None:
         raise ProtocolError("the server ended the call without a status")
 
-    def _on_stray_body(self, stream: int) -> None:
+    def _on_unexpected_body(self, stream: int) -> None:
         raise ProtocolError(f"a body on stream {stream}, or after the end")
 
     def _on_reset(self, code: int) -> None:
         self._end(14, f"the server reset the stream (code {code})")
 
-    def _on_farewell(self, last: int, words: bytes) -> None:
+    def _on_goaway(self, last: int, words: bytes) -> None:
         if last < CALL:
             self._end(14, f"the server went away: {words.decode(errors='replace')}")

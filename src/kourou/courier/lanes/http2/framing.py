@@ -18,13 +18,13 @@ from kourou.errors import ProtocolError
 __all__ = [
     "ACK",
     "CALL",
+    "CONNECTION",
     "END_HEADERS",
     "END_STREAM",
+    "OPEN_WINDOW",
     "OUR_LIMITS",
     "PREFACE",
     "PUSH_ALLOWED",
-    "WHOLE",
-    "WIDE_OPEN",
     "WORD",
     "FrameType",
     "Http2",
@@ -38,16 +38,16 @@ _HEAD_SIZE = _HEAD.size
 _SETTING = struct.Struct(">HI")
 WORD = struct.Struct(">I")
 CALL = 1  # the only stream, where the client is ours; others may begin with a later one
-WHOLE = 0  # the number that stands for the connection
-_LOW_31 = (1 << 31) - 1
+CONNECTION = 0  # the number that stands for the connection
+_MAX_31_BITS = (1 << 31) - 1
 _DEFAULT_WINDOW = 65_535
 _DEFAULT_FRAME = 16_384
 _LONGEST_FRAME = 1 << 20  # what may be sent to us in one piece
 _LONGEST_CONTROL = 64 << 10  # frames that are not body have to be in memory as a whole
-_MOST_REPLIES = 1000  # unsent; who asks for more does not read
+_MAX_REPLIES = 1000  # unsent; who asks for more does not read
 _REFILL_BYTES = 1 << 30  # received, before the window is opened again
 _PING_BYTES = 8
-_MOST_BUFFERS = 256  # written at once; the system takes 1024
+_MAX_BUFFERS = 256  # written at once; the system takes 1024
 
 
 class FrameType:
@@ -78,11 +78,13 @@ def make_http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> byte
 
 def make_settings(*settings: tuple[int, int]) -> bytes:
     """A frame that says what this end allows."""
-    return make_http2_frame(FrameType.SETTINGS, 0, WHOLE, b"".join(_SETTING.pack(*setting) for setting in settings))
+    return make_http2_frame(
+        FrameType.SETTINGS, 0, CONNECTION, b"".join(_SETTING.pack(*setting) for setting in settings)
+    )
 
 
-OUR_LIMITS = ((_INITIAL_WINDOW, _LOW_31), (_FRAME_LIMIT, _LONGEST_FRAME))
-WIDE_OPEN = make_http2_frame(FrameType.WINDOW, 0, WHOLE, WORD.pack(_LOW_31 - _DEFAULT_WINDOW))
+OUR_LIMITS = ((_INITIAL_WINDOW, _MAX_31_BITS), (_FRAME_LIMIT, _LONGEST_FRAME))
+OPEN_WINDOW = make_http2_frame(FrameType.WINDOW, 0, CONNECTION, WORD.pack(_MAX_31_BITS - _DEFAULT_WINDOW))
 
 
 class Http2:
@@ -122,11 +124,11 @@ class Http2:
         if self.replies:
             found.append(b"".join(self.replies.popleft() for _ in range(len(self.replies))))
         window = self.window
-        while body and window > 0 and len(found) < _MOST_BUFFERS - 1:
+        while body and window > 0 and len(found) < _MAX_BUFFERS - 1:
             room = min(window, self._longest_frame)
             head, size = len(found), 0
             found.append(b"")
-            while body and room and len(found) < _MOST_BUFFERS:
+            while body and room and len(found) < _MAX_BUFFERS:
                 piece = body[0]
                 if len(piece) <= room:
                     body.popleft()
@@ -143,11 +145,11 @@ class Http2:
 
     def ping(self) -> None:
         """Ask the other end to answer."""
-        self.replies.append(make_http2_frame(FrameType.PING, 0, WHOLE, bytes(_PING_BYTES)))
+        self.replies.append(make_http2_frame(FrameType.PING, 0, CONNECTION, bytes(_PING_BYTES)))
 
     # -- receiving --------------------------------------------------------------------------------------------
 
-    def took(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         """So many bytes of the body were received without ``feed``."""
         self.body_left -= count
 
@@ -191,7 +193,7 @@ class Http2:
             if end - start < size:
                 break
             position = start + size
-            self._control(kind, flags, stream & _LOW_31, data[start:position])
+            self._control(kind, flags, stream & _MAX_31_BITS, data[start:position])
         self._rest = data[position:]
         return pieces
 
@@ -200,12 +202,12 @@ class Http2:
         if size > _LONGEST_FRAME or padding > size or self._block is not None:
             raise ProtocolError(f"not a body: {size} bytes on stream {stream}")
         if stream != self.call or not self._takes_body:
-            self._on_stray_body(stream)
+            self._on_unexpected_body(stream)
             self._skip = size - 1 if flags & _PADDED else size
             return
         self._received += size
         if self._received >= _REFILL_BYTES:
-            for whose in (WHOLE, self.call):
+            for whose in (CONNECTION, self.call):
                 self._reply(make_http2_frame(FrameType.WINDOW, 0, whose, WORD.pack(self._received)))
             self._received = 0
         self.body_left = size - padding
@@ -213,7 +215,7 @@ class Http2:
             self._on_last_body()
 
     def _reply(self, frame: bytes) -> None:
-        if len(self.replies) >= _MOST_REPLIES:
+        if len(self.replies) >= _MAX_REPLIES:
             raise ProtocolError("it asks and asks, and does not read")
         self.replies.append(frame)
 
@@ -227,13 +229,13 @@ class Http2:
         elif kind == FrameType.PING and len(payload) != _PING_BYTES:
             raise ProtocolError(f"a ping of {len(payload)} bytes")
         elif kind == FrameType.PING and not flags & ACK:
-            self._reply(make_http2_frame(FrameType.PING, ACK, WHOLE, payload))
+            self._reply(make_http2_frame(FrameType.PING, ACK, CONNECTION, payload))
         elif kind == FrameType.WINDOW:
             self._grant(stream, payload)
         elif kind == FrameType.RESET and stream == self.call:
             self._on_reset(_word(payload))
         elif kind == FrameType.GOAWAY:
-            self._on_farewell(_word(payload) & _LOW_31, payload[8:])
+            self._on_goaway(_word(payload) & _MAX_31_BITS, payload[8:])
         elif kind == FrameType.PUSH:
             raise ProtocolError("a push that nobody asked for")
 
@@ -242,7 +244,7 @@ class Http2:
             raise ProtocolError("settings that are cut off")
         for setting, value in _SETTING.iter_unpack(payload):
             if setting == _INITIAL_WINDOW:
-                if value > _LOW_31:
+                if value > _MAX_31_BITS:
                     raise ProtocolError(f"a window of {value} bytes")
                 self._granted_call += value - self._initial
                 self._initial = value
@@ -250,15 +252,15 @@ class Http2:
                 if not _DEFAULT_FRAME <= value < 1 << 24:
                     raise ProtocolError(f"frames of {value} bytes")
                 self._longest_frame = value
-        self._reply(make_http2_frame(FrameType.SETTINGS, ACK, WHOLE, b""))
+        self._reply(make_http2_frame(FrameType.SETTINGS, ACK, CONNECTION, b""))
 
     def _grant(self, stream: int, payload: bytes) -> None:
-        more = _word(payload) & _LOW_31
-        if stream == WHOLE:
+        more = _word(payload) & _MAX_31_BITS
+        if stream == CONNECTION:
             self._granted_whole += more
         elif stream == self.call:
             self._granted_call += more
-        if not more or min(self._granted_whole, self._granted_call) - self._used > _LOW_31:
+        if not more or min(self._granted_whole, self._granted_call) - self._used > _MAX_31_BITS:
             raise ProtocolError(f"a window that grows by {more} bytes")
 
     def _headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
@@ -286,7 +288,7 @@ class Http2:
         """The DATA frame that begins is the last one."""
         raise NotImplementedError
 
-    def _on_stray_body(self, stream: int) -> None:
+    def _on_unexpected_body(self, stream: int) -> None:
         """A DATA frame begins that nobody waits for."""
         raise NotImplementedError
 
@@ -294,7 +296,7 @@ class Http2:
         """The call was broken off."""
         raise NotImplementedError
 
-    def _on_farewell(self, last: int, words: bytes) -> None:
+    def _on_goaway(self, last: int, words: bytes) -> None:
         """The other end takes no calls after number ``last``."""
 
 

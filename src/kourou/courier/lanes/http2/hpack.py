@@ -11,7 +11,7 @@ from kourou.errors import ProtocolError
 
 __all__ = ["HeaderDecoder", "encode"]
 
-_MOST_BYTES = 16 << 10
+_MAX_BYTES = 16 << 10
 """Of a block, and of the headers that it stands for, each with the 32 bytes more that HTTP/2 counts. grpcio takes no
 more either; and a stranger's block of that size costs milliseconds, however it is made."""
 
@@ -31,7 +31,7 @@ class HeaderDecoder:
     """Reads the blocks that one end sends, all of them and in order: they may refer to what was in earlier ones."""
 
     def __init__(self) -> None:
-        self._decoder = hpack.Decoder(_MOST_BYTES)
+        self._decoder = hpack.Decoder(_MAX_BYTES)
 
     def decode(self, block: bytes) -> list[tuple[str, str]]:
         """The headers of the next block.
@@ -39,8 +39,8 @@ class HeaderDecoder:
         Raises:
             ProtocolError: it is none, or passes the limit; the connection is of no use any more.
         """
-        if len(block) > _MOST_BYTES:
-            raise ProtocolError(f"{len(block)} bytes of headers; {_MOST_BYTES} are allowed")
+        if len(block) > _MAX_BYTES:
+            raise ProtocolError(f"{len(block)} bytes of headers; {_MAX_BYTES} are allowed")
         try:
             headers = self._decoder.decode(block, raw=True)
         except hpack.HPACKError as error:  # its words may quote the block

@@ -30,7 +30,7 @@ class PacketWriter:
     """For one thread at a time, except that any thread may append to ``queue``.
 
     Args:
-        link: the connection.
+        sock: the connection.
         http2: this end of the call.
 
     Attributes:
@@ -39,11 +39,11 @@ class PacketWriter:
         torn: a thread was interrupted while it changed what is to be sent; the connection is of no use any more.
     """
 
-    def __init__(self, link: Sink, http2: Http2) -> None:
+    def __init__(self, sock: Sink, http2: Http2) -> None:
         self.queue: deque[Buffer] = deque()
         self.sent = 0
         self.torn = False
-        self._link = link
+        self._socket = sock
         self._http2 = http2
         self._body: deque[Buffer] = deque()  # packets
         self._framed: list[Buffer] = []  # HTTP/2's frames of them
@@ -60,7 +60,7 @@ class PacketWriter:
         return bool(self._body)
 
     @property
-    def is_shut(self) -> bool:
+    def needs_window(self) -> bool:
         """Whether the other end has to grant a window before more can be sent."""
         return bool(self._body) and not self._framed and self._http2.window <= 0
 
@@ -79,18 +79,18 @@ class PacketWriter:
         """Take a message that is no packet; an empty one is an empty packet."""
         self._body.append(plain_message(contents))
 
-    def keep(self) -> None:
+    def copy_unsent(self) -> None:
         """Copy what was put and is not sent: its memory may change from now on."""
         self._body = deque(map(bytes, self._body))
         self._framed = [bytes(buffer) for buffer in self._framed]
 
     def end(self, last: bytes) -> None:
-        """Send what is framed, and then this; forget all else."""
+        """Send what is framed, and then this; discard all else."""
         self.queue.clear()
         self._body.clear()
         self._last = last
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """The connection is gone: there is nothing to send any more."""
         self.end(b"")
         self._framed = []
@@ -117,7 +117,7 @@ class PacketWriter:
         is_full = False
         try:
             if self._framed:
-                self._drop(self._link.send(self._framed))
+                self._drop(self._socket.send(self._framed))
         except BlockingIOError:
             is_full = True
         self.torn = False

@@ -52,7 +52,7 @@ class PacketReader:
         self.left = 0  # bytes of the current packet that are still to come
         self._head = b""
 
-    def took(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         """So many bytes of the contents were received without ``feed``."""
         self.left -= count
 

@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 from kourou.courier.lanes.http2 import hpack
 from kourou.courier.lanes.http2.framing import (
+    CONNECTION,
     END_HEADERS,
     END_STREAM,
+    OPEN_WINDOW,
     OUR_LIMITS,
-    WHOLE,
-    WIDE_OPEN,
     WORD,
     FrameType,
     Http2,
@@ -45,15 +45,15 @@ class Http2Service(Http2):
 
     def accept(self) -> None:
         """Take the call, and no other one on this connection."""
-        self.replies.append(make_settings(*OUR_LIMITS) + WIDE_OPEN)
+        self.replies.append(make_settings(*OUR_LIMITS) + OPEN_WINDOW)
         response = make_http2_frame(FrameType.HEADERS, END_HEADERS, self.call, _RESPONSE_BLOCK)
         self.replies.append(self._no_other() + response)
 
-    def refusal(self, status: int, message: str) -> bytes:
+    def rejection(self, status: int, message: str) -> bytes:
         """What ends a call that was not accepted."""
         return self._no_other() + self._last_headers((*_RESPONSE, *_status(status, message)))
 
-    def farewell(self, status: int, message: str) -> bytes:
+    def trailers(self, status: int, message: str) -> bytes:
         """What ends one that was."""
         return self._last_headers(_status(status, message))
 
@@ -74,8 +74,8 @@ class Http2Service(Http2):
         self.ended = True
         self._takes_body = False
 
-    def _on_stray_body(self, stream: int) -> None:
-        if self.request is None or stream in {WHOLE, self.call}:
+    def _on_unexpected_body(self, stream: int) -> None:
+        if self.request is None or stream in {CONNECTION, self.call}:
             raise ProtocolError("a body before the request, or after its end")
 
     def _on_reset(self, code: int) -> None:
@@ -85,7 +85,7 @@ class Http2Service(Http2):
 
     def _no_other(self) -> bytes:
         """The frame that says that this is the connection's only call."""
-        return make_http2_frame(FrameType.GOAWAY, 0, WHOLE, WORD.pack(self.call) + WORD.pack(0))
+        return make_http2_frame(FrameType.GOAWAY, 0, CONNECTION, WORD.pack(self.call) + WORD.pack(0))
 
     def _last_headers(self, headers: tuple[tuple[str, str], ...]) -> bytes:
         return make_http2_frame(FrameType.HEADERS, END_HEADERS | END_STREAM, self.call, hpack.encode(headers))

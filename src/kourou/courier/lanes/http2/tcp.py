@@ -18,7 +18,7 @@ from kourou.courier.wire.frames import Buffer
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["SILENCE_S", "Link", "Plain", "Secure", "connect", "serve"]
+__all__ = ["SILENCE_S", "PlainSocket", "TcpSocket", "TlsSocket", "connect", "serve"]
 
 SILENCE_S = 30
 """So long nothing at all may come from the server's host, though it is asked, until the connection counts as lost.
@@ -28,14 +28,14 @@ _INFO = struct.Struct("=2xBB48xII")  # of tcp_info: retransmits, probes, last_da
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
-class Plain:
+class PlainSocket:
     """A connection as it is.
 
     Args:
         connection: the socket; belongs to this object from now on.
     """
 
-    may_wait = True  # when there is no limit, receiving waits
+    can_block = True  # when there is no limit, receiving waits
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -45,7 +45,7 @@ class Plain:
         return self._socket.fileno()
 
     @property
-    def holds_some(self) -> bool:
+    def has_buffered(self) -> bool:
         """Whether there is something to receive that ``poll`` does not know of."""
         return False
 
@@ -78,7 +78,7 @@ class Plain:
         except BlockingIOError:
             return None
 
-    def limit(self, timeout_s: float | None) -> None:
+    def settimeout(self, timeout_s: float | None) -> None:
         """How long receiving may take from now on."""
         self._socket.settimeout(timeout_s)
 
@@ -105,14 +105,14 @@ class Plain:
         self._socket.close()
 
 
-class Secure:
+class TlsSocket:
     """A connection with TLS. OpenSSL cannot be used by two threads at once, so nothing here waits, and all is locked.
 
     Args:
         connection: the socket, with or without its handshake done; belongs to this object from now on.
     """
 
-    may_wait = False
+    can_block = False
 
     def __init__(self, connection: ssl.SSLSocket) -> None:
         self._socket = connection
@@ -123,13 +123,13 @@ class Secure:
         return self._socket.fileno()
 
     @property
-    def holds_some(self) -> bool:
-        """See ``Plain``."""
+    def has_buffered(self) -> bool:
+        """See ``PlainSocket``."""
         with self._lock:
             return bool(self._socket.pending())
 
     def send(self, buffers: Sequence[Buffer]) -> int:
-        """See ``Plain``."""
+        """See ``PlainSocket``."""
         data, size = [], 0
         for buffer in buffers:
             data.append(buffer)
@@ -145,7 +145,7 @@ class Secure:
             raise BlockingIOError(*error.args) from None
 
     def receive(self, size: int) -> bytes | None:
-        """See ``Plain``; None when nothing whole has come yet."""
+        """See ``PlainSocket``; None when nothing whole has come yet."""
         from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
 
         try:
@@ -164,8 +164,8 @@ class Secure:
         except (SSLWantReadError, SSLWantWriteError):
             return None
 
-    def limit(self, timeout_s: float | None) -> None:
-        """See ``Plain``. Without a limit, nothing waits."""
+    def settimeout(self, timeout_s: float | None) -> None:
+        """See ``PlainSocket``. Without a limit, nothing waits."""
         self._socket.settimeout(0.0 if timeout_s is None else timeout_s)
 
     def handshake(self) -> bool:
@@ -184,25 +184,25 @@ class Secure:
         return True
 
     def check(self) -> None:
-        """See ``Plain``."""
+        """See ``PlainSocket``."""
         _check(self._socket)
 
     def shut(self) -> None:
-        """See ``Plain``."""
+        """See ``PlainSocket``."""
         with contextlib.suppress(OSError):  # its own shutdown would go on without TLS
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """See ``Plain``."""
+        """See ``PlainSocket``."""
         self.shut()
         with self._lock:
             self._socket.close()
 
 
-Link: TypeAlias = Plain | Secure
+TcpSocket: TypeAlias = PlainSocket | TlsSocket
 
 
-def connect(address: str, timeout_s: float, tls: Tls | None) -> Link:
+def connect(address: str, timeout_s: float, tls: Tls | None) -> TcpSocket:
     """Connect to ``host:port``. Receiving is limited to ``timeout_s`` seconds until ``limit`` says otherwise.
 
     Raises:
@@ -219,20 +219,20 @@ def connect(address: str, timeout_s: float, tls: Tls | None) -> Link:
     try:
         _configure(connection)
         if tls is None:
-            return Plain(connection)
-        return Secure(_context(tls).wrap_socket(connection, server_hostname=host))
+            return PlainSocket(connection)
+        return TlsSocket(_context(tls).wrap_socket(connection, server_hostname=host))
     except BaseException:
         connection.close()
         raise
 
 
-def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> Link:
+def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> TcpSocket:
     """An accepted connection, where nothing waits. With TLS, its handshake is still to be done."""
     _configure(connection)
     connection.setblocking(False)
     if tls is None:
-        return Plain(connection)
-    return Secure(tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False))
+        return PlainSocket(connection)
+    return TlsSocket(tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False))
 
 
 def _configure(connection: socket.socket) -> None:

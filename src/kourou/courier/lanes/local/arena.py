@@ -31,7 +31,7 @@ __all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]
 SMALLEST_BLOCK = 64 << 10  # below this, a copy through the socket is cheaper than the bookkeeping
 _SLAB_BYTES = 16 << 20  # blocks smaller than this share a segment with others of their size
 _UNUSED_S = 10.0  # a segment that was free for so long is given back to the system
-_MOST_SEGMENTS = 4096  # that one peer may have announced
+_MAX_SEGMENTS = 4096  # that one peer may have announced
 _LIMIT_VARIABLE = "KOUROU_ARENA_BYTES"
 _DEFAULT_LIMIT = 4 << 30
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -167,9 +167,9 @@ class Arena:
 
     def _grow(self, block_size: int) -> Segment | None:
         size = block_size * max(1, _SLAB_BYTES // block_size)
-        if self._bytes + size > self._limit or len(self._segments) >= _MOST_SEGMENTS:
+        if self._bytes + size > self._limit or len(self._segments) >= _MAX_SEGMENTS:
             self._trim(0.0)
-            if self._bytes + size > self._limit or len(self._segments) >= _MOST_SEGMENTS:
+            if self._bytes + size > self._limit or len(self._segments) >= _MAX_SEGMENTS:
                 return None
         try:
             segment = Segment(self._numbers + 1, block_size)
@@ -226,7 +226,7 @@ class Window:
             ProtocolError: it is not what was announced.
         """
         fits = 0 < block_size <= size and size % block_size == 0 and number not in self._mappings
-        if not fits or len(self._mappings) >= 2 * _MOST_SEGMENTS:
+        if not fits or len(self._mappings) >= 2 * _MAX_SEGMENTS:
             raise ProtocolError(f"a segment of {size} bytes in blocks of {block_size}")
         try:
             sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK

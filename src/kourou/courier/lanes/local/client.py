@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 from kourou.courier.calling.transport import NotSentError, Receiver
 from kourou.courier.core.endpoint import Endpoint
-from kourou.courier.lanes.busy_wait import Spinner
+from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.shared_memory import Memory
 from kourou.courier.wire.frames import Buffer, Frame, FrameParser, pack
 from kourou.errors import ServerUnavailable
 
-__all__ = ["LocalWire", "dial"]
+__all__ = ["LocalTransport", "dial"]
 
 _DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
 _READ_BYTES = 64 << 10
@@ -35,12 +35,12 @@ _POLL_MS = 100  # while the socket is full: how often to see whether the connect
 _main_thread = threading.main_thread().ident
 
 
-class LocalWire:
-    """See ``kourou.courier.calling.transport.Wire``."""
+class LocalTransport:
+    """See ``kourou.courier.calling.transport.Transport``."""
 
     lane = "local"
     pulls = True
-    hung_up = False
+    peer_closed = False
     idle_s: float | None = None
 
     def __init__(self, main: socket.socket, side: socket.socket) -> None:
@@ -52,17 +52,17 @@ class LocalWire:
         self._parser = FrameParser(self._memory.resolve, control=self._memory.control)
         self._readable = select.poll()
         self._readable.register(main, select.POLLIN)
-        self._spinner = Spinner(self._readable.poll)
+        self._busy_wait = BusyWait(self._readable.poll)
         self._receiver: Receiver | None = None
         self._waits = 0  # the thread that writes, while it waits for room
         self._closed = False
 
     def start(self, receiver: Receiver) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         self._receiver = receiver
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         del caller_waits  # the caller's thread writes in any case
         parts = pack(frame, self._memory.place)
         if len(parts) > 1:
@@ -84,7 +84,7 @@ class LocalWire:
             self.flush()
 
     def flush(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         while self._outgoing or self._returns:
             if not self._writing.acquire(blocking=False):
                 return  # whoever writes takes it along
@@ -94,15 +94,15 @@ class LocalWire:
                 self._writing.release()
 
     def poll(self, timeout_s: float | None) -> bool:
-        """See ``Wire``."""
-        if timeout_s != 0 and self._spinner.spin():
+        """See ``Transport``."""
+        if timeout_s != 0 and self._busy_wait.poll():
             return True
         if timeout_s is None and threading.get_ident() != _main_thread:
             return True  # nothing can interrupt this thread, so it may block in ``read``
         return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
 
     def read(self) -> Sequence[Frame]:
-        """See ``Wire``."""
+        """See ``Transport``."""
         parser = self._parser
         if not parser.filling:
             data = self._main.recv(_READ_BYTES)
@@ -118,7 +118,7 @@ class LocalWire:
         """It is this host."""
 
     def close(self) -> None:
-        """See ``Wire``."""
+        """See ``Transport``."""
         if self._closed:
             return
         self._closed = True
@@ -184,7 +184,7 @@ class LocalWire:
         if events and events[0][1] & ~select.POLLOUT and self._receiver is not None:
             self._waits = threading.get_ident()
             try:
-                self._receiver.glance()
+                self._receiver.read_available()
             finally:
                 self._waits = 0
             if self._closed:
@@ -193,7 +193,7 @@ class LocalWire:
     def _returned(self) -> None:
         """There are blocks to return: with the next frame, or else by the background thread."""
         if self._receiver is not None:
-            self._receiver.attend()
+            self._receiver.wake_background()
 
 
 def _forked() -> None:
@@ -204,7 +204,7 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalWire:
+def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalTransport:
     """Connect.
 
     Raises:
@@ -214,4 +214,4 @@ def dial(endpoint: Endpoint, token: str, timeout_s: float | None) -> LocalWire:
     if endpoint.local is None:
         raise ServerUnavailable(f"the server at {endpoint.grpc} has no local lane")
     main, side = socket_file.greet(endpoint.local, token, _DIAL_S if timeout_s is None else max(timeout_s, 1e-3))
-    return LocalWire(main, side)
+    return LocalTransport(main, side)

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.shared_memory import Memory
-from kourou.courier.lanes.loop.poller import Readiness
+from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.session import Session
@@ -32,24 +32,24 @@ class LocalConnection:
 
     Args:
         main: its socket.
-        ready: where the leader waits for it.
-        leader: the leader's thread.
+        poller: where the event loop waits for it.
+        loop_thread: the event loop's thread.
         dispatcher: runs the calls.
         token: what it has to show.
     """
 
     def __init__(
-        self, main: socket.socket, ready: Readiness, leader: int, dispatcher: Dispatcher, token: bytes
+        self, main: socket.socket, poller: Poller, loop_thread: int, dispatcher: Dispatcher, token: bytes
     ) -> None:
         main.setblocking(False)
         self.descriptor = main.fileno()
-        self.leader = leader
+        self.loop_thread = loop_thread
         self.serving = False
         self.frames: deque[Frame] = deque()
         self.session: Session | None = None
         self.memory: Memory | None = None
         self._main = main
-        self._ready = ready
+        self._poller = poller
         self._dispatcher = dispatcher
         self._token = token
         self._greeting = b""
@@ -60,23 +60,23 @@ class LocalConnection:
         self._returns: Collection[object] = ()
         self._unsent = memoryview(b"")
         self._writing = threading.Lock()
-        self._masking = threading.Lock()
-        self._mask = select.POLLIN
+        self._interest_lock = threading.Lock()
+        self._interest = select.POLLIN
         self._closed = False
 
-    # -- reading, by the leader -------------------------------------------------------------------------------
+    # -- reading, by the event loop -------------------------------------------------------------------------------
 
     @property
-    def owes(self) -> bool:
+    def needs_flush(self) -> bool:
         """Blocks of the client's shared memory, which it may want to have back."""
         return self.memory is not None and bool(self.memory.returns)
 
     @property
     def is_congested(self) -> bool:
         """See ``ServedConnection``."""
-        return self._mask == select.POLLOUT
+        return self._interest == select.POLLOUT
 
-    def greet(self) -> bool:
+    def read_greeting(self) -> bool:
         """See ``ServedConnection``."""
         room = socket_file.GREETING_BYTES - len(self._greeting)
         data, descriptors, _, _ = socket.recv_fds(self._main, room, 1)
@@ -89,15 +89,15 @@ class LocalConnection:
             raise ConnectionResetError("gone before it said who it is")
         self._greeting += data
         if socket_file.check_greeting(self._greeting, self._token):
-            self._welcome()
+            self._accept_client()
         return True
 
-    def _welcome(self) -> None:
+    def _accept_client(self) -> None:
         if self._side is None or self._side.family != socket.AF_UNIX:
             raise ProtocolError("a greeting without the socket for descriptors")
         self._side.setblocking(False)
         self._main.send(socket_file.WELCOME)
-        self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchman)
+        self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchdog)
         self._place, self._returns = self.memory.place, self.memory.returns
         self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
         process, _, _ = socket_file.peer(self._main)
@@ -124,19 +124,19 @@ class LocalConnection:
     # -- writing, by any thread -------------------------------------------------------------------------------
 
     def post(self, frame: Frame) -> None:
-        """Send a frame to the client. Answers to the batch that the leader is at are written with its end."""
+        """Send a frame to the client. Answers to the batch that the event loop is at are written with its end."""
         parts = pack(frame, self._place)
         self._outgoing.append(parts[0] if len(parts) == 1 else b"".join(parts))
-        if not self.serving or threading.get_ident() != self.leader:
+        if not self.serving or threading.get_ident() != self.loop_thread:
             self.flush()
 
     def flush(self) -> None:
         """See ``ServedConnection``."""
         outgoing = self._outgoing
         while outgoing or self._returns:
-            if self._unsent:  # the leader goes on when there is room
-                if self._mask == select.POLLIN or not len(outgoing) % _LOOK_EVERY:
-                    self._watch()
+            if self._unsent:  # the event loop goes on when there is room
+                if self._interest == select.POLLIN or not len(outgoing) % _LOOK_EVERY:
+                    self._update_interest()
                 return
             if not self._writing.acquire(False):
                 return  # whoever writes takes it along
@@ -155,7 +155,7 @@ class LocalConnection:
         if self.session is not None and not self.is_congested:
             self.session.resume()
 
-    def tend(self) -> None:
+    def housekeep(self) -> None:
         """Give back unused shared memory."""
         if self.memory is not None:
             self.memory.trim()
@@ -167,7 +167,7 @@ class LocalConnection:
             socket_file.refuse(self._main)
         return True
 
-    def settle(self) -> bool:
+    def try_flush(self) -> bool:
         """Answers are small, and their bulk is where the client finds it: one attempt is enough."""
         self.flush()
         return True
@@ -176,10 +176,10 @@ class LocalConnection:
         """See ``ServedConnection``."""
         if self._closed:
             return
-        with self._masking:
+        with self._interest_lock:
             self._closed = True
             with contextlib.suppress(OSError, ValueError):
-                self._ready.unregister(self._main.fileno())
+                self._poller.unregister(self._main.fileno())
         with self._writing:
             self._main.close()
             self._outgoing.clear()
@@ -207,25 +207,25 @@ class LocalConnection:
             sent = self._main.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # the client is gone; the leader will notice when it reads
+        except OSError:  # the client is gone; the event loop will notice when it reads
             sent = len(data)
             self._outgoing.clear()
         if sent < len(data) or self._unsent:
             self._unsent = memoryview(data)[sent:]
-            self._watch()
+            self._update_interest()
 
-    def _watch(self) -> None:
+    def _update_interest(self) -> None:
         """Ask for room when there is none. While much is unsent, read no further calls: their answers would pile up."""
-        with self._masking:  # whoever comes last has seen the latest
+        with self._interest_lock:  # whoever comes last has seen the latest
             mask = select.POLLIN
             if self._unsent:
                 queued = len(self._unsent) + sum(map(len, list(self._outgoing)))
                 mask = select.POLLOUT if queued > _MAX_UNSENT_BYTES else select.POLLIN | select.POLLOUT
-            if mask != self._mask and not self._closed:
-                self._mask = mask
+            if mask != self._interest and not self._closed:
+                self._interest = mask
                 with contextlib.suppress(OSError, ValueError):
-                    self._ready.modify(self._main.fileno(), mask)
+                    self._poller.modify(self._main.fileno(), mask)
 
 
-def _leave_to_watchman() -> None:
-    """Blocks to return go with the next frame, or else the watchman takes them along."""
+def _leave_to_watchdog() -> None:
+    """Blocks to return go with the next frame, or else the watchdog takes them along."""

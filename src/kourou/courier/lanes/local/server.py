@@ -9,8 +9,8 @@ import socket
 
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.connection import LocalConnection
-from kourou.courier.lanes.loop.event_loop import Leader
-from kourou.courier.lanes.loop.poller import Readiness
+from kourou.courier.lanes.loop.event_loop import EventLoop
+from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.serving.dispatcher import Dispatcher
 
 __all__ = ["LocalListener"]
@@ -20,32 +20,32 @@ class LocalListener:
     """Listens on a UNIX socket.
 
     Args:
-        leader: serves the connections.
+        loop: serves the connections.
         dispatcher: runs the calls.
         token: what clients have to show.
         folder: where the socket is made; it goes with its run. None: this user's own, which stays, and is rid of the
             sockets of killed servers once by each process that serves there.
     """
 
-    def __init__(self, leader: Leader, dispatcher: Dispatcher, token: str, folder: str | None) -> None:
+    def __init__(self, loop: EventLoop, dispatcher: Dispatcher, token: str, folder: str | None) -> None:
         self._dispatcher = dispatcher
         self._token = token.encode()
         if folder is None:
             folder = socket_file.default_folder()
             _sweep_once(folder)
         listener, self.path = socket_file.listen(folder)
-        leader.listen(listener, self._welcome)
+        loop.listen(listener, self._make_connection)
 
     def stop(self) -> None:
         """Let nobody find it any more."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)  # noqa: PTH108 - a string, as the kernel has it
 
-    def _welcome(self, accepted: socket.socket, ready: Readiness, leader: int) -> LocalConnection | None:
+    def _make_connection(self, accepted: socket.socket, poller: Poller, loop_thread: int) -> LocalConnection | None:
         if not socket_file.same_user(accepted):
             accepted.close()
             return None
-        return LocalConnection(accepted, ready, leader, self._dispatcher, self._token)
+        return LocalConnection(accepted, poller, loop_thread, self._dispatcher, self._token)
 
 
 @functools.cache

@@ -8,35 +8,35 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from kourou.courier.lanes.loop.poller import Readiness
-from kourou.courier.lanes.loop.quota import Strangers, most_strangers
+from kourou.courier.lanes.loop.poller import Poller
+from kourou.courier.lanes.loop.quota import ConnectionQuota, max_unauthenticated
 from kourou.courier.serving.session import Session
 from kourou.courier.wire.frames import Frame
 
-__all__ = ["Entrance", "ServedConnection", "Welcome"]
+__all__ = ["Acceptor", "ConnectionFactory", "ServedConnection"]
 
-_GREETING_S = 10.0  # how long a client may take to say who it is
-_HURRY_S = 0.25  # how long if others wait for its place
+_GREETING_TIMEOUT_S = 10.0  # how long a client may take to say who it is
+_CROWDED_TIMEOUT_S = 0.25  # how long if others wait for its place
 
 
 class ServedConnection(Protocol):
-    """A client, as the leader sees it: first a stranger, then, after its greeting, a session.
+    """A client, as the event loop sees it: first unauthenticated, then, after its greeting, with a session.
 
     Attributes:
         descriptor: of its socket.
-        leader: the thread that reads, and that writes the answers of a batch together.
-        serving: the leader is at a batch of this connection.
+        loop_thread: the thread that reads, and that writes the answers of a batch together.
+        serving: the event loop is at a batch of this connection.
         frames: that were read but not acted on.
     """
 
     descriptor: int
-    leader: int
+    loop_thread: int
     serving: bool
     frames: deque[Frame]
     session: Session | None
 
     @property
-    def owes(self) -> bool:
+    def needs_flush(self) -> bool:
         """Whether there is something to write that nobody is about to write."""
         ...
 
@@ -44,12 +44,12 @@ class ServedConnection(Protocol):
     def is_congested(self) -> bool:
         """Whether so many answers wait for the client to take them that no further call of it shall begin.
 
-        When that is over, ``drain`` lets those calls begin that the pool has put off.
+        When that is over, ``drain`` lets those calls begin that were deferred.
         """
         ...
 
-    def greet(self) -> bool:
-        """Read what a stranger says. False when it was somebody else's client, who has its socket now.
+    def read_greeting(self) -> bool:
+        """Read what comes before the session. False when the client was passed on to another server, with its socket.
 
         Raises:
             OSError: it is gone.
@@ -72,7 +72,7 @@ class ServedConnection(Protocol):
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""
 
-    def tend(self) -> None:
+    def housekeep(self) -> None:
         """Now and then: look after it.
 
         Raises:
@@ -83,7 +83,7 @@ class ServedConnection(Protocol):
         """It makes no sense, or has another token. Whether it is to be closed at once."""
         ...
 
-    def settle(self) -> bool:
+    def try_flush(self) -> bool:
         """Write what is queued, without waiting. Whether all of it is on its way."""
         ...
 
@@ -91,37 +91,38 @@ class ServedConnection(Protocol):
         """Let go of the client: its calls are cancelled."""
 
 
-Welcome: TypeAlias = Callable[[socket.socket, Readiness, int], ServedConnection | None]
+ConnectionFactory: TypeAlias = Callable[[socket.socket, Poller, int], ServedConnection | None]
 """Makes a connection of an accepted socket, or sends it away and returns None. It is also given where to wait for the
-socket, and the leader's thread."""
+socket, and the event loop's thread."""
 
 
-class Entrance:
+class Acceptor:
     """A socket where clients connect, and those of them who have not said yet who they are."""
 
-    def __init__(self, listener: socket.socket, welcome: Welcome, ready: Readiness) -> None:
+    def __init__(self, listener: socket.socket, make_connection: ConnectionFactory, poller: Poller) -> None:
         self.listener = listener
-        self.welcome = welcome
-        self.strangers: Strangers[ServedConnection] = Strangers(
-            most_strangers(), patience_s=_GREETING_S, hurry_s=_HURRY_S
+        self.make_connection = make_connection
+        self.unauthenticated: ConnectionQuota[ServedConnection] = ConnectionQuota(
+            max_unauthenticated(), timeout_s=_GREETING_TIMEOUT_S, crowded_timeout_s=_CROWDED_TIMEOUT_S
         )
-        self.is_shut = True
-        self._ready = ready
+        self.is_paused = True
+        self._poller = poller
+        self.resume()
 
-    def open(self) -> None:
-        """Let those in who wait, unless there are too many strangers."""
-        if self.is_shut and not self.strangers.is_full:
-            self.is_shut = False
-            self._ready.register(self.listener.fileno(), select.POLLIN)
+    def resume(self) -> None:
+        """Let those in who wait, unless too many are unauthenticated."""
+        if self.is_paused and not self.unauthenticated.is_full:
+            self.is_paused = False
+            self._poller.register(self.listener.fileno(), select.POLLIN)
 
-    def shut(self) -> None:
-        """Let those who want to connect wait for housekeeping, or for a stranger to go: there is no room for them."""
-        if not self.is_shut:
-            self.is_shut = True
-            self._ready.unregister(self.listener.fileno())
+    def pause(self) -> None:
+        """Let those who want to connect wait until housekeeping, or until one of the others goes."""
+        if not self.is_paused:
+            self.is_paused = True
+            self._poller.unregister(self.listener.fileno())
 
-    def forget(self, stranger: ServedConnection) -> None:
+    def release(self, connection: ServedConnection) -> None:
         """It has said who it is, or has gone."""
-        if stranger in self.strangers:
-            self.strangers.discard(stranger)
-            self.open()
+        if connection in self.unauthenticated:
+            self.unauthenticated.discard(connection)
+            self.resume()

@@ -8,10 +8,10 @@ import socket
 import sys
 from typing import Protocol
 
-__all__ = ["Readiness", "readiness"]
+__all__ = ["Poller", "new_poller"]
 
 
-class Readiness(Protocol):
+class Poller(Protocol):
     """What ``select.epoll`` and ``select.poll`` have in common; descriptors are watched for POLLIN and POLLOUT."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
@@ -31,7 +31,7 @@ class Readiness(Protocol):
         """Let go of it."""
 
 
-class _Poll:
+class _SelectPoll:
     """The portable one, whose cost grows with the number of sockets.
 
     A thread that waits in it does not see what another one changes, so it is woken to begin anew.
@@ -39,48 +39,48 @@ class _Poll:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._alarm, self._bell = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._bell.setblocking(False)
-        self._poll.register(self._alarm, select.POLLIN)
+        self._wakeup_r, self._wakeup_w = socket.socketpair()
+        self._wakeup_r.setblocking(False)
+        self._wakeup_w.setblocking(False)
+        self._poll.register(self._wakeup_r, select.POLLIN)
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """See ``Readiness``."""
+        """See ``Poller``."""
         self._poll.register(fd, eventmask)
         self._wake()
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """See ``Readiness``."""
+        """See ``Poller``."""
         self._poll.modify(fd, eventmask)
         self._wake()
 
     def unregister(self, fd: int, /) -> None:
-        """See ``Readiness``."""
+        """See ``Poller``."""
         with contextlib.suppress(KeyError):  # which epoll does not raise
             self._poll.unregister(fd)
 
     def poll(self, timeout: float, /) -> list[tuple[int, int]]:
-        """See ``Readiness``; may come back early, with nothing."""
+        """See ``Poller``; may come back early, with nothing."""
         events = self._poll.poll(timeout * 1e3 if timeout >= 0 else None)
-        alarm = self._alarm.fileno()
-        if all(descriptor != alarm for descriptor, _ in events):
+        wakeup = self._wakeup_r.fileno()
+        if all(descriptor != wakeup for descriptor, _ in events):
             return events
         with contextlib.suppress(BlockingIOError):
-            self._alarm.recv(1 << 16)
-        return [event for event in events if event[0] != alarm]
+            self._wakeup_r.recv(1 << 16)
+        return [event for event in events if event[0] != wakeup]
 
     def close(self) -> None:
-        """See ``Readiness``."""
-        self._alarm.close()
-        self._bell.close()
+        """See ``Poller``."""
+        self._wakeup_r.close()
+        self._wakeup_w.close()
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is about to wake
-            self._bell.send(b"!")
+            self._wakeup_w.send(b"!")
 
 
-def readiness() -> Readiness:
+def new_poller() -> Poller:
     """A new one."""
     if sys.platform == "linux":
         return select.epoll()
-    return _Poll()
+    return _SelectPoll()
