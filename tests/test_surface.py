@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import sys
@@ -12,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import kourou
-from kourou import courier, errors
+from kourou import errors
 
 SURFACE = Path(__file__).parent / "data" / "public_surface.txt"
 MODULES = (
@@ -87,9 +88,36 @@ def test_every_error_is_public_and_in_the_picture_of_the_tree() -> None:
     assert [name for name in defined - {"StatusCode"} if name not in str(errors.__doc__)] == []
 
 
-def test_arguments_that_are_accepted_and_ignored_warn() -> None:
-    with pytest.warns(UserWarning, match="the argument compress is accepted .* ignored") as told:
-        courier.Client("127.0.0.1:1", compress=True)
-    assert told[0].filename == __file__
-    with pytest.warns(UserWarning, match="is_priority"):
-        courier.Server("ignored").bind("step", print, is_priority=True)
+NOT_OUR_NAMES = {
+    "Reply.result(timeout)": "it is a concurrent.futures.Future",
+    "Reply.exception(timeout)": "it is a concurrent.futures.Future",
+    "Readiness.poll(timeout)": "select.epoll",
+    "_Poll.poll(timeout)": "it stands in for a select.epoll",
+    "LaunchedExperiment.wait(timeout)": "it stands in for a subprocess.Popen",
+    "SlurmOptions(timeout)": "text with its unit, as timeout(1) reads it; Sample Factory's --slurm_timeout",
+}
+"""Time-outs of another name, and why."""
+
+
+def test_time_outs_are_named_by_their_unit() -> None:
+    modules = [path.read_text(encoding="utf-8") for path in Path(kourou.__file__).parent.rglob("*.py")]
+    named = {name for module in modules if "timeout" in module for name in arguments(ast.parse(module), ())}
+    assert {"wait_for_stop(timeout_s)", "Client.sample_batch(timeout_s)", "Launcher(worker_timeout_s)"} <= named
+    odd = {name for name in named if re.search(r"timeout\w*\)$", name) and not name.endswith("_s)")}
+    assert odd == set(NOT_OUR_NAMES)
+
+
+def arguments(node: ast.AST, place: tuple[str, ...]) -> Iterator[str]:
+    """``place(name)`` of what functions take, and of what dataclasses do, private ones included."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inside = (*place, child.name)
+            if isinstance(child, ast.ClassDef):
+                fields = [line.target for line in child.body if isinstance(line, ast.AnnAssign)]
+                names = [field.id for field in fields if isinstance(field, ast.Name)]
+            else:
+                names = [one.arg for one in ast.walk(child.args) if isinstance(one, ast.arg)]
+            yield from (f"{'.'.join(inside)}({name})" for name in names)
+            yield from arguments(child, inside)
+        else:
+            yield from arguments(child, place)

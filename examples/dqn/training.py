@@ -96,7 +96,7 @@ def follow(
 
     def show() -> None:
         latest = f"{moving_means(curve, goal.window)[-1]:.1f}" if curve else "none yet"
-        tables = describe(replay.server_info(timeout=max_seconds))
+        tables = describe(replay.server_info(timeout_s=max_seconds))
         line.show(f"{time.time() - started:5.1f} s | {tables} | mean return {latest}")
 
     # A lost connection means that a node has ended and the program stops; the run will tell why.

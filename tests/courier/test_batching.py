@@ -130,7 +130,7 @@ def wrap():
 
 
 def test_a_full_batch_does_not_wait(wrap):
-    handler = wrap(lambda x: x * 2, 4, timeout=datetime.timedelta(days=30))
+    handler = wrap(lambda x: x * 2, 4, timeout_s=datetime.timedelta(days=30))
     assert call_all(handler, [(np.array([i]),) for i in range(4)]) == [0, 2, 4, 6]
 
 
@@ -138,7 +138,7 @@ def test_an_error_reaches_every_caller_of_its_batch(wrap):
     def fail(x):
         raise KeyError("no")
 
-    handler = wrap(fail, 3, timeout=30)
+    handler = wrap(fail, 3, timeout_s=30)
     with held(handler):
         futures = [handler.submit(i) for i in range(3)]
     errors = [future.exception(20) for future in futures]
@@ -157,7 +157,7 @@ def test_an_error_reaches_every_caller_of_its_batch(wrap):
     ids=["short list", "short array", "number", "scalar"],
 )
 def test_a_result_that_cannot_be_divided_is_explained(wrap, results, message):
-    handler = wrap(results, 2, timeout=30)
+    handler = wrap(results, 2, timeout_s=30)
     with held(handler):
         futures = [handler.submit(1), handler.submit(2)]
     with pytest.raises(ValueError, match=message):
@@ -175,7 +175,7 @@ def test_a_result_that_cannot_be_divided_is_explained(wrap, results, message):
     ids=["shapes", "keys", "lengths", "kinds"],
 )
 def test_arguments_that_do_not_fit_together_are_explained(wrap, first, second, message):
-    handler = wrap(lambda x: x, 2, timeout=30)
+    handler = wrap(lambda x: x, 2, timeout_s=30)
     with held(handler):
         futures = [handler.submit(first), handler.submit(second)]
     with pytest.raises(ValueError, match=message):
@@ -189,7 +189,7 @@ def test_calls_with_other_arguments_are_another_batch(wrap):
         sizes.append(len(x))
         return x + y
 
-    handler = wrap(add, 4, timeout=30)
+    handler = wrap(add, 4, timeout_s=30)
     with held(handler):
         futures = [handler.submit(1), handler.submit(2), handler.submit(3, 4), handler.submit(5, y=6)]
     assert [future.result(20) for future in futures] == [1, 2, 7, 11]
@@ -204,7 +204,7 @@ def test_a_batch_that_is_not_full_runs_when_nobody_else_is_about_to_call(wrap):
         sizes.append(len(x))
         return x * 2
 
-    handler = wrap(double, 100, timeout=datetime.timedelta(days=30))
+    handler = wrap(double, 100, timeout_s=datetime.timedelta(days=30))
     # when one calls, and then several at once, again and again
     assert handler.submit(1).result(20) == 2
     with held(handler):
@@ -223,7 +223,7 @@ def test_callers_who_ask_again_are_waited_for(wrap):
         time.sleep(0.05)
         return x
 
-    handler = wrap(slow, 8, timeout=30)
+    handler = wrap(slow, 8, timeout_s=30)
 
     def ask():
         for number in range(6):
@@ -248,7 +248,7 @@ def test_a_call_that_was_given_up_takes_part_in_no_batch():
         seen.extend(x)
         return x
 
-    handler = batched_handler(8, timeout=30)(see)
+    handler = batched_handler(8, timeout_s=30)(see)
     with Server(token="t", thread_pool_size=1) as server, Client(server.address, token="t") as client:
         server.bind("act", handler)
         with held(handler):
@@ -285,16 +285,16 @@ RELEASE = threading.Event()
 
 class Model:
     def __init__(self):
-        self.wrapped = batched_handler(batch_size=3, timeout=30)(self.double)
+        self.wrapped = batched_handler(batch_size=3, timeout_s=30)(self.double)
 
     def double(self, x):
         return x * 2
 
-    @batched_handler(batch_size=2, timeout=0.001)
+    @batched_handler(batch_size=2, timeout_s=0.001)
     def negate(self, x):
         return -x
 
-    @batched_handler(batch_size=100, timeout=datetime.timedelta(days=30))
+    @batched_handler(batch_size=100, timeout_s=datetime.timedelta(days=30))
     def never(self, x):
         RELEASE.wait(20)
         return x

@@ -88,7 +88,7 @@ def test_a_client_that_does_not_wait_fails_at_once():
 
 def test_waiting_ends_at_the_deadline_and_warns(monkeypatch, caplog):
     monkeypatch.setattr(connect_deadline, "_WARN_AFTER_S", 0.05)
-    client = Client(FakeTarget(), call_timeout=datetime.timedelta(milliseconds=300))
+    client = Client(FakeTarget(), timeout_s=datetime.timedelta(milliseconds=300))
     with caplog.at_level(logging.WARNING, "kourou.courier"), pytest.raises(DeadlineExceeded, match="learner/0"):
         client.null()
     assert "still waiting for learner/0" in caplog.text
@@ -100,7 +100,7 @@ def test_a_restarted_server_is_found_again(lane):
     with Server(token="t") as first:
         first.bind("who", lambda: 1)
         target.found = first.endpoint
-        client = Client(target, lane=lane, call_timeout=20)
+        client = Client(target, lane=lane, timeout_s=20)
         assert client.who() == 1
     with Server(token="t") as second:
         second.bind("who", lambda: 2)
@@ -134,7 +134,7 @@ def test_calls_are_repeated_only_on_request(lane, idempotent):
     first.bind("slow", slow)
     first.start()
     target.found = first.endpoint
-    client = Client(target, lane=lane, call_timeout=20, idempotent=idempotent)
+    client = Client(target, lane=lane, timeout_s=20, idempotent=idempotent)
     future = client.futures.slow()
     assert entered.wait(20)
     with Server(token="t") as second:
@@ -189,7 +189,7 @@ def test_attributes(server):
 @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), datetime.timedelta(seconds=-1)], ids=str)
 def test_odd_timeouts(timeout):
     with pytest.raises(ValueError, match="time-out"):
-        Client("h:1", call_timeout=timeout)
+        Client("h:1", timeout_s=timeout)
 
 
 @pytest.mark.parametrize("address", ["", "host", "host:", ":1", "host:x", "host:99999999", "host:\u0661"])

@@ -71,7 +71,7 @@ def server(weights, no_leaks):
 
 @pytest.fixture
 def client(server):
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as client:
         yield client
 
 
@@ -156,7 +156,7 @@ def test_a_server_that_takes_no_more_stops_its_clients_and_not_their_memory(size
         [sys.executable, "-c", SERVER, token], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        client = Client(process.stdout.readline().strip(), token=token, lane="grpc", call_timeout=50)
+        client = Client(process.stdout.readline().strip(), token=token, lane="grpc", timeout_s=50)
         assert client.size(b"x" * size) == size
         assert client.size(b"x" * size) == size
         process.send_signal(signal.SIGSTOP)

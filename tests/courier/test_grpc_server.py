@@ -179,7 +179,7 @@ def test_what_is_no_grpc_is_cut_off_or_left_to_grpcio(server, nonsense):
         stranger.shutdown(socket.SHUT_WR)
         while stranger.recv(65536):
             pass
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as client:
         assert client.echo(1) == 1
 
 
@@ -204,7 +204,7 @@ def test_clients_that_do_not_read_hold_up_nobody_else(server, learner):
             client.send(call_frame("large", call_id=number + 1))
     until(lambda: server.metrics()["large"].calls >= 6, 20)  # then no more is read, for there is much to be taken
     # When others call
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as other:
         assert [other.echo(number) for number in range(100)] == list(range(100))
         assert other.large().size == learner.weights.size
         # Then they are served; and so are those who read after all
@@ -309,7 +309,7 @@ def test_a_block_that_makes_no_sense_is_left_to_grpcio_and_hurts_nobody(server):
         client.call("/kourou.v1.Courier/Connect", EMPTY_MESSAGE, ("kourou-token", server.token))
         while client.connection.recv(65536):
             pass
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as other:
         assert other.echo(1) == 1
 
 
@@ -329,7 +329,7 @@ def test_a_client_that_grants_no_window_is_left_waiting(server, learner):
     (connection,) = [one for one in server._event_loop._connections.values() if one.session is not None]
     until(lambda: connection.is_congested, 20)
     calls = server.metrics()["large"].calls
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as other:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as other:
         assert [other.echo(number) for number in range(50)] == list(range(50))
     assert server.metrics()["large"].calls <= calls + 16
     # And when it opens its window after all, then it has all its answers
@@ -341,7 +341,7 @@ def test_a_client_that_grants_no_window_is_left_waiting(server, learner):
 def test_a_result_of_too_many_arrays_is_its_callers_error_only(server, monkeypatch):
     monkeypatch.setattr(codec, "MOST_BUFFERS", 10)
     server.bind("many", lambda: [np.zeros(1 << 14) for _ in range(10)])
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as client:
         with pytest.raises(SerializationError, match="stack them"):
             client.many()
         assert client.echo(1) == 1
@@ -349,7 +349,7 @@ def test_a_result_of_too_many_arrays_is_its_callers_error_only(server, monkeypat
 
 def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog):
     # Given a client, and another one whose connection will not work
-    with Client(server.address, token=server.token, lane="grpc", call_timeout=20) as client:
+    with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as client:
         assert client.echo(1) == 1
         broken = Reluctant(server)
         (connection,) = [one for one in server._event_loop._connections.values() if one._address.endswith(broken.port)]
@@ -384,7 +384,7 @@ def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
 
 def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(server, monkeypatch):
     # Given a server that has no descriptors left for new connections
-    client = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
+    client = Client(server.address, token=server.token, lane="grpc", timeout_s=20)
     assert client.echo(1) == 1
     acceptors = server._event_loop._acceptors.values()
     acceptor = next(each for each in acceptors if each.listener.family == socket.AF_INET)
@@ -405,7 +405,7 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
 
     acceptor.listener = Exhausted()
     # When somebody connects
-    other = Client(server.address, token=server.token, lane="grpc", call_timeout=20)
+    other = Client(server.address, token=server.token, lane="grpc", timeout_s=20)
     # Then those who are connected are served, and the other one is as soon as there is room; nothing spins meanwhile
     assert client.echo(2) == 2
     assert other.echo(3) == 3

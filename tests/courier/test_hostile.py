@@ -36,7 +36,7 @@ def server(tmp_path, no_leaks):
         yield server
         assert "KOUROU_TEST_BOMB" not in os.environ
         for lane in ("local", "grpc", "inproc"):
-            client = Client(server.address, token=server.token, lane=lane, call_timeout=20)
+            client = Client(server.address, token=server.token, lane=lane, timeout_s=20)
             assert client.echo(5) == 5
             courier.close(client)
 

@@ -61,7 +61,7 @@ def client(request):
             stack.callback(process.kill)
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-        made = Client(address, token="t", lane=request.param, call_timeout=20)
+        made = Client(address, token="t", lane=request.param, timeout_s=20)
         stack.callback(courier.close, made)
         yield made
 

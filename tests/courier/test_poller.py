@@ -40,10 +40,10 @@ def test_a_server_works_without_epoll(lane, monkeypatch):
     monkeypatch.setattr(event_loop, "new_poller", poller._SelectPoll)
     with Server(token="t") as server:
         server.bind("echo", lambda value: value)
-        client = Client(server.address, token="t", lane=lane, call_timeout=20)
+        client = Client(server.address, token="t", lane=lane, timeout_s=20)
         for value in (1, b"x" * 3_000_000, [future.result() for future in [client.futures.echo(n) for n in range(99)]]):
             assert client.echo(value) == value
         courier.close(client)
-        again = Client(server.address, token="t", lane=lane, call_timeout=20)
+        again = Client(server.address, token="t", lane=lane, timeout_s=20)
         assert again.echo(2) == 2
         courier.close(again)

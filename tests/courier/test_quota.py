@@ -78,7 +78,7 @@ def test_strangers_have_a_quarter_of_the_descriptors_at_most(monkeypatch, soft, 
 def test_who_says_nothing_takes_no_more_descriptors_than_there_is_room_for(server, monkeypatch):
     monkeypatch.setattr(acceptor, "_CROWDED_TIMEOUT_S", 0.05)
     # Given a server, and its client
-    with Client(server.address, token="t", lane="grpc", call_timeout=20) as client, contextlib.ExitStack() as stack:
+    with Client(server.address, token="t", lane="grpc", timeout_s=20) as client, contextlib.ExitStack() as stack:
         assert client.echo(1) == 1
         before = len(server._event_loop._connections)
         # When many connect and say nothing
@@ -87,7 +87,7 @@ def test_who_says_nothing_takes_no_more_descriptors_than_there_is_room_for(serve
             assert len(server._event_loop._connections) <= before + 10
         # Then its client is served, and another one with the token gets in
         assert client.echo(2) == 2
-        with Client(server.address, token="t", lane="grpc", call_timeout=20) as another:
+        with Client(server.address, token="t", lane="grpc", timeout_s=20) as another:
             assert another.echo(3) == 3
 
 
@@ -100,15 +100,13 @@ def test_a_full_house_makes_those_of_other_hosts_wait_and_then_lets_them_in(serv
         (tcp,) = [each for each in server._event_loop._acceptors.values() if each.listener.family == socket.AF_INET]
         until(lambda: tcp.is_paused or len(tcp.unauthenticated) == 10, 20)
         # When a client comes with the token, Then it gets in as soon as they had their time
-        with Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
+        with Client(server.address, token="t", lane="grpc", timeout_s=20) as client:
             assert client.echo(1) == 1
 
 
 def test_a_client_that_has_shown_the_token_takes_no_room(server):
     with contextlib.ExitStack() as stack:
-        clients = [
-            stack.enter_context(Client(server.address, token="t", lane="grpc", call_timeout=20)) for _ in range(20)
-        ]
+        clients = [stack.enter_context(Client(server.address, token="t", lane="grpc", timeout_s=20)) for _ in range(20)]
         assert [client.echo(1) for client in clients] == [1] * 20
         assert all(not each.unauthenticated for each in server._event_loop._acceptors.values())
 
@@ -121,9 +119,9 @@ def _names_of_threads() -> list[str]:
 
 
 def test_a_server_whose_health_nobody_asks_for_has_no_server_of_grpcio(server):
-    with Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
+    with Client(server.address, token="t", lane="grpc", timeout_s=20) as client:
         assert client.echo(1) == 1
-    with Client(server.address, token="t", call_timeout=20) as client:  # which asks first what is there
+    with Client(server.address, token="t", timeout_s=20) as client:  # which asks first what is there
         assert client.echo(1) == 1
     assert server._grpc._standard._server is None
     assert "kourou-grpc-relay" not in _names_of_threads()

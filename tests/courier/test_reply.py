@@ -33,7 +33,7 @@ def _open_gate():
 def client():
     GATE.clear()
     ENTERED.clear()
-    with Server("s", token="t") as server, Client(server.address, token="t", lane="local", call_timeout=20) as made:
+    with Server("s", token="t") as server, Client(server.address, token="t", lane="local", timeout_s=20) as made:
         server.bind("echo", lambda value: value)
         server.bind("slow", Slow)
         yield made
@@ -69,7 +69,7 @@ def test_all_who_ask_a_future_get_the_same_object(client):
 
 def test_a_call_that_cannot_be_sent_does_not_hold_up_those_behind_it():
     # given a client that has not connected, and calls that wait for that, one of which makes no frame
-    with Server("s", token="t") as server, Client(server.address, token="t", lane="local", call_timeout=20) as client:
+    with Server("s", token="t") as server, Client(server.address, token="t", lane="local", timeout_s=20) as client:
         server.bind("echo", lambda value: value)
         # when they are sent
         bad = getattr(client.futures, "\ud800")()

@@ -25,7 +25,7 @@ def quick(monkeypatch):
 def test_a_barrier_of_more_callers_than_threads_is_passed(quick):
     # given a method that waits for 50 callers, and a server of 16 threads
     barrier = threading.Barrier(50)
-    with Server("barrier/0", token="t") as server, Client(server.address, token="t", call_timeout=50) as client:
+    with Server("barrier/0", token="t") as server, Client(server.address, token="t", timeout_s=50) as client:
         server.bind("wait", barrier.wait)
         # when as many call
         futures = [client.futures.wait() for _ in range(50)]

@@ -65,7 +65,7 @@ def address_of(server):
 
 def test_a_client_with_the_root_certificate_is_served_and_can_be_copied(server, authority):
     # Given a server that speaks TLS, and a client that trusts its CA
-    client = Client(address_of(server), lane="grpc", token="t", tls=authority.root, call_timeout=20)
+    client = Client(address_of(server), lane="grpc", token="t", tls=authority.root, timeout_s=20)
     # When it calls, and a copy of it does
     copy = pickle.loads(pickle.dumps(client))
     # Then both are answered over the gRPC lane
@@ -77,7 +77,7 @@ def test_a_client_with_the_root_certificate_is_served_and_can_be_copied(server, 
 
 def test_the_target_may_say_whom_to_trust(server, authority):
     # Given a target that brings the certificates
-    client = Client(AddressTarget(address_of(server), "t", authority.root), lane="grpc", call_timeout=20)
+    client = Client(AddressTarget(address_of(server), "t", authority.root), lane="grpc", timeout_s=20)
     # When it is called, then it answers
     assert client.echo(2) == 2
     courier.close(client)
@@ -96,7 +96,7 @@ def test_a_client_that_cannot_know_the_server_does_not_talk_to_it(server, truste
 
 def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
     # Given a client with TLS, whose connection OpenSSL lets only one thread use at a time
-    client = Client(address_of(server), lane="grpc", token="t", tls=authority.root, call_timeout=20)
+    client = Client(address_of(server), lane="grpc", token="t", tls=authority.root, timeout_s=20)
     value = bytes(range(256)) * 8000
     found = []
 
@@ -130,7 +130,7 @@ def test_both_ends_may_show_certificates(authority, identity, tmp_path):
         own = tmp_path / "own.pem"
         own.write_bytes(key + certificate)
         shown.load_cert_chain(own)
-        known = Client(address_of(server), lane="grpc", token="t", tls=shown, call_timeout=20)
+        known = Client(address_of(server), lane="grpc", token="t", tls=shown, timeout_s=20)
         stranger = Client(address_of(server), lane="grpc", token="t", tls=authority.root, wait_for_ready=False)
         # Then only the first is served
         assert known.echo(3) == 3

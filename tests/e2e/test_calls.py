@@ -117,7 +117,7 @@ def test_a_node_that_calls_one_that_ended_gets_the_same_error(launch_type, runni
 def test_a_call_to_a_node_that_is_not_ready_waits_for_its_time_out_and_tells_the_state(launch_type, running):
     # Given a node whose constructor does not return.
     program = lp.Program("never-ready")
-    handle = program.add_node(lp.CourierNode(NeverReady, courier_client_kwargs={"call_timeout": 0.3}), label="late")
+    handle = program.add_node(lp.CourierNode(NeverReady, courier_client_kwargs={"timeout_s": 0.3}), label="late")
     running(program, launch_type)
     # When it is called with a time-out, then that passes, and the error says what the node does.
     started = time.monotonic()
@@ -142,7 +142,7 @@ def test_a_caller_that_waits_for_a_node_that_never_gets_ready_is_told_of_the_pro
 def test_a_caller_of_a_late_node_says_that_it_waits(running, caplog, monkeypatch):
     monkeypatch.setattr("kourou.runtime.waiting.long_waits.PATIENCE_S", 0.1)
     program = lp.Program("never-ready")
-    handle = program.add_node(lp.CourierNode(NeverReady, courier_client_kwargs={"call_timeout": 0.5}), label="late")
+    handle = program.add_node(lp.CourierNode(NeverReady, courier_client_kwargs={"timeout_s": 0.5}), label="late")
     running(program, "local_mt")
     with caplog.at_level(logging.WARNING), pytest.raises(lp.errors.DeadlineExceeded):
         handle.dereference().ping()
@@ -249,7 +249,7 @@ def test_calls_without_the_token_are_refused_by_nodes_and_by_the_coordinator(lau
     assert handle.dereference().ping() == "pong"
     for wrong in ("0" * 64, ""):
         # When a node is called with another token, then it refuses.
-        client = lp.CourierClient(endpoint["grpc"], token=wrong or "x", call_timeout=WAIT_S)
+        client = lp.CourierClient(endpoint["grpc"], token=wrong or "x", timeout_s=WAIT_S)
         with pytest.raises(lp.errors.Unauthenticated):
             client.ping()
         courier.close(client)

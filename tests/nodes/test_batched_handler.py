@@ -19,7 +19,7 @@ class Model:
     def __init__(self):
         self._seen: dict[int, list[int]] = {size: [] for size in SIZES}
         for size in SIZES:
-            setattr(self, f"double_{size}", lp.batched_handler(size, timeout=0.02)(self._doubler(size)))
+            setattr(self, f"double_{size}", lp.batched_handler(size, timeout_s=0.02)(self._doubler(size)))
 
     def _doubler(self, size):
         def double(values, names):

@@ -220,10 +220,10 @@ class Slow:
 
 def test_client_arguments_come_from_the_node_or_the_handle(launch):
     program = lp.Program("kwargs")
-    node = lp.CourierNode(Slow, courier_client_kwargs={"call_timeout": 0.2})
+    node = lp.CourierNode(Slow, courier_client_kwargs={"timeout_s": 0.2})
     first = program.add_node(node, label="slow")
     second = node.create_handle()
-    second.set_client_kwargs(call_timeout=0.1, lane="grpc")
+    second.set_client_kwargs(timeout_s=0.1, lane="grpc")
     quick, quicker = launch(program, first, second)
     for client in (quick, quicker):
         with pytest.raises(lp.errors.DeadlineExceeded):

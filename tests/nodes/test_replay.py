@@ -57,7 +57,7 @@ def produce(client: Any, count: int) -> None:
 def consume(client: Any, count: int) -> None:
     seen: set[int] = set()
     while len(seen) < count:
-        seen.update(client.sample_batch("t", 64, timeout=WAIT_S).data["x"].tolist())
+        seen.update(client.sample_batch("t", 64, timeout_s=WAIT_S).data["x"].tolist())
     client.insert({"done": np.array(True)}, {"q": 1.0})
 
 
@@ -73,7 +73,7 @@ def test_nodes_and_the_launcher_share_tables(launch_type: str, group: bool) -> N
     # when it runs
     with lp.launch(program, launch_type), handle.dereference() as client:
         # then the launcher gets what the consumer inserted once it had seen everything
-        assert client.sample_batch("q", 1, timeout=WAIT_S).data["done"].tolist() == [True]
+        assert client.sample_batch("q", 1, timeout_s=WAIT_S).data["done"].tolist() == [True]
         assert client.server_info()["t"].inserts == 50
 
 
@@ -163,7 +163,7 @@ def test_a_restarted_node_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         thread.join(WAIT_S)
         assert isinstance(waiting[0], NodeRestarted)
         assert client.items("t").keys.tolist() == keys.tolist()
-        assert set(client.sample_batch("t", 100, timeout=WAIT_S).data["x"].tolist()) <= set(range(8))
+        assert set(client.sample_batch("t", 100, timeout_s=WAIT_S).data["x"].tolist()) <= set(range(8))
         # and it goes on
         fresh = client.insert_batch("t", {"x": np.arange(8, 12)})
         assert not set(fresh.tolist()) & set(keys.tolist())
@@ -225,7 +225,7 @@ def test_a_checkpoint_that_fails_harms_nobody(tmp_path: Path, caplog: pytest.Log
         with pytest.raises(CheckpointError):
             client.checkpoint()
         client.insert({"x": np.array(1)}, {"t": 1.0})
-        assert client.sample_batch("t", 1, timeout=WAIT_S).data["x"].tolist() == [1]
+        assert client.sample_batch("t", 1, timeout_s=WAIT_S).data["x"].tolist() == [1]
 
 
 def test_tables_that_cannot_be_made_end_the_program() -> None:

@@ -120,14 +120,14 @@ def test_time_outs(serve: Serve, connect: Connect) -> None:
     client = connect(serve(Table.queue("q", 2)))
     for timeout in (0, 0.05):
         with pytest.raises(DeadlineExceeded, match="no item of table q") as caught:
-            client.sample_batch("q", 1, timeout=timeout)
+            client.sample_batch("q", 1, timeout_s=timeout)
         assert isinstance(caught.value, TimeoutError)
-    client.insert_batch("q", {"a": np.arange(2)}, timeout=0)
+    client.insert_batch("q", {"a": np.arange(2)}, timeout_s=0)
     with pytest.raises(DeadlineExceeded, match="0 of 1 items"):
-        client.insert({"a": np.array(5)}, {"q": 1.0}, timeout=0.05)
-    assert client.sample_batch("q", 10, timeout=0).data["a"].tolist() == [0, 1]
+        client.insert({"a": np.array(5)}, {"q": 1.0}, timeout_s=0.05)
+    assert client.sample_batch("q", 10, timeout_s=0).data["a"].tolist() == [0, 1]
     with pytest.raises(DeadlineExceeded, match="2 of 3 items"):
-        client.insert_batch("q", {"a": np.arange(3)}, timeout=0)
+        client.insert_batch("q", {"a": np.arange(3)}, timeout_s=0)
     assert client.server_info()["q"].waiting_inserts == 0
 
 
@@ -137,7 +137,7 @@ def test_a_waiting_call_goes_on_when_it_may(serve: Serve, connect: Connect) -> N
     reader = threading.Thread(target=lambda: got.extend(client.sample_batch("q", 3).data["a"].tolist()))
     reader.start()
     for number in range(3):
-        client.insert({"a": np.array(number)}, {"q": 1.0}, timeout=30)
+        client.insert({"a": np.array(number)}, {"q": 1.0}, timeout_s=30)
     reader.join()
     assert got == [0, 1, 2]
 
@@ -177,7 +177,7 @@ def test_many_blocked_inserts_hold_nobody_up(serve: Serve, connect: Connect) -> 
     # given more blocked calls than the server has threads
     client = connect(serve(Table.queue("q", 1)))
     threads = [
-        threading.Thread(target=lambda: client.insert({"a": np.array(1)}, {"q": 1.0}, timeout=30)) for _ in range(40)
+        threading.Thread(target=lambda: client.insert({"a": np.array(1)}, {"q": 1.0}, timeout_s=30)) for _ in range(40)
     ]
     for thread in threads:
         thread.start()
@@ -219,8 +219,8 @@ def test_mistakes_fail_here_and_harm_nobody(
     client = connect(serve(Table("s", Prioritized(1.0), Fifo(), 10, MinSize(1), signature=signature)))
     with pytest.raises(error, match=message):
         act(client)
-    client.insert({"a": np.ones(3, np.float32)}, {"s": 1.0}, timeout=10)
-    assert client.sample_batch("s", 2, timeout=10).data["a"].tolist() == [[1, 1, 1]] * 2
+    client.insert({"a": np.ones(3, np.float32)}, {"s": 1.0}, timeout_s=10)
+    assert client.sample_batch("s", 2, timeout_s=10).data["a"].tolist() == [[1, 1, 1]] * 2
     assert client.server_info()["s"].current_size == 1
 
 
@@ -256,7 +256,7 @@ def test_a_client_can_be_pickled(serve: Serve, connect: Connect) -> None:
 
 def test_a_dead_port_is_named() -> None:
     start = time.monotonic()
-    with Client("127.0.0.1:9", connect_timeout=0.3) as client, pytest.raises(KourouError, match=r"127\.0\.0\.1:9"):
+    with Client("127.0.0.1:9", connect_timeout_s=0.3) as client, pytest.raises(KourouError, match=r"127\.0\.0\.1:9"):
         client.sample_batch("t", 1)
     assert time.monotonic() - start < 10
 
@@ -299,7 +299,7 @@ def test_a_sampler_without_prefetch_draws_when_asked(serve: Serve, connect: Conn
 def test_a_sampler_ends_when_the_time_is_over(serve: Serve, connect: Connect) -> None:
     client = connect(serve(Table.queue("q", 10)))
     client.insert_batch("q", {"a": np.arange(7)})
-    with client.sampler("q", 4, timeout=0.05) as batches:
+    with client.sampler("q", 4, timeout_s=0.05) as batches:
         assert [batch.data["a"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6]]
 
 
@@ -317,7 +317,7 @@ def test_closing_a_sampler_ends_a_wait(serve: Serve, connect: Connect) -> None:
     # and the calls that it made wait no more, nor do they eat what others insert
     until(lambda: server.tables[0].info.waiting_samples == 0, 10)
     client.insert({"a": np.array(3)}, {"q": 1.0})
-    assert client.sample_batch("q", 1, timeout=10).data["a"].tolist() == [3]
+    assert client.sample_batch("q", 1, timeout_s=10).data["a"].tolist() == [3]
 
 
 def test_the_draws_of_a_client_are_uniform(serve: Serve, connect: Connect) -> None:

@@ -17,7 +17,7 @@ from kourou.replay.dataset import ReplayDataset  # noqa: E402 - needs torch
 def test_batches_are_tensors(serve: Serve, connect: Connect) -> None:
     client = connect(serve(Table.queue("q", 100)))
     client.insert_batch("q", {"a": np.arange(20).reshape(10, 2), "b": [np.arange(10, dtype=np.float32)]})
-    batches = list(ReplayDataset(client, "q", 4, rate_limiter_timeout=0.05))
+    batches = list(ReplayDataset(client, "q", 4, rate_limiter_timeout_s=0.05))
     assert [len(batch.info) for batch in batches] == [4, 4, 2]
     assert torch.equal(torch.cat([batch.data["a"] for batch in batches]), torch.arange(20).reshape(10, 2))
     assert batches[0].data["b"][0].dtype == torch.float32

@@ -79,7 +79,7 @@ def run() -> Iterator[Run]:
 
 def check(client: Client) -> None:
     """Sample, and see that no step is torn."""
-    batch = client.sample_batch("t", 64, timeout=20)
+    batch = client.sample_batch("t", 64, timeout_s=20)
     for data, sums in zip(batch.data["data"], batch.data["sum"], strict=True):
         assert [zlib.crc32(row) for row in data] == sums.tolist()
 
@@ -176,7 +176,7 @@ def work(client: Client, number: int, problems: list[BaseException]) -> None:
         for turn in range(10):
             mark = np.full(3, 1000 * number + turn)
             keys = client.insert_batch("p", {"x": mark, "y": mark}, np.ones(3))
-            batch = client.sample_batch("p", 8, timeout=30)
+            batch = client.sample_batch("p", 8, timeout_s=30)
             assert batch.data["x"].tolist() == batch.data["y"].tolist()
             client.mutate_priorities("p", (batch.keys, np.arange(1.0, 9.0)), deletes=keys[:1])
     except BaseException as error:

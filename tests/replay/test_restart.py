@@ -164,10 +164,10 @@ def test_a_numbered_call_that_never_arrives_is_skipped(
         # when it goes on, then it hears of that, once
         writer.append({"x": np.array(2)})
         with pytest.raises(ServerOverloaded):
-            writer.flush(timeout_ms=10_000)
+            writer.flush(timeout_s=10)
         # and what follows is not held up
         writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
-        writer.flush(timeout_ms=10_000)
+        writer.flush(timeout_s=10)
     assert items(client) == [2]
 
 
@@ -257,12 +257,12 @@ def test_no_item_is_made_of_a_step_that_never_arrived(serve: Serve, connect: Con
             writer.append({"x": np.array(number)})
         writer.create_item("t", 1.0, {"x": writer.history["x"][-3:]})
         with pytest.raises(ServerOverloaded):
-            writer.flush(timeout_ms=10_000)
+            writer.flush(timeout_s=10)
         # when it makes that item
         writer.append({"x": np.array(4)})
         for _ in range(2):  # the first time, it may hear that it has to begin anew
             writer.create_item("t", 1.0, {"x": writer.history["x"][-4:]})
-            writer.flush(timeout_ms=10_000)
+            writer.flush(timeout_s=10)
     # then it has all its steps
     assert items(client)[-1] == [1, 2, 3, 4]
     assert {tuple(found) for found in items(client)} == {(1, 2, 3, 4)}

@@ -123,7 +123,7 @@ def until_done(done: threading.Event, writer: Any, act: Callable[[int], None]) -
                 for _ in range(1 + number % 40):
                     number += 1
                     act(number)
-            writer.flush(timeout_ms=60_000)
+            writer.flush(timeout_s=60)
             is_flushed = True
         except CallCancelled:
             is_flushed = False
@@ -183,12 +183,12 @@ def samples(client: Client, tally: Tally, done: threading.Event) -> None:
     del tally
     while not done.is_set():
         try:
-            with client.sampler("u", 4, timeout=0.5) as batches:
+            with client.sampler("u", 4, timeout_s=0.5) as batches:
                 for batch in batches:
                     assert all(len(set(sample.data["x"].tolist())) == 1 for sample in batch if "x" in sample.data)
                     if done.is_set():
                         break
-            client.sample_batch("u", 3, timeout=0.2)
+            client.sample_batch("u", 3, timeout_s=0.2)
         except (ConnectionLost, CallCancelled, TimeoutError):
             pass
 
@@ -207,7 +207,7 @@ def test_nothing_is_lost_unsaid_when_servers_are_killed(tmp_path: Path, duration
     # given writers of every kind on every lane, and samplers
     servers, done, chance = Servers(tmp_path), threading.Event(), np.random.default_rng(int(time.time()))
     servers.restart()
-    clients = [Client(servers.address, lane=lane, connect_timeout=None) for lane in LANES for _ in range(2)]
+    clients = [Client(servers.address, lane=lane, connect_timeout_s=None) for lane in LANES for _ in range(2)]
     for client in clients:
         client.insert({"x": np.zeros(5)}, {"u": 1.0})
     work = [

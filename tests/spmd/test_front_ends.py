@@ -33,7 +33,7 @@ def test_argparse_without_any_flag_gives_the_defaults() -> None:
         (["--extra-env-vars", "A=1", "B=x=y z"], {"extra_env_vars": {"A": "1", "B": "x=y z"}}),
         (["--copy-env-vars", "HF_*", "X"], {"copy_env_vars": ("HF_*", "X")}),
         (["--sync", "rsync"], {"sync": "rsync"}),
-        (["--retries", "2", "--worker-timeout", "9"], {"retries": 2, "worker_timeout": 9}),
+        (["--retries", "2", "--worker-timeout", "9"], {"retries": 2, "worker_timeout_s": 9}),
     ],
 )
 def test_argparse_flags_are_fields(words: list[str], fields: dict[str, Any]) -> None:

@@ -198,8 +198,8 @@ def test_a_second_run_takes_no_second(gloo2: Launcher) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("worker_timeout", 0, "worker_timeout"),
-        ("agent_timeout", float("inf"), "agent_timeout"),
+        ("worker_timeout_s", 0, "worker_timeout_s"),
+        ("agent_timeout_s", float("inf"), "agent_timeout_s"),
         ("retries", -1, "retries"),
         ("copy_env_vars", "PATH", "tuple of patterns"),
         ("workers_per_host", 0, "workers_per_host"),

@@ -46,7 +46,7 @@ def shared_two(machines: Machines) -> Iterator[Launcher]:
 
 
 def of(machines: Machines, names: list[str], timeout_s: int = PATIENT_S) -> Launcher:
-    launcher = Launcher(names, 1, machines.ssh_config, "gloo", agent_timeout=timeout_s)
+    launcher = Launcher(names, 1, machines.ssh_config, "gloo", agent_timeout_s=timeout_s)
     return launcher.set_logging_handlers(None)
 
 
@@ -155,7 +155,7 @@ def test_what_takes_longer_than_a_host_may_be_silent_gets_through(machines: Mach
     slow = f"Host m1\n  ProxyCommand {sys.executable} {tmp_path}/way.py %h %p {BYTES_PER_S}\n"
     config.write_text(slow + machines.ssh_config.read_text(encoding="utf-8"), encoding="utf-8")
     with of(machines, ["m1"]) as launcher:
-        launcher.ssh_config_file, launcher.agent_timeout, launcher.backend = config, SHORT_S, None
+        launcher.ssh_config_file, launcher.agent_timeout_s, launcher.backend = config, SHORT_S, None
         value = torch.ones(BYTES_PER_S * 2 * SHORT_S // 4)
         # When
         started = time.monotonic()

@@ -30,7 +30,7 @@ LONG_S = 20.0  # for what has no stated time; this machine may be busy
 
 def test_1_an_exception_on_one_rank_is_known_while_the_others_sit_in_a_collective(gloo2: Launcher) -> None:
     # Given: the time-out of the collective is far away
-    gloo2.worker_timeout = 600
+    gloo2.worker_timeout_s = 600
     gloo2.run(functions.rank)
     # When
     started = time.monotonic()
@@ -63,7 +63,7 @@ def test_3_a_worker_that_leaves_with_code_0_has_failed(gloo2: Launcher) -> None:
 
 
 def test_4_a_host_that_cannot_be_reached_is_an_error_at_once_and_nothing_is_left() -> None:
-    with Launcher(["localhost", "no-such-host.invalid"], workers_per_host=1, backend="gloo", agent_timeout=5) as two:
+    with Launcher(["localhost", "no-such-host.invalid"], workers_per_host=1, backend="gloo", agent_timeout_s=5) as two:
         started = time.monotonic()
         with pytest.raises(AgentFailedError, match=r"no-such-host\.invalid") as caught:
             two.run(functions.rank)

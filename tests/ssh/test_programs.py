@@ -85,11 +85,11 @@ def test_what_crosses_hosts_is_encrypted_and_no_secret_is_in_a_command_line(host
         token = (run.folder / "token").read_text(encoding="ascii")
         address = lp.courier.Endpoint.from_json(run.nodes["server/0"].endpoint or "").grpc
         # When somebody speaks no TLS, then nobody answers
-        with Client(address, token=token, call_timeout=2) as plain, pytest.raises(RpcError):
+        with Client(address, token=token, timeout_s=2) as plain, pytest.raises(RpcError):
             plain.where()
         # When somebody has the certificate but another token, then it is of no use
         certificate = (run.folder / "certificate.pem").read_bytes()
-        stranger = Client(address, token="guess", tls=certificate, lane="grpc", call_timeout=5)
+        stranger = Client(address, token="guess", tls=certificate, lane="grpc", timeout_s=5)
         with stranger, pytest.raises(lp.errors.Unauthenticated):
             stranger.where()
         words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ()]

@@ -201,8 +201,9 @@ def logs(
 def stop(
     run: LiveRun,
     *,
-    timeout: Annotated[
-        Optional[float], typer.Option(min=0.0, help="Seconds to wait for the end; by default as long as it may take.")
+    timeout_s: Annotated[
+        Optional[float],
+        typer.Option("--timeout", min=0.0, help="Seconds to wait for the end; by default as long as it may take."),
     ] = None,
     json: Json = False,
     runs_dir: RunsDir = None,
@@ -211,7 +212,7 @@ def stop(
     from kourou.cli.control.stop_and_call import stop_run
     from kourou.runtime.monitoring.found_run import choose_run
 
-    stop_run(choose_run(run, runs_dir), timeout_s=timeout, as_json=json)
+    stop_run(choose_run(run, runs_dir), timeout_s=timeout_s, as_json=json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is an argument of the method
@@ -226,7 +227,9 @@ def call(
     ] = None,
     *,
     kwargs: Annotated[str, typer.Option(metavar="JSON", help="Keyword arguments, as a JSON object.")] = "{}",
-    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the answer; 0: for ever.")] = 60.0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the answer; 0: for ever.")
+    ] = 60.0,
     json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -235,7 +238,7 @@ def call(
     from kourou.runtime.monitoring.found_run import choose_run
 
     found = choose_run(run, runs_dir)
-    call_method(found, node, method, words or [], kwargs=kwargs, timeout_s=timeout, as_json=json)
+    call_method(found, node, method, words or [], kwargs=kwargs, timeout_s=timeout_s, as_json=json)
 
 
 @app.command()

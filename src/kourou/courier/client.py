@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
+from kourou.arguments import also_named, warn_ignored
 from kourou.courier.address_target import AddressTarget
 from kourou.courier.calling.reply import Reply
 from kourou.courier.core.endpoint import Endpoint
@@ -19,7 +20,6 @@ from kourou.courier.core.trace import traced
 from kourou.courier.link import Link
 from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.wire import codec
-from kourou.ignored import warn_ignored
 from kourou.shown import shown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Client:
 
     Args:
         target: ``host:port``, or something that knows where its server is.
-        call_timeout: seconds or timedelta until a call raises ``DeadlineExceeded``; None and 0 mean never. For a
+        timeout_s: seconds or timedelta until a call raises ``DeadlineExceeded``; None and 0 mean never. For a
             stream, the time to its start and then to each of its items.
         wait_for_ready: wait for a server that is not up yet; False raises ``ServerUnavailable`` at once.
         lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share.
@@ -71,11 +71,12 @@ class Client:
         compress, chunk_tensors, load_balancing_policy, propagate_deadline: Launchpad's, ignored, with a warning.
     """
 
+    @also_named(call_timeout="timeout_s")
     def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
         self,
         target: str | Target,
         compress: bool = False,  # noqa: FBT001, FBT002 - Launchpad's order
-        call_timeout: Timeout = None,
+        timeout_s: Timeout = None,
         wait_for_ready: bool = True,  # noqa: FBT001, FBT002 - Launchpad's order
         chunk_tensors: bool = False,  # noqa: FBT001, FBT002 - Launchpad's order
         *,
@@ -95,7 +96,7 @@ class Client:
         )
         resolved = AddressTarget(target, token, tls) if isinstance(target, str) else target
         self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane, tls=tls)
-        self._timeout_s = _seconds(call_timeout)
+        self._timeout_s = _seconds(timeout_s)
         self._idempotent = idempotent
         self._interface = interface
 
@@ -123,7 +124,7 @@ class Client:
         link = self._link
         restore = functools.partial(
             Client,
-            call_timeout=self._timeout_s,
+            timeout_s=self._timeout_s,
             wait_for_ready=link.wait_for_ready,
             lane=link.forced_lane,
             tls=link.tls,
@@ -234,7 +235,7 @@ def with_options(client: C, *, timeout_s: Timeout = _KEEP, idempotent: bool = _K
 
     Args:
         client: the client.
-        timeout_s: as ``call_timeout``.
+        timeout_s: as for a :class:`Client`.
         idempotent: calls may run twice, so they are repeated when the connection breaks under them.
     """
     whole = _client(client)
@@ -293,9 +294,9 @@ def _document(stub: Callable[..., Any], interface: type) -> None:
         stub.__dict__["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-def _seconds(timeout: Timeout) -> float | None:
+def _seconds(timeout_s: Timeout) -> float | None:
     """A time-out in seconds; None when there is none."""
-    seconds = timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
+    seconds = timeout_s.total_seconds() if isinstance(timeout_s, datetime.timedelta) else timeout_s
     if seconds is not None and not 0 <= seconds < float("inf"):
-        raise ValueError(f"a time-out is a number of seconds, not negative; not {shown(timeout)}")
+        raise ValueError(f"a time-out is a number of seconds, not negative; not {shown(timeout_s)}")
     return seconds or None

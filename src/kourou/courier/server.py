@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from kourou.arguments import warn_ignored
 from kourou.courier.core.endpoint import Endpoint, host_id
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.token import user_token
@@ -21,7 +22,6 @@ from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
 from kourou.courier.serving.starvation import StarvationMonitor
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ServerUnavailable
-from kourou.ignored import warn_ignored
 
 if TYPE_CHECKING:
     import ssl

@@ -31,7 +31,7 @@ class CourierHandle(Handle[T_co]):
         self._client_kwargs = dict(client_kwargs)
 
     def set_client_kwargs(self, **kwargs: Any) -> None:
-        """Replace the arguments with which this handle makes its client (``call_timeout=5``, ``lane="grpc"``, …)."""
+        """Replace the arguments with which this handle makes its client (``timeout_s=5``, ``lane="grpc"``, …)."""
         self._client_kwargs = kwargs
 
     def make_client(self, target: NodeTarget) -> T_co:
@@ -54,7 +54,7 @@ class CourierNode(Constructed, Generic[T]):
         constructor: a class, or anything that returns the object.
         args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
         courier_kwargs: arguments of its :class:`kourou.courier.Server`, such as ``thread_pool_size``.
-        courier_client_kwargs: arguments of the clients made from its handles, such as ``call_timeout``.
+        courier_client_kwargs: arguments of the clients made from its handles, such as ``timeout_s``.
     """
 
     def __init__(

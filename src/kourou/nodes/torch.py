@@ -35,7 +35,7 @@ from kourou.shown import shown
 
 __all__ = ["TorchClient", "TorchHandle", "TorchNode"]
 
-_TIMEOUT_S = 600.0  # as spmd's worker_timeout
+_TIMEOUT_S = 600.0  # as spmd's worker_timeout_s
 _LOOPBACK = "127.0.0.1"
 _THREADS = {"local_mt", "test_mt"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kourou.arguments import also_named
 from kourou.errors import MissingExtra
 from kourou.replay.arrays.array_types import Array, np
 from kourou.replay.arrays.tree import Path, flatten, path_text
@@ -44,13 +45,16 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
         max_in_flight: items on their way, or arrived and not taken; by default those of two batches. 0 draws a batch
             when it is wanted.
         max_samples: items in all (of each worker), then the iteration ends; None for no end.
-        rate_limiter_timeout: seconds that the limiter may take for a batch, then the iteration ends; None waits.
+        rate_limiter_timeout_s: seconds that the limiter may take for a batch, then the iteration ends; None waits.
         pin_memory: give tensors in pinned memory, from which a GPU is filled without a wait.
 
     Raises:
         ValueError: a number out of its range, when the iteration begins.
     """
 
+    @also_named(
+        formerly={"rate_limiter_timeout": "rate_limiter_timeout_s"}, rate_limiter_timeout_ms="rate_limiter_timeout_s"
+    )
     def __init__(
         self,
         client: Client | GroupClient,
@@ -59,7 +63,7 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
         *,
         max_in_flight: int | None = None,
         max_samples: int | None = None,
-        rate_limiter_timeout: float | None = None,
+        rate_limiter_timeout_s: float | None = None,
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
@@ -69,7 +73,7 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
         self._options: dict[str, Any] = {
             "max_in_flight": max_in_flight,
             "max_samples": max_samples,
-            "timeout": rate_limiter_timeout,
+            "timeout_s": rate_limiter_timeout_s,
         }
         self._pin_memory = pin_memory
 

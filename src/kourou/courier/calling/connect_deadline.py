@@ -35,7 +35,7 @@ class ConnectDeadline:
         if self._warn_at is not None and time.monotonic() >= self._warn_at:
             self._warn_at = None
             _log.warning(
-                "still waiting for %s after %.0f s%s; set call_timeout, or wait_for_ready=False, not to wait for ever",
+                "still waiting for %s after %.0f s%s; set timeout_s, or wait_for_ready=False, not to wait for ever",
                 self._name,
                 _WARN_AFTER_S,
                 why,

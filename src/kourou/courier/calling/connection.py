@@ -230,7 +230,7 @@ class Connection:
         if method not in self._warned:
             self._warned.add(method)
             _log.warning(
-                "%s of %s has not answered for %.0f s, and is waited for without a time-out; call_timeout, or "
+                "%s of %s has not answered for %.0f s, and is waited for without a time-out; timeout_s, or "
                 "courier.with_options(client, timeout_s=…), sets one",
                 method,
                 self._name,

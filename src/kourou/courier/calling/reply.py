@@ -247,14 +247,14 @@ class Reply(Future[Any]):
 
     # -- waiting --------------------------------------------------------------------------------------------
 
-    def wait(self, timeout: float | None) -> None:
-        """Wait for the end of the call, at most ``timeout`` seconds and until its own deadline.
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait for the end of the call, at most ``timeout_s`` seconds and until its own deadline.
 
         Raises:
-            TimeoutError: ``timeout`` passed.
+            TimeoutError: ``timeout_s`` passed.
         """
         until = self.deadline
-        timeout_at = None if timeout is None else time.monotonic() + timeout
+        timeout_at = None if timeout_s is None else time.monotonic() + timeout_s
         if timeout_at is not None and (until is None or timeout_at < until):
             until = timeout_at
         warn_at = time.monotonic() + WARN_AFTER_S if until is None else None
@@ -271,7 +271,7 @@ class Reply(Future[Any]):
                 connection.warn_unanswered(self.method)
             elif until is not None and time.monotonic() >= until:
                 if until is timeout_at:
-                    raise TimeoutError(f"{self.method}: no answer within {timeout} s")
+                    raise TimeoutError(f"{self.method}: no answer within {timeout_s} s")
                 self.expire()
 
     def sleep(self, until: float | None) -> None:

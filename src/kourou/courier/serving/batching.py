@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
+from kourou.arguments import also_named
 from kourou.courier.serving.call_info import call_scope
 from kourou.courier.serving.stacking import split, stack
 from kourou.errors import CallCancelled, ServerOverloaded
@@ -35,10 +36,11 @@ _MAX_WAITING = 100_000  # calls
 _CANCEL_POLL_S = 0.05  # how soon a caller in the same process notices that the call it serves was cancelled
 
 
+@also_named(timeout="timeout_s")
 def batched_handler(
     batch_size: int,
     max_parallelism: int = 1,
-    timeout: datetime.timedelta | float = _DEFAULT_TIMEOUT,
+    timeout_s: datetime.timedelta | float = _DEFAULT_TIMEOUT,
     *,
     pad_batch: bool = False,
 ) -> Callable[[Callable[P, R]], BatchedHandler[P, R]]:
@@ -60,13 +62,15 @@ def batched_handler(
     Args:
         batch_size: calls in a full batch, which runs at once.
         max_parallelism: batches that may run at the same time.
-        timeout: seconds or timedelta after which a batch runs in any case, if the function is idle.
+        timeout_s: seconds or timedelta after which a batch runs in any case, if the function is idle.
         pad_batch: fill a batch that is not full with copies of its first call, so that the function always sees the
             same shapes (for compiled models).
     """
-    seconds = timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else float(timeout)
+    seconds = timeout_s.total_seconds() if isinstance(timeout_s, datetime.timedelta) else float(timeout_s)
     if batch_size < 1 or max_parallelism < 1 or not seconds >= 0:
-        raise ValueError(f"batches of {batch_size}, {max_parallelism} at a time, after {timeout}: all must be positive")
+        raise ValueError(
+            f"batches of {batch_size}, {max_parallelism} at a time, after {timeout_s}: all must be positive"
+        )
 
     def wrap(function: Callable[P, R]) -> BatchedHandler[P, R]:
         return BatchedHandler(function, batch_size, max_parallelism, seconds, pad_batch)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from kourou import errors
+from kourou.arguments import also_named
 from kourou.experiments.agents.environments import EnvSource, make_env
 from kourou.experiments.agents.process_globals import isolated_globals
 from kourou.experiments.agents.storage import accepted, delete_fit
@@ -251,9 +252,12 @@ class ExperimentManager:
         seeder = seeder_for(self.seed, purpose="eval", fit=0, call=self._evaluations)
         return make_env(self._job.eval_env if self._job.eval_env is not None else self._job.train_env, seeder)
 
-    def optimize_hyperparams(self, n_trials: int = 256, timeout: float | None = None, **options: Any) -> dict[str, Any]:
+    @also_named(timeout="timeout_s")
+    def optimize_hyperparams(
+        self, n_trials: int = 256, timeout_s: float | None = None, **options: Any
+    ) -> dict[str, Any]:
         """See :func:`kourou.experiments.optimize_hyperparams`, whose arguments these are."""
-        return optimize_hyperparams(self, n_trials, timeout, **options)
+        return optimize_hyperparams(self, n_trials, timeout_s, **options)
 
     # -- disk ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from kourou.arguments import also_named
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
 from kourou.experiments.journal.run_folder import write_json
@@ -58,10 +59,11 @@ class Tuned(Protocol):
         """Write the manager to its folder."""
 
 
+@also_named(timeout="timeout_s")
 def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     manager: Tuned,
     n_trials: int = 256,
-    timeout: float | None = None,
+    timeout_s: float | None = None,
     *,
     n_fit: int = 2,
     n_optuna_workers: int = 2,
@@ -84,7 +86,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     Args:
         manager: whose agents.
         n_trials: how many in all, over all workers; with ``continue_previous`` those that were done count.
-        timeout: seconds after which no further trial begins; None: no limit.
+        timeout_s: seconds after which no further trial begins; None: no limit.
         n_fit: agents that are trained in each trial.
         n_optuna_workers: trials at once.
         optuna_parallelization: ``process`` (started as the manager's ``mp_context`` says), ``thread`` or ``slurm``.
@@ -122,7 +124,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
         custom_eval_function=custom_eval_function,
         eval_kwargs=manager.eval_kwargs,
         seed=_number(manager),
-        deadline=time.time() + (_FOREVER if timeout is None else timeout),
+        deadline=time.time() + (_FOREVER if timeout_s is None else timeout_s),
         write=not disable_evaluation_writers,
     )
     workers = dataclasses.replace(
@@ -135,7 +137,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
     if failures:
         raise FitsFailed(failures, n_trials)
     if best is None and time.time() > job.deadline:
-        _log.warning("%s: no trial was completed within %s s, so init_kwargs stay", manager.agent_name, timeout)
+        _log.warning("%s: no trial was completed within %s s, so init_kwargs stay", manager.agent_name, timeout_s)
         return {}
     if best is None:
         raise ResultsError(f"no trial of {manager.agent_name} was completed: prune less")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kourou import courier
+from kourou.arguments import also_named, warn_ignored
 from kourou.errors import ServerUnavailable, WriterExpired
-from kourou.ignored import warn_ignored
 from kourou.replay.arrays.array_types import Array, Keys, np
 from kourou.replay.arrays.dtypes import as_array
 from kourou.replay.arrays.tree import flatten
@@ -34,25 +34,26 @@ _GRACE_S = 10.0  # what a call may take beyond the time that it waits for a limi
 class Client:
     """Inserts into the tables of a server and samples from them. Any number of threads may use it; can be pickled.
 
-    Every ``timeout`` is in seconds: 0 tries once, None waits.
+    With a ``timeout_s`` of 0 a call tries once, with None it waits.
 
     Args:
         target: ``host:port`` of the server, or a target of :mod:`kourou.courier`.
         token: the server's secret, when ``target`` is an address; by default the user's own.
         lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share. ``grpc``
             does without shared memory, too.
-        connect_timeout: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
+        connect_timeout_s: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
         compression: for arrays that travel between hosts; ``zstd``, ``lz4``, or a :class:`Compression` that says it by
             column. None, the default, sends them as they are; so does every client that shares memory with its server.
     """
 
+    @also_named(formerly={"connect_timeout": "connect_timeout_s"})
     def __init__(
         self,
         target: str | courier.Target,
         *,
         token: str | None = None,
         lane: str | None = None,
-        connect_timeout: float | None = 60.0,
+        connect_timeout_s: float | None = 60.0,
         compression: Compression | str | None = None,
     ) -> None:
         if isinstance(compression, str):
@@ -61,12 +62,12 @@ class Client:
             "target": target,
             "token": token,
             "lane": lane,
-            "connect_timeout": connect_timeout,
+            "connect_timeout_s": connect_timeout_s,
             "compression": compression,
         }
         self._compression = compression
         self._calls = courier.Client(target, token=token, lane=lane)
-        self._connect_timeout = connect_timeout
+        self._connect_timeout_s = connect_timeout_s
         self._remote: Remote | None = None
         self._inserter: BatchInserter | None = None
         self._lock = threading.Lock()
@@ -117,13 +118,14 @@ class Client:
 
     # -- inserting --------------------------------------------------------------------------------------------------
 
-    def insert(self, data: Any, priorities: Mapping[str, float], timeout: float | None = None) -> dict[str, int]:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def insert(self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None) -> dict[str, int]:
         """Insert one item into one or several tables, which share its data.
 
         Args:
             data: arrays, nested in dicts, lists and tuples.
             priorities: by table.
-            timeout: how long limiters may take.
+            timeout_s: how long limiters may take.
 
         Returns:
             the item's key in each table.
@@ -135,15 +137,16 @@ class Client:
         structure, leaves = flatten(data)
         named = zip(structure.paths, leaves, strict=True)
         batch = structure.unflatten([as_array(leaf, "the data's", path)[None] for path, leaf in named])
-        keys = self._insert(batch, {table: [priority] for table, priority in priorities.items()}, timeout)
+        keys = self._insert(batch, {table: [priority] for table, priority in priorities.items()}, timeout_s)
         return {table: int(found[0]) for table, found in keys.items()}
 
+    @also_named(formerly={"timeout": "timeout_s"})
     def insert_batch(
         self,
         table: str,
         data: Any,
         priorities: Sequence[float] | Array | None = None,
-        timeout: float | None = None,
+        timeout_s: float | None = None,
     ) -> Keys:
         """Insert n items at once.
 
@@ -151,7 +154,7 @@ class Client:
             table: where.
             data: arrays [n, …], nested in dicts, lists and tuples.
             priorities: [n]; 1.0 by default.
-            timeout: how long the limiter may take.
+            timeout_s: how long the limiter may take.
 
         Returns:
             keys [n].
@@ -160,9 +163,9 @@ class Client:
             TableNotFound, SignatureError, ValueError: nothing was inserted.
             DeadlineExceeded: not all items were let in in time; says how many were, the first of the batch.
         """
-        return self._insert(data, {table: priorities}, timeout)[table]
+        return self._insert(data, {table: priorities}, timeout_s)[table]
 
-    def _insert(self, data: Any, priorities: Mapping[str, Any], timeout: float | None) -> dict[str, Keys]:
+    def _insert(self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None) -> dict[str, Keys]:
         if not priorities:
             raise ValueError("priorities name at least one table")
 
@@ -171,7 +174,7 @@ class Client:
                 if self._inserter is None or self._inserter.remote is not remote:
                     self._inserter = BatchInserter(remote)
                 inserter = self._inserter
-            return inserter.insert(data, priorities, timeout)
+            return inserter.insert(data, priorities, timeout_s)
 
         return self._with_session(act)
 
@@ -215,21 +218,23 @@ class Client:
 
     # -- sampling ---------------------------------------------------------------------------------------------------
 
-    def sample_batch(self, table: str, num_samples: int, timeout: float | None = None) -> SampleBatch:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def sample_batch(self, table: str, num_samples: int, timeout_s: float | None = None) -> SampleBatch:
         """Draw items.
 
         Args:
             table: its name.
             num_samples: how many, with replacement.
-            timeout: how long the limiter may take. Fewer items come when the time is over.
+            timeout_s: how long the limiter may take. Fewer items come when the time is over.
 
         Raises:
             TableNotFound: there is no such table.
             DeadlineExceeded: there was not one item in time.
         """
-        calls = courier.with_options(self._calls, timeout_s=None if timeout is None else timeout + _GRACE_S)
-        return self._with_session(lambda remote: remote.read(calls.sample(*remote.ask(table, num_samples, timeout))))
+        calls = courier.with_options(self._calls, timeout_s=None if timeout_s is None else timeout_s + _GRACE_S)
+        return self._with_session(lambda remote: remote.read(calls.sample(*remote.ask(table, num_samples, timeout_s))))
 
+    @also_named(formerly={"timeout": "timeout_s"})
     def sampler(
         self,
         table: str,
@@ -237,7 +242,7 @@ class Client:
         *,
         max_in_flight: int | None = None,
         max_samples: int | None = None,
-        timeout: float | None = None,
+        timeout_s: float | None = None,
     ) -> Sampler:
         """An iterator of batches, drawn ahead.
 
@@ -247,7 +252,7 @@ class Client:
             max_in_flight: items on their way, or arrived and not taken; by default those of two batches. 0 draws a
                 batch when it is wanted.
             max_samples: items in all, then the iteration ends; no more are drawn.
-            timeout: how long the limiter may take for a batch; then the iteration ends, after what there was.
+            timeout_s: how long the limiter may take for a batch; then the iteration ends, after what there was.
         """
         ahead = 2 * batch_size if max_in_flight is None else max_in_flight
         return Sampler(
@@ -257,21 +262,23 @@ class Client:
             batch_size,
             max_in_flight=ahead,
             max_samples=max_samples,
-            timeout=timeout,
+            timeout_s=timeout_s,
         )
 
-    def sample(self, table: str, num_samples: int = 1, timeout: float | None = None) -> Iterator[ReplaySample]:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def sample(self, table: str, num_samples: int = 1, timeout_s: float | None = None) -> Iterator[ReplaySample]:
         """Draw items, one after the other; as ``sample_batch``."""
-        yield from self.sample_batch(table, num_samples, timeout)
+        yield from self.sample_batch(table, num_samples, timeout_s)
 
     # -- everything else --------------------------------------------------------------------------------------------
 
+    @also_named(formerly={"timeout": "timeout_s"})
     def mutate_priorities(
         self,
         table: str,
         updates: Mapping[int, float] | tuple[Any, Any] | None = None,
         deletes: Sequence[int] | Array | None = None,
-        timeout: float | None = None,
+        timeout_s: float | None = None,
     ) -> int:
         """Delete items, then change priorities. Keys that are not there are ignored.
 
@@ -279,7 +286,7 @@ class Client:
             table: its name.
             updates: priorities by key, or a pair of arrays: keys [n] and priorities [n].
             deletes: keys.
-            timeout: for the whole call.
+            timeout_s: for the whole call.
 
         Returns:
             how many of the keys were there.
@@ -297,7 +304,7 @@ class Client:
         if key_array.shape != priority_array.shape or key_array.ndim != 1:
             raise ValueError(f"keys {key_array.shape} and priorities {priority_array.shape} are not of one length")
         gone = _keys(() if deletes is None else deletes)
-        applied: int = self._call(timeout).mutate_priorities(table, key_array, priority_array, gone)
+        applied: int = self._call(timeout_s).mutate_priorities(table, key_array, priority_array, gone)
         return applied
 
     def items(self, table: str, offset: int = 0, limit: int = 1000) -> SampleBatch:
@@ -315,31 +322,35 @@ class Client:
         wanted = _keys(keys)
         return self._with_session(lambda remote: remote.read(self._call(None).get(remote.session.name, table, wanted)))
 
-    def reset(self, table: str, timeout: float | None = None) -> None:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def reset(self, table: str, timeout_s: float | None = None) -> None:
         """Delete all items of a table, and let its limiter count from 0."""
-        self._call(timeout).reset(table)
+        self._call(timeout_s).reset(table)
 
-    def checkpoint(self, timeout: float | None = None) -> str:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def checkpoint(self, timeout_s: float | None = None) -> str:
         """Have the server write a checkpoint; its folder, there. A time-out ends the wait, not the writing.
 
         Raises:
             CheckpointError: the server has no checkpointer, or it failed.
         """
-        path: str = courier.with_options(self._calls, timeout_s=timeout).checkpoint()
+        path: str = courier.with_options(self._calls, timeout_s=timeout_s).checkpoint()
         return path
 
-    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout: float | None = None) -> None:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout_s: float | None = None) -> None:
         """Let a table use another limiter from now on. Whoever may go on does at once."""
-        self._call(timeout).set_rate_limiter(table, rate_limiter)
+        self._call(timeout_s).set_rate_limiter(table, rate_limiter)
 
-    def server_info(self, timeout: float | None = None) -> dict[str, TableInfo]:
+    @also_named(timeout="timeout_s")
+    def server_info(self, timeout_s: float | None = None) -> dict[str, TableInfo]:
         """All tables as they are now."""
-        info: dict[str, TableInfo] = self._call(timeout).server_info()
+        info: dict[str, TableInfo] = self._call(timeout_s).server_info()
         return info
 
-    def _call(self, timeout: float | None) -> courier.Client:
+    def _call(self, timeout_s: float | None) -> courier.Client:
         return courier.with_options(
-            self._calls, timeout_s=self._connect_timeout if timeout is None else max(timeout, 1e-3)
+            self._calls, timeout_s=self._connect_timeout_s if timeout_s is None else max(timeout_s, 1e-3)
         )
 
     def _session(self) -> Remote:
@@ -348,7 +359,7 @@ class Client:
             with self._lock:
                 remote = self._remote
                 if remote is None:
-                    remote = self._remote = Remote(self._calls, self._connect_timeout, self._compression)
+                    remote = self._remote = Remote(self._calls, self._connect_timeout_s, self._compression)
         return remote
 
     def _renewed(self, old: Remote | None) -> Remote:

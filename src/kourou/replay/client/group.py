@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from kourou.arguments import also_named
 from kourou.errors import TableNotFound
 from kourou.replay.arrays.array_types import Array, Keys
 from kourou.replay.client.client import Client
@@ -76,7 +77,8 @@ class GroupClient:
         for client in self._clients:
             client.close()
 
-    def insert(self, data: Any, priorities: Mapping[str, float], timeout: float | None = None) -> dict[str, int]:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def insert(self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None) -> dict[str, int]:
         """See :meth:`Client.insert`; servers one after the other, so those before one that fails have their items."""
         if not priorities:
             raise ValueError("priorities name at least one table")
@@ -85,18 +87,19 @@ class GroupClient:
             shares.setdefault(self.client_of(table), {})[table] = priority
         keys: dict[str, int] = {}
         for client, share in shares.items():
-            keys.update(client.insert(data, share, timeout))
+            keys.update(client.insert(data, share, timeout_s))
         return keys
 
+    @also_named(formerly={"timeout": "timeout_s"})
     def insert_batch(
         self,
         table: str,
         data: Any,
         priorities: Sequence[float] | Array | None = None,
-        timeout: float | None = None,
+        timeout_s: float | None = None,
     ) -> Keys:
         """See :meth:`Client.insert_batch`."""
-        return self.client_of(table).insert_batch(table, data, priorities, timeout)
+        return self.client_of(table).insert_batch(table, data, priorities, timeout_s)
 
     def trajectory_writer(
         self, num_keep_alive_refs: int, *, tables: Sequence[str] | None = None, max_in_flight_items: int = 4096
@@ -151,27 +154,30 @@ class GroupClient:
             ]
         )
 
-    def sample_batch(self, table: str, num_samples: int, timeout: float | None = None) -> SampleBatch:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def sample_batch(self, table: str, num_samples: int, timeout_s: float | None = None) -> SampleBatch:
         """See :meth:`Client.sample_batch`."""
-        return self.client_of(table).sample_batch(table, num_samples, timeout)
+        return self.client_of(table).sample_batch(table, num_samples, timeout_s)
 
     def sampler(self, table: str, batch_size: int, **options: Any) -> Sampler:
         """See :meth:`Client.sampler`."""
         return self.client_of(table).sampler(table, batch_size, **options)
 
-    def sample(self, table: str, num_samples: int = 1, timeout: float | None = None) -> Iterator[ReplaySample]:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def sample(self, table: str, num_samples: int = 1, timeout_s: float | None = None) -> Iterator[ReplaySample]:
         """See :meth:`Client.sample`."""
-        return self.client_of(table).sample(table, num_samples, timeout)
+        return self.client_of(table).sample(table, num_samples, timeout_s)
 
+    @also_named(formerly={"timeout": "timeout_s"})
     def mutate_priorities(
         self,
         table: str,
         updates: Mapping[int, float] | tuple[Any, Any] | None = None,
         deletes: Sequence[int] | Array | None = None,
-        timeout: float | None = None,
+        timeout_s: float | None = None,
     ) -> int:
         """See :meth:`Client.mutate_priorities`."""
-        return self.client_of(table).mutate_priorities(table, updates, deletes, timeout)
+        return self.client_of(table).mutate_priorities(table, updates, deletes, timeout_s)
 
     def items(self, table: str, offset: int = 0, limit: int = 1000) -> SampleBatch:
         """See :meth:`Client.items`."""
@@ -181,18 +187,22 @@ class GroupClient:
         """See :meth:`Client.get`."""
         return self.client_of(table).get(table, keys)
 
-    def reset(self, table: str, timeout: float | None = None) -> None:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def reset(self, table: str, timeout_s: float | None = None) -> None:
         """See :meth:`Client.reset`."""
-        self.client_of(table).reset(table, timeout)
+        self.client_of(table).reset(table, timeout_s)
 
-    def checkpoint(self, timeout: float | None = None) -> list[str]:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def checkpoint(self, timeout_s: float | None = None) -> list[str]:
         """Have every server write a checkpoint; their folders. Each is a cut through one server."""
-        return [client.checkpoint(timeout) for client in self._clients]
+        return [client.checkpoint(timeout_s) for client in self._clients]
 
-    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout: float | None = None) -> None:
+    @also_named(formerly={"timeout": "timeout_s"})
+    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout_s: float | None = None) -> None:
         """See :meth:`Client.set_rate_limiter`."""
-        self.client_of(table).set_rate_limiter(table, rate_limiter, timeout)
+        self.client_of(table).set_rate_limiter(table, rate_limiter, timeout_s)
 
-    def server_info(self, timeout: float | None = None) -> dict[str, TableInfo]:
+    @also_named(timeout="timeout_s")
+    def server_info(self, timeout_s: float | None = None) -> dict[str, TableInfo]:
         """All tables of all servers as they are now."""
-        return {name: info for client in self._clients for name, info in client.server_info(timeout).items()}
+        return {name: info for client in self._clients for name, info in client.server_info(timeout_s).items()}

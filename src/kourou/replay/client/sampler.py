@@ -39,7 +39,7 @@ class Sampler:
         batch_size: items of a batch.
         max_in_flight: items; rounded down to whole batches.
         max_samples: items in all, then the iteration ends; no more are drawn. None for no end.
-        timeout: seconds that the limiter may take for a batch; then the iteration ends, after the items that there
+        timeout_s: seconds that the limiter may take for a batch; then the iteration ends, after the items that there
             were. None waits.
 
     Raises:
@@ -55,7 +55,7 @@ class Sampler:
         *,
         max_in_flight: int,
         max_samples: int | None = None,
-        timeout: float | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         if batch_size < 1 or max_in_flight < 0 or (max_samples is not None and max_samples < 1):
             raise ValueError(f"batch_size={batch_size}, max_in_flight={max_in_flight}, max_samples={max_samples}")
@@ -70,7 +70,7 @@ class Sampler:
         self._eager = max_in_flight >= batch_size
         self._at_once = 1  # batches that are asked for together, if they can be had together
         self._left = max_samples
-        self._timeout = timeout
+        self._timeout_s = timeout_s
         self._asked: deque[tuple[Future[Any], int, int]] = deque()  # the reply, how many items, the call's number
         self._in_flight = 0
         self._stream = remote.take_keys(1)  # a number that no other sampler has
@@ -175,7 +175,7 @@ class Sampler:
                 if self._left is not None:
                     self._left -= most
                 self._in_flight += most
-                arguments = self._remote.ask(self._table, count, self._timeout, most, (self._stream, self._sent))
+                arguments = self._remote.ask(self._table, count, self._timeout_s, most, (self._stream, self._sent))
                 self._asked.append((self._calls.futures.sample(*arguments), most, self._sent))
                 self._sent += 1
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
+from kourou.arguments import also_named
 from kourou.errors import ConnectionLost, KourouError, WriterExpired
 from kourou.replay.arrays.array_types import Array
 from kourou.replay.protocol.remote import RENEWALS, Remote
@@ -73,12 +74,13 @@ class ItemWriter(abc.ABC):
         finally:
             self.close()
 
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+    @also_named(timeout_ms="timeout_s")
+    def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
         """Send everything, and wait until the server has confirmed all but ``block_until_num_items`` items.
 
         Args:
             block_until_num_items: items that may still be on their way.
-            timeout_ms: 0 sends and looks once, None waits.
+            timeout_s: 0 sends and looks once, None waits.
 
         Raises:
             ValueError: a number below 0.
@@ -87,7 +89,7 @@ class ItemWriter(abc.ABC):
         """
         if block_until_num_items < 0:
             raise ValueError(f"block_until_num_items is at least 0, not {block_until_num_items}")
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             try:
                 stream = self._current_stream()

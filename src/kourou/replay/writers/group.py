@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kourou.arguments import also_named
 from kourou.errors import KourouError, TableNotFound
 from kourou.replay.arrays.array_types import Integers, Keys
 from kourou.replay.arrays.tree import Path, flatten
@@ -41,10 +42,11 @@ class _Group(Generic[W]):
         finally:
             self.close()
 
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+    @also_named(timeout_ms="timeout_s")
+    def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
         """See :meth:`TrajectoryWriter.flush`; ``block_until_num_items`` of each server."""
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, _left_ms(deadline)))
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, timeout_s=_left_s(deadline)))
 
     @property
     def lost_items(self) -> int:
@@ -118,10 +120,11 @@ class GroupWriter(_GroupItems[TrajectoryWriter]):
         writer = self._writer_of(table)
         return writer.create_item(table, priority, self._seen_by(writer, trajectory))
 
-    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
+    @also_named(timeout_ms="timeout_s")
+    def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """See :meth:`TrajectoryWriter.end_episode`."""
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, _left_ms(deadline)))
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, timeout_s=_left_s(deadline)))
 
     def configure(self, path: Path, *, num_keep_alive_refs: int, max_chunk_length: int | None = None) -> None:
         """See :meth:`TrajectoryWriter.configure`."""
@@ -183,10 +186,11 @@ class GroupStructuredWriter(_Group[StructuredWriter]):
         """See :meth:`StructuredWriter.append`."""
         _for_all(self._writers, lambda writer: writer.append(data, partial_step=partial_step))
 
-    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
+    @also_named(timeout_ms="timeout_s")
+    def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """See :meth:`StructuredWriter.end_episode`."""
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, _left_ms(deadline)))
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, timeout_s=_left_s(deadline)))
 
 
 def _for_all(writers: Sequence[W], act: Callable[[W], None]) -> None:
@@ -201,5 +205,5 @@ def _for_all(writers: Sequence[W], act: Callable[[W], None]) -> None:
         raise problem
 
 
-def _left_ms(deadline: float | None) -> int | None:
-    return None if deadline is None else max(0, int(1000 * (deadline - time.monotonic())))
+def _left_s(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

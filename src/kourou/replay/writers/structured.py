@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from kourou.arguments import also_named
 from kourou.replay.arrays.tree import path_text
 from kourou.replay.writers.history import TrajectoryColumn
 from kourou.replay.writers.rules import ColumnSlice, ItemRule, Moment
@@ -88,22 +89,24 @@ class StructuredWriter:
             self._index += 1
             self._apply(is_end=False)
 
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+    @also_named(timeout_ms="timeout_s")
+    def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
         """See :meth:`TrajectoryWriter.flush`."""
-        self._writer.flush(block_until_num_items, timeout_ms)
+        self._writer.flush(block_until_num_items, timeout_s=timeout_s)
 
-    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
+    @also_named(timeout_ms="timeout_s")
+    def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """Make the items that are due at the end of an episode, flush, and begin a new one.
 
         Args:
             clear_buffers: forget the history, so that no item reaches over the end of the episode.
-            timeout_ms: as for ``flush``.
+            timeout_s: as for ``flush``.
         """
         if self._index >= 0 and not self._is_open:
             self._apply(is_end=True)
         self._index, self._is_open = -1, False
         self._applied = [None] * len(self._rules)
-        self._writer.end_episode(clear_buffers, timeout_ms)
+        self._writer.end_episode(clear_buffers, timeout_s=timeout_s)
 
     def close(self) -> None:
         """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kourou.arguments import also_named
 from kourou.replay.arrays.array_types import Array, np
 from kourou.replay.arrays.tree import Path
 from kourou.replay.protocol.remote import Remote
@@ -250,19 +251,20 @@ class TrajectoryWriter(ItemWriter):
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
-    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
+    @also_named(timeout_ms="timeout_s")
+    def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """Flush, then begin a new episode.
 
         Args:
             clear_buffers: forget the history, so that no item reaches over the end of the episode.
-            timeout_ms: as for ``flush``.
+            timeout_s: as for ``flush``.
 
         Raises:
             DeadlineExceeded: the items did not all arrive in time. The new episode has begun nevertheless.
         """
         with self._lock:
             try:
-                self.flush(timeout_ms=timeout_ms)
+                self.flush(timeout_s=timeout_s)
             finally:
                 self._open_row = None
                 self._episode_steps = 0

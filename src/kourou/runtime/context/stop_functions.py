@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from kourou.arguments import also_named
 from kourou.runtime.context import context
 
 __all__ = [
@@ -34,6 +35,7 @@ def stop(reason: str = "lp.stop() was called") -> None:
     context.current_stop_state().request(reason)
 
 
+@also_named(timeout_secs="timeout_s")
 def wait_for_stop(timeout_s: float | None = None) -> bool:
     """Wait until the program stops; True if it does, False if ``timeout_s`` seconds (None: no limit) passed first.
 
@@ -61,12 +63,12 @@ def make_program_stopper(launch_type: object = None) -> Callable[..., None]:
     """A picklable function that stops the program in which it is called.
 
     Args:
-        launch_type: accepted for Launchpad's sake; the same function serves all of them.
+        launch_type: Launchpad's, where each has a function of its own; here one serves all, so nothing is lost.
     """
     del launch_type
     return _stop_program
 
 
 def _stop_program(mark_as_completed: bool = False) -> None:  # noqa: FBT001, FBT002 - Launchpad's signature
-    del mark_as_completed
+    del mark_as_completed  # as Launchpad's own do
     stop("a program stopper was called")

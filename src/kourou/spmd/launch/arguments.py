@@ -18,15 +18,16 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one option for each field of :class:`Launcher`. None has to be given: a Launcher has a default for each."""
     group = parser.add_argument_group(_GROUP, "how many processes on which hosts")
 
-    def add(flag: str, text: str, **options: Any) -> None:
-        group.add_argument(flag, dest=_PREFIX + flag[2:].replace("-", "_"), default=None, help=text, **options)
+    def add(flag: str, text: str, unit: str = "", **options: Any) -> None:
+        field = flag[2:].replace("-", "_") + unit
+        group.add_argument(flag, dest=_PREFIX + field, default=None, help=text, **options)
 
     add("--hostnames", "names, or 'auto', or 'slurm'", nargs="+", metavar="HOST")
     add("--workers-per-host", "a number, one for each host, 'cpu' or 'gpu'", nargs="+", metavar="N")
     add("--ssh-config-file", "for ssh", metavar="FILE")
     add("--backend", "of the process group", choices=_BACKENDS)
-    add("--worker-timeout", "of the process group, in seconds", type=int, metavar="S")
-    add("--agent-timeout", "for hosts to answer, in seconds", type=int, metavar="S")
+    add("--worker-timeout", "of the process group, in seconds", unit="_s", type=float, metavar="S")
+    add("--agent-timeout", "for hosts to answer, in seconds", unit="_s", type=float, metavar="S")
     add("--copy-env-vars", "patterns of variables that other hosts get", nargs="+", metavar="PATTERN")
     add("--extra-env-vars", "variables of all workers", nargs="*", metavar="NAME=VALUE", type=_assignment)
     add("--env-file", "more of them", metavar="FILE")

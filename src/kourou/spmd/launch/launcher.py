@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from kourou import errors
+from kourou.arguments import also_named
 from kourou.courier.wire import codec
 from kourou.nodes.process_group import torch_is_there
 from kourou.nodes.ranks import LOOPBACK_INTERFACE
@@ -40,6 +41,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@also_named(worker_timeout="worker_timeout_s", agent_timeout="agent_timeout_s")
 @dataclasses.dataclass
 class Launcher:
     """Runs functions in groups of processes.
@@ -59,10 +61,10 @@ class Launcher:
     backend: Literal["auto", "nccl", "gloo", "mpi", "ucc"] | None = "auto"
     """Of torch's process group, which is set up around the function. "auto": nccl where every worker has a GPU, else
     gloo. None: there is none."""
-    worker_timeout: int = 600
-    """Seconds for operations of the process group."""
-    agent_timeout: int = 60
-    """Seconds for another host's agent to answer."""
+    worker_timeout_s: float = 600
+    """For operations of the process group."""
+    agent_timeout_s: float = 60
+    """For another host's agent to answer."""
     copy_env_vars: tuple[str, ...] = DEFAULT_ENV_VARS_FOR_COPY
     """Patterns of names: these variables are copied to other hosts. Workers of this one inherit all."""
     extra_env_vars: dict[str, str] | None = None
@@ -173,7 +175,7 @@ class Launcher:
         self._finalizer = weakref.finalize(self, self._pool.close_when_dropped)
 
     def _job_spec(self) -> JobSpec:
-        for field in ("worker_timeout", "agent_timeout"):
+        for field in ("worker_timeout_s", "agent_timeout_s"):
             seconds = getattr(self, field)
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
                 raise ValueError(f"{field} is a number of seconds above 0, not {shown(seconds)}")
@@ -188,7 +190,7 @@ class Launcher:
         env = user_variables(os.environ, copy=self.copy_env_vars, extra=self.extra_env_vars, env_file=self.env_file)
         ssh = SshOptions(
             config_file=str(self.ssh_config_file) if self.ssh_config_file is not None else None,
-            timeout_s=float(self.agent_timeout),
+            timeout_s=float(self.agent_timeout_s),
             cwd=str(Path.cwd()),
             sync=self.sync is not None,
         )
@@ -202,7 +204,7 @@ class Launcher:
             devices=self._devices(hosts, remote),
             cwd=ssh.cwd,
             backend=self.backend,
-            timeout_s=float(self.worker_timeout),
+            timeout_s=float(self.worker_timeout_s),
             log_level=log_level(),
             ssh=ssh,
             address=_rendezvous_address(names[0], remote),

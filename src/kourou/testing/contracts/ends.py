@@ -48,7 +48,7 @@ def check_a_full_queue_refuses(lane: str) -> None:
 def check_tokens(lane: str) -> None:
     """Another token gets in nowhere."""
     with connected(lane) as (server, target, _client):
-        stranger = Client(server.address, lane=lane, token="wrong", call_timeout=PATIENCE_S)
+        stranger = Client(server.address, lane=lane, token="wrong", timeout_s=PATIENCE_S)
         raised(Unauthenticated, stranger.echo, 1)
         assert isinstance(stranger.futures.echo(1).exception(), Unauthenticated)
         assert isinstance(raised(PermissionError, stranger.add, 1), RpcError)
@@ -117,7 +117,7 @@ def check_a_peer_that_dies_in_the_middle(lane: str) -> None:
         assert server.stdout is not None
         server.stdin.write(f"{token}\n")
         server.stdin.flush()
-        client = Client(server.stdout.readline().strip(), lane=lane, token=token, call_timeout=PATIENCE_S)
+        client = Client(server.stdout.readline().strip(), lane=lane, token=token, timeout_s=PATIENCE_S)
         try:
             kept = client.echo(bulk)
             futures = [client.futures.echo(bulk) for _ in range(6)]

@@ -164,7 +164,7 @@ def connected(lane: str, **server_options: Any) -> Iterator[tuple[Server, Target
     server = Server("contract", token=new_token(), **server_options)
     server.bind_object(target)
     with server:
-        client = Client(server.address, lane=lane, token=server.token, call_timeout=PATIENCE_S)
+        client = Client(server.address, lane=lane, token=server.token, timeout_s=PATIENCE_S)
         try:
             yield server, target, client
         finally:

@@ -60,7 +60,7 @@ def check_cancel_reaches_coroutines(lane: str) -> None:
     """A coroutine is cancelled with its call: by cancel(), by the deadline, and when its client leaves."""
     with connected(lane) as (server, target, client):
         assert raised(RemoteError, client.leave_later).remote_type == "SystemExit"
-        stranger = Client(server.address, lane=lane, token=server.token, call_timeout=PATIENCE_S)
+        stranger = Client(server.address, lane=lane, token=server.token, timeout_s=PATIENCE_S)
         for give_up in ("cancel", "deadline", "leave"):
             caller = courier.with_options(client, timeout_s=0.3) if give_up == "deadline" else stranger
             future = caller.futures.wait_long()
@@ -78,7 +78,7 @@ def check_cancel_reaches_coroutines(lane: str) -> None:
 def check_calls_that_nobody_wants_do_not_begin(lane: str) -> None:
     """Calls that wait for a thread are dropped when they are cancelled, or their client leaves."""
     with connected(lane, thread_pool_size=1) as (server, target, client):
-        stranger = Client(server.address, lane=lane, token=server.token, call_timeout=PATIENCE_S)
+        stranger = Client(server.address, lane=lane, token=server.token, timeout_s=PATIENCE_S)
         assert stranger.echo(1) == 1
         blocked = client.futures.block()
         assert target.entered.acquire(timeout=PATIENCE_S)
