@@ -91,8 +91,6 @@ def test_every_error_is_public_and_in_the_picture_of_the_tree() -> None:
 NOT_OUR_NAMES = {
     "Reply.result(timeout)": "it is a concurrent.futures.Future",
     "Reply.exception(timeout)": "it is a concurrent.futures.Future",
-    "Readiness.poll(timeout)": "select.epoll",
-    "_Poll.poll(timeout)": "it stands in for a select.epoll",
     "LaunchedExperiment.wait(timeout)": "it stands in for a subprocess.Popen",
     "SlurmOptions(timeout)": "text with its unit, as timeout(1) reads it; Sample Factory's --slurm_timeout",
 }
@@ -108,7 +106,7 @@ def test_time_outs_are_named_by_their_unit() -> None:
 
 
 def arguments(node: ast.AST, place: tuple[str, ...]) -> Iterator[str]:
-    """``place(name)`` of what functions take, and of what dataclasses do, private ones included."""
+    """``place(name)`` of what functions and dataclasses take by name, private ones included."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inside = (*place, child.name)
@@ -116,7 +114,7 @@ def arguments(node: ast.AST, place: tuple[str, ...]) -> Iterator[str]:
                 fields = [line.target for line in child.body if isinstance(line, ast.AnnAssign)]
                 names = [field.id for field in fields if isinstance(field, ast.Name)]
             else:
-                names = [one.arg for one in ast.walk(child.args) if isinstance(one, ast.arg)]
+                names = [one.arg for one in (*child.args.args, *child.args.kwonlyargs)]
             yield from (f"{'.'.join(inside)}({name})" for name in names)
             yield from arguments(child, inside)
         else:

@@ -109,7 +109,7 @@ def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch)
 
     monkeypatch.setattr(event_loop.EventLoop, "_start_thread", refuse_once)
     chain = Chain()
-    with Server(token="t") as server, Client(server.address, token="t", lane="grpc", call_timeout=20) as client:
+    with Server(token="t") as server, Client(server.address, token="t", lane="grpc", timeout_s=20) as client:
         server.bind_object(chain)
         # When one blocks, and another call comes that frees it
         first, second = client.futures.first(), client.futures.second()
