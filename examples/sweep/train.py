@@ -19,8 +19,6 @@ def main() -> None:
     parser.add_argument("--gamma", type=float, default=0.99)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--experiment")
-    parser.add_argument("--train_dir")
     train(parser.parse_args())
 
 

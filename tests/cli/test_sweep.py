@@ -64,7 +64,8 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
     assert kourou("sweep", "logs", "out/small", "0[12]_*", "-n", "1").out.count("│ said") == 2
     assert "nothing to cancel" in kourou("sweep", "cancel", "out/small", "01_*").err
     assert "nothing is left to run" in kourou("sweep", "run", "sweep.yaml", "--dry-run").err
-    assert [row["score"] for row in kourou("sweep", "results", "--json").json] == [3, 3, 3]
+    assert [row["score"] for row in kourou("sweep", "results", "--runs", "--json").json] == [3, 3, 3]
+    assert [row["params"] for row in kourou("sweep", "results", "--json").json] == [{"x": x} for x in (1, 2, 3)]
     assert kourou("sweep", "results", "-o", "rows.csv").code == 0
     assert len(Path("rows.csv").read_text().splitlines()) == 7
     with start("sweep", "plot", "-m", "score") as process:  # matplotlib keeps its fonts' files open
@@ -78,6 +79,7 @@ def test_failures_give_1_and_are_retried_from_the_folder_alone(here: Path) -> No
     outcome = kourou("sweep", "run", "sweep.yaml", "--retries", "exit=1", "--backoff", "0.01")
     assert outcome.code == 1
     assert "01_base_x_2 exited with 4; logs: " in outcome.err
+    assert "--rerun failed runs them again" in outcome.err
     assert "(attempt 2)" in outcome.err
     assert kourou("sweep", "run", "out/small").code == 1
     Path("mended").touch()
@@ -197,3 +199,22 @@ def test_a_template_hands_every_run_to_another_program(here: Path) -> None:
     # and it is not run here by mistake
     outcome = kourou("sweep", "run", "out/small", "--rerun", "all")
     assert (outcome.code, "say --backend template with its options" in outcome.err) == (2, True)
+
+
+def test_results_are_a_row_for_each_setting_the_best_first(here: Path) -> None:
+    # Given runs of two settings, with two seeds each, of which the second setting is better
+    script = 'echo "{\\"step\\": 1, \\"time\\": 1, \\"score\\": $X$REPEAT}" > $KOUROU_RUN_DIR/metrics.jsonl'
+    settings = SWEEP.replace("grid: {x: [1, 2, 3]}", "grid: {X: [1, 2]}") + "arguments: environment\nrepeats: 2\n"
+    script = "REPEAT=${KOUROU_RUN_NAME#*_rep}; " + script
+    Path("sweep.yaml").write_text(settings % json.dumps(script))
+    assert kourou("sweep", "run", "sweep.yaml", "-j", "2").code == 0
+    # When the results are asked for, Then parameters have columns and metrics a mean with an interval
+    outcome = kourou("sweep", "results", "--sort", "score")
+    shown = [line.split() for line in outcome.out.splitlines() if "±" in line]
+    assert [row[:3] for row in shown] == [["2", "2", "20.5"], ["1", "2", "10.5"]]
+    assert "best by score: 01_base_X_2, X=2, 20.5 ± 6.4" in outcome.err
+    (first, _) = kourou("sweep", "results", "--sort", "score", "--lowest-first", "--json").json
+    assert (first["params"], first["runs"], first["metrics"]["score"]["mean"]) == ({"X": 1}, 2, 10.5)
+    refused = kourou("sweep", "results", "--sort", "scor")
+    assert refused.code == 1
+    assert "no run has logged 'scor' as a number; there are score" in refused.err

@@ -18,6 +18,7 @@ from kourou.experiments.describe.descriptions import Experiment, ParamGrid, Para
 from kourou.experiments.describe.naming import folder_name, shorthands
 from kourou.experiments.describe.parameters import ParamGenerator
 from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.describe.styles import arguments
 from kourou.runtime.graph.program import Program
 
 GOLDEN = json.loads(
@@ -161,6 +162,44 @@ def test_truth_values_are_written_as_the_program_wants_them(style: Any, expected
     assert list(run.command[1:-2]) == expected
 
 
+@pytest.mark.parametrize(
+    ("form", "expected", "variables"),
+    [
+        ("--key=value", ["--lr=-0.1", "--on=True", "--who=a b"], {}),
+        ("--key value", ["--lr", "-0.1", "--on", "True", "--who", "a b"], {}),
+        ("key=value", ["lr=-0.1", "on=true", "who='a b'"], {}),
+        ("environment", [], {"lr": "-0.1", "on": "True", "who": "a b"}),
+    ],
+)
+def test_a_command_gets_its_parameters_in_the_form_that_it_reads(
+    form: Any, expected: list[str], variables: dict[str, str]
+) -> None:
+    experiment = Experiment("e", "c", [{"lr": -0.1, "on": True, "who": "a b"}], {"HOME": "/h"})
+    made = RunDescription("run", [experiment], None, None, form=form).generate_runs("d")
+    assert [run.command for run in made] == [("c", *expected)]
+    assert made[0].env == {"HOME": "/h", **variables}
+    # And what it is written like makes no other run of it
+    assert made[0].run_id == describe(experiment).generate_runs("d")[0].run_id
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/tmp/a.b", "/tmp/a.b"),
+        ("true", "'true'"),
+        ("1e3", "'1e3'"),
+        ("", "''"),
+        ("it's", r"'it\'s'"),
+        ("a\\", r"'a\\'"),
+        ("${x}", "'${x}'"),
+        ([1, "a,b", None], "[1,'a,b',null]"),
+        ({"a": False, "b": "x y"}, "{a:false,b:'x y'}"),
+    ],
+)
+def test_values_for_hydra_are_what_its_grammar_reads_back(value: Any, expected: str) -> None:
+    assert arguments({"k": value}, prefix="", style="hydra") == [f"k={expected}"]
+
+
 class TestUniqueness:
     def test_two_experiments_of_one_name_are_refused_before_anything_is_made(self, tmp_path: Path) -> None:
         description = describe(Experiment("e", "a"), Experiment("e", "b"))
@@ -284,7 +323,7 @@ class TestRuns:
             (lambda: Experiment("../e", "c"), "a folder below the train_dir"),
             (lambda: Experiment("", "c"), "below the train_dir, got ''"),
             (lambda: RunDescription("/run", []), "a run's name is that of a folder"),
-            (lambda: describe(value_style=cast("Any", "yaml")), "python, lower, flags, got 'yaml'"),
+            (lambda: describe(value_style=cast("Any", "yaml")), "python, lower, flags, hydra, got 'yaml'"),
             (lambda: Experiment("e", "c", makes_program=True), "makes_program needs a function"),
             (lambda: Experiment("e", Program("p"), [{"a": 1}]), "takes no parameters"),
             (lambda: Experiment("e", "c", [{"a": 1, "a b": 2}]), "without spaces"),

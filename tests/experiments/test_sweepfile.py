@@ -63,7 +63,7 @@ def expected_runs() -> Any:
         where=lambda params: not (params["env"] == "ant" and params["use_rnn"]),
     )
     experiment = Experiment("walkers", "python -m train --algo=APPO", grid, {"OMP_NUM_THREADS": 1})
-    return RunDescription("mujoco", [experiment]).generate_runs("out dir", repeats=2, root_seed=7)
+    return RunDescription("mujoco", [experiment], None, None).generate_runs("out dir", repeats=2, root_seed=7)
 
 
 class TestTheSameInEachLanguage:
@@ -217,7 +217,7 @@ class TestSearchesAndTargets:
         ({"name": "s", "experiments": [{"name": "e", "function": "none_such:f"}]}, "[0].function: there is no module"),
         ({"name": "s", "experiments": [{"name": "e", "function": "json:none"}]}, "[0].function: json has no 'none'"),
         ({"name": "s", "experiments": [{"name": "e", "function": "json"}]}, "[0].function: expected module:name"),
-        ({**minimal(), "value_style": "hydra"}, "value_style: expected 'python', 'lower' or 'flags', got 'hydra'"),
+        ({**minimal(), "value_style": "yaml"}, "style: expected 'python', 'lower', 'flags' or 'hydra', got 'yaml'"),
         (minimal(command=5), "sweep.json: experiments[0].command: expected a text or a list, got 5"),
         (minimal(command=["a", 5]), "sweep.json: experiments[0].command[1]: expected a text, got 5"),
         (

@@ -97,14 +97,19 @@ def retry(folder: Path, runs: Runs = None) -> None:
 def results(
     folder: Folder = HERE,
     *,
+    sort: Annotated[Optional[str], typer.Option(help="A metric: the setting with the highest mean first.")] = None,
+    lowest_first: Annotated[
+        bool, typer.Option("--lowest-first", help="Sort by the lowest mean, as for losses.")
+    ] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="A row for each run instead of each setting.")] = False,
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write all rows to a .csv or .json.")] = None,
     json: Json = False,
 ) -> None:
-    """Show the last value of every metric of each run, or write all that was logged to a file."""
+    """Show what each setting reached: the mean of its runs' last values, ± the half of its 95 % interval."""
     from kourou.cli.sweep.results import show_results
     from kourou.experiments.journal.sweep_folder import find_sweep
 
-    show_results(find_sweep(folder), output=output, as_json=json)
+    show_results(find_sweep(folder), output=output, as_json=json, each_run=runs, sort=sort, lowest_first=lowest_first)
 
 
 @sweep_app.command()

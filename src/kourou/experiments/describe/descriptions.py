@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from kourou.experiments.describe.naming import folder_name, run_name
 from kourou.experiments.describe.parameters import ParamGenerator, ParamGrid, ParamList, Params, check_names
 from kourou.experiments.describe.runs import RunSpec, check_runs, run_seed, setting_id
-from kourou.experiments.describe.styles import ValueStyle, arguments, check_style
+from kourou.experiments.describe.styles import ArgumentForm, ValueStyle, arguments, as_text, check_form, check_style
 from kourou.experiments.failures import DescriptionError
 from kourou.runtime.graph.program import Program
 
@@ -64,7 +64,7 @@ class Experiment:
                 f"experiment {name!r}: a program that is made already takes no parameters; "
                 "give the function that makes it, with makes_program=True"
             )
-        if not callable(cmd) and not isinstance(cmd, Program):
+        if self.is_command:
             self._words()
 
     @property
@@ -74,7 +74,7 @@ class Experiment:
 
     def generate_experiments(
         self,
-        experiment_arg_name: str,
+        experiment_arg_name: str | None,
         customize_experiment_name: bool,  # noqa: FBT001 - Sample Factory's signature
         param_prefix: str,
     ) -> Iterator[tuple[str, str]]:
@@ -91,7 +91,8 @@ class Experiment:
         for index, params in enumerate(self.combinations):
             name = run_name(index, self.base_name, params, customize=customize_experiment_name)
             words = [f"{param_prefix}{param}={value}" for param, value in params.items()]
-            yield " ".join([self.cmd, *words, f"{experiment_arg_name}={name}"]), name
+            named = [f"{experiment_arg_name}={name}"] if experiment_arg_name else []
+            yield " ".join([self.cmd, *words, *named]), name
 
     def identity(self, params: Mapping[str, Any], *, by_name: bool = False) -> str:
         """Identifies the setting with these parameters, as ``RunSpec.setting``; ``by_name``: of this experiment's."""
@@ -107,6 +108,11 @@ class Experiment:
         if unset:
             raise DescriptionError(f"experiment {self.base_name!r}: environment variable {unset[0]} has no value")
         return {str(name): str(value) for name, value in (self.env_vars or {}).items()}
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command line."""
+        return not callable(self.cmd) and not isinstance(self.cmd, Program)
 
     def target(self, arguments: Iterable[str]) -> dict[str, Any]:
         """The field of a RunSpec that says what is run; ``arguments`` are for commands."""
@@ -138,27 +144,37 @@ class RunDescription:
     Args:
         run_name: names the whole, and the folder of it all.
         experiments: what to run.
-        experiment_arg_name: the argument by which a command learns its run's name.
-        experiment_dir_arg_name: the argument by which it learns the folder of its experiment.
+        experiment_arg_name: the argument by which a command learns its run's name; None: it finds KOUROU_RUN_NAME.
+        experiment_dir_arg_name: the argument by which it learns the folder of its experiment; None: by none.
         customize_experiment_name: whether names tell the parameters.
         param_prefix: what stands before a parameter's name: ``--``, or nothing for Hydra.
-        value_style: how ``generate_runs`` writes truth values and None on command lines.
+        form: how ``generate_runs`` gives parameters to commands; None: as ``param_prefix`` says.
+        value_style: how it writes truth values and None; None: as Hydra for ``key=value``, else as Python.
+
+    Raises:
+        DescriptionError: there is no such form or style.
     """
 
     def __init__(
         self,
         run_name: str,
         experiments: Iterable[Experiment],
-        experiment_arg_name: str = "--experiment",
-        experiment_dir_arg_name: str = "--train_dir",
+        experiment_arg_name: str | None = "--experiment",
+        experiment_dir_arg_name: str | None = "--train_dir",
         customize_experiment_name: bool = True,  # noqa: FBT001, FBT002 - Sample Factory's signature
         param_prefix: str = "--",
         *,
-        value_style: ValueStyle = "python",
+        form: ArgumentForm | None = None,
+        value_style: ValueStyle | None = None,
     ) -> None:
         _check_relative("a run's name", run_name)
-        check_style(value_style)
-        self.value_style: ValueStyle = value_style
+        if form is not None:
+            check_form(form)
+            param_prefix = "--" if form.startswith("--") else ""
+        style = value_style or ("hydra" if form == "key=value" else "python")
+        check_style(style)
+        self.form = form
+        self.value_style: ValueStyle = style
         self.run_name = run_name
         self.experiments = list(experiments)
         self.experiment_suffix = ""
@@ -202,7 +218,8 @@ class RunDescription:
             experiment_dir = os.path.join(train_dir, root_dir)  # noqa: PTH118 - a Path would drop the leading ./
             if makedirs:
                 os.makedirs(experiment_dir, exist_ok=True)  # noqa: PTH103 - a Path would drop the leading ./
-            yield f"{command} {self.experiment_dir_arg_name}={experiment_dir}", name, root_dir, env_vars
+            place = f" {self.experiment_dir_arg_name}={experiment_dir}" if self.experiment_dir_arg_name else ""
+            yield f"{command}{place}", name, root_dir, env_vars
 
     def generate_runs(
         self, train_dir: str, *, repeats: int | None = None, root_seed: int = 0, seed_param: str | None = "seed"
@@ -257,19 +274,29 @@ class RunDescription:
         name = folder_name(name)
         experiment_dir = os.path.join(train_dir, self._root_dir(experiment))  # noqa: PTH118 - keeps the leading ./
         seeded = {**params, seed_param: seed} if seed is not None and seed_param is not None else params
-        places = [f"{self.experiment_arg_name}={name}", f"{self.experiment_dir_arg_name}={experiment_dir}"]
-        swept = arguments(seeded, prefix=self.param_prefix, style=self.value_style)
+        env, swept = experiment.environment(), self._arguments(seeded, name, experiment_dir)
+        if self.form == "environment" and experiment.is_command:
+            env |= {param: text for param, value in seeded.items() if (text := as_text(value, self.value_style))}
         return RunSpec(
             name=name,
             folder=os.path.join(experiment_dir, name),  # noqa: PTH118 - keeps the leading ./
-            env=experiment.environment(),
+            env=env,
             params=dict(params),
             seed=seed,
             seed_param=seed_param,
             repeat=repeat or 0,
             setting=setting,
-            **experiment.target([*swept, *places]),
+            **experiment.target(swept),
         )
+
+    def _arguments(self, params: Mapping[str, Any], name: str, experiment_dir: str) -> list[str]:
+        """What is added to a command."""
+        swept: list[str] = []
+        if self.form != "environment":
+            apart = self.form == "--key value"
+            swept = arguments(params, prefix=self.param_prefix, style=self.value_style, apart=apart)
+        places = ((self.experiment_arg_name, name), (self.experiment_dir_arg_name, experiment_dir))
+        return [*swept, *(f"{argument}={value}" for argument, value in places if argument)]
 
     def _root_dir(self, experiment: Experiment) -> str:
         return os.path.join(self.run_name, f"{experiment.base_name}_{self.experiment_suffix}")  # noqa: PTH118 - a text

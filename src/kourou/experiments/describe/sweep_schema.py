@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kourou.experiments.describe.styles import ValueStyle
+from kourou.experiments.describe.styles import ArgumentForm, ValueStyle
 from kourou.experiments.describe.validation import Section
 
 __all__ = ["DistributionSection", "ExperimentSection", "ParamsSection", "SearchSection", "SweepFile", "json_schema"]
@@ -86,7 +86,7 @@ class ExperimentSection(Section):
     name: str
     """Names the runs."""
     command: str | list[str] | None = None
-    """A command line, to which parameters are added as --name=value; as text, or as a list of its arguments."""
+    """A command line, to which parameters are added; as text, or as a list of its arguments."""
     function: Reference | None = None
     """module:name of a function that is called with the parameters."""
     program: Reference | None = None
@@ -114,17 +114,17 @@ class SweepFile(Section):
     """From which the seeds of runs are derived."""
     seed_param: str | None = "seed"
     """The parameter that gets the seed; null, or an empty text: none does."""
-    experiment_arg_name: str = "--experiment"
-    """The argument by which a command learns its run's name."""
-    experiment_dir_arg_name: str = "--train_dir"
-    """The argument by which a command learns the folder of its experiment."""
-    param_prefix: str = "--"
-    """What stands before a parameter's name on a command line; an empty text for Hydra."""
-    value_style: ValueStyle = "python"
-    """Truth values on command lines. python: --k=True; lower: --k=true; flags: --k or --no-k.
+    arguments: ArgumentForm = "--key=value"
+    """How a command gets its parameters. key=value is Hydra's; environment: as variables of their names."""
+    value_style: ValueStyle | None = None
+    """Truth values. python: --k=True; lower: --k=true; flags: --k or --no-k; hydra: k=true, and texts in its quotes.
 
-    None is --k=None for python, and nothing for the others.
+    None is --k=None for python, null for hydra, nothing for the others. By default hydra for key=value, else python.
     """
+    experiment_arg_name: str | None = None
+    """An argument by which a command is told its run's name, for Sample Factory --experiment; by default none is."""
+    experiment_dir_arg_name: str | None = None
+    """An argument by which it is told the folder of its experiment, for Sample Factory --train_dir."""
     customize_experiment_name: bool = True
     """Whether the names of runs tell their parameters."""
     experiment_suffix: str = ""

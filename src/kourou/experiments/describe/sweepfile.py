@@ -89,11 +89,10 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
             "customize_experiment_name",
             "experiment_arg_name",
             "experiment_dir_arg_name",
-            "param_prefix",
             "value_style",
         }
     )
-    description = file.at((), lambda: RunDescription(section.name, experiments, **names))
+    description = file.at((), lambda: RunDescription(section.name, experiments, form=section.arguments, **names))
     description.experiment_suffix = section.experiment_suffix
     sweep = Sweep(
         description=description,

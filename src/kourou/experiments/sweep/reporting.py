@@ -67,6 +67,8 @@ def summary(outcome: SweepOutcome) -> str:
     lines += [f"  {record.name} {record.cause}; logs: {record.folder}" for record in outcome.failed[:_MOST_TOLD]]
     if len(outcome.failed) > _MOST_TOLD:
         lines.append(f"  and {len(outcome.failed) - _MOST_TOLD} more")
+    if outcome.failed and outcome.stopped != "interrupted":
+        lines.append("  the same command with --rerun failed runs them again")
     return "\n".join(lines)
 
 
