@@ -1,4 +1,4 @@
-"""Spinning before a wait: it sees what comes soon, and is given up where nothing does."""
+"""Busy waits: polling sees what comes soon, and is given up where nothing does."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_each_vain_attempt_is_followed_by_more_waits_without_one(source: Source)
     assert gaps == [0, 1, 2, 4, 8, 16, 32, 64, 128, 128, 128], "no news at all"
 
 
-def test_news_bring_spinning_back(source: Source) -> None:
+def test_news_bring_busy_waits_back(source: Source) -> None:
     busy_wait = BusyWait(source.look)
     for _ in range(600):
         busy_wait.poll()

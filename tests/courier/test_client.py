@@ -153,9 +153,9 @@ def test_calls_are_repeated_only_on_request(lane, idempotent):
 
 def cut(server):
     """Break the connections as a crash would, without answering what is open."""
-    leader = server._event_loop
-    for connection in list(leader._connections.values()):
-        leader._drop(connection)
+    loop = server._event_loop
+    for connection in list(loop._connections.values()):
+        loop._drop(connection)
 
 
 def test_the_target_says_why_a_connection_broke(server):

@@ -90,8 +90,8 @@ def kill_clients(lane, tmp_path, times):
             time.sleep(chance.uniform(0, 0.02))
             end(client)
         until(lambda: server.metrics()["echo"].in_flight == 0, 20, "calls of dead clients are gone")
-        leader: Any = server._event_loop
-        until(lambda: not leader._connections, 20, "connections of dead clients are gone")
+        loop: Any = server._event_loop
+        until(lambda: not loop._connections, 20, "connections of dead clients are gone")
         with_another = Client(server.address, token=server.token, lane=lane)
         assert with_another.echo(5) == 5
         courier.close(with_another)

@@ -39,8 +39,8 @@ class Chain:
 
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 @pytest.mark.parametrize("attempt", range(5))
-def test_a_leader_that_was_deposed_does_not_hide_that_its_successor_is_stuck(lane, attempt):
-    # Given a server whose leader blocks in a handler
+def test_a_thread_that_was_replaced_does_not_hide_that_its_successor_is_stuck(lane, attempt):
+    # Given a server whose event loop blocks in a handler
     chain = Chain()
     with Server() as server:
         server.bind_object(chain)

@@ -353,18 +353,18 @@ def test_an_error_of_ours_costs_one_connection_only(server, monkeypatch, caplog)
         assert client.echo(1) == 1
         broken = Reluctant(server)
         (connection,) = [one for one in server._event_loop._connections.values() if one._address.endswith(broken.port)]
-        monkeypatch.setattr(connection, "_receive", lambda: 1 // 0)
+        monkeypatch.setattr(connection._reader, "read", lambda: 1 // 0)
         # When it is to be read
         with contextlib.suppress(ConnectionError):  # it may have been, of what was said before
             broken.send(call_frame("echo", 1))
         # Then it is closed, which is logged, and the server serves on
-        until(lambda: connection._closed, 10)
+        until(lambda: connection._sender._closed, 10)
         assert "a connection was closed" in caplog.text
         assert client.echo(2) == 2
         broken.close()
 
 
-def test_strangers_are_sent_away_though_others_come_and_go(monkeypatch):
+def test_clients_that_say_nothing_are_sent_away_though_others_come_and_go(monkeypatch):
     monkeypatch.setattr(acceptor, "_GREETING_TIMEOUT_S", 0.2)
     monkeypatch.setattr(event_loop, "_HOUSEKEEPING_S", 0.1)
     with Server(token="t") as server:

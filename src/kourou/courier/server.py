@@ -158,7 +158,7 @@ class Server:
         """
         from kourou.courier.lanes.grpc.server import GrpcListener  # noqa: PLC0415 - gRPC is slow to import
         from kourou.courier.lanes.inproc import InprocListener  # noqa: PLC0415 - goes with it
-        from kourou.courier.lanes.loop.event_loop import EventLoop  # noqa: PLC0415 - likewise
+        from kourou.courier.lanes.loop.event_loop import EventLoop  # noqa: PLC0415 - goes with gRPC
 
         with self._lock, contextlib.ExitStack() as undo:  # all of it, or nothing is left open
             if self.has_started:

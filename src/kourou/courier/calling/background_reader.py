@@ -1,9 +1,9 @@
-"""Looks after one connection of a client, for whatever no caller's thread waits for.
+"""Reads one connection of a client, for whatever no caller's thread waits for.
 
 Callbacks run in a thread of their own: they are code of the user's, and unpickle what came, which may take its time.
 
 It is lazy on purpose: while callers read their own answers it only looks in from time to time, since a thread that
-woke for every answer would fight them for the interpreter.
+woke for every answer would compete with them for the interpreter.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ __all__ = ["TICK_S", "BackgroundLoop"]
 
 _log = logging.getLogger("kourou.courier")
 
-TICK_S = 2e-3  # how long something may lie around before it is seen to
+TICK_S = 2e-3  # between two ticks: how long work may wait
 _IDLE_TICKS = 50  # rounds without work before it sleeps: waking it again costs more than a few idle rounds
 
 

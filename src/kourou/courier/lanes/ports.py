@@ -70,7 +70,7 @@ def _holder(port: int) -> str:
 
 
 def _named(pid: int) -> str:
-    import psutil  # noqa: PLC0415 - as above
+    import psutil  # noqa: PLC0415 - only for this message
 
     try:
         return f"{pid} ({psutil.Process(pid).name()})"

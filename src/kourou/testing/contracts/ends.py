@@ -1,4 +1,4 @@
-"""Limits, strangers, and the ends of servers and clients."""
+"""Limits, clients with a wrong token, and the ends of servers and clients."""
 
 from __future__ import annotations
 

@@ -14,16 +14,14 @@ from collections.abc import Sequence
 
 from kourou.courier.calling.transport import NotSentError, Receiver
 from kourou.courier.lanes.grpc.channel import Channel, status_error
+from kourou.courier.lanes.grpc.frame_reader import FrameReader
 from kourou.courier.lanes.http2.client import CallEnd
 from kourou.courier.lanes.http2.packet_writer import PacketWriter
-from kourou.courier.lanes.http2.packets import PacketReader
-from kourou.courier.wire.frames import Buffer, Frame, FrameParser, pack
+from kourou.courier.wire.frames import Buffer, Frame, pack
 from kourou.errors import ProtocolError
 
 __all__ = ["GrpcStream"]
 
-_READ_BYTES = 64 << 10
-_DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
 _GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
 _SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
 _MAX_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too
@@ -46,8 +44,7 @@ class GrpcStream:
         self._address = channel.address
         self._socket = channel.socket
         self._http2 = channel.http2
-        self._packets = PacketReader()
-        self._parser = FrameParser()
+        self._reader = FrameReader(channel.socket, channel.http2, channel.address)
         self._receiver: Receiver | None = None
         self._writing = threading.Lock()
         self._writer = PacketWriter(self._socket, self._http2)
@@ -60,11 +57,10 @@ class GrpcStream:
 
     def _await_acceptance(self, channel: Channel) -> None:
         """The server greets, with an empty packet, those whose token is right."""
-        while not self._packets.messages:
+        while not self._reader.packets.messages:
             if self._http2.end:
                 raise status_error(self._http2.end, self._address)
-            for piece in channel.receive():
-                self._packets.feed(piece)
+            self._reader.parse(channel.receive())
         channel.clear_timeout()
 
     def fileno(self) -> int:
@@ -131,22 +127,10 @@ class GrpcStream:
 
     def read(self) -> Sequence[Frame]:
         """See ``Transport``."""
-        http2, parser = self._http2, self._parser
+        http2 = self._http2
         if http2.end:
             raise self._ended(http2.end)
-        if parser.filling:
-            room = min(http2.body_left, self._packets.left, len(parser.sink))
-            if room >= _DIRECT_BYTES:
-                return self._read_into(parser.sink[:room])
-        data = self._socket.receive(_READ_BYTES)
-        if data is None:
-            return ()
-        if not data:
-            raise ConnectionResetError(f"{self._address} closed the connection")
-        frames: list[Frame] = []
-        for piece in http2.feed(data):
-            for contents in self._packets.feed(piece):
-                frames.extend(parser.feed(contents))
+        frames = self._reader.read()
         if http2.end and not frames:
             raise self._ended(http2.end)
         if http2.replies or self._writer.has_body:
@@ -168,16 +152,6 @@ class GrpcStream:
         """Only what the server said on purpose is passed on; all else is for the target to explain."""
         error = status_error(end, self._address)
         return error if isinstance(error, ProtocolError) else ConnectionResetError(str(error))
-
-    def _read_into(self, sink: memoryview) -> Sequence[Frame]:
-        count = self._socket.receive_into(sink)
-        if count is None:
-            return ()
-        if not count:
-            raise ConnectionResetError(f"{self._address} closed the connection")
-        self._http2.consumed(count)
-        self._packets.consumed(count)
-        return self._parser.filled(count)
 
     # -- writing ----------------------------------------------------------------------------------------------
 

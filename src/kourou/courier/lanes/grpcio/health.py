@@ -1,4 +1,4 @@
-"""gRPC's health checking, for a server that strangers reach too."""
+"""gRPC's health checking, for a server that anybody reaches."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ __all__ = ["HeaderDecoder", "encode"]
 
 _MAX_BYTES = 16 << 10
 """Of a block, and of the headers that it stands for, each with the 32 bytes more that HTTP/2 counts. grpcio takes no
-more either; and a stranger's block of that size costs milliseconds, however it is made."""
+more either; and a block of that size from anybody costs milliseconds, however it is made."""
 
 _log = logging.getLogger("hpack")
 if _log.level == logging.NOTSET:  # at DEBUG it logs the headers, and one of them is the token

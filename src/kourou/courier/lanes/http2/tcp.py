@@ -94,14 +94,14 @@ class PlainSocket:
         """
         _check(self._socket)
 
-    def shut(self) -> None:
+    def shutdown(self) -> None:
         """End it, which wakes whoever waits; what was sent still arrives."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Wake whoever waits, and let go."""
-        self.shut()
+        self.shutdown()
         self._socket.close()
 
 
@@ -146,7 +146,7 @@ class TlsSocket:
 
     def receive(self, size: int) -> bytes | None:
         """See ``PlainSocket``; None when nothing whole has come yet."""
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
 
         try:
             with self._lock:
@@ -156,7 +156,7 @@ class TlsSocket:
 
     def receive_into(self, sink: memoryview) -> int | None:
         """See ``receive``."""
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
 
         try:
             with self._lock:
@@ -174,7 +174,7 @@ class TlsSocket:
         Raises:
             OSError: the other end is gone, or cannot prove what it has to.
         """
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - as above
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
 
         try:
             with self._lock:
@@ -187,14 +187,14 @@ class TlsSocket:
         """See ``PlainSocket``."""
         _check(self._socket)
 
-    def shut(self) -> None:
+    def shutdown(self) -> None:
         """See ``PlainSocket``."""
         with contextlib.suppress(OSError):  # its own shutdown would go on without TLS
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """See ``PlainSocket``."""
-        self.shut()
+        self.shutdown()
         with self._lock:
             self._socket.close()
 
