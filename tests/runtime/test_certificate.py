@@ -38,7 +38,7 @@ def strict(root: bytes) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "fe80::1", "node-7.example"])
+@pytest.mark.parametrize("host", ["10.0.0.1", "fe80::1", "node-7.example", "knüppel-7.example"])
 def test_certificates_are_for_addresses_and_names(host: str) -> None:
     # Given an authority, and what it has issued for a host
     authority = Authority()

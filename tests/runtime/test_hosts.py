@@ -175,7 +175,7 @@ def test_no_device_and_no_slot_is_given_twice(machines, asks) -> None:
     hosts = lp.Hosts([lp.Host(f"h{i}", cpus=c, gpus=g, slots=s) for i, (c, g, s) in enumerate(machines)])
     requests = [Request(name=f"n/{i}", cpus=cpus, gpus=gpus) for i, (cpus, gpus) in enumerate(asks)]
     try:
-        sites, allotments = place(requests, hosts, {})
+        sites, allocations = place(requests, hosts, {})
     except PlanError:
         return
     assert set(sites) == {request.name for request in requests}
@@ -183,6 +183,6 @@ def test_no_device_and_no_slot_is_given_twice(machines, asks) -> None:
         here = [r for r in requests if sites[r.name].host == host.name]
         assert len(here) <= (host.slots or 0)
         for kind in ("cpus", "gpus"):
-            whole = [d for r in here if (getattr(r, kind) or 0) >= 1 for d in getattr(allotments[r.name], kind) or ()]
+            whole = [d for r in here if (getattr(r, kind) or 0) >= 1 for d in getattr(allocations[r.name], kind) or ()]
             assert len(whole) == len(set(whole))
             assert set(whole) <= set(getattr(host.inventory, kind))

@@ -99,12 +99,24 @@ def test_connections_pass_side_by_side_and_end_at_both_ends(entrance: Path) -> N
         assert read_exactly(second, 10) == b"still here"
 
 
-def test_a_server_that_is_not_there_is_an_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_port", [False, True])
+def test_a_server_that_is_not_there_is_an_end(own_port: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given nobody where connections lead to, and perhaps a system that gives the client that very port
+    connect_ex = socket.socket.connect_ex
+
+    def connect_to_itself(client: socket.socket, address: tuple[str, int]) -> int:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(address)
+        return connect_ex(client, address)
+
+    if own_port:
+        monkeypatch.setattr(socket.socket, "connect_ex", connect_to_itself)
     nobody = socket.create_server(("127.0.0.1", 0))
     address = nobody.getsockname()
     nobody.close()
     exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=address)  # noqa: PLW0108 - made below
     entrance_end = Tunnel(exit_end.receive, entrance=tmp_path / "in")
+    # When one connects, then that ends
     with connected(tmp_path / "in") as connection:
         assert connection.recv(1) == b""
     entrance_end.close()

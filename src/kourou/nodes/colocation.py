@@ -22,15 +22,15 @@ from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, Restart
 from kourou.runtime.interpreter.thread_interrupts import interrupt_thread
 from kourou.runtime.model.records import Outcome
-from kourou.runtime.node_process.run_node import Ended, live
+from kourou.runtime.node_process.outcomes import ChildFailed, run_to_outcome
 from kourou.runtime.node_process.serving import serve
 from kourou.runtime.waiting.event_queue import next_of
 from kourou.shown import shown
 
 __all__ = ["MultiProcessingColocation", "MultiThreadingColocation"]
 
-_TURN_S = 0.1  # under local_mt a thread hears of StopRequested between two waits of this length
-_LEAVE_S = 0.5  # for what is left of a colocation that ends: to hear of the stop, then once more to be interrupted
+_POLL_S = 0.1  # under local_mt a thread hears of StopRequested between two waits of this length
+_END_S = 0.5  # for what is left of a colocation that ends: to hear of the stop, then once more to be interrupted
 _LIFETIME_S = 1e9  # retries are counted over the whole run; this is thirty years
 _BACKOFF_S = 0.1  # as in lp.Restart
 
@@ -93,7 +93,7 @@ class MultiThreadingColocation(_Colocation):
     def run(self, context: NodeContext) -> None:
         """Run the children, each in a thread, until all have ended."""
         with inherit_in_threads(), serve(context):
-            _Crew(self._nodes, context).work(until_first=self._return_on_first_completed)
+            _ChildThreads(self._nodes, context).work(until_first=self._return_on_first_completed)
 
 
 class MultiProcessingColocation(_Colocation):
@@ -133,7 +133,7 @@ class MultiProcessingColocation(_Colocation):
         raise NotImplementedError(f"{context.name} runs nothing itself")
 
 
-class _Crew:
+class _ChildThreads:
     """The threads of one attempt of a MultiThreadingColocation."""
 
     def __init__(self, nodes: Iterable[Node], context: NodeContext) -> None:
@@ -141,7 +141,7 @@ class _Crew:
         self._stop = context.stop.branch()  # so that the children can be stopped when the program goes on
         self._ends: queue.SimpleQueue[tuple[Node, Outcome] | None] = queue.SimpleQueue()
         self._threads = {
-            node: threading.Thread(target=self._live, args=(node,), name=f"kourou:{node.name}", daemon=True)
+            node: threading.Thread(target=self._run_child, args=(node,), name=f"kourou:{node.name}", daemon=True)
             for node in nodes
         }
         self._failure: Outcome | None = None
@@ -150,7 +150,7 @@ class _Crew:
         """Start the threads and wait for them.
 
         Raises:
-            Ended: a child failed.
+            ChildFailed: a child failed.
             StopRequested: the program stops, and the children had to be interrupted.
         """
         self._stop.register(lambda: self._ends.put(None))  # from then on, wait in short turns
@@ -163,24 +163,24 @@ class _Crew:
                 self._wait(until_first=until_first)
             except errors.StopRequested:
                 interrupted = True
-                self._gather(_LEAVE_S)  # those that only serve were released just now, and are ending
+                self._gather(_END_S)  # those that only serve were released just now, and are ending
                 self._interrupt()
                 self._wait()  # SIGTERM, or its like for threads, raises StopRequested once more: that ends it
         finally:
-            self._dismiss(patiently=not interrupted)
+            self._end_rest(patiently=not interrupted)
         if self._failure is not None:
-            raise Ended(self._failure)
+            raise ChildFailed(self._failure)
         if interrupted:
             raise errors.StopRequested
 
-    def _live(self, node: Node) -> None:
+    def _run_child(self, node: Node) -> None:
         """A thread's whole life."""
         name = str(node.name)
         context = dataclasses.replace(self._context, name=name, stop=self._stop)
         outcome = Outcome(kind="stopped")
         try:
             with enter_node(context):
-                outcome = live(node.run, context)
+                outcome = run_to_outcome(node.run, context)
             self._report(node, outcome)
         except errors.StopRequested:
             pass  # it came late
@@ -195,13 +195,13 @@ class _Crew:
         """Wait until all threads have ended, one failed, or (``until_first``) one ended."""
         enough = len(self._threads) - 1 if until_first else 0
         while len(self._threads) > enough and self._failure is None:
-            self._take(_TURN_S if self._stop.event.is_set() else None)
+            self._take(_POLL_S if self._stop.event.is_set() else None)
 
     def _gather(self, timeout_s: float) -> None:
         """Wait so many seconds for all that is left."""
         deadline = time.monotonic() + timeout_s
         while self._threads and (left := deadline - time.monotonic()) > 0:
-            self._take(min(_TURN_S, left))
+            self._take(min(_POLL_S, left))
 
     def _take(self, timeout_s: float | None) -> None:
         """Take note of the next end, if one comes in time."""
@@ -231,12 +231,12 @@ class _Crew:
         for thread in self._threads.values():
             interrupt_thread(thread)
 
-    def _dismiss(self, *, patiently: bool) -> None:
+    def _end_rest(self, *, patiently: bool) -> None:
         """Let what is left of the crew stop, then insist (unless both was done before), then leave it."""
         if self._threads and patiently:
             self._stop.release()
-            self._gather(_LEAVE_S)
+            self._gather(_END_S)
             self._interrupt()
-            self._gather(_LEAVE_S)
+            self._gather(_END_S)
         for node in self._threads:
             self._report(node, Outcome(kind="left"))

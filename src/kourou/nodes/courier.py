@@ -9,7 +9,7 @@ from kourou.courier import Client
 from kourou.nodes.python import Constructed
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
-from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.node_process.serving import node_server, serve
 from kourou.runtime.waiting.node_target import NodeTarget
 
@@ -86,10 +86,10 @@ class CourierNode(Constructed, Generic[T]):
         run = getattr(instance, "run", None) if self._should_run else None
         hand_over = getattr(instance, "set_courier_server", None)
         if hand_over is not None:
-            work(hand_over, server)
+            run_user_code(hand_over, server)
         with serve(context, server, start=hand_over is None or run is None):
             if run is not None:
-                work(run)
+                run_user_code(run)
             else:
                 context.publish(serves_only=True)
                 context.stop.released.wait()

@@ -11,7 +11,7 @@ from typing import Any
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import maybe_dereference
 from kourou.runtime.graph.node import NoClientHandle, Node
-from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.node_process.serving import serve
 from kourou.shown import shown
 
@@ -40,7 +40,7 @@ class PyNode(Node):
         args, kwargs = maybe_dereference((self._args, self._kwargs))
         function = maybe_dereference(self._function)
         with serve(context):
-            work(function, *args, **kwargs)
+            run_user_code(function, *args, **kwargs)
 
     def create_handle(self) -> NoClientHandle:
         """It tells others of this node; there are no methods to call."""
@@ -134,7 +134,7 @@ class PyClassNode(Constructed):
                 _log.warning("%s has no run(): %s was constructed and ends", name_of(self._constructor), context.name)
             return
         with serve(context):
-            work(run)
+            run_user_code(run)
 
 
 def _check_callable(kind: str, value: object) -> None:

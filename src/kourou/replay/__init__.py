@@ -11,8 +11,8 @@ How it works, from the outside in:
 - An *item* is a key, a priority and a reference: a pattern (which rows of which columns, relative to its first step),
   a block, and a row in it. Overlapping items share rows, and nothing of an item is a Python object.
 - A *table* is columns of items, too, with an index for each of its selectors, and a limiter that says who waits.
-  All of it works on batches: 256 items are drawn, counted and described by a few dozen NumPy calls, inserted
-  likewise; a batch of data is one gather for each column.
+  All of it works on batches: 256 items are inserted, or drawn, counted and described, by a few dozen NumPy calls, and
+  their data is one gather for each column.
 - One lock guards all tables and blocks of a server. Work under it is short and in memory; copying data is outside of
   it. So every state between two requests is consistent, over all tables, which is what a checkpoint saves.
 

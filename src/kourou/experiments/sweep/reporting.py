@@ -12,7 +12,7 @@ from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.sweep.dry_run import PlannedStart, known_records
 from kourou.experiments.sweep.launch import Rerun, SweepOutcome, should_run
-from kourou.runtime.files.patient_stream import say
+from kourou.runtime.files.nonblocking_stream import say
 
 __all__ = ["LineReporter", "planned_as_json", "planned_as_text", "summary"]
 

@@ -14,8 +14,8 @@ from kourou import errors
 from kourou.experiments.failures import SweepError
 from kourou.ownership import read_own
 from kourou.runtime.interpreter import startup
-from kourou.runtime.interpreter.user_code import work
-from kourou.runtime.node_process.run_node import exited
+from kourou.runtime.interpreter.user_code import run_user_code
+from kourou.runtime.node_process.outcomes import outcome_of_exit
 from kourou.runtime.stopping import exit_signals
 
 __all__ = ["read_payload", "run"]
@@ -55,11 +55,11 @@ def _call(payload_file: Path, sha256: str | None = None) -> int:
     try:
         kind, target, arguments = read_payload(payload_file, sha256)
         if kind == "function":
-            work(target, **arguments)
+            run_user_code(target, **arguments)
         else:
             _run_program(target, arguments)
     except SystemExit as error:
-        return exited(error).code
+        return outcome_of_exit(error).code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 - the run's log
         return _INTERRUPTED

@@ -8,7 +8,9 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from kourou.replay.arrays.array_types import Floats, Integers, Keys
+from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
+from kourou.replay.protocol.item_batches import SampledItems
+from kourou.replay.table.item_columns import ItemArrays
 
 __all__ = ["Event", "Extension", "Hooks"]
 
@@ -75,8 +77,26 @@ class Hooks:
     def __bool__(self) -> bool:
         return bool(self._extensions)
 
-    def tell(self, what: str, event: Event | str) -> None:
-        """Queue an event: ``what`` is the method to be called with it."""
+    def on_items(self, what: str, items: ItemArrays, slots: Slots) -> None:
+        """Something happened to items: ``what`` is the method to be called."""
+        if self._extensions:
+            times = items.times_sampled[slots].astype(np.int64)
+            self._event(what, items.keys[slots], items.priorities[slots], times)
+
+    def on_sampled(self, sampled: SampledItems) -> None:
+        """Items were sampled."""
+        if self._extensions:
+            self._event("on_sample", sampled.keys, sampled.priorities, sampled.times_sampled)
+
+    def on_reset(self) -> None:
+        """The table was emptied."""
+        if self._extensions:
+            self._put("on_reset", self._table)
+
+    def _event(self, what: str, keys: Keys, priorities: Floats, times_sampled: Integers) -> None:
+        self._put(what, Event(table=self._table, keys=keys, priorities=priorities, times_sampled=times_sampled))
+
+    def _put(self, what: str, event: Event | str) -> None:
         if self._closed:
             return
         try:

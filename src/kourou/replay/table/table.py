@@ -11,10 +11,10 @@ from typing import Any
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
 from kourou.replay.arrays.signature import Signature
-from kourou.replay.protocol.item_batches import Items, NoReferences, References, SampledItems
+from kourou.replay.protocol.item_batches import Items, NoReferences, References
 from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
 from kourou.replay.selectors import Fifo, Lifo, Prioritized, Selector
-from kourou.replay.table.hooks import Event, Extension, Hooks
+from kourou.replay.table.hooks import Extension, Hooks
 from kourou.replay.table.info import TableInfo
 from kourou.replay.table.keymap import ABSENT
 from kourou.replay.table.lock import TableLock
@@ -98,7 +98,7 @@ class Table:
             max_bytes=options["max_bytes"],
             max_times_sampled=options["max_times_sampled"],
             references=references,
-            deleted=self._tell_deleted if self._hooks else None,
+            deleted=(lambda slots: self._hooks.on_items("on_delete", self.state.items, slots)) if self._hooks else None,
         )
 
     @classmethod
@@ -220,7 +220,7 @@ class Table:
                 return False
             waiting.remove(request)
             if isinstance(request, InsertRequest):
-                self._let_go(request)
+                self._release(request)
             self._serve()
             return True
 
@@ -247,7 +247,7 @@ class Table:
             slots = slots[known]
             if len(slots):
                 state.update(slots, priorities[last][known])
-                self._tell("on_update", state.items.keys[slots])
+                self._hooks.on_items("on_update", state.items, slots)
             self._serve()
             return len(gone) + len(slots)
 
@@ -260,8 +260,7 @@ class Table:
         """Delete all items and count from 0. Requests that wait stay."""
         with self._lock:
             self.state.reset()
-            if self._hooks:
-                self._hooks.tell("on_reset", self.name)
+            self._hooks.on_reset()
             self._serve()
 
     @property
@@ -340,11 +339,10 @@ class Table:
             if len(part):
                 for more in self.state.insert(part):
                     request.done += more
-                self._tell("on_insert", part.keys)
+                if self._hooks:
+                    self._hooks.on_items("on_insert", self.state.items, self._find(part.keys))
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
-            self._inserts.popleft()
-            self._let_go(request)
-            self._lock.after_release(functools.partial(request.future.set_exception, error))
+            self._fail(self._inserts.popleft(), error)
             return True
         if request.done == len(request.items):
             self._inserts.popleft()
@@ -363,27 +361,29 @@ class Table:
         try:
             sampled = self.state.sample(request.left)
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
-            self._samples.popleft()
-            self._let_go(request)
-            self._lock.after_release(functools.partial(request.future.set_exception, error))
+            self._fail(self._samples.popleft(), error)
             return True
         if sampled is None:
             return False
         request.parts.append(sampled)
         request.left -= len(sampled)
-        self._tell_sampled(sampled)
+        self._hooks.on_sampled(sampled)
         if not request.left:
             self._samples.popleft()
             self._lock.after_release(functools.partial(request.future.set_result, None))
         return True
 
+    def _fail(self, request: InsertRequest | SampleRequest, error: Exception) -> None:
+        self._release(request)
+        self._lock.after_release(functools.partial(request.future.set_exception, error))
+
     def _abandon(self, request: InsertRequest | SampleRequest) -> None:
         """Nobody waits for a request any more."""
         if self.withdraw(request) and isinstance(request, SampleRequest):
-            self._let_go(request)
+            self._release(request)
 
-    def _let_go(self, request: InsertRequest | SampleRequest) -> None:
-        """Let go of the references that a request holds: to what was not inserted, or was drawn and is not wanted."""
+    def _release(self, request: InsertRequest | SampleRequest) -> None:
+        """Release the references that a request holds: to what was not inserted, or was drawn and is not wanted."""
         held = [request.rest()] if isinstance(request, InsertRequest) else request.parts
         for part in held:
             self.state.references.release(part.refs)
@@ -394,23 +394,3 @@ class Table:
         slots = self.state.keymap.find(keys)
         found: Slots = slots[slots != ABSENT]
         return found
-
-    def _tell(self, what: str, keys: Keys) -> None:
-        if self._hooks:
-            slots = self._find(keys)
-            items = self.state.items
-            self._event(what, items.keys[slots], items.priorities[slots], items.times_sampled[slots].astype(np.int64))
-
-    def _tell_sampled(self, sampled: SampledItems) -> None:
-        if self._hooks:
-            self._event("on_sample", sampled.keys, sampled.priorities, sampled.times_sampled)
-
-    def _tell_deleted(self, slots: Slots) -> None:
-        items = self.state.items
-        self._event(
-            "on_delete", items.keys[slots], items.priorities[slots], items.times_sampled[slots].astype(np.int64)
-        )
-
-    def _event(self, what: str, keys: Keys, priorities: Floats, times_sampled: Integers) -> None:
-        event = Event(table=self.name, keys=keys, priorities=priorities, times_sampled=times_sampled)
-        self._hooks.tell(what, event)

@@ -25,7 +25,7 @@ from kourou.runtime.stopping.state import StopState
 from kourou.script import children
 from kourou.script.children import Gift
 
-__all__ = ["Door", "SharedControl", "for_children"]
+__all__ = ["ChildServer", "SharedControl", "for_children"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 
@@ -35,12 +35,12 @@ class SharedControl:
 
     Args:
         control: what this process uses itself.
-        door: where children come in.
+        server: answers those children.
     """
 
-    def __init__(self, control: ControlPlane, door: Door) -> None:
+    def __init__(self, control: ControlPlane, server: ChildServer) -> None:
         self._control = control
-        self._door = door
+        self._server = server
 
     def update(self, name: str, **changes: Any) -> None:
         """Publish changes of a node's record; only its own process does."""
@@ -55,10 +55,10 @@ class SharedControl:
         self._reach().request_stop(reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _AskParent, self._door.open()
+        return _AskParent, self._server.open()
 
     def _reach(self) -> ControlPlane:
-        return self._control if self._door.is_own else _AskParent(*self._door.open())
+        return self._control if self._server.is_own else _AskParent(*self._server.open())
 
 
 class _AskParent:
@@ -113,7 +113,7 @@ class _AskParent:
         return answer
 
 
-class Door:
+class ChildServer:
     """Answers the children of this process, one question a connection; opened when there is a child.
 
     Args:
@@ -218,13 +218,13 @@ def _follow(control: _AskParent, stop: StopState) -> None:
     stop.release()
 
 
-_all: weakref.WeakSet[Door] = weakref.WeakSet()
+_all: weakref.WeakSet[ChildServer] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
-    for door in list(_all):
+    for server in list(_all):
         with contextlib.suppress(OSError, RuntimeError):  # no descriptor or thread is left for it
-            door.open()
+            server.open()
 
 
 os.register_at_fork(before=_before_fork)

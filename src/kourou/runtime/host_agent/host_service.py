@@ -19,21 +19,21 @@ from kourou.runtime.node_process.certificate import Certificate
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
 
-__all__ = ["ENTRY", "HostAgent", "HostFacts", "HostSetup", "serve"]
+__all__ = ["ENTRY", "HostAgent", "HostInfo", "HostSetup", "serve"]
 
 ENTRY = "kourou.runtime.host_agent.host_service"
 """This module, for :mod:`kourou.runtime.host_agent.main`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HostFacts:
+class HostInfo:
     """What a host says of itself."""
 
     inventory: Inventory
     address: str | None
     """Where its sshd was reached; None: it was not started over ssh."""
     launcher_address: str | None
-    """Where it sees the launcher; None likewise."""
+    """Where it sees the launcher; None: it was not started over ssh."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class HostSetup:
 
     run_id: str
     boot: Mapping[str, Any]
-    """For every worker; what is a file or a socket is added on the host."""
+    """For every node process; what is a file or a socket is added on the host."""
     token: str = dataclasses.field(repr=False)
     authority: bytes
     """The certificate that clients trust."""
@@ -79,7 +79,7 @@ class HostAgent:
         self._tunnel: Tunnel | None = None
         # "client address, client port, server address, server port"
         connection = os.environ.get("SSH_CONNECTION", "").split()
-        self._address = connection[2] if len(connection) > 2 else None  # noqa: PLR2004 - see above
+        self._address = connection[2] if len(connection) > 2 else None  # noqa: PLR2004 - it has four fields
         self._launcher_address = connection[0] if connection else None
 
     def handle(self, kind: str, *arguments: Any) -> None:
@@ -104,12 +104,12 @@ class HostAgent:
     # -- what the launcher says ---------------------------------------------------------------------------------
 
     def _do_hello(self) -> None:
-        facts = HostFacts(
+        info = HostInfo(
             inventory=Inventory.of_this_process(), address=self._address, launcher_address=self._launcher_address
         )
-        self._wire.send("hello", facts)
+        self._wire.send("hello", info)
 
-    def _do_begin(self, setup: HostSetup) -> None:
+    def _do_set_up(self, setup: HostSetup) -> None:
         self._host_setup = setup
         os.environ.update(setup.variables)
         self._supervisor = Supervisor(self, run_id=setup.run_id, folder=self._folder)
@@ -136,8 +136,8 @@ class HostAgent:
             file.write(piece)
 
     def _do_start(self, spec: ProcessSpec, attempt: int) -> None:
-        assert self._supervisor is not None  # noqa: S101 - the launcher begins with "begin"
-        assert self._host_setup is not None  # noqa: S101 - likewise
+        assert self._supervisor is not None  # noqa: S101 - the launcher begins with "set_up"
+        assert self._host_setup is not None  # noqa: S101 - set together with the supervisor
         interpreter = sys.executable if spec.interpreter == self._host_setup.interpreter else spec.interpreter
         cwd = self._mapped(spec.cwd)
         # The working folder last: a module there is found, but never in place of another one.

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from kourou.courier.lanes.ports import is_itself
+
 __all__ = ["Tunnel"]
 
 _PIECE_BYTES = 1 << 16
@@ -117,7 +119,11 @@ class Tunnel:
             opened = socket.socket(socket.AF_INET6 if ":" in self._exit_to[0] else socket.AF_INET)
             opened.setblocking(False)
             opened.connect_ex(self._exit_to)  # one that fails is found when it is read
-            self._add(number, opened)
+            if is_itself(opened):
+                opened.close()
+                self._send("end", number, b"")
+            else:
+                self._add(number, opened)
         elif (connection := self._connections.get(number)) is None:
             return  # it ended here meanwhile, and the other end is being told
         elif operation == "data":

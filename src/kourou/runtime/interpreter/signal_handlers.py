@@ -2,7 +2,7 @@
 
 A handler written in Python runs between two bytecodes. A forked child that inherited one, and sleeps in C code, would
 never end by SIGTERM: ``multiprocessing`` would wait for its workers for ever. Programs that are executed inherit no
-handler, but would inherit that a signal is ignored; so a signal of no interest is handled by :func:`disregard`.
+handler, but would inherit that a signal is ignored; so a signal of no interest is handled by :func:`ignore_signal`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeAlias
 
-__all__ = ["Handler", "SignalHandlers", "disregard"]
+__all__ = ["Handler", "SignalHandlers", "ignore_signal"]
 
 Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
@@ -52,7 +52,7 @@ class SignalHandlers:
             _owners.remove(self)
 
 
-def disregard(_number: int, _frame: FrameType | None) -> None:
+def ignore_signal(_number: int, _frame: FrameType | None) -> None:
     """A handler that does nothing."""
 
 

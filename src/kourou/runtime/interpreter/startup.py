@@ -29,7 +29,7 @@ _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without b
 
 def options_of_this_process() -> tuple[str, ...]:
     """The options that this interpreter was started with (``-W``, ``-X``, ``-O`` …), as multiprocessing passes them."""
-    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001 - no public one
 
 
 def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> None:
@@ -69,7 +69,7 @@ class _NoTerminal(io.TextIOWrapper):
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # bytes and None in a base of a base
         line = super().readline(size)
         if not line and size:
-            print(f"kourou: {self._remedy}", file=sys.stderr)  # noqa: T201 - see above
+            print(f"kourou: {self._remedy}", file=sys.stderr)  # noqa: T201 - pdb swallows the error
             raise errors.NoTerminal(self._remedy)
         return line
 

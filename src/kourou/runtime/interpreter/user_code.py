@@ -8,10 +8,10 @@ from typing import Any
 
 from kourou.runtime.interpreter.thread_interrupts import run_coroutine
 
-__all__ = ["work"]
+__all__ = ["run_user_code"]
 
 
-def work(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+def run_user_code(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Call what is a node's work, and do what it returns where that is still to be done: a coroutine.
 
     It runs on an event loop of its own. When a stop interrupts the node, it is cancelled.

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import ExitRecord
 
 __all__ = ["ExitCallback", "ExitCallbacks"]
@@ -44,6 +44,6 @@ class ExitCallbacks:
         while (record := self._records.get()) is not None:
             try:
                 if self._callback is not None:
-                    work(self._callback, record)
+                    run_user_code(self._callback, record)
             except Exception:  # noqa: BLE001 - a user's function; the next record is told all the same
                 _log.exception("on_node_exit raised for %s", record.node)

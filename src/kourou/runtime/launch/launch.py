@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from kourou import errors
 from kourou.runtime.context import context
-from kourou.runtime.context.children_control import Door, SharedControl, for_children
+from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
 from kourou.runtime.control.coordinator import Coordinator, NodeControl
 from kourou.runtime.files.descriptors import make_room
-from kourou.runtime.files.patient_stream import PatientStream
+from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.files.scratch import ScratchFolder
@@ -142,12 +142,12 @@ class _RunBuilder:
         self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
         self._binding: context.Binding | None = None  # of this process
         self._scratch: ScratchFolder | None = None
-        self._door: Door | None = None
+        self._child_server: ChildServer | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
         merged = folder.path / MERGED_LOG
         output = None
         if plan.terminal == "current_terminal" and sys.stdout is not None:
-            output = PatientStream(sys.stdout, kept_in=merged)
+            output = NonBlockingStream(sys.stdout, kept_in=merged)
             self._resources.callback(output.close)  # last of all, since it may take a moment
         self._logs = NodeLogs(folder.log_file, Terminal(output), merged=merged)
         self._started_at = time.time()
@@ -268,7 +268,7 @@ class _RunBuilder:
         control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
         stop = StopState(control.request_stop)
         self._coordinator.add_stop_state(stop)
-        shared = SharedControl(control, self._children_door())
+        shared = SharedControl(control, self._control_for_children())
         binding = context.Binding(run_id=self._folder.run_id, control=shared, token=self._token)
         self._resources.callback(binding.disconnect)
         return context.NodeContext(
@@ -340,15 +340,15 @@ class _RunBuilder:
             self._resources.callback(self._scratch.remove)
         return self._scratch.path
 
-    def _children_door(self) -> Door:
+    def _control_for_children(self) -> ChildServer:
         """Where children of this process ask for the program."""
-        if self._door is None:
+        if self._child_server is None:
             control = NodeControl(coordinator=self._coordinator, origin="launcher")
             stop = StopState(control.request_stop)
             self._coordinator.add_stop_state(stop)
-            self._door = Door(control, str(self._socket_dir()), stop.event)
-            self._resources.callback(self._door.close)
-        return self._door
+            self._child_server = ChildServer(control, str(self._socket_dir()), stop.event)
+            self._resources.callback(self._child_server.close)
+        return self._child_server
 
     def _bind_this_process(self) -> None:
         control = NodeControl(coordinator=self._coordinator, origin="launcher")
@@ -356,7 +356,7 @@ class _RunBuilder:
         self._coordinator.add_stop_state(stop)
         self._binding = context.Binding(
             run_id=self._folder.run_id,
-            control=SharedControl(control, self._children_door()),
+            control=SharedControl(control, self._control_for_children()),
             token=self._token,
             tls=self._certificate,
         )

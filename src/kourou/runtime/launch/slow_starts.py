@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from kourou.runtime.control.coordinator import Coordinator
-from kourou.runtime.files import patient_stream
+from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.plan.plan import LaunchPlan, Placement
@@ -68,7 +68,7 @@ class SlowStarts:
 
     def _tell(self, slow: list[NodeRecord], now: float) -> None:
         more = f"; and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else ""
-        patient_stream.warn(
+        nonblocking_stream.warn(
             "still waiting for %d of %d nodes to be ready: %s%s. Where one of them is: kourou debug %s %s",
             len(slow),
             len(self._nodes),

@@ -32,7 +32,7 @@ class ProcessLauncher:
         self._supervisor.prepare()
 
     def configure(self, **boot: Any) -> None:
-        """What every worker needs to know; set once, before the first start."""
+        """What every node process needs to know; set once, before the first start."""
         # The working folder last: a module there is found, but never in place of another one.
         path = [*sys.path, *{spec.cwd for spec in self._specs.values() if spec.cwd}]
         self._boot = {**boot, "path": path}

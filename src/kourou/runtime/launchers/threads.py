@@ -12,7 +12,7 @@ from kourou.runtime.context import context
 from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model.records import Outcome, ProcessExit
-from kourou.runtime.node_process.run_node import live
+from kourou.runtime.node_process.outcomes import run_to_outcome
 
 __all__ = ["Entry", "ThreadLauncher"]
 
@@ -55,7 +55,7 @@ class ThreadLauncher:
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's thread."""
-        thread = threading.Thread(target=self._live, args=(name, attempt), name=f"kourou:{name}", daemon=True)
+        thread = threading.Thread(target=self._run_child, args=(name, attempt), name=f"kourou:{name}", daemon=True)
         with self._lock:
             self._threads[name] = thread, attempt
         self._events.on_started(name, attempt, os.getpid())
@@ -71,7 +71,7 @@ class ThreadLauncher:
                     interrupt_thread(thread)
 
     def terminate(self, name: str) -> None:
-        """The same once more: a thread has no other signal."""
+        """As :meth:`interrupt`: a thread has no signals."""
         self.interrupt(name)
 
     def kill(self, name: str) -> None:
@@ -89,7 +89,7 @@ class ThreadLauncher:
             self._inheritance.__exit__(None, None, None)
             self._inheritance = None  # type: ignore[assignment]
 
-    def _live(self, name: str, attempt: int) -> None:
+    def _run_child(self, name: str, attempt: int) -> None:
         outcome: Outcome | None = None
         abandoned = False
         try:  # an interrupt may come just after the node's code as well, and another one while that is dealt with
@@ -114,7 +114,7 @@ class ThreadLauncher:
             if self._interrupts[name, attempt]:
                 return Outcome(kind="stopped")
         with context.enter_node(node_context):
-            return live(self._entries[name], node_context)
+            return run_to_outcome(self._entries[name], node_context)
 
     def _leave_interruptible(self, name: str, attempt: int) -> bool:
         """From now on nothing interrupts the calling thread; True if it was given up meanwhile."""

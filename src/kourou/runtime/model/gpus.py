@@ -94,7 +94,7 @@ def _parts_of(nvml: ModuleType, index: int) -> Iterator[Gpu]:
         except nvml.NVMLError:  # there may be more, and there are fewer
             continue
         place = f"{nvml.nvmlDeviceGetGpuInstanceId(part)}/{nvml.nvmlDeviceGetComputeInstanceId(part)}"
-        names = (_text(nvml.nvmlDeviceGetUUID(part)), f"MIG-{uuid}/{place}")  # the latter: before driver 470
+        names = (_text(nvml.nvmlDeviceGetUUID(part)), f"MIG-{uuid}/{place}")  # the last name: before driver 470
         yield Gpu(names=tuple(dict.fromkeys(names)), memory=_memory_of(nvml, part))
 
 

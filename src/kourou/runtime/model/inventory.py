@@ -10,7 +10,7 @@ from typing import TypeVar
 from kourou import errors
 from kourou.runtime.model.gpus import masked, read_gpus
 
-__all__ = ["Allotment", "Inventory", "Request", "allocate"]
+__all__ = ["Allocation", "Inventory", "Request", "allocate"]
 
 T = TypeVar("T")
 
@@ -56,14 +56,14 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Allotment:
+class Allocation:
     """What one node gets; None where it made no claim."""
 
     cpus: tuple[int, ...] | None = None
     gpus: tuple[str, ...] | None = None
 
 
-def allocate(requests: Sequence[Request], inventory: Inventory) -> dict[str, Allotment]:
+def allocate(requests: Sequence[Request], inventory: Inventory) -> dict[str, Allocation]:
     """Hand out devices: whole ones to one node each, fractions of one shared by nodes that fit on it together.
 
     Args:
@@ -78,7 +78,7 @@ def allocate(requests: Sequence[Request], inventory: Inventory) -> dict[str, All
     """
     cpus = _hand_out({r.name: r.cpus for r in requests if r.cpus is not None}, inventory.cpus, "CPU")
     gpus = _hand_out({r.name: r.gpus for r in requests if r.gpus is not None}, inventory.gpus, "GPU")
-    return {r.name: Allotment(cpus=cpus.get(r.name), gpus=gpus.get(r.name)) for r in requests}
+    return {r.name: Allocation(cpus=cpus.get(r.name), gpus=gpus.get(r.name)) for r in requests}
 
 
 def _hand_out(claims: Mapping[str, float], devices: Sequence[T], kind: str) -> dict[str, tuple[T, ...]]:

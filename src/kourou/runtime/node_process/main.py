@@ -15,14 +15,14 @@ from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so t
 from kourou.courier import server as _server  # noqa: F401 - preloaded by the zygote
 from kourou.ownership import read_own
 from kourou.runtime.context import context
-from kourou.runtime.context.children_control import Door, SharedControl, for_children
+from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
 from kourou.runtime.control.client import CoordinatorClient
 from kourou.runtime.interpreter import startup
-from kourou.runtime.interpreter.signal_handlers import SignalHandlers, disregard
+from kourou.runtime.interpreter.signal_handlers import SignalHandlers, ignore_signal
 from kourou.runtime.interpreter.thread_interrupts import interrupt_here
 from kourou.runtime.model.records import INTERRUPT, Outcome
 from kourou.runtime.node_process.certificate import Certificate
-from kourou.runtime.node_process.run_node import live
+from kourou.runtime.node_process.outcomes import run_to_outcome
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.payloads import Payload, load_payload, script_of
 from kourou.runtime.stopping import exit_signals
@@ -40,12 +40,12 @@ def run(boot: dict[str, Any]) -> int:
     """Be the node that ``boot`` describes, in the main thread of this process; its exit code."""
     no_terminal = f"{boot['name']} has no terminal: launch with local_mt to debug it, or to type"
     startup.prepare(boot["argv"], boot["path"], no_terminal=no_terminal)
-    worker = _Worker(boot)
-    outcome = worker.live()
-    return _finish(worker, outcome)
+    process = _NodeProcess(boot)
+    outcome = process.run()
+    return _finish(process, outcome)
 
 
-class _Worker:
+class _NodeProcess:
     def __init__(self, boot: dict[str, Any]) -> None:
         self._boot = boot
         self.name = boot["name"]
@@ -65,7 +65,7 @@ class _Worker:
         self._interrupt_pending = False
         self._done = False
         tls, network = _network(boot.get("network"))
-        shared = SharedControl(self.control, Door(self.control, boot["socket_dir"], self._stop.event))
+        shared = SharedControl(self.control, ChildServer(self.control, boot["socket_dir"], self._stop.event))
         self._binding = context.Binding(run_id=boot["run_id"], control=shared, token=token, tls=tls)
         children.give("program", for_children)
         self._context = context.NodeContext(
@@ -80,17 +80,17 @@ class _Worker:
             server_options={"token": token, "socket_dir": boot["socket_dir"], **network},
         )
 
-    def live(self) -> Outcome:
+    def run(self) -> Outcome:
         """Run the node; how it ended, in its own words."""
         handlers = SignalHandlers()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # in this process's forks
-        handlers.set(signal.SIGINT, disregard)  # Ctrl-C is the launcher's to hear; it stops the nodes
+        handlers.set(signal.SIGINT, ignore_signal)  # Ctrl-C is the launcher's to hear; it stops the nodes
         handlers.set(INTERRUPT, self._on_interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP):
             handlers.set(number, self._on_terminate)
         context.set_process_node(self._context)
         try:
-            outcome = live(self._run, self._context)
+            outcome = run_to_outcome(self._run, self._context)
             self._done = True
         except errors.StopRequested:  # it came when the node had just ended
             outcome = Outcome(kind="stopped")
@@ -155,10 +155,10 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
     return told["authority"].encode(), {"host": told["host"], "tls": identity.make_context()}
 
 
-def _finish(worker: _Worker, outcome: Outcome) -> int:
-    worker.report(outcome)
+def _finish(process: _NodeProcess, outcome: Outcome) -> int:
+    process.report(outcome)
     if outcome.kind != "finished":
-        exit_signals.end_with(f"{worker.name}, which launched it, has {outcome.kind}")
-    with startup.leaving(worker.name, outcome.code):
+        exit_signals.end_with(f"{process.name}, which launched it, has {outcome.kind}")
+    with startup.leaving(process.name, outcome.code):
         startup.finish()
     return outcome.code

@@ -68,11 +68,11 @@ def serve(context: NodeContext, server: Server | None = None, *, start: bool = T
 def _close(server: Server) -> None:
     with shielded():
         if server.has_started:
-            with _turns.one():
+            with _closing.acquired():
                 server.stop()
 
 
-class _Turns:
+class _ConcurrencyLimit:
     """Lets a few threads at a time do what hundreds want to do at once.
 
     Each thread that waits for the interpreter's lock wakes up every few milliseconds to ask for it, so that hundreds of
@@ -85,7 +85,7 @@ class _Turns:
         self._moved_at = 0.0
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
+    def acquired(self) -> Iterator[None]:
         """Have one's turn in the body."""
         came_at = time.monotonic()
         while not (has_turn := self._free.acquire(timeout=self._patience_s)):
@@ -99,4 +99,4 @@ class _Turns:
                 self._free.release()
 
 
-_turns = _Turns(8, 0.5)
+_closing = _ConcurrencyLimit(8, 0.5)

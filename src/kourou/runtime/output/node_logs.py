@@ -16,7 +16,7 @@ from typing import IO, Any
 from kourou.runtime.context import context
 from kourou.runtime.files.append_file import LONGEST_LINE, AppendFile
 from kourou.runtime.files.descriptors import with_remedy
-from kourou.runtime.files.patient_stream import PatientStream, warn
+from kourou.runtime.files.nonblocking_stream import NonBlockingStream, warn
 
 __all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
 
@@ -34,7 +34,7 @@ class Terminal:
         enabled: False prints nothing.
     """
 
-    def __init__(self, stream: IO[str] | PatientStream | None, *, enabled: bool = True) -> None:
+    def __init__(self, stream: IO[str] | NonBlockingStream | None, *, enabled: bool = True) -> None:
         self._stream = stream if enabled else None
         self._colours: dict[str, int] = {}
         self._coloured = stream is not None and _is_terminal(stream) and not os.environ.get("NO_COLOR")
@@ -89,7 +89,7 @@ class NodeLogs:
         """Record one line of a node. A full disk loses lines of the files, not the node."""
         with self._lock:
             now = self._now()
-            path, quoted = self._nodes.get(name) or self._meet(name)
+            path, quoted = self._nodes.get(name) or self._register(name)
             self._append(path, text)
             self._append(self._merged, f"{now}\t{quoted}\t{text}")
         self.terminal.line(name, text)
@@ -108,10 +108,10 @@ class NodeLogs:
             self._second, self._time, self._offset = second, local[:19], local[19:]
         return f"{self._time}.{int((now - second) * 1000):03d}{self._offset}"
 
-    def _meet(self, name: str) -> tuple[Path, str]:
+    def _register(self, name: str) -> tuple[Path, str]:
         # A label may hold tabs and newlines, which have a meaning in the merged log.
-        met = self._nodes[name] = self._file_of(name), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
-        return met
+        entry = self._nodes[name] = self._file_of(name), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
+        return entry
 
     def _append(self, path: Path, line: str) -> None:
         file = self._files.get(path)
@@ -205,7 +205,7 @@ class redirect_threads(contextlib.AbstractContextManager[None]):  # noqa: N801 -
             stream.finish()
 
 
-def _is_terminal(stream: IO[str] | PatientStream) -> bool:
+def _is_terminal(stream: IO[str] | NonBlockingStream) -> bool:
     try:
         return stream.isatty()
     except (AttributeError, ValueError):

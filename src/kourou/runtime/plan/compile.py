@@ -18,7 +18,7 @@ from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.interpreter.startup import options_of_this_process
 from kourou.runtime.model.hosts import Host, Hosts
-from kourou.runtime.model.inventory import Allotment, Inventory, Request, allocate
+from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.output.tmux import TMUX_SESSION
 from kourou.runtime.plan import absl_flags
@@ -301,16 +301,16 @@ def _hand_out_devices(
     requests = [_request(plan.name, resources) for plan in plans if plan.process is not None]
     sites: Mapping[str, Site] = {}
     if hosts is not None:
-        sites, allotments = place(requests, hosts, placement)
+        sites, allocations = place(requests, hosts, placement)
     elif any(isinstance(resource, Resources) for resource in resources.values()):
-        allotments = allocate(
+        allocations = allocate(
             requests, inventory or Inventory.of_this_process(with_gpus=any(request.gpus for request in requests))
         )
     else:
         return plans
     equipped = []
     for plan in plans:
-        spec = plan.process and _with_devices(plan.process, allotments.get(plan.name, Allotment()))
+        spec = plan.process and _with_devices(plan.process, allocations.get(plan.name, Allocation()))
         equipped.append(dataclasses.replace(plan, process=spec, site=sites.get(plan.name)))
     return equipped
 
@@ -326,19 +326,19 @@ def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
     return Request(name=name, cpus=cpus, gpus=gpus)
 
 
-def _with_devices(spec: ProcessSpec, allotment: Allotment) -> ProcessSpec:
+def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
     env = dict(spec.env)
-    if allotment.gpus is not None:
+    if allocation.gpus is not None:
         if "CUDA_VISIBLE_DEVICES" in env:
             raise errors.PlanError(
                 f"local_resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both"
             )
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(allotment.gpus)
-    if allotment.cpus is not None:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
+    if allocation.cpus is not None:
         for variable in _THREAD_COUNTS:
             if variable not in os.environ:
-                env.setdefault(variable, str(max(1, len(allotment.cpus))))
-    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allotment.cpus)
+                env.setdefault(variable, str(max(1, len(allocation.cpus))))
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allocation.cpus)
 
 
 # Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from kourou import errors
 from kourou.runtime.model.hosts import Host, Hosts
-from kourou.runtime.model.inventory import Allotment, Request, allocate
+from kourou.runtime.model.inventory import Allocation, Request, allocate
 from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.plan.plan import Site
 from kourou.shown import shown
@@ -20,7 +20,7 @@ PlacementOf: TypeAlias = "Mapping[str, str | Sequence[str] | Mapping[str, int]]"
 
 def place(
     requests: Sequence[Request], hosts: Hosts, placement: PlacementOf
-) -> tuple[dict[str, Site], dict[str, Allotment]]:
+) -> tuple[dict[str, Site], dict[str, Allocation]]:
     """Choose a host for every process.
 
     A node goes where there is least: the fewest processes for each CPU, as far as CPUs are known; among equals, to the
@@ -40,31 +40,31 @@ def place(
     problems = _check(requests, hosts, placement)
     if problems:
         raise errors.PlanError(*problems)
-    rooms = {host.name: _Room(host) for host in hosts.all}
+    capacities = {host.name: _Capacity(host) for host in hosts.all}
     sites: dict[str, Site] = {}
     counted = {label: _expanded(counts) for label, counts in placement.items() if isinstance(counts, Mapping)}
     for root, parts in _by_root(requests).items():
         label = label_of(root)
         if label in counted:
             for request in parts:
-                sites[request.name] = _choose_site([request], [rooms[counted[label].pop(0)]], problems)
+                sites[request.name] = _choose_site([request], [capacities[counted[label].pop(0)]], problems)
             allowed = list(placement[label])
         else:
             allowed = _listed(placement.get(label, hosts.names))
-            site = _choose_site(parts, [rooms[name] for name in allowed], problems)
+            site = _choose_site(parts, [capacities[name] for name in allowed], problems)
             sites.update(dict.fromkeys((part.name for part in parts), site))
         for part in parts:
             others = tuple(name for name in allowed if name != sites[part.name].host)
             sites[part.name] = Site(host=sites[part.name].host, others=others, cpus=part.cpus, gpus=part.gpus)
     if problems:
         raise errors.PlanError(*problems)
-    allotments: dict[str, Allotment] = {}
-    for room in rooms.values():
-        allotments.update(room.allotments())
-    return sites, allotments
+    allocations: dict[str, Allocation] = {}
+    for capacity in capacities.values():
+        allocations.update(capacity.allocations())
+    return sites, allocations
 
 
-class _Room:
+class _Capacity:
     """One host, as it fills."""
 
     def __init__(self, host: Host) -> None:
@@ -76,7 +76,7 @@ class _Room:
         inventory = self.host.inventory
         return len(self.requests) / max(1, len(inventory.cpus) if inventory else 1)
 
-    def allotments(self) -> dict[str, Allotment]:
+    def allocations(self) -> dict[str, Allocation]:
         return self._allocate(self.requests)
 
     def refusal(self, parts: Sequence[Request]) -> str | None:
@@ -90,7 +90,7 @@ class _Room:
             return f"{self.host.name}: {error}"
         return None
 
-    def _allocate(self, requests: Sequence[Request]) -> dict[str, Allotment]:
+    def _allocate(self, requests: Sequence[Request]) -> dict[str, Allocation]:
         claims = [request for request in requests if request.cpus is not None or request.gpus is not None]
         if not claims:
             return {}
@@ -100,15 +100,17 @@ class _Room:
         return allocate(claims, inventory)
 
 
-def _choose_site(parts: Sequence[Request], rooms: Sequence[_Room], problems: list[str]) -> Site:
+def _choose_site(parts: Sequence[Request], capacities: Sequence[_Capacity], problems: list[str]) -> Site:
     """Put these processes on one of the hosts; where none has room, on the first, with a problem noted."""
-    refusals = {room.host.name: refusal for room in rooms if (refusal := room.refusal(parts)) is not None}
-    fitting = [room for room in rooms if room.host.name not in refusals]
+    refusals = {
+        capacity.host.name: refusal for capacity in capacities if (refusal := capacity.refusal(parts)) is not None
+    }
+    fitting = [capacity for capacity in capacities if capacity.host.name not in refusals]
     if not fitting:
         what = parts[0].name if len(parts) == 1 else f"the {len(parts)} processes of {root_of(parts[0].name)}"
         problems.append(f"{what}: no host has room; " + "; ".join(refusals.values()))
-        return Site(host=rooms[0].host.name)
-    chosen = min(fitting, key=lambda room: room.load)
+        return Site(host=capacities[0].host.name)
+    chosen = min(fitting, key=lambda each: each.load)
     chosen.requests += parts
     return Site(host=chosen.host.name)
 
@@ -123,12 +125,12 @@ def _check(requests: Sequence[Request], hosts: Hosts, placement: PlacementOf) ->
     for label, where in placement.items():
         if label not in counts:
             problems.append(f"placement[{label!r}]: the program has no such label; it has {', '.join(counts)}")
-        elif fault := _fault(where, counts[label], hosts):
-            problems.append(f"placement[{label!r}]{fault}")
+        elif mistake := _mistake(where, counts[label], hosts):
+            problems.append(f"placement[{label!r}]{mistake}")
     return problems
 
 
-def _fault(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: Hosts) -> str | None:
+def _mistake(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: Hosts) -> str | None:
     named = _listed(where)
     unknown = [name for name in named if name not in hosts.names]
     if not named:

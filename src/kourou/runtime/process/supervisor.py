@@ -117,7 +117,7 @@ class Supervisor:
         Args:
             spec: what to start.
             attempt: 1 for the first start.
-            boot: what the worker needs beside it (addresses, folders); JSON-able. ``entry`` names the module whose
+            boot: what the process needs beside it (addresses, folders); JSON-able. ``entry`` names the module whose
                 ``run(boot)`` is the process's life, and returns its exit code; by default that of a node, where there
                 is a payload, and none where the spec is a command.
             fds: descriptors that the process inherits, as ``boot["fds"]``; they are closed here.
@@ -158,14 +158,14 @@ class Supervisor:
 
     def _loop(self) -> None:
         try:
-            self._watch()
+            self._serve()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever for what it ended
-            self._give_up(error)
+            self._fail(error)
         self._selector.close()
         self._wake_r.close()
         self._wake_w.close()
 
-    def _give_up(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """A fault of ours: end all processes and say so."""
         _log.exception("the supervisor failed")
         self._closing = True
@@ -183,16 +183,16 @@ class Supervisor:
             except Exception:  # noqa: BLE001 - the others want to be told, too
                 _log.exception("nobody could be told that %s was lost", name)
 
-    def _watch(self) -> None:
+    def _serve(self) -> None:
         while not self._closing:
             for key, _ in self._selector.select(self._memory.due_in_s):
                 # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
                 if not self._closing and self._selector.get_map().get(key.fd) is key:
                     key.data()
             for pid, used_bytes in self._memory.look().items():
-                self._end_greedy(self._by_pid[pid], used_bytes)
+                self._kill_over_limit(self._by_pid[pid], used_bytes)
 
-    def _end_greedy(self, process: Process, used_bytes: int) -> None:
+    def _kill_over_limit(self, process: Process, used_bytes: int) -> None:
         limit = f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
         process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
         self._memory.discard(process.pid)
@@ -211,9 +211,9 @@ class Supervisor:
         self._latest[spec.name] = zygote, attempt
         start = Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds))
         zygote.waiting[request_id(spec.name, attempt)] = start
-        self._feed(zygote)
+        self._send_waiting(zygote)
 
-    def _feed(self, zygote: ZygoteProcess) -> None:
+    def _send_waiting(self, zygote: ZygoteProcess) -> None:
         """Send what the zygote takes. The others wait without a pipe, so hundreds need no descriptors all at once."""
         while zygote.waiting and not zygote.channel.wants_write:
             self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
@@ -231,7 +231,7 @@ class Supervisor:
         try:
             output = OutputPipes(streams, lambda line, stream: self._events.on_line(spec.name, line, stream))
         except OSError as error:
-            start.give_up()
+            start.cancel()
             self._fail_start(spec.name, attempt, f"cannot make its pipes: {with_remedy(error)}")
             return
         process = Process(name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes)
@@ -270,7 +270,7 @@ class Supervisor:
 
     def _on_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
         zygote.channel.flush()
-        self._feed(zygote)
+        self._send_waiting(zygote)
         there = zygote.channel.receive()
         while not self._closing and (taken := zygote.channel.take()) is not None:
             message, _ = taken
@@ -279,7 +279,7 @@ class Supervisor:
             elif (process := self._processes.get(message["id"])) is not None:
                 self._on_event(process, message)
         if not there:
-            self._bury_zygote(key, zygote)
+            self._on_zygote_died(key, zygote)
 
     def _on_event(self, process: Process, message: dict[str, Any]) -> None:
         if message["event"] == "spawned":
@@ -294,7 +294,7 @@ class Supervisor:
             self._events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
             self._end(process, 127, None)
 
-    def _bury_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
+    def _on_zygote_died(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
         """A zygote died, which nothing of ours does to it: its nodes died with it, their children are swept here."""
         self._selector.unregister(zygote.channel)
         zygote.channel.close()
@@ -365,7 +365,7 @@ class Supervisor:
         zygote, attempt = self._latest[name]
         request = request_id(name, attempt)
         if (start := zygote.waiting.pop(request, None)) is not None:
-            start.give_up()
+            start.cancel()
             self._events.on_exited(
                 name, attempt, ProcessExit(code=0 if alone else None, signal=None if alone else number)
             )
@@ -380,7 +380,7 @@ class Supervisor:
                 self._close_pipe(process, fd, tell=self._fault is None)  # telling may be what failed
         for zygote in self._zygotes.values():
             for start in zygote.waiting.values():
-                start.give_up()
+                start.cancel()
             zygote.channel.close()  # it ends all that is below it, then itself
         deadline = time.monotonic() + _CLOSE_S
         for zygote in self._zygotes.values():

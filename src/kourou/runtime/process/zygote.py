@@ -1,4 +1,4 @@
-"""The zygote: a small single-threaded process that forks every process of a host, and buries them.
+"""The zygote: a small single-threaded process that forks every process of a host, and reaps them.
 
 Why it exists: a node that is forked from a process which has imported grpc but never used it is up in a few
 milliseconds, where a fresh interpreter needs 150; a fork is safe only from a process without threads, which a launcher
@@ -96,7 +96,7 @@ class _Node:
     cookie: str
     status: int | None = None
     """How it ended, as ``waitpid`` has it; None while it lives."""
-    told_by: float = 0.0
+    report_by: float = 0.0
     """Once it is dead: the monotonic time when its end is told, even if something that it started still lives."""
 
 
@@ -128,10 +128,10 @@ class Zygote:
             if not self._channel.receive():
                 self.end_everything()
                 return None
-            if (child := self._carry_out()) is not None:
+            if (child := self._handle_requests()) is not None:
                 return child
 
-    def _carry_out(self) -> Child | None:
+    def _handle_requests(self) -> Child | None:
         """Do what was asked for. In a forked child: what it has to become."""
         signals = []
         while (taken := self._channel.take()) is not None:
@@ -154,18 +154,18 @@ class Zygote:
             _close(fds)
             return None
         if pid == 0:
-            self._leave(parent)
+            self._detach(parent)
             return Child(boot=request["boot"], fds=fds)
         _close(fds)
         if pid in self._nodes:  # that of one that has ended, which is another's now
             self._ended.remove(pid)
-            self._tell_end(pid)
+            self._report_exit(pid)
         self._nodes[pid] = _Node(request=request["id"], cookie=request["boot"]["env"].get(process_table.COOKIE, ""))
         self._pids[request["id"]] = pid
         self._channel.send({"event": "spawned", "id": request["id"], "pid": pid})
         return None
 
-    def _leave(self, parent: int) -> None:
+    def _detach(self, parent: int) -> None:
         """In the child: let go of all that is the zygote's.
 
         It does little, here and until it executes a command: every page that it touches is copied for it.
@@ -174,7 +174,7 @@ class Zygote:
         process_table.mark_own()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            os._exit(1)  # the zygote died before the line above
+            os._exit(1)  # the zygote died before it was asked to take this process along
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         os.close(self._wake_r)
@@ -196,33 +196,33 @@ class Zygote:
                 node = self._nodes.get(pid)
                 if node is not None and node.status is None:  # else it is an orphan that a node left behind
                     del self._pids[node.request]
-                    node.status, node.told_by = status, time.monotonic() + _LEFTOVERS_S
+                    node.status, node.report_by = status, time.monotonic() + _LEFTOVERS_S
                     self._ended.append(pid)
         if self._ended:
-            self._tell_ends()
+            self._report_exits()
 
-    def _tell_ends(self) -> None:
+    def _report_exits(self) -> None:
         """Tell the ends of nodes of which nothing is left; what is left is killed, and its end leads here again.
 
         One that was about to fork when it was killed may have left a child, which is found then.
         """
-        left = self._left_behind()
+        left = self._leftovers()
         process_table.signal_all(pid for pids in left.values() for pid in pids)
         ended, self._ended = self._ended, []
         for pid in ended:
-            if left[pid] and time.monotonic() < self._nodes[pid].told_by:
+            if left[pid] and time.monotonic() < self._nodes[pid].report_by:
                 self._ended.append(pid)
             else:
-                self._tell_end(pid)
+                self._report_exit(pid)
 
-    def _tell_end(self, pid: int) -> None:
+    def _report_exit(self, pid: int) -> None:
         node = self._nodes.pop(pid)
         assert node.status is not None  # noqa: S101 - it has ended
         code = os.waitstatus_to_exitcode(node.status)
         exit_code, number = (code, None) if code >= 0 else (None, -code)
         self._channel.send({"event": "exited", "id": node.request, "code": exit_code, "signal": number})
 
-    def _left_behind(self) -> dict[int, list[int]]:
+    def _leftovers(self) -> dict[int, list[int]]:
         """What nodes that have ended left behind, by node."""
         if not _PROC_CHILDREN:
             table = process_table.ProcessTable()
@@ -232,34 +232,34 @@ class Zygote:
             }
         # What they started is this process's by now, unless its own parent still lives, which then is.
         left: dict[int, list[int]] = {pid: [] for pid in self._ended}
-        for stranger in _own_children():
-            if stranger not in self._nodes and (pid := self._origin(stranger)) in left:
-                left[pid].append(stranger)
+        for orphan in _own_children():
+            if orphan not in self._nodes and (pid := self._origin(orphan)) in left:
+                left[pid].append(orphan)
         return left
 
-    def _origin(self, stranger: int) -> int | None:
+    def _origin(self, orphan: int) -> int | None:
         """The node that an orphan comes from."""
-        if (marked := process_table.node_of(stranger)) in self._nodes:
+        if (marked := process_table.node_of(orphan)) in self._nodes:
             return marked
         with contextlib.suppress(OSError):
-            if (leader := os.getsid(stranger)) in self._nodes:
+            if (leader := os.getsid(orphan)) in self._nodes:
                 return leader
         cookies = ((pid, self._nodes[pid].cookie) for pid in self._ended)
-        return next((pid for pid, cookie in cookies if cookie and process_table.escaped_from(cookie, [stranger])), None)
+        return next((pid for pid, cookie in cookies if cookie and process_table.escaped_from(cookie, [orphan])), None)
 
     def end_everything(self) -> None:
         """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
         process_table.signal_all(process_table.ProcessTable().members(os.getpid(), *self._nodes), signal.SIGTERM)
         deadline = time.monotonic() + _ORPHAN_GRACE_S
-        while self._bury() and time.monotonic() < deadline:
+        while self._reap_all() and time.monotonic() < deadline:
             select.select([self._wake_r], [], [], 0.02)
             self._drain_wakeups()
-        while self._bury():
+        while self._reap_all():
             process_table.signal_all(process_table.ProcessTable().below(os.getpid()))
             select.select([self._wake_r], [], [], 0.02)
             self._drain_wakeups()
 
-    def _bury(self) -> bool:
+    def _reap_all(self) -> bool:
         """Reap what is dead; True while children are left."""
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:

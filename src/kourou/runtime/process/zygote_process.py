@@ -38,7 +38,7 @@ class Start:
     fds: tuple[int, ...]
     """What it inherits; open until it was passed on."""
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """It never will be."""
         for fd in self.fds:
             os.close(fd)

@@ -142,7 +142,7 @@ def _exit(status: Any = None, /) -> NoReturn:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     live = [run for run in _runs if not run.ended]
     if not live:
-        _pass_on(number, frame)
+        _forward(number, frame)
         return
     code = 128 + number
     for run in live:
@@ -151,7 +151,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         raise errors.Interrupted(code)
 
 
-def _pass_on(number: int, frame: FrameType | None) -> None:
+def _forward(number: int, frame: FrameType | None) -> None:
     handler = _handlers.before(number)
     restore_if_idle()
     if callable(handler):
@@ -163,7 +163,7 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
 def _register_at_exit() -> None:
     # From Python 3.12 on, atexit comes too late to go on with a program: no thread can be started by then. This hook
     # is the one that concurrent.futures uses; imported first, so that its executors are closed after ours has run.
-    import concurrent.futures.thread  # noqa: F401, PLC0415 - see above
+    import concurrent.futures.thread  # noqa: F401, PLC0415 - for its order only, and slow
 
     threading._register_atexit(_at_shutdown)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public one
     atexit.register(_at_exit)

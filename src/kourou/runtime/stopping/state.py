@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.shown import shown
 
 __all__ = ["StopState"]
@@ -85,6 +85,6 @@ class StopState:
 def _call_handlers(handlers: list[Callable[..., Any]]) -> None:
     for handler in handlers:
         try:
-            work(handler)
+            run_user_code(handler)
         except Exception:  # noqa: BLE001 - the others are called all the same
             _log.exception("the stop handler %s raised", shown(handler))

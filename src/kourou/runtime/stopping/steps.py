@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
-from kourou.runtime.files import patient_stream
+from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
@@ -97,7 +97,7 @@ class StopSteps:
         if self._reason != INTERRUPTED or not slow or left_s <= 0:
             return
         named = ", ".join(slow[:_MOST_NAMED]) + (f" and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else "")
-        patient_stream.warn("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
+        nonblocking_stream.warn("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
 
     def _interrupt(self) -> None:
         self._release()

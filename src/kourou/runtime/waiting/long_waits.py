@@ -6,18 +6,18 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from kourou.runtime.files import patient_stream
+from kourou.runtime.files import nonblocking_stream
 
-__all__ = ["PATIENCE_S", "named"]
+__all__ = ["PATIENCE_S", "warn_if_long"]
 
 PATIENCE_S = 10.0
 """After so many seconds whoever waits is told what for."""
 
 
 @contextlib.contextmanager
-def named(message: str, *args: object) -> Iterator[None]:
+def warn_if_long(message: str, *args: object) -> Iterator[None]:
     """Log a warning if the body takes longer than PATIENCE_S."""
-    timer = threading.Timer(PATIENCE_S, patient_stream.warn, (message, *args))
+    timer = threading.Timer(PATIENCE_S, nonblocking_stream.warn, (message, *args))
     timer.daemon = True
     timer.start()
     try:

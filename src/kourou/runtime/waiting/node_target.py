@@ -65,7 +65,7 @@ class NodeTarget:
             left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
             record = self.binding.control.wait(self.name, _known, min(long_waits.PATIENCE_S, left_s))
             if record is not None and record.gone:
-                raise errors.NodeExited(self._epitaph(record))
+                raise errors.NodeExited(self._how_it_ended(record))
             if record is not None and record.endpoint is not None:
                 return record.endpoint
             present = self.binding.control.wait(self.name, lambda _: True, 0)
@@ -73,7 +73,7 @@ class NodeTarget:
             waited = time.monotonic() - waited_since
             if deadline is not None and time.monotonic() >= deadline:
                 raise errors.DeadlineExceeded(f"{self.name} was not ready within {waited:.1f} s (its state is {state})")
-            _log.warning("waiting for %s since %.0f s (its state is %s)", self.name, waited, state)
+            _log.warning("still waiting for %s after %.0f s (its state is %s)", self.name, waited, state)
 
     def lost(self, endpoint: Endpoint) -> errors.RpcError:
         """Why calls in flight to ``endpoint`` will not be answered."""
@@ -83,12 +83,12 @@ class NodeTarget:
             reason = f"the connection to {self.name} broke while it was running; the call may or may not have run"
             return errors.ConnectionLost(reason)
         if record.gone:
-            return errors.NodeExited(self._epitaph(record))
+            return errors.NodeExited(self._how_it_ended(record))
         return errors.NodeRestarted(
             f"{self.name} was restarted while a call was under way; the call may have run, and is not repeated"
         )
 
-    def _epitaph(self, record: NodeRecord) -> str:
+    def _how_it_ended(self, record: NodeRecord) -> str:
         if record.exit is None:
             return f"{self.name} has ended ({record.state})"
         log = f"; log: {record.exit.log_file}" if record.exit.log_file else ""

@@ -17,7 +17,7 @@ from kourou.courier.wire import codec, failures
 from kourou.nodes.process_group import Backend, grouped, reach_store, serve_store, torch_is_there
 from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.interpreter import startup
-from kourou.runtime.node_process.run_node import exited
+from kourou.runtime.node_process.outcomes import outcome_of_exit
 from kourou.spmd.worker import parcel
 from kourou.spmd.worker.lines import MarkHandler
 
@@ -59,7 +59,7 @@ def run(boot: dict[str, Any]) -> int:
             parcel.write(outcome_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
     except SystemExit as error:
         _finish_within_grace()
-        return exited(error).code
+        return outcome_of_exit(error).code
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again where the run was started
         at_s = time.monotonic()
         startup.print_failure(error)

@@ -101,8 +101,8 @@ class SshAgent:
         except OSError as error:
             self._said.close()
             raise self._failure(f"ssh cannot be run: {error}") from error
-        assert self._popen.stdin is not None  # noqa: S101 - asked for above
-        assert self._popen.stdout is not None  # noqa: S101 - likewise
+        assert self._popen.stdin is not None  # noqa: S101 - a pipe
+        assert self._popen.stdout is not None  # noqa: S101 - a pipe
         self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.patience_s)
         self._wire.on_full = on_full
         self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
@@ -120,7 +120,7 @@ class SshAgent:
             AgentFailedError: it is not, with ssh's own words.
         """
         # ssh gives up by itself after the same time, and says why; a moment more lets its words arrive.
-        with long_waits.named(
+        with long_waits.warn_if_long(
             "still waiting for host %s: ssh has not connected, or the agent there not begun, for %g s; it is given up "
             "after %g s (ssh -v %s says where it hangs)",
             self.host,

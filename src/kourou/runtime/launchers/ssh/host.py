@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from kourou import errors
-from kourou.runtime.host_agent.host_service import ENTRY, HostFacts, HostSetup
+from kourou.runtime.host_agent.host_service import ENTRY, HostInfo, HostSetup
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
 from kourou.runtime.plan.payloads import Blobs, Payload
@@ -54,7 +54,7 @@ class SshHost:
         blobs: Blobs,
     ) -> None:
         self.name = name
-        self.facts: HostFacts | None = None
+        self.info: HostInfo | None = None
         """What it is and has; known once it answered."""
         self.options: SshOptions | None = None
         """How it is reached; known once it answered."""
@@ -62,7 +62,7 @@ class SshHost:
         self._events = events
         self._blobs = blobs
         self._sent: set[str] = set()
-        self._orders: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._told = threading.Event()  # it answered, or is lost
         self._lock = threading.Lock()
         self._lost: errors.KourouError | None = None
@@ -78,7 +78,7 @@ class SshHost:
         """It cannot be used any more; another object may reach it again."""
         return self._lost is not None
 
-    def await_facts(self) -> HostFacts:
+    def await_info(self) -> HostInfo:
         """Wait until the host has answered.
 
         Raises:
@@ -88,21 +88,21 @@ class SshHost:
         self._told.wait()
         if self._lost is not None:
             raise self._lost
-        if self.facts is None:
+        if self.info is None:
             raise errors.AgentFailedError(f"{self.name}: it was closed before it had answered")
-        return self.facts
+        return self.info
 
-    def begin(self, make: Callable[[HostFacts, SshOptions], HostSetup]) -> None:
+    def set_up(self, make: Callable[[HostInfo, SshOptions], HostSetup]) -> None:
         """Tell the host of the run; before the first start."""
-        self._orders.put(("begin", make))
+        self._commands.put(("set_up", make))
 
     def start(self, spec: ProcessSpec, attempt: int) -> None:
         """Start a process there; returns at once."""
-        self._orders.put(("start", spec, attempt))
+        self._commands.put(("start", spec, attempt))
 
     def signal(self, name: str, number: int, *, alone: bool) -> None:
         """Signal a process there; returns at once."""
-        self._orders.put(("signal", name, number, alone))
+        self._commands.put(("signal", name, number, alone))
 
     def close(self) -> None:
         """End the agent, and all that it runs. Idempotent."""
@@ -113,7 +113,7 @@ class SshHost:
             agent = self._agent
         self._given_up.set()
         self._told.set()
-        self._orders.put(None)
+        self._commands.put(None)
         if agent is not None:
             agent.close()
         self._thread.join()
@@ -124,18 +124,18 @@ class SshHost:
     def _work(self) -> None:
         try:
             self._connect()
-            while self.facts and not self.lost and (order := self._orders.get()) is not None:
-                self._carry_out(*order)
+            while self.info and not self.lost and (command := self._commands.get()) is not None:
+                self._handle(*command)
         except errors.KourouError as error:
             self._lose(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
             self._lose(errors.LaunchError(f"{self.name}: {type(error).__name__}: {error}"))
 
-    def _carry_out(self, kind: str, *arguments: Any) -> None:
-        if kind == "begin":
-            assert self.facts is not None  # noqa: S101 - it has answered
-            assert self.options is not None  # noqa: S101 - likewise
-            self._send("begin", arguments[0](self.facts, self.options))
+    def _handle(self, kind: str, *arguments: Any) -> None:
+        if kind == "set_up":
+            assert self.info is not None  # noqa: S101 - it has answered
+            assert self.options is not None  # noqa: S101 - known before it was asked
+            self._send("set_up", arguments[0](self.info, self.options))
             return
         if kind == "start":
             self._send_blobs(arguments[0].payload)
@@ -184,7 +184,7 @@ class SshHost:
         if kind == "tunnel":
             self._tunnel.receive(*arguments)
         elif kind == "hello":
-            (self.facts,) = arguments
+            (self.info,) = arguments
             self._told.set()
         else:
             self._events.on_host_message(self, kind, *arguments)
@@ -196,7 +196,7 @@ class SshHost:
                 return
             self._lost = error
         self._told.set()
-        self._orders.put(None)
+        self._commands.put(None)
         self._events.on_host_lost(self, error)
 
 

@@ -19,7 +19,7 @@ def with_inventories(hosts: Hosts) -> Hosts:
     """
     asked = [_reach(host, hosts) for host in hosts.all if host.inventory is None]
     try:
-        return hosts.with_inventories({host.name: host.await_facts().inventory for host in asked})
+        return hosts.with_inventories({host.name: host.await_info().inventory for host in asked})
     finally:
         close_all(asked)
 
@@ -35,4 +35,4 @@ class _Nobody:
         """Never called."""
 
     def on_host_lost(self, host: SshHost, error: errors.KourouError) -> None:
-        """``await_facts`` raises it."""
+        """``await_info`` raises it."""

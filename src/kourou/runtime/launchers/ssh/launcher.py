@@ -12,7 +12,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.host_service import HostFacts, HostSetup
+from kourou.runtime.host_agent.host_service import HostInfo, HostSetup
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.host import SshHost, close_all
@@ -27,7 +27,7 @@ __all__ = ["SshLauncher"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Living:
+class _Running:
     host: SshHost
     spec: ProcessSpec
     attempt: int
@@ -55,7 +55,7 @@ class SshLauncher:
         self._wanted: Hosts = plan.hosts
         self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
         self._lock = threading.RLock()
-        self._living: dict[str, _Living] = {}
+        self._running: dict[str, _Running] = {}
         self._hosts: dict[str, SshHost] = {}
         self._lost: list[SshHost] = []
         self._launcher_address: str | None = None
@@ -65,7 +65,7 @@ class SshLauncher:
         used = {node.site.host for node in self._nodes.values() if node.site}
         for host in plan.hosts.all:
             if host.name in used:
-                self._hosts[host.name] = self._reach(host)
+                self._hosts[host.name] = self._connect(host)
 
     @property
     def certificate(self) -> bytes:
@@ -73,17 +73,17 @@ class SshLauncher:
         return self._authority.certificate
 
     def configure(self, token: str, **boot: Any) -> None:
-        """What every worker needs to know; waits until all hosts are there. Set once, before the first start.
+        """What every node process needs to know; waits until all hosts are there. Set once, before the first start.
 
         Raises:
             AgentFailedError: a host cannot be reached, with ssh's own words.
             LaunchError: files could not be copied to one.
         """
         self._token, self._boot = token, boot
-        facts = [host.await_facts() for host in self._hosts.values()]
-        self._launcher_address = next((f.launcher_address for f in facts if f.launcher_address), None)
+        infos = [host.await_info() for host in self._hosts.values()]
+        self._launcher_address = next((f.launcher_address for f in infos if f.launcher_address), None)
         for host in self._hosts.values():
-            host.begin(self._beginning_of(self._host(host.name)))
+            host.set_up(self._setup_for(self._host(host.name)))
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""
@@ -91,7 +91,7 @@ class SshLauncher:
         assert node.process is not None  # noqa: S101 - those without are not here
         with self._lock:
             host, spec = self._choose(node, node.process)
-            self._living[name] = _Living(host=host, spec=spec, attempt=attempt)
+            self._running[name] = _Running(host=host, spec=spec, attempt=attempt)
         self._events.on_placed(name, attempt, host.name)
         host.start(spec, attempt)
 
@@ -110,7 +110,7 @@ class SshLauncher:
     def close(self) -> None:
         """Kill what is left and end the agents."""
         with self._lock:
-            self._living.clear()
+            self._running.clear()
             hosts = [*self._hosts.values(), *self._lost]
         close_all(hosts)
 
@@ -120,11 +120,11 @@ class SshLauncher:
         """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
         name, *rest = arguments
         with self._lock:
-            living = self._living.get(name)
-            if living is None or living.host is not host:
+            running = self._running.get(name)
+            if running is None or running.host is not host:
                 return
             if kind == "exited":
-                del self._living[name]
+                del self._running[name]
         if kind == "started":
             self._events.on_started(name, *rest)
         elif kind == "line":
@@ -135,27 +135,27 @@ class SshLauncher:
     def on_host_lost(self, host: SshHost, error: errors.KourouError) -> None:
         """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
         with self._lock:
-            dead = {name: living for name, living in self._living.items() if living.host is host}
+            dead = {name: running for name, running in self._running.items() if running.host is host}
             for name in dead:
-                del self._living[name]
-        for name, living in dead.items():
-            was = "was lost with its host" if host.facts else "could not start"
+                del self._running[name]
+        for name, running in dead.items():
+            was = "was lost with its host" if host.info else "could not start"
             cause = f"{was}: {error}"
             self._events.on_line(name, f"kourou: {name} {cause}", "stderr")
-            self._events.on_exited(name, living.attempt, ProcessExit(code=None, cause=cause))
+            self._events.on_exited(name, running.attempt, ProcessExit(code=None, cause=cause))
 
     # -- hosts --------------------------------------------------------------------------------------------------
 
     def _signal(self, name: str, number: int, *, alone: bool = False) -> None:
         with self._lock:
-            living = self._living.get(name)
-        if living is not None:
-            living.host.signal(name, number, alone=alone)
+            running = self._running.get(name)
+        if running is not None:
+            running.host.signal(name, number, alone=alone)
 
     def _host(self, name: str) -> Host:
         return next(host for host in self._wanted.all if host.name == name)
 
-    def _reach(self, host: Host) -> SshHost:
+    def _connect(self, host: Host) -> SshHost:
         return SshHost(
             host.name,
             lambda given_up: options_of(host, self._wanted, given_up),
@@ -164,9 +164,9 @@ class SshLauncher:
             blobs=self._plan.blobs,
         )
 
-    def _beginning_of(self, host: Host) -> Any:
-        def make(facts: HostFacts, options: SshOptions) -> HostSetup:
-            address = self._address_of(host, facts)
+    def _setup_for(self, host: Host) -> Any:
+        def make(info: HostInfo, options: SshOptions) -> HostSetup:
+            address = self._address_of(host, info)
             variables = {} if options.local else matching_variables(os.environ, self._wanted.copy_env_vars)
             return HostSetup(
                 run_id=self._run_id,
@@ -182,9 +182,9 @@ class SshLauncher:
 
         return make
 
-    def _address_of(self, host: Host, facts: HostFacts) -> str:
+    def _address_of(self, host: Host, info: HostInfo) -> str:
         """Where nodes of a host listen: this machine's is the one that the others see it at."""
-        return host.address or facts.address or self._launcher_address or "127.0.0.1"
+        return host.address or info.address or self._launcher_address or "127.0.0.1"
 
     def _choose(self, node: NodePlan, spec: ProcessSpec) -> tuple[SshHost, ProcessSpec]:
         """Where a node starts now, and with which devices."""
@@ -194,26 +194,26 @@ class SshLauncher:
         if not here.lost:
             return here, spec
         # What belongs together starts together: a sibling may have moved just now.
-        siblings = [n for n in self._living if root_of(n) == root_of(node.name)]
-        preferred = [self._living[name].host.name for name in siblings]
+        siblings = [n for n in self._running if root_of(n) == root_of(node.name)]
+        preferred = [self._running[name].host.name for name in siblings]
         others = sorted(site.others, key=lambda name: (name not in preferred, self._load(name)))
         for name in others:
             devices = self._free_devices(self._host(name), site)
             if (name not in self._hosts or not self._hosts[name].lost) and devices is not None:
-                return self._there(name), _with(spec, devices)
-        return self._there(site.host), spec
+                return self._usable_host(name), _with(spec, devices)
+        return self._usable_host(site.host), spec
 
     def _load(self, name: str) -> int:
-        return sum(living.host.name == name for living in self._living.values())
+        return sum(running.host.name == name for running in self._running.values())
 
-    def _there(self, name: str) -> SshHost:
+    def _usable_host(self, name: str) -> SshHost:
         """A host that is used for the first time, or again."""
         known = self._hosts.get(name)
         if known is None or known.lost:
             if known is not None:
                 self._lost.append(known)
-            host = self._hosts[name] = self._reach(self._host(name))
-            host.begin(self._beginning_of(self._host(name)))
+            host = self._hosts[name] = self._connect(self._host(name))
+            host.set_up(self._setup_for(self._host(name)))
         return self._hosts[name]
 
     def _free_devices(self, host: Host, site: Site) -> Mapping[str, tuple[Any, ...] | None] | None:
@@ -222,7 +222,7 @@ class SshLauncher:
             return None
         if site.cpus is None and site.gpus is None:
             return {"cpus": None, "gpus": None}
-        there = [living.spec for living in self._living.values() if living.host.name == host.name]
+        there = [running.spec for running in self._running.values() if running.host.name == host.name]
         cpus = {cpu for spec in there for cpu in spec.cpus or ()}
         gpus = {gpu for spec in there for gpu in dict(spec.env).get("CUDA_VISIBLE_DEVICES", "").split(",")}
         has = host.inventory or Inventory(cpus=())

@@ -65,7 +65,7 @@ def with_files(host: str, options: SshOptions, given_up: threading.Event) -> Ssh
     command += ["--", f"{folder}/", f"{host}:{there}/"]
     what = f"copying {folder} to {host}"
     still = "still %s after %g s, which the start of its nodes waits for: .gitignore names what can stay behind"
-    with tempfile.TemporaryFile() as said, long_waits.named(still, what, long_waits.PATIENCE_S):
+    with tempfile.TemporaryFile() as said, long_waits.warn_if_long(still, what, long_waits.PATIENCE_S):
         if _run(command, said, what, given_up) != 0:
             said.seek(0)
             words = said.read().decode(errors="replace").strip().splitlines()[-_WORDS:]

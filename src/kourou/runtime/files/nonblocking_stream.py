@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PatientStream", "say", "warn"]
+__all__ = ["NonBlockingStream", "say", "warn"]
 
 _log = logging.getLogger("kourou")
 
@@ -29,7 +29,7 @@ _LOOK_MS = 100
 _STALLED_S = 2.0  # at the end: what has taken nothing for so long will not
 
 
-class PatientStream:
+class NonBlockingStream:
     """A text stream whose ``write`` returns at once; a thread of its own passes the text on.
 
     What a stream does not take for long is dropped, and that is said as soon as it takes something. Its owner closes

@@ -11,16 +11,16 @@ from typing import Any
 from kourou import errors
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.interpreter.startup import print_failure
-from kourou.runtime.interpreter.user_code import work
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import Outcome
 
-__all__ = ["Ended", "exited", "live"]
+__all__ = ["ChildFailed", "outcome_of_exit", "run_to_outcome"]
 
 
 _HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
 
 
-class Ended(BaseException):
+class ChildFailed(BaseException):
     """Raised by a node that runs others and whose end is in words already: those of the child that failed."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -28,24 +28,24 @@ class Ended(BaseException):
         self.outcome = outcome
 
 
-def live(entry: Callable[[NodeContext], Any], context: NodeContext) -> Outcome:
+def run_to_outcome(entry: Callable[[NodeContext], Any], context: NodeContext) -> Outcome:
     """Run ``entry(context)``; whatever it raises becomes an :class:`Outcome` and, if it is a failure, is printed."""
     try:
-        work(entry, context)
+        run_user_code(entry, context)
     except errors.StopRequested:
         return Outcome(kind="stopped")
     except SystemExit as error:
-        return exited(error)
-    except Ended as ended:
-        return ended.outcome
+        return outcome_of_exit(error)
+    except ChildFailed as failure:
+        return failure.outcome
     except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
-        if _comes_of_the_stop(error, context):
+        if _caused_by_stop(error, context):
             return Outcome(kind="stopped")
-        return Outcome(kind="raised", code=1, exception=_words(error), traceback=print_failure(error))
+        return Outcome(kind="raised", code=1, exception=_described(error), traceback=print_failure(error))
     return Outcome(kind="finished")
 
 
-def _comes_of_the_stop(error: BaseException, context: NodeContext) -> bool:
+def _caused_by_stop(error: BaseException, context: NodeContext) -> bool:
     """The program stops: this node's coroutine was cancelled, or whom it called was gone first or cancelled the call.
 
     In the last case this node may hear of the stop a moment later.
@@ -55,14 +55,14 @@ def _comes_of_the_stop(error: BaseException, context: NodeContext) -> bool:
     return context.stop.event.wait(_HEARD_S if isinstance(error, errors.CallCancelled) else 0)
 
 
-def _words(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - its __str__ is the user's
         return f"{type(error).__name__}, whose __str__ raises"
 
 
-def exited(error: SystemExit) -> Outcome:
+def outcome_of_exit(error: SystemExit) -> Outcome:
     """What a SystemExit that nobody caught leads to; its message, if it has one, is printed."""
     if error.code is None or error.code == 0:
         return Outcome(kind="finished")

@@ -11,8 +11,8 @@ import warnings
 
 import pytest
 
-from kourou.runtime.files import patient_stream
-from kourou.runtime.files.patient_stream import PatientStream
+from kourou.runtime.files import nonblocking_stream
+from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 
 WAIT_S = 20.0
 LINE = "x" * 999
@@ -34,7 +34,7 @@ def pipe():
 def test_nobody_waits_for_a_pipe_that_is_not_read_and_what_was_dropped_is_counted(pipe, tmp_path):
     # Given a pipe that nobody reads
     reader, stream = pipe
-    patient = PatientStream(stream, kept_in=tmp_path / "output.log")
+    patient = NonBlockingStream(stream, kept_in=tmp_path / "output.log")
     # When more is written than may wait
     for number in range(20_000):
         patient.write(f"{number} {LINE}\n")
@@ -57,9 +57,9 @@ def test_nobody_waits_for_a_pipe_that_is_not_read_and_what_was_dropped_is_counte
 
 def test_the_end_waits_no_longer_than_some_seconds_for_one_who_takes_nothing(pipe, monkeypatch, caplog):
     # Given a pipe that is full
-    monkeypatch.setattr(patient_stream, "_STALLED_S", 0.2)
+    monkeypatch.setattr(nonblocking_stream, "_STALLED_S", 0.2)
     _, stream = pipe
-    patient = PatientStream(stream)
+    patient = NonBlockingStream(stream)
     for number in range(200):
         patient.write(f"{number} {LINE}\n")
     # When, Then
@@ -72,7 +72,7 @@ def test_the_end_waits_no_longer_than_some_seconds_for_one_who_takes_nothing(pip
 def test_what_was_written_to_the_stream_before_comes_before(pipe):
     reader, stream = pipe
     stream.write("the launcher's own line\n")
-    patient = PatientStream(stream)
+    patient = NonBlockingStream(stream)
     patient.write("a node's line, of Köln \udcff\n")
     patient.close()
     stream.close()
@@ -81,7 +81,7 @@ def test_what_was_written_to_the_stream_before_comes_before(pipe):
 
 def test_a_stream_that_is_none_of_the_system_s_is_written_to(capsys):
     stream = io.StringIO()
-    patient = PatientStream(stream)
+    patient = NonBlockingStream(stream)
     patient.write("hello\n")
     patient.close()
     assert stream.getvalue() == "hello\n"
@@ -90,19 +90,19 @@ def test_a_stream_that_is_none_of_the_system_s_is_written_to(capsys):
 def test_one_that_is_broken_or_closed_does_no_harm(pipe):
     reader, stream = pipe
     reader.close()
-    broken = PatientStream(stream)
+    broken = NonBlockingStream(stream)
     broken.write("x\n")
     broken.close()
     closed = io.StringIO()
     closed.close()
-    patient = PatientStream(closed)
+    patient = NonBlockingStream(closed)
     patient.write("x\n")
     patient.close()
 
 
 def test_a_fork_writes_by_itself(pipe):
     reader, stream = pipe
-    patient = PatientStream(stream)
+    patient = NonBlockingStream(stream)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of processes with threads
         child = os.fork()
@@ -118,11 +118,11 @@ def test_a_fork_writes_by_itself(pipe):
 def test_a_warning_does_not_wait_for_a_standard_error_that_takes_nothing(pipe, monkeypatch, caplog):
     _, stream = pipe
     monkeypatch.setattr("sys.stderr", stream)
-    patient_stream.warn("the first %s", "one")
+    nonblocking_stream.warn("the first %s", "one")
     os.set_blocking(stream.fileno(), False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(stream.fileno(), b"x" * 4096)
-    patient_stream.warn("the second one")
-    patient_stream.say("nor does a line")
+    nonblocking_stream.warn("the second one")
+    nonblocking_stream.say("nor does a line")
     assert [record.getMessage() for record in caplog.records] == ["the first one"]

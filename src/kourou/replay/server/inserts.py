@@ -1,0 +1,149 @@
+"""Inserting: what a client's message says is done in order, and answered when all of its items are in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kourou.errors import WriterExpired
+from kourou.replay.arrays.array_types import Integers
+from kourou.replay.protocol.messages import InsertBatch, RowData
+from kourou.replay.server.client_sessions import Session, Sessions
+from kourou.replay.server.data import DataStore
+from kourou.replay.server.packing import unpack_rows
+from kourou.replay.server.validation import validated
+from kourou.replay.server.waits import Waits, wanted_by_caller
+from kourou.replay.storage.blocks import BlockStore
+from kourou.replay.table.completion import Completion, all_of, now_or_later, on_behalf_of
+from kourou.replay.table.lock import TableLock
+from kourou.replay.table.requests import InsertRequest
+from kourou.replay.table.table import Table
+
+__all__ = ["Inserts"]
+
+
+class Inserts:
+    """The calls of writers. For the arguments see :class:`kourou.replay.server.service.Service`."""
+
+    def __init__(
+        self, tables: Mapping[str, Table], lock: TableLock, data: DataStore, sessions: Sessions, waits: Waits
+    ) -> None:
+        self._tables = tables
+        self._lock = lock
+        self._data = data
+        self._sessions = sessions
+        self._waits = waits
+
+    def insert(self, session: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
+        """Do what the batch says; done when all items are in. The result is the blocks leased.
+
+        Raises:
+            TableNotFound, ValueError: in which case nothing was done.
+            DeadlineExceeded: not all items were let in in time; the others are not inserted.
+        """
+        writer = self._sessions.get(session)
+        answer = Completion[list[Any]]()
+        wanted = wanted_by_caller()
+        order = batch.order
+        if order is None:
+            self._insert(writer, batch, timeout_s, wanted, answer)
+            return now_or_later(answer)
+
+        def attempt() -> None:
+            writer.check_not_broken(order[0])
+            try:
+                self._insert(writer, batch, timeout_s, wanted, answer)
+            except BaseException:
+                writer.mark_broken(order[0])
+                raise
+
+        if not writer.run_in_order(self._lock, order, functools.partial(on_behalf_of, answer, attempt)):
+            raise WriterExpired("this message was given up before it came, or its session has ended")
+        return now_or_later(answer)
+
+    def skip(self, session: int, order: tuple[int, int], breaks: bool = False) -> None:  # noqa: FBT001, FBT002 - by the wire
+        """A numbered call failed on its way, or else was done before this one came: let its followers not wait.
+
+        Args:
+            session: its name.
+            order: of the call.
+            breaks: its followers build on what it said: they are refused.
+        """
+        known = self._sessions.get(session)
+        known.run_in_order(self._lock, order, functools.partial(known.mark_broken, order[0]) if breaks else _nothing)
+
+    def _insert(
+        self,
+        session: Session,
+        batch: InsertBatch,
+        timeout_s: float | None,
+        wanted: Callable[[], bool],
+        answer: Completion[list[Any]],
+    ) -> None:
+        self._write(session, batch.data)
+        with self._lock:
+            self._sessions.get(session.name)  # its blocks are its own as long as it lasts
+            # Links come first, since items are checked along them. They concern nobody else's blocks.
+            for store, blocks, successors in batch.links:
+                self._data.link(store, blocks, successors, session.number)
+            tables = [self._tables[items.table] for items in batch.items]
+            work = [
+                (table, validated(items, table, self._data, session.number))
+                for table, items in zip(tables, batch.items, strict=True)
+            ]
+            for store, blocks in batch.sealed:
+                self._data.check_blocks(store, blocks, session.number)
+            finish = functools.partial(on_behalf_of, answer, lambda: answer.set_result(self._lease(session, batch)))
+            done = all_of(len(work), answer, finish)
+            requests = [(table, InsertRequest(items, wanted, done)) for table, items in work]
+            for _, items in work:
+                self._data.acquire(items.refs)
+            for store, blocks in batch.sealed:
+                self._data.stores[store].seal(blocks)
+            for table, request in requests:
+                table.insert(request)
+            if not requests:
+                self._lock.after_release(finish)
+        give_up = functools.partial(self._give_up_insert, requests, answer)
+        self._waits.limit(answer, timeout_s, give_up, [request for _, request in requests])
+
+    def _lease(self, session: Session, batch: InsertBatch) -> list[Any]:
+        """The blocks that a batch asks for, once all else that it says is done."""
+        if not batch.leases:
+            return []
+        with self._lock:
+            self._sessions.get(session.name)
+            return [self._data.stores[store].lease(session.number, count) for store, count in batch.leases]
+
+    def _write(self, session: Session, data: Sequence[RowData]) -> None:
+        """Write rows, not under the lock: nobody else touches them, though the session may end meanwhile."""
+        if not data:
+            return
+        held: list[tuple[BlockStore, Integers]] = []
+        try:
+            with self._lock:
+                self._sessions.get(session.name)
+                for rows in data:
+                    self._data.check_rows(rows, session.number)
+                    held.append(self._data.hold_rows(rows))
+            for rows in data:  # whose sizes are known by now to be those of their columns
+                self._data.write_rows(unpack_rows(rows))
+        finally:
+            with self._lock:
+                for store, blocks in held:
+                    store.release(blocks)
+
+    def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Completion[list[Any]]) -> None:
+        with self._lock:
+            if not any([table.withdraw(request) for table, request in requests]):  # noqa: C419 - every one of them
+                return
+            done = sum(request.done for _, request in requests)
+            total = sum(len(request.items) for _, request in requests)
+            why = "; ".join(f"{table.name}: {table.state.limiter.describe()}" for table, _ in requests)
+            error = self._waits.error(f"{done} of {total} items were inserted in time ({why})")
+            self._lock.after_release(functools.partial(answer.set_exception, error))
+
+
+def _nothing() -> None:
+    """Of a call that is skipped."""

@@ -1,0 +1,140 @@
+"""Sampling: items are drawn in batches, and answered with where their data lies, or with the data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kourou.errors import CallCancelled, WriterExpired
+from kourou.replay.arrays.array_types import Keys
+from kourou.replay.protocol.item_batches import SampledItems
+from kourou.replay.protocol.messages import SampleReply, pack_sampled
+from kourou.replay.server.client_sessions import Session, Sessions
+from kourou.replay.server.data import DataStore
+from kourou.replay.server.packing import look_up, pack_group
+from kourou.replay.server.waits import Waits, wanted_by_caller
+from kourou.replay.table.completion import Completion, now_or_later, on_behalf_of
+from kourou.replay.table.lock import TableLock
+from kourou.replay.table.requests import SampleRequest
+from kourou.replay.table.table import Table
+
+__all__ = ["Samples"]
+
+
+class Samples:
+    """The calls of those who read items. For the arguments see :class:`kourou.replay.server.service.Service`."""
+
+    def __init__(
+        self, tables: Mapping[str, Table], lock: TableLock, data: DataStore, sessions: Sessions, waits: Waits
+    ) -> None:
+        self._tables = tables
+        self._lock = lock
+        self._data = data
+        self._sessions = sessions
+        self._waits = waits
+
+    def sample(
+        self,
+        session: int,
+        table: str,
+        count: int,
+        timeout_s: float | None = None,
+        done: tuple[int, ...] = (),
+        shared: bool = False,  # noqa: FBT001, FBT002 - comes by the wire, thousands of times a second
+        most: int = 0,
+        order: tuple[int, int] | None = None,
+    ) -> Any:
+        """Draw items.
+
+        Args:
+            session: its name.
+            table: its name.
+            count: how many; fewer come when the time is over before there are as many.
+            timeout_s: 0 takes what is there now, None waits.
+            done: tickets of earlier replies whose data was read.
+            shared: the client takes the data out of shared memory itself.
+            order: (sampler, number): the sampler's calls are done in the order of their numbers, from 0 on.
+            most: if more can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
+
+        Raises:
+            TableNotFound: there is no such table.
+            DeadlineExceeded: there was not one item in time.
+        """
+        sampler = self._sessions.get(session)
+        found = self._tables[table]
+        if order is not None and not self._waits.allowed:
+            raise CallCancelled("the server is about to end, and so do iterations over its samples")
+        if done:
+            self._sessions.unpin(sampler, list(done))
+        answer = Completion[SampleReply]()
+        request = SampleRequest(count, wanted_by_caller(), lambda _: deliver(), most=most)
+        fill = functools.partial(self._answer, sampler, request, answer, shared=shared)
+        deliver = functools.partial(on_behalf_of, answer, fill)
+        give_up = functools.partial(self._give_up_sample, found, request, answer, deliver)
+
+        def begin() -> None:
+            found.sample(request)
+            self._waits.limit(answer, timeout_s, give_up, [request])
+
+        if request.left < 1:
+            raise ValueError(f"the number of samples is at least 1, not {count}")
+        if order is None:
+            begin()
+        elif not sampler.run_in_order(self._lock, order, functools.partial(on_behalf_of, answer, begin)):
+            raise WriterExpired("this call was given up before it came, or its session has ended")
+        return now_or_later(answer)
+
+    def keys(self, table: str, offset: int, limit: int) -> Keys:
+        """Keys of a table's items in the order of insertion, from the ``offset``-th on."""
+        found = self._tables[table]
+        with self._lock:
+            slots = found.state.slots()[offset : offset + limit]
+            return found.state.items.keys[slots]
+
+    def get(self, session: int, table: str, keys: Keys) -> SampleReply:
+        """Items by their keys, without sampling them; those that are not there are left out."""
+        known = self._sessions.get(session)
+        found = self._tables[table]
+        with self._lock:
+            sampled = look_up(found, keys)
+            self._data.acquire(sampled.refs)
+        return self._reply(known, sampled, shared=False)
+
+    def _give_up_sample(
+        self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], object]
+    ) -> None:
+        with self._lock:
+            if not table.withdraw(request):
+                return
+            why = f"no item of table {table.name} in time ({table.state.limiter.describe()})"
+        if request.parts:
+            deliver()
+        else:
+            answer.set_exception(self._waits.error(why))
+
+    def _answer(
+        self, session: Session, request: SampleRequest, answer: Completion[SampleReply], *, shared: bool
+    ) -> None:
+        if request.future.done() and (error := request.future.exception()):
+            answer.set_exception(error)
+            return
+        sampled = SampledItems.joined(request.parts)
+        answer.set_result(self._reply(session, sampled, shared=shared))
+
+    def _reply(self, session: Session, sampled: SampledItems, *, shared: bool) -> SampleReply:
+        """What is sent for samples, whose references are held, and are released if they are not the session's now."""
+        ticket = 0
+        try:
+            groups = self._data.locate(sampled.refs)
+            if not shared:
+                groups = [self._data.fetch(group) for group in groups]
+            packed = [pack_group(self._data, group, session.compression) for group in groups]
+            info = pack_sampled(sampled)
+            if shared:
+                ticket = self._sessions.pin(session, sampled.refs)
+        finally:
+            if not ticket:
+                with self._lock:
+                    self._data.release(sampled.refs)
+        return ticket, info, packed

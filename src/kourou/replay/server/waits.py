@@ -1,0 +1,63 @@
+"""Waiting for a table's limiter: how long a call may, and whether any call may wait at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kourou.courier import current_call
+from kourou.errors import CallCancelled, DeadlineExceeded, RpcError
+from kourou.replay.server.maintenance import MaintenanceThread
+from kourou.replay.table.completion import Completion
+from kourou.replay.table.requests import Request
+
+__all__ = ["Waits", "wanted_by_caller"]
+
+_MAINTENANCE_S = 0.25  # how soon the death of a client is noticed
+
+
+class Waits:
+    """The waits of a server's calls.
+
+    Args:
+        maintain: called a few times a second.
+
+    Attributes:
+        allowed: False once nobody is to wait any more.
+    """
+
+    def __init__(self, maintain: Callable[[], None]) -> None:
+        self.allowed = True
+        self._maintenance = MaintenanceThread(maintain, _MAINTENANCE_S)
+
+    def limit(
+        self,
+        answer: Completion[Any],
+        timeout_s: float | None,
+        give_up: Callable[[], object],
+        requests: Sequence[Request],
+    ) -> None:
+        """Have a call that is not answered yet given up when its time is over, or now where nobody is to wait."""
+        if answer.done():
+            return
+        for request in requests:
+            request.give_up = give_up
+        if not self.allowed or (timeout_s is not None and timeout_s <= 0):
+            give_up()
+        elif timeout_s is not None:
+            self._maintenance.call_at(time.monotonic() + timeout_s, give_up)
+
+    def error(self, why: str) -> RpcError:
+        """What a call that was given up is answered."""
+        return DeadlineExceeded(why) if self.allowed else CallCancelled(f"the server waits no more: {why}")
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._maintenance.stop()
+
+
+def wanted_by_caller() -> Callable[[], bool]:
+    """Whether the caller of the call that is being handled still waits for the answer."""
+    cancelled = current_call().cancelled
+    return lambda: not cancelled.is_set()
