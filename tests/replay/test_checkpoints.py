@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 
 from kourou.errors import CheckpointError
 from kourou.replay import Checkpointer, Client, Server, Table
+from kourou.replay.arrays.tree import TreeDef
 from kourou.replay.rate_limiters import MinSize, Queue, RateLimiter, SampleToInsertRatio
 from kourou.replay.selectors import Fifo, MaxHeap, Prioritized, Uniform
+from kourou.replay.server import checkpoints, snapshot
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -236,3 +240,31 @@ def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="could be written"):
             client.checkpoint()
         fill(client, 0)
+
+
+def test_a_checkpoint_of_a_version_with_other_modules_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a checkpoint that was written when replay's classes were all in another module
+    checkpointer = Checkpointer(tmp_path)
+    with Server(tables(), checkpointer=checkpointer) as server, server.localhost_client() as client:
+        fill(client, 1)
+        before = contents(client)
+        with monkeypatch.context() as patch:
+            earlier = types.ModuleType("kourou.replay.earlier")
+            patch.setitem(sys.modules, earlier.__name__, earlier)
+            for kind in (*vars(snapshot).values(), *vars(checkpoints).values(), TreeDef, MinSize, Uniform):
+                if isinstance(kind, type) and kind.__module__.startswith("kourou.replay."):
+                    patch.setattr(kind, "__module__", earlier.__name__)
+                    setattr(earlier, kind.__name__, kind)
+            earlier.Structure = TreeDef  # type: ignore[attr-defined]
+            TreeDef.__qualname__ = "Structure"
+            try:
+                written = Path(client.checkpoint()) / "state.bin"
+            finally:
+                TreeDef.__qualname__ = "TreeDef"
+        assert b"kourou.replay.earlier" in written.read_bytes()
+        assert b"Structure" in written.read_bytes()
+    # When it is read, then everything is there
+    with Server(tables(), checkpointer=checkpointer) as server, server.localhost_client() as client:
+        assert contents(client) == before

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -34,9 +35,13 @@ import cloudpickle
 
 from kourou.errors import CheckpointError
 from kourou.ownership import make_own_folder, read_own
+from kourou.replay import rate_limiters, selectors
 from kourou.replay.arrays.array_types import Array, Integers, np
+from kourou.replay.arrays.signature import Signature, TensorSpec
+from kourou.replay.arrays.tree import TreeDef
 from kourou.replay.server.data import DataStore
-from kourou.replay.server.snapshot import ConfigFrom, Snapshot, StoreSnapshot
+from kourou.replay.server.snapshot import ConfigFrom, Snapshot, StoreSnapshot, TableSnapshot
+from kourou.replay.storage.layout import ColumnSpec, Leaf, Pattern
 
 __all__ = ["Checkpointer"]
 
@@ -280,13 +285,31 @@ class _DataFile:
         return self._size, self._sum
 
 
+_OURS: dict[str, Any] = {
+    **{name: getattr(module, name) for module in (rate_limiters, selectors) for name in module.__all__},
+    **{kind.__name__: kind for kind in (_Section, _Located, _State, Snapshot, TableSnapshot, StoreSnapshot)},
+    **{kind.__name__: kind for kind in (ColumnSpec, Leaf, Pattern, Signature, TensorSpec)},
+    "Structure": TreeDef,  # its earlier name
+    "TreeDef": TreeDef,
+}
+
+
+class _StateUnpickler(pickle.Unpickler):
+    """Finds replay's own classes by their names, since modules may have moved since the checkpoint was written."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("kourou.replay.") and name in _OURS:
+            return _OURS[name]
+        return super().find_class(module, name)
+
+
 def _load(folder: Path, entry: Path) -> tuple[Snapshot, list[list[Array]]]:
     manifest = json.loads(read_own(entry / "manifest.json"))
     if manifest["format"] != _FORMAT:
         raise CheckpointError(f"its format is {manifest['format']}, and this kourou reads format {_FORMAT}")
     raw = _checked(entry / "state.bin", read_own(entry / "state.bin"), manifest["state"])
     try:
-        state: _State = pickle.loads(raw)
+        state: _State = _StateUnpickler(io.BytesIO(raw)).load()
     except Exception as error:
         raise CheckpointError(f"its tables cannot be rebuilt here: {type(error).__name__}: {error}") from error
     files = {}
