@@ -13,7 +13,7 @@ from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay import Client, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Custom, Fifo
-from kourou.replay.server import packing, service
+from kourou.replay.server import packing, samples
 from kourou.replay.server.client_sessions import Session
 from kourou.replay.table.lock import TableLock
 from polling import until
@@ -94,7 +94,7 @@ def test_an_answer_that_cannot_be_made_is_its_receivers_trouble(
             raise BufferError("no room for the answer")
         return pack(*args)
 
-    monkeypatch.setattr(service, "pack_group", fails_once)
+    monkeypatch.setattr(samples, "pack_group", fails_once)
     with ThreadPoolExecutor() as threads:
         replies = []
         for count, client in enumerate((first, second), 1):
