@@ -136,6 +136,19 @@ def plot(
 
 @sweep_app.command()
 @report_errors()
+def init(
+    command: Annotated[list[str], typer.Argument(help="A script, or after -- the words of a command.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("sweep.yaml"),
+) -> None:
+    """Write a first sweep file from what a command's own --help tells (argparse, typer, click, tyro, Hydra)."""
+    from kourou.cli.sweep.first_file import write_first_file
+
+    write_first_file(command, output)
+
+
+@sweep_app.command()
+@report_errors()
 def schema() -> None:
     """Print the JSON Schema of sweep files, from which editors complete and check them."""
     from kourou.cli.terminal.output import print_json
