@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 import kourou as lp
-from kourou.runtime.interpreter.startup import options_of_this_process
+from kourou.cpython import interpreter_options
 
 
 class Server:
@@ -96,7 +96,7 @@ def test_the_plan_as_json_is_what_it_was():
                     **common,
                     "name": "server/0",
                     "argv": [sys.argv[0]],
-                    "interpreter_args": list(options_of_this_process()),
+                    "interpreter_args": list(interpreter_options()),
                     "env": {},
                 },
             },

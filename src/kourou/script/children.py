@@ -7,23 +7,25 @@ Such a child would import the script anew, top level and all, and so launch the 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing.spawn
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from kourou import cpython
 
 __all__ = ["Gift", "give", "giving"]
 
 Gift = tuple[Callable[..., object], tuple[Any, ...]]  # what the child calls, with which arguments
 
 _gifts: dict[str, list[Callable[[], Gift]]] = {}  # in the order in which children call them; of each, the last
-_prepare = multiprocessing.spawn.get_preparation_data
+_change_preparation_data = functools.cache(cpython.change_preparation_data)  # once
 
 
 def give(what: str, make: Callable[[], Gift]) -> None:
     """Have all children that are started from now on call something first; replaces what was given as ``what``."""
     _gifts.setdefault(what, []).append(make)
-    multiprocessing.spawn.get_preparation_data = _preparation_data
+    _change_preparation_data(_add_gifts)
 
 
 @contextlib.contextmanager
@@ -36,14 +38,12 @@ def giving(what: str, make: Callable[[], Gift]) -> Iterator[None]:
         _gifts[what].remove(make)
 
 
-def _preparation_data(name: str) -> dict[str, Any]:
-    data = _prepare(name)
+def _add_gifts(data: dict[str, Any]) -> None:
     gifts = [makes[-1]() for makes in _gifts.values() if makes]
     if gifts:
         for key in ("init_main_from_name", "init_main_from_path"):
             data.pop(key, None)
         data["kourou"] = _Gifts(list(sys.path), list(sys.argv), gifts)
-    return data
 
 
 class _Gifts:

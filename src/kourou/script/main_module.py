@@ -6,7 +6,6 @@ So a node imports only what its own code needs, though it knows the whole script
 from __future__ import annotations
 
 import contextlib
-import linecache
 import pickle
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from kourou import cpython
 from kourou.script import children, names
 from kourou.script.begun import Begun
 from kourou.script.definitions import Collector
@@ -138,7 +138,7 @@ def installed(snapshot: Snapshot, buffers: Buffers) -> Iterator[None]:
         module.__file__ = snapshot.file
     contents = _Contents(snapshot, buffers, vars(module))
     for file, text in snapshot.sources.items():
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        cpython.set_source(file, text)
     before = _contents
     again = install, (snapshot, buffers)
     with names.shared_with(contents), children.giving("script", lambda: again), names.main_replaced_by(module):

@@ -7,7 +7,6 @@ Code keeps its file name, so tracebacks name it. Functions behind ``functools.ca
 from __future__ import annotations
 
 import contextlib
-import copyreg
 import functools
 import types
 import typing
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 import cloudpickle
 
+from kourou import cpython
 from kourou.script import names
 from kourou.script.names import Cached, is_definition
 
@@ -27,7 +27,6 @@ _make_class = cloudpickle.cloudpickle._make_skeleton_class  # noqa: SLF001 - as 
 _set_class_state = cloudpickle.cloudpickle._class_setstate  # noqa: SLF001 - recognised, to be replaced
 _dispatch_table = cast("dict[type, Any]", cloudpickle.Pickler.dispatch_table)
 _reduce_code = _dispatch_table[types.CodeType]
-_reduce_attributes: Callable[[Any, int], tuple[Any, ...]] = copyreg._reduce_ex  # type: ignore[attr-defined]  # noqa: SLF001 - does not ask for a name
 _NO_FILE = "<dynamic-code>"  # what cloudpickle says in place of a code object's file
 
 
@@ -98,7 +97,7 @@ def reduce_named(value: Any) -> tuple[Any, ...]:
     """By value, what pickles as no more than its name: type variables, ``NewType``, ``MISSING = Missing()``."""
     kind = type(value)
     if kind.__module__ != "typing" or isinstance(value, typing.NewType):
-        return _reduce_attributes(value, 1)
+        return cpython.reduce_by_attributes(value)
     given = value.__constraints__ if hasattr(value, "__constraints__") else ()
     given = (value.__value__,) if hasattr(value, "__value__") else given  # type Name = …
     known = (word for word in ("bound", "covariant", "contravariant", "type_params") if hasattr(value, f"__{word}__"))

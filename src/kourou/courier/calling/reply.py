@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any, NamedTuple, Protocol
 
+from kourou import cpython
 from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded, RpcError
@@ -62,7 +63,7 @@ _make_outcome: Callable[[tuple[Any, BaseException | None, bool]], _Outcome]
 _make_outcome = functools.partial(tuple.__new__, _Outcome)  # three times faster than the class
 _CANCELLED = _Outcome(cancelled=True)
 WARN_AFTER_S = 10.0  # of waiting for an answer without a time-out, until that is told
-_FIELDS = frozenset(vars(Future()))  # what a future looks for in itself
+_FIELDS = frozenset(cpython.future_fields(Future()))  # what a future looks for in itself
 
 
 class Reply(Future[Any]):
@@ -108,7 +109,7 @@ class Reply(Future[Any]):
         if name not in _FIELDS:
             raise AttributeError(f"a future has no attribute {name!r}")
         fields = self.__dict__
-        for field, value in vars(Future()).items():
+        for field, value in cpython.future_fields(Future()).items():
             fields.setdefault(field, value)
         self.watched = True
         if not self.waits:  # looked at after ``watched`` was set: whoever ends the call looks the other way round

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
+
+from kourou import cpython
 
 __all__ = ["fill"]
 
@@ -39,12 +41,12 @@ class _Helper:
 
     def __init__(self) -> None:
         self._task: Callable[[], None] = _nothing
-        self._warned = _thread.allocate_lock()
-        self._done = _thread.allocate_lock()
-        self._warned.acquire()
+        self._wanted = threading.Lock()
+        self._done = threading.Lock()
+        self._wanted.acquire()
         self._done.acquire()
         self._thread = 0
-        _thread.start_new_thread(self._work, ())
+        cpython.start_unlisted_thread(self._work)
         self._done.acquire()
 
     def begin(self, task: Callable[[], None], cores: set[int]) -> None:
@@ -54,17 +56,17 @@ class _Helper:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(self._thread, cores)
         self._task = task
-        self._warned.release()
+        self._wanted.release()
 
     def end(self) -> None:
         """Wait until it is done."""
         self._done.acquire()
 
     def _work(self) -> None:
-        self._thread = _thread.get_native_id()
+        self._thread = threading.get_native_id()
         while True:
             self._done.release()
-            self._warned.acquire()
+            self._wanted.acquire()
             self._task()
             self._task = _nothing  # or it would keep the memory
 

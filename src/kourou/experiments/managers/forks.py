@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import os
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kourou import cpython
 from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
 from kourou.runtime.model.records import ProcessExit
@@ -172,7 +172,7 @@ def _run_child(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
-        atexit._clear()  # noqa: SLF001 - as multiprocessing does; what was registered is this process's own to do
+        cpython.forget_exit_functions()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         for fd, source in streams.items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kourou import cpython
 from kourou.experiments.sweep.run_process import read_payload
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.plan.plan import ProcessSpec
@@ -59,8 +59,7 @@ class ThreadSupervisor:
         del number
         thread = self._threads.get(name)
         if thread is not None and thread.ident is not None and thread.is_alive():
-            interrupt = ctypes.py_object(KeyboardInterrupt)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
+            cpython.set_async_exception(thread.ident, KeyboardInterrupt)
 
     def _run(self, name: str, attempt: int, payload_file: Path, sha256: str) -> None:
         code, said = 0, ""

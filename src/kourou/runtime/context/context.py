@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from kourou import errors
+from kourou import cpython, errors
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.model.records import NodeRecord, Outcome
 from kourou.runtime.stopping.state import StopState
@@ -217,14 +217,14 @@ def inherit_in_threads() -> Iterator[None]:
     with _lock:
         _inheriting += 1
         if _inheriting == 1:
-            threading.Thread.start = _start_as_node  # type: ignore[method-assign, assignment]
+            cpython.set_thread_start(_start_as_node)
     try:
         yield
     finally:
         with _lock:
             _inheriting -= 1
             if _inheriting == 0:
-                threading.Thread.start = _start  # type: ignore[method-assign]
+                cpython.set_thread_start(_start)
 
 
 def _start_as_node(thread: threading.Thread) -> None:

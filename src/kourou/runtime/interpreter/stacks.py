@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import faulthandler
 import signal
-import sys
 import threading
 import traceback
+
+from kourou import cpython
 
 __all__ = ["DUMP_STACKS", "dump_on_signal", "stacks_of_this_process"]
 
@@ -27,7 +28,7 @@ def dump_on_signal(fd: int) -> None:
 
 def stacks_of_this_process() -> str:
     """The stacks of all threads of this process, the nodes' threads first."""
-    frames = sys._current_frames()  # noqa: SLF001 - its documented way
+    frames = cpython.frames_of_threads()
     threads = sorted(threading.enumerate(), key=lambda thread: not thread.name.startswith("kourou:"))
     parts = []
     for thread in threads:

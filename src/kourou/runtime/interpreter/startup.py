@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import faulthandler
 import functools
 import io
 import os
 import signal
-import subprocess
 import sys
 import threading
 import traceback
@@ -18,18 +16,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from kourou import errors
+from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.stacks import dump_on_signal
 
-__all__ = ["finish", "leaving", "options_of_this_process", "path_for", "prepare", "print_failure"]
+__all__ = ["finish", "leaving", "path_for", "prepare", "print_failure"]
 
 _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
-
-
-def options_of_this_process() -> tuple[str, ...]:
-    """The options that this interpreter was started with (``-W``, ``-X``, ``-O`` …), as multiprocessing passes them."""
-    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001 - no public one
 
 
 def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> None:
@@ -122,8 +115,7 @@ def _line_stream(fd: int) -> TextIO:
 def finish() -> None:
     """End as an interpreter does (threads, atexit, buffers), but without the slow tearing down of modules."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins the threads that are not daemons
-        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
+        cpython.run_exit_functions()
     except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the process is ending anyway
         traceback.print_exc()
     _flush()
@@ -151,7 +143,7 @@ def leaving(who: str, code: int) -> Iterator[None]:
     handlers = SignalHandlers()
     for number in (signal.SIGTERM, signal.SIGHUP):
         handlers.set(number, leave)
-    timer = threading.Timer(_PATIENCE_S, lambda: _name_holder(who, sys._current_frames().get(main)))  # noqa: SLF001
+    timer = threading.Timer(_PATIENCE_S, lambda: _name_holder(who, cpython.frames_of_threads().get(main)))
     timer.daemon = True
     main = threading.get_ident()
     with contextlib.suppress(RuntimeError):  # no more threads

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import cpython, errors
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,7 +33,7 @@ def interrupt_thread(thread: threading.Thread) -> None:
         loop = _loops.get(thread.ident)
         if loop is not None and loop.cancel():
             return
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(errors.StopRequested))
+        cpython.set_async_exception(thread.ident, errors.StopRequested)
     if loop is not None:
         loop.wake()
 
@@ -68,7 +67,7 @@ def _raise_what_is_due() -> None:
 
 def forget_interrupt() -> None:
     """Take back what :func:`interrupt_thread` did to the calling thread, if that was not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
+    cpython.set_async_exception(threading.get_ident(), None)
 
 
 class _Loop:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.cpython import interpreter_options
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.interpreter.startup import options_of_this_process
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import index_of, label_of
@@ -283,7 +283,7 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
         argv=(sys.argv[0] if sys.argv else "", *absl_flags.given(), *resource.arguments()),
         payload=payload,
         interpreter=interpreter or sys.executable,
-        interpreter_args=resource.interpreter_options() or options_of_this_process(),
+        interpreter_args=resource.interpreter_options() or interpreter_options(),
         env=tuple(sorted(env.items())),
         cwd=cwd or str(Path.cwd()),
         memory_bytes=memory_bytes,

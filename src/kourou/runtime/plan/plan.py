@@ -7,8 +7,8 @@ import enum
 import json
 from typing import Any
 
+from kourou.cpython import interpreter_options
 from kourou.runtime.graph.policies import OnFailure
-from kourou.runtime.interpreter.startup import options_of_this_process
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.payloads import Blobs, Payload
 from kourou.runtime.stopping.timeline import StopTimeline
@@ -91,7 +91,7 @@ class ProcessSpec:
     payload: Payload | None = None
     interpreter: str = ""
     """Path of the Python that runs the payload."""
-    interpreter_args: tuple[str, ...] = dataclasses.field(default_factory=options_of_this_process)
+    interpreter_args: tuple[str, ...] = dataclasses.field(default_factory=interpreter_options)
     """Its options; by default the launcher's own."""
     env: tuple[tuple[str, str], ...] = ()
     """What differs from the launcher's environment."""

@@ -11,14 +11,13 @@ brings along: their pages would be copied with every fork.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from kourou import errors
+from kourou import cpython, errors
 
 if sys.platform != "win32":
     import resource
@@ -77,23 +76,10 @@ def make_cookie(run_id: str, node: str = "", attempt: int = 0) -> str:
 def show_cookie(cookie: str) -> None:
     """Write a cookie over the one that this process was started with, so that its forks show it as well.
 
-    The kernel shows the environment that a process had when it was started, whatever was changed since; a fork without
-    exec inherits that view. It is overwritten in place, as programs do that change their title.
+    The kernel shows others that one, whatever was changed since. What is longer than :func:`make_cookie` made room for
+    is not written.
     """
-    stat = Path("/proc/self/stat")
-    if not stat.exists():
-        return
-    # Fields 50 and 51 are where the environment starts and ends; the name, which is in brackets, may hold anything.
-    start, end = (int(field) for field in stat.read_text(errors="replace").rpartition(")")[2].split()[47:49])
-    block = b"\0" + ctypes.string_at(start, end - start)
-    at = block.find(f"\0{COOKIE}=".encode())
-    if at < 0:
-        return
-    value_at = at + len(COOKIE) + 2
-    room = block.index(b"\0", value_at) - value_at
-    value = cookie.encode(errors="surrogateescape")
-    if len(value) <= room:
-        ctypes.memmove(start + value_at - 1, value.ljust(room), room)
+    cpython.overwrite_environment(COOKIE, cookie)
 
 
 def alive(pid: int) -> bool:

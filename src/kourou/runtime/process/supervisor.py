@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
+from kourou.cpython import interpreter_options
 from kourou.runtime.files.descriptors import with_remedy
-from kourou.runtime.interpreter.startup import options_of_this_process
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.plan.plan import ProcessSpec
@@ -109,7 +109,7 @@ class Supervisor:
 
     def _prepare(self, interpreter: str) -> None:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
-            self._zygote_for(interpreter, options_of_this_process(), os.environ)
+            self._zygote_for(interpreter, interpreter_options(), os.environ)
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.

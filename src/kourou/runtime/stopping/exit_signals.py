@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-from kourou import errors
+from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.shown import shown
 
@@ -57,24 +57,21 @@ class _Exit(SystemExit):
     @property
     def code(self) -> Any:
         """What ``sys.exit`` was given."""
-        code = _CODE.__get__(self)
-        try:
-            sys._getframe(1)  # noqa: SLF001 - the only way to see who asks
-        except ValueError:
+        code = cpython.SYSTEM_EXIT_CODE.__get__(self)
+        if cpython.is_called_by_interpreter():
             global _exit_code  # noqa: PLW0603 - a script ends once
             _exit_code = code
         return code
 
     @code.setter
     def code(self, code: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # a slot there
-        _CODE.__set__(self, code)
+        cpython.SYSTEM_EXIT_CODE.__set__(self, code)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SystemExit, self.args
 
 
 _Exit.__name__ = _Exit.__qualname__ = "SystemExit"
-_CODE = SystemExit.__dict__["code"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 _runs: list[Interruptible] = []
@@ -161,11 +158,7 @@ def _forward(number: int, frame: FrameType | None) -> None:
 
 
 def _register_at_exit() -> None:
-    # From Python 3.12 on, atexit comes too late to go on with a program: no thread can be started by then. This hook
-    # is the one that concurrent.futures uses; imported first, so that its executors are closed after ours has run.
-    import concurrent.futures.thread  # noqa: F401, PLC0415 - for its order only, and slow
-
-    threading._register_atexit(_at_shutdown)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public one
+    cpython.at_threading_shutdown(_at_shutdown)
     atexit.register(_at_exit)
 
 

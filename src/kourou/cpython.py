@@ -1,0 +1,229 @@
+"""What leans on CPython's insides: private members, C functions, and ways that no documentation promises.
+
+The only module that does. Each hook says what it relies on, and what would happen where that is missing;
+tests/test_cpython.py tries each on the interpreter at hand, and names the versions on which it was seen to hold.
+
+Modules are imported where they are touched: a zygote of commands imports this one, and stays without ``threading``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import threading
+    from concurrent.futures import Future
+
+__all__ = [
+    "SYSTEM_EXIT_CODE",
+    "at_threading_shutdown",
+    "change_preparation_data",
+    "forget_exit_functions",
+    "frames_of_threads",
+    "future_fields",
+    "interpreter_options",
+    "is_called_by_interpreter",
+    "overwrite_environment",
+    "reduce_by_attributes",
+    "run_exit_functions",
+    "set_async_exception",
+    "set_source",
+    "set_thread_start",
+    "start_unlisted_thread",
+]
+
+
+# -- threads -------------------------------------------------------------------------------------------------------
+
+
+def set_async_exception(thread: int, kind: type[BaseException] | None) -> bool:
+    """Have an exception raised in a thread as soon as it runs Python code; None takes back what was not raised yet.
+
+    Relies on ``PyThreadState_SetAsyncExc``, which takes an unsigned long since 3.7. Without it, threads would have to
+    ask ``lp.wait_for_stop`` to be stopped, as those in C code have to.
+
+    Returns:
+        Whether there is such a thread.
+    """
+    import ctypes
+
+    raised = None if kind is None else ctypes.py_object(kind)
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised))
+
+
+frames_of_threads = sys._current_frames
+"""Where each thread is, by its ident. A function of ours would be the calling thread's innermost frame, and gone.
+
+Documented. Without it, stacks of this process's threads would lack."""
+
+
+def set_thread_start(start: Callable[[threading.Thread], None]) -> None:
+    """Replace ``threading.Thread.start``.
+
+    Relies on all of Python starting threads by that method (``threading.Timer``, ``concurrent.futures`` …), and on a
+    thread looking its ``run`` up in itself. Else ``lp.stop()`` in a thread would not know its program where two run.
+    """
+    import threading
+
+    threading.Thread.start = start  # type: ignore[method-assign, assignment]
+
+
+def start_unlisted_thread(work: Callable[[], None]) -> None:
+    """Start a thread that ``threading`` does not know: nobody lists it, waits for it or gives it a node.
+
+    Relies on ``_thread.start_new_thread``, which is documented, and on such threads ending with the process.
+    """
+    import _thread
+
+    _thread.start_new_thread(work, ())
+
+
+# -- the interpreter's end -----------------------------------------------------------------------------------------
+
+
+def at_threading_shutdown(function: Callable[[], object]) -> None:
+    """Have a function called in the main thread once the script has ended, while threads can still be started.
+
+    From 3.12 on ``atexit`` comes too late for that. Relies on ``threading._register_atexit`` (3.9), by which
+    ``concurrent.futures`` closes its executors: it is imported first, so that they are closed after ``function``.
+    Without it, a script that does not wait for its run would end it.
+    """
+    import threading
+
+    threading._register_atexit(function)  # type: ignore[attr-defined]
+
+
+def run_exit_functions() -> None:
+    """What an interpreter does at its end before it takes itself apart: wait for threads, call ``atexit``'s functions.
+
+    Relies on ``threading._shutdown`` and ``atexit._run_exitfuncs``, by which multiprocessing's children end. Without
+    them, nodes would have to be taken apart module by module at their end, which is slow.
+    """
+    import atexit
+    import threading
+
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+
+
+def forget_exit_functions() -> None:
+    """Let ``atexit`` call nothing that was registered so far: in a fork, that is its parent's to do.
+
+    Relies on ``atexit._clear``, as multiprocessing does. Without it, a fork would do at its end what its parent will.
+    """
+    import atexit
+
+    atexit._clear()
+
+
+SYSTEM_EXIT_CODE: Any = SystemExit.__dict__["code"]
+"""The slot behind ``SystemExit.code``, for a subclass that has a property of that name.
+
+Relies on the interpreter asking for the attribute, not for the C field, of an exception that ends the script."""
+
+
+def is_called_by_interpreter() -> bool:
+    """Whether the function that asks was called by no Python code.
+
+    Relies on the interpreter having left all frames when it asks a SystemExit that nobody caught for its code, and on
+    ``sys._getframe``. Without it, runs of a script that ends by ``sys.exit(1)`` would be waited for.
+    """
+    try:
+        sys._getframe(2)
+    except ValueError:
+        return True
+    return False
+
+
+# -- other processes -----------------------------------------------------------------------------------------------
+
+
+def interpreter_options() -> tuple[str, ...]:
+    """The options that this interpreter was started with (``-W``, ``-X``, ``-O`` …).
+
+    Relies on ``subprocess._args_from_interpreter_flags``, as multiprocessing does. Without it, they would be lost.
+    """
+    import subprocess
+
+    return tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+
+
+def change_preparation_data(change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what a child of multiprocessing's (spawn or forkserver) is told before anything of the user's.
+
+    Relies on ``multiprocessing.spawn.get_preparation_data`` being looked up in its module for each child, on its dict
+    being unpickled ahead of the process object, and on names in it that ``prepare`` does not know being passed over. A
+    forkserver asks as well when it starts, and takes the path only. Without it, a child would run the script again.
+    """
+    from multiprocessing import spawn
+
+    prepare = spawn.get_preparation_data
+
+    def changed(name: str) -> dict[str, Any]:
+        data = prepare(name)
+        change(data)
+        return data
+
+    spawn.get_preparation_data = changed
+
+
+def overwrite_environment(name: str, value: str) -> None:
+    """Write over a variable of the environment that this process was started with; nothing where it does not fit.
+
+    The kernel shows that one to others, whatever was changed since; a fork without exec inherits that view. Relies on
+    Linux telling in ``/proc/self/stat`` where it lies, and on ``os.environ`` writing elsewhere. Where there is no /proc
+    the kernel's view stays as it was.
+    """
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return
+    import ctypes
+
+    # Fields 50 and 51 are where the environment starts and ends; the process's name, in brackets, may hold anything.
+    start, end = (int(field) for field in stat.read_text(errors="replace").rpartition(")")[2].split()[47:49])
+    block = b"\0" + ctypes.string_at(start, end - start)
+    at = block.find(f"\0{name}=".encode())
+    if at < 0:
+        return
+    value_at = at + len(name) + 2
+    room = block.index(b"\0", value_at) - value_at
+    written = value.encode(errors="surrogateescape")
+    if len(written) <= room:
+        ctypes.memmove(start + value_at - 1, written.ljust(room), room)
+
+
+# -- the standard library's objects --------------------------------------------------------------------------------
+
+
+def future_fields(fresh: Future[Any]) -> dict[str, Any]:
+    """What a future that was just made has in itself, for an object that becomes one when somebody looks.
+
+    Relies on ``concurrent.futures.Future`` having its state in attributes of the instance, all of them from the start,
+    on which its own methods, ``futures.wait`` and asyncio work. Else a reply would have to be a whole future at once.
+    """
+    return vars(fresh)
+
+
+def reduce_by_attributes(value: object) -> tuple[Any, ...]:
+    """How an object is pickled as its class and its attributes, whatever it says itself.
+
+    Relies on ``copyreg._reduce_ex``, which is protocol 1's way. Without it, sentinels of a script would not travel.
+    """
+    import copyreg
+
+    reduced: tuple[Any, ...] = copyreg._reduce_ex(value, 1)  # type: ignore[attr-defined]
+    return reduced
+
+
+def set_source(file: str, text: str) -> None:
+    """Let tracebacks and ``inspect`` show a file's text where the file is not.
+
+    Relies on the form of entries in ``linecache.cache`` (size, no time of change, lines, name), which are kept while
+    that time is None. Without it, tracebacks of other hosts would show no lines.
+    """
+    import linecache
+
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
