@@ -21,6 +21,7 @@ from kourou.courier.calling import connect_deadline
 from kourou.courier.calling.reply import Reply
 from kourou.courier.core import token
 from kourou.errors import (
+    CallCancelled,
     ConnectionLost,
     DeadlineExceeded,
     NodeExited,
@@ -75,6 +76,16 @@ def test_a_client_waits_for_a_server_and_futures_do_not_block(server):
     target.found = server.endpoint
     assert [future.result(20) for future in futures] == list(range(5))
     courier.close(client)
+
+
+def test_functions_do_what_type_checkers_do_not_know_of_clients(server):
+    with courier.closing(Client(server.address, token="t")) as client:
+        assert courier.futures(client) is client.futures
+        assert courier.futures(client).echo(1).result(20) == 1
+    with pytest.raises(CallCancelled):
+        client.echo(2)
+    with pytest.raises(TypeError, match="takes a client"):
+        courier.futures(server)
 
 
 def test_a_client_that_does_not_wait_fails_at_once():

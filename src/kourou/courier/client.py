@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
@@ -29,7 +29,9 @@ __all__ = [
     "Client",
     "address",
     "close",
+    "closing",
     "disconnect",
+    "futures",
     "give_up",
     "lane",
     "list_methods",
@@ -223,6 +225,23 @@ def submit(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]
     except AttributeError:
         raise TypeError(f"submit takes a client's method, as in submit(client.step, 1); got {shown(method)}") from None
     return start(*args, **kwargs)
+
+
+def futures(client: object) -> Futures:
+    """``client.futures``, which type checkers do not know: ``futures(client).step(1)`` is a ``Future[Any]``.
+
+    Where the method is known when the code is written, ``submit`` tells its arguments and its result as well.
+    """
+    return _client(client).futures
+
+
+@contextlib.contextmanager
+def closing(client: C) -> Iterator[C]:
+    """Close a client at the end of a ``with``, which it can be given to, too; but of that type checkers do not know."""
+    try:
+        yield client
+    finally:
+        close(client)
 
 
 def close(client: object) -> None:

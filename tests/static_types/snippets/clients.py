@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 from typing_extensions import assert_type
 
 import kourou as lp
-from kourou import replay
+from kourou import replay, spmd
 
 
 class Counter:
@@ -73,11 +74,29 @@ assert_type(lp.courier.submit(client.act, 1.0), Future[bool])
 lp.courier.submit(client.ad, 1)  # error
 lp.courier.submit(client.add, "1")  # error
 lp.courier.submit(client.add)  # error
+client.futures.add(1)  # error
+assert_type(lp.courier.futures(client).add(1), Future[Any])
+assert_type(lp.courier.futures(client)(1), Future[Any])
+lp.courier.futures(client).add(1).reslut()  # error
 
 # What concerns the client itself
 assert_type(lp.courier.with_options(client, timeout_s=1), Counter)
 assert_type(lp.courier.list_methods(client), list[str])
 lp.courier.close(client)
+with client:  # error
+    pass
+with lp.courier.closing(client) as still:
+    assert_type(still, Counter)
+    still.ad(1)  # error
+
+# Other projects' names of arguments leave signatures as they are
+assert_type(lp.courier.Client("host:1", timeout_s=1), lp.courier.Client)
+lp.courier.Client("host:1", timeout_s="1")  # error
+lp.courier.Client("host:1", call_timeout=1)  # error
+assert_type(lp.wait_for_stop(timeout_s=1), bool)
+lp.wait_for_stop("1")  # error
+assert_type(spmd.Launcher(worker_timeout_s=1).run(max, 1, 2).rank(0), int)
+spmd.Launcher(worker_timeout_s="1")  # error
 
 
 # A function in a class's place
