@@ -31,6 +31,7 @@ MODULES = (
     "kourou.testing.nvml",
     "kourou.testing.polling",
     "kourou.testing.pytest_plugin",
+    "kourou.weights",
 )
 BASES = (kourou.Node, kourou.Handle, kourou.CourierNode, kourou.NodeContext, kourou.NodeTarget)
 """What authors of node types derive from and are given: their members are promised, too."""

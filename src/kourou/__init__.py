@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kourou.nodes.python import PyClassNode, PyNode
     from kourou.nodes.replay import ReplayGroup, ReplayNode, ReverbNode
     from kourou.nodes.torch import TorchNode
+    from kourou.nodes.weights import WeightsNode
     from kourou.runtime.context.context import NodeContext, get_context
     from kourou.runtime.context.stop_functions import (
         make_program_stopper,
@@ -73,6 +74,7 @@ _SOURCES = {
     "kourou.nodes.python": ("PyClassNode", "PyNode"),
     "kourou.nodes.replay": ("ReplayGroup", "ReplayNode", "ReverbNode"),
     "kourou.nodes.torch": ("TorchNode",),
+    "kourou.nodes.weights": ("WeightsNode",),
     "kourou.runtime.graph.broadcast": ("broadcast",),
     "kourou.runtime.plan.compile": ("compile_program",),
     "kourou.runtime.context.context": ("NodeContext", "get_context"),
@@ -144,6 +146,7 @@ __all__ = [
     "Run",
     "StopTimeline",
     "TorchNode",
+    "WeightsNode",
     "batched_handler",
     "broadcast",
     "compile_program",

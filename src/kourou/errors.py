@@ -25,6 +25,10 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
         │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
         │  ├ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
         │  └ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
+        ├ WeightsError                       what is asked of a weights node makes no sense, or cannot be done
+        │  ├ VersionError (ValueError)          a version is published that is not above those before
+        │  ├ VersionNotFound (LookupError)      there is no such version, or not any more
+        │  └ WeightsOutdated (RuntimeError)     the weights are older than their reader may have them
         ├ AgentFailedError (RuntimeError)    a host could not be reached, or (in a spmd run) was lost
         ├ WorkerFailedError (RuntimeError)   a worker of a spmd run ended without a result
         ├ RemoteError                        a handler raised; also an instance of its own class
@@ -90,6 +94,10 @@ __all__ = [
     "UnknownMethod",
     "UnsupportedPlatform",
     "UsedAfterFork",
+    "VersionError",
+    "VersionNotFound",
+    "WeightsError",
+    "WeightsOutdated",
     "WorkerFailedError",
     "WriterExpired",
 ]
@@ -203,6 +211,22 @@ class WriterExpired(ReplayError, RuntimeError):
 
 class CheckpointError(ReplayError, RuntimeError):
     """A checkpoint cannot be written, is damaged, or does not fit the tables that it is to be read into."""
+
+
+class WeightsError(KourouError):
+    """What is asked of a weights node makes no sense, or cannot be done."""
+
+
+class VersionError(WeightsError, ValueError):
+    """A version of weights is published that is not above those that were published before."""
+
+
+class VersionNotFound(WeightsError, LookupError):
+    """There is no such version of the weights: it was not published, was skipped, or is not kept any more."""
+
+
+class WeightsOutdated(WeightsError, RuntimeError):
+    """The weights are older than their reader may have them; the message says whose they are, and since when."""
 
 
 class BroadcastError(KourouError, RuntimeError):

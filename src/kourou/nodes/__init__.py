@@ -6,6 +6,7 @@ from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.python import PyClassNode, PyNode
 from kourou.nodes.replay import ReplayGroup, ReplayGroupHandle, ReplayHandle, ReplayNode
 from kourou.nodes.torch import TorchClient, TorchHandle, TorchNode
+from kourou.nodes.weights import WeightsHandle, WeightsNode
 
 __all__ = [
     "CacherNode",
@@ -22,4 +23,6 @@ __all__ = [
     "TorchClient",
     "TorchHandle",
     "TorchNode",
+    "WeightsHandle",
+    "WeightsNode",
 ]

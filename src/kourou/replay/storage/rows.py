@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.storage.layout import ColumnSpec
+from kourou.shared_files import SharedFile
 
 __all__ = ["RowFile", "Rows", "RowsHandle", "map_rows", "open_rows", "populate"]
 
@@ -33,14 +34,11 @@ class RowsHandle:
     """Where the memory of a column can be mapped from, by processes of the same host and user.
 
     Attributes:
-        pid, descriptor: whose, and which of its file descriptors.
-        inode: of the file, so that another one under that number is not taken for it.
+        file: whose, and which of its files.
         rows: that it has room for now.
     """
 
-    pid: int
-    descriptor: int
-    inode: int
+    file: SharedFile
     rows: int
 
 
@@ -94,8 +92,7 @@ class Rows:
         """How others map it; None where they cannot."""
         if self._descriptor is None:
             return None
-        inode = os.fstat(self._descriptor).st_ino
-        return RowsHandle(pid=os.getpid(), descriptor=self._descriptor, inode=inode, rows=len(self.array))
+        return RowsHandle(file=SharedFile.of(self._descriptor), rows=len(self.array))
 
     def close(self) -> None:
         """Let go of the memory. Other processes' mappings stay valid."""
@@ -185,11 +182,7 @@ def _open(handle: RowsHandle) -> int:
     Raises:
         OSError: it cannot be opened, or is not there any more.
     """
-    descriptor = os.open(f"/proc/{handle.pid}/fd/{handle.descriptor}", os.O_RDWR | os.O_CLOEXEC)
-    if os.fstat(descriptor).st_ino != handle.inode:
-        os.close(descriptor)
-        raise FileNotFoundError(errno.ENOENT, "the column's memory is gone")
-    return descriptor
+    return handle.file.open(os.O_RDWR)
 
 
 def _write(descriptor: int, values: Array, offset: int) -> None:

@@ -1,0 +1,76 @@
+"""Nodes that hold weights: published once, read by all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kourou.errors import GraphError
+from kourou.runtime.context.context import NodeContext, current_node
+from kourou.runtime.graph.handles import Handle
+from kourou.runtime.graph.node import Node
+from kourou.runtime.interpreter.thread_interrupts import shielded
+from kourou.runtime.node_process.serving import node_server
+from kourou.runtime.waiting.node_target import NodeTarget
+
+if TYPE_CHECKING:
+    from kourou.weights import Client
+
+__all__ = ["WeightsHandle", "WeightsNode"]
+
+
+class WeightsHandle(Handle["Client"]):
+    """A promise of a :class:`kourou.weights.Client` of a WeightsNode."""
+
+    def make_client(self, target: NodeTarget) -> Client:
+        """A client of the node; it finds the node again when that was restarted."""
+        from kourou.weights import Client  # noqa: PLC0415 - a launcher need not load it
+
+        node = current_node()
+        client = Client(target, caller=None if node is None else node.name)
+        target.binding.clients.add(client.calls)
+        return client
+
+
+class WeightsNode(Node):
+    """Holds the weights that learners publish and others read, in shared memory of its host.
+
+    Learners call ``weights.publisher().publish(state_dict, version=step)``, readers ``weights.subscriber().latest()``.
+    On the node's host neither of them calls the node once it knows where the memory is; on other hosts each copy goes
+    over the network. The memory is the node's, so it outlives publishers that end, and is gone with the node.
+
+    Args:
+        keep: versions of each name that can be read at any time, the latest included. There is memory for one more.
+
+    Raises:
+        GraphError: ``keep`` is below 1.
+    """
+
+    def __init__(self, keep: int = 2) -> None:
+        if type(keep) is not int or keep < 1:
+            raise GraphError(f"WeightsNode: keep is a number of versions from 1 on, not {keep!r}")
+        self._keep = keep
+
+    @property
+    def serves_only(self) -> bool:
+        """True: its work is to answer."""
+        return True
+
+    def create_handle(self) -> WeightsHandle:
+        """A promise of a client of this node."""
+        return WeightsHandle(self)
+
+    def run(self, context: NodeContext) -> None:
+        """Serve until nobody needs it any more."""
+        from kourou.weights import Server  # noqa: PLC0415 - see above
+
+        transport = node_server(context)
+        with shielded():
+            server = Server(keep=self._keep, transport=transport)
+        try:
+            context.publish(serves_only=True)
+            context.stop.register(server.cancel_waits)
+            context.stop.released.wait()
+        finally:
+            with shielded():
+                context.stop.unregister(server.cancel_waits)
+                server.stop()

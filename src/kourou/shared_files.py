@@ -1,0 +1,53 @@
+"""Files without names (memfd) that processes of one host and user share: one has it open, the others open it there."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+__all__ = ["SharedFile"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedFile:
+    """A file that a process has open.
+
+    Attributes:
+        pid, descriptor: whose, and which of its file descriptors.
+        inode: of the file, so that another one under that number is not taken for it.
+    """
+
+    pid: int
+    descriptor: int
+    inode: int
+
+    @classmethod
+    def of(cls, descriptor: int) -> SharedFile:
+        """One of this process's."""
+        return cls(pid=os.getpid(), descriptor=descriptor, inode=os.fstat(descriptor).st_ino)
+
+    @property
+    def path(self) -> str:
+        """Where it can be opened for as long as its process has it open."""
+        return f"/proc/{self.pid}/fd/{self.descriptor}"
+
+    def open(self, flags: int) -> int:
+        """A descriptor of one's own, and with it locks of one's own.
+
+        Raises:
+            OSError: it cannot be opened (another process table, a policy against it), or is not there any more.
+        """
+        descriptor = os.open(self.path, flags | os.O_CLOEXEC)
+        if os.fstat(descriptor).st_ino != self.inode:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "the shared memory is gone: its owner has ended", self.path)
+        return descriptor
+
+    def is_there(self) -> bool:
+        """Whether its process still has it open."""
+        try:
+            return Path(self.path).stat().st_ino == self.inode
+        except OSError:
+            return False

@@ -1,0 +1,175 @@
+"""The board of one name: a page of shared memory that says what was published, and where it is.
+
+It is words of 64 bits. One word, ``LATEST``, is written last and read first; the row of a slot is written only by who
+has that slot's lock alone, and may be trusted by who has a lock of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+import sys
+from typing import NamedTuple
+
+from kourou.errors import UnsupportedPlatform
+from kourou.shared_files import SharedFile
+
+__all__ = ["LATEST", "MOST_KEPT", "OFFERED", "SLOT_BITS", "Board", "Page", "Row", "make_board"]
+
+LATEST = 0  # the number of the latest publication << SLOT_BITS | its slot; 0: nothing was published
+OFFERED = 1  # publications so far, those included that found no slot
+_OFFERED_VERSION = 2
+_CLOSED = 3  # 1: the program stops, so nobody waits any more
+_SLOTS = 4
+_FIRST_ROW = 8
+_ROW_WORDS = 8
+SLOT_BITS = 8
+MOST_KEPT = (1 << SLOT_BITS) - 1
+_NAME_BYTES = 256  # of who published last, at the end of the page
+
+
+class Row(NamedTuple):
+    """What the board says of a slot.
+
+    Attributes:
+        descriptor, inode: of the slot's file, in the board's owner.
+        number: of the publication that is in it, from 1; 0 while there is none, or half of one.
+        version: as its publisher calls it.
+        published_ns: when, by the host's monotonic clock.
+        body_bytes, buffers, total_bytes: what is in the slot: sizes of buffers, a pickle, and the buffers.
+    """
+
+    descriptor: int
+    inode: int
+    number: int
+    version: int
+    published_ns: int
+    body_bytes: int
+    buffers: int
+    total_bytes: int
+
+
+_NUMBER = Row._fields.index("number")
+
+
+class Page:
+    """A board's words, mapped: by its owner, by publishers, and, to be read only, by subscribers.
+
+    Args:
+        descriptor: of the page's file, open; stays the caller's.
+        owner: the process that has the slots' files open.
+    """
+
+    def __init__(self, descriptor: int, owner: int, *, writable: bool) -> None:
+        size = os.fstat(descriptor).st_size
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        memory = memoryview(mmap.mmap(descriptor, size, access=access))
+        self.words = memory[: size - _NAME_BYTES].cast("q")
+        self._text = memory[size - _NAME_BYTES :]
+        self._owner = owner
+
+    @property
+    def slots(self) -> range:
+        """The slots' numbers."""
+        return range(self.words[_SLOTS])
+
+    @property
+    def offered_version(self) -> int:
+        """The version that was published last, be it that it found no slot."""
+        return self.words[_OFFERED_VERSION]
+
+    @property
+    def closed(self) -> bool:
+        """Whether waiting for more makes no sense any more."""
+        return bool(self.words[_CLOSED])
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        self.words[_CLOSED] = 1
+
+    def row(self, slot: int) -> Row:
+        """What the board says of a slot."""
+        start = _FIRST_ROW + slot * _ROW_WORDS
+        return Row(*self.words[start : start + _ROW_WORDS])
+
+    def set_row(self, slot: int, row: Row) -> None:
+        """Describe a slot, its number last."""
+        self.set_number(slot, 0)
+        start = _FIRST_ROW + slot * _ROW_WORDS
+        for index, value in enumerate(row):
+            if index != _NUMBER:
+                self.words[start + index] = value
+        self.set_number(slot, row.number)
+
+    def set_number(self, slot: int, number: int) -> None:
+        """Say which publication is in a slot; 0 for none."""
+        self.words[_FIRST_ROW + slot * _ROW_WORDS + _NUMBER] = number
+
+    def offer(self, number: int, version: int) -> None:
+        """Count a publication."""
+        self.words[_OFFERED_VERSION] = version
+        self.words[OFFERED] = number
+
+    def file(self, slot: int) -> SharedFile:
+        """The file of a slot."""
+        row = self.row(slot)
+        return SharedFile(pid=self._owner, descriptor=row.descriptor, inode=row.inode)
+
+    @property
+    def publisher(self) -> str:
+        """Who published last, in words; for messages."""
+        return bytes(self._text).rstrip(b"\0").decode(errors="replace")
+
+    @publisher.setter
+    def publisher(self, text: str) -> None:
+        data = text.encode()[:_NAME_BYTES]
+        self._text[:] = data + bytes(_NAME_BYTES - len(data))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board, in the process that owns it.
+
+    Attributes:
+        page: its words.
+        descriptors: of the page's file and of the slots'.
+    """
+
+    page: Page
+    descriptors: tuple[int, ...]
+
+    @property
+    def file(self) -> SharedFile:
+        """How others open the page."""
+        return SharedFile.of(self.descriptors[0])
+
+    def close(self) -> None:
+        """Let go of the memory. What others have mapped stays valid."""
+        self.page.close()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def make_board(keep: int) -> Board:
+    """A board with ``keep`` + 1 empty slots.
+
+    Raises:
+        UnsupportedPlatform: the system has no memory without a name, or no locks of open files.
+    """
+    if sys.platform != "linux":
+        raise UnsupportedPlatform("weights are shared through memfd and locks of open files, which only Linux has")
+    descriptors: list[int] = []
+    try:
+        for _ in range(keep + 2):
+            descriptors.append(os.memfd_create("kourou-weights", os.MFD_CLOEXEC))  # noqa: PERF401 - none is lost
+        os.ftruncate(descriptors[0], 8 * (_FIRST_ROW + (keep + 1) * _ROW_WORDS) + _NAME_BYTES)
+        page = Page(descriptors[0], os.getpid(), writable=True)
+        for slot, descriptor in enumerate(descriptors[1:]):
+            page.set_row(slot, Row(descriptor, os.fstat(descriptor).st_ino, 0, 0, 0, 0, 0, 0))
+        page.words[_SLOTS] = keep + 1
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return Board(page=page, descriptors=tuple(descriptors))

@@ -1,0 +1,91 @@
+"""The client: what nodes get for a handle of a weights node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kourou import courier
+from kourou.weights.attaching import Way
+from kourou.weights.publisher import Publisher
+from kourou.weights.subscriber import Subscriber
+
+__all__ = ["DEFAULT_NAME", "Client"]
+
+DEFAULT_NAME = "default"
+
+
+class Client:
+    """Makes publishers and subscribers. Any number of threads may use it; can be pickled.
+
+    Args:
+        target: ``host:port`` of the server, or a target of :mod:`kourou.courier`.
+        token: the server's secret, when ``target`` is an address; by default the user's own.
+        lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share. ``grpc``
+            does without shared memory, too.
+        connect_timeout: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
+        caller: who publishes, for messages.
+    """
+
+    def __init__(
+        self,
+        target: str | courier.Target,
+        *,
+        token: str | None = None,
+        lane: str | None = None,
+        connect_timeout: float | None = 60.0,
+        caller: str | None = None,
+    ) -> None:
+        self._arguments = {
+            "target": target,
+            "token": token,
+            "lane": lane,
+            "connect_timeout": connect_timeout,
+            "caller": caller,
+        }
+        self._calls = courier.Client(target, token=token, lane=lane)
+        self._connect_timeout = connect_timeout
+        self._caller = caller
+
+    def __enter__(self) -> Client:  # noqa: PYI034 - typing has Self from Python 3.11 on
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._arguments,)
+
+    def __repr__(self) -> str:
+        return f"<client of the weights of {courier.address(self._calls)}>"
+
+    @property
+    def calls(self) -> courier.Client:
+        """The client of courier underneath."""
+        return self._calls
+
+    def publisher(self, name: str = DEFAULT_NAME) -> Publisher:
+        """A publisher of the weights of a name."""
+        return Publisher(self._way(name), self._caller)
+
+    def subscriber(
+        self, name: str = DEFAULT_NAME, *, max_lag: int | None = None, max_age_s: float | None = None
+    ) -> Subscriber:
+        """A subscriber of the weights of a name.
+
+        Args:
+            name: of the weights; nothing need have been published.
+            max_lag: newer versions that there may be of what it gives; see :class:`Subscriber`.
+            max_age_s: seconds since it was published.
+        """
+        return Subscriber(self._way(name), max_lag=max_lag, max_age_s=max_age_s)
+
+    def close(self) -> None:
+        """Close the connection. Views stay valid."""
+        courier.close(self._calls)
+
+    def _way(self, name: str) -> Way:
+        return Way(self._calls, name, self._connect_timeout)
+
+
+def _restore(arguments: dict[str, Any]) -> Client:
+    return Client(**arguments)

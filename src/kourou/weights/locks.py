@@ -1,0 +1,37 @@
+"""Locks of open files: they belong to what was opened, and the system takes them back when its last user is gone.
+
+Such a lock goes on as long as any descriptor or any mapping that was made of it, so memory that is mapped can hold its
+own lock. Other than locks of a process, it is not lost when another part of the process closes the same file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+
+__all__ = ["try_exclusive", "try_shared", "unlock"]
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: all of it), pid
+
+
+def try_shared(descriptor: int) -> bool:
+    """Lock a file, open for reading, with others who do the same; False while somebody has it alone."""
+    return _try(descriptor, fcntl.F_RDLCK)
+
+
+def try_exclusive(descriptor: int) -> bool:
+    """Lock a file, open for writing, alone; False while anybody else has a lock of it."""
+    return _try(descriptor, fcntl.F_WRLCK)
+
+
+def unlock(descriptor: int) -> None:
+    """Give up the lock."""
+    _try(descriptor, fcntl.F_UNLCK)
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, 0, 0, 0, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""The publisher: what a learner holds."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from kourou.errors import NodeRestarted
+from kourou.weights.attaching import Way
+from kourou.weights.remote import RemoteWriter
+from kourou.weights.slots import Contents
+from kourou.weights.writing import BoardWriter
+
+__all__ = ["Publisher"]
+
+
+class Publisher:
+    """Publishes versions of one name. Any number of threads may use it; processes that publish one name take turns.
+
+    Made by ``weights.publisher()``; it connects when it is first used, and outlives a restart of the weights' node:
+    the next version is published on the new one.
+    """
+
+    def __init__(self, way: Way, caller: str | None) -> None:
+        self._way = way
+        self._caller = caller
+        self._writer: BoardWriter | RemoteWriter | None = None
+
+    def __repr__(self) -> str:
+        return f"<publisher of the weights {self._way.name!r} of {self._way.server}>"
+
+    def publish(self, weights: object, version: int | None = None, *, wait_s: float = 0.0) -> bool:
+        """Copy weights to where all readers find them. When it returns, they may be changed again.
+
+        It never waits for readers, unless ``wait_s`` says so: where they hold all older versions that there is memory
+        for, this version is skipped, a warning says who holds them, and readers count it as one that they lag behind.
+
+        Args:
+            weights: a state dict, a nested structure of arrays and tensors, or whatever can be pickled.
+            version: an integer above those before, such as the learner's step; None counts on from the last.
+            wait_s: how long to wait for a reader to let go of an old version, where all are held.
+
+        Returns:
+            Whether readers can have it; False if it was skipped.
+
+        Raises:
+            VersionError: the version is not above the last.
+            SerializationError: a part of the weights cannot be pickled; names it.
+            NodeExited: the weights' node has ended for good.
+        """
+        contents = Contents.of(weights)
+        publisher = f"{self._caller or 'a publisher'} (pid {os.getpid()} on {platform.node()})"
+        while True:
+            if self._writer is None:
+                self._writer = self._way.writer()
+            try:
+                return self._writer.write(contents, version, publisher, wait_s) is not None
+            except (FileNotFoundError, NodeRestarted):  # what was published there is gone with it
+                self._writer = None
+
+    def last_version(self) -> int | None:
+        """The version that was published last, by whomever; None before the first. A restarted learner goes on there.
+
+        Raises:
+            NodeExited: the weights' node has ended for good.
+        """
+        reader = self._way.reader()
+        return reader.offered_version if reader.offered else None

@@ -1,0 +1,173 @@
+"""Reading a board of this host: the latest version is mapped where it is."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from typing import NamedTuple, Protocol
+
+from kourou.shared_files import SharedFile
+from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page
+from kourou.weights.locks import try_shared
+from kourou.weights.slots import Contents, unpack
+
+__all__ = ["BoardReader", "Found", "Reader"]
+
+_SLOT = (1 << SLOT_BITS) - 1
+_FIRST_NAP_S = 20e-6
+_LONGEST_NAP_S = 0.001
+
+
+class Found(NamedTuple):
+    """A version that is there to be read.
+
+    Attributes:
+        number: of the publication; they count from 1, on one board.
+        version: as its publisher calls it.
+        published_ns: when, by this host's monotonic clock.
+        contents: its bytes. As long as any of its buffers is in use, nobody writes there.
+    """
+
+    number: int
+    version: int
+    published_ns: int
+    contents: Contents
+
+
+class Reader(Protocol):
+    """A board, wherever it is."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether waiting makes no sense any more, as far as is known."""
+        ...
+
+    @property
+    def publisher(self) -> str:
+        """Who published last, in words, as far as is known."""
+        ...
+
+    @property
+    def offered(self) -> int:
+        """Publications so far, as far as is known: those included that were skipped."""
+        ...
+
+    @property
+    def offered_version(self) -> int:
+        """The version of the last of those."""
+        ...
+
+    def latest(self) -> int:
+        """The number of the latest publication; 0 before the first."""
+        ...
+
+    def newest(self) -> Found | None:
+        """The latest version; None before the first."""
+        ...
+
+    def exact(self, version: int) -> Found | None:
+        """This very version; None if it is not there."""
+        ...
+
+    def wait(self, number: int, timeout_s: float) -> None:
+        """Return when the latest publication is not this one any more, or so many seconds have passed."""
+        ...
+
+    def is_there(self) -> bool:
+        """Whether the board is still the one that publishers write to."""
+        ...
+
+
+class BoardReader:
+    """A board of this host.
+
+    A version is mapped so that what its user changes in it is the user's own (copy on write): torch knows no tensors
+    that can only be read.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+
+    def __init__(self, file: SharedFile) -> None:
+        self._file = file
+        descriptor = file.open(os.O_RDONLY)
+        try:
+            self._page = Page(descriptor, file.pid, writable=False)
+        finally:
+            os.close(descriptor)
+        self._words = self._page.words
+
+    @property
+    def closed(self) -> bool:
+        """Whether the program stops."""
+        return self._page.closed
+
+    @property
+    def publisher(self) -> str:
+        """Who published last, in words."""
+        return self._page.publisher
+
+    @property
+    def offered(self) -> int:
+        """Publications so far, those included that were skipped."""
+        return self._words[OFFERED]
+
+    @property
+    def offered_version(self) -> int:
+        """The version of the last of those."""
+        return self._page.offered_version
+
+    def latest(self) -> int:
+        """The number of the latest publication; 0 before the first."""
+        return self._words[LATEST] >> SLOT_BITS
+
+    def newest(self) -> Found | None:
+        """Map the latest version.
+
+        Raises:
+            OSError: the board's owner has ended.
+        """
+        while word := self._words[LATEST]:
+            found = self._take(word & _SLOT, word >> SLOT_BITS)
+            if found is not None:  # else that slot was written anew just now, so there is a later one
+                return found
+        return None
+
+    def exact(self, version: int) -> Found | None:
+        """Map this very version.
+
+        Raises:
+            OSError: the board's owner has ended.
+        """
+        for slot in self._page.slots:
+            row = self._page.row(slot)
+            if row.number and row.version == version and (found := self._take(slot, row.number)) is not None:
+                return found
+        return None
+
+    def wait(self, number: int, timeout_s: float) -> None:
+        """Return when there is a later publication, or so many seconds have passed, or nobody should wait."""
+        deadline = time.monotonic() + timeout_s
+        nap_s = _FIRST_NAP_S
+        while self.latest() == number and not self.closed and (left_s := deadline - time.monotonic()) > 0:
+            time.sleep(min(nap_s, left_s))
+            nap_s = min(_LONGEST_NAP_S, 2 * nap_s)
+
+    def is_there(self) -> bool:
+        """Whether the board's owner still has it."""
+        return self._file.is_there()
+
+    def _take(self, slot: int, number: int) -> Found | None:
+        descriptor = self._page.file(slot).open(os.O_RDONLY)
+        try:
+            if not try_shared(descriptor):
+                return None
+            row = self._page.row(slot)
+            if row.number != number:
+                return None
+            # The mapping keeps the lock for as long as anything uses it, also where its process ends without a word.
+            mapping = memoryview(mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_COPY))
+        finally:
+            os.close(descriptor)
+        return Found(number, row.version, row.published_ns, unpack(mapping, row.body_bytes, row.buffers))

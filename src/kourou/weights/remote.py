@@ -1,0 +1,101 @@
+"""A board that is on another host, or cannot be mapped: the server reads and writes it for us."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from kourou import courier
+from kourou.weights.messages import News, Sent
+from kourou.weights.reading import Found
+from kourou.weights.slots import Contents
+
+__all__ = ["RemoteReader", "RemoteWriter"]
+
+
+class RemoteReader:
+    """Each reader takes its own copy over the network.
+
+    Args:
+        calls: a client of the server whose calls may run twice.
+        name: of the weights.
+        grace_s: what a call may take beyond the time that it waits.
+    """
+
+    def __init__(self, calls: courier.Client, name: str, grace_s: float) -> None:
+        self._client = calls
+        self._calls: Any = calls
+        self._name = name
+        self._grace_s = grace_s
+        self._news: News = self._calls.news(name)
+        self._board = self._news.board
+
+    @property
+    def closed(self) -> bool:
+        """Whether the program stops, as far as was told."""
+        return self._news.closed
+
+    @property
+    def publisher(self) -> str:
+        """Who published last, as far as was told."""
+        return self._news.publisher
+
+    @property
+    def offered(self) -> int:
+        """Publications so far, as far as was told."""
+        return self._news.offered
+
+    @property
+    def offered_version(self) -> int:
+        """The version of the last of those."""
+        return self._news.offered_version
+
+    def latest(self) -> int:
+        """Ask for the number of the latest publication."""
+        self._news = self._calls.news(self._name)
+        return self._news.latest
+
+    def newest(self) -> Found | None:
+        """Fetch the latest version."""
+        return self._fetch(None)
+
+    def exact(self, version: int) -> Found | None:
+        """Fetch this very version."""
+        return self._fetch(version)
+
+    def wait(self, number: int, timeout_s: float) -> None:
+        """Ask to be told when there is a later publication."""
+        patient: Any = courier.with_options(self._client, timeout_s=timeout_s + self._grace_s)
+        self._news = patient.wait(self._name, number, timeout_s)
+
+    def is_there(self) -> bool:
+        """Whether the server that was asked last is the one that was asked first."""
+        same: bool = self._news.board == self._board
+        return same
+
+    def _fetch(self, version: int | None) -> Found | None:
+        sent: Sent | None = self._calls.fetch(self._name, version)
+        if sent is None or sent.news is None:
+            return None
+        self._news = sent.news
+        published_ns = time.monotonic_ns() - sent.age_ns
+        return Found(sent.number, sent.version, published_ns, Contents(sent.body, sent.buffers))
+
+
+class RemoteWriter:
+    """Sends versions to the server, which writes them to its board.
+
+    Args:
+        calls: a client of the server whose calls run once.
+        name: of the weights.
+    """
+
+    def __init__(self, calls: courier.Client, name: str) -> None:
+        self._calls: Any = calls
+        self._name = name
+
+    def write(self, contents: Contents, version: int | None, publisher: str, wait_s: float) -> int | None:
+        """Publish a version; as :meth:`BoardWriter.write`."""
+        sent = Sent(body=bytes(contents.body), buffers=tuple(memoryview(buffer) for buffer in contents.buffers))
+        number: int | None = self._calls.store(self._name, sent, version, publisher, wait_s)
+        return number

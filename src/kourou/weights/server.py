@@ -1,0 +1,168 @@
+"""The server: owns the boards and the memory of the versions, and reads and writes them for those on other hosts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from kourou import courier
+from kourou.errors import GraphError
+from kourou.shared_files import SharedFile
+from kourou.shown import shown
+from kourou.weights.board import MOST_KEPT, Board, make_board
+from kourou.weights.messages import News, Sent
+from kourou.weights.reading import BoardReader
+from kourou.weights.slots import Contents
+from kourou.weights.writing import BoardWriter
+
+if TYPE_CHECKING:
+    from kourou.weights.client import Client
+
+__all__ = ["Server", "check_keep"]
+
+_METHODS = ("open_board", "news", "wait", "fetch", "store")
+_SLICE_S = 0.2  # after which a wait looks whether its caller is still there
+
+
+def check_keep(keep: int) -> int:
+    """The argument ``keep``, if it makes sense.
+
+    Raises:
+        GraphError: it does not.
+    """
+    if type(keep) is not int or not 1 <= keep < MOST_KEPT:
+        raise GraphError(f"weights: keep is a number of versions from 1 to {MOST_KEPT - 1}, not {shown(keep)}")
+    return keep
+
+
+class _Name:
+    """What the server has for one name."""
+
+    def __init__(self, name: str, keep: int) -> None:
+        self.board: Board = make_board(keep)
+        self.reader = BoardReader(self.board.file)
+        self.writer = BoardWriter(name, self.board.file)
+
+    def news(self) -> News:
+        reader = self.reader
+        return News(
+            board=self.board.file.inode,
+            latest=reader.latest(),
+            offered=reader.offered,
+            offered_version=reader.offered_version,
+            closed=reader.closed,
+            publisher=reader.publisher,
+        )
+
+
+class Server:
+    """Serves weights from the moment it is made until ``stop``; also a context manager.
+
+    Args:
+        port: of the gRPC lane; None and 0 let the system choose one that is free.
+        keep: versions of each name that can be read at any time, the latest included. There is memory for one more.
+        host: the address to listen on. Anything but loopback lets other hosts connect.
+        token: the secret that clients have to show; by default the user's own.
+        transport: a :class:`kourou.courier.Server` to answer on, started or not, instead of one of its own. It is
+            stopped with this server.
+
+    Raises:
+        GraphError: ``keep`` is below 1, or far too many.
+        UnsupportedPlatform: this is not Linux.
+    """
+
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        keep: int = 2,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        transport: courier.Server | None = None,
+    ) -> None:
+        self._keep = check_keep(keep)
+        self._names: dict[str, _Name] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+        self._transport = transport or courier.Server("weights", port, host=host, token=token)
+        for name in _METHODS:
+            self._transport.bind(name, getattr(self, f"_{name}"))
+        if not self._transport.has_started:
+            self._transport.start()
+
+    def __enter__(self) -> Server:  # noqa: PYI034 - typing has Self from Python 3.11 on
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """``host:port``, for clients."""
+        return self._transport.address
+
+    def localhost_client(self) -> Client:
+        """A client of this server, for its own process."""
+        from kourou.weights.client import Client  # noqa: PLC0415 - servers need no client
+
+        return Client(self.address, token=self._transport.token)
+
+    def cancel_waits(self) -> None:
+        """Let nobody wait for weights from now on: waits end with ``CallCancelled``."""
+        with self._lock:
+            self._closed = True
+            for known in self._names.values():
+                known.board.page.close()
+
+    def stop(self) -> None:
+        """Answer no more. Views stay valid. May be called twice."""
+        self.cancel_waits()
+        self._transport.stop(grace_s=0.0)
+        with self._lock:
+            for known in self._names.values():
+                known.board.close()
+            self._names.clear()
+
+    # -- what clients call ------------------------------------------------------------------------------------------
+
+    def _open_board(self, name: str) -> SharedFile:
+        return self._of(name).board.file
+
+    def _news(self, name: str) -> News:
+        return self._of(name).news()
+
+    def _wait(self, name: str, number: int, timeout_s: float) -> News:
+        known, cancelled = self._of(name), courier.current_call().cancelled
+        deadline = time.monotonic() + timeout_s
+        while known.reader.latest() == number and not known.reader.closed and not cancelled.is_set():
+            if (left_s := deadline - time.monotonic()) <= 0:
+                break
+            known.reader.wait(number, min(left_s, _SLICE_S))
+        return known.news()
+
+    def _fetch(self, name: str, version: int | None) -> Sent | None:
+        known = self._of(name)
+        found = known.reader.newest() if version is None else known.reader.exact(version)
+        if found is None:
+            return None
+        return Sent(
+            news=known.news(),
+            number=found.number,
+            version=found.version,
+            age_ns=time.monotonic_ns() - found.published_ns,
+            body=bytes(found.contents.body),
+            buffers=tuple(memoryview(buffer) for buffer in found.contents.buffers),
+        )
+
+    def _store(self, name: str, sent: Sent, version: int | None, publisher: str, wait_s: float) -> int | None:
+        return self._of(name).writer.write(Contents(sent.body, sent.buffers), version, publisher, wait_s)
+
+    def _of(self, name: str) -> _Name:
+        with self._lock:
+            known = self._names.get(name)
+            if known is None:
+                known = self._names[name] = _Name(name, self._keep)
+                if self._closed:
+                    known.board.page.close()
+            return known

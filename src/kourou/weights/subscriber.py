@@ -1,0 +1,260 @@
+"""The subscriber: what an actor, an evaluator or an inference server holds."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+
+from kourou.errors import CallCancelled, VersionNotFound, WeightsOutdated
+from kourou.shared_files import SharedFile
+from kourou.weights.attaching import Way
+from kourou.weights.reading import Found, Reader
+from kourou.weights.view import Mark, View
+
+__all__ = ["Subscriber"]
+
+_log = logging.getLogger("kourou.weights")
+
+_LOOKS_EVERY_S = 0.5  # whether the server is still the one that publishers write to
+_SLICE_S = 0.1  # of a wait, after which it looks
+
+
+class Subscriber:
+    """Reads versions of one name; never an older one after a newer one. Any number of threads may use it.
+
+    Made by ``weights.subscriber()``; it connects when it is first used, may be there before anything was published,
+    and outlives restarts of the publisher and of the weights' node.
+
+    Args:
+        way: to the weights.
+        max_lag: newer versions that there may be, at most, those included that were skipped; None for any number.
+        max_age_s: seconds since the version was published, at most; None for any time.
+    """
+
+    def __init__(self, way: Way, *, max_lag: int | None = None, max_age_s: float | None = None) -> None:
+        self._way = way
+        self._max_lag = max_lag
+        self._max_age_s = max_age_s
+        self._reader: Reader | None = None
+        self._answer: Future[SharedFile] | None = None  # where the board of a new server is
+        self._look_at = -math.inf
+        self._earlier = 0  # publications on the boards of servers that have ended
+        self._last: Mark | None = None  # the version that was taken last
+        self._taken: weakref.ref[View] | None = None
+        self._warned = 0
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<subscriber of the weights {self._way.name!r} of {self._way.server}, at version {self.version}>"
+
+    @property
+    def version(self) -> int | None:
+        """The version that was taken last; None before the first."""
+        return None if self._last is None else self._last.version
+
+    def latest(self, *, newer_than: int | None = None, timeout_s: float | None = 0.0) -> View | None:
+        """The latest version, if it is newer than one; looking for it costs about a microsecond.
+
+        Args:
+            newer_than: a version; None takes any.
+            timeout_s: seconds to wait for one; 0 does not wait, None waits for ever.
+
+        Returns:
+            None when there is none in time.
+
+        Raises:
+            WeightsOutdated: it is older than this subscriber may have it (``max_lag``, ``max_age_s``).
+            CallCancelled: it would have to wait, and the program stops.
+            NodeExited: the weights' node has ended for good.
+        """
+        deadline = None
+        while True:
+            reader = self._attached()
+            number = reader.latest()
+            if number and not self._is_known(number, newer_than):
+                view = self._take(reader)
+                if view is not None and (newer_than is None or view.version > newer_than):
+                    self._check(view.mark)
+                    return view
+            if timeout_s == 0:
+                if self._last is not None:
+                    self._check(self._last)
+                return None
+            if deadline is None:
+                deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+            if (left_s := deadline - time.monotonic()) <= 0:
+                return None
+            self._wait(reader, number, left_s)
+
+    def require(
+        self, *, max_lag: int | None = None, max_age_s: float | None = None, timeout_s: float | None = 0.0
+    ) -> View:
+        """A version that is not too old: the view taken last, if it is still alive and will do, else the latest.
+
+        Args:
+            max_lag: newer versions that there may be; None for what the subscriber was made with.
+            max_age_s: seconds since it was published, likewise. Without any bound it is the latest that there is.
+            timeout_s: seconds to wait for one; 0 does not wait, None waits for ever.
+
+        Raises:
+            WeightsOutdated: there is none in time; says whose weights are old, and since when.
+            CallCancelled: it would have to wait, and the program stops.
+            NodeExited: the weights' node has ended for good.
+        """
+        max_lag = self._max_lag if max_lag is None else max_lag
+        max_age_s = self._max_age_s if max_age_s is None else max_age_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            reader = self._attached()
+            number = reader.latest()
+            held = self._taken() if self._taken is not None else None
+            bounded = max_lag is not None or max_age_s is not None
+            if held is not None and bounded and self._why_old(held.mark, max_lag, max_age_s) is None:
+                return held
+            view = self._take(reader) if number else None
+            why = self._nothing() if view is None else self._why_old(view.mark, max_lag, max_age_s)
+            if view is not None and why is None:
+                return view
+            del held, view  # while it waits, it must not hold them
+            if (left_s := deadline - time.monotonic()) <= 0:
+                raise WeightsOutdated(why)
+            self._wait(reader, number, left_s)
+
+    def exact(self, version: int, *, timeout_s: float | None = 0.0) -> View:
+        """One very version, for evaluators; waits for it if it is still to come.
+
+        Args:
+            version: which.
+            timeout_s: seconds to wait for it; 0 does not wait, None waits for ever.
+
+        Raises:
+            VersionNotFound: it is not there any more, was skipped, or did not come in time.
+            CallCancelled: it would have to wait, and the program stops.
+            NodeExited: the weights' node has ended for good.
+        """
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            reader = self._attached()
+            number = reader.latest()
+            last = reader.offered_version if reader.offered else None
+            found = reader.exact(version)
+            if found is not None:
+                return View(found, self._mark(found), skipped=0, offered=self._offered)
+            left_s = deadline - time.monotonic()
+            if (last is not None and last >= version) or left_s <= 0:
+                raise VersionNotFound(
+                    f"{self._what()} have no version {version}: the last is {last}, by {reader.publisher or 'nobody'}; "
+                    "more are kept with lp.WeightsNode(keep=…)"
+                )
+            self._wait(reader, number, left_s)
+
+    # -- how it is done ---------------------------------------------------------------------------------------------
+
+    def _attached(self) -> Reader:
+        """The reader of the board that publishers write to, as far as is known."""
+        reader = self._reader
+        if reader is not None and time.monotonic() < self._look_at:
+            return reader
+        with self._lock:
+            if self._reader is None:
+                self._reader = self._way.reader()
+            elif not self._reader.is_there():
+                self._attach_again(self._reader)
+            self._look_at = time.monotonic() + _LOOKS_EVERY_S
+            return self._reader
+
+    def _attach_again(self, old: Reader) -> None:
+        """Go over to the server that has taken the old one's place, once it has answered; nobody waits for that."""
+        if self._answer is None:
+            self._answer = self._way.ask()
+        if self._answer.done():
+            answer, self._answer = self._answer, None
+            self._reader = self._way.reader(answer)
+            self._earlier += old.offered
+
+    def _take(self, reader: Reader) -> View | None:
+        """The latest version, unless it is older than one that was taken before."""
+        with self._lock:
+            held = self._taken() if self._taken is not None else None
+            if held is not None and held.mark.ordinal == self._earlier + reader.latest():
+                return held
+            try:
+                found = reader.newest()
+            except OSError:  # the server has ended
+                self._look_at = -math.inf
+                return None
+            if found is None:
+                return None
+            last, mark = self._last, self._mark(found)
+            if last is not None and found.version < last.version:
+                self._warn(mark, last, reader)
+                return None
+            skipped = 0 if last is None else max(0, mark.ordinal - last.ordinal - 1)
+            view = View(found, mark, skipped=skipped, offered=self._offered)
+            self._last, self._taken = mark, weakref.ref(view)
+            return view
+
+    def _mark(self, found: Found) -> Mark:
+        return Mark(found.version, self._earlier + found.number, found.published_ns)
+
+    def _wait(self, reader: Reader, number: int, left_s: float) -> None:
+        if reader.closed:
+            raise CallCancelled(f"nobody waits for {self._what()} any more: the program stops")
+        reader.wait(number, min(left_s, _SLICE_S))
+
+    def _is_known(self, number: int, newer_than: int | None) -> bool:
+        """Whether a publication is the one that was taken last, and not newer than somebody has it."""
+        last = self._last
+        if last is None or newer_than is None or last.version > newer_than:
+            return False
+        return last.ordinal == self._earlier + number
+
+    def _offered(self) -> int:
+        reader = self._attached()
+        return self._earlier + reader.offered
+
+    def _check(self, mark: Mark) -> None:
+        why = self._why_old(mark, self._max_lag, self._max_age_s)
+        if why is not None:
+            raise WeightsOutdated(why)
+
+    def _why_old(self, mark: Mark, max_lag: int | None, max_age_s: float | None) -> str | None:
+        if max_age_s is None and max_lag is None:
+            return None
+        age_s, lag = mark.age_s, self._offered() - mark.ordinal
+        since = time.strftime("%H:%M:%S", time.localtime(time.time() - age_s))
+        by = self._attached().publisher
+        if max_age_s is not None and age_s > max_age_s:
+            return (
+                f"{self._what()} are old: version {mark.version} was published {age_s:.1f} s ago, at {since}, and "
+                f"max_age_s={max_age_s:g}; their publisher, {by}, has published nothing since, or has ended"
+            )
+        if max_lag is not None and lag > max_lag:
+            return (
+                f"{self._what()} are old: version {mark.version}, of {since}, is {lag} versions behind, and "
+                f"max_lag={max_lag}; what {by} published since was skipped, as readers held all older versions"
+            )
+        return None
+
+    def _nothing(self) -> str:
+        if self._last is not None:
+            return f"{self._what()} have nothing as new as version {self._last.version}, which was taken before"
+        return f"{self._what()} were never published"
+
+    def _warn(self, mark: Mark, last: Mark, reader: Reader) -> None:
+        if self._warned != mark.ordinal:
+            self._warned = mark.ordinal
+            _log.warning(
+                "%s now have version %s, by %s; it is not taken, as version %s was before",
+                self._what(),
+                mark.version,
+                reader.publisher,
+                last.version,
+            )
+
+    def _what(self) -> str:
+        return f"the weights {self._way.name!r} of {self._way.server}"

@@ -1,0 +1,94 @@
+"""The view: one version, as a reader has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kourou.weights.loading import load_into
+from kourou.weights.reading import Found
+
+__all__ = ["Mark", "View"]
+
+_UNREAD: Any = object()
+
+
+class Mark(NamedTuple):
+    """Which version, and since when.
+
+    Attributes:
+        version: as the publisher calls it.
+        ordinal: which publication it is, of all that there were.
+        published_ns: when, by this host's monotonic clock.
+    """
+
+    version: int
+    ordinal: int
+    published_ns: int
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was published."""
+        return (time.monotonic_ns() - self.published_ns) / 1e9
+
+
+class View:
+    """One version of the weights, complete and unchanging.
+
+    On the publisher's host its arrays are the shared memory itself: nothing was copied. As long as the view, or any of
+    its arrays, is alive, that memory is not used for another version; so let go of views that were loaded. What you
+    change in the arrays is yours alone, and nobody else sees it.
+
+    Attributes:
+        version: as the publisher calls it.
+        skipped: versions that were published since this subscriber's view before, and that it did not get.
+        mark: which publication it is.
+    """
+
+    def __init__(self, found: Found, mark: Mark, *, skipped: int, offered: Callable[[], int]) -> None:
+        self.version = mark.version
+        self.skipped = skipped
+        self.mark = mark
+        self._found = found
+        self._offered = offered
+        self._weights = _UNREAD
+
+    def __repr__(self) -> str:
+        return f"<version {self.version} of weights, {self.age_s:.1f} s old>"
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was published."""
+        return self.mark.age_s
+
+    @property
+    def lag(self) -> int:
+        """How many newer versions there are, those included that were skipped.
+
+        Between hosts it is what the subscriber was last told.
+        """
+        return max(0, self._offered() - self.mark.ordinal)
+
+    @property
+    def weights(self) -> Any:
+        """What was published, in its own structure.
+
+        Raises:
+            SerializationError: it cannot be rebuilt here, for example because a module is missing.
+        """
+        if self._weights is _UNREAD:
+            self._weights = self._found.contents.restored()
+        return self._weights
+
+    def load_into(self, target: Any) -> None:
+        """Copy the weights into a model, or into arrays of the same structure, in place.
+
+        Args:
+            target: anything with ``load_state_dict`` (torch's modules and optimizers), or nested dicts, lists and
+                tuples of arrays and tensors.
+
+        Raises:
+            WeightsError: the target's structure is not that of the weights; says where.
+        """
+        load_into(target, self.weights)

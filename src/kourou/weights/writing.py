@@ -1,0 +1,183 @@
+"""Publishing on a board of this host: a slot that nobody reads is filled, then the board says so."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from kourou.courier.wire.recycling import block_size
+from kourou.errors import VersionError, WeightsError
+from kourou.shared_files import SharedFile
+from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
+from kourou.weights.holders import processes_that_map
+from kourou.weights.locks import try_exclusive
+from kourou.weights.slots import Contents, pack
+
+__all__ = ["BoardWriter"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("kourou.weights")
+
+_OTHERS_TAKE_S = 60.0  # publishers of one name take turns; one that takes longer than this was stopped by somebody
+_POLL_S = 0.0002
+_TELL_EVERY_S = 10.0
+
+
+class BoardWriter:
+    """Writes versions; any number of threads and processes may do so, one after the other.
+
+    Locks are of descriptors that are opened for one publication only, so that no child of a fork keeps them.
+
+    Args:
+        name: of the weights, for messages.
+        file: the board's page.
+
+    Raises:
+        OSError: the page cannot be opened, or its owner has ended.
+    """
+
+    def __init__(self, name: str, file: SharedFile) -> None:
+        self._name = name
+        self._file = file
+        self._mappings: dict[int, memoryview] = {}
+        self._lock = threading.Lock()
+        self._told_at = -_TELL_EVERY_S
+        self._skipped = 0
+        descriptor = file.open(os.O_RDWR)
+        try:
+            self._page = Page(descriptor, file.pid, writable=True)
+        finally:
+            os.close(descriptor)
+
+    def write(self, contents: Contents, version: int | None, publisher: str, wait_s: float) -> int | None:
+        """Publish a version: its number among all publications; None when all slots are being read.
+
+        Args:
+            contents: what to copy.
+            version: above all versions that were published before; None for the one after the last.
+            publisher: who does it, for messages.
+            wait_s: how long to wait for a slot.
+
+        Raises:
+            VersionError: the version is not above those before.
+            OSError: the board's owner has ended; or no memory is left.
+        """
+        with self._lock, self._alone():
+            page = self._page
+            last = page.offered_version if page.words[OFFERED] else None
+            if version is None:
+                version = 1 if last is None else last + 1
+            elif last is not None and version <= last:
+                raise VersionError(
+                    f"version {version} of the weights {self._name!r} is not above {last}, which {page.publisher} "
+                    "published before; leave the version out to count on from there"
+                )
+            number = page.words[OFFERED] + 1
+            page.publisher = publisher
+            with self._slot(wait_s) as slot:
+                if slot is not None:
+                    self._fill(slot, contents, number, version)
+                page.offer(number, version)
+            if slot is None:
+                self._tell(version)
+                return None
+            page.words[LATEST] = number << SLOT_BITS | slot
+            return number
+
+    def _fill(self, slot: int, contents: Contents, number: int, version: int) -> None:
+        total = contents.total_bytes
+        memory = self._memory(slot, total)
+        self._page.set_number(slot, 0)
+        pack(contents, memory)
+        old = self._page.row(slot)
+        row = Row(
+            descriptor=old.descriptor,
+            inode=old.inode,
+            number=number,
+            version=version,
+            published_ns=time.monotonic_ns(),
+            body_bytes=len(contents.body),
+            buffers=len(contents.buffers),
+            total_bytes=total,
+        )
+        self._page.set_row(slot, row)
+
+    def _memory(self, slot: int, size: int) -> memoryview:
+        """A slot's memory, with room for so much; the caller has its lock alone, so it may change its size."""
+        file = self._page.file(slot)
+        descriptor = file.open(os.O_RDWR)
+        try:
+            there = os.fstat(descriptor).st_size
+            if not size <= there <= 2 * block_size(size):
+                self._page.set_number(slot, 0)
+                there = block_size(size)
+                os.ftruncate(descriptor, 0)
+                os.ftruncate(descriptor, there)
+            memory = self._mappings.get(slot)
+            if memory is None or len(memory) != there:
+                memory = self._mappings[slot] = memoryview(mmap.mmap(descriptor, there))
+        finally:
+            os.close(descriptor)
+        return memory
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While entered, no other process publishes on this board."""
+        descriptor = self._file.open(os.O_RDWR)
+        try:
+            if _within(_OTHERS_TAKE_S, lambda: try_exclusive(descriptor) or None) is None:
+                raise WeightsError(
+                    f"the weights {self._name!r} cannot be published: another publisher ({self._page.publisher}) has "
+                    f"been at it for {_OTHERS_TAKE_S:.0f} s; is it stopped?"
+                )
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _slot(self, wait_s: float) -> Iterator[int | None]:
+        """A slot that nobody reads and that is not the latest, the oldest first, locked; None if there is none."""
+        page = self._page
+        with contextlib.ExitStack() as opened:
+            latest = page.words[LATEST] & ((1 << SLOT_BITS) - 1) if page.words[LATEST] else None
+            slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
+            descriptors = {slot: page.file(slot).open(os.O_RDWR) for slot in slots}
+            for descriptor in descriptors.values():
+                opened.callback(os.close, descriptor)
+            yield _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(descriptors[slot])), None))
+
+    def _tell(self, version: int) -> None:
+        self._skipped += 1
+        now = time.monotonic()
+        if now - self._told_at < _TELL_EVERY_S:
+            return
+        page = self._page
+        held = [page.row(slot) for slot in page.slots]
+        readers = processes_that_map({row.inode for row in held})
+        _log.warning(
+            "version %s of the weights %r was skipped (%d so far): readers hold all %d slots (versions %s; pids %s); "
+            "let views go once they are loaded, or keep more: keep=%d",
+            version,
+            self._name,
+            self._skipped,
+            len(held),
+            ", ".join(str(row.version) for row in held),
+            ", ".join(map(str, readers)) or "unknown",
+            len(held),
+        )
+        self._told_at = now
+
+
+def _within(time_s: float, attempt: Callable[[], T | None]) -> T | None:
+    """What an attempt gives, made again and again for so long; None if it gave nothing."""
+    deadline = time.monotonic() + time_s
+    while (result := attempt()) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return result

@@ -1,0 +1,193 @@
+"""Publishing and reading in one process, on each of the lanes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from kourou.errors import CallCancelled, SerializationError, VersionError, VersionNotFound, WeightsOutdated
+from kourou.weights import Client, Server
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WAIT_S = 20.0
+
+
+def test_what_is_published_is_read(client: Client) -> None:
+    subscriber = client.subscriber()
+    assert subscriber.latest() is None
+    assert client.publisher().publish({"w": np.arange(100_000.0)}, version=3)
+    view = subscriber.latest()
+    assert view is not None
+    assert (view.version, view.lag, view.skipped) == (3, 0, 0)
+    assert 0 <= view.age_s < WAIT_S
+    np.testing.assert_array_equal(view.weights["w"], np.arange(100_000.0))
+    assert subscriber.latest(newer_than=3) is None
+
+
+def test_what_is_published_is_a_copy(client: Client) -> None:
+    array = np.zeros(10_000)
+    client.publisher().publish(array)
+    array[:] = 1
+    assert client.subscriber().require(timeout_s=WAIT_S).weights.sum() == 0
+
+
+def test_names_are_independent(client: Client) -> None:
+    client.publisher("actor").publish("a", version=7)
+    client.publisher("critic").publish("c", version=1)
+    assert client.subscriber("critic").require(timeout_s=WAIT_S).weights == "c"
+    assert client.subscriber("actor").require(timeout_s=WAIT_S).weights == "a"
+    assert client.subscriber().latest() is None
+
+
+def test_versions_count_on_by_themselves(client: Client) -> None:
+    publisher = client.publisher()
+    assert publisher.last_version() is None
+    publisher.publish("a")
+    publisher.publish("b", version=10)
+    publisher.publish("c")
+    assert publisher.last_version() == 11
+    assert client.subscriber().require(timeout_s=WAIT_S).version == 11
+
+
+def test_a_version_is_above_those_before(client: Client) -> None:
+    client.publisher().publish("a", version=5)
+    for version in (5, 4, -1):
+        with pytest.raises(VersionError, match=r"not above 5, which a publisher \(pid .*\) published"):
+            client.publisher().publish("b", version=version)
+    assert client.subscriber().require(timeout_s=WAIT_S).weights == "a"
+
+
+def test_what_cannot_be_pickled_is_named(client: Client) -> None:
+    with pytest.raises(SerializationError, match=r"publish args\[0\]\['lock'\]"):
+        client.publisher().publish({"w": 1, "lock": threading.Lock()})
+    assert client.subscriber().latest() is None
+
+
+def test_a_reader_waits_for_the_next_version(client: Client) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    assert subscriber.latest(timeout_s=0.01) is None
+    timer = threading.Timer(0.05, publisher.publish, ["a"])
+    timer.start()
+    view = subscriber.latest(timeout_s=WAIT_S)
+    timer.join()
+    assert view is not None
+    assert view.weights == "a"
+    assert subscriber.latest(newer_than=view.version, timeout_s=0.01) is None
+
+
+def test_a_reader_that_is_slow_skips_versions_and_is_told(client: Client) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    for number in range(3):
+        publisher.publish(number)
+    first = subscriber.require(timeout_s=WAIT_S)
+    assert (first.weights, first.skipped) == (2, 0)
+    for number in range(3, 8):
+        assert publisher.publish(number)
+    second = subscriber.latest(newer_than=first.version)
+    assert second is not None
+    assert (second.weights, second.skipped, first.weights) == (7, 4, 2)
+    assert (first.lag, second.lag) == (5, 0)
+
+
+def test_one_exact_version(client: Client) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    for version in (10, 20, 30):
+        publisher.publish(f"of {version}", version=version)
+    assert subscriber.exact(20).weights == "of 20"
+    with pytest.raises(VersionNotFound, match="no version 15: the last is 30"):
+        subscriber.exact(15, timeout_s=WAIT_S)
+    with pytest.raises(VersionNotFound, match="no version 40"):
+        subscriber.exact(40, timeout_s=0.01)
+    publisher.publish("later", version=40)
+    publisher.publish("later", version=50)
+    with pytest.raises(VersionNotFound, match="no version 10"):
+        subscriber.exact(10)
+
+
+def test_old_weights_are_an_error(client: Client) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    with pytest.raises(WeightsOutdated, match=r"'default' of .* were never published"):
+        subscriber.require(max_lag=4)
+    publisher.publish("a", version=12)
+    view = subscriber.require(max_lag=4, max_age_s=WAIT_S)
+    assert subscriber.require(max_lag=4) is view
+    until(lambda: view.age_s > 0.05, WAIT_S, "the version to be old")
+    with pytest.raises(WeightsOutdated, match=r"version 12 was published .* s ago, at .*max_age_s=0.05.*pid"):
+        subscriber.require(max_age_s=0.05)
+    strict = client.subscriber(max_age_s=0.05)
+    for _ in range(2):
+        with pytest.raises(WeightsOutdated):
+            strict.latest()
+    timer = threading.Timer(0.05, publisher.publish, ["b"])
+    timer.start()
+    assert subscriber.require(max_age_s=0.05, timeout_s=WAIT_S).weights == "b"
+    timer.join()
+
+
+def test_require_keeps_what_will_do(client: Client) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    publisher.publish(0)
+    view = subscriber.require(max_lag=2, timeout_s=WAIT_S)
+    publisher.publish(1)
+    publisher.publish(2)
+    assert subscriber.require(max_lag=2) is view
+    publisher.publish(3)
+    assert subscriber.require(max_lag=2).weights == 3
+    assert subscriber.require().weights == 3
+
+
+def test_waits_end_when_the_server_says_so(server: Server, client: Client) -> None:
+    subscriber = client.subscriber()
+    assert subscriber.latest() is None
+    timer = threading.Timer(0.05, server.cancel_waits)
+    timer.start()
+    with pytest.raises(CallCancelled):
+        subscriber.latest(timeout_s=None)
+    timer.join()
+    assert subscriber.latest() is None
+
+
+def test_a_client_can_be_pickled(client: Client) -> None:
+    client.publisher().publish("a")
+    with pickle.loads(pickle.dumps(client)) as other:
+        assert other.subscriber().require(timeout_s=WAIT_S).weights == "a"
+
+
+@pytest.mark.parametrize("lane", ["local"], indirect=True)
+def test_views_hold_their_memory_and_nothing_else_does(client: Client, caplog) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    held = []
+    for number in range(2):
+        assert publisher.publish(np.full(10_000, number))
+        held.append(subscriber.require(timeout_s=WAIT_S).weights)  # an array is enough, the view itself goes
+    assert publisher.publish(np.full(10_000, 2))
+    with caplog.at_level(logging.WARNING, "kourou.weights"):
+        assert not publisher.publish(np.full(10_000, 3))
+    assert "version 4 of the weights 'default' was skipped" in caplog.text
+    latest = subscriber.require(timeout_s=WAIT_S)
+    assert (latest.version, latest.lag) == (3, 1)
+    with pytest.raises(WeightsOutdated, match=r"version 3, of .*, is 1 versions behind, and max_lag=0"):
+        subscriber.require(max_lag=0)
+    assert [array[0] for array in held] == [0, 1]
+    del held[0]
+    gc.collect()
+    assert publisher.publish(np.full(10_000, 4), wait_s=WAIT_S)
+    assert subscriber.require().weights[-1] == 4
+    assert held[0].sum() == 10_000
+
+
+@pytest.mark.parametrize("lane", ["local"], indirect=True)
+def test_slots_grow_and_shrink(server: Server, client: Client) -> None:
+    publisher, subscriber = client.publisher(), client.subscriber()
+    for size in (10, 1_000_000, 0, 30_000, 2_000_000, 5, 5, 5):
+        publisher.publish(np.full(size, size))
+        got = subscriber.require(timeout_s=WAIT_S).weights
+        assert (got == size).all()
+        assert len(got) == size

@@ -1,0 +1,82 @@
+"""Tensors and models of torch, and nested values with arrays of both kinds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from kourou.errors import WeightsError
+from kourou.weights import Client
+
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WAIT_S = 20.0
+
+DTYPES = [
+    torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8,
+    torch.uint8, torch.int64, torch.bool, torch.complex64,
+]  # fmt: skip
+
+
+def test_tensors_of_every_dtype_arrive_with_their_bits(client: Client) -> None:
+    large = {str(dtype): torch.randint(0, 2, (300, 100)).to(dtype) for dtype in DTYPES}
+    small = {f"small {dtype}": torch.ones(3).to(dtype) for dtype in DTYPES}
+    client.publisher().publish(large | small)
+    view = client.subscriber().require(timeout_s=WAIT_S)
+    for name, tensor in (large | small).items():
+        assert view.weights[name].dtype == tensor.dtype
+        assert torch.equal(view.weights[name].view(torch.uint8), tensor.view(torch.uint8))
+
+
+def test_nested_values_keep_their_structure(client: Client) -> None:
+    base = torch.arange(20_000.0).reshape(100, 200)
+    value = OrderedDict(
+        layers=[{"w": np.full((50, 50), 0.5, np.float16), "b": np.float32(2)}, (1, "x", None)],
+        view=base[:, ::2],
+        transposed=base.T,
+        fortran=np.asfortranarray(np.arange(6_000).reshape(60, 100)),
+        scalar=torch.tensor(1.5),
+        empty=np.empty((0, 3)),
+    )
+    value["tied"] = value["transposed"]
+    client.publisher().publish(value)
+    got = client.subscriber().require(timeout_s=WAIT_S).weights
+    assert type(got) is OrderedDict
+    assert got["layers"][0]["w"].dtype == np.float16
+    assert got["layers"][1] == (1, "x", None)
+    assert torch.equal(got["view"], base[:, ::2])
+    assert torch.equal(got["transposed"], base.T)
+    assert got["tied"].data_ptr() == got["transposed"].data_ptr()
+    np.testing.assert_array_equal(got["fortran"], value["fortran"])
+    assert got["empty"].shape == (0, 3)
+    assert (got["layers"][0]["b"], float(got["scalar"])) == (2, 1.5)
+
+
+def test_what_a_reader_changes_is_its_own(client: Client) -> None:
+    client.publisher().publish({"w": torch.zeros(10_000)})
+    first, second = (client.subscriber().require(timeout_s=WAIT_S) for _ in range(2))
+    first.weights["w"].add_(1)
+    assert second.weights["w"].sum() == 0
+    assert client.subscriber().require().weights["w"].sum() == 0
+
+
+def test_loading_in_place(client: Client) -> None:
+    model, other = torch.nn.Linear(100, 200), torch.nn.Linear(100, 200)
+    client.publisher().publish({"model": model.state_dict(), "extra": [np.arange(3.0), torch.ones(2)]})
+    view = client.subscriber().require(timeout_s=WAIT_S)
+    arrays = {"model": other.state_dict(), "extra": [np.zeros(3), torch.zeros(2)]}
+    view.load_into(arrays)
+    assert torch.equal(other.weight, model.weight)
+    np.testing.assert_array_equal(arrays["extra"][0], np.arange(3.0))
+    with pytest.raises(WeightsError, match=r"weights\['extra'\]\[0\] cannot be loaded: an array of \(4,\)"):
+        view.load_into({"model": other.state_dict(), "extra": [np.zeros(4), torch.zeros(2)]})
+    with pytest.raises(WeightsError, match="at the top: extra"):
+        view.load_into({"model": other.state_dict()})
+    client.publisher("m").publish(model.state_dict())
+    third = torch.nn.Linear(100, 200)
+    client.subscriber("m").require(timeout_s=WAIT_S).load_into(third)
+    assert torch.equal(third.bias, model.bias)
