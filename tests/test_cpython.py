@@ -363,6 +363,21 @@ def test_a_file_that_is_not_here_is_shown_in_tracebacks() -> None:
     del linecache.cache[file]
 
 
+def test_a_warning_names_the_line_outside_of_a_package() -> None:
+    inside: dict[str, Any] = {"__name__": "package.module", "cpython": cpython}
+    code = """
+def warn():
+    import warnings
+    warnings.warn("said", stacklevel=cpython.stack_level_outside("package"))
+def public():
+    warn()
+"""
+    exec(code, inside)
+    with pytest.warns(UserWarning, match="said") as warned:
+        inside["public"]()
+    assert warned[0].filename == __file__
+
+
 # -- what has no name to hook --------------------------------------------------------------------------------------
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
+
+from kourou import cpython
 
 __all__ = ["also_named", "warn_ignored"]
 
@@ -90,7 +91,4 @@ def warn_ignored(**given: bool) -> None:
 
 def _warn(message: str, category: type[Warning]) -> None:
     """Warn at the line outside of kourou that the call came from."""
-    frame, level = sys._getframe(1), 1  # noqa: SLF001 - ``skip_file_prefixes`` is there from Python 3.12 on
-    while f"{frame.f_globals.get('__name__')}.".startswith("kourou.") and frame.f_back is not None:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level + 1)
+    warnings.warn(message, category, stacklevel=cpython.stack_level_outside("kourou"))

@@ -32,6 +32,7 @@ __all__ = [
     "set_async_exception",
     "set_source",
     "set_thread_start",
+    "stack_level_outside",
     "start_unlisted_thread",
 ]
 
@@ -216,6 +217,17 @@ def reduce_by_attributes(value: object) -> tuple[Any, ...]:
 
     reduced: tuple[Any, ...] = copyreg._reduce_ex(value, 1)  # type: ignore[attr-defined]
     return reduced
+
+
+def stack_level_outside(package: str) -> int:
+    """The ``stacklevel`` with which the caller's warning names the line outside of a package that led to it.
+
+    Relies on ``sys._getframe``; from 3.12 on, ``warnings.warn`` takes ``skip_file_prefixes`` for that.
+    """
+    frame, level = sys._getframe(1), 1
+    while f"{frame.f_globals.get('__name__')}.".startswith(f"{package}.") and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def set_source(file: str, text: str) -> None:
