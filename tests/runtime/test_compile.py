@@ -185,7 +185,8 @@ def test_all_mistakes_are_told_at_once():
     assert "terminal='xterm' is unknown" in text
     assert "caller/0 args[0] is a handle of server/0, which is not in program 'p'" in text
     assert "caller/0 args[1] is a handle of nowhere/0, which is not in program 'p'" in text
-    with pytest.raises(lp.errors.PlanError, match="5 mistakes in the program"):
+    assert "actor/0 args[0] cannot be pickled" in text
+    with pytest.raises(lp.errors.PlanError, match="6 mistakes in the program"):
         lp.compile_program(program, "local_mp", local_resources=resources, terminal="xterm")
 
 

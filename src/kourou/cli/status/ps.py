@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from kourou.cli.status.table import RUN_STYLES
 from kourou.cli.terminal.formats import UNKNOWN, duration, size
 from kourou.cli.terminal.output import console, print_json, print_text
+from kourou.cli.terminal.rows import plain_table
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import FoundRun, find_runs
@@ -34,16 +33,17 @@ def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
         ended = f"; {len(runs)} ended: kourou ps --all" if runs else ""
         print_text(f"no live runs in {parent or runs_dir()}{ended}")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for heading in ("run", "program", "type", "state"):
-        table.add_column(heading, overflow="fold" if heading == "run" else "ellipsis", no_wrap=heading != "run")
+    table = plain_table()
+    # A name is there to be copied, and begins with its program's: whatever else has to give way.
+    table.add_column("run", no_wrap=True, min_width=max(len(row["run"]) for row in shown))
+    for heading in ("type", "state"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("nodes", "age", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in shown:
         state = RunState(row["state"])
         table.add_row(
             Text(row["run"]),
-            Text(row["program"]),
             row["launch_type"],
             Text(_STATE_TEXTS.get(state, str(state)), style=RUN_STYLES[state]),
             str(row["nodes"]),

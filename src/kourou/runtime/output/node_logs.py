@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from kourou.runtime.context import context
-from kourou.runtime.files.append_file import LONGEST_LINE, AppendFile
+from kourou.runtime.files.append_file import AppendFile
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream, warn
+from kourou.runtime.output.line_splitter import LineSplitter
 
 __all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
 
@@ -139,7 +140,7 @@ class _ThreadStream:
         self.original = original  # a text stream, or the one of a run that began earlier
         self._run_id = run_id
         self._logs = logs
-        self._partial: dict[str, str] = {}
+        self._lines: dict[str, LineSplitter] = {}
         self._lock = threading.RLock()  # a signal handler may print in the middle of a print
 
     def write(self, text: str) -> int:
@@ -147,31 +148,28 @@ class _ThreadStream:
         if node is None or node.run_id != self._run_id:
             return int(self.original.write(text))
         with self._lock:
-            *lines, rest = (self._partial.get(node.name, "") + text).split("\n")
-            while len(rest) > LONGEST_LINE:
-                lines.append(rest[:LONGEST_LINE])
-                rest = rest[LONGEST_LINE:]
-            self._partial[node.name] = rest
-        for line in lines:
-            self._logs.line(node.name, line.rstrip("\r").rsplit("\r", 1)[-1])
+            self._splitter(node.name).feed(text.encode(errors="surrogatepass"))
         return len(text)
 
     def flush(self) -> None:
         node = context.current_node()
         if node is not None and sys.gettrace() is not None:  # a debugger's prompt ends in no newline: show it
             with self._lock:
-                rest = self._partial.pop(node.name, "")
-            self._logs.terminal.write(rest)
+                rest = self._splitter(node.name).take()
+            self._logs.terminal.write(rest.decode(errors="replace"))
         with contextlib.suppress(ValueError):
             self.original.flush()
 
     def finish(self) -> None:
         """Log what no newline ended."""
         with self._lock:
-            partial, self._partial = self._partial, {}
-        for name, rest in partial.items():
-            if rest:
-                self._logs.line(name, rest)
+            for splitter in self._lines.values():
+                splitter.finish()
+
+    def _splitter(self, name: str) -> LineSplitter:
+        if name not in self._lines:
+            self._lines[name] = LineSplitter(lambda text, _: self._logs.line(name, text))
+        return self._lines[name]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import selectors
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from kourou.runtime.files.append_file import LONGEST_LINE
 from kourou.runtime.model.records import MOST_LINE_BYTES, shortened
+from kourou.runtime.output.line_splitter import LineSplitter
 
 __all__ = ["OutputPipes"]
 
@@ -30,7 +31,7 @@ class OutputPipes:
     def __init__(self, streams: Sequence[str], tell: Callable[[str, str], None]) -> None:
         self._tell = tell
         self._streams: dict[int, str] = {}
-        self._partial: dict[int, bytes] = {}
+        self._lines: dict[int, LineSplitter] = {}
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         """The end of what it printed."""
         write_ends: list[int] = []
@@ -39,7 +40,8 @@ class OutputPipes:
                 read_end, write_end = os.pipe()
                 write_ends.append(write_end)
                 os.set_blocking(read_end, False)
-                self._streams[read_end], self._partial[read_end] = stream, b""
+                self._streams[read_end] = stream
+                self._lines[read_end] = LineSplitter(functools.partial(self._tell_line, stream))
         except OSError:
             for fd in (*write_ends, *self._streams):
                 os.close(fd)
@@ -58,13 +60,7 @@ class OutputPipes:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return True
-        *lines, rest = (self._partial[fd] + data).split(b"\n")
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
-        self._partial[fd] = rest
-        for line in lines:
-            self._tell_line(line, fd)
+        self._lines[fd].feed(data)
         return bool(data)
 
     def read_rest(self, fd: int) -> None:
@@ -75,17 +71,16 @@ class OutputPipes:
     def close(self, fd: int, *, tell: bool = True) -> None:
         """Close one; what no newline ended is a line as well."""
         try:
-            if tell and self._partial[fd]:
-                self._tell_line(self._partial[fd], fd)
+            if tell:
+                self._lines[fd].finish()
         finally:
-            del self._streams[fd], self._partial[fd]
+            del self._streams[fd], self._lines[fd]
             os.close(fd)
 
-    def _tell_line(self, line: bytes, fd: int) -> None:
-        # A progress bar redraws its line after a carriage return; the last drawing is the line.
-        text = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
-        self.last_lines.append(shortened(text, MOST_LINE_BYTES))
-        self._tell(text, self._streams[fd])
+    def _tell_line(self, stream: str, text: str, is_line: bool) -> None:  # noqa: FBT001 - a LineSplitter calls it
+        if is_line:
+            self.last_lines.append(shortened(text, MOST_LINE_BYTES))
+        self._tell(text, stream)
 
 
 def _has_data(fd: int) -> bool:

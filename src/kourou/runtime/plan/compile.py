@@ -66,28 +66,29 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         PlanError: with all mistakes found at once.
     """
     kind = launch_type_from(launch_type)
+    resources = {label: each for label, each in (local_resources or {}).items() if isinstance(each, PythonProcess)}
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
     problems += [*_check_terminal(terminal), *_check_setup(setup)]
     spanned = _check_hosts(kind, hosts, placement, problems)
     members = list(_members(program))
     known = {id(node) for node in program.iterate_members()}
-    for member in members:
-        problems += _check_handles(program, member.node, known)
-        problems += [f"{member.node.name}: {mistake}" for mistake in member.node.mistakes()]
     pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
     payloads = Payloads(one_host=kind is not LaunchType.SSH)
     plans: list[NodePlan] = []
-    for member in members if not problems else []:
+    for member in members:
+        if mistakes := _check_node(program, member.node, known):
+            problems += mistakes
+            continue
         try:
-            setups = setups_of(setup, (local_resources or {}).get(label_of(member.node.name or "")))
-            plans.append(_plan_node(member, payloads if pickled else None, kind, local_resources or {}, setups))
+            setups = setups_of(setup, resources.get(label_of(member.node.name or "")))
+            plans.append(_plan_node(member, payloads if pickled else None, kind, resources, setups))
         except errors.PlanError as error:
             problems += error.problems
     if pickled and not problems:
         plans = _with_script(plans, payloads, problems)
     if not problems:
         try:
-            plans = _hand_out_devices(plans, local_resources or {}, inventory, spanned, placement or {})
+            plans = _hand_out_devices(plans, resources, inventory, spanned, placement or {})
         except errors.PlanError as error:
             problems += error.problems
     if problems:
@@ -107,7 +108,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
 def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Callable[[], object], ...]:
     """The functions that are called before nodes are, in order: of a launch, and of what labels get."""
     functions = (source.setup if isinstance(source, PythonProcess) else source for source in sources)
-    return tuple(dict.fromkeys(function for function in functions if function is not None))
+    return tuple(dict.fromkeys(function for function in functions if callable(function)))
 
 
 def launch_type_from(value: LaunchType | str | None) -> LaunchType:
@@ -205,9 +206,9 @@ def _expand(member: _Member) -> Iterator[_Member]:
         yield from _expand(_Member(node=child, placement=place, policy=policy, parent=member.node.name))
 
 
-def _check_handles(program: Program, node: Node, known: Collection[int]) -> list[str]:
-    """What is wrong with a node's handles; ``known`` are the ids of the program's nodes."""
-    problems = []
+def _check_node(program: Program, node: Node, known: Collection[int]) -> list[str]:
+    """What is wrong with a node and its handles; ``known`` are the ids of the program's nodes."""
+    problems = [f"{node.name}: {mistake}" for mistake in node.mistakes()]
     for path, handle in node.iterate_handles():
         target = handle.node
         if target is None or id(target) not in known:
