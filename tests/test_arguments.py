@@ -7,6 +7,8 @@ import dataclasses
 import datetime
 import inspect
 import pickle
+import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +65,11 @@ def test_an_unknown_argument_is_told_by_its_own_name() -> None:
         wait(second=1)  # type: ignore[call-arg]
 
 
+def test_another_name_of_no_argument_is_found_when_the_module_is_imported() -> None:
+    with pytest.raises(AssertionError, match=r"wait has no \{'timeout'\}"):
+        also_named(seconds="timeout")(wait.__wrapped__)  # type: ignore[attr-defined]
+
+
 def test_what_has_other_names_keeps_its_own_signature() -> None:
     assert list(inspect.signature(wait).parameters) == ["what", "timeout_s"]
     assert list(inspect.signature(Waiter).parameters) == ["name", "patience_s"]
@@ -108,16 +115,24 @@ def serve_table() -> Any:
 
 
 def test_arguments_that_are_accepted_and_ignored_warn_where_they_are_given(serve_table: replay.Server) -> None:
-    with pytest.warns(UserWarning, match="the argument compress is accepted .* ignored") as told:
+    with pytest.warns(UserWarning, match="the argument compress is ignored: .* other projects") as told:
         courier.Client("127.0.0.1:1", compress=True)
     assert told[0].filename == __file__
     with pytest.warns(UserWarning, match="is_priority"):
         courier.Server("ignored").bind("step", print, is_priority=True)
 
 
+def test_a_folder_for_data_is_ignored_with_a_warning_where_data_cannot_lie_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kourou.replay.server.server.sys", types.SimpleNamespace(platform="darwin"))
+    with pytest.warns(UserWarning, match=r"spill_dir is ignored: .* Linux only"):
+        replay.Server([replay.Table.queue("t", 1)], spill_dir=tmp_path).stop()
+
+
 def test_items_are_checked_whether_they_are_to_be_or_not(serve_table: replay.Server) -> None:
     with replay.Client(serve_table.address) as client:
-        with pytest.warns(UserWarning, match="validate_items .* ignored") as told:
+        with pytest.warns(UserWarning, match="validate_items is ignored") as told:
             writer = client.trajectory_writer(1, validate_items=False)
         assert told[0].filename == __file__
         with writer:

@@ -37,6 +37,9 @@ def also_named(*, formerly: Mapping[str, str] | None = None, **elsewhere: str) -
             function.__init__ = decorate(function.__init__)  # type: ignore[misc]  # a class is what is changed here
             return cast("F", function)
 
+        unknown = set(names.values()).difference(function.__code__.co_varnames)
+        assert not unknown, f"{function.__qualname__} has no {unknown}"  # noqa: S101 - a slip of whoever decorates
+
         @functools.wraps(function)
         def accepting(*args: Any, **kwargs: Any) -> Any:
             if kwargs and not others.isdisjoint(kwargs):
@@ -82,11 +85,11 @@ def _write(name: str, owner: object, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def warn_ignored(**given: bool) -> None:
+def warn_ignored(why: str = "it is accepted for other projects' programs", /, **given: bool) -> None:
     """Warn whoever called kourou of arguments that do nothing here: name → whether it was given."""
     for name, is_given in given.items():
         if is_given:
-            _warn(f"the argument {name} is accepted for other projects' programs, and ignored", UserWarning)
+            _warn(f"the argument {name} is ignored: {why}", UserWarning)
 
 
 def _warn(message: str, category: type[Warning]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,17 @@ def test_batches_are_tensors(serve: Serve, connect: Connect) -> None:
     assert torch.equal(torch.cat([batch.data["a"] for batch in batches]), torch.arange(20).reshape(10, 2))
     assert batches[0].data["b"][0].dtype == torch.float32
     assert batches[0].data["a"].shape == (4, 2)
+
+
+def test_reverbs_programs_find_the_name_of_its_time_out(serve: Serve, connect: Connect) -> None:
+    # Given
+    client = connect(serve(Table.queue("q", 100)))
+    client.insert_batch("q", {"a": np.arange(4)})
+    short: dict[str, Any] = {"rate_limiter_timeout_ms": 50}
+    never: dict[str, Any] = {"rate_limiter_timeout_ms": -1}
+    # Then
+    assert len(next(iter(ReplayDataset(client, "q", 4, max_samples=4, **never))).info) == 4
+    assert list(ReplayDataset(client, "q", 4, **short)) == []
 
 
 def test_it_ends_after_so_many_and_draws_no_more(serve: Serve, connect: Connect) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kourou import courier
+from kourou.arguments import warn_ignored
 from kourou.replay.arrays.array_types import np
 from kourou.replay.server.checkpoints import Checkpointer
 from kourou.replay.server.client_sessions import Sessions
@@ -58,7 +60,7 @@ class Server:
             stopped with this server.
         spill_dir: a folder on a disk; made if it is not there. The tables' data lies in memory-mapped files there
             (without names, so nothing is left whatever happens), and the system keeps in memory what is in use. By
-            default all of it stays in memory. Linux only; elsewhere it does nothing.
+            default all of it stays in memory. Linux only; elsewhere it is ignored, with a warning.
 
     Raises:
         ValueError: no tables, or two of one name.
@@ -84,6 +86,7 @@ class Server:
         _keep_freed_memory()
         self._tables = tuple(tables)
         lock = TableLock()
+        warn_ignored("data lies in files on Linux only", spill_dir=spill_dir is not None and sys.platform != "linux")
         folder = None if spill_dir is None else Path(spill_dir)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
