@@ -67,6 +67,13 @@ def test_status_as_a_stream_of_json_ends_with_the_reader(live):
         (["client/0"], ["client 0 begins"]),
         (["server"], []),
         (["client", "-n", "0"], []),
+        (["client/1", "server"], ["[client/1] client 1 begins"]),
+        (["*/0"], ["[client/0] client 0 begins"]),
+        (["--grep", "t 1 b"], ["[client/1] client 1 begins"]),
+        (["client/0", "-g", "^never$"], []),
+        (["client/0", "--since", "1d"], ["client 0 begins"]),
+        (["client/0", "--since", "0s"], []),
+        (["client/0", "--since", "2020-01-01"], ["client 0 begins"]),
     ],
 )
 def test_logs_of_one_node_are_its_lines_only(live, words, expected):
@@ -93,6 +100,20 @@ def test_logs_of_an_unknown_node_lists_the_nodes(live):
 
     assert outcome.code == 2
     assert "no node 'learner'; the labels are: server, client (2 nodes)" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--grep", "("], "--grep '(' is no regular expression"),
+        (["--since", "soon"], "'soon' is no duration"),
+    ],
+)
+def test_logs_of_what_cannot_be_meant_are_a_mistake(live, words, message):
+    outcome = live.kourou("logs", "-", *words)
+
+    assert outcome.code == 2
+    assert message in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -176,24 +176,27 @@ def status(
 
 @app.command()
 @report_errors()
-def logs(
+def logs(  # noqa: PLR0913 - the options of a command
     run: Run = "last",
-    node: Annotated[
-        Optional[str],
-        typer.Argument(metavar="[NODE]", help="label/index, or a label.", autocompletion=complete_node),
+    nodes: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[NODE]...", help="label/index, a label, or 'act*'.", autocompletion=complete_node),
     ] = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    lines: Annotated[Optional[int], typer.Option("--lines", "-n", min=0, help="Only the last N.")] = None,
+    lines: Annotated[Optional[int], typer.Option("--lines", "--tail", "-n", min=0, help="Only the last N.")] = None,
+    grep: Annotated[Optional[str], typer.Option("--grep", "-g", help="Only what has this regular expression.")] = None,
+    since: Annotated[Optional[str], typer.Option(help="Only of the last 10m, or from 2026-11-20T15:30 on.")] = None,
     times: Annotated[bool, typer.Option("--times", "-t", help="Say when each line was printed.")] = False,
     json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Print what the nodes of a run printed, in order; or one node's, or one label's."""
-    from kourou.cli.status.logs import show_logs
+    """Print what the nodes of a run printed, in order; or what some of them did."""
+    from kourou.cli.status.logs import LogFilter, show_logs
     from kourou.runtime.monitoring.found_run import choose_run
 
-    show_logs(choose_run(run, runs_dir), node, follow=follow, lines=lines, times=times, as_json=json)
+    chosen = LogFilter(nodes=nodes or (), grep=grep, since=since)
+    show_logs(choose_run(run, runs_dir), chosen, follow=follow, lines=lines, times=times, as_json=json)
 
 
 @app.command()

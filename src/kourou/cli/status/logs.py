@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from kourou import errors
+from kourou.cli.terminal.formats import parse_duration
 from kourou.cli.terminal.output import print_json, print_text, tell
 from kourou.runtime.files.log_file import LogFile, LogLine
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import choose_nodes
 from kourou.runtime.output.node_logs import MERGED_LOG, Terminal
 
-__all__ = ["show_logs"]
+__all__ = ["LogFilter", "show_logs"]
 
 _POLL_S = 0.1
 _DEFAULT_TAIL_LINES = 20  # earlier lines that --follow shows first, where --lines does not say how many
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogFilter:
+    """Which lines are wanted."""
+
+    nodes: Sequence[str] = ()
+    """Nodes, labels or patterns of nodes; none: of all."""
+    grep: str | None = None
+    """A regular expression that is somewhere in the text."""
+    since: str | None = None
+    """Printed in the last ``10m``, or at or after a time such as ``2026-11-20T15:30``."""
+
+    def predicate(self, names: Sequence[str]) -> Callable[[LogLine], bool]:
+        """Whether a line is wanted.
+
+        Args:
+            names: the run's nodes.
+
+        Raises:
+            NotFound: a node that there is not.
+            PlanError: no regular expression, or no time.
+        """
+        wanted = {name for word in self.nodes for name in choose_nodes(names, word)}
+        pattern = _regex(self.grep) if self.grep is not None else None
+        begin = _time(self.since) if self.since is not None else None
+
+        def is_wanted(line: LogLine) -> bool:
+            return (
+                (not wanted or line.node in wanted)
+                and (pattern is None or pattern.search(line.text) is not None)
+                and (begin is None or datetime.datetime.fromisoformat(line.time) >= begin)
+            )
+
+        return is_wanted
+
+
 def show_logs(
-    found: FoundRun, node: str | None, *, follow: bool, lines: int | None, times: bool, as_json: bool
+    found: FoundRun, chosen: LogFilter, *, follow: bool, lines: int | None, times: bool, as_json: bool
 ) -> None:
     """Print what nodes printed: so far, or until the run ends."""
-    wanted = set(choose_nodes([n.name for n in found.status().nodes], node)) if node else None
-    log = LogFile(found.path / MERGED_LOG, lambda line: wanted is None or line.node in wanted)
-    if lines is None and follow:
+    names = [node.name for node in found.status().nodes]
+    log = LogFile(found.path / MERGED_LOG, chosen.predicate(names))
+    if lines is None and follow and chosen.since is None:
         lines = _DEFAULT_TAIL_LINES
     if lines is not None:
         log.skip_to_last(lines)
-    printer = _Printer(named=wanted is None or len(wanted) > 1, times=times, as_json=as_json)
+    of_one = len(chosen.nodes) == 1 and len(choose_nodes(names, chosen.nodes[0])) == 1
+    printer = _Printer(named=not of_one, times=times, as_json=as_json)
     while True:
         live = follow and found.state.live  # asked before the reading, so that nothing written before the end is missed
         printer.print(log.read())
@@ -37,7 +77,23 @@ def show_logs(
             break
         time.sleep(_POLL_S)
     if not printer.printed and lines != 0:
-        tell(f"nothing was printed by {node or 'the nodes'} of run {found.run_id}")
+        narrowed = chosen.grep is not None or chosen.since is not None
+        of_whom = ", ".join(chosen.nodes) or "the nodes"
+        tell(f"nothing {'of that kind ' if narrowed else ''}was printed by {of_whom} of run {found.run_id}")
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise errors.PlanError(f"--grep {text!r} is no regular expression: {error}") from error
+
+
+def _time(text: str) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        return datetime.datetime.now().astimezone() - datetime.timedelta(seconds=parse_duration(text))
 
 
 class _Printer:

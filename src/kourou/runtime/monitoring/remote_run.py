@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -106,12 +107,13 @@ class RemoteRun:
 
 
 def choose_nodes(names: Sequence[str], word: str) -> list[str]:
-    """The nodes that a person means: one by ``label/index``, or all of a label.
+    """The nodes that a person means: one by ``label/index``, all of a label, or those that fit a pattern (``actor/*``).
 
     Raises:
         NotFound: there is none of that name.
     """
     meant = [name for name in names if name == word] or [name for name in names if name.rpartition("/")[0] == word]
+    meant = meant or fnmatch.filter(names, word)
     if not meant:
         labels = Counter(name.rpartition("/")[0] or name for name in names)
         listed = ", ".join(label if count == 1 else f"{label} ({count} nodes)" for label, count in labels.items())
