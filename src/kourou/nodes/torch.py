@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from kourou import courier, errors
 from kourou.courier import Endpoint
 from kourou.courier.core.endpoint import host_id
+from kourou.nodes.colocation import MultiProcessingColocation
 from kourou.nodes.courier import CourierHandle, CourierNode
 from kourou.nodes.process_group import (
     Backend,
@@ -26,8 +27,7 @@ from kourou.nodes.python import PyNode
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Rendezvous, place_variables
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
-from kourou.runtime.graph.node import NoClientHandle, Node
-from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.graph.node import NoClientHandle
 from kourou.runtime.host_agent.addresses import interface_of
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.waiting.node_target import NodeTarget
@@ -44,7 +44,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class TorchNode(Node, Generic[T]):
+class TorchNode(MultiProcessingColocation, Generic[T]):
     """A group of workers that run the same function, or serve objects of the same class, as ranks of a process group.
 
     Every worker is a process. They find RANK, WORLD_SIZE and the like in their environment, and the process group set
@@ -95,24 +95,7 @@ class TorchNode(Node, Generic[T]):
         )
         for rank, node in enumerate(self._ranks):
             node.group = _Group(rank, num_workers, backend, timeout_s)
-
-    @property
-    def serves_only(self) -> bool:
-        """True: what work there is, is the ranks', and each of them says for itself whether it has any."""
-        return True
-
-    @property
-    def children_policy(self) -> OnFailure:
-        """The launcher starts the ranks; the first failure is the node's."""
-        return "fail"
-
-    def children(self) -> tuple[Node, ...]:
-        """The ranks."""
-        return self._ranks
-
-    def arguments(self) -> Mapping[str, Any]:
-        """None of its own; the ranks have them."""
-        return {}
+        super().__init__(self._ranks)
 
     def create_handle(self) -> Handle[TorchClient[T]]:
         """A promise of a :class:`TorchClient`, if it serves."""
@@ -125,10 +108,6 @@ class TorchNode(Node, Generic[T]):
         """``TorchNode(4 × Learner)``."""
         inner = self._ranks[0].describe().partition("(")[2][:-1]
         return f"{type(self).__name__}({len(self._ranks)} × {inner})"
-
-    def run(self, context: NodeContext) -> None:
-        """Never called: the plan has the ranks in its place."""
-        raise NotImplementedError(f"{context.name} runs nothing itself")
 
 
 class TorchClient(Generic[T_co]):

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from kourou.arguments import also_named
 from kourou.errors import ConnectionLost, KourouError, WriterExpired
@@ -33,10 +33,11 @@ LOST = (WriterExpired, ConnectionLost)
 Renew: TypeAlias = Callable[[Remote | None], Remote]
 """Gives a session with the server, another one than the one that has ended."""
 T = TypeVar("T")
-W = TypeVar("W", bound="ItemWriter")
+S = TypeVar("S", bound=Stream)
+W = TypeVar("W", bound="ItemWriter[Any]")
 
 
-class ItemWriter(abc.ABC):
+class ItemWriter(abc.ABC, Generic[S]):
     """The base of writers. Also a context manager, which flushes.
 
     A server that was restarted has forgotten the writer. It goes on with a new session, then, and with the steps that
@@ -54,6 +55,7 @@ class ItemWriter(abc.ABC):
         self._renew = renew
         self._max_in_flight_items = max_in_flight_items
         self._remote = renew(None)
+        self._stream: S | None = None  # where steps go, from the first one on
         self._outbox = Outbox(self._remote, max_in_flight_items)
         self._registry = PatternRegistry(self, self._remote)
         self._history: Any = None
@@ -92,7 +94,7 @@ class ItemWriter(abc.ABC):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             try:
-                stream = self._current_stream()
+                stream = self._stream
                 if stream is not None:
                     self._send(stream)
                 self._outbox.wait(block_until_num_items, deadline)
@@ -111,8 +113,8 @@ class ItemWriter(abc.ABC):
                 return
             self._closed = True
             flusher.forget(self)
-            stream, error = self._current_stream(), self._outbox.pending_error()
-            self._forget_stream()
+            stream, error = self._stream, self._outbox.pending_error()
+            self._stream = None
             if error is not None:
                 self._count_lost("was closed without a flush", error)
             elif stream is not None:
@@ -135,7 +137,7 @@ class ItemWriter(abc.ABC):
     def read_column(self, column: int, steps: Sequence[int]) -> Array:
         """A copy of those steps of a column; for the history."""
         with self._lock:
-            stream = self._current_stream()
+            stream = self._stream
             if stream is None:
                 raise ValueError("the writer is closed")
             self._registry.check_part(stream, TrajectoryColumn(self, column, tuple(steps)))
@@ -144,12 +146,12 @@ class ItemWriter(abc.ABC):
     def column_steps(self, column: int) -> range:
         """Numbers of the steps that are kept of a column."""
         del column  # of all of them the same, here
-        stream = self._current_stream()
+        stream = self._stream
         return range(0) if stream is None else range(stream.oldest, stream.steps)
 
     def history_steps(self) -> range:
         """Numbers of the steps since the history began; for the history."""
-        stream = self._current_stream()
+        stream = self._stream
         return range(0) if stream is None else range(self._history_start, stream.steps)
 
     @abc.abstractmethod
@@ -164,7 +166,7 @@ class ItemWriter(abc.ABC):
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            stream, outbox = self._current_stream(), self._outbox
+            stream, outbox = self._stream, self._outbox
             if stream is None or not outbox.pending:
                 return False
             if outbox.pending_error() is not None:
@@ -175,14 +177,6 @@ class ItemWriter(abc.ABC):
             return True
         finally:
             self._lock.release()
-
-    @abc.abstractmethod
-    def _current_stream(self) -> Stream | None:
-        """Where steps go; None before the first one and after the last."""
-
-    @abc.abstractmethod
-    def _forget_stream(self) -> None:
-        """There are no steps any more."""
 
     @abc.abstractmethod
     def _move(self, remote: Remote, outbox: Outbox) -> None:
@@ -232,7 +226,7 @@ class ItemWriter(abc.ABC):
         Raises:
             Exception: it cannot be reached again.
         """
-        old, session = self._current_stream(), self._remote
+        old, session = self._stream, self._remote
         remote = session if self._outbox.is_broken else self._renew(session)
         while True:
             outbox = Outbox(remote, self._max_in_flight_items)

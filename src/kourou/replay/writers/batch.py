@@ -14,12 +14,11 @@ from kourou.replay.writers.batch_stream import BatchStream
 from kourou.replay.writers.flusher import flusher
 from kourou.replay.writers.history import ColumnHistory
 from kourou.replay.writers.outbox import Outbox
-from kourou.replay.writers.stream import Stream
 
 __all__ = ["BatchWriter"]
 
 
-class BatchWriter(ItemWriter):
+class BatchWriter(ItemWriter[BatchStream]):
     """Writes the steps of B environments that go in step, one trajectory for each. Also a context manager.
 
     The loop of an actor::
@@ -54,7 +53,6 @@ class BatchWriter(ItemWriter):
         super().__init__(renew, max_in_flight_items)
         self._width = num_environments
         self._keep = num_keep_alive_refs
-        self._stream: BatchStream | None = None
         self._structure: TreeDef | None = None
         self._columns: tuple[ColumnSpec, ...] = ()
         self._starts: Integers = np.zeros(num_environments, np.int64)  # the first step of each present episode
@@ -230,12 +228,6 @@ class BatchWriter(ItemWriter):
                 column[rows] = values[old.rows([step])[0]]
         self._patterns.clear()
         self._stream = stream
-
-    def _current_stream(self) -> Stream | None:
-        return self._stream
-
-    def _forget_stream(self) -> None:
-        self._stream = None
 
     # -- what the history reads ---------------------------------------------------------------------------------------
 

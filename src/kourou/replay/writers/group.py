@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupBatchWriter", "GroupStructuredWriter", "GroupWriter"]
 
-W = TypeVar("W", bound="ItemWriter | StructuredWriter")
-ItemWriterT = TypeVar("ItemWriterT", bound=ItemWriter)
+W = TypeVar("W", bound="ItemWriter[Any] | StructuredWriter")
+ItemWriterT = TypeVar("ItemWriterT", bound="ItemWriter[Any]")
 
 
 class _Group(Generic[W]):

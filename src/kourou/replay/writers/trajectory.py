@@ -20,7 +20,7 @@ from kourou.replay.writers.stream import Stream
 __all__ = ["TrajectoryWriter"]
 
 
-class TrajectoryWriter(ItemWriter):
+class TrajectoryWriter(ItemWriter[Stream]):
     """Writes the steps of one stream (an environment), and items made of them. Also a context manager, which flushes.
 
     Items are sent in batches, soon after they were made; ``flush`` waits until the server has them. A writer that is
@@ -44,7 +44,6 @@ class TrajectoryWriter(ItemWriter):
         self._keeps: dict[Path, int] = {}
         self._column_keeps: list[int] = []
         self._layout = StepLayout()
-        self._stream: Stream | None = None
         self._patterns: dict[Any, int] = {}
         self._open_row: int | None = None  # of a step that is not complete
         self._open_missing: set[int] = set()
@@ -297,12 +296,6 @@ class TrajectoryWriter(ItemWriter):
                 self._block_length = min(max_chunk_length, self._block_length or max_chunk_length)
             if self._stream is not None:
                 self._again_if_lost(self._change_layout)
-
-    def _current_stream(self) -> Stream | None:
-        return self._stream
-
-    def _forget_stream(self) -> None:
-        self._stream = None
 
     def _finished(self, stream: Stream) -> int:
         return stream.steps if self._open_row is None else stream.steps - 1

@@ -12,9 +12,10 @@ import os
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "close_fds"]
 
 _HEADER = struct.Struct("!II")  # bytes of the body, number of descriptors
 _READ_BYTES = 1 << 16
@@ -62,7 +63,7 @@ class Channel:
             while self._outbox:
                 data, fds = self._outbox[0]
                 sent = socket.send_fds(self.socket, [data], fds) if fds else self.socket.send(data)
-                _close(fds)
+                close_fds(fds)
                 self._outbox[0] = data[sent:], ()
                 if sent == len(data):
                     self._outbox.popleft()
@@ -100,18 +101,19 @@ class Channel:
     def close(self) -> None:
         """Close this end, with all descriptors that are on their way."""
         self._drop_outbox()
-        _close(self._received_fds)
+        close_fds(self._received_fds)
         self._received_fds.clear()
         self.socket.close()
         _open.discard(self)
 
     def _drop_outbox(self) -> None:
         for _, fds in self._outbox:
-            _close(fds)
+            close_fds(fds)
         self._outbox.clear()
 
 
-def _close(fds: tuple[int, ...] | deque[int]) -> None:
+def close_fds(fds: Iterable[int]) -> None:
+    """Close descriptors, those that are closed already included."""
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)

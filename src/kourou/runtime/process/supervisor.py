@@ -30,6 +30,7 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process import process_table
+from kourou.runtime.process.channel import close_fds
 from kourou.runtime.process.memory_limit import MemoryWatch
 from kourou.runtime.process.preload import NODES, Preload, read_early
 from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id, start_zygote
@@ -205,7 +206,7 @@ class Supervisor:
         try:
             zygote = self._zygote_for(interpreter, spec.interpreter_args, env)
         except OSError as error:
-            _close(fds)
+            close_fds(fds)
             self._fail_start(spec.name, attempt, f"cannot run {interpreter}: {error}")
             return
         self._latest[spec.name] = zygote, attempt
@@ -390,11 +391,6 @@ class Supervisor:
                 pid = zygote.popen.pid
                 process_table.signal_all([pid, *process_table.ProcessTable().below(pid)])
                 zygote.popen.wait()
-
-
-def _close(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 _ENTRY = "kourou.runtime.node_process.main"  # the life of a node

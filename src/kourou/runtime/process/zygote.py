@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kourou.runtime.process import process_table
-from kourou.runtime.process.channel import Channel
+from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.preload import reseed
 
 __all__ = ["main"]
@@ -139,7 +139,7 @@ class Zygote:
             if request["op"] == "signal":
                 signals.append(request)
             elif _is_closed(self._channel.fileno()):
-                _close(fds)  # the launcher is gone: none of what it still asked for begins
+                close_fds(fds)  # the launcher is gone: none of what it still asked for begins
             elif (child := self._spawn(request, fds)) is not None:
                 return child
         self._signal(signals)
@@ -151,12 +151,12 @@ class Zygote:
             pid = os.fork()
         except OSError as error:
             self._channel.send({"event": "failed", "id": request["id"], "error": str(error)})
-            _close(fds)
+            close_fds(fds)
             return None
         if pid == 0:
             self._detach(parent)
             return Child(boot=request["boot"], fds=fds)
-        _close(fds)
+        close_fds(fds)
         if pid in self._nodes:  # that of one that has ended, which is another's now
             self._ended.remove(pid)
             self._report_exit(pid)
@@ -281,11 +281,6 @@ def _is_closed(fd: int) -> bool:
 
 def _own_children() -> list[int]:
     return [int(pid) for pid in _CHILDREN_FILE.read_bytes().split()]
-
-
-def _close(fds: tuple[int, ...]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def _become(child: Child) -> NoReturn:

@@ -25,7 +25,7 @@ from kourou.runtime.waiting import long_waits
 __all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_words"]
 
 _SHARE_OF_SILENCE = 4  # so many signs of life are sent in the time after which silence means death
-_AGENTS_PATIENCE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
+_AGENTS_SHARE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
 _WORDS_BYTES = 1 << 16
 _WORDS = 20  # lines of what ssh and the agent said
@@ -39,8 +39,8 @@ class SshOptions:
     """For ssh's -F; None: the user's and the system's."""
     timeout_s: float = 60.0
     """For a host to answer."""
-    silence_s: float | None = None
-    """A host that says nothing for so long is lost; None: the same seconds."""
+    max_silence_s: float | None = None
+    """A host that says nothing for so long is lost; None: ``timeout_s``."""
     cwd: str
     """The working folder there; it has to exist. A relative one is below the user's home."""
     python: str | None = None
@@ -53,9 +53,9 @@ class SshOptions:
     """The host is this machine: the agent is started without ssh."""
 
     @property
-    def patience_s(self) -> float:
+    def silence_s(self) -> float:
         """The seconds of silence that mean that a host is lost."""
-        return self.timeout_s if self.silence_s is None else self.silence_s
+        return self.timeout_s if self.max_silence_s is None else self.max_silence_s
 
 
 class SshAgent:
@@ -103,7 +103,7 @@ class SshAgent:
             raise self._failure(f"ssh cannot be run: {error}") from error
         assert self._popen.stdin is not None  # noqa: S101 - a pipe
         assert self._popen.stdout is not None  # noqa: S101 - a pipe
-        self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.patience_s)
+        self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.silence_s)
         self._wire.on_full = on_full
         self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
         self._thread.start()
@@ -152,9 +152,7 @@ class SshAgent:
             return
         self._closed = True
         if not self._ready.is_set():
-            kill_session(
-                self._popen
-            )  # it is still connecting, and would go on; an agent that is just there hears of it
+            kill_session(self._popen)  # which is connecting, and would go on; an agent that is just there hears of it
         while not self._wire.end(_END_S):  # somebody writes into a connection that takes nothing any more
             self._popen.kill()
         with contextlib.suppress(OSError):
@@ -178,19 +176,19 @@ class SshAgent:
                 return
             self._ready.set()
             # By the wire's own thread: what is done with a message may take longer than an agent's patience.
-            self._wire.keep_alive(self._options.patience_s / _SHARE_OF_SILENCE, PING)
+            self._wire.keep_alive(self._options.silence_s / _SHARE_OF_SILENCE, PING)
             self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
         self._lose("the connection to its agent broke")
 
     def _receive(self) -> None:
-        patience_s = self._options.patience_s
+        silence_s = self._options.silence_s
         while not self._closed:
             # ssh notices a dead connection, too; but not where it is a guest on another one's (ControlMaster).
-            if not self._wire.is_readable(patience_s):
+            if not self._wire.is_readable(silence_s):
                 self._popen.kill()
-                self._lose(f"its agent said nothing for {patience_s:g} s")
+                self._lose(f"its agent said nothing for {silence_s:g} s")
                 return
             message = self._wire.receive()
             if message is None:
@@ -234,7 +232,7 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
 def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:
     """The command that starts an agent. The remote shell sees one quoted Python program and no secret."""
     code = f"{_path_statement(options)}; from kourou.runtime.host_agent.main import main; "
-    code += f"main({entry!r}, {options.patience_s * _AGENTS_PATIENCE!r})"
+    code += f"main({entry!r}, {options.silence_s * _AGENTS_SHARE!r})"
     python = [options.python or sys.executable, "-u", "-c", code]
     if options.local:
         return python
@@ -248,7 +246,7 @@ def _environment(*, local: bool) -> dict[str, str]:
 
 def ssh_words(options: SshOptions) -> list[str]:
     """The options that every ssh to a host gets."""
-    alive_s = max(1, int(options.patience_s / _SHARE_OF_SILENCE))
+    alive_s = max(1, int(options.silence_s / _SHARE_OF_SILENCE))
     return [
         *(["-F", options.config_file] if options.config_file else []),
         *("-o", "BatchMode=yes"),  # a question would go to a terminal that nobody looks at

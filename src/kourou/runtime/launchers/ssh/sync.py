@@ -37,7 +37,7 @@ def options_of(host: Host, hosts: Hosts, given_up: threading.Event) -> SshOption
     options = SshOptions(
         config_file=None if hosts.ssh_config is None else str(hosts.ssh_config),
         timeout_s=hosts.connect_timeout_s,
-        silence_s=hosts.lost_after_s,
+        max_silence_s=hosts.lost_after_s,
         cwd=str(Path.cwd()),
         python=host.python,
         sync=hosts.sync is not None,
