@@ -148,6 +148,28 @@ def test_an_unlisted_thread_is_not_listed_and_ends_with_the_process() -> None:
     assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
 
 
+def test_a_lock_of_the_process_is_free_in_a_fork_whoever_held_it() -> None:
+    ended = script("""
+        import os, threading
+        from kourou import cpython
+        locks = [cpython.renewed_in_children(make()) for make in (threading.Lock, threading.RLock)]
+        held, end = threading.Event(), threading.Event()
+        def hold():
+            for lock in locks:
+                lock.acquire()
+            held.set()
+            end.wait()
+        threading.Thread(target=hold).start()
+        held.wait()
+        if pid := os.fork():
+            print(*(lock.acquire(blocking=False) for lock in locks), os.waitpid(pid, 0)[1])
+            end.set()
+        else:
+            os._exit(sum(not lock.acquire(blocking=False) for lock in locks))
+    """)
+    assert ended.stdout.split() == ["False", "False", "0"], f"{PYTHON}: {ended.stderr}"
+
+
 # -- the interpreter's end -----------------------------------------------------------------------------------------
 
 

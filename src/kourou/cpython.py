@@ -8,10 +8,11 @@ Modules are imported where they are touched: a zygote of commands imports this o
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import threading
@@ -28,6 +29,7 @@ __all__ = [
     "is_called_by_interpreter",
     "overwrite_environment",
     "reduce_by_attributes",
+    "renewed_in_children",
     "run_exit_functions",
     "set_async_exception",
     "set_source",
@@ -80,6 +82,19 @@ def start_unlisted_thread(work: Callable[[], None]) -> None:
     import _thread
 
     _thread.start_new_thread(work, ())
+
+
+L = TypeVar("L", bound="threading.Lock | threading.RLock")
+
+
+def renewed_in_children(lock: L) -> L:
+    """Let a lock of the whole process be free in children of fork, where a thread that had it has stayed behind.
+
+    Relies on ``_at_fork_reinit`` (3.9), by which ``logging`` and ``threading`` do so. Without it, a child would wait
+    for ever for what some thread of its parent held in the moment of the fork.
+    """
+    os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[union-attr]
+    return lock
 
 
 # -- the interpreter's end -----------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
-import os
 import threading
 import time
+
+from kourou import cpython
 
 __all__ = ["CallInfo", "CallScope", "Cancellation", "Peer", "call_scope", "current_call"]
 
@@ -32,7 +33,8 @@ class Cancellation:
     """
 
     __slots__ = ("_cancelled", "_event", "deadline")
-    _guard = threading.RLock()  # it is held for a moment only, but a signal handler may come in that moment
+    # It is held for a moment only, but a signal handler may come in that moment.
+    _guard = cpython.renewed_in_children(threading.RLock())
 
     def __init__(self, deadline: float | None) -> None:
         self.deadline = deadline
@@ -106,10 +108,3 @@ def current_call() -> CallInfo:
     if scope is None:
         raise RuntimeError("current_call() was used outside of a handler")
     return CallInfo(method=scope.name, deadline=scope.deadline, cancelled=scope, peer=scope.peer)
-
-
-def _forked() -> None:
-    Cancellation._guard = threading.RLock()  # noqa: SLF001 - a thread that has stayed behind may have held it
-
-
-os.register_at_fork(after_in_child=_forked)

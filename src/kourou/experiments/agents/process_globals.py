@@ -13,7 +13,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
-from kourou import errors
+from kourou import cpython, errors
 from kourou.experiments.extras import load_extra
 from kourou.experiments.seeding import Seeder, seed_globals
 
@@ -62,7 +62,7 @@ def check_torch_alone(fits: int) -> None:
 
 _active = 0
 _restorers: list[Callable[[], None]] = []
-_lock = threading.Lock()
+_lock = cpython.renewed_in_children(threading.Lock())
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from kourou import cpython
+
 __all__ = ["Completion", "all_of", "now_or_later", "on_behalf_of"]
 
 T = TypeVar("T")
@@ -17,7 +19,7 @@ class Completion(Generic[T]):
     """A result or an error, some time. One may ask for it, or have one function called; waiting takes a future."""
 
     __slots__ = ("_callback", "_error", "_result", "_state")
-    _lock = threading.Lock()  # of all completions; held for a few instructions
+    _lock = cpython.renewed_in_children(threading.Lock())  # of all completions; held for a few instructions
 
     def __init__(self, callback: Callable[[Completion[T]], object] | None = None) -> None:
         self._callback = callback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from typing import Protocol
@@ -28,6 +29,10 @@ class Flusher:
     """One for a process; its thread starts with the first item, and ends with the last writer."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Look after nobody yet; in a child of fork once more: the writers are its parent's, and so is the thread."""
         self._writers: weakref.WeakSet[Sender] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._loop: BackgroundLoop | None = None
@@ -68,3 +73,4 @@ def _send(writer: Sender) -> bool:
 
 
 flusher = Flusher()
+os.register_at_fork(after_in_child=flusher.begin)

@@ -128,7 +128,7 @@ _process_node: NodeContext | None = None
 _bindings: dict[str, Binding] = {}
 _live_stops: dict[str, StopState] = {}
 _ended_stop: StopState | None = None  # of the run that ended last
-_lock = threading.Lock()
+_lock = cpython.renewed_in_children(threading.Lock())
 
 
 def set_process_node(node: NodeContext) -> None:

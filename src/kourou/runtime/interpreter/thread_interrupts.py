@@ -16,7 +16,7 @@ __all__ = ["forget_interrupt", "interrupt_here", "interrupt_thread", "run_corout
 
 
 _shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
-_shields_lock = threading.Lock()
+_shields_lock = cpython.renewed_in_children(threading.Lock())
 
 
 def interrupt_thread(thread: threading.Thread) -> None:
