@@ -37,8 +37,9 @@ demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evalua
 	$(BIN)/python $(DEMO) $(ARGS)
 
 # Four at a time on any machine: most tests wait for processes, hosts or queues, and two cores serve four of them well.
+# Files are given out in the order of tests/conftest.py, longest first, and not by how many tests they have.
 test: $(DEV_STAMP) tools ## Run the tests, ARGS="-k name" for some of them
-	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where that is possible
 	@bash .ci/tools

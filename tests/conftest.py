@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from engines import HOW_TO_GET, what_is_missing
 from leaks import Snapshot
 
+ROOT = Path(__file__).parent
 # Above the longest timeline of a stop that a test waits out (ask, SIGTERM, SIGKILL), far below a test's time-out.
 LEAVE_TIMEOUT_S = 5.0
 
@@ -25,6 +27,25 @@ if threading.current_thread() is threading.main_thread():
 # Where a proxy is set, grpcio sends even what stays on this host to it; channels that tests make themselves, too.
 for _name in ("http_proxy", "https_proxy", "grpc_proxy"):
     os.environ.pop(_name, None)
+
+
+# Some container images set it; then every process that a test starts would compile every module that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# They take half a minute and more, mostly waiting; begun last, one of them would run on when all others have ended.
+LONGEST = (
+    *("spmd/test_ssh", "experiments/test_managers", "e2e/test_signals", "e2e/test_examples", "nodes/test_colocation"),
+    *("experiments/test_slurm", "ssh/test_reaching", "e2e/test_own_script", "ssh/test_losses", "ssh/test_programs"),
+    *("nodes/test_torch", "spmd/test_run", "experiments/test_manager_tuning", "testing/test_pytest_plugin"),
+    *("e2e/test_cycles", "spmd/test_weaknesses", "nodes/test_replay", "replay/test_restart", "spmd/test_failures"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest come first: `make test` gives them out in this order."""
+    places = {ROOT / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -69,12 +69,16 @@ class Snapshot:
         return lines
 
 
+# Older than the session, and not its own: nothing of them is read again, which is most of what a snapshot would cost.
+_OTHERS = frozenset(psutil.process_iter()) - frozenset(psutil.Process().children(recursive=True))
+
+
 def _processes(mark: str) -> Iterator[psutil.Process]:
     own = psutil.Process()
     children = set(own.children(recursive=True))
     for process in psutil.process_iter():
         try:
-            if process == own or process.status() == psutil.STATUS_ZOMBIE:
+            if process in _OTHERS or process == own or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             ours = process in children or process.environ().get("KOUROU_RUNS_DIR", "").startswith(mark)
             if ours and not any(helper in " ".join(process.cmdline()) for helper in HELPERS):

@@ -1,4 +1,8 @@
-"""Packages that only some of a module's tests need: where they are not installed, the others run all the same."""
+"""Packages that only some of a module's tests need: imported when first used, and skipped where they are not installed.
+
+Every process of a test session collects all files, and nodes import the file that defines them: at its top, a package
+such as torch would cost each of them seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,32 @@ import importlib
 import importlib.util
 from typing import Any
 
-import pytest
-
 __all__ = ["is_there", "optional"]
 
 
 def optional(name: str) -> Any:
-    """A module; where it is not installed, a stand-in whose use skips the test."""
-    return importlib.import_module(name) if is_there(name) else _Missing(name)
+    """Stands for a module, and imports it when it is first used; where it is not installed, its use skips the test."""
+    return _Module(name)
 
 
 def is_there(name: str) -> bool:
-    """Whether a module is installed."""
+    """Whether a package is installed."""
     return importlib.util.find_spec(name) is not None
 
 
-class _Missing:
+class _Module:
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("__"):
+        if attribute.startswith("_"):  # no use of it: pytest and pickle ask every global for such
             raise AttributeError(attribute)
-        pytest.skip(f"{self._name} is not installed")
+        package = self._name.partition(".")[0]
+        if not is_there(package):
+            import pytest  # nodes, which import this file too, need none of it
+
+            pytest.skip(f"{package} is not installed")
+        return getattr(importlib.import_module(self._name), attribute)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return optional, (self._name,)

@@ -13,8 +13,7 @@ from kourou import courier
 from leaks import Snapshot
 from polling import marked
 
-CYCLES = 30
-WORKERS = 64
+FEW, MANY = 10, 60  # a leak of one thing a cycle shows in both; the rest needs time
 WAIT_S = 60.0
 QUICK = lp.StopTimeline(ask_s=20.0)
 SETTLE_S = 5.0
@@ -50,8 +49,9 @@ def _cycle(launch_type: str) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("cycles", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
-def test_thirty_cycles_leave_nothing_behind(launch_type, runs_dir, tmp_path_factory, monkeypatch):
+def test_cycles_leave_nothing_behind(launch_type, cycles, runs_dir, tmp_path_factory, monkeypatch):
     temporary = tmp_path_factory.mktemp("t")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     # Given a process in which everything that is made once was made.
@@ -60,33 +60,34 @@ def test_thirty_cycles_leave_nothing_behind(launch_type, runs_dir, tmp_path_fact
     before = Snapshot.take(runs_dir)
     threads_before = _threads()
     # When programs start and stop.
-    for _ in range(CYCLES):
+    for _ in range(cycles):
         _cycle(launch_type)
     # Then there is no process, thread, descriptor (sockets are such) or shared memory segment more.
     assert before.leftovers_after(SETTLE_S) == []
-    assert _threads() <= threads_before + 2  # gRPC ends its own when it likes; thirty cycles would show in tens
+    assert _threads() <= threads_before + 2  # gRPC ends its own when it likes; one a cycle would show
     assert marked(runs_dir) == []
     assert not list(temporary.glob("kourou-*/*"))
 
 
 @pytest.mark.timeout(120)
-def test_64_workers_start_answer_and_stop(runs_dir):
-    # Given a program of 64 processes that all call one server.
+@pytest.mark.parametrize("workers", [24, pytest.param(64, marks=pytest.mark.soak)])
+def test_many_workers_start_answer_and_stop(workers, runs_dir):
+    # Given a program of many processes that all call one server.
     program = lp.Program("many")
     handle = program.add_node(lp.CourierNode(Server), label="server")
     with program.group("worker"):
-        for _ in range(WORKERS):
+        for _ in range(workers):
             program.add_node(lp.PyNode(work, handle))
     # When it is started.
     with lp.launch(program, "local_mp", stop_timeline=QUICK, terminal="output_to_files") as run:
         client = handle.dereference()
         deadline = time.monotonic() + WAIT_S
-        while client.hello(0) < WORKERS and time.monotonic() < deadline:
+        while client.hello(0) < workers and time.monotonic() < deadline:
             threading.Event().wait(0.02)
         # Then all of them called, and all end when it stops.
-        assert client.hello(0) == WORKERS
+        assert client.hello(0) == workers
         courier.close(client)
-        assert len({record.pid for record in run.nodes.values()}) == WORKERS + 1
+        assert len({record.pid for record in run.nodes.values()}) == workers + 1
     assert {record.state for record in run.nodes.values()} == {lp.NodeState.FINISHED}
     assert marked(runs_dir) == []
 

@@ -30,8 +30,9 @@ from kourou.experiments import (
     tukey_hsd,
 )
 from kourou.experiments.results.event_writing import EventWriter
+from optional import optional
 
-pd = pytest.importorskip("pandas")
+pd = optional("pandas")
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
@@ -73,13 +74,12 @@ def ramps(
 
 
 def test_every_fit_can_be_told_apart_in_the_table_and_in_data_csv(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     made = ramps(tmp_path, fit_budget=3)
     for source in (made, made.output_dir, tmp_path, [made]):
         frame = read_writer_data(source)
         assert list(frame.columns) == ["name", "tag", "value", "dw_time_elapsed", "global_step", "n_simu"]
         assert frame[frame["tag"] == "y"].groupby("n_simu")["value"].max().tolist() == [2, 4, 6]
-    written = pandas.read_csv(made.output_dir / "data.csv")
+    written = pd.read_csv(made.output_dir / "data.csv")
     assert written["value"].tolist() == read_writer_data(made)["value"].tolist()
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from kourou.experiments import ExperimentManager, StableBaselinesAgent, read_writer_data
+from optional import optional
 
-sb3 = pytest.importorskip("stable_baselines3")
+sb3 = optional("stable_baselines3")
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
 KWARGS = {"algo_cls": "A2C", "n_steps": 8, "model_kwargs": {"policy_kwargs": {"net_arch": [8]}}}

@@ -13,8 +13,9 @@ import pytest
 from experiments.agents import Walk, manager
 from kourou import errors
 from kourou.experiments import Agent, ExperimentManager, FitsFailed
+from optional import optional
 
-optuna = pytest.importorskip("optuna")
+optuna = optional("optuna")
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
     pytest.mark.timeout(180),  # each trial imports optuna, on a busy machine

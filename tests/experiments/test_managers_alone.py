@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.timeout(180)
 def test_forks_from_a_process_of_their_own(tmp_path: Path) -> None:
     here = Path(__file__).parent
-    files = [here / "test_managers.py", here / "test_manager_tuning.py"]
+    files = [here / f"test_{name}.py" for name in ("managers", "manager_torch", "manager_tuning")]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "alone", "-p", "no:cacheprovider", "--basetemp"]
     done = subprocess.run([*command, tmp_path / "inner", *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

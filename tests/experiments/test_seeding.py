@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from kourou.experiments.seeding import Seeder, safe_reseed, seed_globals, seeder_for
+from optional import optional
+
+torch = optional("torch")
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden" / "rlberry_seeder.json").read_text(encoding="utf-8"))
 BOUND = 2**31

@@ -10,12 +10,17 @@ import pytest
 
 import kourou as lp
 from kourou.errors import GraphError, ProgramFailed
+from optional import is_there, optional
 from polling import until
 
-torch = pytest.importorskip("torch")
-dist = pytest.importorskip("torch.distributed")
+torch = optional("torch")
+dist = optional("torch.distributed")
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not is_there("torch"), reason="torch is not installed"),
+]
 
 FAST_STOP = lp.StopTimeline(ask_s=2, interrupt_s=1, terminate_s=1)
 WITHIN_S = 60.0  # two ranks import torch, and this machine may be busy
@@ -126,8 +131,9 @@ def work_for_ever() -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_nccl_without_gpus_is_refused_with_what_to_say_instead() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     program = lp.Program("torch")
     program.add_node(lp.TorchNode(train, 2, 3.0, backend="nccl"), label="train")
     with pytest.raises(ProgramFailed, match="say backend='gloo', or 'auto'"):

@@ -19,13 +19,15 @@ from kourou.replay import Checkpointer, Client, Server, Table, TensorSpec
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo
 from kourou.replay.storage.layout import ColumnSpec
+from optional import is_there, optional
 from replay.conftest import Connect, Serve
 
-pytestmark = pytest.mark.usefixtures("no_leaks")
-
-torch: Any = pytest.importorskip("torch")
-
-from kourou.replay.dataset import ReplayDataset  # noqa: E402 - needs torch
+torch = optional("torch")
+dataset = optional("kourou.replay.dataset")
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(not is_there("torch"), reason="torch is not installed"),
+]
 
 
 def table(**options: Any) -> Table:
@@ -109,18 +111,19 @@ def test_checkpoints_have_them_as_they_were(tmp_path: Path) -> None:
         assert np.array_equal(got[name], array)
 
 
-REFUSED = {
-    "masked": (np.ma.masked_array([1.0, 2.0, 3.0, 4.0], [True, False, False, True]), r"\['x'\].*\.filled"),
-    "bfloat16": (torch.ones(4, dtype=torch.bfloat16), r"\['x'\].*BFloat16.*\.float\(\)"),
-    "float8": (torch.ones(4).to(torch.float8_e4m3fn), r"\['x'\].*\.view\(torch\.uint8\)"),
-    "gradient": (torch.ones(4, requires_grad=True), r"\['x'\].*\.detach\(\)"),
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "masked": (lambda: np.ma.masked_array([1.0, 2.0, 3.0, 4.0], [True, False, False, True]), r"\['x'\].*\.filled"),
+    "bfloat16": (lambda: torch.ones(4, dtype=torch.bfloat16), r"\['x'\].*BFloat16.*\.float\(\)"),
+    "float8": (lambda: torch.ones(4).to(torch.float8_e4m3fn), r"\['x'\].*\.view\(torch\.uint8\)"),
+    "gradient": (lambda: torch.ones(4, requires_grad=True), r"\['x'\].*\.detach\(\)"),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_would_not_arrive_as_it_is_is_refused_by_its_column(serve: Serve, case: str, way: Way) -> None:
-    value, message = REFUSED[case]
+    make, message = REFUSED[case]
+    value = make()
     if way in (insert, append):
         value = [value] * 4  # of each step one
     with Client(serve(table()).address) as client:
@@ -249,10 +252,10 @@ def test_a_data_set_has_bfloat16_and_names_what_is_no_tensor(serve: Serve) -> No
     with Client(serve(table()).address) as client:
         client.insert_batch("t", {"x": np.array(["a"])})
         with pytest.raises(TypeError, match=r"\['x'\] of <U1 are no tensors"):
-            next(iter(ReplayDataset(client, "t", 1)))
+            next(iter(dataset.ReplayDataset(client, "t", 1)))
         ml_dtypes = pytest.importorskip("ml_dtypes")
         client.reset("t")
         client.insert_batch("t", {"x": np.array([1.5], ml_dtypes.bfloat16), "y": np.array([2], ml_dtypes.float8_e5m2)})
-        data = next(iter(ReplayDataset(client, "t", 1))).data
+        data = next(iter(dataset.ReplayDataset(client, "t", 1))).data
     assert (data["x"].dtype, data["x"].tolist()) == (torch.bfloat16, [1.5])
     assert (data["y"].dtype, data["y"].float().tolist()) == (torch.float8_e5m2, [2.0])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+import kourou as lp
+from optional import is_there, optional
 
-import kourou as lp  # noqa: E402 - torch may be missing
-
-pytestmark = pytest.mark.usefixtures("no_leaks")
+torch = optional("torch")
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(not is_there("torch"), reason="torch is not installed"),
+]
 
 
 def learn(model, normal):

@@ -10,9 +10,9 @@ import pytest
 from kourou.spmd import Launcher
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared() -> Iterator[Launcher]:
-    """A launcher of two workers with gloo whose zygote the module's tests share."""
+    """A launcher of two workers with gloo whose zygote all tests share: only the first waits until it has torch."""
     with Launcher(["localhost"], workers_per_host=2, backend="gloo").set_logging_handlers(None) as launcher:
         yield launcher
 

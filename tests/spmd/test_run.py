@@ -11,13 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
 from kourou.errors import PlanError
 from kourou.spmd import Launcher, LaunchResult
+from optional import optional
 from polling import until
 from spmd import functions
 
+torch = optional("torch")
 LONG_S = 20.0
 
 
@@ -74,8 +75,9 @@ def test_the_usual_backend_fits_the_machine(gloo2: Launcher) -> None:
     assert gloo2.run(functions.backend).results == {"localhost": [expected, expected]}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_nccl_without_gpus_is_refused_with_what_to_say_instead(gloo2: Launcher) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     gloo2.backend = "nccl"
     with pytest.raises(PlanError, match=r"none for rank [01] \(localhost\[[01]\]\): say backend='gloo'"):
         gloo2.run(functions.rank)

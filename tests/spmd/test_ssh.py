@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
 from kourou.errors import PlanError
 from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
+from optional import optional
 from polling import all_gone, until
 from spmd import functions
 from spmd.machines import Machines
@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 
+torch = optional("torch")
 LONG_S = 60.0  # an agent imports torch first, and this machine may be busy
 PATIENT_S = 30
 HASTY_S = 4
