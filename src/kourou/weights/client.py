@@ -22,7 +22,7 @@ class Client:
         token: the server's secret, when ``target`` is an address; by default the user's own.
         lane: ``inproc``, ``local`` or ``grpc`` to force one; by default the fastest that both ends share. ``grpc``
             does without shared memory, too.
-        connect_timeout: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
+        connect_timeout_s: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
         caller: who publishes, for messages.
     """
 
@@ -32,18 +32,18 @@ class Client:
         *,
         token: str | None = None,
         lane: str | None = None,
-        connect_timeout: float | None = 60.0,
+        connect_timeout_s: float | None = 60.0,
         caller: str | None = None,
     ) -> None:
         self._arguments = {
             "target": target,
             "token": token,
             "lane": lane,
-            "connect_timeout": connect_timeout,
+            "connect_timeout_s": connect_timeout_s,
             "caller": caller,
         }
         self._calls = courier.Client(target, token=token, lane=lane)
-        self._connect_timeout = connect_timeout
+        self._connect_timeout_s = connect_timeout_s
         self._caller = caller
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing has Self from Python 3.11 on
@@ -84,7 +84,7 @@ class Client:
         courier.close(self._calls)
 
     def _way(self, name: str) -> Way:
-        return Way(self._calls, name, self._connect_timeout)
+        return Way(self._calls, name, self._connect_timeout_s)
 
 
 def _restore(arguments: dict[str, Any]) -> Client:
