@@ -16,6 +16,8 @@ __all__ = ["RemoteReader", "RemoteWriter"]
 class RemoteReader:
     """Each reader takes its own copy over the network.
 
+    Calls go to whichever server there is, so publications are counted on over the boards of those that have ended.
+
     Args:
         calls: a client of the server whose calls may run twice.
         name: of the weights.
@@ -27,8 +29,8 @@ class RemoteReader:
         self._calls: Any = calls
         self._name = name
         self._grace_s = grace_s
+        self._earlier = 0  # publications on boards of servers that have ended
         self._news: News = self._calls.news(name)
-        self._board = self._news.board
 
     @property
     def closed(self) -> bool:
@@ -43,7 +45,7 @@ class RemoteReader:
     @property
     def offered(self) -> int:
         """Publications so far, as far as was told."""
-        return self._news.offered
+        return self._earlier + self._news.offered
 
     @property
     def offered_version(self) -> int:
@@ -52,8 +54,7 @@ class RemoteReader:
 
     def latest(self) -> int:
         """Ask for the number of the latest publication."""
-        self._news = self._calls.news(self._name)
-        return self._news.latest
+        return self._learn(self._calls.news(self._name))
 
     def newest(self) -> Found | None:
         """Fetch the latest version."""
@@ -66,20 +67,25 @@ class RemoteReader:
     def wait(self, number: int, timeout_s: float) -> None:
         """Ask to be told when there is a later publication."""
         patient: Any = courier.with_options(self._client, timeout_s=timeout_s + self._grace_s)
-        self._news = patient.wait(self._name, number, timeout_s)
+        self._learn(patient.wait(self._name, number - self._earlier, timeout_s))
 
     def is_there(self) -> bool:
-        """Whether the server that was asked last is the one that was asked first."""
-        same: bool = self._news.board == self._board
-        return same
+        """True: it is asked each time."""
+        return True
+
+    def _learn(self, news: News) -> int:
+        if news.board != self._news.board:
+            self._earlier += self._news.offered
+        self._news = news
+        return self._earlier + news.latest
 
     def _fetch(self, version: int | None) -> Found | None:
         sent: Sent | None = self._calls.fetch(self._name, version)
         if sent is None or sent.news is None:
             return None
-        self._news = sent.news
+        self._learn(sent.news)
         published_ns = time.monotonic_ns() - sent.age_ns
-        return Found(sent.number, sent.version, published_ns, Contents(sent.body, sent.buffers))
+        return Found(self._earlier + sent.number, sent.version, published_ns, Contents(sent.body, sent.buffers))
 
 
 class RemoteWriter:

@@ -1,0 +1,90 @@
+"""A server that ends, and another one in its place; publishers that come and go."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from kourou.weights import Client, Server
+from polling import until
+from quiet_ports import quiet_port
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WAIT_S = 30.0
+SERVE = "import sys; from kourou.weights import Server; Server(int(sys.argv[1])); print(flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def server_process(port: int) -> Iterator[subprocess.Popen[str]]:
+    """A server of its own process, until it is killed."""
+    command = [sys.executable, "-c", SERVE, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_publishers_and_readers_outlive_the_server(lane: str) -> None:
+    if lane == "inproc":
+        pytest.skip("it ends with its server")
+    # given a reader with a view of what a server had that was killed
+    port = quiet_port()
+    with Client(f"127.0.0.1:{port}", lane=lane) as client:
+        publisher, subscriber = client.publisher(), client.subscriber()
+        with server_process(port):
+            publisher.publish(np.full(10_000, 1), version=1)
+            publisher.publish(np.full(10_000, 2), version=2)
+            view = subscriber.require(timeout_s=WAIT_S)
+        # when another one takes its place
+        with server_process(port):
+            # then the next version is published there, and the reader finds it
+            assert publisher.publish(np.full(10_000, 3), version=3)
+            newer = subscriber.latest(newer_than=view.version, timeout_s=WAIT_S)
+            assert newer is not None
+            assert (newer.version, newer.weights.sum()) == (3, 30_000)
+            # and what it had is still there, and known to be older
+            assert view.weights.sum() == 20_000
+            assert (view.lag, newer.lag) == (1, 0)
+
+
+def test_versions_do_not_go_back_with_the_server(caplog) -> None:
+    # given a reader that has version 10
+    port = quiet_port()
+    with Client(f"127.0.0.1:{port}", lane="local") as client:
+        subscriber = client.subscriber()
+        with server_process(port):
+            client.publisher().publish("ten", version=10)
+            view = subscriber.require(timeout_s=WAIT_S)
+        # when a new server has but version 9, from a publisher that has lost its memory, too
+        with server_process(port):
+            client.publisher().publish("nine", version=9)
+            # then the reader does not go back, and says so once
+            with caplog.at_level(logging.WARNING, "kourou.weights"):
+                until(lambda: subscriber.latest() is None, WAIT_S, "the reader to find the new server")
+                assert subscriber.latest(timeout_s=0.3) is None
+            assert [record.getMessage().count("now have version 9") for record in caplog.records] == [1]
+            client.publisher().publish("eleven", version=11)
+            newer = subscriber.latest(newer_than=view.version, timeout_s=WAIT_S)
+            assert newer is not None
+            assert newer.weights == "eleven"
+
+
+def test_a_new_publisher_counts_on_from_the_last(server: Server) -> None:
+    with server.localhost_client() as first:
+        first.publisher().publish("a", version=41)
+    with server.localhost_client() as second:
+        publisher, subscriber = second.publisher(), second.subscriber()
+        assert publisher.last_version() == 41
+        assert subscriber.require(timeout_s=WAIT_S).weights == "a"
+        publisher.publish("b")
+        assert subscriber.require().version == 42
