@@ -161,9 +161,9 @@ def test_it_does_so_though_the_server_answers_before_the_other_thread_goes_on(se
     send = connection.send_quietly
 
     def send_and_pause(frame):
-        reads = connection._reads
+        reads = connection._reader.reads
         send(frame)
-        until(lambda: connection._reads > reads, 10)
+        until(lambda: connection._reader.reads > reads, 10)
 
     monkeypatch.setattr(connection, "send_quietly", send_and_pause)
     ended = []
@@ -176,7 +176,7 @@ def test_it_does_so_though_the_server_answers_before_the_other_thread_goes_on(se
     waiter = threading.Thread(target=wait)
     waiter.start()
     assert slow.entered.wait(20)
-    until(connection._reading.locked, 10)
+    until(connection._reader._turn.locked, 10)
     # When it cancels the call that the first one waits for
     assert future.cancel()
     # Then that one learns of it

@@ -411,13 +411,13 @@ def test_nothing_is_sent_to_a_grpc_server_that_has_closed_though_another_thread_
         client: Any = Client(server.address, lane="grpc", token="t", wait_for_ready=False)
         assert client.echo(1) == 1
         connection = client._link.connection
-        assert connection._reading.acquire(timeout=10)
+        assert connection._reader._turn.acquire(timeout=10)
     # When it calls, then it is told that there is no server, not that the call may have run
     try:
         with pytest.raises(ServerUnavailable):
             client.echo(2)
     finally:
-        connection._reading.release()
+        connection._reader._turn.release()
     courier.close(client)
 
 

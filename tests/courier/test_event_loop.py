@@ -10,6 +10,7 @@ import pytest
 from kourou import courier
 from kourou.courier import Client, Server
 from kourou.courier.lanes.loop import event_loop
+from kourou.courier.lanes.loop.acceptor import Acceptor
 from kourou.courier.serving.workers import WorkerPool
 from polling import until
 
@@ -66,16 +67,16 @@ def test_a_socket_that_is_added_while_the_loop_looks_at_the_others_is_served(mon
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         loops: list[event_loop.EventLoop] = []
 
-        class Interrupted(event_loop.Acceptor):
+        class Interrupted(Acceptor):
             @property
             def is_paused(self):
                 if loops and threading.current_thread() is not threading.main_thread():
                     loops.pop().listen(second, accept)
-                return vars(self)["is_paused"]
+                return self.__dict__["is_paused"]
 
             @is_paused.setter
             def is_paused(self, value):
-                vars(self)["is_paused"] = value
+                self.__dict__["is_paused"] = value
 
         def accept(connection, _ready, _thread):
             connection.close()

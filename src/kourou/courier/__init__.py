@@ -1,7 +1,7 @@
 """Remote calls: public methods of an object in one process, called from another as if it were here.
 
-``Server`` binds functions, ``Client`` calls them. Read ``session`` for the server's half, ``connection`` for the
-client's, ``frames`` and ``codec`` for what goes between, and ``lanes`` for how it gets there.
+``Server`` binds functions, ``Client`` calls them. Read ``calling`` for the client's half, ``serving`` for the server's,
+``wire`` for what goes between, and ``lanes`` for how it gets there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The client's end of one connection: numbers calls, and decides which thread reads the answers.
+"""The client's end of one connection: numbers calls, sends them, and ends them when it breaks.
 
-On lanes that pull there is no reader thread between a caller and its answer. Whoever waits reads,
-and hands the answers that belong to others to them; when it has its own, it wakes one of those who still wait to go
-on reading. A background thread sees to what nobody waits for: callbacks, streams, futures that were let go.
+Callers read their own answers (``answer_reader``). A background thread sees to what nobody waits for: callbacks,
+streams, futures that were let go.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from kourou.courier.calling.answer_reader import AnswerReader
 from kourou.courier.calling.background_reader import BackgroundReader
 from kourou.courier.calling.in_flight import InFlight
-from kourou.courier.calling.reply import WARN_AFTER_S, Reply, waits_for_itself
+from kourou.courier.calling.reentrancy import Entered
+from kourou.courier.calling.reply import WARN_AFTER_S, Reply
 from kourou.courier.calling.transport import NotSentError, Transport
 from kourou.courier.core.background import TICK_S
 from kourou.courier.core.endpoint import Endpoint
@@ -26,7 +27,7 @@ from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.frames import Frame, Kind, make_frame
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 
-__all__ = ["Connection", "Entered"]
+__all__ = ["Connection"]
 
 _log = logging.getLogger("kourou.courier")
 
@@ -34,28 +35,6 @@ _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones
 _BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
 _SILENT = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 _LONGEST_READ_S = 0.2  # how long the background thread reads before it looks for new deadlines
-
-
-class Entered:
-    """Notes for the time of a ``with`` that this thread is at work in a client's connection.
-
-    Args:
-        inside: the threads that are.
-    """
-
-    __slots__ = ("_enters", "_inside", "_me")
-
-    def __init__(self, inside: set[int]) -> None:
-        self._inside = inside
-        self._me = threading.get_ident()
-        self._enters = self._me not in inside
-
-    def __enter__(self) -> None:
-        self._inside.add(self._me)
-
-    def __exit__(self, *_: object) -> None:
-        if self._enters:
-            self._inside.discard(self._me)
 
 
 class Connection:
@@ -89,17 +68,15 @@ class Connection:
         self.alive = True
         self._explain = explain
         self._ids = itertools.count(1)
-        self._reading = threading.Lock()
-        self._reader = 0  # the thread that has that lock
-        self._waiters: dict[Reply, None] = {}  # those who wait while another thread reads, in order
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
         self._not_ended = [None]  # whoever takes the one entry ends the connection
         self._background = BackgroundReader(self._background_tick, transport.idle_s)
         self._in_flight = InFlight(self, self._background)
         self._pending, self._streams = self._in_flight.pending, self._in_flight.streams
         self.deliver = self._in_flight.deliver
-        self._reads = self._reads_seen = 0
-        self._flushing = 0  # the thread that holds the reading lock, while it writes
+        self._reader = AnswerReader(self, transport, self._in_flight, inside)
+        self.wait, self.read_available = self._reader.wait, self._reader.read_available
+        self._reads_seen = 0
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
         self._submitted = 0.0  # when the last call that nobody waits for was
@@ -197,34 +174,6 @@ class Connection:
             self._later.append(Frame(Kind.CANCEL, call_id))
             self._background.wake(urgent=True)
 
-    # -- waiting ----------------------------------------------------------------------------------------------
-
-    def wait(self, reply: Reply, until: float | None) -> None:
-        """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
-        if not self.transport.pulls:
-            reply.sleep(until)
-            return
-        me, inside = threading.get_ident(), self._inside
-        if self._reader == me:
-            raise waits_for_itself(reply.method)
-        enters = me not in inside  # as ``Entered``, which would cost too much here
-        inside.add(me)
-        try:
-            if not self._reading.acquire(False) and not self._wait_for_reader(reply, until):
-                return
-            self._reader = me
-            try:
-                while reply.waits and (until is None or time.monotonic() < until):
-                    self._receive(until)
-            finally:
-                self._reader = 0
-                self._reading.release()
-                if self._waiters or self._pending or self._streams:
-                    self._pass_reading_on()
-        finally:
-            if enters:
-                inside.discard(me)
-
     def warn_unanswered(self, method: str) -> None:
         """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
         if method not in self._warned:
@@ -240,39 +189,7 @@ class Connection:
     @property
     def reads_here(self) -> bool:
         """Whether this thread is reading, further down its stack."""
-        return self._reader == threading.get_ident()
-
-    def _stop_reading(self) -> None:
-        self._reader = 0
-        self._reading.release()
-
-    def _wait_for_reader(self, reply: Reply, until: float | None) -> bool:
-        """Wait while another thread reads. True when this thread has the reading lock instead."""
-        self.flush()
-        self._waiters[reply] = None
-        try:
-            if self._reading.acquire(blocking=False):  # the reader left before it could see the new waiter
-                return True
-            reply.sleep(until)
-        finally:
-            self._waiters.pop(reply, None)
-        return False
-
-    def read_available(self) -> bool:
-        """Take in the answers that are here already, without waiting. False when another thread is at it."""
-        if self._flushing == threading.get_ident():  # the reading lock is this thread's; it finds no room to write
-            self._take_in(time.monotonic())
-        elif self.transport.pulls and self._reading.acquire(blocking=False):
-            self._reader = threading.get_ident()
-            with Entered(self._inside):
-                try:
-                    self._receive(time.monotonic())
-                finally:
-                    self._stop_reading()
-                    self._pass_reading_on()
-        else:
-            return False
-        return True
+        return self._reader.reads_here
 
     def watch(self) -> None:
         """Somebody relies on being told: let the background thread read when nobody else does."""
@@ -289,43 +206,8 @@ class Connection:
         self._let_go = True
         self._background.wake(urgent=True)
 
-    def _receive(self, until: float | None) -> None:
-        """With the reading lock held: write what was put off, then take in what comes next."""
-        reads = self._reads
-        self._flushing = threading.get_ident()
-        try:
-            self.transport.flush()
-        except OSError as error:
-            self.end(error)
-        finally:
-            self._flushing = 0
-        if self.alive and self._reads == reads:  # else look first at what came while there was no room
-            self._take_in(until)
-
-    def _take_in(self, until: float | None) -> None:
-        """With the reading lock held: wait until ``until`` at most for frames, and deliver them."""
-        transport = self.transport
-        whole = True
-        try:
-            if not transport.poll(None if until is None else max(0.0, until - time.monotonic())):
-                return
-            whole = False
-            self.deliver(transport.read())
-            whole = True
-        except (OSError, ProtocolError) as error:
-            whole = True
-            self.end(error)
-        finally:
-            self._reads += 1
-            if not whole:  # Ctrl-C between reading and delivering: answers may be lost, so nobody may wait for them
-                self.end(ConnectionResetError("interrupted while an answer was read"))
-
-    def _pass_reading_on(self) -> None:
-        """Wake one of those who wait, to read from now on; or the background thread, if it has reasons to."""
-        for waiter in list(self._waiters):
-            if waiter.waits:
-                waiter.wake()
-                return
+    def reading_stopped(self) -> None:
+        """No caller reads any more: the background thread goes on, if it has reasons to."""
         if self._pending or self._streams:
             self._background.wake(urgent=bool(self._watched or self._streams))
 
@@ -348,19 +230,14 @@ class Connection:
             return None
         if not self.transport.pulls:
             return self._in_flight.next_deadline_s() if self._watched else None
-        unread = self._reads == self._reads_seen  # nobody else has read since the last round
-        self._reads_seen = self._reads
+        unread = self._reader.reads == self._reads_seen  # nobody else has read since the last round
+        self._reads_seen = self._reader.reads
         if not (urgent or unread):
             return TICK_S
-        if not self._reading.acquire(blocking=False):
+        read_s = min(_LONGEST_READ_S, self._in_flight.next_deadline_s() or _LONGEST_READ_S)
+        if not self._reader.read_until(time.monotonic() + read_s):
             return None  # whoever reads wakes the background thread when it stops
-        self._reader = threading.get_ident()
-        try:
-            self._receive(time.monotonic() + min(_LONGEST_READ_S, self._in_flight.next_deadline_s() or _LONGEST_READ_S))
-            self._reads_seen = self._reads
-        finally:
-            self._stop_reading()
-            self._pass_reading_on()
+        self._reads_seen = self._reader.reads
         return 0.0
 
     def _catch_up(self) -> None:

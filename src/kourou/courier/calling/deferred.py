@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from kourou.courier.calling.connect_deadline import ConnectDeadline
-from kourou.courier.calling.connection import Connection, Entered
+from kourou.courier.calling.connection import Connection
+from kourou.courier.calling.reentrancy import Entered
 from kourou.courier.calling.reply import Reply
 from kourou.courier.wire.codec import Payload
 from kourou.errors import DeadlineExceeded, ServerUnavailable

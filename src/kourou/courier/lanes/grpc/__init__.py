@@ -1,4 +1,5 @@
 """The lane between hosts: frames in one gRPC stream a client.
 
-Start with ``channel``, then ``client`` and ``stream`` on one side, ``server`` and ``connection`` on the other.
+Start with ``channel`` and ``frame_reader``, then ``client`` and ``stream`` on one side, ``server``, ``connection`` and
+``answer_sender`` on the other.
 """

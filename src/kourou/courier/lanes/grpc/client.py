@@ -105,6 +105,8 @@ class GrpcTransport:
                 self._ready = [self._main]
                 return True  # nothing can interrupt this thread, so it may block in ``read``
             events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
+        if not events:
+            return False
         descriptors = {descriptor for descriptor, _ in events}
         self._ready = [stream for stream in self._streams if stream.fileno() in descriptors]
         return bool(self._ready)  # not those that were closed meanwhile

@@ -150,7 +150,7 @@ class GrpcConnection:
     def _take(self, frames: Sequence[Frame]) -> None:
         self.frames.extend(frames)
         self._asked += sum(frame.kind == Kind.CALL for frame in frames)
-        if self.is_congested and self._sender.needs_window and len(self.frames) > _MAX_LEFT:
+        if self._sender.is_congested and self._sender.needs_window and len(self.frames) > _MAX_LEFT:
             raise ConnectionResetError("a client that calls and calls, and takes no answers")
 
     # -- writing, by any thread -------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class PlainSocket:
     """
 
     can_block = True  # when there is no limit, receiving waits
+    has_buffered = False  # whether there is something to receive that ``poll`` does not know of
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -43,11 +44,6 @@ class PlainSocket:
     def fileno(self) -> int:
         """For ``poll``."""
         return self._socket.fileno()
-
-    @property
-    def has_buffered(self) -> bool:
-        """Whether there is something to receive that ``poll`` does not know of."""
-        return False
 
     def send(self, buffers: Sequence[Buffer]) -> int:
         """Send without waiting; how many bytes were taken.

@@ -1,4 +1,4 @@
-"""A server's event loop: one thread that reads all its sockets, and who may come in.
+"""A server's event loop: one thread that reads all its sockets.
 
-Start with ``event_loop`` and ``poller``, then ``acceptor`` and ``quota`` (who has not shown the token yet).
+Start with ``event_loop`` and ``poller``, then ``acceptor`` and ``quota`` (of unauthenticated connections).
 """
