@@ -209,16 +209,16 @@ def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised
 def test_while_output_is_held_who_prints_waits_and_signals_arrive(supervised):
     # given output that is not read for the time being
     supervisor, events = supervised
-    supervisor.hold_output(True)
+    supervisor.pause_output(True)
     start(supervised, sh("loud/0", "seq 1 100000; echo end; sleep 600"))
     start(supervised, sh("ended/0", "echo last words"))
     # when one process is killed meanwhile, and another one ends
     until(lambda: "loud/0" in events.started, WAIT_S)
     assert events.wait("ended/0").last_lines == ("last words",)
     assert [line for name, line, _ in events.lines if name == "loud/0"] == []
-    supervisor.hold_output(False)
+    supervisor.pause_output(False)
     until(lambda: ("loud/0", "end", "stdout") in events.lines, WAIT_S)
-    supervisor.hold_output(True)
+    supervisor.pause_output(True)
     supervisor.signal("loud/0", signal.SIGKILL)
     # then nothing is lost
     assert events.wait("loud/0").signal == signal.SIGKILL

@@ -188,7 +188,7 @@ def test_who_sends_does_not_wait_for_the_network_and_is_told_when_much_waits(wir
     assert told == [True]
     bulk = threading.Thread(target=one.send_bulk, args=("bulk",))
     bulk.start()
-    # and what others wait for overtakes it, as signs of life do
+    # and what others wait for overtakes it, as heartbeats do
     one.send_first("urgent")
     one.keep_alive(0.01, "alive")
     # When it is read, then all of it arrives, in order
@@ -272,13 +272,13 @@ def test_a_tunnel_that_is_held_reads_no_more_until_it_may(echo: Echo, tmp_path: 
     entrance = Tunnel(lambda *piece: sent.append(piece), entrance=tmp_path / "in")
     with connected(tmp_path / "in") as connection:
         until(lambda: len(sent) == 1, WAIT_S)
-        entrance.hold(True)
+        entrance.pause(True)
         entrance.receive("data", 1, b"told")  # what comes from the other end is passed on
         assert read_exactly(connection, 4) == b"told"
         connection.sendall(b"later")
         entrance.receive("data", 1, b"and again")
         assert read_exactly(connection, 9) == b"and again"
         assert len(sent) == 1
-        entrance.hold(False)
+        entrance.pause(False)
         until(lambda: sent[-1] == ("data", 1, b"later"), WAIT_S)
     entrance.close()

@@ -134,11 +134,11 @@ class ChildServer:
 
     @property
     def is_own(self) -> bool:
-        """Whether it leads to this very process."""
+        """Whether it belongs to this very process, and not to one that it was forked from."""
         return os.getpid() == self._owner
 
     def open(self) -> tuple[str, bytes]:
-        """Let children in; where they find this process, and what they have to show."""
+        """Listen from now on; the address, and the key that children have to show."""
         if self.is_own:
             with self._lock:
                 if self._listener is None and not self._closed:
@@ -147,7 +147,7 @@ class ChildServer:
         return self._address, self._key
 
     def close(self) -> None:
-        """Let no child in any more."""
+        """Listen no more. Idempotent."""
         with self._lock:
             self._closed = True
         if self.is_own and self._listener is not None:

@@ -86,12 +86,12 @@ class HostAgent:
         """A message of :class:`kourou.runtime.launchers.ssh.host.SshHost`."""
         getattr(self, f"_do_{kind}")(*arguments)
 
-    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+    def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Nodes that print wait until the launcher has taken what they printed before; nothing else does."""
         if self._supervisor is not None:
-            self._supervisor.hold_output(held)
+            self._supervisor.pause_output(paused)
         if self._tunnel is not None:
-            self._tunnel.hold(held)
+            self._tunnel.pause(paused)
 
     def close(self) -> None:
         """End all nodes, and remove what was theirs."""

@@ -27,7 +27,7 @@ class Service(Protocol):
     def handle(self, kind: str, *arguments: Any) -> None:
         """A message came; it must be handled quickly, since the next one waits."""
 
-    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+    def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Much waits to be sent: tell nothing more that can wait; or go on. Must return quickly."""
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ def main(entry: str, silence_s: float) -> None:
     os.close(null)
     os.dup2(2, 1)
     service: Service = importlib.import_module(entry).serve(wire)
-    wire.on_full = service.hold_output
+    wire.on_full = service.pause_output
     try:
         wire.greet()
         while wire.is_readable(silence_s):

@@ -56,7 +56,7 @@ class Tunnel:
         self._exit_to = exit_to
         self._numbers = itertools.count(1)
         self._connections: dict[int, _Connection] = {}
-        self._held = False
+        self._paused = False
         self._closing = False
         self._commands: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
@@ -77,9 +77,9 @@ class Tunnel:
         """What the other end sent; returns at once."""
         self._post(lambda: self._take(operation, number, data))
 
-    def hold(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+    def pause(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Read no more from the connections, since what was read waits to be sent; or read on. Returns at once."""
-        self._post(lambda: self._hold(held=held))
+        self._post(lambda: self._pause(paused=paused))
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -189,15 +189,15 @@ class Tunnel:
         connection.socket.close()
         self._send("end", connection.number, b"")
 
-    def _hold(self, *, held: bool) -> None:
-        self._held = held
+    def _pause(self, *, paused: bool) -> None:
+        self._paused = paused
         for connection in self._connections.values():
             self._watch(connection)
 
     def _watch(self, connection: _Connection, events: int | None = None) -> None:
         """Let the selector tell of what can be done with a connection now."""
         if events is None:
-            events = 0 if self._held else selectors.EVENT_READ
+            events = 0 if self._paused else selectors.EVENT_READ
             events |= selectors.EVENT_WRITE if connection.outbox else 0
         key = self._selector.get_map().get(connection.socket.fileno())
         if events == (key.events if key else 0):

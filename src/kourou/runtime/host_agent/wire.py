@@ -49,8 +49,8 @@ class Wire:
         self._waiting_bytes = 0
         self._full = False
         self._ended = False
-        self._sign_of_life = b""
-        self._sign_every_s: float | None = None
+        self._heartbeat = b""
+        self._heartbeat_every_s: float | None = None
         self._thread: threading.Thread | None = None
         self.on_full: Callable[[bool], None] = lambda _: None
         """Called with True when much waits to be written, and with False when there is room again; must return quickly,
@@ -61,7 +61,7 @@ class Wire:
         self._put(self._outbox, message)
 
     def send_first(self, *message: Any) -> None:
-        """Send one ahead of all that wait, but for others of this kind: a sign of life, or what others wait for."""
+        """Send one ahead of all that wait, but for others of this kind: a heartbeat, or what others wait for."""
         self._put(self._urgent, message)
 
     def send_bulk(self, *message: Any) -> None:
@@ -73,7 +73,7 @@ class Wire:
     def keep_alive(self, every_s: float, *message: Any) -> None:
         """From now on send this every so many seconds."""
         with self._changed:
-            self._sign_of_life, self._sign_every_s = _packed(message), every_s
+            self._heartbeat, self._heartbeat_every_s = _packed(message), every_s
         self.send_first(*message)
 
     def end(self, timeout_s: float) -> bool:
@@ -145,31 +145,31 @@ class Wire:
             self.on_full(full)  # in here, so that what is told last is what holds
 
     def _write_all(self) -> None:
-        sign_at = time.monotonic()
+        heartbeat_at = time.monotonic()
         with contextlib.suppress(OSError):  # the other end is gone, as whoever receives finds out
-            while (packed := self._next(sign_at)) is not None:
+            while (packed := self._next(heartbeat_at)) is not None:
                 if packed:
                     self._write(packed)
                     with self._changed:
                         self._waiting_bytes -= len(packed)
                     self._tell_if_full()
                 else:
-                    sign_at = time.monotonic() + (self._sign_every_s or 0.0)
-                    self._write(self._sign_of_life)
+                    heartbeat_at = time.monotonic() + (self._heartbeat_every_s or 0.0)
+                    self._write(self._heartbeat)
         with self._changed:
             self._drop()
         self._tell_if_full()
 
-    def _next(self, sign_at: float) -> bytes | None:
-        """What is to be written next; b"" for a sign of life, None at the end."""
+    def _next(self, heartbeat_at: float) -> bytes | None:
+        """What is to be written next; b"" for a heartbeat, None at the end."""
         with self._changed:
             while not self._ended:
                 now = time.monotonic()
-                if self._sign_every_s is not None and now >= sign_at:
+                if self._heartbeat_every_s is not None and now >= heartbeat_at:
                     return b""
                 if self._urgent or self._outbox:
                     return (self._urgent or self._outbox).popleft()
-                self._changed.wait(None if self._sign_every_s is None else sign_at - now)
+                self._changed.wait(None if self._heartbeat_every_s is None else heartbeat_at - now)
         return None
 
     def _drop(self) -> None:

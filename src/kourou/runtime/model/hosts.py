@@ -140,7 +140,7 @@ class Hosts:
             try:
                 words = shlex.split(line, comments=True)
                 if words:
-                    hosts.append(_host_of_words(words))
+                    hosts.append(_host_of_fields(words))
             except ValueError as error:
                 raise errors.GraphError(f"{os.fspath(path)}, line {number}: {error}") from None
         return cls(hosts, **options)
@@ -181,7 +181,7 @@ def matching_variables(environ: Mapping[str, str], patterns: Iterable[str]) -> d
 _WORDS = {"cpus": int, "gpus": int, "slots": int, "address": str, "python": str}
 
 
-def _host_of_words(words: Sequence[str]) -> Host:
+def _host_of_fields(words: Sequence[str]) -> Host:
     fields: dict[str, Any] = {}
     for word in words[1:]:
         key, equals, value = word.partition("=")

@@ -91,7 +91,7 @@ class Supervisor:
         self._wake_r.setblocking(False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
-        self._held = False  # no output is read
+        self._paused = False  # no output is read
         self._memory = MemoryWatch()
         self._by_pid: dict[int, Process] = {}  # of those with a limit
         self._fault: Exception | None = None  # what ended the thread too early
@@ -133,10 +133,10 @@ class Supervisor:
         """
         self._post(lambda: self._signal(name, number, alone=alone))
 
-    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+    def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Read no more of what processes print, so that those who print much wait; or read on."""
         with contextlib.suppress(errors.LaunchError):  # there is nothing to hold any more
-            self._post(lambda: self._hold_output(held=held))
+            self._post(lambda: self._pause_output(paused=paused))
 
     def close(self) -> None:
         """Kill what still runs and end the zygotes. Idempotent."""
@@ -237,7 +237,7 @@ class Supervisor:
             return
         process = Process(name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes)
         self._processes[process.request] = process
-        if not self._held:
+        if not self._paused:
             self._watch_output(process)
         boot = {
             "entry": _ENTRY if spec.payload else None,
@@ -323,12 +323,12 @@ class Supervisor:
         escaped = {*process_table.escaped_from(cookies)}
         process_table.signal_all((table.members(*pids) | table.marked(pids) | escaped) - pids)
 
-    def _hold_output(self, *, held: bool) -> None:
-        if held is self._held:
+    def _pause_output(self, *, paused: bool) -> None:
+        if paused is self._paused:
             return
-        self._held = held
+        self._paused = paused
         for process in self._processes.values():
-            if held:
+            if paused:
                 for fd in process.output.read_ends:
                     self._selector.unregister(fd)
             else:
@@ -343,7 +343,7 @@ class Supervisor:
             self._close_pipe(process, fd)
 
     def _close_pipe(self, process: Process, fd: int, *, tell: bool = True) -> None:
-        if not self._held:
+        if not self._paused:
             self._selector.unregister(fd)
         process.output.close(fd, tell=tell)
 

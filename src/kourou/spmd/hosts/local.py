@@ -134,9 +134,9 @@ class LocalHost:
                 fds.append(self._listeners.pop(run).detach())
         self._supervisor.start(spec, 1, boot, fds)
 
-    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - see Supervisor
+    def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - see Supervisor
         """Read no more of what workers print, or read on."""
-        self._supervisor.hold_output(held)
+        self._supervisor.pause_output(paused)
 
     def terminate(self, run: str, place: Place) -> None:
         """SIGTERM to a worker and all that it started."""

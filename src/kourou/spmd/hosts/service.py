@@ -45,9 +45,9 @@ class HostService:
         """A message of :class:`kourou.spmd.hosts.remote.RemoteHost`."""
         getattr(self, f"_do_{kind}")(*arguments)
 
-    def hold_output(self, held: bool) -> None:  # noqa: FBT001 - a callback of Wire's
+    def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Workers that print wait until the launcher has taken what they printed before."""
-        self._host.hold_output(held)
+        self._host.pause_output(paused)
 
     def close(self) -> None:
         """End all workers."""

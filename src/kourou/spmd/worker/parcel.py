@@ -68,7 +68,7 @@ def read(fd: int) -> Any | None:
 
 
 def pieces(fd: int) -> Iterator[bytes]:
-    """The file as it is, to be carried to another host: between two pieces there is room for signs of life."""
+    """The file as it is, to be carried to another host: between two pieces there is room for heartbeats."""
     size = os.fstat(fd).st_size
     for position in range(0, size, _PIECE_BYTES):
         yield _pread(fd, min(_PIECE_BYTES, size - position), position)

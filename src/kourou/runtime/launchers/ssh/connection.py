@@ -22,9 +22,9 @@ from kourou.runtime.host_agent.wire import Wire
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
 
-__all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_words"]
+__all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_arguments"]
 
-_SHARE_OF_SILENCE = 4  # so many signs of life are sent in the time after which silence means death
+_HEARTBEATS = 4  # are sent in the time after which silence means death
 _AGENTS_SHARE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
 _WORDS_BYTES = 1 << 16
@@ -176,7 +176,7 @@ class SshAgent:
                 return
             self._ready.set()
             # By the wire's own thread: what is done with a message may take longer than an agent's patience.
-            self._wire.keep_alive(self._options.silence_s / _SHARE_OF_SILENCE, PING)
+            self._wire.keep_alive(self._options.silence_s / _HEARTBEATS, PING)
             self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
@@ -236,7 +236,8 @@ def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:
     python = [options.python or sys.executable, "-u", "-c", code]
     if options.local:
         return python
-    return ["ssh", *ssh_words(options), "-T", "--", host, f"cd {shlex.quote(options.cwd)} && exec {shlex.join(python)}"]
+    remote = f"cd {shlex.quote(options.cwd)} && exec {shlex.join(python)}"
+    return ["ssh", *ssh_arguments(options), "-T", "--", host, remote]
 
 
 def _environment(*, local: bool) -> dict[str, str]:
@@ -244,15 +245,15 @@ def _environment(*, local: bool) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not (local and name == "SSH_CONNECTION")}
 
 
-def ssh_words(options: SshOptions) -> list[str]:
+def ssh_arguments(options: SshOptions) -> list[str]:
     """The options that every ssh to a host gets."""
-    alive_s = max(1, int(options.silence_s / _SHARE_OF_SILENCE))
+    alive_s = max(1, int(options.silence_s / _HEARTBEATS))
     return [
         *(["-F", options.config_file] if options.config_file else []),
         *("-o", "BatchMode=yes"),  # a question would go to a terminal that nobody looks at
         *("-o", f"ConnectTimeout={max(1, int(options.timeout_s))}"),
         *("-o", f"ServerAliveInterval={alive_s}"),
-        *("-o", f"ServerAliveCountMax={_SHARE_OF_SILENCE - 1}"),
+        *("-o", f"ServerAliveCountMax={_HEARTBEATS - 1}"),
         *("-x", "-a"),
     ]
 

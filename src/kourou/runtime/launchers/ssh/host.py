@@ -19,7 +19,7 @@ from kourou.runtime.plan.plan import ProcessSpec
 
 __all__ = ["HostEvents", "SshHost", "close_all"]
 
-_PIECE_BYTES = 1 << 20  # of a payload: between two of them there is room for signs of life
+_PIECE_BYTES = 1 << 20  # of a payload: between two of them there is room for heartbeats
 
 
 class HostEvents(Protocol):
@@ -153,7 +153,7 @@ class SshHost:
                 entry=ENTRY,
                 on_message=self._on_message,
                 on_lost=self._lose,
-                on_full=self._tunnel.hold,
+                on_full=self._tunnel.pause,
             )
         self._agent.await_ready()
         self._send("hello")

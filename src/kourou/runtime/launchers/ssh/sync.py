@@ -16,7 +16,7 @@ from typing import IO
 
 from kourou import errors
 from kourou.runtime.host_agent.addresses import is_this_machine
-from kourou.runtime.launchers.ssh.connection import SshOptions, kill_session, ssh_words
+from kourou.runtime.launchers.ssh.connection import SshOptions, kill_session, ssh_arguments
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.waiting import long_waits
 
@@ -61,7 +61,7 @@ def with_files(host: str, options: SshOptions, given_up: threading.Event) -> Ssh
     readable = re.sub(r"[^A-Za-z0-9_.]+", "-", folder.name).strip("-.") or "tree"
     there = f"{_TREES}/{readable}-{hashlib.sha256(options.cwd.encode(errors='surrogateescape')).hexdigest()[:12]}"
     command = ["rsync", "--archive", "--delete", "--filter=:- .gitignore", "--exclude=.git"]
-    command += [f"--rsync-path=mkdir -p {there} && rsync", "-e", shlex.join(["ssh", *ssh_words(options)])]
+    command += [f"--rsync-path=mkdir -p {there} && rsync", "-e", shlex.join(["ssh", *ssh_arguments(options)])]
     command += ["--", f"{folder}/", f"{host}:{there}/"]
     what = f"copying {folder} to {host}"
     still = "still %s after %g s, which the start of its nodes waits for: .gitignore names what can stay behind"
