@@ -1,4 +1,7 @@
-"""How the director classifies exits, its, policies and stop timeline, through a fake launcher."""
+"""The director's thread: what it is told reaches the state machine, and what that says is done, by a fake launcher.
+
+What follows from what is in test_state_machine.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,11 @@ import pytest
 
 from kourou.runtime.graph.policies import Restart
 from kourou.runtime.model.records import NodeState, Outcome
-from kourou.runtime.plan.plan import NodePlan, Placement
 from kourou.runtime.stopping.state import StopState
 from kourou.runtime.stopping.timeline import StopTimeline
-from kourou.runtime.waiting import long_waits
 from polling import until
 from runtime.fakes import WAIT_S, Stage
-
-RAISED = Outcome(kind="raised", code=1, exception="ValueError: x", traceback="Traceback: x")
-
-
-def node(name, **options):
-    return NodePlan(name=name, kind="fake", **options)
+from runtime.playing import RAISED, node
 
 
 def _attempted(play, attempt):
@@ -47,100 +43,6 @@ def stage(tmp_path):
         made.director.request_stop("the test is over", "test", at_once=True)
         assert made.ended()
         assert made.director.crash is None
-
-
-VERDICTS: dict[str, tuple[dict, str, str]] = {
-    "finished": ({"code": 0, "outcome": Outcome(kind="finished")}, "FINISHED", "finished"),
-    "stopped": ({"code": 0, "outcome": Outcome(kind="stopped")}, "FINISHED", "finished"),
-    "raised": ({"code": 1, "outcome": RAISED}, "FAILED", "raised ValueError: x"),
-    "exited": ({"code": 3, "outcome": Outcome(kind="exited", code=3)}, "FAILED", "exited with code 3"),
-    "exited-hard": ({"code": 3}, "FAILED", "exited with code 3"),
-    "vanished": ({"code": 0}, "FAILED", "exited with code 0 before it had finished (os._exit?)"),
-    "killed": ({"code": None, "signal": 9}, "FAILED", "was killed by SIGKILL"),
-    "killed-after-its-end": (
-        {"code": None, "signal": 11, "outcome": Outcome(kind="finished")},
-        "FAILED",
-        "was killed by SIGSEGV",
-    ),
-    "terminated": ({"code": None, "signal": 15}, "FAILED", "was killed by SIGTERM"),
-    "realtime-signal": ({"code": None, "signal": 63}, "FAILED", "was killed by signal 63"),
-}
-
-
-@pytest.mark.parametrize("case", VERDICTS)
-def test_each_exit_is_classified(case, stage):
-    how, state, cause = VERDICTS[case]
-    play = stage(node("a/0", on_failure="ignore"))
-    play.start()
-    play.director.on_started("a/0", 1, 4711)
-    play.exit("a/0", **how)
-    assert play.ended()
-    record = play.record("a/0").exit
-    assert (record.state, record.cause, record.pid, record.attempt) == (state, cause, 4711, 1)
-    assert play.exits == [record]
-    assert play.gave_back.is_set()
-
-
-STOPPED: dict[str, tuple[dict, str, str]] = {
-    "by-sigterm": ({"code": None, "signal": 15}, "KILLED", "was ended by SIGTERM, since the program stopped"),
-    "by-sighup": ({"code": None, "signal": 1}, "KILLED", "was ended by SIGTERM, since the program stopped"),
-    "with-its-code": ({"code": 143}, "KILLED", "was ended by SIGTERM, since the program stopped"),
-    "after-its-end": (
-        {"code": None, "signal": 15, "outcome": Outcome(kind="finished")},
-        "KILLED",
-        "had finished, but was ended by SIGTERM, since the program stopped",
-    ),
-    "by-itself": ({"code": None, "signal": 11}, "FAILED", "was killed by SIGSEGV"),
-    "with-another-code": ({"code": 3}, "FAILED", "exited with code 3"),
-}
-
-
-@pytest.mark.parametrize("case", STOPPED)
-def test_a_stop_s_own_sigterm_is_no_failure(case, stage):
-    how, state, cause = STOPPED[case]
-    play = stage(node("a/0"))
-    play.start()
-    play.director.request_stop("enough", "test")
-    until(lambda: play.record("a/0").state is NodeState.STOPPING, WAIT_S)
-    play.exit("a/0", **how)
-    assert play.ended()
-    record = play.record("a/0").exit
-    assert (record.state, record.cause) == (state, cause)
-    assert [failure.node for failure in play.director.failures] == (["a/0"] if state == "FAILED" else [])
-
-
-def test_a_sigterm_to_all_processes_is_a_stop_though_the_nodes_died_of_it_first(stage, monkeypatch):
-    # Given nodes that die of a SIGTERM which the launcher gets a moment later.
-    monkeypatch.setattr("kourou.runtime.launch.director._STOP_FOLLOWS_S", WAIT_S)
-    play = stage(node("a/0", on_failure=Restart(max_times=3)), node("b/0"))
-    play.start()
-    play.exit("a/0", None, signal=15)
-    play.exit("b/0", None, signal=15)
-    # When it asks for the stop.
-    play.director.request_stop("interrupted", "launcher")
-    # Then none of them has failed, and none is started again.
-    assert play.ended()
-    assert play.coordinator.stop_reason == "interrupted"
-    assert play.director.failures == []
-    assert {play.record(name).state for name in ("a/0", "b/0")} == {NodeState.KILLED}
-    assert play.launcher.attempts == [("a/0", 1), ("b/0", 1)]
-
-
-def test_nodes_that_are_not_ready_are_named_also_after_a_restart(stage, monkeypatch, caplog):
-    # Given
-    monkeypatch.setattr(long_waits, "PATIENCE_S", 0.05)
-    play = stage(node("a/0", on_failure=Restart(max_times=1, backoff_s=0.0)))
-    play.start(ready=False)
-    # When, Then
-    until(lambda: "waiting for 1 of 1 nodes to be ready: a/0 (STARTING" in caplog.text, WAIT_S)
-    play.coordinator.change("a/0", 1, state=NodeState.READY)
-    play.exit("a/0", 1)
-    until(lambda: _attempted(play, 2), WAIT_S)
-    caplog.clear()
-    until(lambda: "a/0 (STARTING" in caplog.text, WAIT_S)
-    # And who has ended is waited for no longer
-    play.finish("a/0", attempt=2)
-    assert play.ended()
 
 
 def test_a_program_ends_when_its_last_node_has(stage):
@@ -169,17 +71,6 @@ def test_a_failure_stops_the_others_and_is_kept(stage):
     assert play.director.failures[0].traceback == "Traceback: x"
 
 
-def test_ignored_failures_stop_nothing(stage):
-    play = stage(node("a/0", on_failure="ignore"), node("b/0"))
-    play.start()
-    play.exit("a/0", 1)
-    until(lambda: play.record("a/0").gone, WAIT_S)
-    assert play.coordinator.stop_reason is None
-    play.finish("b/0")
-    assert play.ended()
-    assert play.director.failures == []
-
-
 def test_a_restart_is_a_new_attempt_of_the_same_name(stage):
     play = stage(node("a/0", on_failure=Restart(max_times=2, backoff_s=0.0)))
     play.start()
@@ -198,47 +89,6 @@ def test_a_restart_is_a_new_attempt_of_the_same_name(stage):
     between = [record for record in play.changes if record.state is NodeState.FAILED and record.attempt < 3]
     assert between
     assert not any(record.gone for record in between)  # its callers wait for the next attempt
-
-
-def test_restarts_wait_longer_each_time_and_are_forgotten_after_their_window(stage):
-    play = stage(node("a/0", on_failure=Restart(max_times=1, window_s=0.2, backoff_s=0.1)))
-    play.start()
-    started = time.monotonic()
-    play.exit("a/0", 1, attempt=1)
-    until(lambda: ("a/0", 2) in play.launcher.attempts, WAIT_S)
-    assert time.monotonic() - started >= 0.1
-    until(lambda: time.monotonic() - started > 0.35, WAIT_S)  # past the window
-    play.exit("a/0", 1, attempt=2)
-    until(lambda: ("a/0", 3) in play.launcher.attempts, WAIT_S)
-    assert play.director.failures == []
-    play.finish("a/0", attempt=3)
-    assert play.ended()
-
-
-def test_a_clean_end_is_not_restarted_and_a_stale_exit_is_ignored(stage):
-    play = stage(node("a/0", on_failure=Restart(backoff_s=0.0)), node("b/0"))
-    play.start()
-    play.exit("a/0", 1, attempt=1)
-    until(lambda: ("a/0", 2) in play.launcher.attempts, WAIT_S)
-    play.exit("a/0", 1, attempt=1)  # told twice
-    play.finish("a/0", attempt=2)
-    until(lambda: play.record("a/0").state is NodeState.FINISHED, WAIT_S)
-    play.finish("b/0")
-    assert play.ended()
-    assert play.launcher.attempts.count(("a/0", 2)) == 1
-    assert ("a/0", 3) not in play.launcher.attempts
-
-
-def test_a_stop_gives_up_a_restart_that_was_due(stage):
-    play = stage(node("a/0", on_failure=Restart(backoff_s=30.0)), node("b/0"))
-    play.start()
-    play.exit("a/0", 1)
-    until(lambda: play.record("a/0").will_restart, WAIT_S)
-    play.director.request_stop("enough", "test")
-    until(lambda: not play.record("a/0").will_restart, WAIT_S)
-    play.finish("b/0")
-    assert play.ended()
-    assert len(play.launcher.attempts) == 2
 
 
 def test_the_timeline_insists_step_by_step(stage):
@@ -275,29 +125,6 @@ def test_the_timeline_insists_step_by_step(stage):
     assert [(e["reason"], e["origin"]) for e in events if e["event"] == "stop"] == [("enough", "somebody")]
 
 
-def test_a_node_that_is_still_starting_is_interrupted_at_once(stage):
-    # Given a node in its constructor, and one that is ready.
-    play = stage(node("late/0"), node("ready/0"), stop=StopTimeline(ask_s=60.0))
-    play.start(ready=False)
-    play.coordinator.change("ready/0", 1, state=NodeState.READY)
-    play.launcher.on = {"interrupt": lambda name: play.exit(name, 0, outcome=Outcome(kind="stopped"))}
-    # When the program is stopped.
-    play.director.request_stop("enough", "test")
-    play.finish("ready/0")
-    # Then only the first is not given the time that nodes have to end by themselves.
-    assert play.ended()
-    assert play.asked("interrupt") == ["late/0"]
-
-
-def test_a_function_that_may_do_all_of_its_node_s_work_while_it_starts_is_given_its_time(stage):
-    play = stage(node("function/0", polls_while_starting=True), stop=StopTimeline(ask_s=60.0))
-    play.start(ready=False)
-    play.director.request_stop("enough", "test")
-    play.finish("function/0")
-    assert play.ended()
-    assert play.asked("interrupt") == []
-
-
 def test_at_once_kills_without_asking_even_during_a_stop(stage):
     play = stage(node("a/0"), stop=StopTimeline(ask_s=60.0))
     play.start()
@@ -306,15 +133,6 @@ def test_at_once_kills_without_asking_even_during_a_stop(stage):
     play.director.request_stop("second", "test", at_once=True)
     assert play.ended()
     assert play.asked("interrupt") == play.asked("terminate") == []
-    assert play.record("a/0").state is NodeState.KILLED
-
-
-def test_a_node_that_survives_sigkill_does_not_hold_up_the_end(stage, monkeypatch):
-    monkeypatch.setattr("kourou.runtime.stopping.steps._KILLED_WITHIN_S", 0.1)
-    play = stage(node("a/0"), stop=StopTimeline(ask_s=0.0, interrupt_s=0.0, terminate_s=0.0))
-    play.start()
-    play.director.request_stop("enough", "test")
-    assert play.ended()
     assert play.record("a/0").state is NodeState.KILLED
 
 
@@ -332,27 +150,6 @@ def test_nodes_that_only_serve_are_released_when_the_others_have_ended(stage):
     assert server.released.wait(WAIT_S)
     play.finish("server/0")
     assert play.ended()
-
-
-def test_a_failure_during_the_stop_is_a_failure_still(stage):
-    play = stage(node("a/0"), node("b/0"))
-    play.start()
-    play.director.request_stop("enough", "test")
-    play.exit("a/0", 1, outcome=RAISED)
-    play.finish("b/0")
-    assert play.ended()
-    assert [record.node for record in play.director.failures] == ["a/0"]
-
-
-def test_an_exit_with_code_0_during_the_stop_is_fine_without_words(stage):
-    play = stage(node("a/0"), node("b/0"))
-    play.start()
-    play.director.request_stop("enough", "test")
-    until(lambda: play.record("a/0").state is NodeState.STOPPING, WAIT_S)
-    play.exit("a/0", 0)
-    play.finish("b/0")
-    assert play.ended()
-    assert play.record("a/0").state is NodeState.FINISHED
 
 
 def test_lines_reach_the_log_and_the_terminal(stage):
@@ -387,30 +184,18 @@ def test_a_stop_while_nodes_are_started_starts_no_more_of_them(stage):
     assert last.exit.cause == "was not started, because the program stopped"
 
 
-def _group(**options):
-    parts = [node(f"a/0:{rank}", parent="a/0", **options) for rank in (0, 1)]
-    return node("a/0", placement=Placement.UNIT), *parts
+def test_a_fault_of_the_director_itself_ends_the_run_and_is_kept(tmp_path):
+    # given a launcher that breaks
+    play = Stage(tmp_path, node("a/0"))
+    fault = OSError("broken")
 
+    def break_down(name):
+        raise fault
 
-def test_the_part_of_a_unit_that_raised_first_is_its_failure_whichever_process_ends_first(stage):
-    # Given a rank that has raised and whose process is about to end
-    play = stage(*_group())
-    play.start(ready=False)
-    play.coordinator.report("a/0:1", 1, RAISED)
-    # When another rank, which misses it, raises and ends before
-    play.exit("a/0:0", 1, outcome=Outcome(kind="raised", code=1, exception="RuntimeError: connection closed"))
-    play.exit("a/0:1", 1)
-    # Then it is not taken for the cause
+    play.launcher.on["start"] = break_down
+    # when
+    play.director.start(play.launcher)
+    # then nobody waits for ever
     assert play.ended()
-    assert play.record("a/0").exit.cause == "raised ValueError: x (in a/0:1)"
-    assert play.record("a/0:0").exit.cause == "raised RuntimeError: connection closed"
-
-
-def test_a_part_that_was_killed_is_the_failure_of_a_unit_though_others_raised_because_of_it(stage):
-    play = stage(*_group())
-    play.start(ready=False)
-    play.coordinator.report("a/0:1", 1, RAISED)
-    play.exit("a/0:0", None, signal=9)
-    play.exit("a/0:1", 1)
-    assert play.ended()
-    assert play.record("a/0").exit.cause == "was killed by SIGKILL (in a/0:0)"
+    assert play.director.crash is fault
+    assert play.gave_back.is_set()

@@ -98,10 +98,14 @@ class Control:
     def __init__(self):
         self.asked: list[tuple[str, str]] = []
         self.told: list[str] = []
+        self.attached: list[tuple[str, int]] = []
+        self.reported: list[tuple[str, int, Outcome]] = []
         self.coordinator = Coordinator(
             [NodeRecord(name="a/0", attempt=1), NodeRecord(name="b/0")],
             on_change=lambda record: None,
-            on_stop_request=lambda reason, origin: self.asked.append((reason, origin)),
+            on_stop_request=lambda *ask: self.asked.append(ask),
+            on_attach=lambda *node: self.attached.append(node),
+            on_report=lambda *words: self.reported.append(words),
         )
         self.server = CoordinatorServer(self.coordinator, token="secret", status=lambda: cast("Any", None))
         self.client = self.connect("secret")
@@ -163,12 +167,12 @@ def test_a_node_that_closes_by_itself_did_not_lose_its_coordinator(control):
     assert "lost" not in control.told
 
 
-def test_last_words_are_kept_by_attempt(control):
+def test_who_is_there_and_its_last_words_are_passed_on(control):
     control.client.attach()
     outcome = Outcome(kind="raised", code=1, exception="E: Köln", traceback="…")
     control.client.report("a/0", outcome)
-    assert control.coordinator.outcome("a/0", 1) == outcome
-    assert control.coordinator.outcome("a/0", 2) is None
+    assert control.attached == [("a/0", 1)]
+    assert control.reported == [("a/0", 1, outcome)]
 
 
 def test_an_earlier_attempt_changes_nothing_any_more(control):
@@ -283,7 +287,7 @@ def test_what_a_node_says_to_a_suspended_launcher_is_taken_when_that_goes_on(con
     suspended.set()
     node.join(WAIT_S)
     assert control.coordinator.directory.get("a/0").state is NodeState.READY
-    assert control.coordinator.outcome("a/0", 1) == Outcome(kind="finished")
+    assert control.reported == [("a/0", 1, Outcome(kind="finished"))]
     assert control.told == []
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from kourou.runtime.control.directory import Directory
@@ -61,6 +61,7 @@ class Coordinator:
         records: the nodes, all PENDING.
         on_change: called with every new record.
         on_stop_request: called with (reason, origin) for every request to end the program.
+        on_attach: called with (name, attempt) when a node's process is there.
         on_report: called with (name, attempt, outcome) when a node said how it ended.
     """
 
@@ -70,16 +71,17 @@ class Coordinator:
         *,
         on_change: Callable[[NodeRecord], None],
         on_stop_request: Callable[[str, str], None],
+        on_attach: Callable[[str, int], None] = lambda *_: None,
         on_report: Callable[[str, int, Outcome], None] = lambda *_: None,
     ) -> None:
         self.directory = Directory(records)
         self._on_change = on_change
         self._on_stop_request = on_stop_request
+        self._on_attach = on_attach
         self._on_report = on_report
         self._lock = threading.RLock()
         self._watchers: dict[str, set[Watcher]] = {}
         self._followers: dict[str, set[Watcher]] = {}
-        self._outcomes: dict[tuple[str, int], Outcome] = {}
         self._stop_states: list[StopState] = []
         self._stop: Stop | None = None
         self._released = False
@@ -118,12 +120,8 @@ class Coordinator:
                 watcher.events.put(Release())
             watcher.events.put(Welcome())
             self._watchers.setdefault(name, set()).add(watcher)
+        self._on_attach(name, attempt)
         return watcher
-
-    def has_attached(self, name: str, attempt: int) -> bool:
-        """Whether this attempt of a node is there."""
-        with self._lock:
-            return any(watcher.attempt == attempt for watcher in self._watchers.get(name, ()))
 
     def detach(self, watcher: Watcher) -> None:
         """The node is gone."""
@@ -145,24 +143,7 @@ class Coordinator:
 
     def report(self, name: str, attempt: int, outcome: Outcome) -> None:
         """A node's last words."""
-        with self._lock:
-            self._outcomes[name, attempt] = outcome
         self._on_report(name, attempt, outcome)
-
-    def outcome(self, name: str, attempt: int) -> Outcome | None:
-        """What a node said of its end; None when it could not say anything."""
-        with self._lock:
-            return self._outcomes.get((name, attempt))
-
-    def first_that_raised(self, attempts: Mapping[str, int]) -> str | None:
-        """Of these attempts of nodes, that which was the first to say that it raised something."""
-        with self._lock:
-            raised = (
-                name
-                for (name, attempt), outcome in self._outcomes.items()
-                if outcome.kind == "raised" and attempts.get(name) == attempt
-            )
-            return next(raised, None)
 
     def add_stop_state(self, state: StopState) -> None:
         """A node of this process (or the launcher) that shall be told of stop and release."""

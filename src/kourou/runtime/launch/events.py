@@ -1,39 +1,61 @@
-"""What the director is told, as it stands in its queue."""
+"""What the director is told: frozen data, as it stands in its queue."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TypeAlias
 
-from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.model.records import Outcome, ProcessExit
 
-__all__ = ["Event", "Exited", "PartReady", "Placed", "Started", "StopAsked"]
+__all__ = ["Attached", "Due", "Event", "Exited", "Placed", "Published", "Reported", "Started", "StopAsked"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Started:
-    """The node's process or thread exists."""
+class OfAttempt:
+    """What happened to one attempt of one node."""
 
     name: str
     attempt: int
-    pid: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Placed:
+class Placed(OfAttempt):
     """The node starts on this host."""
 
-    name: str
-    attempt: int
     host: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Exited:
-    """An attempt of the node ended."""
+class Started(OfAttempt):
+    """The node's process or thread exists."""
 
-    name: str
-    attempt: int
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attached(OfAttempt):
+    """The node's process has reported to the coordinator."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published(OfAttempt):
+    """The node changed what others may know of it."""
+
+    ready: bool
+    serves_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reported(OfAttempt):
+    """The node said how it ended. For one that is a thread of its colocation there is no other sign of it."""
+
+    outcome: Outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exited(OfAttempt):
+    """The node's process or thread, and all that it started, is gone."""
+
     exit: ProcessExit
 
 
@@ -44,13 +66,12 @@ class StopAsked:
     reason: str
     origin: str
     at_once: bool = False
+    """Kill without asking."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PartReady:
-    """A part of a colocation of processes is ready."""
-
-    unit: str
+class Due:
+    """Nothing else has happened, and it is time for what was due next."""
 
 
-Event: TypeAlias = Placed | Started | Exited | StopAsked | PartReady
+Event: TypeAlias = Placed | Started | Attached | Published | Reported | Exited | StopAsked | Due

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
-from kourou.runtime.model.records import (
-    ExitRecord,
-    NodeRecord,
-    NodeState,
-    Outcome,
-    ProcessExit,
-    describe_signal,
-)
+from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit, describe_signal
 
 __all__ = ["exit_record_of", "unit_exit_record_of"]
 
@@ -20,25 +11,24 @@ _LEFT_BEHIND = "did not end in the time that its colocation gave it, and was lef
 
 
 def exit_record_of(
-    node: NodeRecord,
+    node: TrackedNode,
     exit: ProcessExit,  # noqa: A002 - it is an exit
-    outcome: Outcome | None,
     *,
-    killed: str | None,
     stopping: bool,
-    log_file: Path,
+    now: float,
+    log_file: str,
 ) -> ExitRecord:
     """The exit record of a node's present attempt.
 
     Args:
-        node: the node as it was last known.
+        node: the node, with what it said of its end.
         exit: what was seen.
-        outcome: what it said; None when it could not say anything.
-        killed: why it was killed, if the director did that.
         stopping: the program was stopping.
-        log_file: where its output went.
+        now: when it was seen.
+        log_file: where its output went, if it had any.
     """
-    state, cause = _classified(exit, outcome, killed=killed, stopping=stopping)
+    outcome = node.outcome
+    state, cause = _classified(exit, outcome, killed=node.killed, stopping=stopping)
     return ExitRecord(
         node=node.name,
         attempt=node.attempt,
@@ -48,40 +38,26 @@ def exit_record_of(
         signal=describe_signal(exit.signal) if exit.signal else None,
         traceback=outcome.traceback if outcome else "",
         last_lines=exit.last_lines,
-        log_file=str(log_file) if log_file.exists() else None,
+        log_file=log_file,
         host=node.host,
         pid=node.pid,
-        uptime_s=_uptime_s(node),
+        uptime_s=node.uptime_s(now),
     )
 
 
-def unit_exit_record_of(unit: NodeRecord, parts: list[NodeRecord]) -> ExitRecord:
+def unit_exit_record_of(unit: TrackedNode, parts: list[TrackedNode], *, now: float) -> ExitRecord:
     """The exit record of a colocation of processes that ended with its last part: it fared as its worst one did."""
-    for state in (NodeState.FAILED, NodeState.KILLED):
-        for part in parts:
-            if part.state is state and part.exit is not None:
-                cause = f"{part.exit.cause} (in {part.name})"
-                return ExitRecord(
-                    node=unit.name,
-                    attempt=unit.attempt,
-                    state=state,
-                    cause=cause,
-                    host=unit.host,
-                    uptime_s=_uptime_s(unit),
-                )
+    ends = [part.exit for part in parts if part.exit is not None]
+    worst = next((end for state in (NodeState.FAILED, NodeState.KILLED) for end in ends if end.state is state), None)
     return ExitRecord(
         node=unit.name,
         attempt=unit.attempt,
-        state=NodeState.FINISHED,
-        cause="finished",
-        code=0,
+        state=worst.state if worst else NodeState.FINISHED,
+        cause=f"{worst.cause} (in {worst.node})" if worst else "finished",
+        code=None if worst else 0,
         host=unit.host,
-        uptime_s=_uptime_s(unit),
+        uptime_s=unit.uptime_s(now),
     )
-
-
-def _uptime_s(node: NodeRecord) -> float:
-    return round(time.time() - node.started_at, 3) if node.started_at else 0.0
 
 
 def _classified(

@@ -155,6 +155,7 @@ class _RunBuilder:
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
             on_change=self._record_change,
             on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
+            on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
             on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
         )
         self._director = Director(
@@ -233,12 +234,7 @@ class _RunBuilder:
 
         folder = self._folder
         host, _, port = self._serve().rpartition(":")
-        launcher = SshLauncher(
-            self._plan,
-            self._director,
-            run_id=folder.run_id,
-            coordinator=(host, int(port)),
-        )
+        launcher = SshLauncher(self._plan, self._director, run_id=folder.run_id, coordinator=(host, int(port)))
         self._resources.callback(launcher.close)
         launcher.configure(
             self._token,

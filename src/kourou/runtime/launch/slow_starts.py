@@ -7,14 +7,12 @@ for. Each node is named after ten seconds, and whenever it has waited twice as l
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from kourou.runtime.control.coordinator import Coordinator
-from kourou.runtime.files import nonblocking_stream
-from kourou.runtime.files.run_folder import RunFolder
-from kourou.runtime.model.records import NodeRecord, NodeState
-from kourou.runtime.plan.plan import LaunchPlan, Placement
+from kourou.runtime.launch.instructions import Warn
+from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model.records import NodeState
+from kourou.runtime.plan.plan import Placement
 from kourou.runtime.waiting import long_waits
 
 __all__ = ["SlowStarts"]
@@ -24,25 +22,28 @@ _NOT_READY = frozenset({NodeState.PENDING, NodeState.STARTING})
 
 
 class SlowStarts:
-    """The nodes of a plan that have not become READY yet. For one thread, which looks when it is ``due``."""
+    """The nodes of a program that have not become READY yet; to be looked at when it is ``due``.
 
-    def __init__(
-        self, plan: LaunchPlan, coordinator: Coordinator, folder: RunFolder, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    Args:
+        nodes: all nodes, as the director knows them.
+        run_id: the run's name.
+        log_file: where a node's output goes.
+    """
+
+    def __init__(self, nodes: Mapping[str, TrackedNode], *, run_id: str, log_file: Callable[[str], object]) -> None:
         # A unit has no process: its parts say what it waits for.
-        self._nodes = {node.name: node for node in plan.nodes if node.placement is not Placement.UNIT}
-        self._coordinator = coordinator
-        self._folder = folder
-        self._now = now
+        self._nodes = {name: node for name, node in nodes.items() if node.plan.placement is not Placement.UNIT}
+        self._run_id = run_id
+        self._log_file = log_file
         self._since: dict[str, float] = {}
         self._tell_at: dict[str, float] = {}
         self.due = math.inf
-        """When to look, on the clock ``now``; infinite while nothing starts."""
+        """When to look; infinite while nothing starts."""
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, now: float) -> None:
         """A node is to become READY from now on."""
         if name in self._nodes:
-            self._since[name] = now = self._now()
+            self._since[name] = now
             self._tell_at[name] = now + long_waits.PATIENCE_S
             self.due = min(self.due, self._tell_at[name])
 
@@ -52,57 +53,49 @@ class SlowStarts:
         self._tell_at.clear()
         self.due = math.inf
 
-    def look(self) -> None:
+    def look(self, now: float) -> list[Warn]:
         """Name those that have waited for so long."""
-        now = self._now()
-        waiting = [record for name in self._since if (record := self._record(name)).state in _NOT_READY]
-        self._since = {record.name: self._since[record.name] for record in waiting}
+        waiting = [node for name in self._since if (node := self._nodes[name]).state in _NOT_READY]
+        self._since = {node.name: self._since[node.name] for node in waiting}
         self._tell_at = {name: self._tell_at[name] for name in self._since}
-        slow = [record for record in waiting if self._tell_at[record.name] <= now]
-        self._tell_at.update((record.name, 2 * now - self._since[record.name]) for record in slow)
+        slow = [node for node in waiting if self._tell_at[node.name] <= now]
+        self._tell_at.update((node.name, 2 * now - self._since[node.name]) for node in slow)
         # One line in ten seconds at most, whenever they were started.
         self.due = max(now + long_waits.PATIENCE_S, min(self._tell_at.values())) if waiting else math.inf
-        slow = [record for record in slow if not self._may_be_at_work(record)]
-        if slow:
-            self._tell(slow, now)
+        slow = [node for node in slow if not _may_be_at_work(node)]
+        return [self._warning(slow, now)] if slow else []
 
-    def _tell(self, slow: list[NodeRecord], now: float) -> None:
+    def _warning(self, slow: list[TrackedNode], now: float) -> Warn:
+        named = "; ".join(self._described(node, now) for node in slow[:_MOST_NAMED])
         more = f"; and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else ""
-        nonblocking_stream.warn(
-            "still waiting for %d of %d nodes to be ready: %s%s. Where one of them is: kourou debug %s %s",
-            len(slow),
-            len(self._nodes),
-            "; ".join(self._described(record, now) for record in slow[:_MOST_NAMED]),
-            more,
-            self._folder.run_id,
-            next((record.name for record in slow if record.pid is not None), slow[0].name),
+        example = next((node.name for node in slow if node.pid is not None), slow[0].name)
+        return Warn(
+            text=f"still waiting for {len(slow)} of {len(self._nodes)} nodes to be ready: {named}{more}. "
+            f"Where one of them is: kourou debug {self._run_id} {example}"
         )
 
-    def _described(self, record: NodeRecord, now: float) -> str:
-        where = f"pid {record.pid} on {record.host}" if record.pid is not None else f"on {record.host or 'no host yet'}"
-        waited_s = now - self._since[record.name]
-        log = self._folder.log_file(record.name)
-        return f"{record.name} ({record.state} for {waited_s:.0f} s: {self._stage(record)}; {where}; log: {log})"
+    def _described(self, node: TrackedNode, now: float) -> str:
+        host = node.host if node.attempt else "no host yet"
+        where = f"pid {node.pid} on {host}" if node.pid is not None else f"on {host}"
+        waited_s = now - self._since[node.name]
+        log = self._log_file(node.name)
+        return f"{node.name} ({node.state} for {waited_s:.0f} s: {_stage(node)}; {where}; log: {log})"
 
-    def _stage(self, record: NodeRecord) -> str:
-        if record.state is NodeState.PENDING:
-            return "others are started before it"
-        if self._nodes[record.name].process is None:  # a thread
-            return "its code has not become ready"
-        if record.pid is None:
-            return "its process is not there yet"
-        if not self._coordinator.has_attached(record.name, record.attempt):
-            return "its process has not reported yet"
-        return "it imports what it needs, or is being constructed"
 
-    def _may_be_at_work(self, record: NodeRecord) -> bool:
-        """A function in a class's place may do the node's whole work: it is not waited for once it runs."""
-        node = self._nodes[record.name]
-        if record.state is NodeState.PENDING or not node.polls_while_starting:
-            return False
-        return node.process is None or self._coordinator.has_attached(record.name, record.attempt)
+def _stage(node: TrackedNode) -> str:
+    if node.state is NodeState.PENDING:
+        return "others are started before it"
+    if node.plan.process is None:  # a thread
+        return "its code has not become ready"
+    if node.pid is None:
+        return "its process is not there yet"
+    if not node.attached:
+        return "its process has not reported yet"
+    return "it imports what it needs, or is being constructed"
 
-    def _record(self, name: str) -> NodeRecord:
-        record = self._coordinator.directory.get(name)
-        assert record is not None  # noqa: S101 - the directory has all nodes of the plan from the start
-        return record
+
+def _may_be_at_work(node: TrackedNode) -> bool:
+    """A function in a class's place may do the node's whole work: it is not waited for once it runs."""
+    if node.state is NodeState.PENDING or not node.plan.polls_while_starting:
+        return False
+    return node.plan.process is None or node.attached

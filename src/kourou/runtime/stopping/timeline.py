@@ -1,4 +1,4 @@
-"""How much time each step of a stop gives nodes. What the steps do is in :mod:`kourou.runtime.stopping.steps`."""
+"""How much time each step of a stop gives nodes. What the steps do is in ``launch.stop_steps``."""
 
 from __future__ import annotations
 

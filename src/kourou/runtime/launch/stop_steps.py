@@ -1,51 +1,44 @@
 """The steps of a stop: what becomes of nodes that still run, one step after the other.
 
-A new step is a method of :class:`StopSteps`, a line in its ``schedule``, and the time before it in ``StopTimeline``.
+A new step is a member of :class:`StopStep`, a method of :class:`StopSteps`, a line in its ``schedule``, and the time
+before it in ``StopTimeline``.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
 
-from kourou.runtime.files import nonblocking_stream
-from kourou.runtime.files.run_folder import RunFolder
-from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.launch.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
+from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
 
-__all__ = ["StopSteps"]
+__all__ = ["StopStep", "StopSteps"]
 
 _PATIENCE_S = 1.0  # then whoever pressed Ctrl-C is told what the end waits for
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
 _MOST_NAMED = 5
 
-Schedule: TypeAlias = "list[tuple[float, Callable[[], None]]]"
-"""Seconds from now, and what is to be done then."""
 
+class StopStep(enum.Enum):
+    """A timer's name for a step."""
 
-class Reaches(Protocol):
-    """A launcher, as far as a stop is concerned."""
-
-    def interrupt(self, name: str) -> None:
-        """Raise StopRequested in the node's main thread."""
-
-    def terminate(self, name: str) -> None:
-        """Ask the node's process to end."""
-
-    def kill(self, name: str) -> None:
-        """End the node's process and all that it started."""
+    NAME_THE_SLOW = "name_the_slow"
+    INTERRUPT = "interrupt"
+    TERMINATE = "terminate"
+    KILL = "kill"
+    GIVE_UP = "give_up"
 
 
 class StopSteps:
-    """Ends the nodes of a program that stops. For one thread, which takes the steps when they are due.
+    """Ends the nodes of a program that stops.
 
     Args:
         timeline: the time before each step.
         reason: of the stop.
         running: the nodes that the launcher has started and that have not ended.
-        launcher: reaches them.
+        do: takes instructions.
         release: tells nodes that only serve that nobody needs them any more.
-        folder: events go there.
         on_killed: called with the name of a node before it is killed.
         on_lost: called with the name of a node that even SIGKILL has not ended.
     """
@@ -55,36 +48,47 @@ class StopSteps:
         timeline: StopTimeline,
         reason: str,
         *,
-        running: Callable[[], Iterable[NodeRecord]],
-        launcher: Reaches,
+        running: Callable[[], Iterable[TrackedNode]],
+        do: Callable[[Instruction], None],
         release: Callable[[], None],
-        folder: RunFolder,
         on_killed: Callable[[str], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._timeline = timeline
         self._reason = reason
         self._running = running
-        self._launcher = launcher
+        self._do = do
         self._release = release
-        self._folder = folder
         self._on_killed = on_killed
         self._on_lost = on_lost
+        self._actions = {
+            StopStep.NAME_THE_SLOW: self._name_the_slow,
+            StopStep.INTERRUPT: self._interrupt,
+            StopStep.TERMINATE: self._terminate,
+            StopStep.KILL: self._kill,
+            StopStep.GIVE_UP: self._give_up,
+        }
 
-    def schedule(self) -> Schedule:
-        """All steps. By now the nodes have been asked to end."""
+    def schedule(self, *, at_once: bool) -> list[tuple[float, StopStep]]:
+        """The steps, each with the seconds from now; by now the nodes have been asked to end.
+
+        Args:
+            at_once: give them no time.
+        """
+        if at_once:
+            return [(0.0, StopStep.KILL), (_KILLED_WITHIN_S, StopStep.GIVE_UP)]
         timeline = self._timeline
         return [
-            (_PATIENCE_S, self._name_the_slow),
-            (timeline.ask_s, self._interrupt),
-            (timeline.ask_s + timeline.interrupt_s, self._terminate),
-            (timeline.total_s, self._kill),
-            (timeline.total_s + _KILLED_WITHIN_S, self._give_up),
+            (_PATIENCE_S, StopStep.NAME_THE_SLOW),
+            (timeline.ask_s, StopStep.INTERRUPT),
+            (timeline.ask_s + timeline.interrupt_s, StopStep.TERMINATE),
+            (timeline.total_s, StopStep.KILL),
+            (timeline.total_s + _KILLED_WITHIN_S, StopStep.GIVE_UP),
         ]
 
-    def at_once(self) -> Schedule:
-        """The steps of a stop that gives no time."""
-        return [(0.0, self._kill), (_KILLED_WITHIN_S, self._give_up)]
+    def take(self, step: StopStep) -> None:
+        """A step is due."""
+        self._actions[step]()
 
     def _name_the_slow(self) -> None:
         """Say which nodes still run, after a stop that a signal brought about.
@@ -97,24 +101,24 @@ class StopSteps:
         if self._reason != INTERRUPTED or not slow or left_s <= 0:
             return
         named = ", ".join(slow[:_MOST_NAMED]) + (f" and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else "")
-        nonblocking_stream.warn("kourou: waiting up to %.0f s for %s to end; Ctrl-C again kills at once", left_s, named)
+        self._do(Warn(text=f"kourou: waiting up to {left_s:.0f} s for {named} to end; Ctrl-C again kills at once"))
 
     def _interrupt(self) -> None:
         self._release()
         for node in self._running():
-            self._folder.event("interrupt", node=node.name)
-            self._launcher.interrupt(node.name)
+            self._do(Write(event="interrupt", fields={"node": node.name}))
+            self._do(Interrupt(name=node.name))
 
     def _terminate(self) -> None:
         for node in self._running():
-            self._folder.event("terminate", node=node.name)
-            self._launcher.terminate(node.name)
+            self._do(Write(event="terminate", fields={"node": node.name}))
+            self._do(Terminate(name=node.name))
 
     def _kill(self) -> None:
         for node in self._running():
-            self._folder.event("kill", node=node.name)
+            self._do(Write(event="kill", fields={"node": node.name}))
             self._on_killed(node.name)
-            self._launcher.kill(node.name)
+            self._do(Kill(name=node.name))
 
     def _give_up(self) -> None:
         for node in self._running():

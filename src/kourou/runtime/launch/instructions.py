@@ -1,0 +1,118 @@
+"""What the director wants done: frozen data, which its shell carries out in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from kourou.runtime.model.records import ExitRecord
+
+__all__ = [
+    "Begin",
+    "Change",
+    "End",
+    "Fail",
+    "Instruction",
+    "Interrupt",
+    "Kill",
+    "Launch",
+    "Release",
+    "Stop",
+    "Terminate",
+    "Warn",
+    "Write",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Begin:
+    """A new attempt of the node is STARTING now."""
+
+    name: str
+    attempt: int
+    host: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """These fields of the node's record have new values."""
+
+    name: str
+    changes: Mapping[str, object]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class End:
+    """An attempt has ended, as this record says; its log is named though there may be none."""
+
+    record: ExitRecord
+    will_restart: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fail:
+    """This failure is one of the program's."""
+
+    record: ExitRecord
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Start the node's process or thread."""
+
+    name: str
+    attempt: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interrupt:
+    """Raise StopRequested in the node's main thread."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terminate:
+    """Ask the node's process to end."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kill:
+    """End the node's process and all that it started."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Tell all nodes that the program stops."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Release:
+    """Tell nodes that only serve that nobody needs them any more."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warn:
+    """Tell the user."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Write:
+    """Append a line to the run's events."""
+
+    event: str
+    fields: Mapping[str, object]
+
+
+Instruction: TypeAlias = (
+    Begin | Change | End | Fail | Launch | Interrupt | Terminate | Kill | Stop | Release | Warn | Write
+)

@@ -1,0 +1,396 @@
+"""What the director decides: an event comes in, a list of instructions goes out. No clock, thread, socket or launcher.
+
+Whoever uses it hands over every event with the time at which it came, carries out the instructions in order, and hands
+over :class:`~kourou.runtime.launch.events.Due` when nothing else has come until ``due``. Times are of one clock that
+never goes back. Nothing here takes longer the more nodes a program has, but what concerns all of them: a stop, and the
+line about those that are not ready.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+from kourou.runtime.graph.policies import Restart
+from kourou.runtime.launch.events import (
+    Attached,
+    Due,
+    Event,
+    Exited,
+    OfAttempt,
+    Placed,
+    Published,
+    Reported,
+    Started,
+    StopAsked,
+)
+from kourou.runtime.launch.exit_records import exit_record_of, unit_exit_record_of
+from kourou.runtime.launch.family import Family
+from kourou.runtime.launch.held_exits import HeldExits
+from kourou.runtime.launch.instructions import (
+    Begin,
+    Change,
+    End,
+    Fail,
+    Instruction,
+    Interrupt,
+    Kill,
+    Launch,
+    Release,
+    Stop,
+    Write,
+)
+from kourou.runtime.launch.slow_starts import SlowStarts
+from kourou.runtime.launch.stop_steps import StopStep, StopSteps
+from kourou.runtime.launch.timers import Decision, Restarting, Timers
+from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit
+from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.waiting.countdown import Countdown
+
+__all__ = ["StateMachine"]
+
+_SIGKILL = 9
+
+
+class StateMachine:
+    """The state of a run.
+
+    Args:
+        plan: what is to run.
+        run_id: the run's name.
+        here: the host of nodes that no other is given.
+        log_file: where a node's output goes.
+        now: the time.
+    """
+
+    def __init__(
+        self, plan: LaunchPlan, *, run_id: str, here: str, log_file: Callable[[str], object], now: float
+    ) -> None:
+        self._plan = plan
+        self._log_file = log_file
+        self._now = now
+        self._family = Family(plan.nodes)
+        self._nodes = {
+            node.name: TrackedNode(plan=node, host=node.site.host if node.site else here, serves_only=node.serves_only)
+            for node in plan.nodes
+        }
+        self._alive: dict[str, TrackedNode] = {}  # those that have begun and not ended, in that order
+        self._unstarted = collections.deque(self._family.roots())
+        self._broken: dict[str, tuple[ExitRecord, float | None]] = {}  # units that failed, with the time to a restart
+        self._parts_starting: dict[str, Countdown] = {}  # of each unit
+        self._parts_living: dict[str, Countdown] = {}  # of each unit
+        self._workers = Countdown((), self._is_no_worker)  # of a program that stops
+        self._held = HeldExits(self._family, self._nodes, self._alive)
+        self._decided: collections.deque[tuple[str, ProcessExit]] = collections.deque()  # held no longer, to be judged
+        self._timers = Timers()
+        self._steps: StopSteps | None = None  # of a program that stops
+        self._released = False
+        self._slow_starts = SlowStarts(self._nodes, run_id=run_id, log_file=log_file)
+        for name in self._nodes:
+            self._slow_starts.begin(name, now)
+        self._instructions: list[Instruction] = []
+
+    @property
+    def due(self) -> float:
+        """When to hand over Due if nothing else has come: in the past if at once, infinite if never."""
+        return -math.inf if self._unstarted else min(self._timers.due, self._slow_starts.due)
+
+    @property
+    def ended(self) -> bool:
+        """No node runs, or will."""
+        return not (self._unstarted or self._alive or (self._timers and not self._stopping))
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """What is to be done after this event, which came at that time."""
+        self._now = now
+        if isinstance(event, OfAttempt):
+            node = self._nodes.get(event.name)
+            if node is not None and node.attempt == event.attempt and event.name in self._alive:
+                self._hear(node, event)
+        elif isinstance(event, StopAsked):
+            self._stop_asked(event)
+        elif isinstance(event, Due):
+            self._take_due()
+        while self._decided:
+            name, exit = self._decided.popleft()  # noqa: A001 - it is an exit
+            self._judge(self._nodes[name], exit)
+        instructions, self._instructions = self._instructions, []
+        return instructions
+
+    def _do(self, instruction: Instruction) -> None:
+        self._instructions.append(instruction)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._steps is not None
+
+    # --- What happens to a node
+
+    def _hear(self, node: TrackedNode, event: OfAttempt) -> None:
+        if isinstance(event, Placed):
+            for each in self._with_threads(node):
+                self._change(each, host=event.host)
+        elif isinstance(event, Started):
+            for each in self._with_threads(node):
+                self._change(each, pid=event.pid)
+        elif isinstance(event, Attached):
+            node.attached = True
+        elif isinstance(event, Published):
+            self._published(node, event)
+        elif isinstance(event, Reported):
+            self._reported(node, event.outcome)
+        elif isinstance(event, Exited):
+            self._exited(node, event.exit)
+
+    def _published(self, node: TrackedNode, event: Published) -> None:
+        node.serves_only = event.serves_only
+        if event.ready and node.state is NodeState.STARTING:
+            node.state = NodeState.READY
+            self._part_ready(self._family.unit_of(node.name))
+
+    def _reported(self, node: TrackedNode, outcome: Outcome) -> None:
+        node.outcome = outcome
+        if outcome.kind == "raised":
+            self._held.note_raised(node.name)
+        if self._family.inside(node.name):
+            self._exited(node, ProcessExit(code=outcome.code))
+
+    def _with_threads(self, node: TrackedNode) -> Iterator[TrackedNode]:
+        """The node, and those that live in its process."""
+        yield node
+        for name in self._family.threads_of(node.name):
+            if name in self._alive:
+                yield self._nodes[name]
+
+    def _change(self, node: TrackedNode, **changes: object) -> None:
+        for field, value in changes.items():
+            setattr(node, field, value)
+        self._do(Change(name=node.name, changes=changes))
+
+    def _part_ready(self, unit: str | None) -> None:
+        if unit is None or self._nodes[unit].state is not NodeState.STARTING or not self._parts_starting[unit].done():
+            return
+        self._change(self._nodes[unit], state=NodeState.READY)
+        self._part_ready(self._family.unit_of(unit))
+
+    # --- What is due
+
+    def _take_due(self) -> None:
+        """Do what is due: one thing, since another event may have come meanwhile, and be a Ctrl-C."""
+        timer = self._timers.take(self._now)
+        if isinstance(timer, Restarting):
+            self._restart(self._nodes[timer.name])
+        elif isinstance(timer, Decision):
+            self._decided += self._held.take(timer.name)
+        elif isinstance(timer, StopStep):
+            assert self._steps is not None  # noqa: S101 - only a stop sets its steps' timers
+            self._steps.take(timer)
+        elif self._slow_starts.due <= self._now:
+            self._instructions += self._slow_starts.look(self._now)
+        elif self._unstarted:
+            self._start(self._unstarted.popleft())
+
+    def _start(self, name: str) -> None:
+        node = self._nodes[name]
+        node.begin(self._now)
+        self._alive[name] = node
+        self._slow_starts.begin(name, self._now)
+        self._do(Begin(name=name, attempt=node.attempt, host=node.host))
+        children = self._family.children(name)
+        if children:
+            self._parts_starting[name] = Countdown(
+                children, lambda part: self._nodes[part].state is not NodeState.STARTING
+            )
+            self._parts_living[name] = Countdown(children, lambda part: self._nodes[part].gone)
+        for child in children:  # first, since a colocation publishes for those that it runs
+            self._start(child)
+        if self._family.launched(name):
+            self._do(Launch(name=name, attempt=node.attempt))
+
+    def _restart(self, node: TrackedNode) -> None:
+        self._do(Write(event="restart", fields={"node": node.name, "attempt": node.attempt + 1}))
+        for child in self._family.below(node.name):
+            self._nodes[child].restarts.clear()
+        self._start(node.name)
+
+    # --- How a node ended, and what follows from it
+
+    def _exited(self, node: TrackedNode, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        if node.name in self._held:
+            return  # told twice
+        unit = self._family.unit_of(node.name)
+        wait_s = None if self._stopping or unit in self._broken else self._held.wait_s(node.name, exit)
+        if wait_s is None:
+            self._judge(node, exit)
+        else:
+            self._held.hold(node.name, exit)
+            self._timers.set(self._now + wait_s, Decision(name=node.name))
+
+    def _judge(self, node: TrackedNode, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        for child in self._family.threads_of(node.name):
+            if child in self._alive:
+                self._judge(self._nodes[child], exit)
+        del self._alive[node.name]
+        log_file = str(self._log_file(node.name))
+        record = exit_record_of(node, exit, stopping=self._stopping, now=self._now, log_file=log_file)
+        # What a thread's failure leads to is decided when its colocation ends of it.
+        failed = record.state is NodeState.FAILED and not self._family.inside(node.name)
+        self._end(node, record, self._react(record) if failed else None)
+        unit = self._family.unit_of(node.name)
+        if unit is not None:
+            for name, held in self._held.take_unit(unit):
+                self._timers.discard(Decision(name=name))
+                self._decided.append((name, held))
+
+    def _end(self, node: TrackedNode, record: ExitRecord, restart_in: float | None) -> None:
+        """Make an end known, and do what follows from it."""
+        node.state, node.exit = record.state, record
+        node.will_restart = restart_in is not None or self._may_restart_with_parent(node)
+        self._do(End(record=record, will_restart=node.will_restart))
+        for child in map(self._nodes.__getitem__, self._family.below(node.name)):
+            if child.will_restart is not node.will_restart:
+                self._change(child, will_restart=node.will_restart)
+        if restart_in is not None:
+            self._timers.set(self._now + restart_in, Restarting(name=node.name))
+        self._end_unit_without_parts(self._family.unit_of(node.name))
+        if self._stopping:
+            self._release_if_idle()
+
+    def _may_restart_with_parent(self, node: TrackedNode) -> bool:
+        """For a thread that failed: its callers shall wait until it is known what becomes of its colocation."""
+        restarts = isinstance(node.plan.on_failure, Restart) and not self._stopping
+        return restarts and self._family.inside(node.name) and node.state is NodeState.FAILED
+
+    def _react(self, record: ExitRecord) -> float | None:
+        """Apply the policy to a failure: seconds until the restart, or None."""
+        node = self._nodes[record.node]
+        policy = node.plan.on_failure
+        if policy == "ignore" or self._in_broken_unit(node.name):
+            return None
+        if isinstance(policy, Restart) and not self._stopping:
+            restart_in = node.take_restart(policy, self._now)
+            if restart_in is not None:
+                return restart_in
+        unit = self._family.unit_of(node.name)
+        if unit is not None:
+            self._fail_unit(unit, record)
+            return None
+        # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
+        if not self._stopping:
+            self._begin_stop(StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
+        self._do(Fail(record=record))
+        return None
+
+    # --- Colocations that are units
+
+    def _in_broken_unit(self, name: str) -> bool:
+        return any(unit in self._broken for unit in self._family.above(name))
+
+    def _fail_unit(self, unit: str, part: ExitRecord) -> None:
+        """A part failed for good, and the unit with it: unless the program stops anyway, the others are killed."""
+        cause = f"{part.cause} (in {part.node})"
+        failure = dataclasses.replace(part, node=unit, attempt=self._nodes[unit].attempt, cause=cause)
+        self._broken[unit] = failure, self._react(failure)
+        if self._stopping:
+            return
+        for node in map(self._nodes.__getitem__, self._family.below(unit)):
+            if node.will_restart:
+                self._timers.discard(Restarting(name=node.name))
+                self._change(node, will_restart=False)
+            if node.name in self._alive and self._family.launched(node.name):
+                self._note_killed(node.name, f"was killed, because {part.node} of the same colocation failed")
+                self._do(Interrupt(name=node.name))  # for a thread, which cannot be killed
+                self._do(Kill(name=node.name))
+
+    def _end_unit_without_parts(self, unit: str | None) -> None:
+        """A unit ends when none of its parts lives, or will again."""
+        if unit is None or unit not in self._alive or not self._parts_living[unit].done():
+            return
+        node = self._alive.pop(unit)
+        parts = [self._nodes[child] for child in self._family.children(unit)]
+        failure, restart_in = self._broken.pop(unit, (None, None))
+        if self._stopping or self._in_broken_unit(unit):
+            restart_in = None
+        self._end(node, failure or unit_exit_record_of(node, parts, now=self._now), restart_in)
+
+    # --- The stop
+
+    def _stop_asked(self, ask: StopAsked) -> None:
+        if not self._stopping:
+            self._begin_stop(ask)
+        elif ask.at_once:
+            self._timers.clear()
+            self._set_steps(at_once=True)
+
+    def _begin_stop(self, ask: StopAsked) -> None:
+        self._steps = self._stop_steps(ask.reason)
+        self._do(Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
+        self._do(Stop(reason=ask.reason))
+        self._slow_starts.end()
+        self._leave_unstarted()
+        self._workers = Countdown(self._alive, self._is_no_worker)
+        for node in self._alive.values():
+            starting = node.state is NodeState.STARTING
+            self._change(node, state=NodeState.STOPPING)
+            if starting and self._may_be_interrupted_at_once(node):
+                self._do(Interrupt(name=node.name))
+        self._timers.clear()  # no restarts any more
+        self._decided += self._held.take_all()
+        for node in self._nodes.values():
+            if node.will_restart:
+                self._change(node, will_restart=False)
+        for unit in self._family.units():
+            self._end_unit_without_parts(unit)
+        self._set_steps(at_once=ask.at_once)
+        self._release_if_idle()
+
+    def _may_be_interrupted_at_once(self, node: TrackedNode) -> bool:
+        # A class's constructor does not poll, and nobody needs its object any more when the program stops. A thread is
+        # given its time all the same: it might be torn out of the opening of a socket, which would stay.
+        return not (self._plan.launch_type.threads or node.plan.polls_while_starting)
+
+    def _leave_unstarted(self) -> None:
+        for root in self._unstarted:
+            for name in (root, *self._family.below(root)):
+                cause = "was not started, because the program stopped"
+                end = ExitRecord(node=name, attempt=0, state=NodeState.FINISHED, cause=cause)
+                self._change(self._nodes[name], state=end.state, exit=end)
+        self._unstarted.clear()
+
+    def _set_steps(self, *, at_once: bool) -> None:
+        assert self._steps is not None  # noqa: S101 - the program stops
+        for wait_s, step in self._steps.schedule(at_once=at_once):
+            self._timers.set(self._now + wait_s, step)
+
+    def _stop_steps(self, reason: str) -> StopSteps:
+        return StopSteps(
+            self._plan.stop,
+            reason,
+            running=lambda: [node for node in self._alive.values() if self._family.launched(node.name)],
+            do=self._do,
+            release=self._release,
+            on_killed=lambda name: self._note_killed(
+                name, "did not end in the time that the stop gave it, and was killed"
+            ),
+            on_lost=lambda name: self._judge(self._nodes[name], ProcessExit(code=None, signal=_SIGKILL)),
+        )
+
+    def _note_killed(self, name: str, why: str) -> None:
+        for node in self._with_threads(self._nodes[name]):
+            node.killed = why
+
+    def _release_if_idle(self) -> None:
+        """Nodes that only serve are needed until every node with work of its own has ended."""
+        if self._workers.done():
+            self._release()
+
+    def _release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._do(Release())
+
+    def _is_no_worker(self, name: str) -> bool:
+        return name not in self._alive or self._nodes[name].serves_only

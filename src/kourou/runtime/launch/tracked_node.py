@@ -1,0 +1,67 @@
+"""What the director knows of one node."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from kourou.runtime.graph.policies import Restart
+from kourou.runtime.model.records import ExitRecord, NodeState, Outcome
+from kourou.runtime.plan.plan import NodePlan
+
+__all__ = ["TrackedNode"]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class TrackedNode:
+    """A node of the plan and its present attempt. Times are those of the director's events."""
+
+    plan: NodePlan
+    host: str
+    serves_only: bool
+    state: NodeState = NodeState.PENDING
+    attempt: int = 0
+    began_at: float = 0.0
+    pid: int | None = None
+    attached: bool = False
+    """Its process has reported."""
+    outcome: Outcome | None = None
+    """What it said of its end."""
+    killed: str | None = None
+    """Why the director killed it, if it did."""
+    will_restart: bool = False
+    exit: ExitRecord | None = None
+    restarts: collections.deque[float] = dataclasses.field(default_factory=collections.deque)
+    """When it was restarted, within the window of its policy."""
+
+    @property
+    def name(self) -> str:
+        """``label/index``."""
+        return self.plan.name
+
+    @property
+    def gone(self) -> bool:
+        """It has ended and will not be back."""
+        return self.state.ended and not self.will_restart
+
+    def begin(self, now: float) -> None:
+        """A new attempt starts."""
+        self.state = NodeState.STARTING
+        self.attempt += 1
+        self.began_at = now
+        self.pid = self.outcome = self.killed = None
+        self.attached = self.will_restart = False
+
+    def uptime_s(self, now: float) -> float:
+        """Since this attempt began."""
+        return round(now - self.began_at, 3) if self.attempt else 0.0
+
+    def take_restart(self, policy: Restart, now: float) -> float | None:
+        """Use up one restart: seconds until it is due; None if there is none left."""
+        while self.restarts and now - self.restarts[0] >= policy.window_s:
+            self.restarts.popleft()
+        taken = len(self.restarts)
+        if taken >= policy.max_times:
+            return None
+        self.restarts.append(now)
+        return policy.delay_s(taken)
