@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
-import sys
 import time
 from multiprocessing.connection import Connection
 from typing import Any
@@ -90,7 +89,8 @@ def publish_s(team: Team, publisher: Any, weights: Any, what: str) -> float:
         pipe.send(what)
     start = time.monotonic()
     assert publisher.publish(weights, wait_s=WAIT_S)
-    return max(pipe.recv() for pipe in team.readers) - start
+    ends: list[float] = [pipe.recv() for pipe in team.readers]
+    return max(ends) - start
 
 
 def memcpy_s(size: int, rounds: int) -> float:
@@ -124,7 +124,7 @@ def measure(gib: float, readers: int, rounds: int) -> None:
         weights = [np.full(size // 8 // PARTS, part, np.float64) for part in range(PARTS)]
         times = [publish_s(team, publisher, weights, "map") for _ in range(rounds + 3)][3:]  # keep + 1 slots get warm
         emit("weights.map16_1GiB_over_memcpy", statistics.median(times) / copy_s, digits=3)
-        taken_us = []
+        taken_us, version = [], 0
         for _ in range(rounds):
             publish_s(team, publisher, weights, "map")
             start = time.perf_counter()
@@ -160,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -33,7 +33,7 @@ KEEP = 2 * READERS + 1  # a reader holds one view while it takes the next
 
 def content(version: int) -> dict[str, Any]:
     array = np.random.default_rng(version).random(FLOATS)
-    return {"version": version, "w": array, "checksum": zlib.crc32(array)}
+    return {"version": version, "w": array, "checksum": zlib.crc32(array.tobytes())}
 
 
 def check(weights: Any, version: int) -> None:
