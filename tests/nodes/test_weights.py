@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,30 @@ def actor(weights: Any, last: int) -> None:
         assert view.weights["step"] == view.version
 
 
+def mortal_learner(weights: Any, count: int) -> None:
+    """Dies half way, once; then goes on from what was published last."""
+    publisher = weights.publisher()
+    first = publisher.last_version()
+    for version in range((first or 0) + 1, count + 1):
+        publisher.publish(content(version), version, wait_s=WAIT_S)
+        if first is None and version == count // 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def bystander(weights: Any, path: Path) -> None:
+    """Goes on publishing and reading while the node is killed and comes back."""
+    publisher, subscriber = weights.publisher(), weights.subscriber()
+    for version in range(1, 1_000_000):
+        publisher.publish(content(version), version, wait_s=WAIT_S)
+        view = subscriber.latest(newer_than=version - 1, timeout_s=0.2)
+        if view is not None:  # else it was lost with the node before it was read
+            assert view.weights["step"] == view.version == version
+            path.write_text(str(version))
+        del view
+        if lp.wait_for_stop(0.001):
+            return
+
+
 def waiter(weights: Any, path: Path) -> None:
     subscriber = weights.subscriber()
     assert subscriber.latest() is None
@@ -55,6 +81,37 @@ def test_a_learner_publishes_and_actors_read(launch, launch_type) -> None:
         for _ in range(2):
             program.add_node(lp.PyNode(actor, weights, 30))
     launch(program, launch_type).wait(labels=["learner", "actor"])
+
+
+def test_a_learner_that_is_restarted_goes_on(launch) -> None:
+    program = lp.Program("weights")
+    weights = program.add_node(lp.WeightsNode(keep=3), label="weights")
+    with program.group("learner", on_failure=lp.Restart(backoff_s=0.01)):
+        program.add_node(lp.PyNode(mortal_learner, weights, 10))
+    program.add_node(lp.PyNode(actor, weights, 10), label="actor")
+    run = launch(program, "local_mp")
+    run.wait(labels=["learner", "actor"])
+    assert run.nodes["learner/0"].attempt == 2
+
+
+def test_the_node_is_killed_and_restarted(launch, tmp_path) -> None:
+    # given a node that publishes and reads all the time
+    program = lp.Program("weights")
+    with program.group("weights", on_failure=lp.Restart(max_times=9, backoff_s=0.01)):
+        weights = program.add_node(lp.WeightsNode())
+    program.add_node(lp.PyNode(bystander, weights, tmp_path / "version"), label="learner")
+    run = launch(program, "local_mp")
+    until((tmp_path / "version").exists, WAIT_S, "the first version")
+    for _ in range(2):
+        # when the weights' node is killed
+        pid = run.nodes["weights/0"].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        # then publishing and reading go on with the one in its place
+        until(lambda: run.nodes["weights/0"].state is lp.NodeState.READY and run.nodes["weights/0"].pid != pid, WAIT_S)  # noqa: B023
+        before = int((tmp_path / "version").read_text() or 0)
+        until(lambda: int((tmp_path / "version").read_text() or 0) > before + 1, WAIT_S, "the next version")  # noqa: B023
+    run.stop()
 
 
 @LAUNCH
