@@ -101,7 +101,9 @@ class ForkSupervisor:
             self._pids[spec.name] = pid
         self._events.on_started(spec.name, attempt, pid)
         pipes = {stream: read_end for stream, (read_end, _) in ends.items()}
-        watcher = threading.Thread(target=self._watch, args=(spec.name, attempt, pid, pipes), daemon=True)
+        watcher = threading.Thread(
+            target=self._watch, args=(spec.name, attempt, pid, pipes), name=f"kourou-fork-{spec.name}", daemon=True
+        )
         self._watchers.append(watcher)
         watcher.start()
 

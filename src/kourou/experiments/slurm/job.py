@@ -102,7 +102,7 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> i
     signal.signal(signal.SIGUSR1, lambda *_: scheduler.checkpoint(number, wait_s))
     if slurm.template is not None:
         told = (run.folder, lambda: scheduler.checkpoint(number, wait_s))
-        threading.Thread(target=_await_checkpoint_request, args=told, daemon=True).start()
+        threading.Thread(target=_await_checkpoint_request, args=told, name="kourou-checkpoint", daemon=True).start()
     scheduler.run()
     record = journal.records[run.run_id]
     if run.run_id in scheduler.checkpointed:  # from a template, whoever runs that requeues it
