@@ -1,8 +1,6 @@
-"""A launch plan for people: as a table, and as a Mermaid picture of the topology."""
+"""A launch plan for people, as a table."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from rich.table import Table
 
@@ -10,7 +8,7 @@ from kourou.cli.terminal.formats import size
 from kourou.runtime.graph.policies import Restart
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 
-__all__ = ["plan_as_mermaid", "plan_as_table"]
+__all__ = ["plan_as_table"]
 
 
 def plan_as_table(plan: LaunchPlan) -> Table:
@@ -46,31 +44,3 @@ def _started_with(node: NodePlan) -> str:
         parts.append(f"on CPU {', '.join(map(str, spec.cpus))}")
     parts += spec.argv[1:]
     return " ".join(parts)
-
-
-def plan_as_mermaid(plan: LaunchPlan) -> str:
-    """A flowchart with one box a group; an arrow points from the caller to whom it calls."""
-    groups: dict[str, list[NodePlan]] = {}
-    for node in plan.nodes:
-        groups.setdefault(node.name.rpartition("/")[0], []).append(node)
-    ids = {label: f"n{i}" for i, label in enumerate(groups)}
-    lines = ["flowchart LR"]
-    for label, members in groups.items():
-        replicas = sum(member.parent is None for member in members)
-        count = f" ×{replicas}" if replicas > 1 else ""
-        kinds = " / ".join(dict.fromkeys(member.kind for member in members))
-        lines.append(f'    {ids[label]}["<b>{_escape(label)}</b>{count}<br/>{_escape(kinds)}"]')
-    for source, target in dict.fromkeys(_edges(groups)):
-        lines.append(f"    {ids[source]} --> {ids[target]}")
-    return "\n".join(lines)
-
-
-def _edges(groups: dict[str, list[NodePlan]]) -> Iterable[tuple[str, str]]:
-    for label, members in groups.items():
-        for member in members:
-            for name in member.inputs:
-                yield label, name.rpartition("/")[0]
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from kourou import errors
-from kourou.cli.start.drawing import plan_as_mermaid, plan_as_table
+from kourou.cli.start.drawing import plan_as_table
 from kourou.cli.start.loading import load_program
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, console, print_text, tell
@@ -69,6 +69,6 @@ def show_plan(target: str, words: list[str], *, launch_type: str | None, form: s
     if form == "json":
         print_text(plan.to_json())
     elif form == "mermaid":
-        print_text(plan_as_mermaid(plan))
+        print_text(plan.to_mermaid())
     else:
         console().print(plan_as_table(plan))

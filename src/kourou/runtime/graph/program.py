@@ -11,6 +11,7 @@ from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, check_policy
+from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import child_name
 from kourou.shown import shown
 
@@ -147,6 +148,26 @@ class Program:
         """All that have a name: the nodes that were added, each followed by those that it holds (colocations do)."""
         for node in self.get_all_nodes():
             yield from node.iterate_family()
+
+    def to_mermaid(self) -> str:
+        """A flowchart in Mermaid's text: a box for each group, an arrow from who calls to whom it calls."""
+        return self._topology().to_mermaid()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same as a picture."""
+        return self._topology().to_svg()
+
+    def _topology(self) -> Topology:
+        added = {id(node) for node in self.get_all_nodes()}
+        return Topology.of(
+            Vertex(
+                name=node.name or "",
+                kind=node.describe(),
+                inputs=tuple(str(handle.node_name) for handle in node.input_handles),
+                is_child=id(node) not in added,
+            )
+            for node in self.iterate_members()
+        )
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{label}×{len(nodes)}" for label, nodes in self._groups.items())

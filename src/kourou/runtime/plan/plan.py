@@ -9,6 +9,7 @@ from typing import Any
 
 from kourou.cpython import interpreter_options
 from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.payloads import Blobs, Payload
 from kourou.runtime.stopping.timeline import StopTimeline
@@ -155,6 +156,20 @@ class LaunchPlan:
     """The payloads' bytes by SHA-256; not part of the JSON."""
     scope: Scope = dataclasses.field(default=ANYTHING, repr=False, compare=False)
     """What the nodes have of the launcher's script."""
+
+    def to_mermaid(self) -> str:
+        """A flowchart in Mermaid's text: a box for each group, an arrow from who calls to whom it calls."""
+        return self._topology().to_mermaid()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same as a picture."""
+        return self._topology().to_svg()
+
+    def _topology(self) -> Topology:
+        return Topology.of(
+            Vertex(name=node.name, kind=node.kind, inputs=node.inputs, is_child=node.parent is not None)
+            for node in self.nodes
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy without the payloads' bytes."""
