@@ -1,4 +1,4 @@
-"""docs/concurrency.md has all threads, locks, fork handlers and finalisers that there are, and the drawn order holds."""
+"""docs/concurrency.md has all threads, locks, fork handlers and finalisers that there are; the drawn order holds."""
 
 from __future__ import annotations
 
