@@ -37,9 +37,14 @@ class SharedFile:
         """A descriptor of one's own, and with it locks of one's own.
 
         Raises:
-            OSError: it cannot be opened (another process table, a policy against it), or is not there any more.
+            FileNotFoundError: its process has ended or closed it, or the system does not let it be opened (another
+                process table, a policy; it also says so of a process that has ended and was not yet waited for).
+            OSError: this process has too many files open, and the like.
         """
-        descriptor = os.open(self.path, flags | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self.path, flags | os.O_CLOEXEC)
+        except (PermissionError, ProcessLookupError) as error:
+            raise FileNotFoundError(errno.ENOENT, f"shared memory cannot be opened: {error}", self.path) from error
         if os.fstat(descriptor).st_ino != self.inode:
             os.close(descriptor)
             raise FileNotFoundError(errno.ENOENT, "the shared memory is gone: its owner has ended", self.path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import pickle
+import resource
 import threading
 
 import numpy as np
@@ -191,3 +193,38 @@ def test_slots_grow_and_shrink(server: Server, client: Client) -> None:
         got = subscriber.require(timeout_s=WAIT_S).weights
         assert (got == size).all()
         assert len(got) == size
+
+
+@pytest.mark.parametrize("lane", ["local"], indirect=True)
+def test_a_reader_that_can_open_no_more_files_says_so(client: Client) -> None:
+    # given weights, and a reader whose process has all the files open that it may have
+    client.publisher().publish("a")
+    subscriber = client.subscriber()
+    assert subscriber.latest() is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        # when it looks for the latest, then it is not told that there is none
+        with pytest.raises(OSError, match="Too many open files"):
+            subscriber.latest()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_forked_child_reads_and_publishes(client: Client, lane: str) -> None:
+    if lane == "inproc":
+        pytest.skip("the server stays behind in the parent")
+    publisher, subscriber = client.publisher(), client.subscriber()
+    publisher.publish(1)
+    assert subscriber.require(timeout_s=WAIT_S).weights == 1
+    pid = os.fork()
+    if pid == 0:
+        try:
+            publisher.publish(2)
+            os._exit(0 if subscriber.require().weights == 2 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert subscriber.require().weights == 2

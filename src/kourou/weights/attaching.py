@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from concurrent.futures import Future
 from typing import Any
 
@@ -57,8 +56,6 @@ class Way:
                 return None
             try:
                 return make(file)
-            except OSError as error:
-                if error.errno != errno.ENOENT:  # a policy of the system
-                    return None
+            except FileNotFoundError:
                 answer = None
-        return None
+        return None  # the system does not let us

@@ -86,7 +86,7 @@ class BoardReader:
     that can only be read.
 
     Raises:
-        OSError: it cannot be mapped.
+        FileNotFoundError: it cannot be opened.
     """
 
     def __init__(self, file: SharedFile) -> None:
@@ -126,7 +126,8 @@ class BoardReader:
         """Map the latest version.
 
         Raises:
-            OSError: the board's owner has ended.
+            FileNotFoundError: the board's owner has ended.
+            OSError: this process has too many files open, or too little address space.
         """
         while word := self._words[LATEST]:
             found = self._take(word & _SLOT, word >> SLOT_BITS)
@@ -138,7 +139,7 @@ class BoardReader:
         """Map this very version.
 
         Raises:
-            OSError: the board's owner has ended.
+            FileNotFoundError: the board's owner has ended.
         """
         for slot in self._page.slots:
             row = self._page.row(slot)

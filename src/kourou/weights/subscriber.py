@@ -141,7 +141,7 @@ class Subscriber:
             reader = self._attached()
             number = reader.latest()
             last = reader.offered_version if reader.offered else None
-            found = reader.exact(version)
+            found = self._found(reader, version)
             if found is not None:
                 return View(found, self._mark(found), skipped=0, offered=self._offered)
             left_s = deadline - time.monotonic()
@@ -182,11 +182,7 @@ class Subscriber:
             held = self._taken() if self._taken is not None else None
             if held is not None and held.mark.ordinal == self._earlier + reader.latest():
                 return held
-            try:
-                found = reader.newest()
-            except OSError:  # the server has ended
-                self._look_at = -math.inf
-                return None
+            found = self._found(reader, None)
             if found is None:
                 return None
             last, mark = self._last, self._mark(found)
@@ -197,6 +193,13 @@ class Subscriber:
             view = View(found, mark, skipped=skipped, offered=self._offered)
             self._last, self._taken = mark, weakref.ref(view)
             return view
+
+    def _found(self, reader: Reader, version: int | None) -> Found | None:
+        try:
+            return reader.newest() if version is None else reader.exact(version)
+        except FileNotFoundError:  # the server has ended
+            self._look_at = -math.inf
+            return None
 
     def _mark(self, found: Found) -> Mark:
         return Mark(found.version, self._earlier + found.number, found.published_ns)

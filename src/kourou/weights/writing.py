@@ -40,7 +40,7 @@ class BoardWriter:
         file: the board's page.
 
     Raises:
-        OSError: the page cannot be opened, or its owner has ended.
+        FileNotFoundError: the page cannot be opened, or its owner has ended.
     """
 
     def __init__(self, name: str, file: SharedFile) -> None:
@@ -67,7 +67,7 @@ class BoardWriter:
 
         Raises:
             VersionError: the version is not above those before.
-            OSError: the board's owner has ended; or no memory is left.
+            FileNotFoundError: the board's owner has ended.
         """
         with self._lock, self._alone():
             page = self._page
