@@ -9,8 +9,8 @@ from kourou.script import children
 
 
 def _given():
-    gifts = multiprocessing.spawn.get_preparation_data("a child").get("kourou")
-    return None if gifts is None else [arguments for _, arguments in gifts.__reduce__()[1][-1]]
+    calls = multiprocessing.spawn.get_preparation_data("a child").get("kourou")
+    return None if calls is None else [arguments for _, arguments in calls.__reduce__()[1][-1]]
 
 
 def _one():
@@ -19,8 +19,8 @@ def _one():
 
 def test_what_was_given_before_is_given_again():
     assert _given() is None
-    with children.giving("script", _one):
-        with children.giving("script", lambda: (print, (2,))):
+    with children.calling_first("script", _one):
+        with children.calling_first("script", lambda: (print, (2,))):
             assert _given() == [(2,)]
         assert _given() == [(1,)]
     assert _given() is None
@@ -28,7 +28,7 @@ def test_what_was_given_before_is_given_again():
 
 def test_two_that_give_the_same_end_in_any_order():
     # Given two runs that give their children the same, of which the first ends before the second
-    first, second = children.giving("script", _one), children.giving("script", _one)
+    first, second = children.calling_first("script", _one), children.calling_first("script", _one)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

@@ -19,9 +19,9 @@ from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import Transport
 from kourou.courier.core.endpoint import Endpoint, host_id
 from kourou.courier.core.target import Target, Tls
+from kourou.courier.wire.buffer_pool import allocate
 from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.copying import fill
-from kourou.courier.wire.recycling import own_memory
 from kourou.errors import (
     CallCancelled,
     ConnectionLost,
@@ -323,7 +323,7 @@ def _sweep(endpoint: Endpoint) -> None:
 
 
 def _snapshot(buffer: Any) -> memoryview:
-    copy = own_memory(len(buffer))
+    copy = allocate(len(buffer))
     fill(copy, buffer)
     return copy
 

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from kourou import errors
-from kourou.script import begun, culprits, names
+from kourou.script import names, partial_definitions, unpicklable
 from kourou.script.names import is_definition
 from kourou.script.pickling import ByValuePickler, reduce_named
 from kourou.script.snapshot import Pickled, Snapshot, Unit
@@ -151,7 +151,7 @@ class Collector:
         return names.root_of(value) if is_definition(value) else self._own_name(value)
 
     def _own_name(self, value: Any) -> str | None:
-        if culprits.pickles_its_attributes(type(value)) or getattr(value, "__module__", None) not in names.MODULES:
+        if unpicklable.pickles_its_attributes(type(value)) or getattr(value, "__module__", None) not in names.MODULES:
             return None
         try:
             name = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
@@ -167,7 +167,7 @@ class Collector:
                 try:
                     self._drafts[name] = draft = self._draft(name, value)
                 except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-                    failures.append(culprits.describe_global(name, value, self._asked_by, error, self.why_not))
+                    failures.append(unpicklable.describe_global(name, value, self._asked_by, error, self.why_not))
                     self._drafts[name] = draft = _Draft(value, Pickled(b"", (), []), {})
                 self.need(draft.pickled.needs, name)
         return failures
@@ -251,7 +251,7 @@ class _ScriptPickler(ByValuePickler):
         self._collector = collector
         self._globals = vars(collector.main)
         self._defines = defines
-        self._begun: dict[str, tuple[Any, ...]] = {}  # a definition → it, and how it is filled
+        self._partial: dict[str, tuple[Any, ...]] = {}  # a definition → it, and how it is filled
 
     def reducer_override(self, obj: Any) -> Any:
         """How to pickle a value; NotImplemented: as pickle does."""
@@ -259,16 +259,16 @@ class _ScriptPickler(ByValuePickler):
         if reduced is not None:
             return reduced
         if obj is _REST:
-            return tuple, ([_Filling(name, *how) for name, how in self._begun.items()],)
+            return tuple, ([_Filling(name, *how) for name, how in self._partial.items()],)
         if isinstance(obj, _Filling):
-            return begun.fill, tuple(obj)
+            return partial_definitions.fill, tuple(obj)
         name = self._collector.global_name(obj)
-        if name is None and culprits.pickles_its_attributes(type(obj)) and (home := names.home_of(obj)):
+        if name is None and unpicklable.pickles_its_attributes(type(obj)) and (home := names.home_of(obj)):
             return names.at_home, home
         if name is None or name in self._defines:
             self._need_hints(obj)
             reduced = self.by_value(obj) if name is None or is_definition(obj) else reduce_named(obj)
-            return reduced if name is None or name in self._begun else self._begin(name, obj, reduced)
+            return reduced if name is None or name in self._partial else self._begin(name, obj, reduced)
         self.needs[name] = None
         return NotImplemented if is_definition(obj) else name  # cloudpickle has a way of its own for type variables
 
@@ -278,9 +278,9 @@ class _ScriptPickler(ByValuePickler):
         make, arguments, *rest = reduced
         if rest[3:] and rest[3] is not None:
             state, _, _, set_state = rest
-            self._begun[name] = value, set_state, state
+            self._partial[name] = value, set_state, state
             rest = []
-        return begun.begin, (name, make, arguments), *rest
+        return partial_definitions.begin, (name, make, arguments), *rest
 
     def _need_hints(self, value: Any) -> None:
         """``typing.get_type_hints`` evaluates annotations that are text, and looks for their names in the globals."""

@@ -17,8 +17,8 @@ from typing import Any
 
 from kourou import cpython
 from kourou.script import children, names
-from kourou.script.begun import Begun
 from kourou.script.definitions import Collector
+from kourou.script.partial_definitions import PartialDefinitions
 from kourou.script.snapshot import Pickled, Snapshot, Unit
 
 __all__ = ["Buffers", "MainModule", "for_children", "install", "installed", "load", "set_up", "setup_for_children"]
@@ -49,7 +49,7 @@ class _Contents:
         self._globals = module_globals
         self._loaded: dict[str, Any] = {}
         self._under_way: Counter[str] = Counter()
-        self._begun = Begun()
+        self._partial = PartialDefinitions()
 
     def find(self, name: str) -> bool:
         """Unpickle a global that somebody refers to; whether there is one."""
@@ -81,7 +81,7 @@ class _Contents:
         with names.loading:
             before, names.loader = names.loader, threading.get_ident()
             try:
-                with self._begun.current():
+                with self._partial.current():
                     yield
             finally:
                 names.loader = before
@@ -99,7 +99,7 @@ class _Contents:
             buffers = [self._buffers(place) for place in unit.buffers]
             definitions, _, others = pickle.loads(unit.stream, buffers=buffers)
         except BaseException as error:
-            self._begun.forget(unit.names)
+            self._partial.forget(unit.names)
             for name in unit.names:
                 self._globals.pop(name, None)
             if sys.version_info >= (3, 11):
@@ -141,7 +141,7 @@ def installed(snapshot: Snapshot, buffers: Buffers) -> Iterator[None]:
         cpython.set_source(file, text)
     before = _contents
     again = install, (snapshot, buffers)
-    with names.shared_with(contents), children.giving("script", lambda: again), names.main_replaced_by(module):
+    with names.shared_with(contents), children.calling_first("script", lambda: again), names.main_replaced_by(module):
         _contents = contents
         try:
             yield
@@ -155,7 +155,7 @@ def install(snapshot: Snapshot, buffers: Buffers) -> None:
     _for_ever.enter_context(installed(snapshot, buffers))
 
 
-def for_children() -> children.Gift:
+def for_children() -> children.ChildCall:
     """This process's own ``__main__``, as far as it travels, for a child."""
     collector = Collector()
     collector.need_everything()
@@ -163,7 +163,7 @@ def for_children() -> children.Gift:
     return install, (snapshot, [bytearray(buffer) for buffer in buffers].__getitem__)
 
 
-def setup_for_children(functions: Sequence[Callable[[], object]]) -> children.Gift:
+def setup_for_children(functions: Sequence[Callable[[], object]]) -> children.ChildCall:
     """Functions that this process has called, for a child to call."""
     return set_up, (Collector().add(tuple(functions), "the setup"),)
 
@@ -179,4 +179,4 @@ def set_up(pickled: Pickled) -> None:
     """Call pickled functions, here and later in the children of this process."""
     for function in load(pickled):
         function()
-    children.give("setup", lambda: (set_up, (pickled._replace(buffers=list(map(bytearray, pickled.buffers))),)))
+    children.call_first("setup", lambda: (set_up, (pickled._replace(buffers=list(map(bytearray, pickled.buffers))),)))

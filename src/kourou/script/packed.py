@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kourou.errors import SerializationError
-from kourou.script import culprits, main_module
+from kourou.script import main_module, unpicklable
 from kourou.script.definitions import Collector, Reduce
 from kourou.script.snapshot import Pickled, Snapshot
 from kourou.shown import shown
@@ -66,7 +66,7 @@ def pack(
         pickled = collector.add(tuple(values.values()), owner)
     except Exception as error:
         named = {"setup": tuple(setup), **values}
-        found = (culprits.innermost(name, value, collector.why_not) for name, value in named.items())
+        found = (unpicklable.innermost(name, value, collector.why_not) for name, value in named.items())
         path, culprit, reason = next(filter(None, found), ("", values, error))
         raise SerializationError(
             f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {shown(culprit)})"

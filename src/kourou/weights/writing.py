@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from kourou.courier.wire.recycling import block_size
+from kourou.courier.wire.buffer_pool import block_size
 from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row

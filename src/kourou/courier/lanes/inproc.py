@@ -16,9 +16,9 @@ from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.execution import enqueue, run
 from kourou.courier.serving.session import Session
+from kourou.courier.wire.buffer_pool import allocate
 from kourou.courier.wire.copying import fill
 from kourou.courier.wire.frames import Buffer, Frame
-from kourou.courier.wire.recycling import own_memory
 from kourou.errors import ServerUnavailable, Unauthenticated
 
 __all__ = ["InprocListener", "dial", "endpoint_at"]
@@ -149,7 +149,7 @@ def _owned(frame: Frame) -> Frame:
 
 
 def _copied(buffer: Buffer) -> memoryview:
-    copy = own_memory(len(buffer))
+    copy = allocate(len(buffer))
     fill(copy, buffer)
     return copy
 

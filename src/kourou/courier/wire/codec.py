@@ -267,7 +267,7 @@ def _rebuild_memoryview(buffer: Buffer, form: Any, shape: tuple[int, ...]) -> me
 
 def _culprit(named: Mapping[str, object]) -> tuple[str, object]:
     """The innermost part that cannot be pickled by itself, and the path to it."""
-    from kourou.script.culprits import innermost  # noqa: PLC0415 - for errors only
+    from kourou.script.unpicklable import innermost  # noqa: PLC0415 - for errors only
 
     for path, value in named.items():
         found = innermost(path, value, _why_not)

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from kourou.courier.wire.recycling import own_memory
+from kourou.courier.wire.buffer_pool import allocate
 from kourou.errors import ProtocolError
 
 __all__ = [
@@ -177,7 +177,7 @@ class FrameParser:
     def __init__(
         self,
         resolve: Callable[[int, int, int], memoryview] | None = None,
-        allocate: Callable[[int], memoryview] = own_memory,
+        allocate: Callable[[int], memoryview] = allocate,
         control: Callable[[Frame], None] = _no_control,
     ) -> None:
         self._resolve = resolve

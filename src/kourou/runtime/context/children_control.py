@@ -23,7 +23,7 @@ from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children
-from kourou.script.children import Gift
+from kourou.script.children import ChildCall
 
 __all__ = ["ChildServer", "SharedControl", "for_children"]
 
@@ -180,7 +180,7 @@ class ChildServer:
         return self._control.request_stop(argument)
 
 
-def for_children() -> Gift:
+def for_children() -> ChildCall:
     """What makes a child that is being started part of the program: the runs in reach, and the node that it is of."""
     node = context.current_node()
     of_node = (node.name, node.program, node.run_id, node.launch_type, node.attempt) if node is not None else None
@@ -209,7 +209,7 @@ def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None]], node: tup
                 report_child=lambda *_: None,
             )
         )
-    children.give("program", for_children)
+    children.call_first("program", for_children)
 
 
 def _follow(control: _AskParent, stop: StopState) -> None:

@@ -360,13 +360,13 @@ class _RunBuilder:
         self._resources.callback(self._plan.scope.close)
         self._resources.enter_context(names.shared_with(self._plan.scope))
         if self._plan.launch_type.threads:
-            gifts = {
+            calls = {
                 "script": main_module.for_children,
                 "setup": lambda: main_module.setup_for_children(self._setups),
                 "program": for_children,
             }
-            for what, make in gifts.items():
-                self._resources.enter_context(children.giving(what, make))
+            for what, make in calls.items():
+                self._resources.enter_context(children.calling_first(what, make))
 
 
 def hosts_to_plan_for(

@@ -67,7 +67,7 @@ class _NodeProcess:
         tls, network = _network(boot.get("network"))
         shared = SharedControl(self.control, ChildServer(self.control, boot["socket_dir"], self._stop.event))
         self._binding = context.Binding(run_id=boot["run_id"], control=shared, token=token, tls=tls)
-        children.give("program", for_children)
+        children.call_first("program", for_children)
         self._context = context.NodeContext(
             name=self.name,
             program=boot["program"],

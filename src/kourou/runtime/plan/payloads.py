@@ -22,7 +22,7 @@ from kourou.courier.wire import codec
 from kourou.runtime.context import context
 from kourou.runtime.graph.node import Node
 from kourou.runtime.plan import absl_flags
-from kourou.script import culprits, main_module
+from kourou.script import main_module, unpicklable
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
 from kourou.script.snapshot import Pickled, Snapshot
@@ -111,7 +111,7 @@ class Payloads:
         """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
         for member in node.iterate_family():
             for key, value in member.arguments().items():
-                found = culprits.innermost(key, value, functools.partial(_why_not, self._collector))
+                found = unpicklable.innermost(key, value, functools.partial(_why_not, self._collector))
                 if found is not None:
                     path, part, reason = found
                     return (

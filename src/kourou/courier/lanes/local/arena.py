@@ -21,9 +21,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kourou.courier.wire.buffer_pool import allocate, block_size, loan_type
 from kourou.courier.wire.copying import fill
 from kourou.courier.wire.frames import Buffer
-from kourou.courier.wire.recycling import block_size, loan_type, own_memory
 from kourou.errors import ProtocolError
 
 __all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]
@@ -256,7 +256,7 @@ class Window:
         if self._bytes + mapping.block_size > self._limit:
             self._bytes = sum(list(self._lent.values()))  # exact again: ``take_back`` cannot lock, and may lose a count
         if self._bytes + mapping.block_size > self._limit:
-            copy = own_memory(size)
+            copy = allocate(size)
             fill(copy, memoryview(mapping.memory)[offset : offset + size])
             self.returns.append(key)
             self._returned()

@@ -12,20 +12,20 @@ import pickle
 from collections import deque
 from typing import Any
 
-__all__ = ["block_size", "loan_type", "own_memory"]
+__all__ = ["allocate", "block_size", "loan_type"]
 
 _LARGE = 256 << 10  # bytes; below this the allocator does well enough
-_KEPT_BYTES = 256 << 20  # memory that waits for its next use, at most
+_MAX_IDLE_BYTES = 256 << 20  # memory that waits for its next use, at most
 
 
-def own_memory(size: int) -> memoryview:
+def allocate(size: int) -> memoryview:
     """Writable memory of this process, its contents undefined. It goes back when nobody uses it any more."""
     if size < _LARGE:
         return memoryview(bytearray(size))
     rounded = block_size(size)
-    mapping = _spare.take(rounded) or mmap.mmap(-1, rounded)
+    mapping = _pool.take(rounded) or mmap.mmap(-1, rounded)
     loan = loan_type(rounded).from_buffer(mapping)
-    loan.owner, loan.key = _spare, mapping
+    loan.owner, loan.key = _pool, mapping
     return pickle.PickleBuffer(loan).raw()[:size]
 
 
@@ -52,7 +52,7 @@ def _give_back(loan: Any) -> None:
         loan.owner.take_back(loan.key)
 
 
-class _Spare:
+class _Pool:
     """Mappings that wait for their next use, the latest first. Takes no locks: the garbage collector fills it."""
 
     def __init__(self) -> None:
@@ -73,11 +73,11 @@ class _Spare:
     def take_back(self, mapping: mmap.mmap) -> None:
         """Keep one, and let go of the oldest ones when there are too many."""
         self._mappings.append(mapping)
-        while sum(map(len, list(self._mappings))) > _KEPT_BYTES:
+        while sum(map(len, list(self._mappings))) > _MAX_IDLE_BYTES:
             try:
                 self._mappings.popleft()
             except IndexError:
                 return
 
 
-_spare = _Spare()
+_pool = _Pool()

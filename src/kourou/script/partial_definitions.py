@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-__all__ = ["Begun", "begin", "fill"]
+__all__ = ["PartialDefinitions", "begin", "fill"]
 
 
-class Begun:
+class PartialDefinitions:
     """The definitions of one ``__main__`` that have been begun."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Begun:
             self.unfilled.discard(name)
 
 
-_current = Begun()
+_current = PartialDefinitions()
 
 
 def begin(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
