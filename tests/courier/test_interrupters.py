@@ -16,6 +16,7 @@ import pytest
 
 from kourou import courier
 from kourou.courier import Client, Server
+from kourou.courier.wire.frames import Kind
 from kourou.errors import RpcError
 from polling import until
 
@@ -233,3 +234,29 @@ def test_a_future_is_not_waited_for_in_a_child_of_fork(client):
     client.echo(1)
     command = [sys.executable, "-c", FORKING, courier.address(client), str(courier.lane(client))]
     assert subprocess.run(command, timeout=30, check=False).returncode == 0
+
+
+def test_code_that_interrupts_its_thread_leaves_cancelling_to_another(client, monkeypatch):
+    # given a call in flight, and a thread that is in the midst of a write, with the locks that this takes
+    client.echo(0)
+    pending = client.futures.sleep(0.2)
+    link = client._link
+    connection = link.connection
+    sent_by = []
+    send = connection.transport.send
+
+    def noting(frame, **options):
+        sent_by.append((frame.kind, threading.get_ident()))
+        send(frame, **options)
+
+    monkeypatch.setattr(connection.transport, "send", noting)
+    link._inside.add(threading.get_ident())
+    # when a finaliser cancels in that very thread
+    try:
+        assert pending.cancel()
+    finally:
+        link._inside.discard(threading.get_ident())
+    # then it sends nothing itself, and the server is told all the same
+    until(lambda: sent_by, 20)
+    assert [kind for kind, _ in sent_by] == [Kind.CANCEL]
+    assert sent_by[0][1] != threading.get_ident()

@@ -149,8 +149,16 @@ class Connection:
             self.recall(reply)
 
     def recall(self, reply: Reply) -> None:
-        """Tell the server that a call was withdrawn."""
-        self.send_quietly(Frame(Kind.CANCEL, reply.call_id))
+        """Tell the server that a call was withdrawn.
+
+        A finaliser may cancel, in the midst of a write by this very thread: then the background thread tells it.
+        """
+        frame = Frame(Kind.CANCEL, reply.call_id)
+        if threading.get_ident() in self._inside:
+            self._later.append(frame)
+            self._background.wake(urgent=True)
+        else:
+            self.send_quietly(frame)
 
     def send_quietly(self, frame: Frame) -> None:
         """Send something that needs no answer; a connection that is gone needs none of it."""
