@@ -26,7 +26,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test tools pythons soak lint format proto proto-check bench clean
+.PHONY: help venv demo test test-fast tools pythons soak lint format proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,6 +40,9 @@ demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evalua
 # Files are given out in the order of tests/conftest.py, longest first, and not by how many tests they have.
 test: $(DEV_STAMP) tools ## Run the tests, ARGS="-k name" for some of them
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-fast: $(DEV_STAMP) ## Run the tests that start no process, in a minute
+	$(BIN)/pytest --pure -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where that is possible
 	@bash .ci/tools

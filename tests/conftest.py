@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,8 +14,10 @@ import pytest
 
 from engines import HOW_TO_GET, what_is_missing
 from leaks import Snapshot
+from pure import Guard, is_pure, may_be_pure
 
 ROOT = Path(__file__).parent
+GUARD = pytest.StashKey[Guard | None]()
 # Above the longest timeline of a stop that a test waits out (ask, SIGTERM, SIGKILL), far below a test's time-out.
 LEAVE_TIMEOUT_S = 5.0
 
@@ -42,8 +45,30 @@ LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pure", action="store_true", help="only tests that start no process: see tests/pure.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[GUARD] = Guard() if config.getoption("pure") else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.stash[GUARD] and not may_be_pure(collection_path) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    guard = item.config.stash[GUARD]
+    with guard.watching() if guard else contextlib.nullcontext():
+        return (yield)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files that take longest come first: `make test` gives them out in this order."""
+    if config.stash[GUARD]:
+        config.hook.pytest_deselected(items=[item for item in items if not is_pure(item)])
+        items[:] = filter(is_pure, items)
     places = {ROOT / f"{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 

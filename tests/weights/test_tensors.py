@@ -9,22 +9,25 @@ import pytest
 
 from kourou.errors import WeightsError
 from kourou.weights import Client
+from optional import is_there, optional
 
-torch = pytest.importorskip("torch")
-
-pytestmark = pytest.mark.usefixtures("no_leaks")
+torch = optional("torch")
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(not is_there("torch"), reason="torch is not installed"),
+]
 
 WAIT_S = 20.0
 
 DTYPES = [
-    torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8,
-    torch.uint8, torch.int64, torch.bool, torch.complex64,
+    "bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "int64", "bool",
+    "complex64",
 ]  # fmt: skip
 
 
 def test_tensors_of_every_dtype_arrive_with_their_bits(client: Client) -> None:
-    large = {str(dtype): torch.randint(0, 2, (300, 100)).to(dtype) for dtype in DTYPES}
-    small = {f"small {dtype}": torch.ones(3).to(dtype) for dtype in DTYPES}
+    large = {name: torch.randint(0, 2, (300, 100)).to(getattr(torch, name)) for name in DTYPES}
+    small = {f"small {name}": torch.ones(3).to(getattr(torch, name)) for name in DTYPES}
     client.publisher().publish(large | small)
     view = client.subscriber().require(timeout_s=WAIT_S)
     for name, tensor in (large | small).items():

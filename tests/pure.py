@@ -1,0 +1,121 @@
+"""What `make test-fast` runs: the tests that start no process, call no other host, and do not sleep.
+
+pytest's option `--pure` leaves out what is listed here, files before they are imported. A guard fails those of the
+other tests that do such a thing after all: they are listed then, or mended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+__all__ = ["Guard", "is_pure", "may_be_pure"]
+
+TESTS = Path(__file__).parent
+STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
+LONGEST_SLEEP_S = 0.1  # to poll for what another thread does is no sleep
+OWN_HOSTS = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104 - it is called, and not bound
+
+FOLDERS = frozenset({"e2e", "ssh", "static_types", "testing"})
+FILES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        folder: frozenset(names.split())
+        for folder, names in {
+            "cli": "ended_runs foreign_runs live_run run_command sweep tmux",
+            "courier": "death full_sockets grpc_bulk grpc_process interrupters load silence",
+            "experiments": "example launcher_killed manager_data manager_sb3 manager_slurm manager_torch manager_tuning"
+            " managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep run_worker"
+            " sample_factory_flags slurm slurm_commands slurm_template",
+            "nodes": "async batched_handler colocation courier custom_node python replay torch",
+            "replay": "processes restart soak",
+            "runtime": "broadcast channel logs nonblocking_stream serving sessions shared_tensors supervisor threads",
+            "script": "children identity sharing",
+            "spmd": "failures front_ends output run seed_page ssh weaknesses",
+            ".": "import leaks",
+        }.items()
+    }
+)
+"""Of each other folder: what follows `test_` in the files' names."""
+TESTS_OF_OTHER_FILES = (
+    "courier/test_client.py::test_a_child_of_fork_connects_anew",
+    "courier/test_client.py::test_the_fastest_lane_is_taken",
+    "courier/test_codec.py::test_code_that_cannot_be_imported_goes_by_value",
+    "courier/test_contract.py::test_lane_keeps_the_contract[check_a_peer_that_dies_in_the_middle",
+    "courier/test_copying.py::test_a_forked_child_finds_helpers_of_its_own",
+    "courier/test_strangers.py::test_another_user_cannot_reach_them",
+    "experiments/test_descriptions.py::TestRuns::test_hostile_values_reach_the_child_as_they_are",
+    "experiments/test_journal.py::test_a_killed_launcher_holds_nothing_and_its_commits_stay",
+    "experiments/test_manager_files.py::test_what_is_written_is_found_again",
+    "experiments/test_metrics.py::test_lines_of_threads_and_processes_do_not_mix",
+    "experiments/test_sweepfile.py::test_pydantic_is_loaded_by_what_reads_a_file",
+    "nodes/test_cacher.py::test_many_readers_cause_one_call[local_mp",
+    "runtime/test_compile.py::test_of_a_sequence_of_programs_the_first_is_launched",
+    "runtime/test_gpus.py::test_without_the_library_nvidia_smi_is_asked",
+    "runtime/test_inventory.py::test_nodes_with_half_a_gpu_see_only_theirs",
+    "runtime/test_scratch.py::test_the_next_one_removes_those_of_the_killed_and_leaves_those_of_the_living",
+    "script/test_names.py::test_a_class_sent_by_value_is_filled_by_its_first_arrival_only",
+    "spmd/test_env_file.py::test_values_agree_with_the_shell",
+    "spmd/test_hosts.py::test_a_scontrol_that_fails_is_quoted",
+    "spmd/test_hosts.py::test_slurm_is_asked_for_its_hosts",
+)
+"""How their names begin."""
+
+
+def may_be_pure(path: Path) -> bool:
+    """Whether a file has pure tests, as far as is listed; true of folders that hold such files."""
+    place = path.relative_to(TESTS)
+    if not FOLDERS.isdisjoint(place.parts):
+        return False
+    return place.stem.removeprefix("test_") not in FILES.get(place.parent.as_posix(), ())
+
+
+def is_pure(item: pytest.Item) -> bool:
+    """Whether a test of such a file is pure, as far as is listed."""
+    return not item.nodeid.removeprefix("tests/").startswith(TESTS_OF_OTHER_FILES)
+
+
+class Guard:
+    """Fails what a pure test does not do. One for each process: an audit hook stays for good."""
+
+    def __init__(self) -> None:
+        self._found: list[str] | None = None  # what the running test did; None: no test runs
+        sys.addaudithook(self._look)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around a test. What it did is refused where it does it, and told at its end, wherever that error went."""
+        found: list[str] = []
+        self._found = found
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "sleep", self._sleep)  # of which Python tells its audit hooks from 3.13 on
+            try:
+                yield
+            finally:
+                self._found = None
+        assert not found, f"a pure test {'; '.join(found)}: tests/pure.py lists those that may"
+
+    def _sleep(self, duration_s: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._look("sleep", (duration_s,))
+        sleep(duration_s)
+
+    def _look(self, event: str, args: tuple[Any, ...]) -> None:
+        if self._found is not None and (what := _impurity(event, args)):
+            self._found.append(what)
+            raise AssertionError(f"a pure test {what}: tests/pure.py lists those that may")
+
+
+def _impurity(event: str, args: tuple[Any, ...]) -> str:
+    if event in STARTS:
+        return f"starts a process: {event}{args!r:.200}"
+    if event == "sleep" and args[0] > LONGEST_SLEEP_S:
+        return f"sleeps for {args[0]} s"
+    if event == "socket.connect" and isinstance(args[1], tuple) and not str(args[1][0]).startswith(OWN_HOSTS):
+        return f"calls {args[1]}"
+    return ""
