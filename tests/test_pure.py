@@ -28,7 +28,7 @@ def call_another_host() -> None:
         (lambda: subprocess.run([sys.executable, "-c", ""], check=True), "starts a process"),
         (os.fork, "starts a process"),
         (call_another_host, "calls"),
-        (lambda: time.sleep(0.2), "sleeps"),
+        (lambda: time.sleep(0.6), "sleeps"),
     ],
     ids=["run", "fork", "connect", "sleep"],
 )
