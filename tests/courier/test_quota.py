@@ -70,7 +70,7 @@ def test_the_longest_there_go_when_others_wait():
 
 
 @pytest.mark.parametrize(("soft", "most"), [(64, 16), (1024, 256), (1 << 20, 256), (resource.RLIM_INFINITY, 256)])
-def test_strangers_have_a_quarter_of_the_descriptors_at_most(monkeypatch, soft, most):
+def test_unauthenticated_connections_have_a_quarter_of_the_descriptors_at_most(monkeypatch, soft, most):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
     assert max_unauthenticated() == most
 
