@@ -68,6 +68,7 @@ TESTS_OF_OTHER_FILES = (
     "spmd/test_env_file.py::test_values_agree_with_the_shell",
     "spmd/test_hosts.py::test_a_scontrol_that_fails_is_quoted",
     "spmd/test_hosts.py::test_slurm_is_asked_for_its_hosts",
+    "test_concurrency_page.py::test_a_program_takes_locks_in_the_drawn_order",
     "weights/test_publishing.py::test_a_forked_child_reads_and_publishes",
 )
 """How their names begin."""
