@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -383,32 +382,3 @@ def test_an_exit_record_says_what_is_known():
     assert (record.state, record.cause, record.traceback) == (NodeState.FAILED, "raised ValueError: x", "Traceback: x")
     assert (record.host, record.pid, record.uptime_s) == ("here", 47, 2.5)
     assert (record.last_lines, record.log_file) == (("last words",), "logs/a/0")
-
-
-def _calls_of(play, event):
-    """The calls of Python functions that handling this event takes."""
-    count = 0
-
-    def count_calls(frame, what, argument):
-        nonlocal count
-        count += what in {"call", "c_call"}
-
-    sys.setprofile(count_calls)
-    try:
-        play.machine.handle(event, play.now)
-    finally:
-        sys.setprofile(None)
-    return count
-
-
-@pytest.mark.parametrize("kind", ["alone", "of-a-unit"])
-def test_an_event_costs_the_same_among_many_nodes(kind):
-    def cost(n):
-        nodes = [node(f"a/{i}", on_failure="ignore") for i in range(n)]
-        play = Play(plan_of(*(unit(*nodes, on_failure="ignore") if kind == "of-a-unit" else nodes)))
-        play.wait()
-        first, second = (f"a/{i}" for i in range(2))
-        happens = [Started(name=first, attempt=1, pid=1), ready(first), *finished(first), *raised(second)]
-        return [_calls_of(play, event) for event in happens]
-
-    assert cost(10) == cost(1000)
