@@ -382,3 +382,25 @@ def test_an_exit_record_says_what_is_known():
     assert (record.state, record.cause, record.traceback) == (NodeState.FAILED, "raised ValueError: x", "Traceback: x")
     assert (record.host, record.pid, record.uptime_s) == ("here", 47, 2.5)
     assert (record.last_lines, record.log_file) == (("last words",), "logs/a/0")
+
+
+def test_what_a_failure_leads_to_is_told_in_the_nodes_log():
+    # Given a node with one restart, and one whose failure is of no consequence
+    play = Play(plan_of(node("a/0", on_failure=Restart(max_times=1, backoff_s=2.0)), node("b/0", on_failure="ignore")))
+    play.wait()
+
+    def told(*happens):
+        return [(done.name, done.text) for each in happens for done in play.tell(each) if isinstance(done, do.Tell)]
+
+    # When they fail, Then it is said what follows
+    assert told(*raised("b/0")) == [
+        ("b/0", "raised ValueError: x (attempt 1, after 0.0 s); it is left at that (on_failure='ignore')")
+    ]
+    play.wait(1.5)
+    assert told(exited("a/0", signal=9)) == [
+        ("a/0", "was killed by SIGKILL (attempt 1, after 1.5 s); it starts again in 2 s (restart 1 of 1 in 300 s)")
+    ]
+    play.wait(2.0)
+    assert told(*raised("a/0", attempt=2)) == [
+        ("a/0", "raised ValueError: x (attempt 2, after 0.0 s); all restarts are used up (1 in 300 s)")
+    ]

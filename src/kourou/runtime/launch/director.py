@@ -166,6 +166,8 @@ class Director:
                 self._coordinator.broadcast_stop(instruction.reason)
             case do.Release():
                 self._coordinator.broadcast_release()
+            case do.Tell():
+                self._logs.line(instruction.name, f"kourou: {instruction.text}")
             case do.Warn():
                 nonblocking_stream.warn("%s", instruction.text)
             case do.Write():

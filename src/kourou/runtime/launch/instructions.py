@@ -19,6 +19,7 @@ __all__ = [
     "Launch",
     "Release",
     "Stop",
+    "Tell",
     "Terminate",
     "Warn",
     "Write",
@@ -99,6 +100,14 @@ class Release:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tell:
+    """Say so in the node's log, and wherever its lines are shown."""
+
+    name: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Warn:
     """Tell the user."""
 
@@ -114,5 +123,5 @@ class Write:
 
 
 Instruction: TypeAlias = (
-    Begin | Change | End | Fail | Launch | Interrupt | Terminate | Kill | Stop | Release | Warn | Write
+    Begin | Change | End | Fail | Launch | Interrupt | Terminate | Kill | Stop | Release | Tell | Warn | Write
 )

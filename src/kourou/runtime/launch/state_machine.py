@@ -40,6 +40,7 @@ from kourou.runtime.launch.instructions import (
     Launch,
     Release,
     Stop,
+    Tell,
     Write,
 )
 from kourou.runtime.launch.slow_starts import SlowStarts
@@ -268,12 +269,18 @@ class StateMachine:
         """Apply the policy to a failure: seconds until the restart, or None."""
         node = self._nodes[record.node]
         policy = node.plan.on_failure
-        if policy == "ignore" or self._in_broken_unit(node.name):
+        if self._in_broken_unit(node.name):
+            return None
+        if policy == "ignore":
+            self._tell(record, "it is left at that (on_failure='ignore')")
             return None
         if isinstance(policy, Restart) and not self._stopping:
             restart_in = node.take_restart(policy, self._now)
+            budget = f"{policy.max_times} in {policy.window_s:g} s"
             if restart_in is not None:
+                self._tell(record, f"it starts again in {restart_in:g} s (restart {len(node.restarts)} of {budget})")
                 return restart_in
+            self._tell(record, f"all restarts are used up ({budget})")
         unit = self._family.unit_of(node.name)
         if unit is not None:
             self._fail_unit(unit, record)
@@ -283,6 +290,11 @@ class StateMachine:
             self._begin_stop(StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
         self._do(Fail(record=record))
         return None
+
+    def _tell(self, record: ExitRecord, consequence: str) -> None:
+        """Say in the node's log what its failure leads to."""
+        attempt = f"attempt {record.attempt}, after {record.uptime_s:.1f} s"
+        self._do(Tell(name=record.node, text=f"{record.cause} ({attempt}); {consequence}"))
 
     # --- Colocations that are units
 
