@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from kourou.runtime.graph.policies import Restart
+from kourou.runtime.launch import instructions as do
 from kourou.runtime.launch.events import (
     Attached,
     Due,
@@ -29,20 +30,6 @@ from kourou.runtime.launch.events import (
 from kourou.runtime.launch.exit_records import exit_record_of, unit_exit_record_of
 from kourou.runtime.launch.family import Family
 from kourou.runtime.launch.held_exits import HeldExits
-from kourou.runtime.launch.instructions import (
-    Begin,
-    Change,
-    End,
-    Fail,
-    Instruction,
-    Interrupt,
-    Kill,
-    Launch,
-    Release,
-    Stop,
-    Tell,
-    Write,
-)
 from kourou.runtime.launch.slow_starts import SlowStarts
 from kourou.runtime.launch.stop_steps import StopStep, StopSteps
 from kourou.runtime.launch.timers import Decision, Restarting, Timers
@@ -92,7 +79,7 @@ class StateMachine:
         self._slow_starts = SlowStarts(self._nodes, run_id=run_id, log_file=log_file)
         for name in self._nodes:
             self._slow_starts.begin(name, now)
-        self._instructions: list[Instruction] = []
+        self._instructions: list[do.Instruction] = []
 
     @property
     def due(self) -> float:
@@ -104,7 +91,7 @@ class StateMachine:
         """No node runs, or will."""
         return not (self._unstarted or self._alive or (self._timers and not self._stopping))
 
-    def handle(self, event: Event, now: float) -> list[Instruction]:
+    def handle(self, event: Event, now: float) -> list[do.Instruction]:
         """What is to be done after this event, which came at that time."""
         self._now = now
         if isinstance(event, OfAttempt):
@@ -121,7 +108,7 @@ class StateMachine:
         instructions, self._instructions = self._instructions, []
         return instructions
 
-    def _do(self, instruction: Instruction) -> None:
+    def _do(self, instruction: do.Instruction) -> None:
         self._instructions.append(instruction)
 
     @property
@@ -169,7 +156,7 @@ class StateMachine:
     def _change(self, node: TrackedNode, **changes: object) -> None:
         for field, value in changes.items():
             setattr(node, field, value)
-        self._do(Change(name=node.name, changes=changes))
+        self._do(do.Change(name=node.name, changes=changes))
 
     def _part_ready(self, unit: str | None) -> None:
         if unit is None or self._nodes[unit].state is not NodeState.STARTING or not self._parts_starting[unit].done():
@@ -199,7 +186,7 @@ class StateMachine:
         node.begin(self._now)
         self._alive[name] = node
         self._slow_starts.begin(name, self._now)
-        self._do(Begin(name=name, attempt=node.attempt, host=node.host))
+        self._do(do.Begin(name=name, attempt=node.attempt, host=node.host))
         children = self._family.children(name)
         if children:
             self._parts_starting[name] = Countdown(
@@ -209,10 +196,10 @@ class StateMachine:
         for child in children:  # first, since a colocation publishes for those that it runs
             self._start(child)
         if self._family.launched(name):
-            self._do(Launch(name=name, attempt=node.attempt))
+            self._do(do.Launch(name=name, attempt=node.attempt))
 
     def _restart(self, node: TrackedNode) -> None:
-        self._do(Write(event="restart", fields={"node": node.name, "attempt": node.attempt + 1}))
+        self._do(do.Write(event="restart", fields={"node": node.name, "attempt": node.attempt + 1}))
         for child in self._family.below(node.name):
             self._nodes[child].restarts.clear()
         self._start(node.name)
@@ -250,7 +237,7 @@ class StateMachine:
         """Make an end known, and do what follows from it."""
         node.state, node.exit = record.state, record
         node.will_restart = restart_in is not None or self._may_restart_with_parent(node)
-        self._do(End(record=record, will_restart=node.will_restart))
+        self._do(do.End(record=record, will_restart=node.will_restart))
         for child in map(self._nodes.__getitem__, self._family.below(node.name)):
             if child.will_restart is not node.will_restart:
                 self._change(child, will_restart=node.will_restart)
@@ -288,13 +275,13 @@ class StateMachine:
         # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
         if not self._stopping:
             self._begin_stop(StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
-        self._do(Fail(record=record))
+        self._do(do.Fail(record=record))
         return None
 
     def _tell(self, record: ExitRecord, consequence: str) -> None:
         """Say in the node's log what its failure leads to."""
         attempt = f"attempt {record.attempt}, after {record.uptime_s:.1f} s"
-        self._do(Tell(name=record.node, text=f"{record.cause} ({attempt}); {consequence}"))
+        self._do(do.Tell(name=record.node, text=f"{record.cause} ({attempt}); {consequence}"))
 
     # --- Colocations that are units
 
@@ -314,8 +301,8 @@ class StateMachine:
                 self._change(node, will_restart=False)
             if node.name in self._alive and self._family.launched(node.name):
                 self._note_killed(node.name, f"was killed, because {part.node} of the same colocation failed")
-                self._do(Interrupt(name=node.name))  # for a thread, which cannot be killed
-                self._do(Kill(name=node.name))
+                self._do(do.Interrupt(name=node.name))  # for a thread, which cannot be killed
+                self._do(do.Kill(name=node.name))
 
     def _end_unit_without_parts(self, unit: str | None) -> None:
         """A unit ends when none of its parts lives, or will again."""
@@ -339,8 +326,8 @@ class StateMachine:
 
     def _begin_stop(self, ask: StopAsked) -> None:
         self._steps = self._stop_steps(ask.reason)
-        self._do(Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
-        self._do(Stop(reason=ask.reason))
+        self._do(do.Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
+        self._do(do.Stop(reason=ask.reason))
         self._slow_starts.end()
         self._leave_unstarted()
         self._workers = Countdown(self._alive, self._is_no_worker)
@@ -348,7 +335,7 @@ class StateMachine:
             starting = node.state is NodeState.STARTING
             self._change(node, state=NodeState.STOPPING)
             if starting and self._may_be_interrupted_at_once(node):
-                self._do(Interrupt(name=node.name))
+                self._do(do.Interrupt(name=node.name))
         self._timers.clear()  # no restarts any more
         self._decided += self._held.take_all()
         for node in self._nodes.values():
@@ -402,7 +389,7 @@ class StateMachine:
     def _release(self) -> None:
         if not self._released:
             self._released = True
-            self._do(Release())
+            self._do(do.Release())
 
     def _is_no_worker(self, name: str) -> bool:
         return name not in self._alive or self._nodes[name].serves_only
