@@ -144,7 +144,7 @@ class Director:
         except queue.Empty:
             return Due()
 
-    def _carry_out(self, instruction: do.Instruction, launcher: Launcher) -> None:  # noqa: C901 - a case each
+    def _carry_out(self, instruction: do.Instruction, launcher: Launcher) -> None:  # noqa: C901, PLR0912 - a case each
         match instruction:
             case do.Begin():
                 self._begin(instruction)
