@@ -145,8 +145,11 @@ def test_text_of_all_languages_and_of_none_is_printed(processes):
 def test_twenty_thousand_lines_are_complete_after_a_crash(processes):
     folder, _, _ = processes
     wanted = [f"line {i}" for i in range(LINES)]
-    assert _terminal(processes, "crash") == wanted
-    assert (folder / "logs" / "crash" / "0.log").read_text(encoding="utf-8").splitlines() == wanted
+    *lines, consequence = _terminal(processes, "crash")
+    assert lines == wanted
+    assert consequence.startswith("kourou: exited with code 1 (attempt 1, after ")
+    log = (folder / "logs" / "crash" / "0.log").read_text(encoding="utf-8").splitlines()
+    assert log == [*wanted, consequence]
 
 
 def test_what_a_node_s_child_prints_is_the_node_s(processes):
