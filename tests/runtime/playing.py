@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from kourou.runtime.launch import events, instructions
+from kourou.runtime.launch import events
 from kourou.runtime.launch.events import Event
-from kourou.runtime.launch.instructions import Instruction
 from kourou.runtime.launch.state_machine import StateMachine
+from kourou.runtime.model import instructions
+from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
 from kourou.runtime.stopping.timeline import StopTimeline

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kourou.runtime.launch import instructions as do
 from kourou.runtime.launch.events import Started
+from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import Outcome
 from runtime.playing import RAISED, Play, exited, node, plan_of, reported, stop
 

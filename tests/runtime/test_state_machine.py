@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kourou.runtime.graph.policies import Restart
-from kourou.runtime.launch import instructions as do
 from kourou.runtime.launch.events import Placed, Started
+from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.plan.plan import LaunchType, Placement
 from kourou.runtime.stopping.timeline import INTERRUPTED

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.runtime.graph.policies import Restart
-from kourou.runtime.launch import instructions as do
 from kourou.runtime.launch.events import Attached, Due, Event, Started
-from kourou.runtime.launch.instructions import Instruction
+from kourou.runtime.model import instructions as do
+from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.plan.plan import LaunchPlan, Placement
 from runtime.playing import RAISED, TIMELINE, Play, exited, node, plan_of, ready, reported, stop

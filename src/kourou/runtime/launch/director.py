@@ -17,11 +17,11 @@ from pathlib import Path
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
-from kourou.runtime.launch import instructions as do
 from kourou.runtime.launch.events import Attached, Due, Event, Exited, Placed, Published, Reported, Started, StopAsked
 from kourou.runtime.launch.exit_callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.launch.state_machine import StateMachine
 from kourou.runtime.launchers.base import Launcher
+from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.output.node_logs import NodeLogs
 from kourou.runtime.plan.plan import LaunchPlan

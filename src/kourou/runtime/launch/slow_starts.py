@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from kourou.runtime.launch.instructions import Warn
 from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model.instructions import Warn
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.plan.plan import Placement
 from kourou.runtime.waiting import long_waits

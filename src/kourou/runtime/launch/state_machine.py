@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator
 
 from kourou.runtime.graph.policies import Restart
-from kourou.runtime.launch import instructions as do
 from kourou.runtime.launch.events import (
     Attached,
     Due,
@@ -31,11 +30,12 @@ from kourou.runtime.launch.exit_records import exit_record_of, unit_exit_record_
 from kourou.runtime.launch.family import Family
 from kourou.runtime.launch.held_exits import HeldExits
 from kourou.runtime.launch.slow_starts import SlowStarts
-from kourou.runtime.launch.stop_steps import StopStep, StopSteps
 from kourou.runtime.launch.timers import Decision, Restarting, Timers
 from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.stopping.steps import StopStep, StopSteps
 from kourou.runtime.waiting.countdown import Countdown
 
 __all__ = ["StateMachine"]

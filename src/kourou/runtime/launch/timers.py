@@ -7,7 +7,7 @@ import heapq
 import math
 from typing import TypeAlias
 
-from kourou.runtime.launch.stop_steps import StopStep
+from kourou.runtime.stopping.steps import StopStep
 
 __all__ = ["Decision", "Restarting", "Timer", "Timers"]
 

@@ -1,5 +1,6 @@
-"""How a program stops: the time that each step gives, and whether one stops at all.
+"""How a program stops: the time that each step gives, the steps, and whether one stops at all.
 
-``timeline`` has a new step's time; what it does is in ``launch.stop_steps``. ``state`` is what nodes poll,
-``exit_signals`` is Ctrl-C. It may use ``files``, ``model`` and ``interpreter``; what nodes call is in ``context``.
+A new step is a member, a method and a line of the schedule in ``steps``, and its time in ``timeline``. ``state`` is
+what nodes poll, ``exit_signals`` is Ctrl-C. It may use ``files``, ``model`` and ``interpreter``; what nodes call is in
+``context``.
 """

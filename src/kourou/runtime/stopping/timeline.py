@@ -1,4 +1,4 @@
-"""How much time each step of a stop gives nodes. What the steps do is in ``launch.stop_steps``."""
+"""How much time each step of a stop gives nodes. What the steps do is in ``steps``."""
 
 from __future__ import annotations
 

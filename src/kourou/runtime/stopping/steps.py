@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from kourou.runtime.launch.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
 from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
 
-__all__ = ["StopStep", "StopSteps"]
+__all__ = ["Running", "StopStep", "StopSteps"]
 
 _PATIENCE_S = 1.0  # then whoever pressed Ctrl-C is told what the end waits for
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
@@ -28,6 +28,17 @@ class StopStep(enum.Enum):
     TERMINATE = "terminate"
     KILL = "kill"
     GIVE_UP = "give_up"
+
+
+class Running(Protocol):
+    """What is asked of a node that still runs."""
+
+    serves_only: bool
+
+    @property
+    def name(self) -> str:
+        """``label/index``."""
+        ...
 
 
 class StopSteps:
@@ -48,7 +59,7 @@ class StopSteps:
         timeline: StopTimeline,
         reason: str,
         *,
-        running: Callable[[], Iterable[TrackedNode]],
+        running: Callable[[], Iterable[Running]],
         do: Callable[[Instruction], None],
         release: Callable[[], None],
         on_killed: Callable[[str], None],
