@@ -69,29 +69,35 @@ def test_an_exception_can_be_raised_in_a_thread() -> None:
     assert not cpython.set_async_exception(thread.ident or 0, Wanted)
 
 
-def test_what_is_not_raised_yet_can_be_taken_back() -> None:
-    raised: list[str] = []
-    gate = threading.Event()
-
-    def work() -> None:
-        try:
-            gate.wait()
-        except Wanted:
-            raised.append("wanted")
-
-    thread = threading.Thread(target=work)
+TRACED = """
+import sys, threading, time
+from kourou import cpython
+class Wanted(BaseException): pass
+gate = threading.Lock()
+gate.acquire()
+if sys.argv[1] == "ended":  # a thread that takes back what is due in it
+    thread = threading.Thread(target=cpython.clear_async_exceptions)
     thread.start()
-    # When both happen while this thread keeps the interpreter to itself
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(60)
-    try:
-        cpython.set_async_exception(thread.ident or 0, Wanted)
-        cpython.set_async_exception(thread.ident or 0, None)
-    finally:
-        sys.setswitchinterval(before)
-    gate.set()
     thread.join()
-    assert raised == [], f"{PYTHON} raises in a thread what was taken back"
+else:  # one that never leaves C code, and is given up by another
+    thread = threading.Thread(target=gate.acquire, daemon=True)
+    thread.start()
+    assert cpython.set_async_exception(thread.ident, Wanted)
+    cpython.clear_async_exceptions()
+sys.settrace(lambda *_: None)
+for _ in range(1000):
+    (lambda: None)()
+sys.settrace(None)
+print("traced")
+"""
+
+
+@pytest.mark.parametrize("thread", ["ended", "given-up"])
+def test_what_was_due_in_a_thread_keeps_no_other_from_being_traced(thread: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED, thread], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert done.stdout == "traced\n", f"{PYTHON} looks for ever for what is due in a thread that is gone: {done.stderr}"
 
 
 def test_frames_tell_where_every_thread_is() -> None:

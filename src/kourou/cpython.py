@@ -22,6 +22,7 @@ __all__ = [
     "SYSTEM_EXIT_CODE",
     "at_threading_shutdown",
     "change_preparation_data",
+    "clear_async_exceptions",
     "forget_exit_functions",
     "frames_of_threads",
     "future_fields",
@@ -42,8 +43,8 @@ __all__ = [
 # -- threads -------------------------------------------------------------------------------------------------------
 
 
-def set_async_exception(thread: int, kind: type[BaseException] | None) -> bool:
-    """Have an exception raised in a thread as soon as it runs Python code; None takes back what was not raised yet.
+def set_async_exception(thread: int, kind: type[BaseException]) -> bool:
+    """Have an exception raised in a thread as soon as it runs Python code.
 
     Relies on ``PyThreadState_SetAsyncExc``, which takes an unsigned long since 3.7. Without it, threads would have to
     ask ``lp.wait_for_stop`` to be stopped, as those in C code have to.
@@ -53,8 +54,30 @@ def set_async_exception(thread: int, kind: type[BaseException] | None) -> bool:
     """
     import ctypes
 
-    raised = None if kind is None else ctypes.py_object(kind)
-    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised))
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind)))
+
+
+def clear_async_exceptions() -> None:
+    """Take back what was to be raised in the calling thread, and have the interpreter look for no more.
+
+    Until an exception is raised in *some* thread, CPython up to 3.12 remembers for all of them that one is due: each
+    check takes the slow way, and on 3.11 a thread with a trace function (a debugger, coverage, hypothesis) checks for
+    ever. A thread that ended first, or never returns from C code, would leave it so. What is due in others stays so.
+    """
+    import threading
+
+    class Cleared(BaseException):
+        pass
+
+    try:
+        set_async_exception(threading.get_ident(), Cleared)
+        for _ in range(_CHECKS):
+            pass
+    except Cleared:
+        return
+
+
+_CHECKS = 100_000  # far more than it takes until the interpreter looks
 
 
 frames_of_threads = sys._current_frames

@@ -43,6 +43,7 @@ class ThreadSupervisor:
     def __exit__(self, *exc_info: object) -> None:
         for thread in self._threads.values():
             thread.join()
+        cpython.clear_async_exceptions()  # one may have ended before it came to its own
 
     def prepare(self) -> None:
         """Nothing has to be."""

@@ -67,7 +67,7 @@ def _raise_what_is_due() -> None:
 
 def forget_interrupt() -> None:
     """Take back what :func:`interrupt_thread` did to the calling thread, if that was not raised yet."""
-    cpython.set_async_exception(threading.get_ident(), None)
+    cpython.clear_async_exceptions()
 
 
 class _Loop:

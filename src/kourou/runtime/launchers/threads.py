@@ -81,6 +81,7 @@ class ThreadLauncher:
             if thread is None or (name, attempt) in self._abandoned:
                 return
             self._abandoned.add((name, attempt))
+        forget_interrupt()  # the thread may never come to its own
         self._events.on_exited(name, attempt, ProcessExit(code=None, signal=9))
 
     def close(self) -> None:
