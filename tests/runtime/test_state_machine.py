@@ -404,3 +404,20 @@ def test_what_a_failure_leads_to_is_told_in_the_nodes_log():
     assert told(*raised("a/0", attempt=2)) == [
         ("a/0", "raised ValueError: x (attempt 2, after 0.0 s); all restarts are used up (1 in 300 s)")
     ]
+
+
+def test_a_unit_that_failed_ends_with_inner_ones_whose_parts_wait_for_a_restart():
+    # Given a unit with a process and an inner unit, whose only process waits to be started again
+    play = Play(
+        plan_of(
+            node("u/0", placement=Placement.UNIT, on_failure="ignore"),
+            node("u/0:0", parent="u/0"),
+            node("u/0:1", parent="u/0", placement=Placement.UNIT),
+            node("u/0:1:0", parent="u/0:1", on_failure=Restart(backoff_s=5.0)),
+        )
+    )
+    play.wait()
+    for event in [*raised("u/0:1:0"), *raised("u/0:0")]:
+        play.tell(event)
+    # When the other one fails for good, then all of it has ended, and nothing is waited for
+    assert play.machine.ended

@@ -303,6 +303,9 @@ class StateMachine:
                 self._note_killed(node.name, f"was killed, because {part.node} of the same colocation failed")
                 self._do(do.Interrupt(name=node.name))  # for a thread, which cannot be killed
                 self._do(do.Kill(name=node.name))
+        for inner in self._family.units():  # one whose parts only waited for their restart
+            if unit in self._family.above(inner):
+                self._end_unit_without_parts(inner)
 
     def _end_unit_without_parts(self, unit: str | None) -> None:
         """A unit ends when none of its parts lives, or will again."""
