@@ -48,6 +48,28 @@ class Wanted(BaseException):
     """What a thread is to raise."""
 
 
+def test_variables_of_a_thread_s_functions_can_be_read() -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def work(wanted: str) -> None:
+        begun.set()
+        gate.wait(10)
+
+    thread = threading.Thread(target=work, args=("this",))
+    thread.start()
+    try:
+        assert begun.wait(10)
+        frame = cpython.frames_of_threads()[thread.ident or 0]
+        while frame.f_code is not work.__code__:
+            assert frame.f_back is not None
+            frame = frame.f_back
+        assert cpython.variables_of(frame)["wanted"] == "this"
+        del frame
+    finally:
+        gate.set()
+        thread.join()
+
+
 def test_an_exception_can_be_raised_in_a_thread() -> None:
     raised: list[str] = []
     begun = threading.Event()

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import threading
     from concurrent.futures import Future
+    from types import FrameType
 
 __all__ = [
     "SYSTEM_EXIT_CODE",
@@ -37,6 +38,7 @@ __all__ = [
     "set_thread_start",
     "stack_level_outside",
     "start_unlisted_thread",
+    "variables_of",
 ]
 
 
@@ -84,6 +86,15 @@ frames_of_threads = sys._current_frames
 """Where each thread is, by its ident. A function of ours would be the calling thread's innermost frame, and gone.
 
 Documented. Without it, stacks of this process's threads would lack."""
+
+
+def variables_of(frame: FrameType) -> Mapping[str, Any]:
+    """The local variables of a function that another thread is in, as they were when it was interrupted.
+
+    Documented, but for that: relies on ``f_locals`` being a copy (up to 3.12) or a view of a frame that a thread keeps
+    as it is while it waits for the interpreter's lock. Without it, nobody could be told for whom a node waits.
+    """
+    return dict(frame.f_locals)
 
 
 def set_thread_start(start: Callable[[threading.Thread], None]) -> None:

@@ -98,7 +98,7 @@ def test_a_client_that_does_not_wait_fails_at_once():
 
 
 def test_waiting_ends_at_the_deadline_and_warns(monkeypatch, caplog):
-    monkeypatch.setattr(connect_deadline, "_WARN_AFTER_S", 0.05)
+    monkeypatch.setattr(connect_deadline, "PATIENCE_S", 0.05)
     client = Client(FakeTarget(), timeout_s=datetime.timedelta(milliseconds=300))
     with caplog.at_level(logging.WARNING, "kourou.courier"), pytest.raises(DeadlineExceeded, match="learner/0"):
         client.null()

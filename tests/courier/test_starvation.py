@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 @pytest.fixture
 def quick(monkeypatch):
     """StarvationMonitor are told after a moment."""
-    monkeypatch.setattr(starvation, "_WARN_AFTER_S", 0.1)
+    monkeypatch.setattr(starvation, "PATIENCE_S", 0.1)
     monkeypatch.setattr(starvation, "_GROW_AFTER_S", 0.1)
     monkeypatch.setattr(starvation, "_TICK_S", 0.02)
 
@@ -64,7 +64,7 @@ def test_a_pool_of_a_given_size_keeps_it_and_says_who_waits_for_whom(quick, capl
 
 
 def test_whoever_waits_without_a_time_out_says_so_once(monkeypatch, caplog):
-    monkeypatch.setattr(reply, "WARN_AFTER_S", 0.05)
+    monkeypatch.setattr(reply, "PATIENCE_S", 0.05)
     release = threading.Event()
     with (
         caplog.at_level(logging.WARNING, "kourou.courier"),

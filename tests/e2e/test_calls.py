@@ -140,7 +140,7 @@ def test_a_caller_that_waits_for_a_node_that_never_gets_ready_is_told_of_the_pro
 
 
 def test_a_caller_of_a_late_node_says_that_it_waits(running, caplog, monkeypatch):
-    monkeypatch.setattr("kourou.runtime.waiting.long_waits.PATIENCE_S", 0.1)
+    monkeypatch.setattr("kourou.runtime.waiting.node_target.PATIENCE_S", 0.1)
     program = lp.Program("never-ready")
     handle = program.add_node(lp.CourierNode(NeverReady, courier_client_kwargs={"timeout_s": 0.5}), label="late")
     running(program, "local_mt")

@@ -30,6 +30,7 @@ from kourou.errors import (
     ServerUnavailable,
     UsedAfterFork,
 )
+from kourou.waits import Blocked, waits_in
 
 __all__ = ["LANES", "Link"]
 
@@ -84,6 +85,7 @@ class Link:
         connection = self._connection
         return connection if connection is not None and connection.alive else None
 
+    @waits_in(lambda here: Blocked(on=here["self"].target.name, what=here["reply"].method))
     def call(self, reply: Reply, payload: Payload, idempotent: bool) -> Any:  # noqa: FBT001 - on the path of every call
         """Make a call and wait for its answer."""
         inside, me = self._inside, threading.get_ident()
@@ -143,6 +145,7 @@ class Link:
                 other.close()
         return other
 
+    @waits_in(lambda here: Blocked(on=here["self"].target.name, what=here["what"], ends="another thread has connected"))
     def connect(self, deadline: float | None, what: str, limit: ConnectDeadline | None = None) -> Connection:
         """The live connection; made if there is none.
 
@@ -200,6 +203,7 @@ class Link:
 
     # -- connecting -------------------------------------------------------------------------------------------
 
+    @waits_in(lambda here: Blocked(since=here["limit"].since, ends="it accepts a connection"))
     def _connect(self, limit: ConnectDeadline, what: str) -> Connection:
         pause_s = _FIRST_PAUSE_S
         connection = self._open_inherited(limit)

@@ -19,6 +19,7 @@ from kourou.courier.core.token import user_token
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.handlers import Handlers
 from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
+from kourou.courier.serving.reports import CallReport, ServerReport
 from kourou.courier.serving.starvation import StarvationMonitor
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ServerUnavailable
@@ -146,6 +147,21 @@ class Server:
     def metrics(self) -> Mapping[str, MethodMetrics]:
         """What happened to each method so far."""
         return {name: metrics for name, metrics in self._dispatcher.metrics().items() if name != LIST_METHODS}
+
+    def report(self) -> ServerReport:
+        """What is not answered, and what it waits for."""
+        metrics = self.metrics()
+        answered = {name: one for name, one in metrics.items() if not is_hidden(name)}
+        now = time.perf_counter()
+        calls = [call for call in self._dispatcher.running() if not is_hidden(call.name)]
+        return ServerReport(
+            answered=sum(one.calls for one in answered.values()),
+            usual_s={name: one.seconds / one.calls for name, one in answered.items() if one.calls},
+            threads=self._pool.size,
+            queued=self._pool.queued,
+            calls=tuple(CallReport(method=call.name, for_s=now - call.since if call.since else None) for call in calls),
+            batches=self._methods.batches(),
+        )
 
     # -- life -------------------------------------------------------------------------------------------------
 

@@ -18,13 +18,14 @@ from kourou.runtime.graph.handles import Handle, maybe_dereference
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.runtime.model.names import child_name
+from kourou.runtime.model.reports import TableReport
 from kourou.runtime.node_process import metering
 from kourou.runtime.node_process.serving import node_server
 from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
 if TYPE_CHECKING:
-    from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table
+    from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table, TableInfo
 
 __all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode", "ReverbNode"]
 
@@ -113,7 +114,11 @@ class ReplayNode(Node):
         with shielded():
             server = Server(tables, checkpointer=checkpointer, transport=transport, spill_dir=self._spill_dir)
         try:
-            metering.tell(transport, lambda: [line for info in server.info().values() for line in info.lines()])
+            metering.tell(
+                transport,
+                lambda: [line for info in server.info().values() for line in info.lines()],
+                lambda: [_report(info) for info in server.info().values()],
+            )
             context.publish(serves_only=True)
             context.stop.register(server.cancel_waits)
             for due in _clock(self._period_s):
@@ -237,6 +242,10 @@ class _Below:
 
     def __call__(self) -> Checkpointer:
         return self._checkpoint_ctor().below(f"server-{self._place}")
+
+
+def _report(info: TableInfo) -> TableReport:
+    return TableReport(**{field.name: getattr(info, field.name) for field in dataclasses.fields(TableReport)})
 
 
 def _check(

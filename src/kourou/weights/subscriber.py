@@ -7,10 +7,13 @@ import math
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from concurrent.futures import Future
+from typing import Any
 
 from kourou.errors import CallCancelled, VersionNotFound, WeightsOutdated
 from kourou.shared_files import SharedFile
+from kourou.waits import Blocked, waits_in
 from kourou.weights.attaching import Way
 from kourou.weights.reading import Found, Reader
 from kourou.weights.view import Mark, View
@@ -21,6 +24,14 @@ _log = logging.getLogger("kourou.weights")
 
 _LOOKS_EVERY_S = 0.5  # whether the server is still the one that publishers write to
 _SLICE_S = 0.1  # of a wait, after which it looks
+
+
+def _described(here: Mapping[str, Any], what: str) -> Blocked:
+    """What a method of a subscriber waits for, for those who ask."""
+    way, reader = here["self"]._way, here["reader"]  # noqa: SLF001 - the class below
+    what = f"{what} of the weights {way.name!r}"
+    by = f", which {reader.publisher} did last" if reader.publisher else ""
+    return Blocked(on=way.server, what=what, since=here["since"], ends=f"somebody publishes it{by}")
 
 
 class Subscriber:
@@ -56,6 +67,7 @@ class Subscriber:
         """The version that was taken last; None before the first."""
         return None if self._last is None else self._last.version
 
+    @waits_in(lambda here: _described(here, "a newer version"))
     def latest(self, *, newer_than: int | None = None, timeout_s: float | None = 0.0) -> View | None:
         """The latest version, if it is newer than one; looking for it costs about a microsecond.
 
@@ -85,11 +97,13 @@ class Subscriber:
                     self._check(self._last)
                 return None
             if deadline is None:
-                deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+                since = time.monotonic()
+                deadline = math.inf if timeout_s is None else since + timeout_s
             if (left_s := deadline - time.monotonic()) <= 0:
                 return None
             self._wait(reader, number, left_s)
 
+    @waits_in(lambda here: _described(here, "a version that is not too old"))
     def require(
         self, *, max_lag: int | None = None, max_age_s: float | None = None, timeout_s: float | None = 0.0
     ) -> View:
@@ -107,7 +121,8 @@ class Subscriber:
         """
         max_lag = self._max_lag if max_lag is None else max_lag
         max_age_s = self._max_age_s if max_age_s is None else max_age_s
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        since = time.monotonic()
+        deadline = math.inf if timeout_s is None else since + timeout_s
         while True:
             reader = self._attached()
             number = reader.latest()
@@ -124,6 +139,7 @@ class Subscriber:
                 raise WeightsOutdated(why)
             self._wait(reader, number, left_s)
 
+    @waits_in(lambda here: _described(here, f"version {here['version']}"))
     def exact(self, version: int, *, timeout_s: float | None = 0.0) -> View:
         """One very version, for evaluators; waits for it if it is still to come.
 
@@ -136,7 +152,8 @@ class Subscriber:
             CallCancelled: it would have to wait, and the program stops.
             NodeExited: the weights' node has ended for good.
         """
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        since = time.monotonic()
+        deadline = math.inf if timeout_s is None else since + timeout_s
         while True:
             reader = self._attached()
             number = reader.latest()

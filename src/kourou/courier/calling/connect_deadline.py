@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 
+from kourou.waits import PATIENCE_S
+
 __all__ = ["ConnectDeadline"]
 
 _log = logging.getLogger("kourou.courier")
-
-_WARN_AFTER_S = 10.0
 
 
 class ConnectDeadline:
@@ -18,7 +18,8 @@ class ConnectDeadline:
     def __init__(self, name: str, deadline: float | None) -> None:
         self._name = name
         self.deadline = deadline
-        self._warn_at: float | None = time.monotonic() + _WARN_AFTER_S
+        self.since = time.monotonic()
+        self._warn_at: float | None = self.since + PATIENCE_S
 
     def left_s(self) -> float | None:
         """Seconds until the deadline; None without one."""
@@ -37,6 +38,6 @@ class ConnectDeadline:
             _log.warning(
                 "still waiting for %s after %.0f s%s; set timeout_s, or wait_for_ready=False, not to wait for ever",
                 self._name,
-                _WARN_AFTER_S,
+                PATIENCE_S,
                 why,
             )

@@ -19,13 +19,14 @@ from kourou.courier.calling.answer_reader import AnswerReader
 from kourou.courier.calling.background_reader import BackgroundReader
 from kourou.courier.calling.in_flight import InFlight
 from kourou.courier.calling.reentrancy import Entered
-from kourou.courier.calling.reply import WARN_AFTER_S, Reply
+from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import NotSentError, Transport
 from kourou.courier.core.background import TICK_S
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.frames import Frame, Kind, make_frame
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
+from kourou.waits import PATIENCE_S
 
 __all__ = ["Connection"]
 
@@ -59,7 +60,7 @@ class Connection:
         tidy: Callable[[], None],
         inside: set[int],
     ) -> None:
-        self._name = name
+        self.name = name
         self._warned: set[str] = set()  # methods of which ``warn_unanswered`` has spoken
         self._tidy = tidy
         self._inside = inside
@@ -190,8 +191,8 @@ class Connection:
                 "%s of %s has not answered for %.0f s, and is waited for without a time-out; timeout_s, or "
                 "courier.with_options(client, timeout_s=…), sets one",
                 method,
-                self._name,
-                WARN_AFTER_S,
+                self.name,
+                PATIENCE_S,
             )
 
     @property

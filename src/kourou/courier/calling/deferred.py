@@ -40,6 +40,7 @@ class DeferredCalls:
 
     def add(self, reply: Reply, payload: Payload, connect: Connect) -> None:
         """Send a call when there is a connection; the memory of its buffers has to stay as it is."""
+        reply.server = self._name
         self._calls.append((reply, payload))
         if self._sending.acquire(blocking=False):
             thread = threading.Thread(target=self._send_all, args=(connect,), name="kourou-connect", daemon=True)

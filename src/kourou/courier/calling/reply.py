@@ -23,12 +23,16 @@ from kourou import cpython
 from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded, RpcError
+from kourou.waits import PATIENCE_S, Blocked, waits_in
 
-__all__ = ["WARN_AFTER_S", "Reply", "ReplySource", "waits_for_itself"]
+__all__ = ["Reply", "ReplySource", "waits_for_itself"]
 
 
 class ReplySource(Protocol):
     """Where an answer comes from: a connection, as its replies see it."""
+
+    name: str
+    """The server's."""
 
     def wait(self, reply: Reply, until: float | None) -> None:
         """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
@@ -62,7 +66,6 @@ class _Outcome(NamedTuple):
 _make_outcome: Callable[[tuple[Any, BaseException | None, bool]], _Outcome]
 _make_outcome = functools.partial(tuple.__new__, _Outcome)  # three times faster than the class
 _CANCELLED = _Outcome(cancelled=True)
-WARN_AFTER_S = 10.0  # of waiting for an answer without a time-out, until that is told
 _FIELDS = frozenset(cpython.future_fields(Future()))  # what a future looks for in itself
 
 
@@ -80,6 +83,7 @@ class Reply(Future[Any]):
     waits = True  # there is no answer, as far as anybody has read
     watched = False  # somebody waits for it by a callback or a condition: it has to be completed without their help
     call_id = 0
+    server = ""  # its name, while there is no connection to it yet
     connection: ReplySource | None = None  # where the answer comes from, once the call was sent
     given_up = False  # nobody wants the answer any more
     on_lost: Callable[[Reply, Exception], bool] | None = None  # takes the call over when its connection broke
@@ -248,17 +252,18 @@ class Reply(Future[Any]):
 
     # -- waiting --------------------------------------------------------------------------------------------
 
+    @waits_in(lambda here: _described(here["self"], here["since"]))
     def wait(self, timeout_s: float | None) -> None:
         """Wait for the end of the call, at most ``timeout_s`` seconds and until its own deadline.
 
         Raises:
             TimeoutError: ``timeout_s`` passed.
         """
-        until = self.deadline
-        timeout_at = None if timeout_s is None else time.monotonic() + timeout_s
+        since, until = time.monotonic(), self.deadline
+        timeout_at = None if timeout_s is None else since + timeout_s
         if timeout_at is not None and (until is None or timeout_at < until):
             until = timeout_at
-        warn_at = time.monotonic() + WARN_AFTER_S if until is None else None
+        warn_at = since + PATIENCE_S if until is None else None
         while self.waits:
             connection = self.connection
             if connection is None:
@@ -313,6 +318,15 @@ class Reply(Future[Any]):
             connection.recall(self)
         elif self.connection is not None and self.connection.withdraw(self):
             self.connection.recall(self)
+
+
+def _described(reply: Reply, since: float) -> Blocked:
+    """A wait for an answer, for those who ask what is waited for."""
+    connection, deadline = reply.connection, reply.deadline
+    limit = "there is no time-out" if deadline is None else f"its time-out is in {deadline - time.monotonic():.1f} s"
+    if connection is None:
+        return Blocked(on=reply.server, what=reply.method, since=since, ends=f"a connection; {limit}")
+    return Blocked(on=connection.name, what=reply.method, since=since, ends=f"it answers; {limit}")
 
 
 def waits_for_itself(method: str) -> RpcError:

@@ -22,6 +22,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from kourou.arguments import also_named
 from kourou.courier.serving.call_info import call_scope
+from kourou.courier.serving.reports import BatchReport
 from kourou.courier.serving.stacking import split, stack
 from kourou.errors import CallCancelled, ServerOverloaded
 
@@ -149,6 +150,23 @@ class _Batches:
         for call in waiting:
             call.future.cancel()
 
+    def report(self) -> list[BatchReport]:
+        """The calls that wait, if there are some."""
+        now = time.monotonic()
+        with self._changed:
+            if not self._waiting:
+                return []
+            for_s = now - self._waiting[0].since
+            return [
+                BatchReport(
+                    method=self._name,
+                    waiting=len(self._waiting),
+                    size=self._size,
+                    for_s=for_s,
+                    due_s=self._timeout_s - for_s,
+                )
+            ]
+
     def _hire(self) -> None:
         try:
             threading.Thread(target=self._work, name=f"kourou-batch-{self._name}", daemon=True).start()
@@ -260,6 +278,10 @@ class BatchedHandler(Generic[P, R]):
         call = _Call(args, kwargs)
         self._batches.put(call)
         return call.future
+
+    def report(self) -> list[BatchReport]:
+        """The calls that wait for a batch, if there are some."""
+        return self._batches.report()
 
     def close(self) -> None:
         """End the threads, and cancel the calls that wait. A server that stops does it; later calls are fine."""

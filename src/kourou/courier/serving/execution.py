@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,6 +15,7 @@ from kourou.courier.serving.stream_sender import AsyncGeneratorSender, Generator
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import CallCancelled, DeadlineExceeded, SerializationError, ServerOverloaded, StopRequested
+from kourou.waits import Working, works_in
 
 __all__ = ["enqueue", "run"]
 
@@ -36,6 +37,16 @@ def _begin(call: RunningCall) -> None:
         run(call)
 
 
+def _described(here: Mapping[str, Any]) -> Working | None:
+    """Whose call a thread answers, for those who ask what it does."""
+    call: RunningCall = here["call"]
+    if not call.since:
+        return None
+    since = time.monotonic() - (time.perf_counter() - call.since)
+    return Working(who=call.caller.handlers.name, doing=call.name, since=since)
+
+
+@works_in(_described)
 def run(call: RunningCall, *, borrowed: bool = False) -> None:
     """Call the handler and answer.
 
@@ -94,6 +105,7 @@ def _goes_on(call: RunningCall, result: object, start: float) -> bool:
     return True
 
 
+@works_in(_described)
 async def _await(call: RunningCall, coroutine: Coroutine[Any, Any, Any], start: float) -> None:
     """Answer with what a coroutine returns; no thread waits for it."""
     import asyncio  # noqa: PLC0415 - the event loop is one of it

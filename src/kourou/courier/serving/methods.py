@@ -12,6 +12,7 @@ from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.trace import traced
 from kourou.courier.serving.batching import BatchedHandler
 from kourou.courier.serving.remote_methods import remote_methods
+from kourou.courier.serving.reports import BatchReport
 from kourou.errors import UnknownMethod
 
 __all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable", "is_hidden"]
@@ -144,6 +145,10 @@ class MethodTable:
         """End the threads of batched handlers."""
         for handler in self._batched:
             handler.close()
+
+    def batches(self) -> tuple[BatchReport, ...]:
+        """The calls that wait for batches."""
+        return tuple(report for handler in self._batched for report in handler.report())
 
     def names(self) -> list[str]:
         """All methods, sorted."""

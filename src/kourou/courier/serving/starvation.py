@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable
 
 from kourou.courier.core.background import BackgroundLoop
 from kourou.courier.serving.call import RunningCall
+from kourou.courier.serving.execution import run
+from kourou.courier.serving.methods import is_hidden
 from kourou.courier.serving.workers import WorkerPool
+from kourou.waits import PATIENCE_S
 
 __all__ = ["StarvationMonitor"]
 
@@ -21,7 +24,6 @@ _log = logging.getLogger("kourou.courier")
 
 _TICK_S = 0.25
 _GROW_AFTER_S = 1.0  # without a single handler having finished
-_WARN_AFTER_S = 10.0
 _MAX_THREADS = 1024  # to which a pool grows by itself
 
 
@@ -55,14 +57,21 @@ class StarvationMonitor:
         if not pool.is_full:
             self._finished = -1
             return None
+        self._answer_own()
         if pool.finished != self._finished:
             self._finished, self._since = pool.finished, now
         elif self._may_grow and now - self._since >= _GROW_AFTER_S and pool.size < _MAX_THREADS:
             self._since = now
             pool.grow(min(pool.size, pool.queued, _MAX_THREADS - pool.size))
-        elif now - self._since >= _WARN_AFTER_S:
+        elif now - self._since >= PATIENCE_S:
             self._warn()
         return _TICK_S
+
+    def _answer_own(self) -> None:
+        """Answer what people ask the server about itself, for which there is no thread; one may take it up, too."""
+        for call in self._running():
+            if not call.since and is_hidden(call.name):
+                run(call)
 
     def _warn(self) -> None:
         calls, now = self._running(), time.perf_counter()

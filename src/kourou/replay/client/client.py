@@ -23,6 +23,7 @@ from kourou.replay.writers.batch import BatchWriter
 from kourou.replay.writers.rules import ItemRule
 from kourou.replay.writers.structured import StructuredWriter
 from kourou.replay.writers.trajectory import TrajectoryWriter
+from kourou.waits import Blocked, waits_in
 
 __all__ = ["Client"]
 
@@ -165,6 +166,7 @@ class Client:
         """
         return self._insert(data, {table: priorities}, timeout_s)[table]
 
+    @waits_in(lambda here: Blocked(what=f"an insert into {', '.join(map(repr, here['priorities']))}"))
     def _insert(self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None) -> dict[str, Keys]:
         if not priorities:
             raise ValueError("priorities name at least one table")
@@ -219,6 +221,7 @@ class Client:
     # -- sampling ---------------------------------------------------------------------------------------------------
 
     @also_named(formerly={"timeout": "timeout_s"})
+    @waits_in(lambda here: Blocked(what=f"a sample of table {here['table']!r}"))
     def sample_batch(self, table: str, num_samples: int, timeout_s: float | None = None) -> SampleBatch:
         """Draw items.
 

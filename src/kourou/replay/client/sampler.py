@@ -12,6 +12,7 @@ from kourou import courier
 from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, WriterExpired
 from kourou.replay.protocol.samples import SampleBatch
 from kourou.replay.writers.base import Renew
+from kourou.waits import Blocked, waits_in
 
 __all__ = ["Sampler"]
 
@@ -119,6 +120,7 @@ class Sampler:
         if batch.nbytes < _SMALL_BYTES * (len(batch) // self._batch_size or 1):
             self._at_once = _MOST_AT_ONCE
 
+    @waits_in(lambda here: Blocked(what=f"a sample of table {here['self']._table!r}"))  # noqa: SLF001 - this class
     def _read(self, reply: Future[Any], number: int) -> SampleBatch | None:
         """The batch; None when the server was restarted, and is to be asked again."""
         try:

@@ -31,6 +31,7 @@ class TableInfo:
         ages_s: seconds since the youngest item, one in the middle, and the oldest were inserted; of a large table,
             estimated from some of its items. None while it is empty.
         waiting_inserts, waiting_samples: requests that the limiter holds back.
+        waits_s: how long the request has been waiting that waits longest; 0 while none does.
         blocked_on: the limiter's numbers while somebody waits; else empty.
         hooks_dropped: events that extensions were too slow for.
     """
@@ -56,6 +57,7 @@ class TableInfo:
     ages_s: tuple[float, float, float] | None
     waiting_inserts: int
     waiting_samples: int
+    waits_s: float
     blocked_on: str
     hooks_dropped: int
 

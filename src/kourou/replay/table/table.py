@@ -22,11 +22,11 @@ from kourou.replay.table.requests import InsertRequest, SampleRequest
 from kourou.replay.table.state import TableState
 from kourou.replay.table.throughput import Throughput
 from kourou.shown import shown
+from kourou.waits import PATIENCE_S
 
 __all__ = ["Table"]
 
 _log = logging.getLogger("kourou.replay")
-_WARN_AFTER_S = 10.0
 
 
 class Table:
@@ -163,6 +163,7 @@ class Table:
                 ages_s=state.ages_s(),
                 waiting_inserts=len(self._inserts),
                 waiting_samples=len(self._samples),
+                waits_s=max((time.monotonic() - request.since for request in self.waiting), default=0.0),
                 blocked_on=limiter.describe() if self._inserts or self._samples else "",
                 hooks_dropped=self._hooks.dropped,
             )
@@ -276,14 +277,14 @@ class Table:
             for request in self.waiting:
                 if not request.wanted():
                     self._abandon(request)
-                elif not request.warned and time.monotonic() - request.since > _WARN_AFTER_S:
+                elif not request.warned and time.monotonic() - request.since > PATIENCE_S:
                     request.warned = True
                     what = "an insert" if isinstance(request, InsertRequest) else "a sample"
                     _log.warning(
                         "%s of table %s has been waiting for %.0f s: %s",
                         what,
                         self.name,
-                        _WARN_AFTER_S,
+                        PATIENCE_S,
                         self.state.limiter.describe(),
                     )
 

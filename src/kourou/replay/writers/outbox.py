@@ -15,12 +15,12 @@ from kourou.replay.arrays.array_types import np
 from kourou.replay.protocol.messages import InsertBatch, TableItems, TableSpec
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.writers.stream import Stream
+from kourou.waits import PATIENCE_S, Blocked, waits_in
 
 __all__ = ["Outbox", "PendingItems"]
 
 _log = logging.getLogger("kourou.replay")
 _KEYS_AT_ONCE = 1 << 14
-_WARN_AFTER_S = 10.0
 _BROKEN = "an earlier message of this writer could not be carried out"
 
 
@@ -258,9 +258,10 @@ class Outbox:
         if stream is not None:
             stream.lease(reply.result()[0])
 
+    @waits_in(lambda here: Blocked(what=f"{here['self'].unconfirmed} inserts"))
     def _error(self, reply: Future[Any], deadline: float | None) -> BaseException | None:
         """Wait for a reply: what went wrong, or None."""
-        warn_at = time.monotonic() + _WARN_AFTER_S
+        warn_at = time.monotonic() + PATIENCE_S
         while True:
             now = time.monotonic()
             limit = warn_at if deadline is None else min(warn_at, deadline)
@@ -272,7 +273,7 @@ class Outbox:
                     raise DeadlineExceeded(f"{unconfirmed} items have not been inserted in time") from None
                 _log.warning(
                     "a replay writer has been waiting for %.0f s, with %d items not inserted; see the server's log",
-                    _WARN_AFTER_S,
+                    PATIENCE_S,
                     self.unconfirmed,
                 )
                 warn_at = math.inf

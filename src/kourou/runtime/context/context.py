@@ -18,6 +18,7 @@ from kourou import cpython, errors
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.model.records import NodeRecord, Outcome
 from kourou.runtime.stopping.state import StopState
+from kourou.waits import Working, works_in
 
 __all__ = [
     "Binding",
@@ -34,6 +35,7 @@ __all__ = [
     "get_context",
     "live_run",
     "no_launch",
+    "process_node_name",
     "set_process_node",
 ]
 
@@ -138,6 +140,11 @@ def set_process_node(node: NodeContext) -> None:
     _bindings[node.run_id] = node.binding
 
 
+def process_node_name() -> str:
+    """The node that this whole process is; empty for the launcher."""
+    return "" if _process_node is None else _process_node.name
+
+
 def add_binding(binding: Binding) -> None:
     """Let handles of another run be dereferenced in this process, for the rest of its life."""
     _bindings[binding.run_id] = binding
@@ -232,6 +239,7 @@ def _start_as_node(thread: threading.Thread) -> None:
     if node is not None:
         run = thread.run
 
+        @works_in(lambda here: Working(who=here["node"].name))
         def run_as_node() -> None:
             _current.set(node)
             run()

@@ -13,7 +13,7 @@ from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Warn
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.plan.plan import Placement
-from kourou.runtime.waiting import long_waits
+from kourou.waits import PATIENCE_S
 
 __all__ = ["SlowStarts"]
 
@@ -44,7 +44,7 @@ class SlowStarts:
         """A node is to become READY from now on."""
         if name in self._nodes:
             self._since[name] = now
-            self._tell_at[name] = now + long_waits.PATIENCE_S
+            self._tell_at[name] = now + PATIENCE_S
             self.due = min(self.due, self._tell_at[name])
 
     def end(self) -> None:
@@ -61,7 +61,7 @@ class SlowStarts:
         slow = [node for node in waiting if self._tell_at[node.name] <= now]
         self._tell_at.update((node.name, 2 * now - self._since[node.name]) for node in slow)
         # One line in ten seconds at most, whenever they were started.
-        self.due = max(now + long_waits.PATIENCE_S, min(self._tell_at.values())) if waiting else math.inf
+        self.due = max(now + PATIENCE_S, min(self._tell_at.values())) if waiting else math.inf
         slow = [node for node in slow if not _may_be_at_work(node)]
         return [self._warning(slow, now)] if slow else []
 

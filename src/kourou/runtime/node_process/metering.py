@@ -9,34 +9,42 @@ from typing import Any
 
 from kourou.courier import Client, Server
 from kourou.courier.core.protocol import LIST_METHODS
+from kourou.runtime.context.context import NodeContext, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
+from kourou.runtime.model.reports import NodeReport, TableReport
+from kourou.waits import look
 
-__all__ = ["ask_calls", "ask_details", "ask_stacks", "ask_usage", "install", "tell"]
+__all__ = ["ask_calls", "ask_details", "ask_report", "ask_stacks", "ask_tables", "ask_usage", "install", "tell"]
 
 # A client's attributes may not begin with an underscore, and no attribute that somebody writes has a dot.
 _CALLS = "kourou.calls"
 _DETAILS = "kourou.details"
+_REPORT = "kourou.report"
 _STACKS = "kourou.stacks"
+_TABLES = "kourou.tables"
 _USAGE = "kourou.usage"
 
 
-def install(server: Server) -> None:
-    """Let a node's server tell how many calls it has answered, what its process takes, and where its threads are."""
-    own = {LIST_METHODS, _CALLS, _DETAILS, _STACKS, _USAGE}
+def install(server: Server, context: NodeContext) -> None:
+    """Let a node's server tell of calls that it has answered, of what its process takes, and where its threads are."""
+    own = {LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _USAGE}
 
-    def calls() -> int:
-        return sum(metrics.calls for name, metrics in server.metrics().items() if name not in own)
+    def report() -> NodeReport:
+        mine = (one for one in look(process_node_name()) if one.who == context.name)
+        return NodeReport(server=server.report(), activities=tuple(mine))
 
-    server.bind(_CALLS, calls)
-    server.bind(_DETAILS, list)
+    server.bind(_CALLS, lambda: server.report().answered)
+    server.bind(_REPORT, report)
+    tell(server, list, list)
     server.bind(_STACKS, stacks_of_this_process)
     server.bind(_USAGE, _usage)
     server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
 
 
-def tell(server: Server, details: Callable[[], list[str]]) -> None:
-    """Let a node's server tell more about itself: lines for people, each time anew."""
+def tell(server: Server, details: Callable[[], list[str]], tables: Callable[[], list[TableReport]]) -> None:
+    """Let a node's server tell more about itself, each time anew: lines for people, and its tables."""
     server.bind(_DETAILS, details)
+    server.bind(_TABLES, tables)
 
 
 def ask_details(client: Client) -> Future[Any]:
@@ -48,6 +56,18 @@ def ask_details(client: Client) -> Future[Any]:
 def ask_calls(client: Client) -> Future[Any]:
     """How many calls a node has answered since it started, as a future: a busy node may take its time."""
     future: Future[Any] = getattr(client.futures, _CALLS)()
+    return future
+
+
+def ask_report(client: Client) -> Future[Any]:
+    """For whom a node waits, and who waits for it, as a future of a NodeReport."""
+    future: Future[Any] = getattr(client.futures, _REPORT)()
+    return future
+
+
+def ask_tables(client: Client) -> Future[Any]:
+    """The tables of a node, as a future of TableReports; none of most."""
+    future: Future[Any] = getattr(client.futures, _TABLES)()
     return future
 
 

@@ -13,6 +13,7 @@ from kourou.runtime.context.context import NodeContext
 from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import Outcome
+from kourou.waits import Working, works_in
 
 __all__ = ["ChildFailed", "outcome_of_exit", "run_to_outcome"]
 
@@ -28,6 +29,7 @@ class ChildFailed(BaseException):
         self.outcome = outcome
 
 
+@works_in(lambda here: Working(who=here["context"].name))
 def run_to_outcome(entry: Callable[[NodeContext], Any], context: NodeContext) -> Outcome:
     """Run ``entry(context)``; whatever it raises becomes an :class:`Outcome` and, if it is a failure, is printed."""
     try:

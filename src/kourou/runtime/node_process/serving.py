@@ -37,7 +37,7 @@ class NodeServer(Server):
 def node_server(context: NodeContext, **options: Any) -> Server:
     """The node's server, not started: it knows the run's token, and its handlers run as this node."""
     server = NodeServer(context, **options)
-    metering.install(server)
+    metering.install(server, context)
     return server
 
 

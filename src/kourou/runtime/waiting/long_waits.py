@@ -7,11 +7,9 @@ import threading
 from collections.abc import Iterator
 
 from kourou.runtime.files import nonblocking_stream
+from kourou.waits import PATIENCE_S
 
-__all__ = ["PATIENCE_S", "warn_if_long"]
-
-PATIENCE_S = 10.0
-"""After so many seconds whoever waits is told what for."""
+__all__ = ["warn_if_long"]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from kourou import errors
 from kourou.courier import Endpoint
 from kourou.runtime.context.context import Binding, binding_of
 from kourou.runtime.model.records import NodeRecord, NodeState
-from kourou.runtime.waiting import long_waits
+from kourou.waits import PATIENCE_S, Blocked, waits_in
 
 __all__ = ["NodeTarget"]
 
@@ -49,6 +49,11 @@ class NodeTarget:
         """Where the node's courier server listens; otherwise as :meth:`address`."""
         return Endpoint.from_json(self.address(timeout_s))
 
+    @waits_in(
+        lambda here: Blocked(
+            on=here["self"].name, what="to be ready", since=here["waited_since"], ends="it becomes ready, or ends"
+        )
+    )
     def address(self, timeout_s: float | None = None) -> str:
         """What the node published as its ``endpoint``; blocks until it is ready, and says so every ten seconds.
 
@@ -63,7 +68,7 @@ class NodeTarget:
         waited_since = time.monotonic()
         while True:
             left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
-            record = self.binding.control.wait(self.name, _known, min(long_waits.PATIENCE_S, left_s))
+            record = self.binding.control.wait(self.name, _known, min(PATIENCE_S, left_s))
             if record is not None and record.gone:
                 raise errors.NodeExited(self._how_it_ended(record))
             if record is not None and record.endpoint is not None:

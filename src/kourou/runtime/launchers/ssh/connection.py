@@ -21,6 +21,7 @@ from kourou.runtime.host_agent.main import PING, PONG
 from kourou.runtime.host_agent.wire import Wire
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
+from kourou.waits import PATIENCE_S
 
 __all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_arguments"]
 
@@ -124,7 +125,7 @@ class SshAgent:
             "still waiting for host %s: ssh has not connected, or the agent there not begun, for %g s; it is given up "
             "after %g s (ssh -v %s says where it hangs)",
             self.host,
-            long_waits.PATIENCE_S,
+            PATIENCE_S,
             self._options.timeout_s,
             self.host,
         ):

@@ -19,6 +19,7 @@ from kourou.runtime.host_agent.addresses import is_this_machine
 from kourou.runtime.launchers.ssh.connection import SshOptions, kill_session, ssh_arguments
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.waiting import long_waits
+from kourou.waits import PATIENCE_S
 
 __all__ = ["options_of", "with_files"]
 
@@ -65,7 +66,7 @@ def with_files(host: str, options: SshOptions, given_up: threading.Event) -> Ssh
     command += ["--", f"{folder}/", f"{host}:{there}/"]
     what = f"copying {folder} to {host}"
     still = "still %s after %g s, which the start of its nodes waits for: .gitignore names what can stay behind"
-    with tempfile.TemporaryFile() as said, long_waits.warn_if_long(still, what, long_waits.PATIENCE_S):
+    with tempfile.TemporaryFile() as said, long_waits.warn_if_long(still, what, PATIENCE_S):
         if _run(command, said, what, given_up) != 0:
             said.seek(0)
             words = said.read().decode(errors="replace").strip().splitlines()[-_WORDS:]

@@ -1,0 +1,34 @@
+"""What a node tells of its waits: frozen data, sent to whoever asks why a program does not go on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kourou.courier.serving.reports import ServerReport
+from kourou.waits import Activity
+
+__all__ = ["NodeReport", "TableReport"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableReport:
+    """A table of a replay server."""
+
+    name: str
+    inserts: int
+    """So far."""
+    samples: int
+    waiting_inserts: int
+    waiting_samples: int
+    waits_s: float
+    """The request that has waited longest."""
+    blocked_on: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """A node, as it is now."""
+
+    server: ServerReport
+    activities: tuple[Activity, ...] = ()
+    """What threads do for it."""
