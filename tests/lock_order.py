@@ -20,6 +20,7 @@ GATES = frozenset(
     {
         "courier.BackgroundLoop._gate",
         "courier.DeferredCalls._sending",
+        "courier.LoopGate._lock",
         "courier.Reply.gate",
         "courier.StreamBuffer.news",
         "courier._Helper._done",

@@ -18,6 +18,7 @@ from kourou import errors
 SURFACE = Path(__file__).parent / "data" / "public_surface.txt"
 MODULES = (
     "kourou",
+    "kourou.aio",
     "kourou.courier",
     "kourou.errors",
     "kourou.experiments",

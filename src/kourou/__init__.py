@@ -20,7 +20,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kourou import courier, errors
+    from kourou import aio, courier, errors
     from kourou.courier import Client as CourierClient
     from kourou.courier import batched_handler
     from kourou.nodes.cacher import CacherNode
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _SOURCES = {
-    "kourou": ("courier", "errors"),
+    "kourou": ("aio", "courier", "errors"),
     "kourou.courier": ("Client", "batched_handler"),
     "kourou.nodes.cacher": ("CacherNode",),
     "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
@@ -147,6 +147,7 @@ __all__ = [
     "StopTimeline",
     "TorchNode",
     "WeightsNode",
+    "aio",
     "batched_handler",
     "broadcast",
     "compile_program",

@@ -240,3 +240,52 @@ def test_stop_handlers_and_callbacks_may_be_coroutines_too(launch_type, tmp_path
     run.wait(timeout_s=WAIT_S)
     assert (tmp_path / "stopped").exists()
     assert ended == ["node/0"]
+
+
+class Asks:
+    """Calls another node from its own coroutine, and hears of the stop there."""
+
+    def __init__(self, server, path):
+        self._server = lp.aio.Client(server)
+        self._path = path
+
+    async def run(self):
+        beats = 0
+
+        async def beat():
+            nonlocal beats
+            while True:
+                beats += 1
+                await asyncio.sleep(0.001)
+
+        beating = asyncio.ensure_future(beat())
+        assert not await lp.aio.wait_for_stop(0)
+        assert [token async for token in self._server.generate(3)] == [0, 1, 2]
+        assert await self._server.ping() == "pong"
+        await self._server.end()
+        assert await lp.aio.wait_for_stop()
+        assert await lp.aio.wait_for_stop(1)
+        beating.cancel()
+        self._path.write_text("stopped" if beats > 1 else "its event loop stood still")
+
+
+class Serves:
+    async def generate(self, count):
+        for token in range(count):
+            yield token
+
+    async def ping(self):
+        assert not await lp.aio.wait_for_stop(0.001)
+        return "pong"
+
+    async def end(self):
+        lp.stop()
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_nodes_call_each_other_from_coroutines(launch_type, tmp_path):
+    program = lp.Program("async")
+    server = program.add_node(lp.CourierNode(Serves), label="server")
+    program.add_node(lp.PyClassNode(Asks, server, tmp_path / "said"), label="asks")
+    lp.launch(program, launch_type).wait(timeout_s=WAIT_S)
+    assert (tmp_path / "said").read_text() == "stopped"

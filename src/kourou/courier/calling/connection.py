@@ -13,7 +13,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from kourou.courier.calling.answer_reader import AnswerReader
 from kourou.courier.calling.background_reader import BackgroundReader
@@ -27,6 +28,11 @@ from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.frames import Frame, Kind, make_frame
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
 from kourou.waits import PATIENCE_S
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kourou.courier.calling.awaiting import LoopReader
 
 __all__ = ["Connection"]
 
@@ -81,6 +87,7 @@ class Connection:
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
         self._submitted = 0.0  # when the last call that nobody waits for was
+        self._loop_readers: dict[asyncio.AbstractEventLoop, LoopReader] = {}
 
     def unanswered(self) -> list[Reply]:
         """The calls that wait for an answer."""
@@ -200,6 +207,28 @@ class Connection:
         """Whether this thread is reading, further down its stack."""
         return self._reader.reads_here
 
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """See ``Transport``."""
+        return self.transport.descriptors
+
+    @property
+    def has_buffered(self) -> bool:
+        """See ``Transport``."""
+        return self.transport.has_buffered
+
+    def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
+        """What lets an event loop read, while tasks of it await what comes here."""
+        reader = self._loop_readers.get(loop)
+        if reader is None:
+            from kourou.courier.calling.awaiting import LoopReader  # noqa: PLC0415 - it imports asyncio, which is slow
+
+            for other in list(self._loop_readers):
+                if other.is_closed():
+                    self._loop_readers.pop(other).close()
+            reader = self._loop_readers[loop] = LoopReader(loop, self)
+        return reader
+
     def watch(self) -> None:
         """Somebody relies on being told: let the background thread read when nobody else does."""
         self._watched += 1
@@ -216,9 +245,15 @@ class Connection:
         self._background.wake(urgent=True)
 
     def reading_stopped(self) -> None:
-        """No caller reads any more: the background thread goes on, if it has reasons to."""
+        """No caller reads any more: an event loop or the background thread goes on, if they have reasons to."""
         if self._pending or self._streams:
-            self._background.wake(urgent=bool(self._watched or self._streams))
+            for reader in list(self._loop_readers.values()):
+                reader.nudge()
+            self._background.wake(urgent=self._is_urgent())
+
+    def _is_urgent(self) -> bool:
+        """Whether the background thread has to read at once, if nobody else does."""
+        return bool(self._watched) or any(stream.gate is None for stream in list(self._streams.values()))
 
     # -- the background thread --------------------------------------------------------------------------------
 
@@ -229,7 +264,7 @@ class Connection:
             return None
         self._inside.add(threading.get_ident())  # for good: it runs nobody's code but what the garbage collector does
         self._catch_up()
-        urgent = bool(self._watched or self._streams)
+        urgent = self._is_urgent()
         if not (self._pending or self._streams):
             self._watched = 0
             if self._let_go:
@@ -241,8 +276,10 @@ class Connection:
             return self._in_flight.next_deadline_s() if self._watched else None
         unread = self._reader.reads == self._reads_seen  # nobody else has read since the last round
         self._reads_seen = self._reader.reads
-        if not (urgent or unread):
-            return TICK_S
+        if not urgent:
+            by_loop = any(reader.reads for reader in list(self._loop_readers.values()))
+            if by_loop or not unread:
+                return None if by_loop else TICK_S  # an event loop wakes the background thread when it stops
         read_s = min(_LONGEST_READ_S, self._in_flight.next_deadline_s() or _LONGEST_READ_S)
         if not self._reader.read_until(time.monotonic() + read_s):
             return None  # whoever reads wakes the background thread when it stops
@@ -273,6 +310,8 @@ class Connection:
             return
         self.alive = False
         self.transport.close()
+        for reader in list(self._loop_readers.values()):
+            reader.end()
         if self._pending or self._streams:
             error = cause if isinstance(cause, RpcError) else self._explain()
             if isinstance(cause, OSError) and cause.errno in _SILENT and type(error) is ConnectionLost:

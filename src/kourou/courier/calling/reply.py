@@ -15,15 +15,20 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kourou import cpython
 from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded, RpcError
 from kourou.waits import PATIENCE_S, Blocked, waits_in
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kourou.courier.calling.awaiting import LoopReader
 
 __all__ = ["Reply", "ReplySource", "waits_for_itself"]
 
@@ -50,6 +55,10 @@ class ReplySource(Protocol):
 
     def recall(self, reply: Reply) -> None:
         """Tell the server that a call was withdrawn."""
+
+    def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
+        """What lets an event loop read, while tasks of it await answers."""
+        ...
 
     def warn_unanswered(self, method: str) -> None:
         """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
@@ -102,9 +111,45 @@ class Reply(Future[Any]):
         )
 
     def __await__(self) -> Generator[Any, None, Any]:
+        if self.waits:
+            yield from self._await_end().__await__()
+        if self.cancelled():
+            import asyncio  # noqa: PLC0415 - whoever awaits has imported it
+
+            raise asyncio.CancelledError
+        return self.result()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """The items of a generator, without awaiting the call first."""
+        from kourou.courier.calling.awaiting import Items  # noqa: PLC0415 - it imports asyncio, which is slow
+
+        return Items(self.method, self)
+
+    async def _await_end(self) -> None:
         import asyncio  # noqa: PLC0415 - whoever awaits has imported it
 
-        return asyncio.wrap_future(self).__await__()
+        from kourou.courier.calling.awaiting import LoopGate, news  # noqa: PLC0415 - it imports asyncio, which is slow
+
+        connection = self.connection
+        gate = LoopGate()
+        if connection is None or self.__dict__.setdefault("gate", gate) is not gate:
+            with contextlib.suppress(Exception):  # it is the call's, and asked for again
+                await asyncio.wrap_future(self)  # it waits for a connection, or somebody else waits for it, too
+            return
+        left_s = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+        def on_time() -> None:
+            if left_s is None:
+                connection.warn_unanswered(self.method)
+            else:
+                self.expire()
+
+        reader = connection.loop_reader(asyncio.get_running_loop())
+        try:
+            await news(gate, reader, lambda: not self.waits, PATIENCE_S if left_s is None else left_s, on_time)
+        except BaseException:  # the task was cancelled, most likely: the answer is not wanted any more
+            self.cancel()
+            raise
 
     # -- what concurrent.futures looks at ------------------------------------------------------------------
 

@@ -14,9 +14,16 @@ from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Self
 
+    from kourou.courier.calling.awaiting import LoopGate, LoopReader
+
 __all__ = ["ItemSource", "RemoteIterator", "StreamBuffer"]
+
+
+_NO_MORE = object()
 
 
 class ItemSource(Protocol):
@@ -25,6 +32,10 @@ class ItemSource(Protocol):
     @property
     def reads_here(self) -> bool:
         """Whether this thread is reading, further down its stack."""
+        ...
+
+    def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
+        """What lets an event loop read, while tasks of it await items."""
         ...
 
     def send_quietly(self, frame: Frame) -> None:
@@ -41,16 +52,22 @@ class StreamBuffer:
         self.frames: deque[Frame] = deque()
         self.news = threading.Semaphore(0)
         self.lost: Exception | None = None
+        self.gate: LoopGate | None = None  # of the task that takes them, where no thread does
 
     def deliver(self, frame: Frame) -> None:
         """An item, or the end. Called by the reader of the connection."""
         self.frames.append(frame)
-        self.news.release()
+        self._tell()
 
     def broken(self, error: Exception) -> None:
         """The connection is gone; items that came before are still given out."""
         self.lost = error
+        self._tell()
+
+    def _tell(self) -> None:
         self.news.release()
+        if self.gate is not None:
+            self.gate.release()
 
 
 class RemoteIterator(Iterator[Any]):
@@ -87,12 +104,58 @@ class RemoteIterator(Iterator[Any]):
         if self._connection.reads_here and not buffer.frames:
             raise waits_for_itself(self._method)
         if not buffer.news.acquire(timeout=self._timeout_s):
+            raise self._overdue()
+        item = self._take()
+        if item is _NO_MORE:
+            raise StopIteration
+        return item
+
+    def __aiter__(self) -> RemoteIterator:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        if not self._buffer.news.acquire(blocking=False):
+            await self._await_news()
+        item = self._take()
+        if item is _NO_MORE:
+            raise StopAsyncIteration
+        return item
+
+    async def _await_news(self) -> None:
+        import asyncio  # noqa: PLC0415 - whoever awaits has imported it
+
+        from kourou.courier.calling.awaiting import LoopGate, news  # noqa: PLC0415 - it imports asyncio, which is slow
+
+        acquire, overdue = self._buffer.news.acquire, False
+        gate = self._buffer.gate = LoopGate()
+
+        def when_late() -> None:
+            nonlocal overdue
+            overdue = True
+            gate.release()
+
+        reader = self._connection.loop_reader(asyncio.get_running_loop())
+        try:
+            await news(gate, reader, lambda: acquire(blocking=False) or overdue, self._timeout_s, when_late)
+        except BaseException:  # the task was cancelled, most likely
             self.close()
-            raise DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")
+            raise
+        if overdue and not self._buffer.frames:
+            raise self._overdue()
+
+    def _overdue(self) -> DeadlineExceeded:
+        self.close()
+        return DeadlineExceeded(f"{self._method}: no item within {self._timeout_s} s")
+
+    def _take(self) -> Any:
+        """What has come: an item, or ``_NO_MORE``."""
+        buffer = self._buffer
         if not buffer.frames:
             self._ended = True
             if buffer.lost is None:
-                raise StopIteration
+                return _NO_MORE
             raise buffer.lost
         frame = buffer.frames.popleft()
         if frame.kind == Kind.ITEM:
@@ -100,7 +163,7 @@ class RemoteIterator(Iterator[Any]):
             return codec.decode(frame.body, frame.buffers)
         self._ended = True
         if frame.kind == Kind.END:
-            raise StopIteration
+            return _NO_MORE
         raise failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
 
     def __enter__(self) -> Self:
@@ -119,6 +182,10 @@ class RemoteIterator(Iterator[Any]):
         self._connection.end_stream(self._call_id)
         self._buffer.frames.clear()
         self._buffer.news.release()  # another thread may be waiting for an item
+
+    async def aclose(self) -> None:
+        """The same; no server is waited for."""
+        self.close()
 
     def _acknowledge(self) -> None:
         """Grant credit for half a window at a time: fewer frames, and the sender never runs dry."""

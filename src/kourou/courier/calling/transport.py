@@ -53,6 +53,16 @@ class Transport(Protocol):
         """Seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never."""
 
     @property
+    def descriptors(self) -> Sequence[int]:
+        """What to look at for something to ``read``; none for one that pushes."""
+        ...
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether ``read`` has something that the descriptors do not show."""
+        ...
+
+    @property
     def peer_closed(self) -> bool:
         """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
         ...
@@ -108,6 +118,8 @@ class PushTransport:
     """The parts of a transport that pushes which it does not need."""
 
     pulls = False
+    descriptors: Sequence[int] = ()
+    has_buffered = False
     peer_closed = False
     idle_s: float | None = None
 

@@ -21,7 +21,10 @@ __all__ = ["enqueue", "run"]
 
 
 def enqueue(call: RunningCall) -> None:
-    """Run a call in the pool, as soon as a thread is free."""
+    """Run a call in the pool, as soon as a thread is free. One of a coroutine function needs none."""
+    if call.method.is_coroutine_function:
+        call.spawn(_begin_on_loop(call))
+        return
     handlers = call.caller.handlers
     if not handlers.pool.submit(functools.partial(_begin, call)):
         call.fail(ServerOverloaded(f"{call.name}: {handlers.name} has {handlers.pool.queued} calls waiting"))
@@ -54,18 +57,11 @@ def run(call: RunningCall, *, borrowed: bool = False) -> None:
         call: what was asked.
         borrowed: this is the thread of the caller. What means to end that thread (Ctrl-C, stop) is raised in it.
     """
-    if call.deadline is not None and call.is_set():
-        call.fail(DeadlineExceeded(f"{call.name}: the deadline passed before a thread was free"))
+    arguments = _arguments(call)
+    if arguments is None:
         return
-    body, buffers = call.body, call.buffers
-    call.body, call.buffers = b"", ()  # what the handler lets go of shall be free at once
-    received = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
-    try:
-        args, kwargs = codec.decode_call(body, buffers)
-    except SerializationError as error:
-        call.fail(error, received=received)
-        return
-    del body, buffers
+    args, kwargs, received = arguments
+    del arguments
     context = call.caller.handlers.context
     scope = call_scope.set(call)
     call.since = start = time.perf_counter()
@@ -87,12 +83,28 @@ def run(call: RunningCall, *, borrowed: bool = False) -> None:
         call.answer(result, seconds, received)
 
 
+def _arguments(call: RunningCall) -> tuple[tuple[Any, ...], dict[str, Any], int] | None:
+    """What the handler is given, and how many bytes that was; None if the call has failed instead."""
+    if call.deadline is not None and call.is_set():
+        call.fail(DeadlineExceeded(f"{call.name}: the deadline passed before it began"))
+        return None
+    body, buffers = call.body, call.buffers
+    call.body, call.buffers = b"", ()  # what the handler lets go of shall be free at once
+    received = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
+    try:
+        args, kwargs = codec.decode_call(body, buffers)
+    except SerializationError as error:
+        call.fail(error, received=received)
+        return None
+    return args, kwargs, received
+
+
 def _goes_on(call: RunningCall, result: object, start: float) -> bool:
     """Whether the handler has only begun: it returned a coroutine, a generator or a future."""
     if isinstance(result, Future):
         result.add_done_callback(functools.partial(_answer_later, call, start))
     elif inspect.iscoroutine(result):
-        call.spawn(_await(call, result, start), result.close)
+        call.spawn(_await(call, result, start, 0), result.close)
     elif inspect.isgenerator(result) or inspect.isasyncgen(result):
         stream = GeneratorSender(call, result) if inspect.isgenerator(result) else AsyncGeneratorSender(call, result)
         call.stream = stream
@@ -106,18 +118,40 @@ def _goes_on(call: RunningCall, result: object, start: float) -> bool:
 
 
 @works_in(_described)
-async def _await(call: RunningCall, coroutine: Coroutine[Any, Any, Any], start: float) -> None:
+async def _begin_on_loop(call: RunningCall) -> None:
+    """On the event loop: run a coroutine function, unless the client has to take other answers first."""
+    if call.caller.is_congested():
+        call.caller.defer(functools.partial(enqueue, call))
+        return
+    arguments = _arguments(call)
+    if arguments is None:
+        return
+    args, kwargs, received = arguments
+    del arguments
+    call.since = start = time.perf_counter()
+    try:
+        coroutine = call.method.function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - the arguments are not those of its signature, most likely
+        call.fail(error, by_handler=True, received=received)
+        return
+    del args, kwargs
+    await _await(call, coroutine, start, received)
+
+
+@works_in(_described)
+async def _await(call: RunningCall, coroutine: Coroutine[Any, Any, Any], start: float, received: int) -> None:
     """Answer with what a coroutine returns; no thread waits for it."""
     import asyncio  # noqa: PLC0415 - the event loop is one of it
 
     try:
         result = await coroutine
     except asyncio.CancelledError:
-        call.fail(CallCancelled(f"{call.name}: cancelled by its server"), seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        call.fail(CallCancelled(f"{call.name}: cancelled by its server"), seconds=seconds, received=received)
     except BaseException as error:  # noqa: BLE001 - SystemExit, too, which would end the loop
-        call.fail(error, by_handler=True, seconds=time.perf_counter() - start)
+        call.fail(error, by_handler=True, seconds=time.perf_counter() - start, received=received)
     else:
-        call.answer(result, time.perf_counter() - start, 0)
+        call.answer(result, time.perf_counter() - start, received)
 
 
 def _answer_later(call: RunningCall, start: float, future: Future[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -63,7 +64,11 @@ class Method:
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
-        self.function = function
+        self.function = traced(name, "handler", function)
+        # Those of the event loop need no thread, and have to begin there.
+        self.is_coroutine_function = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(type(function), "__call__", None)  # noqa: B004 - it is looked at, not asked for
+        )
         self.calls = self.errors = self.bytes_in = self.bytes_out = 0
         self.seconds = 0.0
         self.histogram = [0] * 40
@@ -73,7 +78,7 @@ class Method:
     @property
     def trusted(self) -> bool:
         """It was fast so often that a caller may wait for it in its own thread."""
-        return self.trust >= _TRUSTED
+        return self.trust >= _TRUSTED and not self.is_coroutine_function
 
     def record(self, seconds: float, *, failed: bool, bytes_in: int, bytes_out: int) -> None:
         """One call was answered after ``seconds`` in the handler."""
@@ -123,7 +128,7 @@ class MethodTable:
         if isinstance(function, BatchedHandler):
             self._batched.append(function)
             function = function.submit  # parks no thread
-        self._methods[name] = Method(name, traced(name, "handler", function))
+        self._methods[name] = Method(name, function)
 
     def unbind(self, name: str) -> None:
         """Forget a method; calls that run go on.

@@ -26,6 +26,7 @@ class StopState:
         self._request = request
         self._handlers: list[Callable[..., Any]] = []
         self._branches: list[StopState] = []
+        self._watchers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
     def request(self, reason: str) -> None:
@@ -39,7 +40,9 @@ class StopState:
                 return
             self.event.set()
             handlers, self._handlers = self._handlers, []
-            branches = list(self._branches)
+            branches, watchers = list(self._branches), list(self._watchers)
+        for wake in watchers:
+            wake()
         for branch in branches:
             branch.set()
         if handlers:
@@ -65,6 +68,19 @@ class StopState:
         if released:
             branch.release()
         return branch
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Call ``wake()``, which must not wait, before all handlers when the program stops; at once if it does."""
+        with self._lock:
+            self._watchers.append(wake)
+            stopping = self.event.is_set()
+        if stopping:
+            wake()
+
+    def unwatch(self, wake: Callable[[], None]) -> None:
+        """Forget what :meth:`watch` was given."""
+        with self._lock:
+            self._watchers.remove(wake)
 
     def register(self, handler: Callable[..., Any]) -> None:
         """Call ``handler()`` once when the program stops; at once if it already does."""

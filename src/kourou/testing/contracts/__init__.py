@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kourou.testing.contracts import calls, ends, failures, streams, timing
+from kourou.testing.contracts import awaiting, calls, ends, failures, streams, timing
 from kourou.testing.contracts.serving import connected
 
 __all__ = ["LANE_CHECKS", "connected"]
 
 LANE_CHECKS: tuple[Callable[[str], None], ...] = tuple(
-    getattr(module, name) for module in (calls, failures, timing, streams, ends) for name in module.__all__
+    getattr(module, name) for module in (calls, failures, timing, streams, awaiting, ends) for name in module.__all__
 )

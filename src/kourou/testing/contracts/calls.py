@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import threading
 from typing import Any
 
 from kourou import courier
 from kourou.errors import SerializationError
-from kourou.testing.contracts.serving import PATIENCE_S, Target, connected, raised
+from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
 from kourou.testing.polling import until
 
 __all__ = [
     "check_a_blocked_handler_holds_up_nobody",
     "check_futures_are_real",
-    "check_futures_can_be_awaited",
     "check_futures_cannot_be_sent",
     "check_main_and_local_classes_travel",
     "check_many_threads_share_a_client",
@@ -130,27 +128,6 @@ def check_futures_are_real(lane: str) -> None:
         assert isinstance(future.exception(), KeyError)
         assert future.done()
         assert not future.cancel()
-
-
-def check_futures_can_be_awaited(lane: str) -> None:
-    """In a coroutine, without holding up its event loop; cancelling the task cancels the call."""
-
-    async def work(client: Any, target: Target) -> list[Any]:
-        got = await asyncio.gather(*(client.futures.echo(number) for number in range(5)))
-        task = asyncio.ensure_future(client.futures.block())
-        await asyncio.sleep(0)  # a task that has not begun awaits nothing, and has nothing to cancel
-        while not target.entered.acquire(blocking=False):  # noqa: ASYNC110 - a semaphore of threads
-            await asyncio.sleep(0.002)
-        task.cancel()
-        got += await asyncio.gather(task, client.futures.missing_key(), return_exceptions=True)
-        return got
-
-    with connected(lane) as (_, target, client):
-        *numbers, cancelled, error = asyncio.run(work(client, target))
-        assert numbers == list(range(5))
-        assert isinstance(cancelled, asyncio.CancelledError)
-        assert isinstance(error, KeyError)
-        assert target.cancelled.wait(PATIENCE_S)
 
 
 def check_futures_cannot_be_sent(lane: str) -> None:

@@ -143,6 +143,15 @@ class Target:
         finally:
             self.closed.set()
 
+    async def numbers_that_pause(self, count: int) -> AsyncIterator[int]:
+        """Yield numbers, and then nothing for long."""
+        try:
+            for number in range(count):
+                yield number
+            await asyncio.sleep(60)
+        finally:
+            self.closed.set()
+
     async def failing_numbers_later(self) -> AsyncIterator[int]:
         """Yield one number, then raise."""
         yield 1

@@ -61,6 +61,16 @@ class GrpcTransport:
         self._closed = False
 
     @property
+    def descriptors(self) -> Sequence[int]:
+        """See ``Transport``."""
+        return [stream.fileno() for stream in self._streams]
+
+    @property
+    def has_buffered(self) -> bool:
+        """See ``Transport``."""
+        return bool(self._ready) or any(stream.has_buffered for stream in self._streams)
+
+    @property
     def peer_closed(self) -> bool:
         """See ``Transport``."""
         return self._main.peer_closed

@@ -40,11 +40,13 @@ class LocalTransport:
 
     lane = "local"
     pulls = True
+    has_buffered = False
     peer_closed = False
     idle_s: float | None = None
 
     def __init__(self, main: socket.socket, side: socket.socket) -> None:
         self._main = main
+        self.descriptors = (main.fileno(),)
         self._outgoing: deque[Buffer] = deque()
         self._writing = threading.Lock()
         self._memory = Memory(side, self._outgoing.append, self._returned)

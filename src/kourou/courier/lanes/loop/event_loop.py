@@ -159,7 +159,7 @@ class EventLoop:
                 call = session.accept(frames.popleft())
                 if call is None:
                     continue
-                if not has_slot or call.method.trust < 0:
+                if not has_slot or call.method.trust < 0 or call.method.is_coroutine_function:
                     enqueue(call)
                     continue
                 with self._lock:
