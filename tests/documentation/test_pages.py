@@ -1,0 +1,40 @@
+"""The documentation says what is so: names that it uses exist, its files run, every error has its entry."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import kourou
+from documentation.pages import DOCS, Block, blocks, pages, shown
+from kourou import errors
+
+FRAGMENTS = [
+    pytest.param(block, id=f"{shown(page)}:{block.line}")
+    for page in pages()
+    for block in blocks(page)
+    if block.language == "python"
+]
+USED_NAME = re.compile(r"\blp\.([A-Za-z_]\w*)")
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_python_fragments_can_be_parsed(fragment: Block) -> None:
+    ast.parse(fragment.text)
+
+
+# The page on migrating names what other projects have.
+@pytest.mark.parametrize("page", [page for page in pages() if page.stem != "migrating"], ids=shown)
+def test_names_of_kourou_that_a_page_uses_exist(page: Path) -> None:
+    used = set(USED_NAME.findall(page.read_text()))
+    assert sorted(name for name in used if not hasattr(kourou, name)) == []
+
+
+def test_every_error_has_an_entry_and_no_entry_is_of_the_past() -> None:
+    described = set(re.findall(r"^### (\w+)$", (DOCS / "errors.md").read_text(), re.MULTILINE))
+    raised = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+    abstract = {"KourouError", "RpcError", "StatusCode"}
+    assert described == raised - abstract
