@@ -37,7 +37,7 @@ class Row(NamedTuple):
         number: of the publication that is in it, from 1; 0 while there is none, or half of one.
         version: as its publisher calls it.
         published_ns: when, by the host's monotonic clock.
-        body_bytes, buffers, total_bytes: what is in the slot: sizes of buffers, a pickle, and the buffers.
+        buffers, total_bytes: how many arrays' memory is in the slot, and what all of it takes.
     """
 
     descriptor: int
@@ -45,7 +45,6 @@ class Row(NamedTuple):
     number: int
     version: int
     published_ns: int
-    body_bytes: int
     buffers: int
     total_bytes: int
 
@@ -91,7 +90,7 @@ class Page:
     def row(self, slot: int) -> Row:
         """What the board says of a slot."""
         start = _FIRST_ROW + slot * _ROW_WORDS
-        return Row(*self.words[start : start + _ROW_WORDS])
+        return Row(*self.words[start : start + len(Row._fields)])
 
     def set_row(self, slot: int, row: Row) -> None:
         """Describe a slot, its number last."""
@@ -166,7 +165,7 @@ def make_board(keep: int) -> Board:
         os.ftruncate(descriptors[0], 8 * (_FIRST_ROW + (keep + 1) * _ROW_WORDS) + _NAME_BYTES)
         page = Page(descriptors[0], os.getpid(), writable=True)
         for slot, descriptor in enumerate(descriptors[1:]):
-            page.set_row(slot, Row(descriptor, os.fstat(descriptor).st_ino, 0, 0, 0, 0, 0, 0))
+            page.set_row(slot, Row(descriptor, os.fstat(descriptor).st_ino, 0, 0, 0, 0, 0))
         page.words[_SLOTS] = keep + 1
     except BaseException:
         for descriptor in descriptors:

@@ -97,6 +97,7 @@ class BoardReader:
         finally:
             os.close(descriptor)
         self._words = self._page.words
+        self._files = [self._page.file(slot) for slot in self._page.slots]
 
     @property
     def closed(self) -> bool:
@@ -160,7 +161,7 @@ class BoardReader:
         return self._file.is_there()
 
     def _take(self, slot: int, number: int) -> Found | None:
-        descriptor = self._page.file(slot).open(os.O_RDONLY)
+        descriptor = self._files[slot].open(os.O_RDONLY)
         try:
             if not try_shared(descriptor):
                 return None
@@ -171,4 +172,4 @@ class BoardReader:
             mapping = memoryview(mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_COPY))
         finally:
             os.close(descriptor)
-        return Found(number, row.version, row.published_ns, unpack(mapping, row.body_bytes, row.buffers))
+        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers))

@@ -1,4 +1,4 @@
-"""What is in a slot: the sizes of the buffers, the pickle that refers to them, and the buffers themselves."""
+"""What is in a slot: where the pickle and each buffer begin and end, the pickle, and the buffers it refers to."""
 
 from __future__ import annotations
 
@@ -51,22 +51,23 @@ class Contents(NamedTuple):
 
 def pack(contents: Contents, memory: memoryview) -> None:
     """Copy a version into memory that has room for it."""
-    sizes = [len(buffer) for buffer in contents.buffers]
-    memory[: 8 * len(sizes)] = struct.pack(f"<{len(sizes)}Q", *sizes)
-    for (start, size), piece in zip(_spans(len(contents.body), sizes), (contents.body, *contents.buffers), strict=True):
+    spans = list(_spans(len(contents.body), [len(buffer) for buffer in contents.buffers]))
+    ends = [place for start, size in spans for place in (start, start + size)]
+    memory[: 8 * len(ends)] = struct.pack(f"<{len(ends)}Q", *ends)
+    for (start, size), piece in zip(spans, (contents.body, *contents.buffers), strict=True):
         fill(memory[start : start + size], piece)
 
 
-def unpack(memory: memoryview, body_bytes: int, buffers: int) -> Contents:
+def unpack(memory: memoryview, buffers: int) -> Contents:
     """The version that was packed there; nothing is copied but the pickle."""
-    sizes = struct.unpack_from(f"<{buffers}Q", memory)
-    body, *rest = (memory[start : start + size] for start, size in _spans(body_bytes, sizes))
+    ends = iter(struct.unpack_from(f"<{2 * buffers + 2}Q", memory))
+    body, *rest = [memory[start:end] for start, end in zip(ends, ends)]  # noqa: B905 - pairs
     return Contents(bytes(body), rest)
 
 
 def _spans(body_bytes: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Where the pickle is, and where each of the buffers is: (start, size)."""
-    position = 8 * len(sizes)
+    position = 16 * (len(sizes) + 1)
     for size in (body_bytes, *sizes):
         yield position, size
         position = -(-(position + size) // _ALIGNMENT) * _ALIGNMENT

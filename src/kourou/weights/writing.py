@@ -103,7 +103,6 @@ class BoardWriter:
             number=number,
             version=version,
             published_ns=time.monotonic_ns(),
-            body_bytes=len(contents.body),
             buffers=len(contents.buffers),
             total_bytes=total,
         )
