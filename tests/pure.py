@@ -56,7 +56,7 @@ TESTS_OF_OTHER_FILES = (
     "experiments/test_descriptions.py::TestRuns::test_hostile_values_reach_the_child_as_they_are",
     "experiments/test_journal.py::test_a_killed_launcher_holds_nothing_and_its_commits_stay",
     "experiments/test_manager_files.py::test_what_is_written_is_found_again",
-    "experiments/test_metrics.py::test_lines_of_threads_and_processes_do_not_mix",
+    "runtime/test_metrics.py::test_lines_of_threads_and_processes_do_not_mix",
     "experiments/test_sweepfile.py::test_pydantic_is_loaded_by_what_reads_a_file",
     "nodes/test_cacher.py::test_many_readers_cause_one_call[local_mp",
     "replay/test_flusher.py::test_a_child_of_fork_has_a_thread_of_its_own_for_its_own_writers",

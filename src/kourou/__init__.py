@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from kourou.runtime.graph.resources import PythonProcess, Resources
     from kourou.runtime.launch.launch import launch
     from kourou.runtime.launch.run import Run
+    from kourou.runtime.metrics.log import log, log_config, log_image
     from kourou.runtime.model.hosts import Host, Hosts
     from kourou.runtime.model.inventory import Inventory
     from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
@@ -96,6 +97,7 @@ _SOURCES = {
     "kourou.runtime.model.records": ("ExitRecord", "NodeRecord", "NodeState"),
     "kourou.runtime.graph.resources": ("PythonProcess", "Resources"),
     "kourou.runtime.launch.run": ("Run",),
+    "kourou.runtime.metrics.log": ("log", "log_config", "log_image"),
     "kourou.runtime.node_process.serving": ("node_server", "serve"),
     "kourou.runtime.stopping.timeline": ("StopTimeline",),
     "kourou.runtime.waiting.node_target": ("NodeTarget",),
@@ -157,6 +159,9 @@ __all__ = [
     "is_local_launch",
     "is_local_launch_or_test",
     "launch",
+    "log",
+    "log_config",
+    "log_image",
     "make_program_stopper",
     "maybe_dereference",
     "node_server",

@@ -20,6 +20,7 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
         ├ LaunchError (RuntimeError)         a process could not be started
         ├ UnsupportedPlatform (RuntimeError)
         ├ MissingExtra (ImportError)         an optional package is needed; names the extra
+        ├ ResultsError (ValueError)          measurements that cannot be read, or compared
         ├ ReplayError                        what a replay server is asked for makes no sense, or cannot be done
         │  ├ TableNotFound (KeyError)           there is no table of that name; lists those that there are
         │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
@@ -82,6 +83,7 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "ReplayError",
+    "ResultsError",
     "RpcError",
     "SerializationError",
     "ServerOverloaded",
@@ -158,6 +160,10 @@ class LaunchError(KourouError, RuntimeError):
 
 class UnsupportedPlatform(KourouError, RuntimeError):
     """This operating system or Python lacks what kourou needs."""
+
+
+class ResultsError(KourouError, ValueError):
+    """Measurements cannot be read, or cannot be compared."""
 
 
 class MissingExtra(KourouError, ImportError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import kourou as lp
 from optional import optional
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ FOREVER_S = 600
 def backend() -> str:
     sum_of_ranks()
     return str(dist.get_backend())
+
+
+def log_rank(step: int) -> None:
+    lp.log(step, rank=int(os.environ["RANK"]))
 
 
 def draw() -> tuple[float, ...]:

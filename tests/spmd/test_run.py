@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from kourou.errors import PlanError
+from kourou.runtime.metrics.log import logging_to
+from kourou.runtime.metrics.reading import read_metrics
 from kourou.spmd import Launcher, LaunchResult
 from optional import optional
 from polling import until
@@ -65,6 +67,12 @@ def test_libraries_that_make_the_group_themselves_find_the_rendezvous(gloo2: Lau
     gloo2.backend = None
     assert gloo2.run(functions.use_the_environment).rank(1) == (1, 1.0)
     assert gloo2.run(functions.is_initialized).rank(0) is False
+
+
+def test_ranks_of_this_machine_log_to_the_callers_metrics(gloo2: Launcher, tmp_path: Path) -> None:
+    with logging_to(tmp_path):
+        gloo2.run(functions.log_rank, 3)
+    assert sorted((row["node"], row["rank"]) for row in read_metrics(tmp_path)) == [("rank/0", 0), ("rank/1", 1)]
 
 
 def test_the_usual_backend_fits_the_machine(gloo2: Launcher) -> None:

@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from kourou.errors import PlanError
+from kourou.runtime.metrics.log import logging_to
+from kourou.runtime.metrics.reading import read_metrics
 from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
 from optional import optional
 from polling import all_gone, until
@@ -76,6 +78,13 @@ def test_runs_may_overlap(shared_two: Launcher) -> None:
 def test_this_machine_may_be_one_of_them(machines: Machines) -> None:
     with of(machines, ["localhost", "m3"]) as launcher:
         assert launcher.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m3": [(1, 1.0)]}
+
+
+def test_what_ranks_log_is_the_callers(shared_two: Launcher, tmp_path: Path) -> None:
+    with logging_to(tmp_path):
+        shared_two.run(functions.log_rank, 3)
+    rows = [(row["node"], row["step"], row["rank"]) for row in read_metrics(tmp_path)]
+    assert sorted(rows) == [("rank/0", 3, 0), ("rank/1", 3, 1)]
 
 
 def test_copied_variables_cross_and_others_do_not(shared_two: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from kourou import courier
 from kourou.courier import Client
 from kourou.courier.lanes.local.socket_file import default_folder
 from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFailed, RpcError
+from kourou.runtime.metrics.reading import read_images, read_metrics
 from kourou.spmd import Launcher
 from polling import until
 from spmd.machines import Machines
@@ -60,6 +61,24 @@ def test_nodes_of_three_hosts_call_each_other_by_the_lanes_that_they_share(hosts
         "client/0": "m1",
     }
     assert {str(record.state) for record in run.nodes.values()} == {"FINISHED"}
+
+
+def test_what_nodes_of_other_hosts_log_is_in_the_runs_folder_before_they_have_ended(hosts: MakeHosts) -> None:
+    # Given nodes of which one is killed right after it has logged
+    program, handles = servers(2, on_failure="ignore")
+    with lp.launch(program, "ssh", hosts=hosts("m1", "m2"), stop_timeline=FAST_STOP) as run:
+        clients = [handle.dereference() for handle in handles]
+        # When they log
+        for step, client in enumerate(clients):
+            client.log(step)
+        with pytest.raises(RpcError):
+            clients[1].leave()
+        until(lambda: run.nodes["server/1"].state.ended, WITHIN_S, "the end of a node")
+        # Then all of it is here, at once where one has ended
+        assert ("server/1", 1, "m2") in [(row["node"], row["step"], row["host"]) for row in read_metrics(run.folder)]
+        until(lambda: len(read_images(run.folder)) == 2, WITHIN_S, "the other one's rows")
+    assert sorted(row["host"] for row in read_metrics(run.folder)) == ["m1", "m2"]
+    assert all((run.folder / image["file"]).exists() for image in read_images(run.folder))
 
 
 def test_the_launcher_calls_nodes_of_other_hosts_and_this_machine_may_be_one(hosts: MakeHosts) -> None:

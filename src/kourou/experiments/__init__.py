@@ -35,7 +35,7 @@ from kourou.experiments.failures import (
 from kourou.experiments.results.comparisons import Comparison, compare_scores, permutation_test, tukey_hsd
 from kourou.experiments.results.curves import Band, aligned, mean_band, smoothed
 from kourou.experiments.results.event_files import read_events
-from kourou.experiments.results.metrics import log, log_to, read_metrics, read_progress
+from kourou.experiments.results.progress import read_progress
 from kourou.experiments.results.results import find_runs, load_results, save_run
 from kourou.experiments.results.statistics import (
     Interval,
@@ -56,6 +56,8 @@ from kourou.experiments.rlpyt.affinity_code import (
 from kourou.experiments.rlpyt.cpus import available_cores, fit_affinity
 from kourou.experiments.rlpyt.quick_affinity import quick_affinity_code
 from kourou.experiments.seeding import Seeder, safe_reseed, seed_globals, seeder_for
+from kourou.runtime.metrics.log import log, log_to
+from kourou.runtime.metrics.reading import read_metrics
 
 if TYPE_CHECKING:
     from kourou.experiments.agents.agent import Agent, AgentLike, AgentWithSimplePolicy

@@ -8,7 +8,6 @@
         ├ AffinityError (ValueError)     a division of CPUs and GPUs that does not come out even
         ├ VariantKeyError (KeyError)     a variant sets what its configuration does not have
         ├ VariantTypeError (TypeError)   a variant puts a value where a section is, or the reverse
-        ├ ResultsError (ValueError)      measurements that cannot be read, or compared
         ├ FitsFailed (RuntimeError)      some fits of a manager, or trials, failed; the others are saved
         └ SweepError (RuntimeError)      a sweep's folder or journal cannot be used, or a batch system refuses
            └ SweepBusy                      another process runs this sweep
@@ -20,6 +19,7 @@ import dataclasses
 from typing import Any
 
 from kourou import errors
+from kourou.errors import ResultsError
 
 __all__ = [
     "AffinityError",
@@ -56,10 +56,6 @@ class VariantKeyError(ExperimentError, KeyError):
 
 class VariantTypeError(ExperimentError, TypeError):
     """A variant puts a plain value where the configuration has a section, or the reverse."""
-
-
-class ResultsError(ExperimentError, ValueError):
-    """Measurements cannot be read, or cannot be compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

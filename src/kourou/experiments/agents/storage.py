@@ -15,8 +15,8 @@ import cloudpickle
 from kourou.experiments.agents.agent import Agent, AgentNotSaved
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import own_folder, read_json, write_json, write_own
-from kourou.experiments.results.metrics import METRICS_FILE
 from kourou.ownership import open_own, read_own
+from kourou.runtime.metrics.rows import METRICS_FILE
 
 __all__ = ["Fitted", "accepted", "check_savable", "delete_fit", "fitted", "load_agent", "metrics_bytes", "save_agent"]
 

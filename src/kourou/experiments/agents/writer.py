@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments.results.event_writing import EventWriter
-from kourou.experiments.results.metrics import METRICS_FILE, log_to, read_metrics
+from kourou.runtime.metrics.log import log_to
+from kourou.runtime.metrics.reading import read_metrics
+from kourou.runtime.metrics.rows import METRICS_FILE
 
 __all__ = ["Writer"]
 

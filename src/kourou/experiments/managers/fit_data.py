@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments.extras import load_extra
-from kourou.experiments.results.metrics import METRICS_FILE, read_metrics
+from kourou.runtime.metrics.reading import read_metrics
+from kourou.runtime.metrics.rows import METRICS_FILE
 
 __all__ = ["fit_data"]
 

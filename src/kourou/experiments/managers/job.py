@@ -30,10 +30,11 @@ from kourou.experiments.agents.storage import (
 from kourou.experiments.agents.writer import Writer
 from kourou.experiments.journal.run_folder import own_folder, write_whole
 from kourou.experiments.results.event_writing import EventWriter
-from kourou.experiments.results.metrics import METRICS_FILE
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.nested import iterate_leaves
 from kourou.ownership import read_own
+from kourou.runtime.metrics.log import logging_to
+from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.plan.payloads import why_not_picklable
 from kourou.script.packed import pack
 
@@ -211,7 +212,8 @@ def _train(job: FitJob, fit: int) -> None:
         agent = agent_of(job, fit, writer)
         if not job.in_threads:
             check_savable(agent)
-        agent.fit(job.budget, **job.fit_kwargs)
+        with logging_to(folder):
+            agent.fit(job.budget, **job.fit_kwargs)
         try:
             save_agent(agent, folder, job.call + 1)
         except AgentNotSaved as error:

@@ -13,7 +13,9 @@ from kourou.experiments.describe.variants import VARIANT_FILE, load_variant, to_
 from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.event_files import EVENT_FILES, read_events
-from kourou.experiments.results.metrics import METRICS_FILE, read_metrics, read_progress, step_of
+from kourou.experiments.results.progress import read_progress, step_of
+from kourou.runtime.metrics.reading import read_metrics
+from kourou.runtime.metrics.rows import METRICS_FILE
 
 __all__ = ["RUN_FILE", "find_runs", "load_results", "run_record", "save_run"]
 

@@ -15,11 +15,11 @@ from typing import Any
 from kourou import errors
 from kourou.courier.wire import codec
 from kourou.experiments.describe.runs import RunSpec
-from kourou.experiments.results.metrics import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from kourou.experiments.results.results import run_record
 from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.program import Program
+from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.script.packed import pack

@@ -185,12 +185,12 @@ def for_children() -> ChildCall:
     node = context.current_node()
     of_node = (node.name, node.program, node.run_id, node.launch_type, node.attempt) if node is not None else None
     bindings = context.bindings() if node is None else [node.binding]
-    return _belong, ([(b.run_id, b.control, b.token, b.tls) for b in bindings], of_node)
+    return _belong, ([(b.run_id, b.control, b.token, b.tls, b.metrics_dir) for b in bindings], of_node)
 
 
-def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None]], node: tuple[Any, ...] | None) -> None:
-    for run_id, control, token, tls in bindings:
-        binding = context.Binding(run_id=run_id, control=control, token=token, tls=tls)
+def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None, str]], node: tuple[Any, ...] | None) -> None:
+    for run_id, control, token, tls, metrics_dir in bindings:
+        binding = context.Binding(run_id=run_id, control=control, token=token, tls=tls, metrics_dir=metrics_dir)
         context.add_binding(binding)
         if node is None:
             continue

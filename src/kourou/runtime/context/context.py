@@ -65,6 +65,8 @@ class Binding:
     token: str = dataclasses.field(repr=False)
     tls: bytes | None = dataclasses.field(default=None, repr=False)
     """The certificate to trust on the way to other hosts; None: nodes speak no TLS."""
+    metrics_dir: str = ""
+    """The folder on this host that ``lp.log`` writes to."""
     clients: weakref.WeakSet[Any] = dataclasses.field(default_factory=weakref.WeakSet, repr=False, compare=False)
     """Courier clients made through it: their connections are closed when the run ends."""
 

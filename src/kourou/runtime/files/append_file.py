@@ -29,7 +29,7 @@ class AppendFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._errors = errors
-        self._torn = False  # the last line was written in part
+        self._torn = _is_torn(path)  # the last line was written in part, by this process or one before
         self.error: OSError | None = None
         """Why a line was lost, if the system said so."""
 
@@ -56,3 +56,9 @@ class AppendFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _is_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"

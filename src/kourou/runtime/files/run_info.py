@@ -41,6 +41,8 @@ class RunInfo:
     """Unix time."""
     argv: tuple[str, ...]
     cwd: str
+    metrics_dir: str = ""
+    """Where the metrics are: the run's folder, or that of a sweep's run which launched it."""
     path: tuple[str, ...] = ()
     """The launcher's ``sys.path``: where classes of what nodes return are found."""
 

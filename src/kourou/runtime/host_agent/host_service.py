@@ -13,6 +13,7 @@ from typing import Any
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.node_process.certificate import Certificate
@@ -77,6 +78,7 @@ class HostAgent:
         self._boot: dict[str, Any] = {}
         self._supervisor: Supervisor | None = None
         self._tunnel: Tunnel | None = None
+        self._metrics: RowSender | None = None
         # "client address, client port, server address, server port"
         connection = os.environ.get("SSH_CONNECTION", "").split()
         self._address = connection[2] if len(connection) > 2 else None  # noqa: PLR2004 - it has four fields
@@ -92,6 +94,8 @@ class HostAgent:
             self._supervisor.pause_output(paused)
         if self._tunnel is not None:
             self._tunnel.pause(paused)
+        if self._metrics is not None:
+            self._metrics.pause(paused)
 
     def close(self) -> None:
         """End all nodes, and remove what was theirs."""
@@ -99,6 +103,8 @@ class HostAgent:
             self._supervisor.close()
         if self._tunnel is not None:
             self._tunnel.close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._scratch.remove()
 
     # -- what the launcher says ---------------------------------------------------------------------------------
@@ -114,6 +120,7 @@ class HostAgent:
         os.environ.update(setup.variables)
         self._supervisor = Supervisor(self, run_id=setup.run_id, folder=self._folder)
         self._supervisor.prepare()
+        self._metrics = RowSender(self._folder, self._wire.send)
         entrance = self._folder / "coordinator"
         self._tunnel = Tunnel(lambda *piece: self._wire.send_first("tunnel", *piece), entrance=entrance)
         self._boot = {
@@ -121,6 +128,7 @@ class HostAgent:
             "coordinator": f"unix:{entrance}",
             "token_file": self._secret("token", setup.token.encode("ascii")),
             "payloads": str(self._payloads),
+            "metrics_dir": str(self._folder),
             "socket_dir": str(self._folder),
             "path": [str(Path(entry).absolute()) for entry in sys.path],
             "network": {
@@ -164,6 +172,8 @@ class HostAgent:
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
+        if self._metrics is not None:
+            self._metrics.flush()
         self._wire.send("exited", name, attempt, exit)
 
     def _mapped(self, cwd: str) -> str:

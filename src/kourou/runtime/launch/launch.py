@@ -26,6 +26,8 @@ from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
+from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
+from kourou.runtime.metrics.writing import close_files
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import NodeRecord
@@ -150,6 +152,7 @@ class _RunBuilder:
             output = NonBlockingStream(sys.stdout, kept_in=merged)
             self._resources.callback(output.close)  # last of all, since it may take a moment
         self._logs = NodeLogs(folder.log_file, Terminal(output), merged=merged)
+        self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
         self._started_at = time.time()
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
@@ -171,6 +174,7 @@ class _RunBuilder:
         """Start everything; on an error, give back what was taken."""
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
+        self._resources.callback(close_files, self._metrics_dir)
         make_room(_DESCRIPTORS_PER_NODE * len(self._plan.nodes))
         try:
             launcher = self._launcher(program)
@@ -224,6 +228,7 @@ class _RunBuilder:
             launch_type=str(self._plan.launch_type),
             coordinator=address,
             token_file=str(folder.token_file),
+            metrics_dir=self._metrics_dir,
             payloads=str(folder.payloads),
             socket_dir=str(self._socket_dir()),
         )
@@ -234,7 +239,13 @@ class _RunBuilder:
 
         folder = self._folder
         host, _, port = self._serve().rpartition(":")
-        launcher = SshLauncher(self._plan, self._director, run_id=folder.run_id, coordinator=(host, int(port)))
+        launcher = SshLauncher(
+            self._plan,
+            self._director,
+            run_id=folder.run_id,
+            coordinator=(host, int(port)),
+            metrics_dir=self._metrics_dir,
+        )
         self._resources.callback(launcher.close)
         launcher.configure(
             self._token,
@@ -265,7 +276,9 @@ class _RunBuilder:
         stop = StopState(control.request_stop)
         self._coordinator.add_stop_state(stop)
         shared = SharedControl(control, self._control_for_children())
-        binding = context.Binding(run_id=self._folder.run_id, control=shared, token=self._token)
+        binding = context.Binding(
+            run_id=self._folder.run_id, control=shared, token=self._token, metrics_dir=self._metrics_dir
+        )
         self._resources.callback(binding.disconnect)
         return context.NodeContext(
             name=name,
@@ -296,6 +309,7 @@ class _RunBuilder:
             coordinator=server.address,
             stop_s=self._plan.stop.total_s,
             started_at=self._started_at,
+            metrics_dir=self._metrics_dir,
         )
         self._folder.write_json(INFO_FILE, info.to_dict())
         self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
@@ -355,6 +369,7 @@ class _RunBuilder:
             control=SharedControl(control, self._control_for_children()),
             token=self._token,
             tls=self._certificate,
+            metrics_dir=self._metrics_dir,
         )
         self._resources.enter_context(context.live_run(self._binding, stop))
         self._resources.callback(self._plan.scope.close)

@@ -20,6 +20,7 @@ from kourou.runtime.control.client import CoordinatorClient
 from kourou.runtime.interpreter import startup
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers, ignore_signal
 from kourou.runtime.interpreter.thread_interrupts import interrupt_here
+from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.model.records import INTERRUPT, Outcome
 from kourou.runtime.node_process.certificate import Certificate
 from kourou.runtime.node_process.outcomes import run_to_outcome
@@ -66,7 +67,11 @@ class _NodeProcess:
         self._done = False
         tls, network = _network(boot.get("network"))
         shared = SharedControl(self.control, ChildServer(self.control, boot["socket_dir"], self._stop.event))
-        self._binding = context.Binding(run_id=boot["run_id"], control=shared, token=token, tls=tls)
+        self._binding = context.Binding(
+            run_id=boot["run_id"], control=shared, token=token, tls=tls, metrics_dir=boot["metrics_dir"]
+        )
+        # For what the node starts: commands, and processes that know of no program.
+        os.environ.update({RUN_DIR_VARIABLE: boot["metrics_dir"], NODE_VARIABLE: self.name})
         children.call_first("program", for_children)
         self._context = context.NodeContext(
             name=self.name,

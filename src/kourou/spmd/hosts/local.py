@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kourou import errors
 from kourou.nodes.process_group import bind, torch_is_there
@@ -40,6 +40,9 @@ class WorkerEvents(Protocol):
 
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
         """It ended, and all that it started. ``outcome_fd`` is its parcel's descriptor, which the callee closes."""
+
+    def on_metrics(self, kind: str, *message: Any) -> None:
+        """Workers of another host logged: see ``kourou.runtime.metrics.shipping``."""
 
     def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
         """The host is lost, and all workers on it."""

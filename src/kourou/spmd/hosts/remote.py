@@ -142,6 +142,8 @@ class RemoteHost:
             events.on_started(*rest)
         elif kind == "line":
             events.on_line(*rest)
+        elif kind == "metrics":
+            events.on_metrics(*rest)
         else:
             self._exited(events, run, *rest)
 

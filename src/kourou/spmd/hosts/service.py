@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import queue
@@ -12,8 +13,11 @@ from typing import Any
 
 from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
+from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.addresses import interface_of
 from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
+from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import ProcessExit
 from kourou.spmd.hosts.local import LocalHost, WorkerSpec
@@ -48,6 +52,9 @@ class HostService:
     def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Workers that print wait until the launcher has taken what they printed before."""
         self._host.pause_output(paused)
+        for run in list(self._runs.values()):
+            if run.metrics is not None:
+                run.metrics.pause(paused)
 
     def close(self) -> None:
         """End all workers."""
@@ -74,6 +81,8 @@ class HostService:
         state = self._runs[run]
         interface = interface_of(self._address) or LOOPBACK_INTERFACE
         env = {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", interface), **worker.env}
+        if NODE_VARIABLE in worker.env:  # somebody wants its metrics
+            env[RUN_DIR_VARIABLE] = state.open_metrics()
         self._host.start(run, dataclasses.replace(worker, env=env), state, state.call)
 
     def _do_terminate(self, run: str, place: Place) -> None:
@@ -96,9 +105,25 @@ class _Run:
         self._send = send
         self._outcomes = outcomes
         self.call = parcel.create()
+        self.metrics: RowSender | None = None
+        self._scratch: ScratchFolder | None = None
+
+    def open_metrics(self) -> str:
+        """The folder on this host that takes the workers' metrics."""
+        if self._scratch is None:
+            self._scratch = ScratchFolder()
+            self.metrics = RowSender(self._scratch.path, functools.partial(self._send, "metrics", self._name))
+        return str(self._scratch.path)
 
     def close(self) -> None:
         os.close(self.call)
+        if self.metrics is not None:
+            self.metrics.close()
+        if self._scratch is not None:
+            self._scratch.remove()
+
+    def on_metrics(self, kind: str, *message: Any) -> None:
+        """Never called: this is that host."""
 
     def on_started(self, place: Place, pid: int) -> None:
         self._send("started", self._name, place, pid)
@@ -110,6 +135,8 @@ class _Run:
         """Never called: this is that host."""
 
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+        if self.metrics is not None:
+            self.metrics.flush()
         self._outcomes.put(self._name, place, end, outcome_fd)
 
 

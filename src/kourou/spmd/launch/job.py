@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeAlias
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous, place_variables
 from kourou.runtime.launchers.ssh.connection import SshOptions
+from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
+from kourou.runtime.metrics.shipping import receive
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
@@ -71,6 +73,8 @@ class JobSpec:
     """How other hosts are reached."""
     address: str
     """Of the first host, where ranks meet; all hosts reach it."""
+    metrics_of: tuple[str, str] = ("", "")
+    """The folder that takes the ranks' metrics, and the node that calls them, see ``metrics_owner``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,10 @@ class Job:
         """See :class:`WorkerEvents`."""
         self._events.put(_Exited(place=place, exit=end, outcome_fd=outcome_fd, seen_s=time.monotonic()))
 
+    def on_metrics(self, kind: str, *message: Any) -> None:
+        """See :class:`WorkerEvents`."""
+        receive(self._spec.metrics_of[0], kind, *message)
+
     def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
         """See :class:`WorkerEvents`."""
         self._events.put(_Lost(hostname=hostname, error=error))
@@ -191,6 +199,10 @@ class Job:
             env = {**own, **spec.env, **place_variables(place, rendezvous)}
             if place.rank in spec.devices:
                 env["CUDA_VISIBLE_DEVICES"] = spec.devices[place.rank]
+            folder, caller = spec.metrics_of
+            if folder:
+                env[NODE_VARIABLE] = f"{caller} rank/{place.rank}".lstrip()
+                env |= {RUN_DIR_VARIABLE: folder} if place.hostname in local else {}
             worker = WorkerSpec(
                 place=place,
                 rendezvous=rendezvous,

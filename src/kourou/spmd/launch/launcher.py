@@ -18,6 +18,7 @@ from kourou.nodes.process_group import torch_is_there
 from kourou.nodes.ranks import LOOPBACK_INTERFACE
 from kourou.runtime.host_agent.addresses import interface_of, is_this_machine
 from kourou.runtime.launchers.ssh.connection import SshOptions
+from kourou.runtime.metrics.log import metrics_owner
 from kourou.runtime.model.inventory import Inventory, Request, allocate
 from kourou.script.packed import pack
 from kourou.shown import shown
@@ -208,6 +209,7 @@ class Launcher:
             log_level=log_level(),
             ssh=ssh,
             address=_rendezvous_address(names[0], remote),
+            metrics_of=metrics_owner(),
         )
 
     def _devices(self, hosts: list[Host], remote: Mapping[str, RemoteHost]) -> dict[int, str]:

@@ -17,6 +17,8 @@ from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.host import SshHost, close_all
 from kourou.runtime.launchers.ssh.sync import options_of
+from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
+from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.hosts import Host, Hosts, matching_variables
 from kourou.runtime.model.inventory import Inventory, Request, allocate
 from kourou.runtime.model.names import root_of
@@ -44,14 +46,24 @@ class SshLauncher:
         events: told of everything that happens.
         run_id: marks every process.
         coordinator: ``(host, port)`` that the coordinator listens on.
+        metrics_dir: where the metrics of its nodes go.
     """
 
-    def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, coordinator: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        events: LauncherEvents,
+        *,
+        run_id: str,
+        coordinator: tuple[str, int],
+        metrics_dir: str,
+    ) -> None:
         assert plan.hosts is not None  # noqa: S101 - a plan of this launch type has hosts
         self._plan = plan
         self._events = events
         self._run_id = run_id
         self._coordinator = coordinator
+        self._metrics_dir = metrics_dir
         self._wanted: Hosts = plan.hosts
         self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
         self._lock = threading.RLock()
@@ -118,6 +130,9 @@ class SshLauncher:
 
     def on_host_message(self, host: SshHost, kind: str, *arguments: Any) -> None:
         """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
+        if kind in {ROWS, PICTURE}:
+            receive(self._metrics_dir, kind, *arguments)
+            return
         name, *rest = arguments
         with self._lock:
             running = self._running.get(name)
@@ -167,7 +182,8 @@ class SshLauncher:
     def _setup_for(self, host: Host) -> Any:
         def make(info: HostInfo, options: SshOptions) -> HostSetup:
             address = self._address_of(host, info)
-            variables = {} if options.local else matching_variables(os.environ, self._wanted.copy_env_vars)
+            copied = (*self._wanted.copy_env_vars, RUN_ATTEMPT_VARIABLE)
+            variables = {} if options.local else matching_variables(os.environ, copied)
             return HostSetup(
                 run_id=self._run_id,
                 boot=self._boot,

@@ -1,0 +1,157 @@
+"""Reading the rows of a run, while it runs and after it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kourou.errors import ResultsError
+from kourou.runtime.metrics.rows import ATTEMPT, CONFIG, IMAGE, METRICS_FILE, RESTART
+
+__all__ = ["RowFollower", "last_metrics", "read_config", "read_images", "read_metrics"]
+
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_LAST_BYTES = 1 << 17  # of the file, in which the last rows of all nodes are looked for
+_FOLLOWED_BYTES = 1 << 22  # at once
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read what a run logged: one dictionary a row, with ``step``, ``time`` (seconds since 1970) and the metrics.
+
+    Rows of a program's nodes have a ``node`` as well. Where a run, or a node, was started again, what an earlier
+    attempt had logged from the step on at which the later one began is left out: all of it, unless that one went on
+    from a checkpoint.
+
+    Args:
+        path: the run's folder, or the file in it.
+
+    Raises:
+        FileNotFoundError: nothing was logged.
+        ResultsError: a line that is no JSON object, other than one that a crash cut short.
+    """
+    marked = [
+        ((record.get("node"), record.pop(ATTEMPT, 1), record.pop(RESTART, 1)), record)
+        for record in _records(path)
+        if CONFIG not in record and IMAGE not in record
+    ]
+    begun: dict[Any, dict[tuple[int, int], float]] = {}  # node → attempt → its first step
+    for (node, *attempt), record in marked:
+        steps = begun.setdefault(node, {})
+        steps[tuple(attempt)] = min(steps.get(tuple(attempt), math.inf), _step(record))
+    overtaken = {
+        (node, *attempt): min(step for other, step in steps.items() if other > attempt)
+        for node, steps in begun.items()
+        for attempt in steps
+        if attempt != max(steps)
+    }
+    return [record for mark, record in marked if mark not in overtaken or _step(record) < overtaken[mark]]
+
+
+def _step(record: dict[str, Any]) -> float:
+    step = record.get("step")
+    return step if isinstance(step, (int, float)) else math.inf
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings of a run as ``lp.log_config`` recorded them; what was recorded last counts.
+
+    Raises:
+        FileNotFoundError: nothing was logged.
+    """
+    config: dict[str, Any] = {}
+    for record in _records(path):
+        config.update(record.get(CONFIG, {}))
+    return config
+
+
+def read_images(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The pictures of a run: ``step``, ``time``, ``node``, ``name`` and ``file``, relative to the run's folder.
+
+    Raises:
+        FileNotFoundError: nothing was logged.
+    """
+    return [{**record, **record.pop(IMAGE)} for record in _records(path) if IMAGE in record]
+
+
+def last_metrics(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """What each node logged last, of those that logged lately: step, time and the latest value of each metric."""
+    try:
+        with Path(folder, METRICS_FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    last: dict[str, dict[str, Any]] = {}
+    for line in lines[:-1]:
+        record = _record(line)
+        if record is not None and CONFIG not in record and IMAGE not in record:
+            marks = {ATTEMPT, RESTART, "node"}
+            row = {name: value for name, value in record.items() if name not in marks}
+            last.setdefault(record.get("node", ""), {}).update(row)
+    return last
+
+
+class RowFollower:
+    """The rows of a file, each once, as they come; also before there is one.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._path = Path(folder, METRICS_FILE)
+        self._offset = 0
+
+    def read_lines(self) -> bytes:
+        """Whole lines that were added; a part of them, where there are many."""
+        size = _FOLLOWED_BYTES
+        while True:
+            try:
+                with self._path.open("rb") as file:
+                    data = os.pread(file.fileno(), size, self._offset)
+            except OSError:
+                return b""
+            lines = data[: data.rfind(b"\n") + 1]
+            if lines or len(data) < size:
+                self._offset += len(lines)
+                return lines
+            size *= 2  # a line longer than that
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The rows that were added; those that are no rows are left out."""
+        while lines := self.read_lines():
+            for line in lines.split(b"\n"):
+                record = _record(line)
+                if record is not None:
+                    yield record
+
+
+def _records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    given = Path(path)
+    file = given / METRICS_FILE if given.is_dir() else given
+    lines = file.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line's end is under way
+        if not line.strip():
+            continue
+        record = _record(line)
+        if record is not None:
+            yield record
+        elif line.rstrip().endswith(b"}"):  # whoever appended after a crash ended the line that it had cut short
+            raise ResultsError(f"{file}: line {number} is no JSON")
+        elif line.rstrip().endswith(b"]"):
+            raise ResultsError(f"{file}: line {number} is no JSON object")
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None: it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict):
+        return None
+    return {name: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for name, value in record.items()}
