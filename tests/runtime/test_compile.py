@@ -50,12 +50,13 @@ def test_the_plan_as_json_is_what_it_was():
     )
     data = json.loads(plan.to_json())
     payloads = [node["process"].pop("payload") for node in data["nodes"]]
-    common = {
+    common: dict[str, object] = {
         "interpreter": sys.executable,
         "cwd": os.getcwd(),  # noqa: PTH109 - a string is compared
         "cpus": None,
         "memory_bytes": None,
         "merge_stderr": True,
+        "preload": [],
     }
 
     def actor(index):

@@ -15,12 +15,13 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from kourou import errors
 from kourou.script import names, partial_definitions, unpicklable
+from kourou.script.imports import ImportFinder
 from kourou.script.names import is_definition
 from kourou.script.pickling import ByValuePickler, reduce_named
 from kourou.script.snapshot import Pickled, Snapshot, Unit
@@ -55,10 +56,14 @@ class Collector:
     Args:
         reduce: pickles some values in a way of its own; None: that is not one of them.
         reducers: as ``copyreg``'s dispatch table, for this collector alone.
+        libraries: of these, :meth:`imports` tells those that a value brings along.
     """
 
     def __init__(
-        self, reduce: Reduce = lambda _: None, reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({})
+        self,
+        reduce: Reduce = lambda _: None,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
+        libraries: Collection[str] = (),
     ) -> None:
         self.reduce = reduce
         self.reducers = reducers
@@ -68,6 +73,8 @@ class Collector:
         self._asked_by: dict[str, str] = {}  # a global → who needed it first
         self._drafts: dict[str, _Draft] = {}
         self._held: dict[str, Any] = {}
+        self._finder = ImportFinder(libraries)
+        self._finished: dict[str, Pickled] = {}  # a global → its draft
 
     def add(self, value: Any, owner: str) -> Pickled:
         """Pickle a value.
@@ -125,6 +132,9 @@ class Collector:
             needs = tuple(dict.fromkeys(need for name in group for need in self._drafts[name].pickled.needs))
             units.append(Unit(group, pickled.stream, needs, tuple(places)))
         self._held = {name: draft.value for name, draft in self._drafts.items()}
+        self._finished = {
+            name: Pickled(b"", draft.pickled.needs, [], draft.pickled.imports) for name, draft in self._drafts.items()
+        }
         spec = getattr(self.main, "__spec__", None)
         snapshot = Snapshot(
             file=getattr(self.main, "__file__", None),
@@ -136,6 +146,17 @@ class Collector:
         )
         self._drafts.clear()
         return snapshot, buffers
+
+    def imports(self, pickled: Pickled) -> frozenset[str]:
+        """The libraries that a value brings along, with what it needs of the script; once all is finished."""
+        needed: dict[str, Pickled] = {}
+        left = list(pickled.needs)
+        while left:
+            name = left.pop()
+            if name not in needed:
+                needed[name] = self._finished[name]
+                left += needed[name].needs
+        return pickled.imports.union(*(each.imports for each in needed.values()))
 
     def holds(self, name: str, value: object) -> bool:
         """See :class:`kourou.script.names.Scope`."""
@@ -228,8 +249,9 @@ class Collector:
 
         pickler = _ScriptPickler(self, stream, keep, frozenset(defines))
         pickler.dump(value)
-        memo = {key: part for key, (_, part) in pickler.memo.copy().items() if not _is_anonymous(part)}
-        return Pickled(stream.getvalue(), tuple(pickler.needs), buffers), memo
+        parts = {key: part for key, (_, part) in pickler.memo.copy().items()}
+        pickled = Pickled(stream.getvalue(), tuple(pickler.needs), buffers, self._finder.of(parts.values()))
+        return pickled, {key: part for key, part in parts.items() if not _is_anonymous(part)}
 
 
 class _ScriptPickler(ByValuePickler):

@@ -17,6 +17,8 @@ class Pickled(NamedTuple):
     """The globals of the script that its code refers to, and that have to be there before it is unpickled."""
     buffers: list[Any]
     """Its large buffers, which are not in the stream."""
+    imports: frozenset[str] = frozenset()
+    """Of the libraries that were asked for, those that it brings along."""
 
 
 class Unit(NamedTuple):

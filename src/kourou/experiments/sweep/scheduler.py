@@ -38,8 +38,6 @@ from kourou.runtime.waiting.event_queue import next_of
 __all__ = ["Scheduler", "SweepOptions"]
 
 _POLL_S = 0.2  # between polls for requests from other shells
-# Variables that preloaded modules read when they are imported: numbers of threads, options of torch.
-_READ_AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +56,7 @@ class SweepOptions:
     terminate_s: float = 2.0
     """Seconds between SIGTERM and SIGKILL."""
     preload: tuple[str, ...] = ()
-    """Modules that functions and programs find imported already, such as ``("torch",)``; they must start nothing that
-    a fork cannot carry along."""
+    """Modules that functions and programs find imported already, such as ``("torch",)``, if they can be forked."""
 
 
 class Scheduler:
@@ -125,11 +122,10 @@ class Scheduler:
             SweepError: the journal cannot be written; what ran was killed.
         """
         payloads = any(run.payload is not None for run in self._runs.values())
-        own = ("kourou.experiments.sweep.run_process", "cloudpickle", *self._options.preload)
-        preload = Preload(modules=own, reads=self._read_at_import) if payloads else COMMANDS
+        preload = Preload(modules=("kourou.experiments.sweep.run_process", "cloudpickle")) if payloads else COMMANDS
         handler = self._make_supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
         with handler as self._supervisor, signals_to(self._on_signal):
-            if not self._read_at_import:  # else the first run's own variables decide what is prepared
+            if not self._options.preload:  # else the first run's own variables decide what is prepared
                 self._supervisor.prepare()
             self._provenance = self._make_provenance()
             with contextlib.suppress(OSError):
@@ -146,10 +142,6 @@ class Scheduler:
             with contextlib.suppress(OSError):  # another job of the same sweep was quicker
                 if not log.stat().st_size:  # it had nothing to say
                     log.unlink()
-
-    @property
-    def _read_at_import(self) -> tuple[str, ...]:
-        return _READ_AT_IMPORT if self._options.preload else ()
 
     def checkpoint(self, number: int, wait_s: float) -> None:
         """Tell all runs by a signal to save their work and end; not later than ``wait_s`` seconds from now they do.
@@ -196,6 +188,8 @@ class Scheduler:
         self._journal.commit()  # it says that they run before they do
         for live in begun:
             spec, boot = process_spec(live.run, live.slot, live.number, self._folder)
+            if live.run.payload is not None:
+                spec = dataclasses.replace(spec, preload=self._options.preload)
             self._supervisor.start(self._adapt(spec, live.run, live.slot), live.number, boot)
 
     def _report_waiting(self) -> None:

@@ -38,6 +38,10 @@ class PythonProcess:
     """Called in each process before its node is unpickled, and in the processes that the node starts by spawn or
     forkserver: what the script sets up at its top (environments that are registered, logging, torch's defaults). Nodes
     that are threads find it called once. None: nothing is."""
+    preload: Sequence[str] | None = None
+    """Modules that the processes are forked with, imported once for all of them; what a module drew at random when it
+    was imported is the same in all of them, but for the global generators of NumPy and torch. None: those of NumPy,
+    torch and gymnasium that several of the nodes import anyway, if there is no ``setup``, which comes after."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.args, Mapping):
@@ -48,6 +52,8 @@ class PythonProcess:
             _refuse("setup", "a function without arguments", self.setup)
         if isinstance(self.interpreter_args, str) or not isinstance(self.interpreter_args, (Mapping, Sequence)):
             _refuse("interpreter_args", "a mapping or a list of options", self.interpreter_args)
+        if self.preload is not None and (isinstance(self.preload, str) or not _are_modules(self.preload)):
+            _refuse("preload", "a list of names of modules", self.preload)
         self.interpreter_options()
 
     def arguments(self) -> tuple[str, ...]:
@@ -163,6 +169,12 @@ class Resources(PythonProcess):
         if found is None:
             raise errors.GraphError(f"interpreter: {os.fspath(value)!r} is nothing that can be executed")
         return str(Path(found).absolute())
+
+
+def _are_modules(preload: Sequence[object]) -> bool:
+    return isinstance(preload, Sequence) and all(
+        isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in preload
+    )
 
 
 def _of_replica(value: PerReplica[T], index: int) -> T:

@@ -29,7 +29,7 @@ class ProcessLauncher:
         self._specs = {node.name: node.process for node in plan.nodes if node.process is not None}
         self._boot: dict[str, Any] = {}
         self._supervisor = Supervisor(events, run_id=run_id, folder=folder)
-        self._supervisor.prepare()
+        self._supervisor.prepare(*self._specs.values())
 
     def configure(self, **boot: Any) -> None:
         """What every node process needs to know; set once, before the first start."""

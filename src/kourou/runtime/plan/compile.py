@@ -14,7 +14,7 @@ from typing import Any
 from kourou import errors
 from kourou.cpython import interpreter_options
 from kourou.runtime.graph.node import Node
-from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.graph.policies import OnFailure, Restart
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.model.hosts import Host, Hosts
@@ -25,6 +25,7 @@ from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.payloads import Payloads
 from kourou.runtime.plan.placement import PlacementOf, place
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
+from kourou.runtime.plan.preloading import choose
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 from kourou.shown import shown
@@ -85,7 +86,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         except errors.PlanError as error:
             problems += error.problems
     if pickled and not problems:
-        plans = _with_script(plans, payloads, problems)
+        plans = _with_script(plans, payloads, resources, problems)
     if not problems:
         try:
             plans = _hand_out_devices(plans, resources, inventory, spanned, placement or {})
@@ -254,20 +255,33 @@ def _plan_node(
     )
 
 
-def _with_script(plans: list[NodePlan], payloads: Payloads, problems: list[str]) -> list[NodePlan]:
+def _with_script(
+    plans: list[NodePlan], payloads: Payloads, resources: Mapping[str, PythonProcess], problems: list[str]
+) -> list[NodePlan]:
     """The plans, with the script that their payloads share; notes what of it cannot travel."""
+    specs = {plan.name: plan.process for plan in plans if plan.process}
     try:
-        return [
-            dataclasses.replace(
-                plan, process=dataclasses.replace(plan.process, payload=payloads.finish(plan.process.payload))
-            )
-            if plan.process and plan.process.payload
-            else plan
-            for plan in plans
-        ]
+        finished = {name: payloads.finish(spec.payload) for name, spec in specs.items() if spec.payload}
     except errors.SerializationError as error:
         problems += str(error).splitlines()
         return plans
+    given = {
+        name: each.preload for name in finished if (each := resources.get(label_of(name))) and each.preload is not None
+    }
+    restarting = {plan.name for plan in plans if isinstance(plan.on_failure, Restart)}
+    imported = {name: payloads.imports(payload) for name, payload in finished.items() if name not in given}
+    preload = {**choose(imported, restarting), **given}
+    return [
+        dataclasses.replace(
+            plan,
+            process=dataclasses.replace(
+                specs[plan.name], payload=finished[plan.name], preload=tuple(preload[plan.name])
+            ),
+        )
+        if plan.name in finished
+        else plan
+        for plan in plans
+    ]
 
 
 def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) -> ProcessSpec:

@@ -22,6 +22,7 @@ from kourou.courier.wire import codec
 from kourou.runtime.context import context
 from kourou.runtime.graph.node import Node
 from kourou.runtime.plan import absl_flags
+from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script import main_module, unpicklable
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
@@ -64,6 +65,7 @@ class Payloads:
         self.blobs: dict[str, bytes | memoryview] = {}
         self._collector = _collector(one_host=one_host)
         self._script: tuple[str, tuple[str, ...]] | None = None
+        self._nodes: dict[str, Pickled] = {}  # by the stream's hash
         # By the identity of a buffer's owner, which a blob keeps alive: 500 nodes, one array, one hash.
         self._hashes: dict[int, str] = {}
 
@@ -88,8 +90,11 @@ class Payloads:
             context.compiling.reset(token)
         buffers = [view for part in parts for view in part.buffers]
         data = pickle.dumps([(part.stream, part.needs, len(part.buffers)) for part in parts], 5)
+        stream = self._add_blob(data)
+        # A setup comes first, perhaps because what it sets has to be there before anything is imported.
+        self._nodes[stream] = Pickled(b"", (), []) if setup else parts[0]
         return Payload(
-            stream=self._add_blob(data),
+            stream=stream,
             buffers=tuple(map(self._add_buffer, buffers)),
             size_bytes=len(data) + sum(view.nbytes for view in buffers),
         )
@@ -106,6 +111,10 @@ class Payloads:
             self._script = self._add_blob(data), tuple(map(self._add_buffer, buffers))
         script, script_buffers = self._script
         return dataclasses.replace(payload, script=script, script_buffers=script_buffers)
+
+    def imports(self, payload: Payload) -> frozenset[str]:
+        """The libraries that can be forked, and that unpickling the node imports anyway, or its first code."""
+        return self._collector.imports(self._nodes[payload.stream])
 
     def find_unpicklable(self, node: Node, error: Exception) -> str:
         """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
@@ -211,7 +220,8 @@ def _why_not(collector: Collector, value: Any) -> Exception | None:
 
 def _collector(*, one_host: bool = True) -> Collector:
     if "torch" not in sys.modules:
-        return Collector(absl_flags.reduced, codec.reducers())
+        return Collector(absl_flags.reduced, codec.reducers(), FORKABLE)
     from kourou.runtime.plan import shared_tensors  # noqa: PLC0415 - imports torch
 
-    return Collector(absl_flags.reduced, {**codec.reducers(), **shared_tensors.reducers(one_host=one_host)})
+    reducers = {**codec.reducers(), **shared_tensors.reducers(one_host=one_host)}
+    return Collector(absl_flags.reduced, reducers, FORKABLE)

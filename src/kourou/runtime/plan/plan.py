@@ -104,6 +104,8 @@ class ProcessSpec:
     """Resident memory of its own that it and all that it starts may take; None: no limit."""
     merge_stderr: bool = True
     """Standard error goes where standard output goes, in the order in which it was written."""
+    preload: tuple[str, ...] = ()
+    """Modules that it finds imported already, if they can be forked."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
+import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["COMMANDS", "NODES", "Preload", "read_early", "reseed"]
+__all__ = ["COMMANDS", "NODES", "Preload", "import_libraries", "read_early", "reseed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +49,9 @@ NODES = Preload(
 """For nodes of a program: what every one of them would import by itself."""
 
 
-def read_early(env: Mapping[str, str], preload: Preload) -> dict[str, str]:
+def read_early(env: Mapping[str, str], preload: Preload, libraries: Collection[str] = ()) -> dict[str, str]:
     """The variables that a starting interpreter, loader, allocator or preloaded module reads: a fork comes too late."""
-    prefixes = (*_READ_AT_START, *preload.reads)
+    prefixes = (*_READ_AT_START, *preload.reads, *(_READ_BY_LIBRARIES if libraries else ()))
     return {name: value for name, value in env.items() if name.startswith(prefixes)}
 
 
@@ -55,6 +59,70 @@ _READ_AT_START = (
     *("PYTHON", "LC_", "LANG", "OPENSSL_"),
     *("LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MIMALLOC_"),
 )
+
+# Numbers of threads, options of NumPy and torch, backends of what draws. Not the GPUs that a process sees, which are
+# read when the first one is used.
+_READ_BY_LIBRARIES = (
+    *(
+        "OMP_",
+        "GOMP_",
+        "KMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "GOTO_",
+        "BLIS_",
+        "VECLIB_",
+        "NUMEXPR_",
+        "NUMBA_",
+        "NPY_",
+        "NUMPY_",
+    ),
+    *("TORCH", "PYTORCH", "ATEN_", "TRITON_", "NCCL_", "CUDA_HOME", "CUDA_PATH", "CUDA_MODULE_LOADING", "CUDNN_"),
+    *("JAX_", "XLA_", "TF_", "MPL", "SDL_", "PYGAME_", "MUJOCO_", "PYOPENGL_"),
+)
+
+
+def import_libraries(names: Sequence[str]) -> None:
+    """Import modules of others, of which nobody knows for sure that they can be forked.
+
+    Raises:
+        SystemExit: one has started something that a fork does not carry along; it says what.
+        Exception: whatever an import raised.
+    """
+    for name in names:
+        before = _channels()
+        importlib.import_module(name)
+        if found := _unforkable(before):
+            sys.exit(f"importing {name} has {found}, which a fork does not carry along")
+
+
+def _unforkable(before: Collection[str]) -> str:
+    """What was begun that a fork does not carry along, in words; empty: nothing."""
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    # BLAS's threads are made for forks: they end before one, and begin again when there is something to multiply.
+    threads = len(os.listdir(_THREADS)) if os.path.isdir(_THREADS) else threading.active_count()  # noqa: PTH112, PTH208
+    if threads > 1:
+        return f"started {threads - 1} threads"
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+        return "started a process"
+    return "".join(f"opened {where}" for where in sorted(_channels() - set(before))[:1])
+
+
+def _channels() -> set[str]:
+    """What this process has open that is no file: devices, sockets, pipes."""
+    targets = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(_OPEN):  # noqa: PTH208 - names alone
+            with contextlib.suppress(OSError):
+                targets.add(os.readlink(f"{_OPEN}/{fd}"))  # noqa: PTH115 - the text is meant
+    return {target for target in targets if target.startswith(_DEVICES) or not target.startswith("/")}
+
+
+_THREADS, _OPEN = "/proc/self/task", "/proc/self/fd"
+_DEVICES = ("/dev/nvidia", "/dev/dri", "/dev/kfd", "/dev/accel", "/dev/vfio")
 
 
 def reseed() -> None:

@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
-from kourou.cpython import interpreter_options
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process import process_table
-from kourou.runtime.process.channel import close_fds
 from kourou.runtime.process.memory_limit import MemoryWatch
-from kourou.runtime.process.preload import NODES, Preload, read_early
-from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id, start_zygote
+from kourou.runtime.process.preload import NODES, Preload
+from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id
+from kourou.runtime.process.zygotes import Zygotes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -65,7 +64,7 @@ class Supervisor:
         events: told of everything that happens.
         run_id: marks the environment of every process, so that even a runaway grandchild can be found.
         folder: where zygotes write their logs, should they ever have something to say.
-        preload: what the processes find imported already.
+        preload: what all processes find imported already; a spec may name more.
 
     Raises:
         UnsupportedPlatform: it is neither Linux nor macOS.
@@ -80,11 +79,9 @@ class Supervisor:
         process_table.check_proc()
         self._events = events
         self._run_id = run_id
-        self._folder = folder
-        self._preload = preload
+        self._zygotes = Zygotes(run_id=run_id, folder=folder, preload=preload)
         self._processes: dict[str, Process] = {}  # by the id of the spawn request
         self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
-        self._zygotes: dict[tuple[Any, ...], ZygoteProcess] = {}
         self._commands: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = socket.socketpair()
@@ -104,13 +101,14 @@ class Supervisor:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def prepare(self, interpreter: str = sys.executable) -> None:
-        """Start the zygote that plain nodes will need, while the caller prepares other things."""
-        self._post(lambda: self._prepare(interpreter))
+    def prepare(self, *specs: ProcessSpec) -> None:
+        """Start the zygotes that processes will need, those of plain nodes by default; meanwhile the caller goes on."""
+        self._post(lambda: self._prepare(specs or (ProcessSpec(name="", argv=()),)))
 
-    def _prepare(self, interpreter: str) -> None:
+    def _prepare(self, specs: Sequence[ProcessSpec]) -> None:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
-            self._zygote_for(interpreter, interpreter_options(), os.environ)
+            for spec in specs:
+                self._zygote_for(spec, {**os.environ, **dict(spec.env)})
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.
@@ -173,7 +171,7 @@ class Supervisor:
         self._fault = error
         cause = f"was lost to a fault of kourou itself: {error!r}"
         lost = [(p.name, p.attempt, p.output.last_lines) for p in self._processes.values()]
-        for zygote in self._zygotes.values():
+        for zygote in self._zygotes:
             lost += [(start.spec.name, start.attempt, deque[str]()) for start in zygote.waiting.values()]
         with contextlib.suppress(Exception):
             self._stop()
@@ -202,21 +200,25 @@ class Supervisor:
     def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
         cookie = process_table.make_cookie(self._run_id, spec.name, attempt)
         env = {**os.environ, **dict(spec.env), process_table.COOKIE: cookie}
-        interpreter = spec.interpreter or sys.executable
+        self._queue(Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds)))
+
+    def _queue(self, start: Start) -> None:
+        spec, attempt = start.spec, start.attempt
         try:
-            zygote = self._zygote_for(interpreter, spec.interpreter_args, env)
+            zygote = self._zygote_for(spec, start.env)
         except OSError as error:
-            close_fds(fds)
-            self._fail_start(spec.name, attempt, f"cannot run {interpreter}: {error}")
+            start.cancel()
+            self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter or sys.executable}: {error}")
             return
+        if news := self._zygotes.take_news():
+            self._events.on_line(spec.name, f"kourou: {news}", "stderr")
         self._latest[spec.name] = zygote, attempt
-        start = Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds))
         zygote.waiting[request_id(spec.name, attempt)] = start
         self._send_waiting(zygote)
 
     def _send_waiting(self, zygote: ZygoteProcess) -> None:
         """Send what the zygote takes. The others wait without a pipe, so hundreds need no descriptors all at once."""
-        while zygote.waiting and not zygote.channel.wants_write:
+        while zygote.waiting and zygote.takes_requests:
             self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
         self._await_room(zygote)
 
@@ -257,21 +259,14 @@ class Supervisor:
         self._events.on_line(name, f"kourou: {reason}", "stderr")
         self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
 
-    def _zygote_for(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> ZygoteProcess:
-        """The zygote for an interpreter, its options, and the variables that come too late for a fork."""
-        early = read_early(env, self._preload)
-        key = (interpreter, options, tuple(sorted(early.items())))
-        zygote = self._zygotes.get(key)
-        if zygote is None:
-            variables = {**os.environ, **early, process_table.COOKIE: process_table.make_cookie(self._run_id)}
-            log_file = self._folder / f"zygote-{len(self._zygotes)}.log"
-            zygote = self._zygotes[key] = start_zygote(interpreter, options, variables, self._preload, log_file)
-            self._selector.register(zygote.channel, selectors.EVENT_READ, lambda: self._on_zygote(key, zygote))
+    def _zygote_for(self, spec: ProcessSpec, env: Mapping[str, str]) -> ZygoteProcess:
+        zygote = self._zygotes.find(spec, env)
+        if zygote.channel not in self._selector.get_map():
+            self._selector.register(zygote.channel, selectors.EVENT_READ, lambda: self._on_zygote(zygote))
         return zygote
 
-    def _on_zygote(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
+    def _on_zygote(self, zygote: ZygoteProcess) -> None:
         zygote.channel.flush()
-        self._send_waiting(zygote)
         there = zygote.channel.receive()
         while not self._closing and (taken := zygote.channel.take()) is not None:
             message, _ = taken
@@ -279,8 +274,10 @@ class Supervisor:
                 zygote.ready = True
             elif (process := self._processes.get(message["id"])) is not None:
                 self._on_event(process, message)
-        if not there:
-            self._on_zygote_died(key, zygote)
+        if there:
+            self._send_waiting(zygote)
+        else:
+            self._on_zygote_died(zygote)
 
     def _on_event(self, process: Process, message: dict[str, Any]) -> None:
         if message["event"] == "spawned":
@@ -295,12 +292,17 @@ class Supervisor:
             self._events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
             self._end(process, 127, None)
 
-    def _on_zygote_died(self, key: tuple[Any, ...], zygote: ZygoteProcess) -> None:
+    def _on_zygote_died(self, zygote: ZygoteProcess) -> None:
         """A zygote died, which nothing of ours does to it: its nodes died with it, their children are swept here."""
         self._selector.unregister(zygote.channel)
         zygote.channel.close()
-        self._zygotes.pop(key, None)
+        self._zygotes.remove(zygote)
         code = zygote.popen.wait()
+        if zygote.libraries and not zygote.ready and not self._closing:
+            self._zygotes.refuse(zygote, (zygote.said() or [f"its zygote ended with {code}"])[-1])
+            for start in zygote.waiting.values():
+                self._queue(start)
+            return
         while zygote.waiting:  # what it is told is lost, and so they end below
             self._spawn(zygote, zygote.waiting.pop(next(iter(zygote.waiting))))
         lost = [process for process in self._processes.values() if process.zygote is zygote]
@@ -379,12 +381,12 @@ class Supervisor:
         for process in self._processes.values():
             for fd in process.output.read_ends:
                 self._close_pipe(process, fd, tell=self._fault is None)  # telling may be what failed
-        for zygote in self._zygotes.values():
+        for zygote in self._zygotes:
             for start in zygote.waiting.values():
                 start.cancel()
             zygote.channel.close()  # it ends all that is below it, then itself
         deadline = time.monotonic() + _CLOSE_S
-        for zygote in self._zygotes.values():
+        for zygote in self._zygotes:
             try:
                 zygote.popen.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel, close_fds
-from kourou.runtime.process.preload import reseed
+from kourou.runtime.process.preload import import_libraries, reseed
 
 __all__ = ["main"]
 
@@ -54,11 +54,11 @@ class Child:
     """Standard output, standard error unless both are one, and what else the process inherits."""
 
 
-def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None:
+def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], version: tuple[int, int]) -> None:
     """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node.
 
-    ``preload`` names modules to import first. ``version`` is the launcher's Python: functions travel as bytecode, which
-    another version cannot run.
+    ``preload`` names modules to import first, ``libraries`` those of others, which may have to be refused. ``version``
+    is the launcher's Python: functions travel as bytecode, which another version cannot run.
     """
     if preload and sys.version_info[:2] != version:
         wanted, own = (".".join(map(str, v)) for v in (version, sys.version_info[:2]))
@@ -71,10 +71,17 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # while it imports, nobody listens to the socket
     if _is_closed(fd):
         sys.exit("the launcher ended before its first process was started")
+    gc.disable()  # nothing that is imported becomes garbage
     for module in preload:
         importlib.import_module(module)
+    try:
+        import_libraries(libraries)
+    except BaseException:
+        process_table.signal_all(process_table.ProcessTable().below(os.getpid()))  # nobody else knows of them
+        raise
     _prctl(_PR_SET_PDEATHSIG, 0)
     gc.collect()
+    gc.enable()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
     pid = os.getpid()

@@ -23,7 +23,10 @@ __all__ = ["Process", "Start", "ZygoteProcess", "request_id", "start_zygote"]
 
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
-_BOOT = "import sys; {path}; from {zygote} import main; main({fd}, preload={preload}, version={version})"
+_BOOT = (
+    "import sys; {path}; from {zygote} import main; "
+    "main({fd}, preload={preload}, libraries={libraries}, version={version})"
+)
 _ZYGOTE = "kourou.runtime.process.zygote"
 
 
@@ -52,11 +55,18 @@ class ZygoteProcess:
     popen: subprocess.Popen[bytes]
     interpreter: str
     log_file: Path
+    libraries: tuple[str, ...] = ()
+    """What it imports that may turn out not to be forkable: it gets its first request when it is ready."""
     ready: bool = False
     awaits_room: bool = False
     """Its owner's selector tells when the channel takes more."""
     waiting: dict[str, Start] = dataclasses.field(default_factory=dict)
-    """What its channel has no room for yet, in order, by the ids of the requests."""
+    """What it does not take yet, in order, by the ids of the requests."""
+
+    @property
+    def takes_requests(self) -> bool:
+        """It has room for one, and whatever happens to it now happens to its processes."""
+        return not self.channel.wants_write and (self.ready or not self.libraries)
 
     def said(self) -> list[str]:
         """What it printed, which it does only when something is wrong."""
@@ -89,7 +99,12 @@ def request_id(name: str, attempt: int) -> str:
 
 
 def start_zygote(
-    interpreter: str, options: tuple[str, ...], env: Mapping[str, str], preload: Preload, log_file: Path
+    interpreter: str,
+    options: tuple[str, ...],
+    env: Mapping[str, str],
+    preload: Preload,
+    libraries: tuple[str, ...],
+    log_file: Path,
 ) -> ZygoteProcess:
     """Start one.
 
@@ -103,6 +118,7 @@ def start_zygote(
         zygote=_ZYGOTE,
         fd=theirs.fileno(),
         preload=preload.modules,
+        libraries=libraries,
         version=tuple(sys.version_info[:2]),
     )
     try:
@@ -119,4 +135,4 @@ def start_zygote(
     except BaseException:
         ours.close()
         raise
-    return ZygoteProcess(Channel(ours), popen, interpreter, log_file)
+    return ZygoteProcess(Channel(ours), popen, interpreter, log_file, libraries)

@@ -24,7 +24,6 @@ from kourou.spmd.worker import parcel
 
 __all__ = ["LocalHost", "WorkerEvents", "WorkerSpec"]
 
-_READ_BY_TORCH = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH", "ATEN_", "CUDA_HOME")
 _OWN_MODULES = ("kourou.spmd.worker.main", "kourou.courier.wire.codec", "cloudpickle")
 _TORCH_MODULES = ("torch", "torch.distributed", "kourou.courier.wire.codec_torch")
 
@@ -77,7 +76,7 @@ class LocalHost:
     """
 
     def __init__(self) -> None:
-        modules = (*_OWN_MODULES, *(_TORCH_MODULES if torch_is_there() else ()))
+        self._preload = _TORCH_MODULES if torch_is_there() else ()
         self._scratch = ScratchFolder()
         self._folder = self._scratch.path
         self._workers: dict[str, _Worker] = {}
@@ -87,7 +86,7 @@ class LocalHost:
             self,
             run_id=self._folder.name,
             folder=self._folder,
-            preload=Preload(modules=modules, reads=_READ_BY_TORCH),
+            preload=Preload(modules=_OWN_MODULES),
         )
 
     def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
@@ -121,6 +120,7 @@ class LocalHost:
             env=tuple(sorted(worker.env.items())),
             cwd=worker.cwd,
             merge_stderr=False,
+            preload=self._preload,
         )
         boot = {
             "entry": "kourou.spmd.worker.main",

@@ -1,0 +1,81 @@
+"""Zygotes that import what processes are to be forked with, and do not where that cannot be forked."""
+
+from __future__ import annotations
+
+import pytest
+
+from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process.preload import COMMANDS
+from kourou.runtime.process.supervisor import Supervisor
+from runtime.test_supervisor import Events
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+ENTRY = """
+import os, sys
+def run(boot):
+    wanted = boot["wanted"]
+    words = [wanted in sys.modules, os.environ.get("OMP_NUM_THREADS")]
+    if draw := getattr(sys.modules.get("numpy"), "random", None):
+        words.append(draw.random())
+    print(*words)
+    return 0
+"""
+
+
+@pytest.fixture
+def forked(tmp_path, monkeypatch):
+    """Runs processes that are to be forked with a module of this source; what they print."""
+    (tmp_path / "entry_of_test.py").write_text(ENTRY)
+    monkeypatch.syspath_prepend(tmp_path)
+    events = Events()
+    with Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS) as supervisor:
+
+        def run(module, *envs, source=None):
+            if source is not None:
+                (tmp_path / f"{module}.py").write_text(source)
+            names = [f"{module}/{index}" for index, _ in enumerate(envs)]
+            for name, env in zip(names, envs, strict=True):
+                spec = ProcessSpec(name=name, argv=(), preload=(module,), env=tuple(env.items()))
+                boot = {"entry": "entry_of_test", "cpus": None, "memory_bytes": None, "wanted": module}
+                supervisor.start(spec, 1, boot)
+            exits = [events.wait(name) for name in names]
+            assert [exited.code for exited in exits] == [0] * len(names), events.lines
+            return [line for name, line, _ in events.lines if name in names]
+
+        yield run
+
+
+def test_processes_find_it_imported_and_draw_numbers_of_their_own(forked):
+    (one, two) = (line.split() for line in forked("numpy", {}, {}))
+    assert one[0] == two[0] == "True"
+    assert one[2] != two[2]
+
+
+def test_variables_that_libraries_read_once_reach_a_zygote_of_their_own(forked, tmp_path):
+    source = "import os\nprint(os.environ.get('OMP_NUM_THREADS'), flush=True)"
+    lines = forked("reads_once", {"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "2"}, {"OTHER": "3"}, source=source)
+    assert sorted(line.split()[1] for line in lines) == ["1", "2", "None"]
+    said = sorted(log.read_text().strip() for log in tmp_path.glob("zygote-*.log"))
+    assert said == ["1", "2", "None"]
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import threading\nthreading.Thread(target=lambda: __import__('time').sleep(60), daemon=True).start()",
+         "has started 1 threads"),
+        ("import subprocess\np = subprocess.Popen(['sleep', '60'])", "has started a process"),
+        ("import socket\ns = socket.socket()", "has opened socket"),
+        ("raise OSError('no such device')", "OSError: no such device"),
+        ("import os\nos._exit(7)", "ended with 7"),
+    ],
+    ids=["thread", "process", "socket", "error", "exit"],
+)  # fmt: skip
+def test_what_cannot_be_forked_is_left_to_each_process_and_told_once(source, why, forked):
+    # When two processes are to be forked with a module that does such a thing.
+    told, *lines = forked("unforkable", {}, {}, source=source)
+    # Then both run, without it, and one line says why.
+    assert told.startswith("kourou: each process imports unforkable by itself: ")
+    assert why in told
+    assert lines == ["False None"] * 2
