@@ -30,6 +30,7 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
         folder: frozenset(names.split())
         for folder, names in {
             "cli": "ended_runs foreign_runs live_run run_command sweep sweep_init tmux",
+            "compat": "programs",
             "documentation": "walkthroughs",
             "courier": "death full_sockets grpc_bulk grpc_process interrupters load silence",
             "experiments": "example launcher_killed manager_data manager_sb3 manager_slurm manager_torch manager_tuning"

@@ -19,6 +19,7 @@ SURFACE = Path(__file__).parent / "data" / "public_surface.txt"
 MODULES = (
     "kourou",
     "kourou.aio",
+    "kourou.compat",
     "kourou.courier",
     "kourou.errors",
     "kourou.experiments",
@@ -94,6 +95,8 @@ NOT_OUR_NAMES = {
     "Reply.result(timeout)": "it is a concurrent.futures.Future",
     "Reply.exception(timeout)": "it is a concurrent.futures.Future",
     "LaunchedExperiment.wait(timeout)": "it stands in for a subprocess.Popen",
+    "TrajectoryWriter.flush(timeout_ms)": "Reverb's, in kourou.compat",
+    "TrajectoryWriter.end_episode(timeout_ms)": "Reverb's, in kourou.compat",
     "SlurmOptions(timeout)": "text with its unit, as timeout(1) reads it; Sample Factory's --slurm_timeout",
 }
 """Time-outs of another name, and why."""

@@ -15,6 +15,7 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
         ├ NoTerminal (EOFError)              a node in a process of its own wants somebody to type
         ├ NotFound (LookupError)             no run or node of that name; lists those there are
         ├ NotOwned (PermissionError)         a file or folder that others could have written; nothing of it was used
+        ├ NotSupported (NotImplementedError) another project has it and kourou has not; what to use instead
         ├ ProgramFailed (RuntimeError)       a node of a running program failed
         ├ BroadcastError (RuntimeError)      of many nodes called at once some failed; keeps the others' results
         ├ LaunchError (RuntimeError)         a process could not be started
@@ -78,6 +79,7 @@ __all__ = [
     "NotFound",
     "NotInProgram",
     "NotOwned",
+    "NotSupported",
     "PlanError",
     "ProgramFailed",
     "ProtocolError",
@@ -160,6 +162,10 @@ class LaunchError(KourouError, RuntimeError):
 
 class UnsupportedPlatform(KourouError, RuntimeError):
     """This operating system or Python lacks what kourou needs."""
+
+
+class NotSupported(KourouError, NotImplementedError):
+    """Another project has it, and kourou has not; the message says what to use instead."""
 
 
 class ResultsError(KourouError, ValueError):

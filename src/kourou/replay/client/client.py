@@ -193,6 +193,7 @@ class Client:
         warn_ignored(validate_items=not validate_items)
         return TrajectoryWriter(self._renewed, num_keep_alive_refs, max_in_flight_items=max_in_flight_items)
 
+    @also_named(configs="rules")
     def structured_writer(self, rules: Sequence[ItemRule], *, max_in_flight_items: int = 4096) -> StructuredWriter:
         """A writer of steps that makes items by rules.
 

@@ -10,7 +10,7 @@ from kourou.replay.arrays.array_types import np
 from kourou.replay.arrays.signature import TensorSpec
 from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 
-__all__ = ["ColumnSlice", "ItemRule", "Moment", "infer_signature", "td_error"]
+__all__ = ["ColumnSlice", "ItemRule", "Moment", "RuleHistory", "infer_signature", "td_error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,23 +45,23 @@ class ColumnSlice:
     squeeze: bool
 
 
-class _RuleHistory:
+class RuleHistory:
     """Stands for the history while a rule is read. Negative numbers and slices are steps, all else are names."""
 
     def __init__(self, path: Path = ()) -> None:
         self._path = path
 
-    def __getattr__(self, name: str) -> _RuleHistory:
+    def __getattr__(self, name: str) -> RuleHistory:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _RuleHistory((*self._path, name))  # of a named tuple
+        return RuleHistory((*self._path, name))  # of a named tuple
 
-    def __getitem__(self, key: Any) -> _RuleHistory | ColumnSlice:
+    def __getitem__(self, key: Any) -> RuleHistory | ColumnSlice:
         if isinstance(key, slice):
             return ColumnSlice(self._path, self._steps(key), squeeze=False)
         if isinstance(key, int) and key < 0:
             return ColumnSlice(self._path, range(key, key + 1), squeeze=True)
-        return _RuleHistory((*self._path, key))
+        return RuleHistory((*self._path, key))
 
     def _steps(self, part: slice) -> range:
         start, stop, step = part.start, part.stop, 1 if part.step is None else part.step
@@ -109,7 +109,7 @@ class ItemRule:
     slices: tuple[ColumnSlice, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        structure, slices = flatten(self.item(_RuleHistory()), (ColumnSlice,))
+        structure, slices = flatten(self.item(RuleHistory()), (ColumnSlice,))
         for path, part in zip(structure.paths, slices, strict=True):
             if not isinstance(part, ColumnSlice):
                 raise TypeError(

@@ -27,7 +27,7 @@ from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.shown import shown
 
-__all__ = ["Interruptible", "deferred", "end_with", "restore_if_idle", "watch"]
+__all__ = ["Interruptible", "deferred", "end_with", "restore_if_idle", "wait_for_runs", "watch"]
 
 
 class Interruptible(Protocol):
@@ -158,22 +158,24 @@ def _forward(number: int, frame: FrameType | None) -> None:
 
 
 def _register_at_exit() -> None:
-    cpython.at_threading_shutdown(_at_shutdown)
+    cpython.at_threading_shutdown(wait_for_runs)
     atexit.register(_at_exit)
 
 
-def _at_shutdown() -> None:
+def wait_for_runs() -> None:
     """Wait for what still runs, before the interpreter shuts down; end it first, if the script failed."""
     why = _failed_because
     if getattr(sys, "last_value", None) is not None:
         why = "the launcher ended with an error"
     elif _exit_code not in (None, 0):
         why = f"the launcher ended with sys.exit({shown(_exit_code)})"
-    for run in _runs:
+    while _runs:
+        run = _runs[0]
         if why and not run.ended:
             run.stop(why)
         _waiting.append(run)
         failure = run.finish_at_exit()
+        _runs.remove(run)
         if failure is not None:
             _failures.append(failure)
             with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
