@@ -39,14 +39,15 @@ def make_program(seed: int = 0) -> lp.Program:
     """The topology: that of the DQN example, with more actors."""
     program = lp.Program("apex")
     replay = program.add_node(lp.ReplayNode(functools.partial(make_tables, seed)), label="replay")
-    learner = program.add_node(lp.CourierNode(ApexLearner, replay, seed=seed), label="learner")
+    weights = program.add_node(lp.WeightsNode(keep=ACTORS + 2), label="weights")
+    program.add_node(lp.CourierNode(ApexLearner, replay, weights, seed=seed), label="learner")
     count = ACTORS * ENVIRONMENTS_PER_ACTOR
     epsilons = np.geomspace(*EXPLORATION, count, dtype=np.float32)
     with program.group("actor"):
         for index in range(ACTORS):
             share = epsilons[index::ACTORS]
-            program.add_node(lp.CourierNode(ApexActor, replay, learner, epsilons=share, seed=seed * ACTORS + index))
-    program.add_node(lp.CourierNode(Evaluator, learner, replay, table=TABLE, seed=seed), label="evaluator")
+            program.add_node(lp.CourierNode(ApexActor, replay, weights, epsilons=share, seed=seed * ACTORS + index))
+    program.add_node(lp.CourierNode(Evaluator, weights, replay, table=TABLE, seed=seed), label="evaluator")
     return program
 
 

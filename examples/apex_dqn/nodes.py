@@ -34,13 +34,16 @@ class ApexLearner(Learner):
 
     def run(self) -> None:
         """Learn until the program stops."""
+        average = self._agent.weights()
+        self._publisher.publish(average)
         with self._replay.sampler(TABLE, BATCH_SIZE, max_in_flight=self.BATCHES_AHEAD * BATCH_SIZE) as batches:
             for step, batch in enumerate(batches, 1):
                 importance = importance_weights(batch.probabilities, batch.info["table_size"])
                 surprise = self._agent.update(batch.data, importance)
                 self._replay.mutate_priorities(TABLE, (batch.keys, surprise + LEAST_PRIORITY))
                 if step % self.STEPS_PER_WEIGHTS == 0:
-                    self._weights = blend(self._weights, self._agent.weights(), AVERAGING_RATE)
+                    average = blend(average, self._agent.weights(), AVERAGING_RATE)
+                    self._publisher.publish(average)
 
 
 def temporal_difference(weights: Weights, transitions: Transitions) -> Floats:

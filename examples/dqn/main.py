@@ -28,16 +28,17 @@ ENVIRONMENTS_PER_ACTOR = 8
 
 
 def make_program(seed: int = 0) -> lp.Program:
-    """The topology: actors feed the replay buffer, the learner drains it, and who acts asks the learner for weights."""
+    """The topology: actors feed the replay buffer, the learner drains it, and who acts reads its weights."""
     program = lp.Program("dqn")
     replay = program.add_node(lp.ReplayNode(functools.partial(make_tables, seed)), label="replay")
-    learner = program.add_node(lp.CourierNode(Learner, replay, seed=seed), label="learner")
+    weights = program.add_node(lp.WeightsNode(keep=ACTORS + 2), label="weights")
+    program.add_node(lp.CourierNode(Learner, replay, weights, seed=seed), label="learner")
     epsilons = np.linspace(0.02, 0.3, ACTORS * ENVIRONMENTS_PER_ACTOR, dtype=np.float32)
     with program.group("actor"):
         for index in range(ACTORS):
             share = epsilons[index::ACTORS]
-            program.add_node(lp.CourierNode(Actor, replay, learner, epsilons=share, seed=seed * ACTORS + index))
-    program.add_node(lp.CourierNode(Evaluator, learner, replay, table=TABLE, seed=seed), label="evaluator")
+            program.add_node(lp.CourierNode(Actor, replay, weights, epsilons=share, seed=seed * ACTORS + index))
+    program.add_node(lp.CourierNode(Evaluator, weights, replay, table=TABLE, seed=seed), label="evaluator")
     return program
 
 

@@ -13,6 +13,7 @@ from examples.dqn.policy import Floats, Weights, choose_actions, make_environmen
 from examples.dqn.replay import BATCH_SIZE, TABLE
 from examples.dqn.transitions import Step, Transitions, fold
 from kourou import replay as kr
+from kourou import weights as kw
 
 N_STEPS = 3
 
@@ -22,7 +23,7 @@ class Actor:
 
     Args:
         replay: client of the replay buffer.
-        learner: client of the learner.
+        weights: client of the learner's weights.
         epsilons: how often each of its environments takes a random action. They differ, so that some explore far from
             what the others do well, and no schedule is needed.
         seed: of its environments and of its random actions.
@@ -31,9 +32,9 @@ class Actor:
     STEPS_PER_ROUND = 16
     GAMMA = 0.99
 
-    def __init__(self, replay: kr.Client, learner: lp.CourierClient, epsilons: Floats, seed: int) -> None:
+    def __init__(self, replay: kr.Client, weights: kw.Client, epsilons: Floats, seed: int) -> None:
         self._replay = replay
-        self._learner = learner
+        self._weights = weights.subscriber()
         self._epsilons = epsilons
         self._rng = np.random.default_rng(seed)
         self._environments = make_environments(len(epsilons), sparse_reward=True)
@@ -42,14 +43,13 @@ class Actor:
         self._steps: list[Step] = []
 
     def run(self) -> None:
-        """Act until the program stops. Fetching happens while the next steps are taken."""
-        weights = self._learner.weights()
+        """Act until the program stops."""
+        view = self._weights.require(timeout_s=None)  # waits for the first
         while not lp.wait_for_stop(0):
-            fetched = self._learner.futures.weights()
-            self._act(weights)
-            self._send(fold(self._steps, N_STEPS, self.GAMMA), weights)
+            self._act(view.weights)
+            self._send(fold(self._steps, N_STEPS, self.GAMMA), view.weights)
             del self._steps[:-N_STEPS]
-            weights = fetched.result()
+            view = self._weights.latest(newer_than=view.version) or view
 
     def _send(self, transitions: Transitions, weights: Weights) -> None:
         """Insert transitions. It takes its time when actors are ahead of the learner: so this is the brake."""
@@ -67,17 +67,18 @@ class Actor:
 
 
 class Learner:
-    """Draws batches, takes gradient steps, and hands out its weights.
+    """Draws batches, takes gradient steps, and publishes its weights.
 
     Args:
         replay: client of the replay buffer.
+        weights: client of the node that holds them.
         seed: of the network's first weights.
     """
 
     STEPS_PER_WEIGHTS = 8
     BATCHES_AHEAD = 16
 
-    def __init__(self, replay: kr.Client, seed: int) -> None:
+    def __init__(self, replay: kr.Client, weights: kw.Client, seed: int) -> None:
         import torch  # noqa: PLC0415 - two seconds and 200 MB, which only this node's process has to pay
 
         from examples.dqn.agent import Agent  # noqa: PLC0415 - imports torch
@@ -85,19 +86,16 @@ class Learner:
         torch.set_num_threads(1)
         self._replay = replay
         self._agent = Agent(seed)
-        self._weights = self._agent.weights()
+        self._publisher = weights.publisher()
 
     def run(self) -> None:
         """Learn until the program stops. The next batches are under way while this one is learnt from."""
+        self._publisher.publish(self._agent.weights())
         with self._replay.sampler(TABLE, BATCH_SIZE, max_in_flight=self.BATCHES_AHEAD * BATCH_SIZE) as batches:
             for step, batch in enumerate(batches, 1):
                 self._agent.update(batch.data)
                 if step % self.STEPS_PER_WEIGHTS == 0:
-                    self._weights = self._agent.weights()
-
-    def weights(self) -> list[Floats]:
-        """The latest weights."""
-        return self._weights
+                    self._publisher.publish(self._agent.weights())
 
 
 class Evaluation(NamedTuple):
@@ -125,7 +123,7 @@ class Evaluator:
     """Measures, again and again, how well the learner's latest weights do without exploration.
 
     Args:
-        learner: client of the learner.
+        weights: client of the learner's weights.
         replay: client of the replay buffer, which knows how many steps have been taken.
         table: where they are counted.
         seed: of the episodes.
@@ -136,9 +134,9 @@ class Evaluator:
     PAUSE_S = 0.2
 
     def __init__(
-        self, learner: lp.CourierClient, replay: kr.Client, *, table: str, seed: int, steps_per_item: int = 1
+        self, weights: kw.Client, replay: kr.Client, *, table: str, seed: int, steps_per_item: int = 1
     ) -> None:
-        self._learner = learner
+        self._weights = weights.subscriber()
         self._replay = replay
         self._table = table
         self._steps_per_item = steps_per_item
@@ -148,8 +146,9 @@ class Evaluator:
     def run(self) -> None:
         """Evaluate until the program stops."""
         while not lp.wait_for_stop(self.PAUSE_S):
-            weights, items = self._learner.weights(), self._replay.server_info()[self._table].inserts
-            returns = play_episodes(weights, self.EPISODES, seed=int(self._rng.integers(2**31)))
+            view = self._weights.require(timeout_s=None)
+            items = self._replay.server_info()[self._table].inserts
+            returns = play_episodes(view.weights, self.EPISODES, seed=int(self._rng.integers(2**31)))
             self._curve.append(Evaluation(time.time(), items * self._steps_per_item, returns))
 
     def curve(self, since: int = 0) -> list[Evaluation]:

@@ -27,15 +27,16 @@ def make_tables() -> list[kr.Table]:
 
 
 def make_program(seed: int = 0) -> lp.Program:
-    """The topology: actors fill the queue, the learner empties it, and who acts asks the learner for weights."""
+    """The topology: actors fill the queue, the learner empties it, and who acts reads its weights."""
     program = lp.Program("ppo")
     replay = program.add_node(lp.ReplayNode(make_tables), label="replay")
     rollouts = ACTORS * ENVIRONMENTS_PER_ACTOR
-    learner = program.add_node(lp.CourierNode(Learner, replay, rollouts, seed=seed), label="learner")
+    weights = program.add_node(lp.WeightsNode(keep=ACTORS + 2), label="weights")
+    program.add_node(lp.CourierNode(Learner, replay, weights, rollouts, seed=seed), label="learner")
     with program.group("actor"):
         for index in range(ACTORS):
-            program.add_node(lp.CourierNode(Actor, replay, learner, seed=seed * ACTORS + index))
-    evaluator = lp.CourierNode(Evaluator, learner, replay, table=TABLE, seed=seed, steps_per_item=STEPS)
+            program.add_node(lp.CourierNode(Actor, replay, weights, seed=seed * ACTORS + index))
+    evaluator = lp.CourierNode(Evaluator, weights, replay, table=TABLE, seed=seed, steps_per_item=STEPS)
     program.add_node(evaluator, label="evaluator")
     return program
 

@@ -7,6 +7,7 @@ import numpy as np
 import kourou as lp
 from examples.dqn.policy import Floats, Integers, Weights, action_values, make_environments
 from kourou import replay as kr
+from kourou import weights as kw
 
 TABLE = "rollouts"
 STEPS = 64
@@ -15,17 +16,17 @@ ENVIRONMENTS_PER_ACTOR = 8
 
 
 class Actor:
-    """Plays a round of steps with the latest policy, queues it, and fetches the next policy.
+    """Plays a round of steps with the latest policy, and queues it.
 
     Args:
         replay: client of the queue.
-        learner: client of the learner.
+        weights: client of the learner's policy.
         seed: of its environments and its actions.
     """
 
-    def __init__(self, replay: kr.Client, learner: lp.CourierClient, seed: int) -> None:
+    def __init__(self, replay: kr.Client, weights: kw.Client, seed: int) -> None:
         self._replay = replay
-        self._learner = learner
+        self._weights = weights.subscriber()
         self._rng = np.random.default_rng(seed)
         self._environments = make_environments(ENVIRONMENTS_PER_ACTOR, sparse_reward=True)
         self._observation, _ = self._environments.reset(seed=seed)
@@ -33,9 +34,11 @@ class Actor:
 
     def run(self) -> None:
         """Act until the program stops."""
+        view = self._weights.require(timeout_s=None)  # waits for the first
         while not lp.wait_for_stop(0):
-            rollout = self._play(self._learner.weights())
+            rollout = self._play(view.weights)
             self._replay.insert_batch(TABLE, rollout)  # waits while the learner has not taken the last round
+            view = self._weights.latest(newer_than=view.version) or view
 
     def _play(self, weights: Weights) -> dict[str, np.ndarray]:
         """One rollout of each environment: arrays [environment, step, …]."""
@@ -68,15 +71,16 @@ class Actor:
 
 
 class Learner:
-    """Takes rollouts out of the queue, learns from them, and hands out its policy.
+    """Takes rollouts out of the queue, learns from them, and publishes its policy.
 
     Args:
         replay: client of the queue.
+        weights: client of the node that holds it.
         rollouts: how many it takes at a time.
         seed: of the networks' first weights, and of the order of steps.
     """
 
-    def __init__(self, replay: kr.Client, rollouts: int, seed: int) -> None:
+    def __init__(self, replay: kr.Client, weights: kw.Client, rollouts: int, seed: int) -> None:
         import torch  # noqa: PLC0415 - two seconds and 200 MB, which only this node's process has to pay
 
         from examples.ppo_queue.agent import Agent  # noqa: PLC0415 - imports torch
@@ -85,16 +89,13 @@ class Learner:
         self._replay = replay
         self._rollouts = rollouts
         self._agent = Agent(seed)
-        self._weights = self._agent.weights()
+        self._publisher = weights.publisher()
 
     def run(self) -> None:
         """Learn until the program stops."""
+        self._publisher.publish(self._agent.weights())
         # Nothing is taken ahead: a rollout that waited here would be older when its turn comes.
         with self._replay.sampler(TABLE, self._rollouts, max_in_flight=0) as batches:
             for batch in batches:
                 self._agent.update(batch.data)
-                self._weights = self._agent.weights()
-
-    def weights(self) -> list[Floats]:
-        """The latest policy."""
-        return self._weights
+                self._publisher.publish(self._agent.weights())
