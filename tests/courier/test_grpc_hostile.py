@@ -18,7 +18,7 @@ from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.lanes.grpc import client
 from kourou.courier.lanes.http2 import hpack
 from kourou.courier.lanes.http2.client import Http2Call
-from kourou.courier.lanes.http2.framing import PREFACE
+from kourou.courier.lanes.http2.control import PREFACE
 from kourou.courier.lanes.http2.hpack import HeaderDecoder
 from kourou.courier.lanes.http2.packets import PacketReader, message_head
 from kourou.courier.lanes.http2.server import Http2Service

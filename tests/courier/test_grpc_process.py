@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-LAUNCHES_IN_A_FORK = """
+FORK = """
 import os
 import kourou as lp
+from kourou.courier.lanes.grpcio import process
 
 def launch():
     program = lp.Program("forked")
@@ -15,10 +16,13 @@ def launch():
     lp.launch(program, "local_mt").wait()
 
 launch()
+process.claim()
 pid = os.fork()
 if pid == 0:
+    launch()
+    os.write(1, b"launched; ")
     try:
-        launch()
+        process.open_channel("127.0.0.1:1")
     except lp.errors.UsedAfterFork as error:
         os.write(1, str(error).encode())
     os._exit(0)
@@ -26,7 +30,8 @@ os.waitpid(pid, 0)
 """
 
 
-def test_a_fork_of_a_launcher_is_told_to_launch_elsewhere():
-    command = [sys.executable, "-c", LAUNCHES_IN_A_FORK]
+def test_a_fork_of_a_launcher_launches_and_does_not_use_what_is_not_its():
+    command = [sys.executable, "-c", FORK]
     done = subprocess.run(command, timeout=50, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("launched; ")
     assert "spawn or forkserver" in done.stdout

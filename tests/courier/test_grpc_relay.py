@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.courier.lanes.grpcio.relay import WithoutFirstAnswer
-from kourou.courier.lanes.http2.framing import ACK, PREFACE, FrameType, make_http2_frame
+from kourou.courier.lanes.http2.control import ACK, PREFACE, FrameType, make_http2_frame
 
 ACKNOWLEDGEMENT = make_http2_frame(FrameType.SETTINGS, ACK, 0, b"")
 FRAMES = st.builds(

@@ -20,7 +20,7 @@ from hpack import Encoder
 from kourou import courier
 from kourou.courier import Client, Server, new_token
 from kourou.courier.lanes.grpc.channel import Channel
-from kourou.courier.lanes.http2.framing import (
+from kourou.courier.lanes.http2.control import (
     END_HEADERS,
     END_STREAM,
     PREFACE,

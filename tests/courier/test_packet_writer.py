@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kourou.courier.lanes.http2.client import Http2Call
-from kourou.courier.lanes.http2.framing import PREFACE
+from kourou.courier.lanes.http2.control import PREFACE
 from kourou.courier.lanes.http2.packet_writer import PacketWriter
 from kourou.courier.lanes.http2.packets import PACKET_BYTES, PacketReader
 from kourou.courier.lanes.http2.server import Http2Service

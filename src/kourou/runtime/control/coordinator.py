@@ -7,7 +7,6 @@ Nodes that are threads call it directly; nodes that are processes reach it throu
 from __future__ import annotations
 
 import dataclasses
-import queue
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ from kourou.runtime.control.directory import Directory
 from kourou.runtime.model.records import NodeRecord, Outcome, shortened
 from kourou.runtime.stopping.state import StopState
 
-__all__ = ["Closed", "Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
+__all__ = ["Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,22 +35,39 @@ class Release:
     """All nodes with work of their own have ended: those that only serve may go."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Closed:
-    """The last event: the watcher's node, or the coordinator, is gone."""
-
-
-Event: TypeAlias = Welcome | NodeRecord | Stop | Release | Closed
+Event: TypeAlias = Welcome | NodeRecord | Stop | Release
 
 
 class Watcher:
-    """One listener of events, in order: a node in another process."""
+    """One listener of events: a node in another process.
 
-    def __init__(self, name: str, attempt: int) -> None:
+    Of each node that it follows the latest record alone waits for it, so one that takes none keeps a bounded number.
+
+    Args:
+        name, attempt: who listens.
+        lock: of the coordinator.
+        on_news: called, with the lock held, when there is an event.
+    """
+
+    def __init__(self, name: str, attempt: int, lock: threading.RLock, on_news: Callable[[], None]) -> None:
         self.name = name
         self.attempt = attempt
         self.follows: set[str] = set()
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._lock = lock
+        self._on_news = on_news
+        self._waiting: dict[object, Event] = {}
+
+    def put(self, event: Event) -> None:
+        """Something has happened. With the lock held."""
+        about = event.name if isinstance(event, NodeRecord) else type(event)
+        self._waiting.pop(about, None)  # a record comes after what has happened before it, as a stop does
+        self._waiting[about] = event
+        self._on_news()
+
+    def take(self) -> Event | None:
+        """What has happened next; None: nothing yet."""
+        with self._lock:
+            return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
 
 
 class Coordinator:
@@ -106,19 +122,19 @@ class Coordinator:
             new = dataclasses.replace(old, **changes)
             self.directory.put(new)
             for watcher in self._followers.get(name, ()):
-                watcher.events.put(new)
+                watcher.put(new)
             self._on_change(new)
             return new
 
-    def attach(self, name: str, attempt: int) -> Watcher:
-        """A node is there; its watcher hears all that happens from now on."""
-        watcher = Watcher(name, attempt)
+    def attach(self, name: str, attempt: int, on_news: Callable[[], None]) -> Watcher:
+        """A node is there; its watcher hears all that happens from now on, and ``on_news`` is called for each event."""
+        watcher = Watcher(name, attempt, self._lock, on_news)
         with self._lock:
             if self._stop:  # before the welcome: a node that comes late does not even begin
-                watcher.events.put(self._stop)
+                watcher.put(self._stop)
             if self._released:
-                watcher.events.put(Release())
-            watcher.events.put(Welcome())
+                watcher.put(Release())
+            watcher.put(Welcome())
             self._watchers.setdefault(name, set()).add(watcher)
         self._on_attach(name, attempt)
         return watcher
@@ -129,7 +145,6 @@ class Coordinator:
             self._watchers.get(watcher.name, set()).discard(watcher)
             for name in watcher.follows:
                 self._followers[name].discard(watcher)
-        watcher.events.put(Closed())
 
     def follow(self, follower: str, name: str) -> None:
         """Tell ``follower`` of ``name``'s record, now and whenever it changes."""
@@ -139,7 +154,7 @@ class Coordinator:
                 watcher.follows.add(name)
                 self._followers.setdefault(name, set()).add(watcher)
                 if record is not None:
-                    watcher.events.put(record)
+                    watcher.put(record)
 
     def report(self, name: str, attempt: int, outcome: Outcome) -> None:
         """A node's last words."""
@@ -166,7 +181,7 @@ class Coordinator:
                 return
             self._stop = Stop(reason=reason)
             for watcher in self._all_watchers():
-                watcher.events.put(self._stop)
+                watcher.put(self._stop)
             states = list(self._stop_states)
         for state in states:
             state.set()
@@ -178,17 +193,10 @@ class Coordinator:
                 return
             self._released = True
             for watcher in self._all_watchers():
-                watcher.events.put(Release())
+                watcher.put(Release())
             states = list(self._stop_states)
         for state in states:
             state.release()
-
-    def close(self) -> None:
-        """End every watcher's stream."""
-        with self._lock:
-            watchers = self._all_watchers()
-        for watcher in watchers:
-            self.detach(watcher)
 
     def _all_watchers(self) -> list[Watcher]:
         return [watcher for watchers in self._watchers.values() for watcher in watchers]

@@ -18,7 +18,7 @@ __all__ = [
 
 
 def event_to_proto(event: coordinator.Event) -> pb.Event:
-    """An event as a message; Closed has none, it is the end of the stream."""
+    """An event as a message."""
     if isinstance(event, NodeRecord):
         return pb.Event(record=record_to_proto(event))
     if isinstance(event, coordinator.Stop):

@@ -294,7 +294,7 @@ class _RunBuilder:
 
     def _serve(self) -> str:
         """Open the coordinator's port and write run.json, by which other shells find it."""
-        from kourou.runtime.control.service import CoordinatorServer  # noqa: PLC0415 - imports grpc
+        from kourou.runtime.control.service import CoordinatorServer  # noqa: PLC0415 - imports protobuf
 
         self._folder.write_token(self._token)
         server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))

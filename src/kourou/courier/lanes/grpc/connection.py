@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.grpc.answer_sender import AnswerSender
 from kourou.courier.lanes.grpc.frame_reader import FrameReader
-from kourou.courier.lanes.http2.framing import PREFACE
+from kourou.courier.lanes.http2.control import PREFACE
 from kourou.courier.lanes.http2.server import Http2Service
 from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.lanes.loop.poller import Poller
@@ -72,6 +72,11 @@ class GrpcConnection:
         self._reader = FrameReader(sock, self._http2, "the client")
         self._sender = AnswerSender(sock, self._http2, poller, self._resume)
         self._asked = 0  # calls
+
+    @property
+    def is_authenticated(self) -> bool:
+        """See ``ServedConnection``."""
+        return self.session is not None
 
     @property
     def needs_flush(self) -> bool:

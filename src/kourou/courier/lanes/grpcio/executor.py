@@ -5,10 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeAlias
 
-__all__ = ["CallingThread", "StreamThreads"]
+__all__ = ["StreamThreads"]
 
 _Task: TypeAlias = Callable[[], None]
 
@@ -16,8 +16,8 @@ _Task: TypeAlias = Callable[[], None]
 class StreamThreads:
     """What grpcio asks of an executor: daemon threads that are used again, and more of them when all are busy.
 
-    A pool of fixed size would be full once that many nodes hold a stream. ``concurrent.futures`` joins its threads at
-    exit and refuses work then, which is when a launcher that called no ``wait()`` needs them.
+    A pool of fixed size would be full once that many clients hold a stream. ``concurrent.futures`` joins its threads
+    at exit and refuses work then.
 
     Args:
         reserve: threads to start now. On Python 3.12 none can be started once the main thread has ended.
@@ -72,19 +72,3 @@ class StreamThreads:
             del task  # or its arguments would live until the next one comes
             with self._lock:
                 self._spare += 1
-
-
-class CallingThread(ThreadPoolExecutor):
-    """An executor whose tasks, which must not wait for anything, run in the thread of whoever submits them.
-
-    grpcio lets a handler bring its own, of this class; see ``experimental_thread_pool`` there.
-    """
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run the call now."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - the future carries it
-            future.set_exception(error)
-        return future

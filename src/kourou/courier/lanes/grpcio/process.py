@@ -7,7 +7,7 @@ again may therefore wait for ever, inside C code that no time-out reaches. Such 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -46,8 +46,8 @@ def claim() -> None:
     elif _owner != os.getpid():
         raise UsedAfterFork(
             f"process {os.getpid()} was forked from process {_owner}, which used gRPC. Clients of nodes and lp.stop() "
-            "work here, but to launch a program, or to speak with one's coordinator, would hang: do that in a process "
-            "started by spawn or forkserver (multiprocessing.get_context), or before gRPC is first used"
+            "work here, and programs can be launched, but to speak with the coordinator of another process would hang: "
+            "do that in a process started by spawn or forkserver (multiprocessing.get_context), or before gRPC is first used"
         )
 
 
@@ -61,17 +61,11 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=_CHANNEL)
 
 
-def open_server(
-    executor: Any,
-    interceptors: Sequence[grpc.ServerInterceptor] = (),
-    options: Mapping[str, int] | None = None,
-    **limits: Any,
-) -> grpc.Server:
+def open_server(executor: Any, options: Mapping[str, int], **limits: Any) -> grpc.Server:
     """A server, not started, whose handlers run in ``executor``; grpcio calls nothing of it but ``submit``.
 
     Args:
         executor: where handlers run.
-        interceptors: see every call first.
         options: of gRPC's core.
         limits: further arguments of ``grpc.server``.
 
@@ -79,5 +73,4 @@ def open_server(
         UsedAfterFork: see :func:`claim`.
     """
     claim()
-    chosen = [*{**_SERVER, **(options or {})}.items()]
-    return grpc.server(executor, interceptors=list(interceptors), options=chosen, **limits)
+    return grpc.server(executor, options=[*{**_SERVER, **options}.items()], **limits)

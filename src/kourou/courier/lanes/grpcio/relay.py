@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from kourou.courier.lanes.http2.framing import ACK, PREFACE, FrameType
+from kourou.courier.lanes.http2.control import ACK, PREFACE, FrameType
 from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.lanes.loop.quota import ConnectionQuota
 

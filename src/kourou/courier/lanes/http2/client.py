@@ -7,19 +7,17 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from kourou.courier.lanes.http2 import hpack
-from kourou.courier.lanes.http2.framing import (
-    CALL,
+from kourou.courier.lanes.http2.control import (
     END_HEADERS,
     END_STREAM,
     OPEN_WINDOW,
-    OUR_LIMITS,
     PREFACE,
     PUSH_ALLOWED,
     FrameType,
-    Http2,
     make_http2_frame,
     make_settings,
 )
+from kourou.courier.lanes.http2.framing import CALL, OUR_LIMITS, Http2
 from kourou.errors import ProtocolError
 
 __all__ = ["CallEnd", "Http2Call"]
@@ -79,7 +77,7 @@ class Http2Call(Http2):
     def _on_unexpected_body(self, stream: int) -> None:
         raise ProtocolError(f"a body on stream {stream}, or after the end")
 
-    def _on_reset(self, code: int) -> None:
+    def _on_call_reset(self, code: int) -> None:
         self._end(14, f"the server reset the stream (code {code})")
 
     def _on_goaway(self, last: int, words: bytes) -> None:

@@ -10,7 +10,7 @@ import struct
 
 from kourou.errors import ProtocolError
 
-__all__ = ["EMPTY_MESSAGE", "PACKET_BYTES", "PacketReader", "message_head", "plain_message"]
+__all__ = ["EMPTY_MESSAGE", "PACKET_BYTES", "PacketReader", "message_head", "message_of", "plain_message"]
 
 _FIELD = 0x0A  # field 1, length-delimited
 _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
@@ -33,6 +33,17 @@ def _packet_head(size: int) -> bytearray:
 def plain_message(contents: bytes) -> bytes:
     """A message that is no packet, as it is on the wire."""
     return _PREFIX.pack(0, len(contents)) + contents
+
+
+def message_of(body: bytes | bytearray) -> bytes:
+    """The one message that a body is, which is no packet.
+
+    Raises:
+        ProtocolError: it is something else.
+    """
+    if len(body) < _PREFIX.size or _PREFIX.unpack_from(body) != (0, len(body) - _PREFIX.size):
+        raise ProtocolError("not one message, or a compressed one")
+    return bytes(body[_PREFIX.size :])
 
 
 EMPTY_MESSAGE = plain_message(b"")

@@ -5,25 +5,24 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from kourou.courier.lanes.http2 import hpack
-from kourou.courier.lanes.http2.framing import (
+from kourou.courier.lanes.http2.control import (
     CONNECTION,
     END_HEADERS,
     END_STREAM,
     OPEN_WINDOW,
-    OUR_LIMITS,
     WORD,
     FrameType,
-    Http2,
     make_http2_frame,
     make_settings,
 )
+from kourou.courier.lanes.http2.framing import OUR_LIMITS, Http2
 from kourou.errors import ProtocolError
 
-__all__ = ["Http2Service"]
+__all__ = ["REFUSED", "RESPONSE", "RESPONSE_BLOCK", "Http2Service", "status_headers"]
 
-_REFUSED = 7  # of a stream: nothing of it was done
-_RESPONSE = ((":status", "200"), ("content-type", "application/grpc"))
-_RESPONSE_BLOCK = hpack.encode(_RESPONSE)
+REFUSED = 7  # of a stream: nothing of it was done
+RESPONSE = ((":status", "200"), ("content-type", "application/grpc"))
+RESPONSE_BLOCK = hpack.encode(RESPONSE)
 
 
 class Http2Service(Http2):
@@ -46,16 +45,16 @@ class Http2Service(Http2):
     def accept(self) -> None:
         """Take the call, and no other one on this connection."""
         self.replies.append(make_settings(*OUR_LIMITS) + OPEN_WINDOW)
-        response = make_http2_frame(FrameType.HEADERS, END_HEADERS, self.call, _RESPONSE_BLOCK)
+        response = make_http2_frame(FrameType.HEADERS, END_HEADERS, self.call, RESPONSE_BLOCK)
         self.replies.append(self._no_other() + response)
 
     def rejection(self, status: int, message: str) -> bytes:
         """What ends a call that was not accepted."""
-        return self._no_other() + self._last_headers((*_RESPONSE, *_status(status, message)))
+        return self._no_other() + self._last_headers((*RESPONSE, *status_headers(status, message)))
 
     def trailers(self, status: int, message: str) -> bytes:
         """What ends one that was."""
-        return self._last_headers(_status(status, message))
+        return self._last_headers(status_headers(status, message))
 
     def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
         if not stream % 2:
@@ -68,7 +67,7 @@ class Http2Service(Http2):
         elif stream == self.call:
             raise ProtocolError("a second request on one stream")
         else:  # what its headers say is of no interest, nor is what later ones may refer to
-            self._reply(make_http2_frame(FrameType.RESET, 0, stream, WORD.pack(_REFUSED)))
+            self._reply(make_http2_frame(FrameType.RESET, 0, stream, WORD.pack(REFUSED)))
 
     def _on_last_body(self) -> None:
         self.ended = True
@@ -78,7 +77,7 @@ class Http2Service(Http2):
         if self.request is None or stream in {CONNECTION, self.call}:
             raise ProtocolError("a body before the request, or after its end")
 
-    def _on_reset(self, code: int) -> None:
+    def _on_call_reset(self, code: int) -> None:
         del code
         self.ended = self.was_reset = True
         self._takes_body = False
@@ -91,5 +90,6 @@ class Http2Service(Http2):
         return make_http2_frame(FrameType.HEADERS, END_HEADERS | END_STREAM, self.call, hpack.encode(headers))
 
 
-def _status(status: int, message: str) -> tuple[tuple[str, str], ...]:
+def status_headers(status: int, message: str) -> tuple[tuple[str, str], ...]:
+    """How a call ended."""
     return ("grpc-status", str(status)), ("grpc-message", quote(message, safe=" "))

@@ -67,6 +67,11 @@ class LocalConnection:
     # -- reading, by the event loop -------------------------------------------------------------------------------
 
     @property
+    def is_authenticated(self) -> bool:
+        """See ``ServedConnection``."""
+        return self.session is not None
+
+    @property
     def needs_flush(self) -> bool:
         """Blocks of the client's shared memory, which it may want to have back."""
         return self.memory is not None and bool(self.memory.returns)

@@ -20,13 +20,14 @@ _CROWDED_TIMEOUT_S = 0.25  # how long if others wait for its place
 
 
 class ServedConnection(Protocol):
-    """A client, as the event loop sees it: first unauthenticated, then, after its greeting, with a session.
+    """A client, as the event loop sees it: first unauthenticated, then, after its greeting, not.
 
     Attributes:
         descriptor: of its socket.
         loop_thread: the thread that reads, and that writes the answers of a batch together.
         serving: the event loop is at a batch of this connection.
         frames: that were read but not acted on.
+        session: acts on them; there is one once there are frames.
     """
 
     descriptor: int
@@ -34,6 +35,11 @@ class ServedConnection(Protocol):
     serving: bool
     frames: deque[Frame]
     session: Session | None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the client has shown the token."""
+        ...
 
     @property
     def needs_flush(self) -> bool:
@@ -49,7 +55,7 @@ class ServedConnection(Protocol):
         ...
 
     def read_greeting(self) -> bool:
-        """Read what comes before the session. False when the client was passed on to another server, with its socket.
+        """Read what comes before it is authenticated. False when the client was passed on elsewhere, with its socket.
 
         Raises:
             OSError: it is gone.
@@ -99,11 +105,13 @@ socket, and the event loop's thread."""
 class Acceptor:
     """A socket where clients connect, and those of them who have not said yet who they are."""
 
-    def __init__(self, listener: socket.socket, make_connection: ConnectionFactory, poller: Poller) -> None:
+    def __init__(
+        self, listener: socket.socket, make_connection: ConnectionFactory, poller: Poller, most: int | None = None
+    ) -> None:
         self.listener = listener
         self.make_connection = make_connection
         self.unauthenticated: ConnectionQuota[ServedConnection] = ConnectionQuota(
-            max_unauthenticated(), timeout_s=_GREETING_TIMEOUT_S, crowded_timeout_s=_CROWDED_TIMEOUT_S
+            most or max_unauthenticated(), timeout_s=_GREETING_TIMEOUT_S, crowded_timeout_s=_CROWDED_TIMEOUT_S
         )
         self.is_paused = True
         self._poller = poller

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from kourou.courier.core.background import TICK_S, BackgroundLoop
 from kourou.courier.lanes.busy_wait import BusyWait
@@ -34,6 +35,7 @@ _HOUSEKEEPING_S = 10.0  # how often connections are looked over
 _UNAUTHENTICATED_S = 1.0  # how often if some have not shown the token
 _PAUSED_S = 0.1  # how often if no more are accepted
 _FLUSH_POLL_S = 2e-3
+_READ_BYTES = 4096
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
@@ -52,6 +54,9 @@ class EventLoop:
         self._poller = new_poller()
         self._busy_wait = BusyWait(self._poller.poll)
         self._wakeup_r, self._wakeup_w = socket.socketpair()
+        self._wakeup_r.setblocking(False)
+        self._wakeup_w.setblocking(False)
+        self._posted: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._generation = 0  # counts the threads that have run the loop
         self._busy_since: float | None = None
@@ -62,9 +67,22 @@ class EventLoop:
         self._poller.register(self._wakeup_r.fileno(), select.POLLIN)
         self._start_thread()
 
-    def listen(self, listener: socket.socket, make_connection: ConnectionFactory) -> None:
-        """Serve those who connect here, too. The socket belongs to this object from now on."""
-        acceptor = Acceptor(listener, make_connection, self._poller)
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Let the thread make a call that does not wait. For any thread, whatever locks it has: takes none."""
+        self._posted.append(call)
+        self._wake()
+
+    def listen(
+        self, listener: socket.socket, make_connection: ConnectionFactory, max_unauthenticated: int | None = None
+    ) -> None:
+        """Serve those who connect here, too.
+
+        Args:
+            listener: belongs to this object from now on.
+            make_connection: of what was accepted.
+            max_unauthenticated: how many may be there at a time that have not said who they are; None: as is usual.
+        """
+        acceptor = Acceptor(listener, make_connection, self._poller, max_unauthenticated)
         self._acceptors = {**self._acceptors, listener.fileno(): acceptor}  # a new dict: the thread may be iterating
 
     def stop(self, flush_s: float = 0.0) -> None:
@@ -76,7 +94,7 @@ class EventLoop:
             self._generation += 1
             stuck = self._busy_since is not None  # then its thread will not look at the sockets again
         self._watchdog.stop()
-        self._wakeup_w.send(b"!")
+        self._wake()
         if not stuck and self._thread is not threading.current_thread():
             self._thread.join()
         acceptors, self._acceptors = self._acceptors, {}
@@ -133,6 +151,18 @@ class EventLoop:
             for descriptor, mask in events:
                 self._event(descriptor, mask)
             self._housekeeping()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # it is about to wake, or has stopped
+            self._wakeup_w.send(b"!")
+
+    def _make_calls(self) -> None:
+        self._wakeup_r.recv(_READ_BYTES)
+        for _ in range(len(self._posted)):  # those that they lead to come after what has happened meanwhile
+            try:
+                self._posted.popleft()()
+            except Exception:  # noqa: BLE001 - one call's trouble must not end the event loop
+                _log.exception("a call in the event loop failed")
 
     def _poll_timeout_s(self) -> float:
         """How long nothing may happen until housekeeping."""
@@ -193,18 +223,17 @@ class EventLoop:
         """There is something to read, or room to write; or somebody who wants to connect."""
         connection = self._connections.get(descriptor)
         if connection is None:
-            if descriptor in self._acceptors:
-                self._accept(self._acceptors[descriptor])
-            return  # else it is the wake-up, or a connection that was dropped a moment ago
+            self._event_of_ours(descriptor)
+            return
         try:
             if mask & select.POLLOUT:
                 connection.drain()
             if mask & ~select.POLLOUT:
-                if connection.session is not None:
+                if connection.is_authenticated:
                     connection.read()
                 else:
                     is_ours = connection.read_greeting()
-                    if connection.session is not None or not is_ours:
+                    if connection.is_authenticated or not is_ours:
                         self._release(connection)
                     if not is_ours:
                         self._connections.pop(descriptor, None)
@@ -213,6 +242,13 @@ class EventLoop:
                 self._runnable.append(connection)
         except Exception as error:  # noqa: BLE001 - one client's trouble must not end the event loop
             self._on_error(connection, error)
+
+    def _event_of_ours(self, descriptor: int) -> None:
+        if descriptor in self._acceptors:
+            self._accept(self._acceptors[descriptor])
+        elif descriptor == self._wakeup_r.fileno():
+            self._make_calls()
+        # else it is a connection that was dropped a moment ago
 
     def _accept(self, acceptor: Acceptor) -> None:
         try:
@@ -277,7 +313,7 @@ class EventLoop:
                 self._drop(connection)
         for connection in list(self._connections.values()):
             try:
-                if connection.session is not None:
+                if connection.is_authenticated:
                     connection.housekeep()
             except Exception as error:  # noqa: BLE001 - one client's trouble must not end the event loop
                 self._on_error(connection, error)

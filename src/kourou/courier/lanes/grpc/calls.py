@@ -1,0 +1,225 @@
+"""A gRPC server of few and quick methods for many clients, all of them in the thread of one event loop.
+
+The answers of a method are one message, or a stream that goes on for as long as the client lives. Of a stream, the
+messages are made when the client takes them: one that reads slowly, or not at all, costs what its source keeps for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hmac
+import logging
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from kourou.courier.lanes.http2 import tcp
+from kourou.courier.lanes.http2.calls import Http2Calls, IncomingCall
+from kourou.courier.lanes.http2.control import PREFACE
+from kourou.courier.lanes.loop.event_loop import EventLoop
+from kourou.courier.lanes.loop.poller import Poller
+from kourou.courier.lanes.ports import listen
+from kourou.courier.serving.session import Session
+from kourou.courier.serving.workers import WorkerPool
+from kourou.courier.wire.frames import Frame
+
+__all__ = ["CallServer", "Methods", "Source"]
+
+_log = logging.getLogger("kourou.courier")
+
+_READ_BYTES = 64 << 10
+_AT_ONCE_BYTES = 16 << 10  # of a stream, taken from its source before they are sent
+_UNKNOWN, _UNIMPLEMENTED, _UNAUTHENTICATED = 2, 12, 16  # statuses of gRPC
+_FLUSH_S = 0.5
+_NO_FRAMES: deque[Frame] = deque()  # calls are acted on as they are read
+
+
+class Source(Protocol):
+    """Where the messages of a stream come from."""
+
+    def next_message(self) -> bytes | None:
+        """What is to be sent next; None: nothing at present."""
+
+    def close(self) -> None:
+        """The client is gone."""
+
+
+Unary: TypeAlias = Callable[[bytes], bytes]
+Streaming: TypeAlias = Callable[[bytes, Callable[[], None]], Source]
+"""Called with the request, and with what is to be called, in any thread, when there is a message."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Methods:
+    """What clients may call, by path, and what they have to show: ``token``, in the header ``token_key``."""
+
+    unary: Mapping[str, Unary]
+    streaming: Mapping[str, Streaming]
+    token_key: str
+    token: str = dataclasses.field(repr=False)
+
+
+class CallServer:
+    """Listens on a port that the system chooses.
+
+    Args:
+        host: the address to listen on.
+        methods: which must not wait.
+        max_unauthenticated: connections at a time that have not shown the token; of one host, half as many.
+    """
+
+    def __init__(self, host: str, methods: Methods, max_unauthenticated: int) -> None:
+        listener = listen(host, 0)
+        listener.setblocking(False)
+        self.port: int = listener.getsockname()[1]
+        loop = self._loop = EventLoop(WorkerPool(1, 1, "kourou-calls"))  # which gets nothing to do
+
+        def make_connection(accepted: socket.socket, poller: Poller, _loop_thread: int) -> _Connection:
+            return _Connection(tcp.serve(accepted, None), poller, loop.call_soon, methods)
+
+        loop.listen(listener, make_connection, max_unauthenticated)
+
+    def close(self) -> None:
+        """End all connections."""
+        self._loop.stop(_FLUSH_S)
+
+
+class _Connection:
+    """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``. Everything here happens in the loop's thread."""
+
+    session: Session | None = None
+    serving = needs_flush = is_congested = False
+    loop_thread = 0
+
+    def __init__(
+        self, sock: tcp.TcpSocket, poller: Poller, call_soon: Callable[[Callable[[], None]], None], methods: Methods
+    ) -> None:
+        self.descriptor = sock.fileno()
+        self.frames = _NO_FRAMES
+        self.is_authenticated = False
+        self._socket = sock
+        self._poller = poller
+        self._call_soon = call_soon
+        self._methods = methods
+        self._http2 = Http2Calls(self._refusal, self._on_request, self._on_gone)
+        self._streams: dict[IncomingCall, Source] = {}
+        self._preface = PREFACE  # what is still to come of it
+        self._unsent = memoryview(Http2Calls.hello)
+        self._waits_for_room = self._has_news = self._is_closed = False
+        self.flush()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def read_greeting(self) -> bool:
+        """See ``ServedConnection``."""
+        self.read()
+        return True
+
+    def read(self) -> None:
+        """See ``ServedConnection``."""
+        data = self._socket.receive(_READ_BYTES)
+        if data is None:
+            return
+        if not data:
+            raise ConnectionResetError("the client has gone")
+        if self._preface:
+            known, data = data[: len(self._preface)], data[len(self._preface) :]
+            if not self._preface.startswith(known):
+                raise ConnectionResetError("no client of gRPC")
+            self._preface = self._preface[len(known) :]
+        self._http2.feed(data)
+        self.flush()
+
+    def _refusal(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        shown = headers.get(self._methods.token_key, "")
+        if not hmac.compare_digest(shown.encode(), self._methods.token.encode()):
+            return _UNAUTHENTICATED, "the call did not show this program's token"
+        self.is_authenticated = True
+        return None
+
+    def _on_request(self, call: IncomingCall, request: bytes) -> None:
+        unary, streaming = self._methods.unary.get(call.path), self._methods.streaming.get(call.path)
+        try:
+            if unary is not None:
+                self._http2.answer(call, unary(request))
+                self._http2.end(call)
+            elif streaming is not None:
+                self._streams[call] = streaming(request, self._on_news)
+            else:
+                self._http2.end(call, _UNIMPLEMENTED, f"there is no method {call.path}")
+        except Exception as error:  # noqa: BLE001 - the client's trouble, or ours: it must not end the event loop
+            _log.exception("a call of %s failed", call.path)
+            self._http2.end(call, _UNKNOWN, f"{type(error).__name__}: {error}")
+
+    def _on_gone(self, call: IncomingCall) -> None:
+        source = self._streams.pop(call, None)
+        if source is not None:
+            source.close()
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def _on_news(self) -> None:
+        """A stream has a message. In any thread."""
+        if not self._has_news:
+            self._has_news = True
+            self._call_soon(self._tell_news)
+
+    def _tell_news(self) -> None:
+        self._has_news = False
+        with contextlib.suppress(OSError):  # it will be noticed when it is read
+            self.flush()
+
+    def flush(self) -> None:
+        """See ``ServedConnection``."""
+        while not (self._is_closed or self._waits_for_room) and (self._unsent or self._gather()):
+            try:
+                self._unsent = self._unsent[self._socket.send([self._unsent]) :]
+            except BlockingIOError:
+                self._waits_for_room = True
+                self._poller.modify(self.descriptor, select.POLLIN | select.POLLOUT)
+
+    def _gather(self) -> bool:
+        """Take what can be sent now, since all before has been. Whether there is any."""
+        for call, source in self._streams.items():
+            while len(call.unsent) < _AT_ONCE_BYTES and (message := source.next_message()) is not None:
+                self._http2.answer(call, message)
+        self._unsent = memoryview(self._http2.take())
+        return bool(self._unsent)
+
+    def drain(self) -> None:
+        """See ``ServedConnection``."""
+        self._waits_for_room = False
+        self._poller.modify(self.descriptor, select.POLLIN)
+        self.flush()
+
+    def try_flush(self) -> bool:
+        """See ``ServedConnection``."""
+        self._waits_for_room = False
+        with contextlib.suppress(OSError):
+            self.flush()
+        return not self._waits_for_room
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def refuse(self, error: Exception) -> bool:
+        """See ``ServedConnection``."""
+        del error
+        return True
+
+    def housekeep(self) -> None:
+        """See ``ServedConnection``."""
+
+    def close(self) -> None:
+        """See ``ServedConnection``."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with contextlib.suppress(OSError, ValueError):
+            self._poller.unregister(self.descriptor)
+        self._socket.close()
+        for source in self._streams.values():
+            source.close()
+        self._streams.clear()

@@ -1,0 +1,203 @@
+"""A gRPC server of few methods, as gRPC's own client and strangers see it."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import socket
+from typing import Any
+
+import grpc
+import pytest
+
+from grpc_poller import _grpc_is_up_here
+from kourou.courier.lanes.grpc.calls import CallServer, Methods
+from kourou.courier.lanes.http2.control import PREFACE, make_http2_frame
+from polling import until
+
+__all__ = ["_grpc_is_up_here"]
+
+WAIT_S = 20.0
+TOKEN = "secret"
+HEADERS, DATA, RESET = 1, 0, 3
+
+
+class Ticker:
+    """The source of a stream: messages that a test puts into it."""
+
+    def __init__(self, request, on_news):
+        self.request = request
+        self.on_news = on_news
+        self.messages: collections.deque[bytes] = collections.deque()
+        self.taken = 0
+        self.closed = False
+
+    def put(self, *messages):
+        self.messages.extend(messages)
+        self.on_news()
+
+    def next_message(self):
+        if not self.messages:
+            return None
+        self.taken += 1
+        return self.messages.popleft()
+
+    def close(self):
+        self.closed = True
+
+
+class Service:
+    """A server that echoes and ticks."""
+
+    def __init__(self, most=64):
+        self.tickers: list[Ticker] = []
+        methods = Methods(
+            unary={"/s/Echo": lambda request: request, "/s/Grow": lambda request: bytes(int(request)), "/s/Fail": fail},
+            streaming={"/s/Tick": self._tick},
+            token_key="token",
+            token=TOKEN,
+        )
+        self.server = CallServer("127.0.0.1", methods, most)
+        self.address = f"127.0.0.1:{self.server.port}"
+
+    def _tick(self, request, on_news):
+        self.tickers.append(Ticker(request, on_news))
+        return self.tickers[-1]
+
+    @contextlib.contextmanager
+    def channel(self):
+        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+        with grpc.insecure_channel(self.address, options=options) as channel:
+            yield channel
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.server.port), WAIT_S)
+
+
+def fail(request):
+    raise ValueError(request.decode())
+
+
+@pytest.fixture
+def service():
+    made = Service()
+    yield made
+    made.server.close()
+
+
+def unary(channel, method, request, token=TOKEN):
+    call: Any = channel.unary_unary(f"/s/{method}")
+    return call(request, metadata=(("token", token),), timeout=WAIT_S)
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_calls_are_answered_whatever_their_size(service):
+    with service.channel() as channel:
+        for size in (0, 1, 70_000, (4 << 20) - 5):
+            assert unary(channel, "Echo", bytes(size)) == bytes(size)
+        assert len(unary(channel, "Grow", b"20000000")) == 20_000_000
+
+
+def test_what_goes_wrong_is_told(service):
+    with service.channel() as channel:
+        for method, request, token, code in (
+            ("Fail", b"why", "secret", grpc.StatusCode.UNKNOWN),
+            ("Nonsense", b"", "secret", grpc.StatusCode.UNIMPLEMENTED),
+            ("Echo", b"", "guess", grpc.StatusCode.UNAUTHENTICATED),
+            ("Echo", bytes(5 << 20), "secret", grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ):
+            with pytest.raises(grpc.RpcError) as told:
+                unary(channel, method, request, token)
+            assert told.value.code() is code
+        assert unary(channel, "Echo", b"x") == b"x"
+
+
+def test_a_stream_has_what_its_source_has_until_the_client_goes(service):
+    with service.channel() as channel:
+        call: Any = channel.unary_stream("/s/Tick")
+        stream = call(b"me", metadata=(("token", "secret"),))
+        until(lambda: service.tickers, WAIT_S)
+        ticker = service.tickers[0]
+        ticker.put(b"1", b"2")
+        ticker.put(b"3" * 100_000)
+        assert [next(stream) for _ in range(3)] == [b"1", b"2", b"3" * 100_000]
+        assert (ticker.request, ticker.closed) == (b"me", False)
+        stream.cancel()
+        until(lambda: ticker.closed, WAIT_S)
+        # and the connection goes on
+        assert unary(channel, "Echo", b"x") == b"x"
+
+
+def test_of_a_client_that_reads_nothing_little_is_taken_and_others_are_served(service):
+    with service.channel() as slow, service.channel() as channel:
+        call: Any = slow.unary_stream("/s/Tick")
+        stream = call(b"", metadata=(("token", "secret"),))
+        until(lambda: service.tickers, WAIT_S)
+        ticker = service.tickers[0]
+        for _ in range(10):
+            ticker.put(*[bytes(10_000)] * 10_000)  # together a gigabyte
+            assert unary(channel, "Echo", b"x") == b"x"
+        assert ticker.taken < 2000
+        stream.cancel()
+        until(lambda: ticker.closed, WAIT_S)
+
+
+def test_calls_of_one_connection_do_not_wait_for_each_other(service):
+    with service.channel() as channel:
+        call: Any = channel.unary_unary("/s/Echo")
+        futures = [call.future(str(i).encode(), metadata=(("token", "secret"),), timeout=WAIT_S) for i in range(500)]
+        assert [future.result() for future in futures] == [str(i).encode() for i in range(500)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        PREFACE + make_http2_frame(DATA, 0, 1, b"a body without a call"),
+        PREFACE + make_http2_frame(HEADERS, 4, 1, b"\xff" * 9),
+        PREFACE + make_http2_frame(HEADERS, 4, 2, b"\x83"),
+        PREFACE + make_http2_frame(HEADERS, 0, 1, b"\x83") + make_http2_frame(DATA, 0, 1, b""),
+        PREFACE + make_http2_frame(DATA, 0, 1, bytes(20_000)),
+        PREFACE + make_http2_frame(8, 0, 0, bytes(4)),
+        PREFACE + make_http2_frame(4, 0, 0, b"\0\4\xff\xff\xff\xff"),
+        PREFACE + make_http2_frame(6, 0, 0, bytes(7)),
+    ],
+)
+def test_what_makes_no_sense_ends_its_connection_alone(service, said):
+    with service.channel() as channel, service.connect() as stranger:
+        assert unary(channel, "Echo", b"x") == b"x"
+        stranger.sendall(said)
+        until(lambda: _is_closed(stranger), WAIT_S)
+        assert unary(channel, "Echo", b"x") == b"x"
+
+
+def test_an_end_for_a_call_that_never_was_is_of_no_account(service):
+    with service.connect() as stranger:
+        stranger.sendall(PREFACE + make_http2_frame(RESET, 0, 7, bytes(4)) + make_http2_frame(6, 0, 0, b"pingpong"))
+        received = b""
+        while b"pingpong" not in received:
+            received += stranger.recv(1 << 16)
+
+
+def test_one_who_connects_and_waits_keeps_nobody_out():
+    service = Service(most=4)
+    with contextlib.ExitStack() as stack:
+        stack.callback(service.server.close)
+        for _ in range(20):
+            stack.enter_context(service.connect())
+        with service.channel() as channel:
+            call: Any = channel.unary_unary("/s/Echo")
+            answer = call(b"x", metadata=(("token", "secret"),), timeout=WAIT_S, wait_for_ready=True)
+            assert answer == b"x"
+
+
+def _is_closed(connection):
+    connection.setblocking(False)
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
