@@ -47,7 +47,7 @@ def claim() -> None:
         raise UsedAfterFork(
             f"process {os.getpid()} was forked from process {_owner}, which used gRPC. Clients of nodes and lp.stop() "
             "work here, and programs can be launched, but to speak with the coordinator of another process would hang: "
-            "do that in a process started by spawn or forkserver (multiprocessing.get_context), or before gRPC is first used"
+            "do that in a process started by spawn or forkserver (multiprocessing.get_context), or before gRPC is used"
         )
 
 
