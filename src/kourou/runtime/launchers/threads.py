@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - can be imported no more once the main thread has ended, and nodes may live on
 import os
 import threading
 from collections import Counter
