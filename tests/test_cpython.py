@@ -277,6 +277,38 @@ def test_the_interpreter_asks_an_uncaught_exit_for_its_code_from_no_frame(ways: 
 # -- other processes -----------------------------------------------------------------------------------------------
 
 
+UNCAUGHT = """
+import atexit, sys, threading
+from kourou import cpython
+class Over(KeyboardInterrupt):
+    code = 143
+atexit.register(print, "at exit")
+sys.excepthook = lambda kind, error, traceback: print(f"told of {kind.__name__}")
+cpython.exit_when_uncaught(Over)
+cpython.exit_when_uncaught(Over)
+def fail():
+    raise Over
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+if len(sys.argv) > 1:
+    raise ValueError
+try:
+    raise ValueError
+except ValueError:
+    fail()
+"""
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["of-the-kind", "another"])
+def test_the_interpreter_exits_quietly_with_the_code_of_an_uncaught_exception(other: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT, *(["other"] if other else [])], capture_output=True, text=True, check=False
+    )
+    said = "told of ValueError\nat exit\n" if other else "at exit\n"
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 1 if other else 143), PYTHON
+
+
 def test_the_options_of_an_interpreter_can_be_passed_on() -> None:
     code = "from kourou import cpython; print(*cpython.interpreter_options())"
     ended = script(code, "-W", "error::ResourceWarning", "-X", "dev", "-O", PYTHONWARNINGS="")

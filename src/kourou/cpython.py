@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import threading
     from concurrent.futures import Future
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 __all__ = [
     "SYSTEM_EXIT_CODE",
     "at_threading_shutdown",
     "change_preparation_data",
     "clear_async_exceptions",
+    "exit_when_uncaught",
     "forget_exit_functions",
     "frames_of_threads",
     "future_fields",
@@ -186,6 +187,32 @@ def is_called_by_interpreter() -> bool:
     except ValueError:
         return True
     return False
+
+
+def exit_when_uncaught(kind: type[BaseException]) -> None:
+    """Let the interpreter exit with an exception's ``code``, and without a traceback, where nobody catches it.
+
+    In other threads it passes without a word, as SystemExit does. Relies on ``sys.excepthook`` being called for what a
+    script did not catch, and on a SystemExit that it raises being taken for the script's own. Without it, who presses
+    Ctrl-C would see a traceback, and the exit code would be 1.
+    """
+    import threading
+
+    before, before_in_threads = sys.excepthook, threading.excepthook
+    if getattr(before, "exits_on", None) is kind:
+        return
+
+    def tell(of: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, kind):
+            raise SystemExit(getattr(error, "code", 1)) from None
+        before(of, error, traceback)
+
+    def tell_in_thread(told: threading.ExceptHookArgs) -> None:
+        if not isinstance(told.exc_value, kind):
+            before_in_threads(told)
+
+    tell.exits_on = kind  # type: ignore[attr-defined]
+    sys.excepthook, threading.excepthook = tell, tell_in_thread
 
 
 # -- other processes -----------------------------------------------------------------------------------------------

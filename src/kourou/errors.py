@@ -49,9 +49,10 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
            └ ProtocolError                        a malformed or oversized frame
 
     BaseException
-     └ SystemExit
-        ├ StopRequested                      raised in a node's main thread when the program stops
-        └ Interrupted (KeyboardInterrupt)    raised by ``Run.wait`` after Ctrl-C; exit code 130
+     ├ SystemExit
+     │  └ StopRequested                      raised in a node's main thread when the program stops
+     └ KeyboardInterrupt
+        └ Interrupted                        raised after Ctrl-C, once all is stopped; exit code 130
 """
 
 from __future__ import annotations
@@ -444,8 +445,23 @@ class StopRequested(SystemExit):
     """
 
 
-class Interrupted(SystemExit, KeyboardInterrupt):
-    """The user pressed Ctrl-C (or sent SIGTERM) and the program has been stopped.
+class Interrupted(KeyboardInterrupt):
+    """The user pressed Ctrl-C (or sent SIGTERM), and what was launched has been stopped.
 
-    ``except KeyboardInterrupt`` catches it; when nobody does, the interpreter exits with ``code`` and no traceback.
+    ``except KeyboardInterrupt`` catches it; when nobody does, the interpreter exits with ``code`` and no traceback. It
+    ends a notebook's cell, and those that would run next.
+
+    Attributes:
+        code: 128 and the signal's number.
     """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: who pressed the button knows where."""
+        return [f"KeyboardInterrupt: {self}"]

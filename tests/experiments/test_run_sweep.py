@@ -274,9 +274,11 @@ from experiments.sweeping import shell_run, sweep
 from kourou.experiments import SweepOptions
 top = Path(sys.argv[1])
 runs = [shell_run(top, f"r{i}", sys.argv[2], params={"i": i}) for i in range(4)]
-outcome = sweep(top, runs, engine=SweepOptions(interrupt_s=3600))  # only a second Ctrl-C ends what ignores the first
-print(outcome.exit_code, flush=True)
-sys.exit(outcome.exit_code)
+try:
+    sweep(top, runs, engine=SweepOptions(interrupt_s=3600))  # only a second Ctrl-C ends what ignores the first
+except KeyboardInterrupt as interrupted:
+    assert interrupted.outcome.stopped == "interrupted"
+    raise
 """
 
 

@@ -29,6 +29,7 @@ from kourou.experiments.failures import (
     ResultsError,
     SweepBusy,
     SweepError,
+    SweepInterrupted,
     VariantKeyError,
     VariantTypeError,
 )
@@ -164,6 +165,7 @@ __all__ = [
     "Sweep",
     "SweepBusy",
     "SweepError",
+    "SweepInterrupted",
     "SweepOptions",
     "SweepOutcome",
     "Uniform",

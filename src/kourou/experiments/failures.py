@@ -11,6 +11,10 @@
         ├ FitsFailed (RuntimeError)      some fits of a manager, or trials, failed; the others are saved
         └ SweepError (RuntimeError)      a sweep's folder or journal cannot be used, or a batch system refuses
            └ SweepBusy                      another process runs this sweep
+
+    KeyboardInterrupt
+     └ kourou.errors.Interrupted
+        └ SweepInterrupted               after Ctrl-C, once all runs have ended
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ __all__ = [
     "ResultsError",
     "SweepBusy",
     "SweepError",
+    "SweepInterrupted",
     "VariantKeyError",
     "VariantTypeError",
 ]
@@ -95,3 +100,18 @@ class SweepError(ExperimentError, RuntimeError):
 
 class SweepBusy(SweepError):
     """Another process runs this sweep; the message says which."""
+
+
+class SweepInterrupted(errors.Interrupted):
+    """A sweep was interrupted, and its runs have ended; the same call goes on where it was.
+
+    Attributes:
+        outcome: the ``SweepOutcome``.
+    """
+
+    def __init__(self, message: str, code: int, outcome: Any) -> None:
+        super().__init__(message, code)
+        self.outcome = outcome
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.outcome)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.experiments.failures import SweepInterrupted
 from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.script import submissions_as_text
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         loaded = load_source(args.run, changes)
         outcome = _BACKENDS[args.backend](loaded, args)
+    except SweepInterrupted as interrupted:
+        outcome = interrupted.outcome
     except (errors.KourouError, FileNotFoundError) as error:
         print(f"kourou: {error}", file=sys.stderr)  # noqa: T201 - a command line's error
         return _BAD_USAGE

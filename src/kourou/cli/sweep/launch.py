@@ -18,7 +18,7 @@ from kourou.cli.terminal.formats import parse_duration, parse_size
 from kourou.cli.terminal.live import live_display
 from kourou.cli.terminal.output import console, print_json, print_text, tell
 from kourou.experiments.describe.runs import RunSpec
-from kourou.experiments.failures import DescriptionError
+from kourou.experiments.failures import DescriptionError, SweepInterrupted
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm.options import SlurmOptions
@@ -57,7 +57,10 @@ def launch_sweep(options: LaunchOptions) -> None:
             tell("nothing is left to run; to run everything again: --rerun all")
         return
     with _live_table(options, loaded) as on_change:
-        outcome = backend.launch(options, loaded, on_change)
+        try:
+            outcome = backend.launch(options, loaded, on_change)
+        except SweepInterrupted as interrupted:
+            outcome = interrupted.outcome
     if options.json:
         print_json(outcome.to_dict())
     tell(summary(outcome))

@@ -78,7 +78,7 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except errors.Interrupted as interrupted:
-        raise typer.Exit(int(str(interrupted.code))) from None
+        raise typer.Exit(interrupted.code) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except _MISTAKES as error:

@@ -108,7 +108,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
     Raises:
         FitsFailed: naming all that failed.
         PlanError: something that cannot go well, or be pickled; nothing was started.
-        KeyboardInterrupt: after Ctrl-C.
+        SweepInterrupted: after Ctrl-C.
     """
     workers.check()
     publish_jobs(jobs, on_disk=not workers.shares_memory)
@@ -123,11 +123,9 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
                 missing[run.run_id] = job, fit
     try:
         what = f"{jobs[0].name}, fits" if len(jobs) == 1 else "fits"
-        records, journal_error, stopped = run_on_workers(runs, workers, folder, what)
+        records, journal_error = run_on_workers(runs, workers, folder, what)
     finally:
         save()
-    if stopped == "interrupted":
-        raise KeyboardInterrupt
     total = sum(job.n_fit for job in jobs)
     failures = tuple(
         failure_of(f"{job.name}, fit {fit}", job.folder_of(fit), records.get(run_id), journal_error)
@@ -142,8 +140,8 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
 
 def run_on_workers(
     runs: Sequence[RunSpec], workers: Workers, folder: Path, what: str
-) -> tuple[Mapping[str, RunRecord], SweepError | None, str]:
-    """Run functions as workers say; their records by id, what went wrong with the journal, and why it stopped early.
+) -> tuple[Mapping[str, RunRecord], SweepError | None]:
+    """Run functions as workers say; their records by id, and what went wrong with the journal.
 
     Args:
         runs: which.
@@ -153,9 +151,10 @@ def run_on_workers(
 
     Raises:
         SweepBusy: another process runs fits in this folder.
+        SweepInterrupted: after Ctrl-C.
     """
     if not runs:
-        return {}, None, ""
+        return {}, None
     options = SweepOptions(retry=workers.retry or _RETRY, preload=_preload(workers))
     supervisor = {"thread": ThreadSupervisor, "fork": ForkSupervisor}.get(
         workers.parallelization if workers.parallelization == "thread" else workers.mp_context, Supervisor
@@ -178,9 +177,9 @@ def run_on_workers(
                 )
         except SweepError as error:
             if isinstance(error.__cause__, OSError) or "journal" in str(error):
-                return {}, error, ""  # a full disk: what is saved counts
+                return {}, error  # a full disk: what is saved counts
             raise
-    return {record.run_id: record for record in outcome.records}, None, outcome.stopped
+    return {record.run_id: record for record in outcome.records}, None
 
 
 def _preload(workers: Workers) -> tuple[str, ...]:

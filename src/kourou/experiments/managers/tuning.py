@@ -153,10 +153,10 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
     done = {trial.user_attrs[RUN] for trial in study.trials if RUN in trial.user_attrs}
     publish_jobs([job], on_disk=not workers.shares_memory)
     runs = [_run_spec(job, run) for run in range(n_trials) if run not in done]
-    records, journal_error, stopped = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
-    _fail_killed_trials(study)
-    if stopped == "interrupted":
-        raise KeyboardInterrupt
+    try:
+        records, journal_error = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
+    finally:
+        _fail_killed_trials(study)
     if journal_error is not None:
         raise journal_error
     discard_job(job)

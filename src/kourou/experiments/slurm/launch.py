@@ -72,6 +72,7 @@ def run_slurm_sweep(
         PlanError: a function cannot be pickled; nothing was submitted.
         SweepBusy: another process runs this sweep.
         SweepError: Slurm cannot be asked. A submission that it refuses is that run's failure, and raises nothing.
+        SweepInterrupted: Ctrl-C came.
     """
     check_rerun(rerun)
     slurm = slurm or SlurmOptions()

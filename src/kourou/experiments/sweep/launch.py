@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from kourou import errors
 from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.failures import SweepInterrupted
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.run_folder import own_folder, write_json
 from kourou.experiments.journal.run_records import RunRecord, RunState
@@ -23,6 +24,7 @@ from kourou.experiments.sweep.slots import Share, Slot, SlotPool, make_slots
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
+from kourou.runtime.stopping.exit_signals import interrupted
 
 __all__ = [
     "SOURCE_FILE",
@@ -65,9 +67,17 @@ class SweepOutcome:
 
     @classmethod
     def of(cls, journal: Journal, folder: Path, runs: Iterable[AnyRun], stopped: str) -> SweepOutcome:
-        """What a journal says of runs."""
+        """What a journal says of runs.
+
+        Raises:
+            SweepInterrupted: the launch was.
+        """
         records = tuple(journal.records[run.run_id] for run in runs)
-        return cls(folder=folder, records=records, stopped=stopped)
+        outcome = cls(folder=folder, records=records, stopped=stopped)
+        if stopped == "interrupted":
+            text = f"the sweep in {folder} was stopped; the same call goes on where it was"
+            raise interrupted(SweepInterrupted(text, outcome.exit_code, outcome))
+        return outcome
 
     @property
     def failed(self) -> tuple[RunRecord, ...]:
@@ -111,7 +121,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
 ) -> SweepOutcome:
     """Run all runs that have not finished yet, and wait for them.
 
-    Failed runs raise nothing: look at the outcome. Ctrl-C lets runs end and is told in the outcome as well.
+    Failed runs raise nothing: look at the outcome.
 
     Args:
         runs: all runs of the sweep.
@@ -133,6 +143,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         DescriptionError: two runs are the same, or share a folder.
         SweepBusy: another process runs this sweep.
         SweepError: its folder cannot be used.
+        SweepInterrupted: Ctrl-C came, and all runs have ended.
     """
     check_rerun(rerun)
     specs = check_runs(runs)

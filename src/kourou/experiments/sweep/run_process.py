@@ -58,7 +58,7 @@ def _call(payload_file: Path, sha256: str | None = None) -> int:
             run_user_code(target, **arguments)
         else:
             _run_program(target, arguments)
-    except SystemExit as error:
+    except (SystemExit, errors.Interrupted) as error:
         return outcome_of_exit(error).code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 - the run's log

@@ -184,7 +184,8 @@ class Run:
         if self.ended and threading.current_thread() is threading.main_thread():
             exit_signals.restore_if_idle()
         if self._interrupted is not None:
-            raise errors.Interrupted(self._interrupted)
+            error = errors.Interrupted(f"run {self.run_id} was stopped", self._interrupted)
+            raise exit_signals.interrupted(error)
         if self._director.crash is not None:
             raise errors.LaunchError(
                 f"run {self.run_id} was lost to a fault of kourou itself"

@@ -36,7 +36,7 @@ def run_to_outcome(entry: Callable[[NodeContext], Any], context: NodeContext) ->
         run_user_code(entry, context)
     except errors.StopRequested:
         return Outcome(kind="stopped")
-    except SystemExit as error:
+    except (SystemExit, errors.Interrupted) as error:
         return outcome_of_exit(error)
     except ChildFailed as failure:
         return failure.outcome
@@ -64,8 +64,8 @@ def _described(error: BaseException) -> str:
         return f"{type(error).__name__}, whose __str__ raises"
 
 
-def outcome_of_exit(error: SystemExit) -> Outcome:
-    """What a SystemExit that nobody caught leads to; its message, if it has one, is printed."""
+def outcome_of_exit(error: SystemExit | errors.Interrupted) -> Outcome:
+    """What an exit that nobody caught leads to; its message, if it has one, is printed."""
     if error.code is None or error.code == 0:
         return Outcome(kind="finished")
     if isinstance(error.code, int):

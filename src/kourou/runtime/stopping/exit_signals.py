@@ -21,13 +21,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.shown import shown
 
-__all__ = ["Interruptible", "deferred", "end_with", "restore_if_idle", "wait_for_runs", "watch"]
+__all__ = ["Interruptible", "deferred", "end_with", "interrupted", "restore_if_idle", "wait_for_runs", "watch"]
+
+
+InterruptedT = TypeVar("InterruptedT", bound=errors.Interrupted)
 
 
 class Interruptible(Protocol):
@@ -131,6 +134,12 @@ def deferred(run: Interruptible) -> Iterator[None]:
             _waiting.remove(run)
 
 
+def interrupted(error: InterruptedT) -> InterruptedT:
+    """The error itself: where nobody catches it, this process exits with its code, and shows no traceback."""
+    cpython.exit_when_uncaught(errors.Interrupted)
+    return error
+
+
 def _exit(status: Any = None, /) -> NoReturn:
     """As ``sys.exit``."""
     raise _Exit(status)
@@ -145,7 +154,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     for run in live:
         run.interrupt(code, insist=number == signal.SIGINT)
     if not _waiting:
-        raise errors.Interrupted(code)
+        told = f"{len(live)} runs are" if len(live) > 1 else "the run is"
+        raise interrupted(errors.Interrupted(f"{told} being stopped", code))
 
 
 def _forward(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kourou import errors
 from kourou.courier.wire import codec, failures
 from kourou.nodes.process_group import Backend, grouped, reach_store, serve_store, torch_is_there
 from kourou.nodes.ranks import Place, Rendezvous
@@ -57,7 +58,7 @@ def run(boot: dict[str, Any]) -> int:
         name = getattr(function, "__qualname__", name)
         with _process_group(place, rendezvous, boot["backend"], boot["timeout_s"], *listeners):
             parcel.write(outcome_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
-    except SystemExit as error:
+    except (SystemExit, errors.Interrupted) as error:
         _finish_within_grace()
         return outcome_of_exit(error).code
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again where the run was started
