@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -141,3 +142,14 @@ def test_sizes_that_are_typed(text: str, size_bytes: int) -> None:
 def test_what_is_no_size_is_said_to_be_none(text: str) -> None:
     with pytest.raises(PlanError, match="such as 16G"):
         parse_size(text)
+
+
+def test_what_nodes_logged_last_is_a_column():
+    shown = sample([NodeState.READY] * 2)
+    last = {"step": 1200, "time": NOW, "loss": 0.031234, "nan": "NaN", "done": True, "none": None, "\x1b[2Jevil\n": 1}
+    first = shown.status.nodes[0].name
+    shown.nodes[first] = dataclasses.replace(shown.nodes[first], metrics=last)
+    text = "\n".join(drawn(shown, width=240))
+    assert "1,200:  loss 0.03123  nan NaN  done True  none None  evil 1" in text
+    assert "metrics" not in "\n".join(drawn(sample([NodeState.READY]), width=200))
+    assert "loss" not in "\n".join(drawn(shown, width=60))

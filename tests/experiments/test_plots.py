@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
             )
             save_run(run)
             for step in range(5):
-                log_to(run.folder, step, score=lr * step + repeat, loss=1 / (step + 1), word="no number")
+                log_to(run.folder, step, score=lr * step + repeat, word="no number", **{"$loss_{": 1 / (step + 1)})
     return tmp_path
 
 
@@ -35,8 +35,8 @@ def test_there_is_a_curve_for_each_metric_and_setting_over_all_runs(folder: Path
     assert [(curve.metric, curve.label, curve.band.runs) for curve in curves] == [
         ("score", "lr=0.1", 3),
         ("score", "lr=0.2", 3),
-        ("loss", "lr=0.1", 3),
-        ("loss", "lr=0.2", 3),
+        ("$loss_{", "lr=0.1", 3),
+        ("$loss_{", "lr=0.2", 3),
     ]
     # mean of 0, 1 and 2 more than the slope gives; Student's interval of three runs: 4.303 * 1 / sqrt(3)
     assert list(curves[1].band.mean) == pytest.approx([1, 1.2, 1.4, 1.6, 1.8])
@@ -63,7 +63,7 @@ def test_a_picture_and_a_page_are_written(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["nothing"]}, "there is no metric 'nothing'; there are score, loss"),
+        ({"metrics": ["nothing"]}, "there is no metric 'nothing'; there are score, "),
         ({"by": ["nothing"]}, "there is no parameter 'nothing'; there are lr, same"),
     ],
 )

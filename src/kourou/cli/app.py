@@ -201,6 +201,28 @@ def logs(  # noqa: PLR0913 - the options of a command
 
 @app.command()
 @report_errors()
+def plot(
+    run: Run = "last",
+    metrics: Annotated[
+        Optional[list[str]], typer.Argument(metavar="[METRIC]...", help="Some, such as 'loss*'.")
+    ] = None,
+    *,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", "-o", help="A .png, .svg, .pdf or .html; else one in the run's folder."),
+    ] = None,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Draw what the nodes of a run log with lp.log: into a picture, and on the terminal."""
+    from kourou.cli.status.plot import plot_run
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    plot_run(choose_run(run, runs_dir), metrics or (), output=output, as_json=json)
+
+
+@app.command()
+@report_errors()
 def stop(
     run: LiveRun,
     *,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -116,10 +117,17 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
     table.add_column("up", justify="right", no_wrap=True, min_width=7)
     for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)) if sample.status.state.live else ():
         table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+    nodes = list(nodes)
+    with_metrics = wide and any(sample.nodes[node.name].metrics for node in nodes)
+    if with_metrics:
+        table.add_column("metrics", no_wrap=True, overflow="ellipsis", ratio=1)
     if wide:
         table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
     for node in nodes:
-        table.add_row(*_cells(node, sample, wide=wide, with_host=with_host))
+        cells = _cells(node, sample, wide=wide, with_host=with_host)
+        if with_metrics:
+            cells.insert(-1, Text(_last_metrics(sample.nodes[node.name].metrics)))
+        table.add_row(*cells)
     return table
 
 
@@ -145,6 +153,17 @@ def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, with_host: bool) 
     if wide:
         cells.append(Text(clean(figures.last_line), style=dim))
     return cells
+
+
+def _last_metrics(row: Mapping[str, Any]) -> str:
+    """The latest metrics of a node in a line: ``1,200: loss 0.031  reward/mean 17.5``."""
+    told = [f"{clean(name)} {_short(value)}" for name, value in row.items() if name not in {"step", "time"}]
+    step = row.get("step")
+    return "  ".join([*([] if step is None else [f"{step:,}:"]), *told])
+
+
+def _short(value: Any) -> str:
+    return clean(str(value)) if isinstance(value, (str, bool)) or value is None else f"{value:.4g}"
 
 
 def _failures(sample: RunSample) -> list[RenderableType]:

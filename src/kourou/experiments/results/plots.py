@@ -17,7 +17,7 @@ from kourou.experiments.results.results import load_results
 
 __all__ = ["Curve", "learning_curves", "plot"]
 
-_NOT_METRICS = {"run", "name", "setting", "repeat", "seed", "step", "time"}
+_NOT_METRICS = {"run", "name", "setting", "repeat", "seed", "step", "time", "node"}
 _SHAPE = ("steps", "mean", "low", "high")
 _COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
 _BANDS: dict[BandKind, str] = {
@@ -186,7 +186,7 @@ def _draw(curves: Sequence[Curve], heading: str, shaded: str, path: Path) -> Non
             (lines[curve.label],) = panel.plot(steps, shape.mean, **style)
             if shape.runs > 1:
                 panel.fill_between(steps, shape.low, shape.high, color=curve.color, alpha=0.15, linewidth=0)
-        panel.set_title(metric, loc="left", fontsize="medium", fontweight="bold")
+        panel.set_title(metric, loc="left", fontsize="medium", fontweight="bold", parse_math=False)
         panel.set_xlabel("step")
         panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         panel.grid(visible=True, alpha=0.25)

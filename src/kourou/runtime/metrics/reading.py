@@ -78,7 +78,10 @@ def read_images(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def last_metrics(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """What each node logged last, of those that logged lately: step, time and the latest value of each metric."""
+    """What each node logged last, of those that logged lately: step, time and the latest value of each metric.
+
+    Numbers that are not finite are their names, as JSON needs it.
+    """
     try:
         with Path(folder, METRICS_FILE).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
@@ -87,7 +90,7 @@ def last_metrics(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         return {}
     last: dict[str, dict[str, Any]] = {}
     for line in lines[:-1]:
-        record = _record(line)
+        record = _record(line, named=True)
         if record is not None and CONFIG not in record and IMAGE not in record:
             marks = {ATTEMPT, RESTART, "node"}
             row = {name: value for name, value in record.items() if name not in marks}
@@ -146,12 +149,14 @@ def _records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             raise ResultsError(f"{file}: line {number} is no JSON object")
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    """The row of a line; None: it is none."""
+def _record(line: bytes, *, named: bool = False) -> dict[str, Any] | None:
+    """The row of a line; None: it is none. ``named`` leaves numbers that are not finite as they stand there."""
     try:
         record = json.loads(line)
     except ValueError:
         return None
     if not isinstance(record, dict):
         return None
+    if named:
+        return record
     return {name: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for name, value in record.items()}

@@ -16,6 +16,7 @@ from kourou import errors
 from kourou.courier import Client
 from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.run_folder import node_log
+from kourou.runtime.metrics.reading import last_metrics
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
@@ -42,6 +43,8 @@ class NodeSample:
     """Answered since it started."""
     calls_per_s: float | None = None
     last_line: str = ""
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What it logged last (``lp.log``): step, time, and the latest value of each metric, as JSON has it."""
     details: tuple[str, ...] = ()
     """What the node tells about itself, in lines: a replay server, of its tables."""
 
@@ -102,6 +105,7 @@ class Sampler:
         usage = self._answered(far, ask_usage)
         cpu: dict[psutil.Process, float] = {}
         below = _children() if status.state.live else {}
+        metrics = last_metrics(self._found.info.metrics_dir or self._found.path)
         samples = {}
         shown: set[int | None] = set()
         for node in status.nodes:
@@ -116,6 +120,7 @@ class Sampler:
                 calls=count,
                 calls_per_s=self._rate(node, count, elapsed),
                 last_line=last_line(node_log(self._found.path, node.name)),
+                metrics=metrics.get(node.name, {}),
                 details=tuple(details.get((node.name, node.attempt), ())),
             )
         launcher_tree = _tree(self._found.info.pid, {}) if status.state.live and self._found.info.here else ()

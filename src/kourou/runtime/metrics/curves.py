@@ -1,0 +1,46 @@
+"""The numbers of rows as curves: one for each metric and node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["Curve", "curves_of"]
+
+_NOT_METRICS = {"step", "time", "node"}
+
+
+class Curve(NamedTuple):
+    """One metric of one node."""
+
+    metric: str
+    node: str
+    steps: list[float]
+    values: list[float]
+
+
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> list[Curve]:
+    """The curves of rows, metric by metric in the order of their first rows; steps ascend.
+
+    A row without a step takes the number of its node's row; what is no finite number is left out.
+    """
+    found: dict[str, dict[str, dict[float, float]]] = {}
+    counts: dict[str, int] = {}
+    for row in rows:
+        node = str(row.get("node", ""))
+        counts[node] = counts.get(node, -1) + 1
+        step = row.get("step", counts[node])
+        for name, value in row.items():
+            if name not in _NOT_METRICS and _is_number(value):
+                found.setdefault(name, {}).setdefault(node, {})[step] = value  # what was logged again counts
+    curves = []
+    for metric, nodes in found.items():
+        for node, points in nodes.items():
+            steps = sorted(points)
+            curves.append(Curve(metric, node, steps, [points[step] for step in steps]))
+    return curves
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
