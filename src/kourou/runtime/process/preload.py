@@ -32,10 +32,9 @@ COMMANDS = Preload()
 
 NODES = Preload(
     modules=(
+        "encodings.ascii",  # these two by the first look for an address
+        "encodings.idna",
         "grpc._channel",
-        "grpc._server",
-        "grpc_health.v1.health",
-        "grpc_reflection.v1alpha.reflection",
         "kourou.courier.lanes.grpc.client",
         "kourou.courier.lanes.grpc.server",
         "kourou.courier.lanes.inproc",
@@ -43,6 +42,7 @@ NODES = Preload(
         "kourou.courier.lanes.local.server",
         "kourou.nodes",
         "kourou.runtime.node_process.main",
+        "multiprocessing.spawn",  # to tell children of the script
     ),
     reads=("GRPC_",),
 )

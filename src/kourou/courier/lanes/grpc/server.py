@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.lanes.grpc.connection import GrpcConnection, GrpcService
 from kourou.courier.lanes.grpcio.relay import Relays
-from kourou.courier.lanes.grpcio.standard_services import StandardServices, encode_description
 from kourou.courier.lanes.http2 import tcp
 from kourou.courier.lanes.loop.event_loop import EventLoop
 from kourou.courier.lanes.loop.poller import Poller
@@ -22,6 +21,8 @@ from kourou.courier.serving.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     import ssl
+
+    from kourou.courier.lanes.grpcio.standard_services import StandardServices
 
 __all__ = ["GrpcListener"]
 
@@ -64,21 +65,44 @@ class GrpcListener:
         secret = token.encode()
 
         def description() -> bytes:
+            from kourou.courier.lanes.grpcio.standard_services import encode_description  # noqa: PLC0415 - see below
+
             return encode_description(describe())
 
-        self._standard = StandardServices(dispatcher, secret, folder, description)
-        self.set_healthy = self._standard.set_healthy
-        self._relays = Relays(self._standard.connect)
+        def standard() -> StandardServices:
+            # Few servers are ever asked, and it imports all of grpcio.
+            from kourou.courier.lanes.grpcio.standard_services import StandardServices  # noqa: PLC0415
+
+            return StandardServices(dispatcher, secret, folder, description)
+
+        self._healthy = True
+        self._make_standard = standard
+        self._standard: StandardServices | None = None  # until somebody asks
+        self._relays = Relays(self._connect_standard)
         self._service = GrpcService(
             dispatcher=dispatcher, token=secret, describe=description, hand_over=self._relays.add
         )
         loop.listen(listener, self._make_connection)
 
+    def set_healthy(self, *, healthy: bool) -> None:
+        """What the standard health service answers from now on."""
+        self._healthy = healthy
+        if self._standard is not None:
+            self._standard.set_healthy(healthy=healthy)
+
     def stop(self) -> None:
         """End the standard services."""
-        self._standard.drain()
+        if self._standard is not None:
+            self._standard.drain()
         self._relays.stop()
-        self._standard.stop()
+        if self._standard is not None:
+            self._standard.stop()
+
+    def _connect_standard(self) -> socket.socket:
+        if self._standard is None:
+            self._standard = self._make_standard()
+            self._standard.set_healthy(healthy=self._healthy)
+        return self._standard.connect()
 
     def _make_connection(self, accepted: socket.socket, poller: Poller, loop_thread: int) -> GrpcConnection:
         try:
