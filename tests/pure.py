@@ -38,8 +38,8 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             " sample_factory_flags slurm slurm_commands slurm_template",
             "nodes": "async batched_handler colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
-            "runtime": "broadcast channel logs nonblocking_stream serving sessions shared_tensors supervisor threads"
-            " zygotes",
+            "runtime": "broadcast channel dialled logs nonblocking_stream serving sessions shared_tensors supervisor"
+            " threads zygotes",
             "script": "children identity sharing",
             "spmd": "failures front_ends output run seed_page ssh weaknesses",
             "weights": "kills restart",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kourou.runtime.host_agent import tunnel
+from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.host_agent.wire import Wire
 from polling import until
@@ -61,11 +62,18 @@ def echo() -> Iterator[Echo]:
 
 
 @pytest.fixture
-def entrance(echo: Echo, tmp_path: Path) -> Iterator[Path]:
+def loop() -> Iterator[LoopThread]:
+    thread = LoopThread("kourou-tunnel")
+    yield thread
+    thread.close()
+
+
+@pytest.fixture
+def entrance(echo: Echo, loop: LoopThread, tmp_path: Path) -> Iterator[Path]:
     """A UNIX socket that leads to the echo server, through both ends of a tunnel."""
     path = tmp_path / "in"
-    exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=echo.address)  # noqa: PLW0108 - made below
-    entrance_end = Tunnel(exit_end.receive, entrance=path)
+    exit_end = Tunnel(loop, lambda *piece: entrance_end.receive(*piece), exit_to=echo.address)  # noqa: PLW0108 - made below
+    entrance_end = Tunnel(loop, exit_end.receive, entrance=path)
     yield path
     entrance_end.close()
     exit_end.close()
@@ -100,7 +108,9 @@ def test_connections_pass_side_by_side_and_end_at_both_ends(entrance: Path) -> N
 
 
 @pytest.mark.parametrize("own_port", [False, True])
-def test_a_server_that_is_not_there_is_an_end(own_port: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_an_end(
+    own_port: bool, loop: LoopThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given nobody where connections lead to, and perhaps a system that gives the client that very port
     connect_ex = socket.socket.connect_ex
 
@@ -114,8 +124,8 @@ def test_a_server_that_is_not_there_is_an_end(own_port: bool, tmp_path: Path, mo
     nobody = socket.create_server(("127.0.0.1", 0))
     address = nobody.getsockname()
     nobody.close()
-    exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=address)  # noqa: PLW0108 - made below
-    entrance_end = Tunnel(exit_end.receive, entrance=tmp_path / "in")
+    exit_end = Tunnel(loop, lambda *piece: entrance_end.receive(*piece), exit_to=address)  # noqa: PLW0108 - made below
+    entrance_end = Tunnel(loop, exit_end.receive, entrance=tmp_path / "in")
     # When one connects, then that ends
     with connected(tmp_path / "in") as connection:
         assert connection.recv(1) == b""
@@ -243,7 +253,7 @@ def test_a_connection_that_takes_nothing_holds_up_no_other_and_ends_when_it_woul
                 pass
 
 
-def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
+def test_what_was_sent_before_the_end_arrives(loop: LoopThread, tmp_path: Path) -> None:
     # Given a server that sends much and hangs up
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -254,8 +264,8 @@ def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
 
     serving = threading.Thread(target=serve)
     serving.start()
-    exit_end = Tunnel(lambda *piece: entrance_end.receive(*piece), exit_to=server.getsockname())  # noqa: PLW0108 - below
-    entrance_end = Tunnel(exit_end.receive, entrance=tmp_path / "in")
+    exit_end = Tunnel(loop, lambda *piece: entrance_end.receive(*piece), exit_to=server.getsockname())  # noqa: PLW0108 - below
+    entrance_end = Tunnel(loop, exit_end.receive, entrance=tmp_path / "in")
     # When somebody reads that late
     with connected(tmp_path / "in") as connection:
         serving.join(WAIT_S)
@@ -267,9 +277,9 @@ def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
     server.close()
 
 
-def test_a_tunnel_that_is_held_reads_no_more_until_it_may(echo: Echo, tmp_path: Path) -> None:
+def test_a_tunnel_that_is_held_reads_no_more_until_it_may(echo: Echo, loop: LoopThread, tmp_path: Path) -> None:
     sent: list[tuple[str, int, bytes]] = []
-    entrance = Tunnel(lambda *piece: sent.append(piece), entrance=tmp_path / "in")
+    entrance = Tunnel(loop, lambda *piece: sent.append(piece), entrance=tmp_path / "in")
     with connected(tmp_path / "in") as connection:
         until(lambda: len(sent) == 1, WAIT_S)
         entrance.pause(True)

@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
-from kourou.runtime.host_agent.wire import Wire
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import ProcessExit
@@ -32,9 +32,9 @@ class HostInfo:
 
     inventory: Inventory
     address: str | None
-    """Where its sshd was reached; None: it was not started over ssh."""
+    """Its own, of the connection to the launcher; None: that crosses no network."""
     launcher_address: str | None
-    """Where it sees the launcher; None: it was not started over ssh."""
+    """Where it sees the launcher; None likewise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,18 +57,34 @@ class HostSetup:
     """The launcher's; nodes that ask for no other get the one that the agent runs on."""
     tree: str | None
     """The launcher's folder that the agent's own is a copy of; None: they are the same."""
+    counted: bool = False
+    """CPUs and GPUs of a process are places among those that an engine gave this host, and not their names."""
 
 
-def serve(wire: Wire) -> HostAgent:
+def serve(wire: AgentWire) -> HostAgent:
     """The entry of :mod:`kourou.runtime.host_agent.main`."""
     return HostAgent(wire)
+
+
+class AgentWire(Protocol):
+    """What leads to the launcher."""
+
+    ends: tuple[str, str]
+    """The addresses of this host and of the launcher's, where it crosses hosts."""
+
+    def send(self, *message: Any) -> None:
+        """Tell the launcher something, after all that was told before; returns at once."""
+
+    def send_first(self, *message: Any) -> None:
+        """Tell it something ahead of what waits to be sent."""
 
 
 class HostAgent:
     """Implements :class:`kourou.runtime.host_agent.main.Service`, and tells the launcher what its Supervisor tells."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: AgentWire) -> None:
         self._wire = wire
+        self._inventory = Inventory(cpus=())
         self._here = str(Path.cwd())
         self._scratch = ScratchFolder()
         self._folder = self._scratch.path
@@ -77,15 +93,12 @@ class HostAgent:
         self._host_setup: HostSetup | None = None
         self._boot: dict[str, Any] = {}
         self._supervisor: Supervisor | None = None
+        self._loop: LoopThread | None = None
         self._tunnel: Tunnel | None = None
         self._metrics: RowSender | None = None
-        # "client address, client port, server address, server port"
-        connection = os.environ.get("SSH_CONNECTION", "").split()
-        self._address = connection[2] if len(connection) > 2 else None  # noqa: PLR2004 - it has four fields
-        self._launcher_address = connection[0] if connection else None
 
     def handle(self, kind: str, *arguments: Any) -> None:
-        """A message of :class:`kourou.runtime.launchers.ssh.host.SshHost`."""
+        """A message of :class:`kourou.runtime.launchers.hosts.host.RemoteHost`."""
         getattr(self, f"_do_{kind}")(*arguments)
 
     def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
@@ -105,15 +118,18 @@ class HostAgent:
             self._tunnel.close()
         if self._metrics is not None:
             self._metrics.close()
+        if self._loop is not None:
+            self._loop.close()
         self._scratch.remove()
 
     # -- what the launcher says ---------------------------------------------------------------------------------
 
     def _do_hello(self) -> None:
-        info = HostInfo(
-            inventory=Inventory.of_this_process(), address=self._address, launcher_address=self._launcher_address
+        own, launchers = self._wire.ends
+        self._inventory = Inventory.of_this_process()
+        self._wire.send(
+            "hello", HostInfo(inventory=self._inventory, address=own or None, launcher_address=launchers or None)
         )
-        self._wire.send("hello", info)
 
     def _do_set_up(self, setup: HostSetup) -> None:
         self._host_setup = setup
@@ -122,7 +138,8 @@ class HostAgent:
         self._supervisor.prepare()
         self._metrics = RowSender(self._folder, self._wire.send)
         entrance = self._folder / "coordinator"
-        self._tunnel = Tunnel(lambda *piece: self._wire.send_first("tunnel", *piece), entrance=entrance)
+        self._loop = LoopThread("kourou-tunnel")
+        self._tunnel = Tunnel(self._loop, lambda *piece: self._wire.send_first("tunnel", *piece), entrance=entrance)
         self._boot = {
             **setup.boot,
             "coordinator": f"unix:{entrance}",
@@ -150,6 +167,8 @@ class HostAgent:
         cwd = self._mapped(spec.cwd)
         # The working folder last: a module there is found, but never in place of another one.
         boot = {**self._boot, "path": [*self._boot["path"], cwd]}
+        if self._host_setup.counted:
+            spec = _named(spec, self._inventory)
         self._supervisor.start(dataclasses.replace(spec, interpreter=interpreter, cwd=cwd), attempt, boot)
 
     def _do_signal(self, name: str, number: int, alone: bool) -> None:  # noqa: FBT001 - a message has no keywords
@@ -191,3 +210,17 @@ class HostAgent:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         return str(path)
+
+
+def _named(spec: ProcessSpec, inventory: Inventory) -> ProcessSpec:
+    """A process whose devices are places, with the devices themselves.
+
+    CPUs are pinned where the engine keeps this host to those that it gave; where it does not, others use them as well.
+    """
+    env = dict(spec.env)
+    if places := env.get("CUDA_VISIBLE_DEVICES"):
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(inventory.gpus[int(place)] for place in places.split(","))
+    cpus = None
+    if spec.cpus and len(inventory.cpus) < (os.cpu_count() or 1) and max(spec.cpus) < len(inventory.cpus):
+        cpus = tuple(inventory.cpus[place] for place in spec.cpus)
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=cpus)

@@ -45,6 +45,10 @@ def main(entry: str, silence_s: float) -> None:
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
     # What anything here prints must not get among the messages.
     wire = Wire(os.dup(0), os.dup(1), silence_s)
+    # "client address, client port, server address, server port"
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    if len(connection) > 2:  # noqa: PLR2004 - it has four fields
+        wire.ends = connection[2], connection[0]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

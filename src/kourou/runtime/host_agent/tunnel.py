@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import selectors
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from kourou.courier.lanes.ports import is_itself
+from kourou.runtime.host_agent.loop import LoopThread
 
 __all__ = ["Tunnel"]
 
@@ -30,16 +29,19 @@ class _Connection:
     socket: socket.socket
     outbox: deque[bytes] = dataclasses.field(default_factory=deque)
     waiting_bytes: int = 0
+    reads: bool = False
+    writes: bool = False
     ends: bool = False
     """The other end hung up: this one does when it has taken what waits for it."""
 
 
 class Tunnel:
-    """One end: its connections, and the thread that reads and writes them. Its owner closes it.
+    """One end: its connections, which an event loop reads and writes. Its owner closes it.
 
     What a connection does not take yet waits for it; neither the others nor who calls :meth:`receive` wait as well.
 
     Args:
+        thread: of the loop; it may serve other tunnels, too.
         send: passes ``(operation, number of the connection, data)`` to the other end, whose :meth:`receive` takes it.
         entrance: path of a UNIX socket to listen on; a connection to it begins one at the other end.
         exit_to: ``(host, port)`` that connections of the other end lead to.
@@ -47,73 +49,54 @@ class Tunnel:
 
     def __init__(
         self,
+        thread: LoopThread,
         send: Callable[[str, int, bytes], None],
         *,
         entrance: Path | None = None,
         exit_to: tuple[str, int] | None = None,
     ) -> None:
+        self._thread = thread
+        self._loop = thread.loop
         self._send = send
         self._exit_to = exit_to
         self._numbers = itertools.count(1)
         self._connections: dict[int, _Connection] = {}
         self._paused = False
-        self._closing = False
-        self._commands: deque[Callable[[], None]] = deque()
-        self._selector = selectors.DefaultSelector()
-        self._wake_r, self._wake_w = socket.socketpair()
-        for end in (self._wake_r, self._wake_w):
-            end.setblocking(False)
-        self._selector.register(self._wake_r, selectors.EVENT_READ, lambda _: self._carry_out())
+        self._closed = False
         self._listener: socket.socket | None = None
         if entrance is not None:
-            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._listener.bind(str(entrance))
-            self._listener.listen(socket.SOMAXCONN)
-            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
-        self._thread = threading.Thread(target=self._loop, name="kourou-tunnel", daemon=True)
-        self._thread.start()
+            self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.setblocking(False)
+            listener.bind(str(entrance))
+            listener.listen(socket.SOMAXCONN)
+            thread.post(lambda: self._loop.add_reader(listener.fileno(), self._accept))
 
     def receive(self, operation: str, number: int, data: bytes) -> None:
         """What the other end sent; returns at once."""
-        self._post(lambda: self._take(operation, number, data))
+        self._thread.post(lambda: self._take(operation, number, data))
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Read no more from the connections, since what was read waits to be sent; or read on. Returns at once."""
-        self._post(lambda: self._pause(paused=paused))
+        self._thread.post(lambda: self._pause(paused=paused))
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        self._post(self._end)
-        self._thread.join()
+        if not self._closed:
+            self._thread.call(self._end)
 
-    def _post(self, command: Callable[[], None]) -> None:
-        self._commands.append(command)
-        with contextlib.suppress(OSError):  # it is closed, or will look anyway
-            self._wake_w.send(b"\0")
-
-    def _carry_out(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_r.recv(4096)
-        while self._commands and not self._closing:
-            self._commands.popleft()()
-
-    def _loop(self) -> None:
-        while not self._closing:
-            for key, events in self._selector.select():
-                # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
-                if not self._closing and self._selector.get_map().get(key.fd) is key:
-                    key.data(events)
-        self._selector.close()
-        for end in (self._wake_r, self._wake_w, *([self._listener] if self._listener else [])):
-            end.close()
+    def _end(self) -> None:
+        self._closed = True
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
         for connection in self._connections.values():
+            self._watch(connection, reads=False, writes=False)
             connection.socket.close()
         self._connections.clear()
 
-    def _end(self) -> None:
-        self._closing = True
-
     def _take(self, operation: str, number: int, data: bytes) -> None:
+        if self._closed:
+            return
         if operation == "open":
             assert self._exit_to is not None  # noqa: S101 - only an entrance opens
             opened = socket.socket(socket.AF_INET6 if ":" in self._exit_to[0] else socket.AF_INET)
@@ -147,12 +130,6 @@ class Tunnel:
         connection = self._connections[number] = _Connection(number, opened)
         self._watch(connection)
 
-    def _serve(self, connection: _Connection, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            self._flush(connection)
-        if events & selectors.EVENT_READ and connection.number in self._connections:
-            self._pass_on(connection)
-
     def _pass_on(self, connection: _Connection) -> None:
         try:
             data = connection.socket.recv(_PIECE_BYTES)
@@ -185,7 +162,7 @@ class Tunnel:
 
     def _drop(self, connection: _Connection) -> None:
         del self._connections[connection.number]
-        self._watch(connection, 0)
+        self._watch(connection, reads=False, writes=False)
         connection.socket.close()
         self._send("end", connection.number, b"")
 
@@ -194,15 +171,20 @@ class Tunnel:
         for connection in self._connections.values():
             self._watch(connection)
 
-    def _watch(self, connection: _Connection, events: int | None = None) -> None:
-        """Let the selector tell of what can be done with a connection now."""
-        if events is None:
-            events = 0 if self._paused else selectors.EVENT_READ
-            events |= selectors.EVENT_WRITE if connection.outbox else 0
-        key = self._selector.get_map().get(connection.socket.fileno())
-        if events == (key.events if key else 0):
-            return
-        if key:
-            self._selector.unregister(connection.socket)
-        if events:
-            self._selector.register(connection.socket, events, lambda ready: self._serve(connection, ready))
+    def _watch(self, connection: _Connection, *, reads: bool | None = None, writes: bool | None = None) -> None:
+        """Let the loop tell of what can be done with a connection now."""
+        reads = not self._paused if reads is None else reads
+        writes = bool(connection.outbox) if writes is None else writes
+        number = connection.socket.fileno()
+        if reads is not connection.reads:
+            connection.reads = reads
+            if reads:
+                self._loop.add_reader(number, self._pass_on, connection)
+            else:
+                self._loop.remove_reader(number)
+        if writes is not connection.writes:
+            connection.writes = writes
+            if writes:
+                self._loop.add_writer(number, self._flush, connection)
+            else:
+                self._loop.remove_writer(number)

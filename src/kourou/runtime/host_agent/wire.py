@@ -45,13 +45,15 @@ class Wire:
         self._silence_s = silence_s
         self._changed = threading.Condition(threading.Lock())
         self._urgent: deque[bytes] = deque()
-        self._outbox: deque[bytes] = deque()
+        self._outbox: deque[bytes | tuple[Any, ...]] = deque()
         self._waiting_bytes = 0
         self._full = False
         self._ended = False
         self._heartbeat = b""
         self._heartbeat_every_s: float | None = None
         self._thread: threading.Thread | None = None
+        self.ends = ("", "")
+        """The addresses of this end's host and of the other one's, where it crosses hosts."""
         self.on_full: Callable[[bool], None] = lambda _: None
         """Called with True when much waits to be written, and with False when there is room again; must return quickly,
         and not send. Who can hold back what he would send next, does."""
@@ -63,6 +65,13 @@ class Wire:
     def send_first(self, *message: Any) -> None:
         """Send one ahead of all that wait, but for others of this kind: a heartbeat, or what others wait for."""
         self._put(self._urgent, message)
+
+    def send_late(self, *message: Any) -> None:
+        """Like :meth:`send`, but pickle it when its turn comes: what it refers to takes no memory twice meanwhile."""
+        with self._changed:
+            if not self._ended:
+                self._outbox.append(message)
+                self._run()
 
     def send_bulk(self, *message: Any) -> None:
         """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
@@ -122,18 +131,21 @@ class Wire:
         message: tuple[Any, ...] = pickle.loads(body)
         return message
 
-    def _put(self, queue: deque[bytes], message: tuple[Any, ...]) -> None:
+    def _put(self, queue: deque[bytes] | deque[bytes | tuple[Any, ...]], message: tuple[Any, ...]) -> None:
         packed = _packed(message)
         with self._changed:
             if self._ended:
                 return
             queue.append(packed)
             self._waiting_bytes += len(packed)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._run()
         self._tell_if_full()
+
+    def _run(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
 
     def _tell_if_full(self) -> None:
         with self._changed:
@@ -168,7 +180,12 @@ class Wire:
                 if self._heartbeat_every_s is not None and now >= heartbeat_at:
                     return b""
                 if self._urgent or self._outbox:
-                    return (self._urgent or self._outbox).popleft()
+                    entry = (self._urgent or self._outbox).popleft()
+                    if isinstance(entry, bytes):
+                        return entry
+                    packed = _packed(entry)
+                    self._waiting_bytes += len(packed)
+                    return packed
                 self._changed.wait(None if self._heartbeat_every_s is None else heartbeat_at - now)
         return None
 

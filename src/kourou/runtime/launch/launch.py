@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kourou import errors
 from kourou.runtime.context import context
@@ -28,6 +28,7 @@ from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
 from kourou.runtime.metrics.writing import close_files
+from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import NodeRecord
@@ -44,6 +45,10 @@ from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
 from kourou.script import children, main_module, names
 from kourou.shown import shown
 
+if TYPE_CHECKING:
+    from kourou.runtime.host_agent.authority import Authority
+    from kourou.runtime.launchers.hosts.transport import Reach
+
 __all__ = ["hosts_to_plan_for", "launch"]
 
 _TOKEN_BYTES = 32
@@ -53,7 +58,7 @@ _DESCRIPTORS_PER_NODE = 8  # of the launcher: a process takes four (pipe, log, s
 
 def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     programs: Program | Sequence[Program],
-    launch_type: LaunchType | str | None = None,
+    launch_type: LaunchType | EngineOptions | str | None = None,
     xm_resources: None = None,
     local_resources: Mapping[str, PythonProcess] | None = None,
     test_case: Any = None,
@@ -73,8 +78,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     Args:
         programs: the program (of a sequence, as in Launchpad, the first).
         launch_type: ``local_mt`` (threads), ``local_mp`` (processes), ``test_mt``, ``test_mp``, or ``ssh`` (processes
-            of several hosts); None: abseil's flag ``--lp_launch_type``, else the environment variable
-            KOUROU_LAUNCH_TYPE, else ``local_mt``.
+            of several hosts), or an engine that allocates them, such as ``lp.Slurm(...)`` (which is waited for); None:
+            abseil's flag ``--lp_launch_type``, else the environment variable KOUROU_LAUNCH_TYPE, else ``local_mt``.
         xm_resources: accepted for Launchpad's sake, if None.
         local_resources: label → what its processes get.
         test_case: a ``unittest.TestCase`` whose clean-up stops the program.
@@ -86,8 +91,9 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         inventory: the CPUs and GPUs to hand out; None: those that this process may use. Tests pass their own.
         on_node_exit: called with the :class:`ExitRecord` of every attempt of a node that ended, in a thread of its own.
         hosts: under ``ssh``: where nodes may run; names that ssh knows, :class:`Host` objects, or :class:`Hosts`.
-        placement: under ``ssh``: label → a host; several hosts, of which each node takes one; or a mapping of hosts to
-            how many of the label's processes each gets. Other labels go where there is most room.
+        placement: under ``ssh`` and engines: label → a host; several hosts, of which each node takes one; or a mapping
+            of hosts to how many of the label's processes each gets. Other labels go where there is most room. An
+            engine's hosts are whatever is named here.
         setup: called in each process before its node is unpickled: what the script sets up at its top, which is not
             run again in nodes (environments that are registered, logging, torch's defaults). A label's own
             (``local_resources``) is called after it.
@@ -209,8 +215,8 @@ class _RunBuilder:
     def _launcher(self, program: Program) -> Launcher:
         if self._plan.launch_type.threads:
             return self._thread_launcher(program)
-        if self._plan.launch_type is LaunchType.SSH:
-            return self._ssh_launcher()
+        if self._plan.hosts is not None:
+            return self._host_launcher(self._plan.hosts)
         return self._process_launcher()
 
     def _process_launcher(self) -> Launcher:
@@ -234,17 +240,20 @@ class _RunBuilder:
         )
         return launcher
 
-    def _ssh_launcher(self) -> Launcher:
-        from kourou.runtime.launchers.ssh.launcher import SshLauncher  # noqa: PLC0415 - others need none of it
+    def _host_launcher(self, hosts: Hosts) -> Launcher:
+        from kourou.runtime.host_agent.authority import Authority  # noqa: PLC0415 - others need none of it
+        from kourou.runtime.launchers.hosts.launcher import HostLauncher  # noqa: PLC0415 - likewise
 
-        folder = self._folder
+        folder, authority = self._folder, Authority()
         host, _, port = self._serve().rpartition(":")
-        launcher = SshLauncher(
+        launcher = HostLauncher(
             self._plan,
             self._director,
             run_id=folder.run_id,
             coordinator=(host, int(port)),
             metrics_dir=self._metrics_dir,
+            reach=self._reach(hosts, authority),
+            authority=authority,
         )
         self._resources.callback(launcher.close)
         launcher.configure(
@@ -253,9 +262,21 @@ class _RunBuilder:
             program=self._plan.program,
             launch_type=str(self._plan.launch_type),
         )
-        self._certificate = launcher.certificate
+        self._certificate = authority.certificate
         (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
         return launcher
+
+    def _reach(self, hosts: Hosts, authority: Authority) -> Reach:
+        if self._plan.engine is None:
+            from kourou.runtime.launchers.ssh.transport import SshReach  # noqa: PLC0415 - others need none of it
+
+            return SshReach(hosts)
+        from kourou.runtime.launchers.engines.reach import EngineReach  # noqa: PLC0415 - likewise
+
+        reach = EngineReach(self._plan, folder=self._folder.path, token=self._token, authority=authority)
+        self._resources.callback(reach.release)
+        reach.allocate()
+        return reach
 
     def _thread_launcher(self, program: Program) -> Launcher:
         from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
@@ -385,7 +406,7 @@ class _RunBuilder:
 
 
 def hosts_to_plan_for(
-    launch_type: LaunchType | str | None,
+    launch_type: LaunchType | EngineOptions | str | None,
     hosts: Hosts | Sequence[str | Host] | None,
     resources: Mapping[str, PythonProcess] | None,
 ) -> Hosts | Sequence[str | Host] | None:

@@ -17,6 +17,7 @@ from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, Restart
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
+from kourou.runtime.model.engines import EngineOptions, Shape, engine_named
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import index_of, label_of
@@ -37,7 +38,7 @@ TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
 def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     program: Program,
-    launch_type: LaunchType | str | None = None,
+    launch_type: LaunchType | EngineOptions | str | None = None,
     *,
     local_resources: Mapping[str, PythonProcess] | None = None,
     terminal: str | None = None,
@@ -52,29 +53,31 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
 
     Args:
         program: the graph.
-        launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp`` or ``ssh``; None: abseil's flag
-            ``--lp_launch_type``, else KOUROU_LAUNCH_TYPE, else local_mt.
+        launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp``, ``ssh``, or an engine such as
+            ``lp.Slurm(...)``; None: abseil's flag ``--lp_launch_type``, else KOUROU_LAUNCH_TYPE, else local_mt.
         local_resources: what the processes of each label get.
         terminal: ``current_terminal`` (default), ``output_to_files`` or ``tmux_session``.
         stop: the seconds of the stop timeline.
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
         inventory: the CPUs and GPUs to hand out; None: those that this process may use.
         hosts: under ``ssh``: where nodes may run.
-        placement: under ``ssh``: label → host, hosts, or how many processes each host gets.
+        placement: under ``ssh`` and engines: label → host, hosts, or how many processes each host gets. An engine's
+            hosts are whatever is named here.
         setup: called in each process before its node is unpickled.
 
     Raises:
         PlanError: with all mistakes found at once.
     """
     kind = launch_type_from(launch_type)
+    engine = engine_named(kind.value if launch_type is None else launch_type)
     resources = {label: each for label, each in (local_resources or {}).items() if isinstance(each, PythonProcess)}
     problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
     problems += [*_check_terminal(terminal), *_check_setup(setup)]
-    spanned = _check_hosts(kind, hosts, placement, problems)
+    spanned = _check_hosts(kind, engine, hosts, placement, problems)
     members = list(_members(program))
     known = {id(node) for node in program.iterate_members()}
     pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
-    payloads = Payloads(one_host=kind is not LaunchType.SSH)
+    payloads = Payloads(one_host=not kind.hosts)
     plans: list[NodePlan] = []
     for member in members:
         if mistakes := _check_node(program, member.node, known):
@@ -94,6 +97,11 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
             problems += error.problems
     if problems:
         raise errors.PlanError(*problems)
+    shape = None
+    if engine is not None and spanned is not None:
+        shape = _shape_of(engine, spanned, plans)
+        sized = [dataclasses.replace(host, cpus=shape.cpus, gpus=shape.gpus) for host in spanned.all]
+        spanned = dataclasses.replace(spanned, hosts=sized)
     return LaunchPlan(
         program=program.name,
         launch_type=kind,
@@ -101,6 +109,8 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         terminal=terminal or TERMINALS[0],
         stop=stop or StopTimeline(),
         hosts=spanned,
+        engine=engine,
+        shape=shape,
         blobs={} if kind.threads else payloads.blobs,
         scope=names.ANYTHING if kind.threads else payloads.scope,
     )
@@ -112,13 +122,15 @@ def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Ca
     return tuple(dict.fromkeys(function for function in functions if callable(function)))
 
 
-def launch_type_from(value: LaunchType | str | None) -> LaunchType:
+def launch_type_from(value: LaunchType | EngineOptions | str | None) -> LaunchType:
     """The launch type meant by an argument, ``--lp_launch_type``, KOUROU_LAUNCH_TYPE, or the default.
 
     Raises:
         PlanError: there is no such launch type.
     """
     source = "launch_type"
+    if isinstance(value, EngineOptions):
+        value = value.launch_type
     if value is None:
         value, source = absl_flags.given_launch_type(), f"--{absl_flags.LAUNCH_TYPE}"
     if value is None:
@@ -151,23 +163,55 @@ def _check_resources(program: Program, resources: Mapping[str, Any]) -> list[str
 
 
 def _check_hosts(
-    kind: LaunchType, hosts: Hosts | Sequence[str | Host] | None, placement: PlacementOf | None, problems: list[str]
+    kind: LaunchType,
+    engine: EngineOptions | None,
+    hosts: Hosts | Sequence[str | Host] | None,
+    placement: PlacementOf | None,
+    problems: list[str],
 ) -> Hosts | None:
     """The hosts that the plan spans; notes what is wrong with them."""
-    if kind is not LaunchType.SSH:
+    if not kind.hosts:
         if hosts is not None or placement is not None:
-            problems.append(f"hosts and placement are for launch_type='ssh', not for {kind}")
-        return None
-    if hosts is None:
-        problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
+            problems.append(f"hosts and placement are for launch_type='ssh' and engines, not for {kind}")
         return None
     if importlib.util.find_spec("cryptography") is None:
-        problems.append(f"launch_type='ssh': nodes speak TLS: {errors.MissingExtra('cryptography', 'tls')}")
+        problems.append(f"launch_type={kind.value!r}: nodes speak TLS: {errors.MissingExtra('cryptography', 'tls')}")
     try:
+        if kind.engine:
+            if engine is None:
+                problems.append(f"launch_type={kind.value!r} needs the engine itself, with its options")
+            elif hosts is not None:
+                problems.append(f"hosts are for launch_type='ssh': {kind} allocates them")
+            else:
+                return engine.hosts_for(placement if isinstance(placement, Mapping) else {})
+            return None
+        if hosts is None:
+            problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
+            return None
         return Hosts.of(hosts)
-    except errors.GraphError as error:
+    except (errors.GraphError, errors.PlanError) as error:
         problems.append(str(error))
         return None
+
+
+def _shape_of(engine: EngineOptions, hosts: Hosts, plans: Sequence[NodePlan]) -> Shape:
+    """What the fullest host needs: devices are handed out from the first on, and who asks for none counts as a CPU."""
+    cpus = dict.fromkeys(hosts.names, 0)
+    gpus, unasked = dict(cpus), dict(cpus)
+    for plan in plans:
+        if plan.process is None or plan.site is None:
+            continue
+        host, spec = plan.site.host, plan.process
+        unasked[host] += spec.cpus is None
+        cpus[host] = max(cpus[host], 1 + max(spec.cpus or (-1,)))
+        if plan.site.gpus:
+            named = dict(spec.env)["CUDA_VISIBLE_DEVICES"]
+            gpus[host] = max(gpus[host], 1 + max(map(int, named.split(","))))
+    return Shape(
+        hosts=len(hosts.names),
+        cpus=engine.cpus_per_node or max(1, *(cpus[host] + unasked[host] for host in hosts.names)),
+        gpus=max(gpus.values()) if engine.gpus_per_node is None else engine.gpus_per_node,
+    )
 
 
 def _check_setup(setup: object) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from kourou.cpython import interpreter_options
 from kourou.runtime.graph.policies import OnFailure
 from kourou.runtime.graph.topology import Topology, Vertex
+from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.payloads import Blobs, Payload
 from kourou.runtime.stopping.timeline import StopTimeline
@@ -40,11 +41,25 @@ class LaunchType(str, enum.Enum):
     """As local_mp, for tests."""
     SSH = "ssh"
     """Every node is a process of one of several hosts, which are reached over ssh."""
+    SLURM = "slurm"
+    """Every node is a process of one of the hosts that Slurm allocates."""
+    TEST_ENGINE = "test_engine"
+    """As on an engine, whose hosts are agents on this host; for tests."""
 
     @property
     def threads(self) -> bool:
         """True where nodes are threads of the launcher."""
         return self in {LaunchType.LOCAL_MULTI_THREADING, LaunchType.TEST_MULTI_THREADING}
+
+    @property
+    def hosts(self) -> bool:
+        """True where nodes run on several hosts."""
+        return self not in _ONE_HOST
+
+    @property
+    def engine(self) -> bool:
+        """True where an engine allocates the hosts."""
+        return self.hosts and self is not LaunchType.SSH
 
     @property
     def test(self) -> bool:
@@ -53,6 +68,16 @@ class LaunchType(str, enum.Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+_ONE_HOST = frozenset(
+    {
+        LaunchType.LOCAL_MULTI_THREADING,
+        LaunchType.LOCAL_MULTI_PROCESSING,
+        LaunchType.TEST_MULTI_THREADING,
+        LaunchType.TEST_MULTI_PROCESSING,
+    }
+)
 
 
 def is_local_launch(launch_type: LaunchType | str) -> bool:
@@ -153,7 +178,11 @@ class LaunchPlan:
     terminal: str = "current_terminal"
     stop: StopTimeline = dataclasses.field(default_factory=StopTimeline)
     hosts: Hosts | None = None
-    """The hosts that it spans; None: the launcher's alone."""
+    """The hosts that it spans; None: the launcher's alone. Those of an engine are places of the allocation."""
+    engine: EngineOptions | None = None
+    """What allocates the hosts; None: they are given."""
+    shape: Shape | None = None
+    """What the engine is asked for."""
     blobs: Blobs = dataclasses.field(default_factory=dict, repr=False, compare=False)
     """The payloads' bytes by SHA-256; not part of the JSON."""
     scope: Scope = dataclasses.field(default=ANYTHING, repr=False, compare=False)
@@ -189,6 +218,8 @@ class LaunchPlan:
             "stop": dataclasses.asdict(self.stop),
             "nodes": nodes,
         }
+        if self.engine is not None and self.shape is not None:
+            data |= {"engine": self.engine.to_dict(), "shape": dataclasses.asdict(self.shape)}
         return data if self.hosts is None else {**data, "hosts": self.hosts.to_dict()}
 
     def to_json(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from kourou import errors
 from kourou.courier.wire import codec
 from kourou.runtime.launchers.ssh.connection import SshOptions
-from kourou.runtime.launchers.ssh.host import close_all
+from kourou.runtime.launchers.ssh.transport import close_all
 from kourou.spmd.hosts.local import LocalHost
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.hosts.remote import RemoteHost

@@ -1,5 +1,4 @@
-"""A plan on several hosts over ssh.
+"""Hosts over ssh.
 
-Start with ``launcher``, then ``host`` (one of them) and ``connection`` (its agent); ``inventory`` asks what hosts
-have, ``sync`` copies code.
+Start with ``transport`` and ``connection`` (an agent there); ``inventory`` asks what hosts have, ``sync`` copies code.
 """

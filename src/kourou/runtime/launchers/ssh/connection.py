@@ -143,6 +143,10 @@ class SshAgent:
         """Tell the agent something ahead of what waits to be sent; returns at once."""
         self._wire.send_first(*message)
 
+    def send_late(self, *message: Any) -> None:
+        """Tell the agent something, which is pickled when its turn comes; returns at once."""
+        self._wire.send_late(*message)
+
     def send_bulk(self, *message: Any) -> None:
         """Tell the agent something, once there is room for it."""
         self._wire.send_bulk(*message)

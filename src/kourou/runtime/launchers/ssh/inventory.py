@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kourou import errors
-from kourou.runtime.launchers.ssh.host import SshHost, close_all
-from kourou.runtime.launchers.ssh.sync import options_of
+from kourou.runtime.launchers.hosts.host import RemoteHost
+from kourou.runtime.launchers.ssh.transport import SshReach
 from kourou.runtime.model.hosts import Host, Hosts
 
 __all__ = ["with_inventories"]
@@ -17,22 +17,23 @@ def with_inventories(hosts: Hosts) -> Hosts:
         AgentFailedError: one cannot be reached, with ssh's own words.
         LaunchError: files could not be copied to one.
     """
-    asked = [_reach(host, hosts) for host in hosts.all if host.inventory is None]
+    reach = SshReach(hosts)
+    asked = [_ask(host, reach) for host in hosts.all if host.inventory is None]
     try:
         return hosts.with_inventories({host.name: host.await_info().inventory for host in asked})
     finally:
-        close_all(asked)
+        reach.close(asked)
 
 
-def _reach(host: Host, hosts: Hosts) -> SshHost:
-    return SshHost(host.name, lambda given_up: options_of(host, hosts, given_up), _Nobody(), coordinator=None, blobs={})
+def _ask(host: Host, reach: SshReach) -> RemoteHost:
+    return RemoteHost(host.name, lambda events: reach.connect(host, events), _Nobody())
 
 
 class _Nobody:
-    """Implements :class:`kourou.runtime.launchers.ssh.host.HostEvents`: nothing is started, and who waits is told."""
+    """Implements :class:`kourou.runtime.launchers.hosts.host.HostEvents`: nothing is started, who waits is told."""
 
-    def on_host_message(self, host: SshHost, kind: str, *arguments: object) -> None:
+    def on_host_message(self, host: RemoteHost, kind: str, *arguments: object) -> None:
         """Never called."""
 
-    def on_host_lost(self, host: SshHost, error: errors.KourouError) -> None:
+    def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
         """``await_info`` raises it."""

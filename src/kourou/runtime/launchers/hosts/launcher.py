@@ -13,10 +13,10 @@ from typing import Any
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.host_service import HostInfo, HostSetup
+from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.launchers.ssh.connection import SshOptions
-from kourou.runtime.launchers.ssh.host import SshHost, close_all
-from kourou.runtime.launchers.ssh.sync import options_of
+from kourou.runtime.launchers.hosts.host import RemoteHost
+from kourou.runtime.launchers.hosts.transport import Reach, Transport
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
 from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.hosts import Host, Hosts, matching_variables
@@ -25,17 +25,17 @@ from kourou.runtime.model.names import root_of
 from kourou.runtime.model.records import INTERRUPT, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, ProcessSpec, Site
 
-__all__ = ["SshLauncher"]
+__all__ = ["HostLauncher"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Running:
-    host: SshHost
+    host: RemoteHost
     spec: ProcessSpec
     attempt: int
 
 
-class SshLauncher:
+class HostLauncher:
     """Runs each process of a plan on the host that the plan says.
 
     A node that starts again does so on its host, if that is there; else on another one that its group may use, where
@@ -47,6 +47,8 @@ class SshLauncher:
         run_id: marks every process.
         coordinator: ``(host, port)`` that the coordinator listens on.
         metrics_dir: where the metrics of its nodes go.
+        reach: how the hosts are reached.
+        authority: signs the certificates of their servers.
     """
 
     def __init__(
@@ -57,32 +59,31 @@ class SshLauncher:
         run_id: str,
         coordinator: tuple[str, int],
         metrics_dir: str,
+        reach: Reach,
+        authority: Authority,
     ) -> None:
         assert plan.hosts is not None  # noqa: S101 - a plan of this launch type has hosts
         self._plan = plan
         self._events = events
         self._run_id = run_id
-        self._coordinator = coordinator
         self._metrics_dir = metrics_dir
+        self._reach = reach
+        self._loop = LoopThread("kourou-tunnel")
+        self._coordinator = self._loop, coordinator
         self._wanted: Hosts = plan.hosts
         self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
         self._lock = threading.RLock()
         self._running: dict[str, _Running] = {}
-        self._hosts: dict[str, SshHost] = {}
-        self._lost: list[SshHost] = []
+        self._hosts: dict[str, RemoteHost] = {}
+        self._lost: list[RemoteHost] = []
         self._launcher_address: str | None = None
         self._boot: dict[str, Any] = {}
         self._token = ""
-        self._authority = Authority()
+        self._authority = authority
         used = {node.site.host for node in self._nodes.values() if node.site}
         for host in plan.hosts.all:
             if host.name in used:
                 self._hosts[host.name] = self._connect(host)
-
-    @property
-    def certificate(self) -> bytes:
-        """What clients of the nodes trust."""
-        return self._authority.certificate
 
     def configure(self, token: str, **boot: Any) -> None:
         """What every node process needs to know; waits until all hosts are there. Set once, before the first start.
@@ -104,7 +105,7 @@ class SshLauncher:
         with self._lock:
             host, spec = self._choose(node, node.process)
             self._running[name] = _Running(host=host, spec=spec, attempt=attempt)
-        self._events.on_placed(name, attempt, host.name)
+        self._events.on_placed(name, attempt, host.shown)
         host.start(spec, attempt)
 
     def interrupt(self, name: str) -> None:
@@ -124,12 +125,13 @@ class SshLauncher:
         with self._lock:
             self._running.clear()
             hosts = [*self._hosts.values(), *self._lost]
-        close_all(hosts)
+        self._reach.close(hosts)
+        self._loop.close()
 
     # -- what hosts tell ----------------------------------------------------------------------------------------
 
-    def on_host_message(self, host: SshHost, kind: str, *arguments: Any) -> None:
-        """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
+    def on_host_message(self, host: RemoteHost, kind: str, *arguments: Any) -> None:
+        """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         if kind in {ROWS, PICTURE}:
             receive(self._metrics_dir, kind, *arguments)
             return
@@ -147,8 +149,8 @@ class SshLauncher:
         else:
             self._events.on_exited(name, *rest)
 
-    def on_host_lost(self, host: SshHost, error: errors.KourouError) -> None:
-        """See :class:`kourou.runtime.launchers.ssh.host.HostEvents`."""
+    def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
+        """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         with self._lock:
             dead = {name: running for name, running in self._running.items() if running.host is host}
             for name in dead:
@@ -170,20 +172,23 @@ class SshLauncher:
     def _host(self, name: str) -> Host:
         return next(host for host in self._wanted.all if host.name == name)
 
-    def _connect(self, host: Host) -> SshHost:
-        return SshHost(
+    def _connect(self, host: Host) -> RemoteHost:
+        return RemoteHost(
             host.name,
-            lambda given_up: options_of(host, self._wanted, given_up),
+            lambda events: self._reach.connect(host, events),
             self,
             coordinator=self._coordinator,
             blobs=self._plan.blobs,
         )
 
     def _setup_for(self, host: Host) -> Any:
-        def make(info: HostInfo, options: SshOptions) -> HostSetup:
+        def make(info: HostInfo, transport: Transport) -> HostSetup:
+            if self._plan.shape is not None and len(info.inventory.gpus) < self._plan.shape.gpus:
+                has, wants = len(info.inventory.gpus), self._plan.shape.gpus
+                raise errors.LaunchError(f"its agent finds {has} GPUs, where {wants} were asked for")
             address = self._address_of(host, info)
             copied = (*self._wanted.copy_env_vars, RUN_ATTEMPT_VARIABLE)
-            variables = {} if options.local else matching_variables(os.environ, copied)
+            variables = {} if transport.local else matching_variables(os.environ, copied)
             return HostSetup(
                 run_id=self._run_id,
                 boot=self._boot,
@@ -193,7 +198,8 @@ class SshLauncher:
                 address=address,
                 variables=variables,
                 interpreter=sys.executable,
-                tree=options.tree,
+                tree=transport.tree,
+                counted=self._plan.engine is not None,
             )
 
         return make
@@ -202,7 +208,7 @@ class SshLauncher:
         """Where nodes of a host listen: this machine's is the one that the others see it at."""
         return host.address or info.address or self._launcher_address or "127.0.0.1"
 
-    def _choose(self, node: NodePlan, spec: ProcessSpec) -> tuple[SshHost, ProcessSpec]:
+    def _choose(self, node: NodePlan, spec: ProcessSpec) -> tuple[RemoteHost, ProcessSpec]:
         """Where a node starts now, and with which devices."""
         site = node.site
         assert site is not None  # noqa: S101 - compile gives one to every process
@@ -222,7 +228,7 @@ class SshLauncher:
     def _load(self, name: str) -> int:
         return sum(running.host.name == name for running in self._running.values())
 
-    def _usable_host(self, name: str) -> SshHost:
+    def _usable_host(self, name: str) -> RemoteHost:
         """A host that is used for the first time, or again."""
         known = self._hosts.get(name)
         if known is None or known.lost:

@@ -1,0 +1,295 @@
+"""The agent of an engine's host: it calls its launcher, over TLS, and calls again where the connection breaks.
+
+What it needs for that is in one file that only its owner can read; its command line holds the file's path alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import secrets
+import signal
+import socket
+import ssl
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kourou.ownership import read_own
+from kourou.runtime.host_agent.link import Link
+from kourou.runtime.host_agent.main import Service
+from kourou.runtime.host_agent.session import BrokenSession, Session
+
+__all__ = ["AGENT", "BYE", "HEARTBEATS", "NAME_VARIABLE", "SERVER_NAME", "DialOrder", "dial", "main"]
+
+AGENT = "agent"
+"""The role of an agent, in the first line."""
+BYE = "bye"
+"""Kind of the message with which a launcher ends its agent."""
+NAME_VARIABLE = "KOUROU_HOST_NAME"
+"""The variable of an agent that says what its host is called, where the system does not know."""
+SERVER_NAME = "launcher.kourou"
+"""What a launcher's certificate says that it is."""
+HEARTBEATS = 4
+"""Signs of life in the time after which silence means death."""
+
+_AGENTS_SHARE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
+_FIRST_CALL_S = 60.0  # a launcher is there before its agents, but perhaps not the way to it
+_CONNECT_S = 4.0  # for one address
+_GONE_S = 2.0  # so long refused by the very address that it spoke with, and the launcher is dead
+_AGAIN_S = 0.25
+_LOOK_S = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DialOrder:
+    """Whom an agent calls, and how it is let in."""
+
+    addresses: tuple[tuple[str, int], ...]
+    """``(host, port)``, in the order in which they are tried."""
+    authority: str
+    """The certificate that the launcher's is signed with, in PEM format."""
+    token: str = dataclasses.field(repr=False)
+    silence_s: float
+    """So long a silence means that the other end is dead."""
+    entry: str
+    """The service's module, see :mod:`kourou.runtime.host_agent.main`."""
+
+    def write(self, path: Path) -> None:
+        """Store it, created with mode 0600."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> DialOrder:
+        """The inverse.
+
+        Raises:
+            NotOwned: others could have written it.
+            OSError: it cannot be read.
+        """
+        data = json.loads(read_own(path))
+        return cls(**{**data, "addresses": tuple((host, port) for host, port in data["addresses"])})
+
+
+class _Ended(Exception):
+    """There is nothing to do any more, or nobody to do it for."""
+
+
+class _Caller:
+    """Holds a session with a launcher, over as many connections as it takes.
+
+    Args:
+        order: whom to call.
+        line: what is said first, beside the token.
+    """
+
+    def __init__(self, order: DialOrder, line: dict[str, Any]) -> None:
+        self._order = order
+        self._line = {**line, "token": order.token, "session": secrets.token_hex(8)}
+        self._context = ssl.create_default_context(cadata=order.authority)
+        self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._link: Link | None = None
+        self._closed = asyncio.Event()
+        self._refused: str | None = None
+        self.session = Session()
+        self.heard_at = time.monotonic()
+        self.on_message: Any = lambda *_: None
+        self.ends = ("", "")
+        """The addresses of this end and of the other one, once they are known."""
+
+    # -- Wire's part, from any thread ---------------------------------------------------------------------------
+
+    def send(self, *message: Any) -> None:
+        """Send one message after those before it."""
+        self.session.put(message)
+        self._schedule()
+
+    def send_first(self, *message: Any) -> None:
+        """Send one ahead of all that wait."""
+        self.session.put(message, first=True)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._link is not None:
+            self._link.flush()
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    async def connect(self, patience_s: float) -> None:
+        """Call until somebody answers.
+
+        Raises:
+            _Ended: nobody did, or nobody is there any more.
+        """
+        begun, refused_since = time.monotonic(), None
+        while True:
+            refusals = 0
+            for address in self._order.addresses:
+                try:
+                    if await self._try(*address):
+                        return
+                except ConnectionRefusedError:
+                    refusals += 1
+                except (OSError, asyncio.TimeoutError, BrokenSession):
+                    pass
+                if self._refused is not None:
+                    raise _Ended(f"the launcher refuses: {self._refused}")
+            now = time.monotonic()
+            refused_since = (refused_since or now) if refusals == len(self._order.addresses) else None
+            if refused_since is not None and self.ends[1] and now - refused_since > _GONE_S:
+                raise _Ended("the launcher is gone")
+            if now - begun > patience_s:
+                tried = ", ".join(f"{host}:{port}" for host, port in self._order.addresses)
+                raise _Ended(f"no launcher answered for {patience_s:g} s at {tried}")
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _try(self, host: str, port: int) -> bool:
+        answered = self._loop.create_future()
+
+        def on_line(link: Link, line: dict[str, Any]) -> None:
+            if "heard" not in line:
+                self._refused = str(line.get("refused", "it speaks another language"))
+                link.abort()
+            elif not answered.done():
+                self._link = link
+                self.ends = link.own_name(), link.peer_name()
+                link.begin(self.session, int(line["heard"]), self.on_message)
+                answered.set_result(True)
+
+        def on_closed(link: Link) -> None:
+            if not answered.done():
+                answered.set_result(False)
+            if link is self._link:
+                self._closed.set()
+
+        self._closed.clear()
+        first = {**self._line, "heard": self.session.heard}
+        connecting = self._loop.create_connection(
+            lambda: Link(on_line, on_closed, first), host, port, ssl=self._context, server_hostname=SERVER_NAME
+        )
+        _, link = await asyncio.wait_for(connecting, _CONNECT_S)
+        assert isinstance(link, Link)  # noqa: S101 - made above
+        try:
+            if not await asyncio.wait_for(answered, _CONNECT_S):
+                return False
+        except (asyncio.TimeoutError, BrokenSession):
+            link.abort()
+            return False
+        self.heard_at = time.monotonic()
+        return True
+
+    async def hold(self) -> None:
+        """Keep the connection until it breaks, or says nothing for half of the time that means death."""
+        assert self._link is not None  # noqa: S101 - it is connected
+        silence_s = self._order.silence_s
+        show_at = 0.0
+        while not self._closed.is_set():
+            now = time.monotonic()
+            self.heard_at = max(self.heard_at, self._link.heard_at)
+            if now - self.heard_at > silence_s / 2:
+                self._link.abort()
+                break
+            if now >= show_at:
+                self._link.show_life()
+                show_at = now + silence_s / HEARTBEATS
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), min(_LOOK_S * 5, silence_s / HEARTBEATS))
+        self.heard_at = max(self.heard_at, self._link.heard_at)
+
+    async def keep(self) -> None:
+        """Hold one connection after another, until the launcher is gone.
+
+        Raises:
+            _Ended: it is.
+        """
+        await self.connect(max(_FIRST_CALL_S, self._order.silence_s))
+        while True:
+            await self.hold()
+            left_s = self.heard_at + self._order.silence_s * _AGENTS_SHARE - time.monotonic()
+            await self.connect(max(0.0, left_s))
+
+    async def close(self) -> None:
+        """End the connection, once what was sent is written."""
+        if self._link is not None:
+            self._link.flush()
+            self._link.close()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _CONNECT_S / 4)
+            self._link.abort()
+        await asyncio.sleep(_LOOK_S)  # what was aborted is closed then
+
+
+async def dial(order: DialOrder, place: int) -> None:
+    """Be the agent of a place of the allocation, for as long as its launcher lives.
+
+    Raises:
+        Exception: what the service raised.
+    """
+    name = os.environ.get(NAME_VARIABLE) or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    caller = _Caller(order, {"role": AGENT, "place": place, "name": name, "pid": os.getpid()})
+    keeping = asyncio.ensure_future(caller.keep())
+    service: list[Service] = []
+    done = asyncio.get_running_loop().create_future()
+
+    def on_message(kind: str, *arguments: Any) -> None:
+        if done.done():
+            return
+        if kind == BYE:
+            done.set_result(None)
+            return
+        try:
+            if not service:
+                service.append(importlib.import_module(order.entry).serve(caller))
+                caller.session.on_full = service[0].pause_output
+            service[0].handle(kind, *arguments)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this agent's end
+            done.set_exception(error)
+
+    caller.on_message = on_message
+    try:
+        await asyncio.wait([keeping, done], return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            done.result()
+        else:
+            keeping.result()
+    finally:
+        keeping.cancel()
+        for each in service:
+            each.close()
+        await caller.close()
+
+
+def main(order: str, place: str) -> None:
+    """Be an agent.
+
+    Args:
+        order: the file of its :class:`DialOrder`.
+        place: its number in the allocation, or the variable of the environment that holds it.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
+    at = int(place) if place.isdigit() else int(os.environ[place])
+    try:
+        asyncio.run(dial(DialOrder.read(order), at))
+    except _Ended as end:
+        print(f"kourou agent {at}: {end}", file=sys.stderr)  # noqa: T201 - its log is all it has
+    except BaseException:  # noqa: BLE001 - it is told in its log
+        traceback.print_exc()
+        sys.exit(1)

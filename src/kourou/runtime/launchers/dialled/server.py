@@ -1,0 +1,195 @@
+"""Where agents call their launcher: one port, one event loop in one thread, however many they are."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+
+from kourou import errors
+from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.dialling import AGENT, HEARTBEATS, SERVER_NAME, DialOrder
+from kourou.runtime.host_agent.host_service import ENTRY
+from kourou.runtime.host_agent.link import Link
+from kourou.runtime.host_agent.loop import LoopThread
+from kourou.runtime.host_agent.session import BrokenSession
+from kourou.runtime.launchers.dialled.transport import DialledTransport
+from kourou.runtime.launchers.hosts.transport import TransportEvents
+
+__all__ = ["AgentServer"]
+
+_GREETING_S = 10.0  # whoever has not said who he is by then is sent away
+_MOST_STRANGERS = 512  # who have not yet
+
+
+class AgentServer:
+    """Listens from the beginning. Its owner closes it, after all transports.
+
+    Nothing that a caller says is unpickled before it has shown the token, over TLS.
+
+    Args:
+        token: what callers have to show.
+        authority: signs this end's certificate.
+        silence_s: a host that says nothing for so long is lost.
+        address: where to listen; None: on all of this machine's addresses.
+        words: what the engine said last, for messages.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str,
+        authority: Authority,
+        silence_s: float,
+        address: str | None = None,
+        words: Callable[[], str] = str,
+    ) -> None:
+        self.thread = LoopThread("kourou-agents")
+        self._token = token
+        self._authority = authority.certificate
+        self._silence_s = silence_s
+        self._address = address
+        self._words = words
+        self._expected: dict[int, DialledTransport] = {}
+        self._early: dict[int, tuple[Link, dict[str, Any]]] = {}
+        self._owners: dict[Link, DialledTransport] = {}
+        self._strangers: dict[Link, float] = {}
+        self._over: set[str] = set()  # sessions of hosts that were taken for dead
+        self._context = authority.issue(SERVER_NAME).make_context()
+        try:
+            self._socket = _listening(address)
+            self._server = asyncio.run_coroutine_threadsafe(self._serve(), self.thread.loop).result()
+        except OSError as error:
+            self.thread.close()
+            raise errors.LaunchError(f"cannot listen for agents: {error}") from error
+        self.thread.post(self._look)
+
+    @property
+    def order(self) -> DialOrder:
+        """What agents need to know."""
+        port = self._socket.getsockname()[1]
+        hosts = [self._address] if self._address else own_addresses()
+        return DialOrder(
+            addresses=tuple((host, port) for host in hosts),
+            authority=self._authority.decode("ascii"),
+            token=self._token,
+            silence_s=self._silence_s,
+            entry=ENTRY,
+        )
+
+    def expect(self, place: int, events: TransportEvents, within_s: float) -> DialledTransport:
+        """The transport of an agent that will call, or has called already."""
+        until = time.monotonic() + within_s
+        transport = DialledTransport(self.thread, place, events, until=until, words=self._words)
+
+        def begin() -> None:
+            before = self._expected.get(place)
+            if before is not None and before.session_id is not None:
+                self._over.add(before.session_id)
+            self._expected[place] = transport
+            if (early := self._early.pop(place, None)) is not None:
+                self._attach(*early)
+
+        self.thread.post(begin)
+        return transport
+
+    def hang_up(self) -> None:
+        """Tell all agents to end; returns at once."""
+        for transport in list(self._expected.values()):
+            transport.hang_up()
+
+    def close(self) -> None:
+        """Listen no more, and end what is left. Idempotent."""
+        if self.thread.loop.is_closed():
+            return
+        self.thread.call(self._end)
+        self.thread.call(lambda: None)  # what was aborted has ended
+        self.thread.close()
+
+    def _end(self) -> None:
+        self._server.close()
+        for link in (*self._owners, *self._strangers, *(link for link, _ in self._early.values())):
+            link.abort()
+
+    async def _serve(self) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            self._make_link, sock=self._socket, backlog=1024, ssl=self._context, ssl_handshake_timeout=_GREETING_S
+        )
+
+    def _make_link(self) -> Link:
+        link = Link(self._on_line, self._on_closed)
+        self._strangers[link] = time.monotonic()
+        return link
+
+    def _on_line(self, link: Link, line: dict[str, Any]) -> None:
+        self._strangers.pop(link, None)
+        if not hmac.compare_digest(str(line.get("token", "")), self._token) or line.get("role") != AGENT:
+            link.abort()
+            return
+        self._attach(link, line)
+
+    def _attach(self, link: Link, line: dict[str, Any]) -> None:
+        place, session_id = int(line["place"]), str(line["session"])
+        transport = self._expected.get(place)
+        if session_id in self._over:
+            link.say({"refused": "its host was lost meanwhile, and what it ran started elsewhere"})
+            link.close()
+            return
+        if transport is not None and transport.session_id not in {None, session_id}:
+            transport.lose("another agent was started there")
+            self._over.add(str(transport.session_id))
+        if transport is None or transport.over:
+            self._early[place] = link, line
+            return
+        try:
+            self._owners[link] = transport
+            transport.attach(link, session_id, str(line.get("name", "")), int(line["heard"]))
+        except BrokenSession as error:
+            link.say({"refused": str(error)})
+            link.close()
+
+    def _on_closed(self, link: Link) -> None:
+        self._strangers.pop(link, None)
+        if (transport := self._owners.pop(link, None)) is not None:
+            transport.detach(link)
+        for place in [place for place, (early, _) in self._early.items() if early is link]:
+            del self._early[place]
+
+    def _look(self) -> None:
+        """Some times in the time after which silence means death. Asyncio takes what has come before it calls this."""
+        now = time.monotonic()
+        for link, since in list(self._strangers.items()):
+            if now - since > _GREETING_S or len(self._strangers) > _MOST_STRANGERS:
+                link.abort()
+                self._strangers.pop(link, None)
+        for transport in list(self._expected.values()):
+            transport.look(self._silence_s)
+            if transport.over and transport.session_id is not None:
+                self._over.add(transport.session_id)
+        self.thread.loop.call_later(min(1.0, self._silence_s / HEARTBEATS / 2), self._look)
+
+
+def _listening(address: str | None) -> socket.socket:
+    if address is not None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return socket.create_server((address, 0), family=family, backlog=1024)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+    return socket.create_server(("0.0.0.0", 0), backlog=1024)  # noqa: S104 - agents come from anywhere, with a token
+
+
+def own_addresses() -> Sequence[str]:
+    """This machine's addresses, those that others may reach first."""
+    found = [
+        str(each.address).partition("%")[0]
+        for addresses in psutil.net_if_addrs().values()
+        for each in addresses
+        if each.family in {socket.AF_INET, socket.AF_INET6} and not str(each.address).startswith("fe80")
+    ]
+    return sorted(found, key=lambda address: (address in {"127.0.0.1", "::1"}, ":" in address))

@@ -1,0 +1,158 @@
+"""An agent that calls, as the launcher has it: expected, there, away for a moment, or lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.host_agent.dialling import BYE
+from kourou.runtime.host_agent.link import Link
+from kourou.runtime.host_agent.loop import LoopThread
+from kourou.runtime.host_agent.session import Session
+from kourou.runtime.launchers.hosts.transport import TransportEvents
+
+__all__ = ["DialledTransport"]
+
+_END_S = 5.0  # an agent that does not end this long after it was told is left to its own watch
+
+
+class DialledTransport:
+    """Implements :class:`kourou.runtime.launchers.hosts.transport.Transport`. What has no other comment is the loop's.
+
+    Args:
+        thread: of the loop.
+        place: the host's number in the allocation.
+        events: told what happens.
+        until: monotonic time by which it is to be there.
+        words: what the engine said, for messages.
+    """
+
+    def __init__(
+        self, thread: LoopThread, place: int, events: TransportEvents, *, until: float, words: Callable[[], str]
+    ) -> None:
+        self.place = place
+        self.session_id: str | None = None
+        self.name: str | None = None
+        """What the host calls itself; known once it has answered."""
+        self.local = False
+        self.tree: str | None = None
+        self._thread = thread
+        self._events = events
+        self._until = until
+        self._words = words
+        self._session = Session()
+        self._session.on_full = events.on_full
+        self._scheduled = False
+        self._heard_at = 0.0
+        self._lost = False
+        self._closing = False
+        self._link: Link | None = None
+        self._gone = threading.Event()
+
+    # -- from any thread ----------------------------------------------------------------------------------------
+
+    def send(self, *message: Any) -> None:
+        """See :class:`Transport`."""
+        self._put(message)
+
+    def send_first(self, *message: Any) -> None:
+        """See :class:`Transport`."""
+        self._put(message, first=True)
+
+    def send_late(self, *message: Any) -> None:
+        """See :class:`Transport`."""
+        self._put(message, late=True)
+
+    def hang_up(self) -> None:
+        """Tell the agent to end; returns at once. Idempotent."""
+        self._thread.post(self._hang_up)
+
+    def close(self) -> None:
+        """Tell the agent to end, and wait until it has."""
+        self.hang_up()
+        self._gone.wait(_END_S)
+        self._thread.post(self._abort)
+
+    def _put(self, message: tuple[Any, ...], **how: bool) -> None:
+        self._session.put(message, **how)
+        if not self._scheduled:
+            self._scheduled = True
+            self._thread.post(self._flush)
+
+    # -- in the loop --------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """It is of no use any more."""
+        return self._lost or self._closing
+
+    def attach(self, link: Link, session_id: str, name: str, heard: int) -> None:
+        """The agent is here, for the first time or again.
+
+        Raises:
+            BrokenSession: it is not the one that it was.
+        """
+        old, self._link = self._link, link
+        if old is not None:
+            old.abort()
+        self.session_id, self.name = session_id, name
+        self._heard_at = time.monotonic()
+        link.say({"heard": self._session.heard})
+        link.begin(self._session, heard, self._events.on_message)
+
+    def detach(self, link: Link) -> None:
+        """The connection is no more; the agent may call again."""
+        if link is self._link:
+            self._heard_at = max(self._heard_at, link.heard_at)
+            self._link = None
+            if self.over:
+                self._gone.set()
+
+    def look(self, silence_s: float) -> None:
+        """Show that the launcher lives, and see whether the agent does."""
+        if self.over:
+            return
+        if self._link is not None:
+            self._heard_at = max(self._heard_at, self._link.heard_at)
+            self._link.show_life()
+        now = time.monotonic()
+        if self.session_id is None:
+            if now > self._until:
+                self.lose("its agent did not call in time")
+        elif now - self._heard_at > silence_s:
+            away = "its agent said nothing" if self._link is not None else "its agent was not heard of"
+            self.lose(f"{away} for {silence_s:g} s")
+
+    def lose(self, what: str) -> None:
+        """Whatever it ran is taken for dead."""
+        if self.over:
+            return
+        self._lost = True
+        self._abort()
+        told = self._words()
+        name = self.name or f"host {self.place}"
+        error = errors.AgentFailedError(f"{name}: {what}" + (f"; it was said:\n{told}" if told else ""))
+        error.hostname = name
+        self._events.on_lost(error)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._link is not None:
+            self._link.flush()
+
+    def _hang_up(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self._link is None:  # nobody is there, or nobody who will not find the door closed
+            self._gone.set()
+        else:
+            self._session.put((BYE,), first=True)
+            self._link.flush()
+
+    def _abort(self) -> None:
+        if self._link is not None:
+            self._link.abort()

@@ -1,0 +1,106 @@
+"""How a launcher reaches hosts that an engine allocates: their agents call."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import cast
+
+from kourou import errors
+from kourou.runtime.files import nonblocking_stream
+from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.interpreter.startup import path_for
+from kourou.runtime.launchers.dialled.server import AgentServer
+from kourou.runtime.launchers.dialled.transport import DialledTransport
+from kourou.runtime.launchers.engines.base import Engine, EngineMaker
+from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
+from kourou.runtime.model.hosts import Host
+from kourou.runtime.plan.plan import LaunchPlan
+
+__all__ = ["AGENTS", "ORDER_FILE", "EngineReach"]
+
+AGENTS = "agents"
+"""Folder in the run's: what the engine and its agents said."""
+ORDER_FILE = "dial.json"
+"""What agents need to call the launcher; readable by its owner only, gone once the run has ended."""
+
+_LOOK_S = 0.5
+
+
+class EngineReach:
+    """Implements :class:`kourou.runtime.launchers.hosts.transport.Reach`. Its owner calls :meth:`release`.
+
+    Args:
+        plan: has an engine.
+        folder: the run's.
+        token: what agents show.
+        authority: signs what the launcher proves itself with.
+    """
+
+    def __init__(self, plan: LaunchPlan, *, folder: Path, token: str, authority: Authority) -> None:
+        assert plan.engine is not None  # noqa: S101 - whoever makes this has looked
+        assert plan.hosts is not None  # noqa: S101 - a plan with an engine has hosts
+        assert plan.shape is not None  # noqa: S101 - likewise
+        self._shape, self._options = plan.shape, plan.engine
+        self._places = {name: place for place, name in enumerate(plan.hosts.names)}
+        self._reached: set[str] = set()
+        (folder / AGENTS).mkdir(mode=0o700, exist_ok=True)
+        make = cast("EngineMaker", pkgutil.resolve_name(plan.engine.implementation))
+        self._engine: Engine = make(plan.engine, name=plan.program, folder=folder / AGENTS)
+        self._server = AgentServer(
+            token=token,
+            authority=authority,
+            silence_s=plan.engine.lost_after_s,
+            address="127.0.0.1" if self._engine.loopback else None,
+            words=self._engine.words,
+        )
+        self._order = folder / ORDER_FILE
+        self._server.order.write(self._order)
+
+    def allocate(self) -> None:
+        """Wait until the hosts are there, and start their agents. Why it takes long is said, again when that changes.
+
+        Raises:
+            LaunchError: the engine refuses; with its own words.
+        """
+        self._engine.allocate(self._shape)
+        told = ""
+        while not self._engine.granted(_LOOK_S):
+            why = self._engine.why_pending()
+            if why and why != told:
+                nonblocking_stream.warn("%s: waiting for %s", self._options.launch_type, why)
+                told = why
+        self._engine.start_agents(self._command, range(self._shape.hosts))
+
+    def connect(self, host: Host, events: TransportEvents) -> DialledTransport:
+        """See :class:`Reach`."""
+        place = self._places[host.name]
+        transport = self._server.expect(place, events, self._options.connect_timeout_s)
+        if host.name in self._reached:
+            try:
+                self._engine.start_agents(self._command, [place])
+            except errors.LaunchError as error:
+                told = str(error)
+                self._server.thread.post(lambda: transport.lose(told))
+        self._reached.add(host.name)
+        return transport
+
+    def close(self, hosts: Collection[Closable]) -> None:
+        """See :class:`Reach`."""
+        self._server.hang_up()
+        for host in hosts:
+            host.close()
+
+    def release(self) -> None:
+        """Give the hosts back. Idempotent."""
+        self._engine.release()
+        self._server.close()
+        self._order.unlink(missing_ok=True)
+
+    def _command(self, place: str) -> list[str]:
+        where, paths = path_for(sys.executable)
+        code = f"import sys; {where} = {json.dumps(paths)}; from kourou.runtime.host_agent.dialling import main; "
+        return [sys.executable, "-u", "-c", f"{code}main({str(self._order)!r}, {place!r})"]

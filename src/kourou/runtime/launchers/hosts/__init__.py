@@ -1,0 +1,4 @@
+"""A plan on several hosts, however they are reached.
+
+Start with ``launcher``, then ``host`` (one of them) and ``transport`` (what leads to its agent, over ssh or dialled).
+"""

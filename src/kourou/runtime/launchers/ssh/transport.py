@@ -1,0 +1,119 @@
+"""Hosts over ssh, for programs: each with an agent that the system's ssh starts, once its files are there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.host_agent.host_service import ENTRY
+from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
+from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
+from kourou.runtime.launchers.ssh.sync import options_of
+from kourou.runtime.model.hosts import Host, Hosts
+
+__all__ = ["SshReach", "SshTransport", "close_all"]
+
+
+class SshReach:
+    """Implements :class:`kourou.runtime.launchers.hosts.transport.Reach`."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    def connect(self, host: Host, events: TransportEvents) -> SshTransport:
+        """Start an ssh there."""
+        return SshTransport(host.name, lambda given_up: options_of(host, self._hosts, given_up), events)
+
+    def close(self, hosts: Collection[Closable]) -> None:
+        """End them all."""
+        close_all(hosts)
+
+
+class SshTransport:
+    """Implements :class:`kourou.runtime.launchers.hosts.transport.Transport`.
+
+    A thread copies files and connects, and ends then.
+
+    Args:
+        name: the host, as the user wrote it.
+        prepare: how it is reached; called in that thread, since it may copy files there first, until the event is set.
+        events: told what happens.
+    """
+
+    def __init__(self, name: str, prepare: Callable[[threading.Event], SshOptions], events: TransportEvents) -> None:
+        self.name: str | None = None
+        self.local = False
+        self.tree: str | None = None
+        self._name = name
+        self._prepare = prepare
+        self._events = events
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._agent: SshAgent | None = None
+        self._closed = False
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._connect, name=f"kourou-host-{name}", daemon=True)
+        self._thread.start()
+
+    def send(self, *message: Any) -> None:
+        """See :class:`Transport`."""
+        self._pass("send", message)
+
+    def send_first(self, *message: Any) -> None:
+        """See :class:`Transport`."""
+        self._pass("send_first", message)
+
+    def send_late(self, *message: Any) -> None:
+        """See :class:`Transport`."""
+        self._pass("send_late", message)
+
+    def close(self) -> None:
+        """See :class:`Transport`."""
+        with self._lock:
+            self._closed = True
+            agent = self._agent
+        self._given_up.set()
+        if agent is not None:
+            agent.close()
+        self._thread.join()
+
+    def _pass(self, how: str, message: tuple[Any, ...]) -> None:
+        with self._lock:
+            if self._agent is None:
+                self._waiting.append((how, message))
+            else:
+                getattr(self._agent, how)(*message)
+
+    def _connect(self) -> None:
+        try:
+            options = self._prepare(self._given_up)
+            self.local, self.tree = options.local, options.tree
+            with self._lock:
+                if self._closed:
+                    return
+                self._agent = SshAgent(
+                    self._name,
+                    options,
+                    entry=ENTRY,
+                    on_message=self._events.on_message,
+                    on_lost=self._events.on_lost,
+                    on_full=self._events.on_full,
+                )
+                for how, message in self._waiting:
+                    getattr(self._agent, how)(*message)
+            self._agent.await_ready()
+        except errors.KourouError as error:
+            self._events.on_lost(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
+            self._events.on_lost(errors.LaunchError(f"{self._name}: {type(error).__name__}: {error}"))
+
+
+def close_all(hosts: Collection[Closable]) -> None:
+    """Close hosts side by side: one whose link is cut takes seconds."""
+    threads = [threading.Thread(target=host.close, name=f"kourou-close-{host.name}") for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,177 @@
+"""Engines allocate hosts for a program. What a user says of one is data; what it does is in a room of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from kourou import errors
+from kourou.runtime.model.hosts import COPIED_VARIABLES, Host, Hosts
+from kourou.shown import shown
+
+__all__ = ["EngineOptions", "Shape", "Slurm", "engine_named"]
+
+_MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
+_NODES = "host"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a program asks of its engine: so many hosts, with so much each."""
+
+    hosts: int
+    cpus: int
+    gpus: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What all engines are told. The number of hosts, and what each has, comes from the program unless it is said here.
+
+    Raises:
+        GraphError: a field has no meaning.
+    """
+
+    launch_type: ClassVar[str] = ""
+    implementation: ClassVar[str] = ""
+    """``module:class`` of the :class:`kourou.runtime.launchers.engines.base.Engine`."""
+    known: ClassVar[dict[str, type[EngineOptions]]] = {}
+
+    nodes: int | None = None
+    """Hosts of the allocation. None: as many as ``placement`` names, or one."""
+    cpus_per_node: int | None = None
+    """CPUs of each. None: what the processes on it ask for; one that asks for nothing counts as one CPU."""
+    gpus_per_node: int | None = None
+    """GPUs of each. None: what the processes on it ask for."""
+    connect_timeout_s: float = 60.0
+    """For an agent to call, once its host was allocated."""
+    lost_after_s: float = 15.0
+    """A host that is silent for so long is lost, with all nodes on it. Shorter cuts are survived."""
+    copy_env_vars: tuple[str, ...] = COPIED_VARIABLES
+    """Patterns of names: these variables of the launcher are set on the hosts."""
+
+    def __init_subclass__(cls) -> None:
+        if cls.launch_type:
+            EngineOptions.known[cls.launch_type] = cls
+
+    def __post_init__(self) -> None:
+        for name, least in (("nodes", 1), ("cpus_per_node", 1), ("gpus_per_node", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise errors.GraphError(f"{type(self).__name__}: {name} is at least {least}, got {shown(value)}")
+        for name in ("connect_timeout_s", "lost_after_s"):
+            seconds = getattr(self, name)
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+                raise errors.GraphError(
+                    f"{type(self).__name__}: {name} is a number of seconds above 0, got {shown(seconds)}"
+                )
+
+    @classmethod
+    def from_words(cls, words: Sequence[str]) -> EngineOptions:
+        """Options as a command line has them, ``field=value``.
+
+        Raises:
+            PlanError: a word has no meaning.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        given: dict[str, Any] = {}
+        for word in words:
+            name, equals, text = word.partition("=")
+            name = name.replace("-", "_")
+            if not equals or name not in fields:
+                raise errors.PlanError(f"{cls.launch_type}: {word!r} is none of {', '.join(f'{f}=…' for f in fields)}")
+            if "tuple" in str(fields[name].type):
+                given[name] = (*given.get(name, ()), text)
+            else:
+                given[name] = _typed(name, text, str(fields[name].type), cls.launch_type)
+        return cls(**given)
+
+    def hosts_for(self, placement: Mapping[str, Any]) -> Hosts:
+        """The places of the allocation: those that a placement names, and others up to ``nodes``.
+
+        Raises:
+            PlanError: it names more than there are to be.
+        """
+        names: dict[str, None] = {}
+        for where in placement.values():
+            names.update(dict.fromkeys([where] if isinstance(where, str) else map(str, where)))
+        count = max(len(names), 1) if self.nodes is None else self.nodes
+        if len(names) > count:
+            raise errors.PlanError(f"placement names {len(names)} hosts ({', '.join(names)}), and nodes={count}")
+        number = 0
+        while len(names) < count:
+            names.setdefault(f"{_NODES}{number}")
+            number += 1
+        cpus, gpus = self.cpus_per_node, self.gpus_per_node
+        sized = [
+            Host(name, cpus=_MOST_CPUS if cpus is None else cpus, gpus=_MOST_GPUS if gpus is None else gpus)
+            for name in names
+        ]
+        return Hosts(sized, lost_after_s=self.lost_after_s, copy_env_vars=self.copy_env_vars)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        return {"name": self.launch_type, **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slurm(EngineOptions):
+    """Hosts that Slurm allocates; inside an allocation (SLURM_JOB_ID is set), those that it has.
+
+    What is not said is left to the cluster's defaults.
+    """
+
+    launch_type: ClassVar[str] = "slurm"
+    implementation: ClassVar[str] = "kourou.runtime.launchers.engines.slurm:SlurmEngine"
+
+    partition: str | None = None
+    time: str | None = None
+    """The time limit, as sbatch takes it: ``4:00:00``, ``2-0``, or minutes."""
+    mem: str | None = None
+    """Memory of each host, such as ``16G``."""
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gres: str | None = None
+    """Instead of ``gpu:N``, such as ``gpu:a100:4``."""
+    job_name: str | None = None
+    """None: the program's name."""
+    extra: tuple[str, ...] = ()
+    """Further arguments of salloc and sbatch, such as ``--exclude=node7``."""
+    lines: tuple[str, ...] = ()
+    """Of a batch job: lines of shell before the launcher, such as ``module load cuda``."""
+
+    def arguments(self, name: str, shape: Shape) -> list[str]:
+        """What salloc and sbatch are told."""
+        said = {
+            "--job-name": self.job_name or re.sub(r"[^\w.-]+", "-", name) or "kourou",
+            "--nodes": shape.hosts,
+            "--ntasks-per-node": 1,
+            "--cpus-per-task": shape.cpus,
+            "--gres": self.gres or (f"gpu:{shape.gpus}" if shape.gpus else None),
+            "--partition": self.partition,
+            "--time": self.time,
+            "--mem": self.mem,
+            "--account": self.account,
+            "--qos": self.qos,
+            "--constraint": self.constraint,
+        }
+        return [*(f"{option}={value}" for option, value in said.items() if value is not None), *self.extra]
+
+
+def engine_named(value: object) -> EngineOptions | None:
+    """The engine that a launch type means: itself, or the one of that name with its defaults; None: it is no engine."""
+    if isinstance(value, EngineOptions):
+        return value
+    kind = EngineOptions.known.get(value) if isinstance(value, str) else None
+    return None if kind is None else kind()
+
+
+def _typed(name: str, text: str, kind: str, engine: str) -> Any:
+    try:
+        return int(text) if "int" in kind else float(text) if "float" in kind else text
+    except ValueError:
+        raise errors.PlanError(f"{engine}: {name} is a number, got {text!r}") from None

@@ -1,0 +1,102 @@
+"""A public fake of an engine: hosts that are agents on this host, which call as those of any engine do.
+
+What a real engine may do to a program can be done here by hand: let it wait, and say why; refuse; lose a host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from kourou import errors
+from kourou.runtime.host_agent.dialling import NAME_VARIABLE
+from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.model.engines import EngineOptions, Shape
+
+__all__ = ["LocalEngine", "LocalHosts"]
+
+_END_S = 10.0
+_POLL_S = 0.02
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalHosts(EngineOptions):
+    """``lp.launch(program, LocalHosts(nodes=3))``: as an engine, on this host alone."""
+
+    launch_type: ClassVar[str] = "test_engine"
+    implementation: ClassVar[str] = "kourou.testing.engines:LocalEngine"
+
+    pending: tuple[str, ...] = ()
+    """Reasons to wait that it gives, one after another, each for half a second."""
+    refusal: str | None = None
+    """What it says when it refuses; None: it does not."""
+
+
+class LocalEngine:
+    """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
+
+    loopback = True
+
+    def __init__(self, options: LocalHosts, *, name: str, folder: Path) -> None:
+        del name
+        self._options = options
+        self._folder = folder
+        self._reasons = list(options.pending)
+        self.agents: dict[int, subprocess.Popen[bytes]] = {}
+        """By place."""
+        self._ended: list[subprocess.Popen[bytes]] = []
+
+    def allocate(self, shape: Shape) -> None:
+        """See :class:`Engine`."""
+        del shape
+        if self._options.refusal is not None:
+            raise errors.LaunchError(f"the engine refuses: {self._options.refusal}")
+
+    def granted(self, timeout_s: float) -> bool:
+        """See :class:`Engine`."""
+        if not self._reasons:
+            return True
+        time.sleep(min(timeout_s, 0.5))
+        return False
+
+    def why_pending(self) -> str:
+        """See :class:`Engine`."""
+        return self._reasons.pop(0) if self._reasons else ""
+
+    def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
+        """See :class:`Engine`."""
+        for place in places:
+            if place in self.agents:
+                self._ended.append(self.agents[place])
+            with (self._folder / f"{place}.log").open("ab") as log:
+                self.agents[place] = subprocess.Popen(
+                    command(str(place)),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, NAME_VARIABLE: f"local-{place}"},
+                    start_new_session=True,
+                )
+
+    def words(self) -> str:
+        """See :class:`Engine`."""
+        told = (path.read_text("utf-8", errors="replace").strip() for path in sorted(self._folder.glob("*.log")))
+        return "\n".join(text for text in told if text)
+
+    def release(self) -> None:
+        """See :class:`Engine`."""
+        deadline = time.monotonic() + _END_S
+        for agent in (*self.agents.values(), *self._ended):
+            while agent.poll() is None and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+            if agent.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(agent.pid, signal.SIGKILL)
+                agent.wait()

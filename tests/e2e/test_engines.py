@@ -1,0 +1,74 @@
+"""Engines: the contract, and what an engine's user is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import kourou as lp
+from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.plan.compile import compile_program
+from kourou.testing.contracts.engines import ENGINE_CHECKS
+from kourou.testing.engines import LocalHosts
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+
+@pytest.mark.parametrize("check", ENGINE_CHECKS)
+def test_the_local_engine_keeps_the_contract(check: Callable[[EngineOptions], None]) -> None:
+    check(LocalHosts(nodes=2, lost_after_s=4))
+
+
+def stop() -> None:
+    lp.stop()
+
+
+def program_of(count: int) -> lp.Program:
+    program = lp.Program("engines")
+    with program.group("worker"):
+        for _ in range(count):
+            program.add_node(lp.PyNode(stop))
+    return program
+
+
+def test_a_refusal_and_reasons_to_wait_are_told_in_the_engines_words(caplog: pytest.LogCaptureFixture) -> None:
+    engine = LocalHosts(pending=("Resources", "Resources", "Priority"), refusal=None)
+    lp.launch(program_of(1), engine).wait(timeout_s=30)
+    told = caplog.text
+    assert told.count("waiting for Resources") == 1
+    assert told.count("waiting for Priority") == 1
+    with pytest.raises(lp.errors.LaunchError, match="no such partition"):
+        lp.launch(program_of(1), LocalHosts(refusal="no such partition"))
+
+
+def test_the_shape_comes_from_resources_and_placement() -> None:
+    # Given groups that ask for CPUs and GPUs, and one that asks for nothing
+    program = program_of(3)
+    program.add_node(lp.PyNode(stop), label="learner")
+    resources = {"learner": lp.Resources(cpus=4, gpus=2), "worker": lp.Resources(cpus=1)}
+    placement = {"learner": "big", "worker": ["small", "smaller"]}
+    # When
+    plan = compile_program(program, LocalHosts(), local_resources=resources, placement=placement)
+    # Then
+    assert plan.shape is not None
+    assert (plan.shape.hosts, plan.shape.cpus, plan.shape.gpus) == (3, 4, 2)
+    assert plan.to_dict()["engine"]["name"] == "test_engine"
+    # and who asks for nothing counts as one CPU
+    alone = compile_program(program_of(6), LocalHosts(nodes=2))
+    assert alone.shape is not None
+    assert (alone.shape.hosts, alone.shape.cpus, alone.shape.gpus) == (2, 3, 0)
+    # and what there is can be said
+    with pytest.raises(lp.errors.PlanError, match="no host has room"):
+        compile_program(program, LocalHosts(nodes=3, cpus_per_node=2), local_resources=resources)
+    with pytest.raises(lp.errors.PlanError, match="placement names 3 hosts"):
+        compile_program(program, LocalHosts(nodes=2), placement=placement)
+
+
+def test_words_of_a_command_line_become_options() -> None:
+    slurm = lp.Slurm.from_words(["partition=gpu", "time=4:00:00", "nodes=3", "extra=--exclude=n7", "extra=-v"])
+    assert slurm == lp.Slurm(partition="gpu", time="4:00:00", nodes=3, extra=("--exclude=n7", "-v"))
+    with pytest.raises(lp.errors.PlanError, match="none of nodes=…, cpus_per_node=…"):
+        lp.Slurm.from_words(["gpus=1"])
+    with pytest.raises(lp.errors.PlanError, match="nodes is a number"):
+        lp.Slurm.from_words(["nodes=many"])

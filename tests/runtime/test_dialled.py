@@ -1,0 +1,252 @@
+"""Agents that call: let in by the token, served by one thread, back after a cut, refused once they were given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from kourou import errors
+from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.dialling import DialOrder, dial
+from kourou.runtime.launchers.dialled.server import AgentServer
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WAIT_S = 20.0
+SILENCE_S = 2.0
+
+
+class Events:
+    """Implements TransportEvents."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Any, ...]] = []
+        self.lost: list[errors.KourouError] = []
+
+    def on_message(self, kind: str, *arguments: Any) -> None:
+        self.messages.append((kind, *arguments))
+
+    def has(self, *message: Any) -> bool:
+        return message in self.messages
+
+    def have(self, count: int) -> bool:
+        return len(self.messages) >= count
+
+    def on_lost(self, error: errors.KourouError) -> None:
+        self.lost.append(error)
+
+    def on_full(self, full: bool) -> None:
+        del full
+
+
+class Proxy:
+    """Bytes between agents and the launcher, until they are cut; each connection then ends for both."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.open: list[socket.socket] = []
+        self.calls = 0
+        self.shut = False
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            self.calls += 1
+            if self.shut:
+                near.close()
+                continue
+            far = socket.create_connection(self._target)
+            self.open += [near, far]
+            for pair in ((near, far), (far, near)):
+                self._threads.append(threading.Thread(target=self._pump, args=pair))
+                self._threads[-1].start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        for end in self.open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(WAIT_S)
+        for end in self.open:
+            end.close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def server(authority: Authority) -> Iterator[AgentServer]:
+    serving = AgentServer(token="open", authority=authority, silence_s=SILENCE_S, address="127.0.0.1")
+    yield serving
+    serving.hang_up()
+    serving.close()
+
+
+@pytest.fixture
+def agent() -> Iterator[Callable[[DialOrder, int], threading.Thread]]:
+    """Starts one, in a thread."""
+    started: list[threading.Thread] = []
+
+    def start(order: DialOrder, place: int) -> threading.Thread:
+        def be() -> None:
+            with contextlib.suppress(Exception):
+                asyncio.run(dial(dataclasses.replace(order, entry="runtime.dialled_service"), place))
+
+        started.append(threading.Thread(target=be, name=f"agent-{place}"))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for thread in started:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+def test_agents_are_served_by_one_thread_and_end_when_they_are_told_to(
+    server: AgentServer, agent: Callable[..., threading.Thread]
+) -> None:
+    # Given some that call before they are expected, and some after
+    events = [Events() for _ in range(8)]
+    order = server.order
+    for place in range(4):
+        agent(order, place)
+    threads = threading.active_count()
+    transports = [server.expect(place, each, WAIT_S) for place, each in enumerate(events)]
+    for place in range(4, 8):
+        agent(order, place)
+    # When all are told much, and one of them far more
+    for place, transport in enumerate(transports):
+        transport.send("to", place)
+    transports[0].send_late("bulk", bytes(30_000_000))
+    transports[0].send_first("first")
+    # Then each answers what it was told
+    for place, each in enumerate(events):
+        until(partial(each.has, "echo", "to", place), WAIT_S)
+    until(lambda: len(events[0].messages) == 3, WAIT_S)
+    assert len(events[0].messages[-1][2]) == 30_000_000
+    assert threading.active_count() == threads + 4  # the agents, which are threads here
+    for transport in transports:
+        transport.close()
+    assert not any(each.lost for each in events)
+
+
+def test_after_a_cut_nothing_is_lost_and_nothing_told_twice(
+    server: AgentServer, agent: Callable[..., threading.Thread]
+) -> None:
+    # Given
+    events = Events()
+    order = server.order
+    proxy = Proxy(order.addresses[0])
+    transport = server.expect(0, events, WAIT_S)
+    agent(dataclasses.replace(order, addresses=(("127.0.0.1", proxy.port),)), 0)
+    # When the connection is cut again and again, while both ends speak
+    for number in range(300):
+        transport.send("number", number, b"x" * 20_000)
+        if number % 50 == 49:
+            until(partial(events.have, number - 40), WAIT_S)
+            proxy.cut()
+    # Then
+    until(lambda: len(events.messages) == 300, WAIT_S)
+    assert [message[2] for message in events.messages] == list(range(300))
+    assert proxy.calls > 3
+    assert not events.lost
+    transport.close()
+    proxy.close()
+
+
+def test_one_that_stays_away_is_lost_and_not_let_in_again(
+    server: AgentServer, agent: Callable[..., threading.Thread]
+) -> None:
+    # Given
+    events = Events()
+    order = server.order
+    proxy = Proxy(order.addresses[0])
+    server.expect(0, events, WAIT_S).send("hello")
+    thread = agent(dataclasses.replace(order, addresses=(("127.0.0.1", proxy.port),)), 0)
+    until(lambda: events.messages, WAIT_S)
+    # When
+    proxy.shut = True
+    proxy.cut()
+    # Then the agent has ended by the time that it is given up
+    until(lambda: events.lost, WAIT_S)
+    assert "was not heard of for 2 s" in str(events.lost[0])
+    thread.join(1.0)
+    assert not thread.is_alive()
+    # and another one takes its place
+    again = Events()
+    transport = server.expect(0, again, WAIT_S)
+    transport.send("hello")
+    agent(order, 0)
+    until(lambda: again.messages, WAIT_S)
+    assert len(events.lost) == 1
+    transport.close()
+    proxy.close()
+
+
+def test_one_that_never_calls_is_lost_in_time(server: AgentServer) -> None:
+    events = Events()
+    server.expect(3, events, 0.1)
+    until(lambda: events.lost, WAIT_S)
+    assert "host 3: its agent did not call in time" in str(events.lost[0])
+
+
+def test_strangers_are_not_let_in(server: AgentServer, authority: Authority) -> None:
+    # Given a caller who knows the authority and guesses the token, one that sends anything, and one that says nothing
+    events = Events()
+    server.expect(0, events, WAIT_S)
+    order = server.order
+    for words in (b'{"token": "guess", "role": "agent", "place": 0, "session": "s", "heard": 0}\n', b"\x80" * 5000):
+        context = ssl.create_default_context(cadata=order.authority)
+        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        with (
+            socket.create_connection(order.addresses[0]) as plain,
+            context.wrap_socket(plain, server_hostname="launcher.kourou") as connection,
+        ):
+            connection.settimeout(WAIT_S)
+            # When
+            connection.sendall(words)
+            # Then
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                assert connection.recv(1) == b""
+    assert not events.messages
+    # and one who does not know the authority does not speak with anybody who only says to be the launcher
+    with (
+        socket.create_connection(order.addresses[0]) as plain,
+        pytest.raises(ssl.SSLError),
+        ssl.create_default_context(cadata=Authority().certificate.decode()).wrap_socket(
+            plain, server_hostname="launcher.kourou"
+        ),
+    ):
+        pass
