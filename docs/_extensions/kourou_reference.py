@@ -1,4 +1,4 @@
-"""Sphinx extension: pages written from the code (commands, the sweep file), and diagrams drawn in the reader's browser."""
+"""Sphinx extension: pages written from the code (commands, the sweep file), and diagrams drawn by the browser."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import sys
 import textwrap
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from kourou.cli.start.function_arguments import parse_arguments
 from kourou.runtime.context import context
 from kourou.runtime.graph.program import Program
 from kourou.shown import shown
+from kourou.tracebacks import format_failure
 
 __all__ = ["LoadedProgram", "load_program"]
 
@@ -70,15 +70,8 @@ def _users_code(what: str) -> Iterator[None]:
     except errors.KourouError:
         raise
     except Exception as error:  # noqa: BLE001 - it is the user's
-        frames = error.__traceback__
-        while frames is not None and _is_foreign(frames.tb_frame.f_globals.get("__name__", "")):
-            frames = frames.tb_next
-        told = "".join(traceback.format_exception(error.with_traceback(frames))).rstrip("\n")
+        told = format_failure(error).rstrip("\n")
         raise errors.PlanError(f"{what}\n{textwrap.indent(told, '    ')}") from None
-
-
-def _is_foreign(module: str) -> bool:
-    return f"{module}.".startswith(("kourou.cli.", "importlib.", "tyro."))
 
 
 def _import(name: str) -> Any:

@@ -12,15 +12,14 @@ import functools
 import os
 import pickle
 import reprlib
-import traceback
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import payload_size
 from kourou.errors import RemoteError, RpcError, SerializationError
+from kourou.tracebacks import format_failure
 
 __all__ = ["Failure", "describe", "rebuild"]
 
@@ -52,7 +51,6 @@ class RemoteTraceback(Exception):
         return f"\n{self.args[0]}"
 
 
-_COURIER = str(Path(__file__).parents[1])
 _MAX_CHARACTERS = 64 << 10  # of a message, and of a traceback: an error is there to be read
 _MAX_BYTES = 1 << 20  # of its arguments, and of its attributes, once they are pickled
 _CALL = "__call__"  # the factory of classes that have to be called
@@ -308,11 +306,7 @@ def _shortened(text: str) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback without kourou's own frames at its top, which say nothing about the handler."""
-    inside = error.__traceback__
-    while inside is not None and inside.tb_next and inside.tb_frame.f_code.co_filename.startswith(_COURIER):
-        inside = inside.tb_next
     try:
-        return "".join(traceback.format_exception(type(error), error, inside))
+        return format_failure(error)
     except BaseException:  # noqa: BLE001 - a broken __str__ or __cause__
         return f"{type(error).__qualname__}: {_text(error)}\n"

@@ -9,7 +9,6 @@ import selectors
 import signal
 import sys
 import threading
-import traceback
 import warnings
 from collections import deque
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process import process_table
 from kourou.runtime.process.supervisor import ProcessEvents
+from kourou.tracebacks import format_failure
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -183,8 +183,8 @@ def _run_child(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams:
         if spec.cpus is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, spec.cpus)
         code = run_process.run({"name": spec.name, **boot, "argv": spec.argv})
-    except BaseException:  # noqa: BLE001 - it must not reach the code that forked
-        os.write(2, traceback.format_exc().encode(errors="replace"))
+    except BaseException as error:  # noqa: BLE001 - it must not reach the code that forked
+        os.write(2, format_failure(error).encode(errors="replace"))
     finally:
         os._exit(code)
 

@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +36,7 @@ from kourou.runtime.metrics.log import logging_to
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.plan.payloads import why_not_picklable
 from kourou.script.packed import pack
+from kourou.tracebacks import format_failure
 
 __all__ = ["ERROR_FILE", "FitJob", "agent_of", "discard_job", "do_fit", "find_unpicklable", "publish_jobs", "read_job"]
 
@@ -196,9 +196,9 @@ def do_fit(job: str, fit: int) -> None:
         (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
         _train(made, fit)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / ERROR_FILE).write_text(format_failure(error), encoding="utf-8")
         raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from kourou.experiments.sweep.run_process import read_payload
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import ProcessEvents
+from kourou.tracebacks import format_failure
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,8 +69,8 @@ class ThreadSupervisor:
             function(**arguments)
         except KeyboardInterrupt:
             code, said = _INTERRUPTED, "interrupted"
-        except BaseException:  # noqa: BLE001 - whatever a run raises is its failure
-            code, said = 1, traceback.format_exc()
+        except BaseException as error:  # noqa: BLE001 - whatever a run raises is its failure
+            code, said = 1, format_failure(error)
         lines = said.splitlines()
         for line in lines:
             self._events.on_line(name, line, "stderr")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from kourou.experiments.failures import DescriptionError
 from kourou.experiments.journal.run_folder import own_folder
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
 from kourou.experiments.seeding import safe_reseed, seeder_for
+from kourou.tracebacks import format_failure
 
 __all__ = ["RUN", "TuningJob", "do_trial", "kwargs_of", "load_optuna", "open_study"]
 
@@ -125,9 +125,9 @@ def do_trial(job: str, run: int) -> None:
         score = _objective(made, trial, folder)
     except optuna.TrialPruned:
         study.tell(trial, state=states.PRUNED)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            (folder / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / ERROR_FILE).write_text(format_failure(error), encoding="utf-8")
         study.tell(trial, state=states.FAIL)
         raise
     else:

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.stacks import dump_on_signal
+from kourou.tracebacks import format_failure
 
 __all__ = ["finish", "leaving", "path_for", "prepare", "print_failure"]
 
@@ -80,11 +81,11 @@ def _break(remedy: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def print_failure(error: BaseException) -> str:
-    """Show an exception that nobody caught as Python does, through ``sys.excepthook``; its traceback as text.
+    """Show an exception that nobody caught as Python does, by ``sys.excepthook`` if the user set one; its text.
 
     What the hook or the stream does to it raises nothing here: the failure is still to be reported.
     """
-    text = "".join(traceback.format_exception(error))
+    text = format_failure(error)
     try:
         if sys.excepthook is sys.__excepthook__:
             print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would

@@ -1,0 +1,42 @@
+"""Tracebacks for whoever wrote the code that failed: what led to that code comes from here, and is left out."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+__all__ = ["format_failure"]
+
+_OWN = str(Path(__file__).parent) + os.sep
+_USERS_PART = _OWN + "testing" + os.sep  # whose checks have handlers as a user's program has
+_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_PACKAGES = tuple(_LIBRARY + folder + os.sep for folder in ("site-packages", "dist-packages"))
+_PARSER = os.sep + "tyro" + os.sep  # calls the classes of arguments of functions that ``kourou run`` calls
+
+
+def format_failure(error: BaseException) -> str:
+    """An exception as Python shows it, beginning with the first frame of the user's.
+
+    In front of it are kourou's own frames, and those of threading, asyncio, importlib or tyro between them; so in each
+    exception that is shown as its cause, too. One that has no other frames keeps them.
+    """
+    told = traceback.TracebackException.from_exception(error)
+    _shorten(told)
+    return "".join(told.format())
+
+
+def _shorten(told: traceback.TracebackException | None) -> None:
+    if told is None:
+        return
+    first = next((number for number, frame in enumerate(told.stack) if not _leads_there(frame.filename)), 0)
+    del told.stack[:first]
+    for one in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+        _shorten(one)
+
+
+def _leads_there(file: str) -> bool:
+    if file.startswith(_PACKAGES):
+        return _PARSER in file
+    return file.startswith((_OWN, _LIBRARY, "<frozen ")) and not file.startswith(_USERS_PART)

@@ -1,0 +1,63 @@
+"""A failure is shown from the user's first frame on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import kourou
+from kourou.nested import map_leaves
+from kourou.tracebacks import format_failure
+
+HERE = "test_tracebacks.py"
+
+
+def fail(value: object) -> None:
+    raise ValueError(value)
+
+
+def chain(value: object) -> None:
+    try:
+        map_leaves(fail, value)
+    except ValueError as error:
+        raise KeyError(value) from error
+
+
+def told(function: Callable[..., Any], *args: Any) -> str:
+    """What the function raises, without the frame of this one."""
+    try:
+        function(*args)
+    except Exception as error:
+        frames = error.__traceback__
+        return format_failure(error.with_traceback(frames and frames.tb_next))
+    raise AssertionError("nothing was raised")
+
+
+def files(text: str) -> list[str]:
+    return re.findall(r'^  File ".*?([^/"]+)", line', text, re.MULTILINE)
+
+
+def test_what_of_ours_called_the_users_code_is_left_out() -> None:
+    text = told(map_leaves, fail, [1])
+    assert files(text) == [HERE]
+    assert text.endswith("ValueError: 1\n")
+
+
+def test_so_is_the_event_loop_that_ran_it() -> None:
+    async def main() -> None:
+        fail(1)
+
+    assert files(told(asyncio.run, main())) == [HERE, HERE]
+
+
+def test_each_cause_begins_with_a_frame_of_the_users_and_keeps_what_the_user_called() -> None:
+    first, second = told(map_leaves, chain, [1]).split("The above exception was the direct cause")
+    assert files(second) == [HERE]
+    assert files(first)[0] == files(first)[-1] == HERE
+    assert "nested.py" in files(first)
+
+
+def test_an_error_without_any_frame_of_the_users_keeps_ours() -> None:
+    assert set(files(told(kourou.__getattr__, "no_such_name"))) == {"__init__.py"}
