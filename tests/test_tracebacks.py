@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 import kourou
+from kourou import tracebacks
 from kourou.nested import map_leaves
 from kourou.tracebacks import format_failure
 
@@ -43,6 +47,11 @@ def test_what_of_ours_called_the_users_code_is_left_out() -> None:
     text = told(map_leaves, fail, [1])
     assert files(text) == [HERE]
     assert text.endswith("ValueError: 1\n")
+
+
+def test_it_is_where_kourou_is_installed_among_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracebacks, "_PACKAGES", (str(Path(kourou.__file__).parents[1]),))
+    assert files(told(map_leaves, fail, [1])) == [HERE]
 
 
 def test_so_is_the_event_loop_that_ran_it() -> None:

@@ -37,6 +37,8 @@ def _shorten(told: traceback.TracebackException | None) -> None:
 
 
 def _leads_there(file: str) -> bool:
+    if file.startswith(_OWN):  # which may be a package among others
+        return not file.startswith(_USERS_PART)
     if file.startswith(_PACKAGES):
         return _PARSER in file
-    return file.startswith((_OWN, _LIBRARY, "<frozen ")) and not file.startswith(_USERS_PART)
+    return file.startswith((_LIBRARY, "<frozen "))
