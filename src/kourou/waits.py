@@ -20,7 +20,18 @@ from typing import Any, TypeAlias, TypeVar
 
 from kourou import cpython
 
-__all__ = ["PATIENCE_S", "Activity", "Blocked", "Wait", "Working", "look", "place_of", "waits_in", "works_in"]
+__all__ = [
+    "PATIENCE_S",
+    "Activity",
+    "Blocked",
+    "Wait",
+    "Working",
+    "is_users",
+    "look",
+    "place_of",
+    "waits_in",
+    "works_in",
+]
 
 PATIENCE_S = 10.0
 """After so many seconds whoever waits is told what for."""
@@ -133,7 +144,7 @@ class _Part:
 
     def take(self, frame: FrameType) -> None:
         """A frame further in."""
-        if (self.blocked is None or not self.where) and _is_users(frame.f_code.co_filename):
+        if (self.blocked is None or not self.where) and is_users(frame.f_code.co_filename):
             self.where = place_of(frame)
 
     def wait(self, more: Blocked) -> None:
@@ -203,7 +214,7 @@ def _stack(frame: FrameType | None) -> list[FrameType]:
     return frames[::-1]
 
 
-def _is_users(file: str) -> bool:
+def is_users(file: str) -> bool:
     """Whether code of that file is neither kourou's nor Python's nor of another package."""
     return not (file.startswith(("<frozen", _OWN, _STANDARD)) or "site-packages" in file)
 

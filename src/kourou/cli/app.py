@@ -284,6 +284,19 @@ def debug(
 
 @app.command()
 @report_errors()
+def doctor(run: Run = "last", *, json: Json = False, runs_dir: RunsDir = None) -> None:
+    """Say why a run does not go on, who waits for whom and what would end it; or how it ended. Without RUN: the newest.
+
+    Exit codes: 0 healthy, 3 some nodes make no progress, 4 it will not go on by itself, or has failed.
+    """
+    from kourou.cli.control.doctor import show_diagnosis
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    show_diagnosis(choose_run(run, runs_dir), as_json=json)
+
+
+@app.command()
+@report_errors()
 def clean(
     *,
     older_than: Annotated[str, typer.Option(help="Only runs that ended this long ago: 12h, 7d, 0 …")] = "7d",

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
 import typer
 
 from kourou import errors
 from kourou.cli.terminal.output import print_text
-from kourou.runtime.files.run_folder import node_log
-from kourou.runtime.interpreter.stacks import DUMP_STACKS
-from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
-from kourou.runtime.node_process.metering import ask_stacks
-from kourou.runtime.process.process_table import COOKIE, make_cookie
+from kourou.runtime.monitoring.stacks import is_far, stacks_of
 
 __all__ = ["show_stacks"]
-
-_TIMEOUT_S = 5.0
-_QUIET_S = 0.3  # the dump is complete when the log has not grown for this long
-_POLL_S = 0.02
-_STACK_LINE = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no Python frame|invalid)|  \.\.\.")
 
 
 def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
@@ -43,72 +29,12 @@ def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
         nodes = {node.name: node for node in remote.status().nodes}
         name = choose_node(list(nodes), word)
         node = nodes[name]
-        if node.state.ended or node.pid is None:
-            raise errors.NodeExited(f"{name} has no process: its state is {node.state}")
-        if found.info.launch_type == "ssh" and node.host not in {found.info.host, "localhost"}:
-            if py_spy:
+        if py_spy and node.pid is not None and not node.state.ended:
+            if is_far(found, node):
                 raise errors.NodeExited(f"{name} runs on {node.host}: start py-spy there, for process {node.pid}")
-            print_text(ask_stacks(remote.client(name)).result(_TIMEOUT_S))
-        elif py_spy:
             _py_spy(node.pid)
-        elif node.pid == found.info.pid:
-            print_text(remote.stacks())
         else:
-            print_text(_dump_stacks(found, _process_owner(found.run_id, node, nodes), node.pid))
-
-
-def _dump_stacks(found: FoundRun, owner: str, pid: int) -> str:
-    """Let the node write its stacks to its log, and return what it wrote."""
-    log = node_log(found.path, owner)
-    offset = log.stat().st_size if log.exists() else 0
-    os.kill(pid, DUMP_STACKS)
-    deadline = time.monotonic() + _TIMEOUT_S
-    text, quiet_since = "", time.monotonic()
-    while time.monotonic() < deadline:
-        more = _stack_lines(_read_from(log, offset))
-        if more != text:
-            text, quiet_since = more, time.monotonic()
-        elif text and time.monotonic() - quiet_since > _QUIET_S:
-            return _main_thread_first(text)
-        time.sleep(_POLL_S)
-    raise errors.DeadlineExceeded(
-        f"{owner} (process {pid}) wrote no stacks to {log} within {_TIMEOUT_S:g} s: "
-        "it is a command and no Python node, or was suspended; --py-spy looks from outside"
-    )
-
-
-def _stack_lines(text: str) -> str:
-    """What faulthandler wrote; the node may print while it does."""
-    return "\n".join(line for line in text.split("\n") if _STACK_LINE.match(line))
-
-
-def _main_thread_first(text: str) -> str:
-    """One paragraph a thread; faulthandler has the one that took the signal, which is the main thread, last."""
-    threads = re.split(r"\n(?=Current thread|Thread)", text)
-    return "\n\n".join(sorted(threads, key=lambda thread: not thread.startswith("Current")))
-
-
-def _process_owner(run_id: str, node: NodeRecord, nodes: Mapping[str, NodeRecord]) -> str:
-    """The node that owns a node's process: a child of a colocation may be a thread of its parent's.
-
-    Found by the cookie in the process's environment, since a signal must not reach a process that got an old pid.
-    """
-    try:
-        cookie = psutil.Process(node.pid).environ().get(COOKIE, "").rstrip()
-    except psutil.Error:
-        cookie = ""
-    for name, record in nodes.items():
-        if record.pid == node.pid and cookie == make_cookie(run_id, name, record.attempt):
-            return name
-    raise errors.NodeExited(f"process {node.pid} is not {node.name} any more, or runs on another host ({node.host})")
-
-
-def _read_from(path: Path, offset: int) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read().decode(errors="replace")
+            print_text(stacks_of(remote, name, nodes))
 
 
 def _py_spy(pid: int) -> None:

@@ -22,6 +22,8 @@ from kourou.runtime.waiting.countdown import Countdown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from kourou.runtime.diagnosis.finding import Diagnosis
+
 __all__ = ["Run"]
 
 _POLL_S = 0.5  # a wait in the main thread wakes this often, so that a Ctrl-C is never missed
@@ -105,6 +107,13 @@ class Run:
     def join(self) -> None:
         """Launchpad's name for :meth:`wait` without arguments."""
         self.wait()
+
+    def doctor(self) -> Diagnosis:
+        """Why the program does not go on, as ``kourou doctor`` says it; or how it ended. Takes about a second."""
+        from kourou.runtime.diagnosis.doctor import examine  # noqa: PLC0415 - a launcher may do without gRPC
+        from kourou.runtime.monitoring.found_run import find_run  # noqa: PLC0415 - goes with it
+
+        return examine(find_run(self.folder))
 
     def stop(self, reason: str = "run.stop() was called", *, wait: bool = True) -> None:
         """End the program.

@@ -20,7 +20,7 @@ from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 
-__all__ = ["LATEST", "FoundRun", "choose_run", "find_runs"]
+__all__ = ["LATEST", "FoundRun", "choose_run", "find_run", "find_runs"]
 
 LATEST = ("-", "last")
 """What may be typed for the newest run."""
@@ -105,14 +105,21 @@ class FoundRun:
             nodes=tuple(self._nodes_of_events(dead=state is RunState.DEAD)),
         )
 
+    def plan(self) -> dict[str, Any]:
+        """The plan, as JSON has it; without nodes if there is none to be read."""
+        return _read_json(self.path / PLAN_FILE) or {"nodes": []}
+
+    def events(self) -> list[dict[str, Any]]:
+        """What has happened so far, one after the other."""
+        return _read_events(self.path / EVENTS_FILE)
+
     def _final(self) -> dict[str, Any] | None:
         return _read_json(self.path / STATUS_FILE)
 
     def _nodes_of_events(self, *, dead: bool) -> list[NodeRecord]:
         """The nodes as the plan and the events tell of them, when no last status was written."""
-        plan = _read_json(self.path / PLAN_FILE) or {"nodes": []}
-        records = {node["name"]: NodeRecord(name=node["name"], host=self.info.host) for node in plan["nodes"]}
-        for event in _read_events(self.path / EVENTS_FILE):
+        records = {node["name"]: NodeRecord(name=node["name"], host=self.info.host) for node in self.plan()["nodes"]}
+        for event in self.events():
             if event["event"] == "exit":
                 exit_record = ExitRecord.from_dict({k: v for k, v in event.items() if k not in {"time", "event"}})
                 records[exit_record.node] = dataclasses.replace(records[exit_record.node], exit=exit_record)
@@ -139,6 +146,19 @@ def find_runs(parent: str | os.PathLike[str] | None = None) -> list[FoundRun]:
             if (run := _look(path)) is not None:
                 found.append(run)
     return sorted(found, key=lambda run: run.info.started_at, reverse=True)
+
+
+def find_run(folder: Path) -> FoundRun:
+    """The run of this folder.
+
+    Raises:
+        NotFound: there is none.
+        NotOwned: others could have written it.
+    """
+    found = _look(folder)
+    if found is None:
+        raise errors.NotFound(f"{folder} is no run's folder")
+    return found
 
 
 def _look(path: Path) -> FoundRun | None:
