@@ -98,7 +98,7 @@ def test_a_call_is_a_wait_of_its_caller_and_work_of_its_server(lane: str) -> Non
         caller.start()
         stack.callback(caller.join)
         stack.callback(busy.gate.set)
-        until(lambda: of("learner/0") and any(one.wait for one in of("", "")), 10)
+        until(lambda: of("learner/0") and any(one.wait and one.wait.ends for one in of("")), 10)
         [answers] = of("learner/0")
         assert (answers.doing, answers.wait) == ("hold", None)
         assert "in hold: self.gate.wait" in answers.where
