@@ -86,6 +86,19 @@ def test_while_a_run_is_waited_for_nothing_is_raised(own_handler):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_who_waits_for_a_run_hears_ctrl_c_where_a_notebook_has_put_python_s_handler_back(own_handler):
+    run = watched()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as IPython's kernel does for each cell
+    with exit_signals.deferred(run):
+        signal.raise_signal(signal.SIGINT)
+    assert run.codes == [(130, True)]
+    # and a handler that the user has set since stays
+    signal.signal(signal.SIGINT, own_handler)
+    with exit_signals.deferred(run):
+        signal.raise_signal(signal.SIGINT)
+    assert own_handler.seen == [signal.SIGINT]
+
+
 def test_a_run_that_has_ended_hears_nothing_and_earlier_handlers_do(own_handler):
     run = watched()
     run.ended = True

@@ -101,9 +101,18 @@ def watch(run: Interruptible) -> None:
         _register_at_exit()
     sys.exit = _exit
     if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
-            if number not in _handlers and signal.getsignal(number) is not signal.SIG_IGN:
-                _handlers.set(number, _on_signal)
+        _take_signals()
+
+
+def _take_signals() -> None:
+    """Let them come here, except where somebody wants it otherwise: they are ignored, or have another handler since.
+
+    Python's own handler of SIGINT is nobody's wish: notebooks put it in place for each of their cells.
+    """
+    for number in _SIGNALS:
+        now = signal.getsignal(number)
+        if now is signal.default_int_handler or (number not in _handlers and now is not signal.SIG_IGN):
+            _handlers.set(number, _on_signal)
 
 
 def restore_if_idle() -> None:
@@ -127,6 +136,8 @@ def deferred(run: Interruptible) -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     if in_main:
         _waiting.append(run)
+        if run in _runs and not run.ended:
+            _take_signals()
     try:
         yield
     finally:
