@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import subprocess
@@ -106,3 +107,9 @@ def spawn_and_wait() -> None:
     """Have a grandchild in a session of its own, and wait."""
     subprocess.Popen(["sleep", str(FOREVER_S)], start_new_session=True)
     lp.wait_for_stop()
+
+
+def import_launchpad() -> None:
+    """Print whose ``launchpad`` there is."""
+    launchpad = importlib.import_module("launchpad.nodes.courier.node")
+    print(launchpad.CourierNode.__module__)

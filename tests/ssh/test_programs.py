@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import kourou as lp
+import kourou.compat
 from kourou import courier
 from kourou.courier import Client
 from kourou.courier.lanes.local.socket_file import default_folder
@@ -206,6 +207,16 @@ def test_an_interpreter_that_is_not_there_is_told_in_the_shells_words(hosts: Mak
 
 
 @pytest.mark.needs("rsync")
+def test_other_hosts_have_the_names_of_other_projects_too(hosts: MakeHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    kourou.compat.install()
+    program = lp.Program("compat")
+    program.add_node(lp.PyNode(nodes.import_launchpad), label="node")
+    run = lp.launch(program, "ssh", hosts=hosts("m2"), stop_timeline=FAST_STOP)
+    run.wait(timeout_s=WITHIN_S)
+    assert (run.folder / "logs" / "node" / "0.log").read_text(encoding="utf-8").split() == ["kourou.nodes.courier"]
+
+
 def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
