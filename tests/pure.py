@@ -33,9 +33,9 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             "compat": "programs",
             "documentation": "walkthroughs",
             "courier": "death full_sockets grpc_bulk grpc_process interrupters load silence",
-            "experiments": "example launcher_killed manager_data manager_sb3 manager_slurm manager_torch manager_tuning"
-            " managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep run_worker"
-            " sample_factory_flags slurm slurm_commands slurm_template",
+            "experiments": "example hydra launcher_killed manager_data manager_sb3 manager_slurm manager_torch"
+            " manager_tuning managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep"
+            " run_worker sample_factory_flags slurm slurm_commands slurm_template",
             "nodes": "async batched_handler colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
             "runtime": "broadcast channel dialled logs nonblocking_stream serving sessions shared_tensors supervisor"

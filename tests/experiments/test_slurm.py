@@ -15,6 +15,7 @@ import pytest
 
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
+from experiments.test_hydra import multirun
 from kourou import experiments
 from kourou.experiments import Retry, RunSpec, SlurmOptions, SweepOptions
 from kourou.experiments.journal.journal import read_records
@@ -341,3 +342,16 @@ def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path, in_a_tem
     outcome = sweep(tmp_path, [run], slurm=slurm(time="1", signal_s=30, template=template))
     (record,) = outcome.records
     assert (str(record.state), record.attempt) == ("SUCCEEDED", 2)
+
+
+def test_jobs_of_hydra(tmp_path: Path) -> None:
+    ended = multirun(tmp_path, "+x=1,2,3", "hydra.launcher.backend=slurm", "hydra.launcher.slurm.poll_s=0.1")
+    assert ended.returncode == 0, ended.stderr
+    records = list(read_records(tmp_path / "m").values())
+    assert {(record.name, str(record.state)) for record in records} == {
+        ("0: +x=1", "SUCCEEDED"),
+        ("1: +x=2", "SUCCEEDED"),
+        ("2: +x=3", "SUCCEEDED"),
+    }
+    assert all(record.job for record in records)
+    assert "x is 3" in (tmp_path / "m" / "2" / "stdout.log").read_text()
