@@ -59,10 +59,8 @@ class KourouLauncher(Launcher):
         numbered = list(enumerate(job_overrides, start=initial_job_idx))
         _log.info("kourou runs %d jobs; kourou sweep status %s", len(numbered), folder)
         runs = [self._run_of(number, overrides) for number, overrides in numbered]
-        outcome = self._launch(runs, folder)
-        if outcome.stopped == "interrupted":
-            raise KeyboardInterrupt
-        return [_returned(record, run) for record, run in zip(outcome.records, runs, strict=True)]
+        records = self._launch(runs, folder).records
+        return [_returned(record, run) for record, run in zip(records, runs, strict=True)]
 
     def _run_of(self, number: int, overrides: Sequence[str]) -> RunSpec:
         from kourou.experiments import RunSpec  # noqa: PLC0415 - see above
