@@ -3,10 +3,10 @@
     python benchmarks/calls.py
     python benchmarks/calls.py --lane grpc
 
-Metrics: calls.blocking_p50_us and calls.awaited_p50_us (one call after the other, in turn; with an ``async`` handler:
-calls.blocking_async_p50_us and calls.awaited_async_p50_us), calls.gather64_per_s (64 awaited calls at once), calls.batched_full_per_s and
-calls.batched_less_one_per_s (8 processes that ask a model for one action after the other, by batches of 8, and 7 of
-them; the model takes 0, 2 and 10 ms for a batch, whatever its size).
+Metrics: calls.blocking_p50_us and calls.awaited_p50_us (one call after the other, in turn), the same of an ``async``
+handler (calls.blocking_async_p50_us, calls.awaited_async_p50_us), calls.gather64_per_s (64 awaited calls at once),
+calls.batched_full_per_s and calls.batched_less_one_per_s (8 processes that ask a model for one action after the other,
+by batches of 8, and 7 of them; the model takes 0, 2 and 10 ms for a batch, whatever its size).
 """
 
 from __future__ import annotations
