@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kourou import courier
+from kourou.compat.pybind11_abseil import StatusNotOk
 from kourou.compat.targets import target_of
 from kourou.courier import list_methods
-from kourou.errors import RpcError as StatusNotOk
 
 __all__ = ["Client", "Server", "StatusNotOk", "list_methods"]
 
