@@ -85,7 +85,19 @@ def test_modules_of_the_project_that_are_beside_it_are_found_and_run(tmp_path):
     assert "doubled 42" in run("-m", "launchpad.examples.doubling.launch", "a", "-b", folder=tmp_path)
 
 
-def test_the_command_says_what_it_takes():
-    asked = subprocess.run([sys.executable, "-m", "kourou.compat"], check=False, capture_output=True, text=True)
-    assert (asked.returncode, asked.stdout) == (2, "")
-    assert asked.stderr.startswith("usage: python -m kourou.compat")
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ([], 2, "usage: python -m kourou.compat"),
+        (["nothing.py"], 1, "kourou.compat: can't open nothing.py: No such file"),
+        (["-m", "nothing.at.all"], 1, "kourou.compat: there is no module nothing.at.all to run"),
+        (["raising.py"], 1, 'Traceback (most recent call last):\n  File "raising.py", line 1, in <module>\n'),
+    ],
+    ids=["nothing", "file", "module", "error"],
+)
+def test_the_command_says_what_it_takes_and_what_is_wrong(tmp_path, words, code, told):
+    (tmp_path / "raising.py").write_text("1 / 0")
+    command = [sys.executable, "-m", "kourou.compat", *words]
+    asked = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (asked.returncode, asked.stdout) == (code, "")
+    assert asked.stderr.startswith(told)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou.compat import PROJECTS, install
+from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.stopping import exit_signals
 
 _USAGE = f"""\
@@ -41,19 +42,30 @@ def main(arguments: list[str]) -> None:
     except SystemExit as end:
         if end.code not in (None, 0):
             raise
+    except Exception as error:  # noqa: BLE001 - it is the program's, and is shown without our frames
+        print_failure(error)
+        exit_signals.end_with("the launcher ended with an error")
+        raise SystemExit(1) from None
     exit_signals.wait_for_runs()
 
 
 def _script(path: str) -> tuple[types.ModuleType, types.CodeType]:
     """A file as the interpreter would run it."""
-    module = _main(path)
-    with open(path, "rb") as file:  # noqa: PTH123 - an error names it as it was given
-        return module, compile(file.read(), path, "exec")
+    try:
+        source = Path(path).read_bytes()
+    except OSError as error:
+        raise SystemExit(f"kourou.compat: can't open {path}: {error.strerror}") from None
+    return _main(path), compile(source, path, "exec")
 
 
 def _module(name: str) -> tuple[types.ModuleType, Any]:
     """A module, or a package's ``__main__``, as ``python -m`` would run it."""
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # a package imports what is not there
+        spec = None
     if spec is not None and spec.submodule_search_locations is not None:
         name = f"{name}.__main__"
         spec = importlib.util.find_spec(name)
