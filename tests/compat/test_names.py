@@ -43,11 +43,12 @@ launchpad.nodes.multi_threading_colocation.node.MultiThreadingColocation launchp
 launchpad.nodes.python.local_multi_processing.PythonProcess launchpad.nodes.python.node.PyClassNode
 launchpad.nodes.reverb.node.ReverbNode launchpad.program.Program
 launchpad.program_stopper.program_stopper.make_program_stopper launchpad.stop_program.stop.stop
-courier.python.client.Client courier.python.client.StatusNotOk pybind11_abseil.status.StatusNotOk courier.python.py_server.Server reverb.client.Client
-reverb.errors.DeadlineExceededError reverb.item_selectors.Fifo reverb.rate_limiters.SampleToInsertRatio
-reverb.platform.checkpointers_lib.CheckpointerBase reverb.platform.default.checkpointers.default_checkpointer
-reverb.replay_sample.SampleInfo reverb.reverb_types.TableInfo reverb.server.Table reverb.structured_writer.Condition
-reverb.tf_client.TFClient reverb.timestep_dataset.TimestepDataset reverb.trajectory_dataset.TrajectoryDataset
+courier.python.client.Client courier.python.client.StatusNotOk pybind11_abseil.status.StatusNotOk
+courier.python.py_server.Server reverb.client.Client reverb.errors.DeadlineExceededError reverb.item_selectors.Fifo
+reverb.rate_limiters.SampleToInsertRatio reverb.platform.checkpointers_lib.CheckpointerBase
+reverb.platform.default.checkpointers.default_checkpointer reverb.replay_sample.SampleInfo
+reverb.reverb_types.TableInfo reverb.server.Table reverb.structured_writer.Condition reverb.tf_client.TFClient
+reverb.timestep_dataset.TimestepDataset reverb.trajectory_dataset.TrajectoryDataset
 reverb.trajectory_writer.TrajectoryWriter torchrunx.integrations.cli.launcher_from_args
 torchrunx.utils.log_handling.get_handler_filter torchrunx.utils.log_handling.file_handlers
 """
