@@ -59,4 +59,4 @@ def describe(tables: Mapping[str, kr.TableInfo]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(train("Ape-X DQN", make_program, describe, "out/apex_dqn", target=400.0, window=10))
+    sys.exit(train("Ape-X DQN", make_program, describe, "out/apex_dqn", target=400.0, window=5))

@@ -24,13 +24,13 @@ class Goal(NamedTuple):
     """When enough has been learnt."""
 
     target: float
-    """Mean return."""
+    """Mean return of an evaluation."""
     window: int
-    """Evaluations in a row over which it is taken."""
+    """Evaluations in a row that reach it."""
 
     def is_reached(self, curve: Sequence[Evaluation]) -> bool:
         """Whether the latest evaluations are good enough."""
-        return len(curve) >= self.window and moving_means(curve, self.window)[-1] >= self.target
+        return len(curve) >= self.window and min(point.mean for point in curve[-self.window :]) >= self.target
 
 
 def train(
@@ -49,7 +49,7 @@ def train(
         describe: says in a few words how its tables stand.
         folder: for the learning curve, unless the command line names another one.
         target: mean return to reach, likewise.
-        window: evaluations in a row over which the mean is taken.
+        window: evaluations in a row that have to reach it.
     """
     options = parse_arguments(name, folder, target)
     program = make_program(options.seed)
@@ -75,10 +75,10 @@ def train(
         )
         print(f"The learning curve is in {picture}")
     if not reached:
-        best = max(moving_means(curve, window), default=0.0)
-        over = f" over {window} evaluations" if window > 1 else ""
+        best = max((point.mean for point in curve), default=0.0)
+        each = f" of {window} evaluations in a row" if window > 1 else ""
         print(
-            f"error: the mean return{over} did not reach {options.target:g} within {options.max_seconds:g} s; "
+            f"error: the mean return{each} did not reach {options.target:g} within {options.max_seconds:g} s; "
             f"the best of {len(curve)} evaluations was {best:.1f}",
             file=sys.stderr,
         )

@@ -99,7 +99,7 @@ def test_dqn_says_so_when_its_target_is_out_of_reach(tmp_path: Path) -> None:
     )
 
     assert finished.returncode == 1
-    assert "error: the mean return did not reach 195 within 1 s" in finished.stderr
+    assert "error: the mean return of 3 evaluations in a row did not reach 475 within 1 s" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
