@@ -1,0 +1,161 @@
+"""Slurm: salloc holds the hosts, one step of srun starts an agent on each. Inside an allocation, that one is used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kourou import errors
+from kourou.runtime.launchers.engines import slurm_commands
+from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.model.engines import Shape, Slurm
+
+__all__ = ["SlurmEngine"]
+
+# The allocation ends with a pipe: while it is pending salloc is told to give up, and later its command ends, since both
+# read the pipe that the launcher holds. So a launcher that is killed leaves none.
+_KEEPER = """exec 3<&0
+"$@" </dev/null & child=$!
+{ cat <&3; kill -TERM $child; } >/dev/null 2>&1 &
+exec 3<&-
+wait $child"""
+_HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat <&3 >/dev/null'
+
+_STEP = ("--overlap", "--no-kill", "--wait=0", "--kill-on-bad-exit=0", "--ntasks-per-node=1", "--unbuffered")
+_END_S = 10.0
+_WORDS_BYTES = 2000  # of each file
+
+
+class SlurmEngine:
+    """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
+
+    loopback = False
+
+    def __init__(self, options: Slurm, *, name: str, folder: Path) -> None:
+        self._options = options
+        self._name = name
+        self._folder = folder
+        self._job = ""
+        self._nodes: list[str] = []
+        self._shape = Shape(hosts=1, cpus=1, gpus=0)
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._told = b""  # by the command of salloc
+        self._steps: list[subprocess.Popen[bytes]] = []
+
+    def allocate(self, shape: Shape) -> None:
+        """See :class:`Engine`."""
+        self._shape = shape
+        if job := os.environ.get("SLURM_JOB_ID"):
+            self._take(job, os.environ["SLURM_JOB_NODELIST"])
+            return
+        arguments = self._options.arguments(self._name, shape)
+        with (self._folder / "salloc.log").open("wb") as said:
+            try:
+                self._keeper = subprocess.Popen(
+                    ["sh", "-c", _KEEPER, "sh", "salloc", *arguments, "sh", "-c", _HOLD],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    env=slurm_commands.outer_environment(),
+                    start_new_session=True,  # Ctrl-C is the launcher's to hear
+                )
+            except OSError as error:
+                raise errors.LaunchError(f"salloc cannot be run: {error}") from error
+
+    def granted(self, timeout_s: float) -> bool:
+        """See :class:`Engine`."""
+        if self._job and self._nodes:
+            return True
+        assert self._keeper is not None  # noqa: S101 - it was asked
+        assert self._keeper.stdout is not None  # noqa: S101 - a pipe
+        if not select.select([self._keeper.stdout], [], [], timeout_s)[0]:
+            return False
+        piece = os.read(self._keeper.stdout.fileno(), 1 << 16)
+        if not piece:
+            raise errors.LaunchError(f"Slurm gives no hosts:\n{self.words()}")
+        self._told += piece
+        if self._told.endswith(b"\n"):
+            job, _, nodes = self._told.decode().strip().partition(" ")
+            self._take(job, nodes)
+        return bool(self._nodes)
+
+    def why_pending(self) -> str:
+        """See :class:`Engine`."""
+        said = _tail(self._folder / "salloc.log")
+        if found := re.search(r"job allocation (\d+)", said):
+            self._job = found[1]
+        if not self._job:
+            return ""
+        reason = slurm_commands.pending_reason(self._job)
+        return f"job {self._job}, which is pending: {reason}" if reason else ""
+
+    def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
+        """See :class:`Engine`."""
+        every = len(places) == self._shape.hosts
+        nodes = [self._nodes[place] for place in places]
+        step = ["srun", f"--jobid={self._job}", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}"]
+        step += [f"--nodelist={','.join(nodes)}", *_STEP, f"--output={self._folder}/%N.log", "--cpu-bind=none"]
+        with (self._folder / "srun.log").open("ab") as said:
+            for argv in [command("SLURM_NODEID")] if every else [command(str(place)) for place in places]:
+                self._steps.append(
+                    subprocess.Popen(
+                        [*step, *argv],
+                        stdin=subprocess.DEVNULL,
+                        stdout=said,
+                        stderr=said,
+                        env=slurm_commands.outer_environment(),
+                        start_new_session=True,
+                    )
+                )
+
+    def words(self) -> str:
+        """See :class:`Engine`."""
+        told = (_tail(path) for path in sorted(self._folder.glob("*.log")))
+        return "\n".join(f"    {line}" for text in told for line in text.splitlines() if line.strip())
+
+    def release(self) -> None:
+        """See :class:`Engine`."""
+        deadline = time.monotonic() + _END_S
+        for step in self._steps:  # which have ended with their agents, as a rule
+            _await_end(step, deadline)
+        self._steps.clear()
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        assert keeper.stdin is not None  # noqa: S101 - a pipe
+        assert keeper.stdout is not None  # noqa: S101 - a pipe
+        keeper.stdin.close()
+        _await_end(keeper, time.monotonic() + _END_S)
+        keeper.stdout.close()
+        if self._job:
+            slurm_commands.cancel(self._job)
+
+    def _take(self, job: str, nodes: str) -> None:
+        self._job, self._nodes = job, slurm_commands.host_names(nodes)
+        if len(self._nodes) < self._shape.hosts:
+            raise errors.LaunchError(
+                f"job {job} has {len(self._nodes)} hosts ({nodes}), and the program needs {self._shape.hosts}"
+            )
+        self._nodes = self._nodes[: self._shape.hosts]
+
+
+def _await_end(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()[-_WORDS_BYTES:].decode(errors="replace")
+    return ""
