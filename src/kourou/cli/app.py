@@ -36,6 +36,11 @@ HostsOption = Annotated[
     typer.Option("--hosts", metavar="NAMES|FILE", help="For ssh: names with commas between them, or a file of hosts."),
 ]
 SshConfig = Annotated[Optional[Path], typer.Option(help="For ssh's -F; by default the user's and the system's.")]
+On = Annotated[Optional[str], typer.Option("--on", metavar="ENGINE", help="Where hosts come from: slurm.")]
+EngineWords = Annotated[
+    Optional[list[str]],
+    typer.Option("--option", "-o", metavar="FIELD=VALUE", help="Of the engine, such as partition=gpu, nodes=3."),
+]
 Run = Annotated[
     str,
     typer.Argument(
@@ -86,7 +91,7 @@ def _root(
 
 @app.command()
 @report_errors()
-def run(
+def run(  # noqa: PLR0913 - the options of a command
     target: Target,
     words: Words = None,
     *,
@@ -95,20 +100,22 @@ def run(
     run_dir: Annotated[Optional[Path], typer.Option(help="Where the run's folder is made.")] = None,
     hosts: HostsOption = None,
     ssh_config: SshConfig = None,
+    on: On = None,
+    option: EngineWords = None,
 ) -> None:
     """Launch a program and wait for its end.
 
     Exit codes: 0 it finished, 1 a node failed, 2 a mistake in the command line or the program, 130 Ctrl-C.
     """
-    from kourou.cli.start.run_and_plan import hosts_of, run_program
+    from kourou.cli.start.run_and_plan import engine_of, hosts_of, run_program
 
-    found = hosts_of(hosts, ssh_config)
-    run_program(target, words or [], launch_type=launch_type, terminal=terminal, run_dir=run_dir, hosts=found)
+    found, where = hosts_of(hosts, ssh_config), engine_of(on, option or []) or launch_type
+    run_program(target, words or [], launch_type=where, terminal=terminal, run_dir=run_dir, hosts=found)
 
 
 @app.command()
 @report_errors()
-def plan(
+def plan(  # noqa: PLR0913 - the options of a command
     target: Target,
     words: Words = None,
     *,
@@ -117,12 +124,14 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     hosts: HostsOption = None,
     ssh_config: SshConfig = None,
+    on: On = None,
+    option: EngineWords = None,
 ) -> None:
     """Print what a launch would start, and start nothing."""
-    from kourou.cli.start.run_and_plan import hosts_of, show_plan
+    from kourou.cli.start.run_and_plan import engine_of, hosts_of, show_plan
 
-    shown = "json" if json else form.value
-    show_plan(target, words or [], launch_type=launch_type, form=shown, hosts=hosts_of(hosts, ssh_config))
+    shown, where = "json" if json else form.value, engine_of(on, option or []) or launch_type
+    show_plan(target, words or [], launch_type=where, form=shown, hosts=hosts_of(hosts, ssh_config))
 
 
 @app.command(hidden=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kourou.cli.start.loading import load_program
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, console, print_text, tell
 from kourou.runtime.launch.launch import hosts_to_plan_for, launch
+from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.compile import compile_program
 
@@ -29,11 +31,27 @@ def hosts_of(text: str | None, ssh_config: Path | None) -> Hosts | None:
     return Hosts([name for name in text.split(",") if name], ssh_config=ssh_config)
 
 
+def engine_of(name: str | None, words: Sequence[str]) -> EngineOptions | None:
+    """What ``--on`` and its ``-o field=value`` mean; None when it was not given.
+
+    Raises:
+        PlanError: there is no such engine, or a word has no meaning for it.
+    """
+    if name is None:
+        if words:
+            raise errors.PlanError(f"-o {words[0]} is an option of an engine: name it with --on")
+        return None
+    kind = EngineOptions.known.get(name)
+    if kind is None:
+        raise errors.PlanError(f"there is no engine {name!r}; known are {', '.join(sorted(EngineOptions.known))}")
+    return kind.from_words(words)
+
+
 def run_program(
     target: str,
     words: list[str],
     *,
-    launch_type: str | None,
+    launch_type: EngineOptions | str | None,
     terminal: str | None,
     run_dir: Path | None,
     hosts: Hosts | None,
@@ -56,7 +74,9 @@ def run_program(
     tell(f"run {run.run_id} finished after {duration(time.monotonic() - begun)}")
 
 
-def show_plan(target: str, words: list[str], *, launch_type: str | None, form: str, hosts: Hosts | None) -> None:
+def show_plan(
+    target: str, words: list[str], *, launch_type: EngineOptions | str | None, form: str, hosts: Hosts | None
+) -> None:
     """Print what a launch would start."""
     loaded = load_program(target, words, command="plan")
     options: dict[str, Any] = dict(loaded.launch_kwargs)

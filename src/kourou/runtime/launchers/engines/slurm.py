@@ -59,7 +59,7 @@ class SlurmEngine:
         with (self._folder / "salloc.log").open("wb") as said:
             try:
                 self._keeper = subprocess.Popen(
-                    ["sh", "-c", _KEEPER, "sh", "salloc", *arguments, "sh", "-c", _HOLD],
+                    ["/bin/sh", "-c", _KEEPER, "sh", "salloc", *arguments, "sh", "-c", _HOLD],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,

@@ -74,7 +74,7 @@ def cancel(job: str) -> None:
 
 
 def outer_environment() -> dict[str, str]:
-    """This process's environment without what Slurm says of the job around it, which would be options of another one."""
+    """This process's environment without what Slurm says of the job around it: commands would take it for options."""
     return {
         name: value
         for name, value in os.environ.items()
