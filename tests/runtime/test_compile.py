@@ -239,3 +239,19 @@ def test_of_a_sequence_of_programs_the_first_is_launched():
     run_ = lp.launch([first, lp.Program("void")], "local_mt")
     run_.wait(timeout_s=20)
     assert run_.plan.program == "p"
+
+
+def test_resources_are_said_where_the_group_is_and_a_launch_has_the_last_word():
+    program = lp.Program("p")
+    with program.group("actor", resources=lp.PythonProcess(env=lambda i: {"WHO": f"actor {i}"})):
+        program.add_node(lp.PyNode(run))
+        program.add_node(lp.PyNode(run))
+    with program.group("nobody", resources=lp.Resources(gpus=9)):
+        pass
+
+    def who(**options):
+        plan = lp.compile_program(program, "local_mp", **options)
+        return [dict(node.process.env)["WHO"] for node in plan.nodes if node.process is not None]
+
+    assert who() == ["actor 0", "actor 1"]
+    assert who(local_resources={"actor": lp.PythonProcess(env={"WHO": "all"})}) == ["all", "all"]

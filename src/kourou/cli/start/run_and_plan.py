@@ -84,7 +84,7 @@ def show_plan(
     kind = launch_type or options.pop("launch_type", None)
     options.pop("launch_type", None)
     hosts = hosts or options.pop("hosts", None)
-    options["hosts"] = hosts_to_plan_for(kind, hosts, options.get("local_resources"))
+    options["hosts"] = hosts_to_plan_for(kind, hosts, loaded.program.resources(options.get("local_resources")))
     plan = compile_program(loaded.program, kind, stop=options.pop("stop_timeline", None), **options)
     if form == "json":
         print_text(plan.to_json())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from kourou import errors
@@ -11,6 +11,7 @@ from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, check_policy
+from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import child_name
 from kourou.shown import shown
@@ -52,6 +53,7 @@ class Program:
         self._groups: dict[str, list[Node]] = {}
         self._current_group: str | None = None
         self._policies: dict[str, OnFailure] = {}
+        self._resources: dict[str, PythonProcess] = {}
 
     @property
     def name(self) -> str:
@@ -66,6 +68,10 @@ class Program:
     def on_failure(self, label: str) -> OnFailure:
         """What the failure of a node of this group leads to."""
         return self._policies.get(label, "fail")
+
+    def resources(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What the processes of each label get: what groups say, and instead of that what a launch was given."""
+        return {**{label: each for label, each in self._resources.items() if label in self._groups}, **(given or {})}
 
     @property
     def current_group(self) -> str:
@@ -105,20 +111,28 @@ class Program:
         return node.create_handle()  # pyright: ignore[reportReturnType]  # to it, isinstance has made the node any Node
 
     @contextlib.contextmanager
-    def group(self, label: str, *, on_failure: OnFailure | None = None) -> Iterator[None]:
+    def group(
+        self, label: str, *, on_failure: OnFailure | None = None, resources: PythonProcess | None = None
+    ) -> Iterator[None]:
         """Nodes added in the body belong to the group ``label``; a group may be opened again later.
 
         Args:
             label: the group's name.
             on_failure: what the failure of one of its nodes leads to: ``"fail"`` ends the program (as for every group
                 that says nothing), ``lp.Restart(...)`` starts the node again, ``"ignore"`` lets the others run on.
+            resources: what each of its processes gets: ``lp.Resources(gpus=1)``. What ``local_resources`` of
+                ``lp.launch`` has for the label is in its place.
 
         Raises:
-            GraphError: an empty label, a group inside of a group, or no such policy.
+            GraphError: an empty label, a group inside of a group, no such policy, or no resources.
         """
         _check_label(label)
         if on_failure is not None:
             self._policies[label] = check_policy(on_failure)
+        if resources is not None:
+            if not isinstance(resources, PythonProcess):
+                raise errors.GraphError(f"resources are lp.Resources or lp.PythonProcess, got {shown(resources)}")
+            self._resources[label] = resources
         if self._current_group is not None:
             raise errors.GraphError("group() cannot be nested.")
         self._current_group = label

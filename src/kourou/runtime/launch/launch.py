@@ -81,7 +81,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
             of several hosts), or an engine that allocates them, such as ``lp.Slurm(...)`` (which is waited for); None:
             abseil's flag ``--lp_launch_type``, else the environment variable KOUROU_LAUNCH_TYPE, else ``local_mt``.
         xm_resources: accepted for Launchpad's sake, if None.
-        local_resources: label → what its processes get.
+        local_resources: label → what its processes get, instead of what its group says.
         test_case: a ``unittest.TestCase`` whose clean-up stops the program.
         terminal: ``current_terminal`` prints nodes' lines here, ``output_to_files`` only writes their logs,
             ``tmux_session`` shows each in a window of a tmux session.
@@ -108,11 +108,12 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     program = _the_program(programs)
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
-    hosts = hosts_to_plan_for(launch_type, hosts, local_resources)
+    resources = program.resources(local_resources)
+    hosts = hosts_to_plan_for(launch_type, hosts, resources)
     plan = compile_program(
         program,
         launch_type,
-        local_resources=local_resources,
+        local_resources=resources,
         terminal=terminal,
         stop=stop_timeline,
         serialize_py_nodes=serialize_py_nodes,
@@ -121,7 +122,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         placement=placement,
         setup=setup,
     )
-    setups = setups_of(setup, *(local_resources or {}).values()) if plan.launch_type.threads else ()
+    setups = setups_of(setup, *resources.values()) if plan.launch_type.threads else ()
     for function in setups:
         function()
     if plan.terminal == TMUX_SESSION:

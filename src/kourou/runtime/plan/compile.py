@@ -55,7 +55,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         program: the graph.
         launch_type: ``local_mt``, ``local_mp``, ``test_mt``, ``test_mp``, ``ssh``, or an engine such as
             ``lp.Slurm(...)``; None: abseil's flag ``--lp_launch_type``, else KOUROU_LAUNCH_TYPE, else local_mt.
-        local_resources: what the processes of each label get.
+        local_resources: what the processes of each label get, instead of what its group says.
         terminal: ``current_terminal`` (default), ``output_to_files`` or ``tmux_session``.
         stop: the seconds of the stop timeline.
         serialize_py_nodes: whether nodes that run as threads must be picklable too; None: only under test_mt.
@@ -70,8 +70,9 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     """
     kind = launch_type_from(launch_type)
     engine = engine_named(kind.value if launch_type is None else launch_type)
-    resources = {label: each for label, each in (local_resources or {}).items() if isinstance(each, PythonProcess)}
-    problems = [*_check_program(program), *_check_resources(program, local_resources or {})]
+    given = program.resources(local_resources) if isinstance(program, Program) else local_resources or {}
+    resources = {label: each for label, each in given.items() if isinstance(each, PythonProcess)}
+    problems = [*_check_program(program), *_check_resources(program, given)]
     problems += [*_check_terminal(terminal), *_check_setup(setup)]
     spanned = _check_hosts(kind, engine, hosts, placement, problems)
     members = list(_members(program))
@@ -336,7 +337,7 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
         interpreter = hardware.python(index)
         memory_bytes = hardware.memory_limit(index)
     except Exception as error:
-        raise errors.PlanError(f"local_resources of {name}: {error}") from error
+        raise errors.PlanError(f"resources of {name}: {error}") from error
     return ProcessSpec(
         name=name,
         argv=(sys.argv[0] if sys.argv else "", *absl_flags.given(), *resource.arguments()),
@@ -381,7 +382,7 @@ def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
     try:
         cpus, gpus = (resource.amount(field, index_of(name)) for field in ("cpus", "gpus"))
     except Exception as error:
-        raise errors.PlanError(f"local_resources of {name}: {error}") from error
+        raise errors.PlanError(f"resources of {name}: {error}") from error
     return Request(name=name, cpus=cpus, gpus=gpus)
 
 
@@ -390,7 +391,7 @@ def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
     if allocation.gpus is not None:
         if "CUDA_VISIBLE_DEVICES" in env:
             raise errors.PlanError(
-                f"local_resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both"
+                f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both"
             )
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
     if allocation.cpus is not None:
