@@ -41,3 +41,9 @@ def test_it_takes_about_as_long_as_grpc() -> None:
     pairs = [(seconds_to_import("kourou"), seconds_to_import("grpc")) for _ in range(ROUNDS)]
     kourou_s, grpc_s = (min(column) for column in zip(*pairs, strict=True))
     assert kourou_s <= TIMES_GRPC * grpc_s
+
+
+def test_a_launch_imports_nothing_that_few_programs_need() -> None:
+    # asyncio takes as long as a quarter of all else; who awaits something has imported it.
+    code = "import sys, kourou as lp; lp.CourierNode, lp.CacherNode, lp.launch; print(*sys.modules)"
+    assert not {"asyncio", "grpc", "psutil", "ssl"}.intersection(in_a_fresh_interpreter(code).split())

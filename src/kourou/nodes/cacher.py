@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import threading
@@ -210,6 +209,8 @@ class Cache:
 
 
 async def _result_of(fetch: Future[Any]) -> Any:
+    import asyncio  # noqa: PLC0415 - whoever awaits has imported it
+
     return await asyncio.wrap_future(fetch)
 
 

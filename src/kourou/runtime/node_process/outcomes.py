@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Callable
@@ -52,7 +51,9 @@ def _caused_by_stop(error: BaseException, context: NodeContext) -> bool:
 
     In the last case this node may hear of the stop a moment later.
     """
-    if not isinstance(error, (asyncio.CancelledError, errors.ConnectionLost, errors.CallCancelled)):
+    asyncio = sys.modules.get("asyncio")  # without it nothing of its was raised, and it is slow to import
+    cancelled = (asyncio.CancelledError,) if asyncio is not None else ()
+    if not isinstance(error, (*cancelled, errors.ConnectionLost, errors.CallCancelled)):
         return False
     return context.stop.event.wait(_HEARD_S if isinstance(error, errors.CallCancelled) else 0)
 
