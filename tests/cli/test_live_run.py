@@ -231,6 +231,19 @@ def test_stop_ends_it_and_says_how(launched):
     assert (following.returncode, out, err) == (0, "client 0 begins\n", "")
 
 
+def test_restart_starts_a_node_again(launched):
+    live = launched("make_endless", "--launch-type", "local_mp")
+
+    again = live.kourou("restart", "-", "client/1", "--json")
+
+    assert again.code == 0, again.err
+    [node] = again.json
+    assert (node["name"], node["attempt"]) == ("client/1", 2)
+    assert live.kourou("restart", "-", "clients").code == 2
+    log = live.kourou("logs", "-", "client/1").out
+    assert "was ended to be started again: kourou restart, by " in log
+
+
 def test_stop_gives_up_when_told_to(launched):
     live = launched("make_stubborn", "--launch-type", "local_mp")
 

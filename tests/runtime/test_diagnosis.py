@@ -270,6 +270,7 @@ def test_what_was_slow() -> None:
         {"time": 9.0, "event": "node", "name": "a/0", "state": "READY", "attempt": 1},
         {"time": 20.0, "event": "stop", "reason": "it is enough", "origin": "launcher"},
         {"time": 25.0, "event": "interrupt", "node": "a/0"},
+        {"time": 29.0, "event": "kill", "node": "a/0"},
         exit_event("a/0", "KILLED", "did not end in time", at=30.0),
     ]
     findings = ended.find(status(RunState.FINISHED), events)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kourou.runtime.graph.policies import Restart
-from kourou.runtime.launch.events import Placed, Started
+from kourou.runtime.launch.events import Placed, RestartAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.plan.plan import LaunchType, Placement
@@ -42,6 +42,18 @@ TABLES: dict[str, Table] = {
             (ready("a/0"), []),
             (finished("a/0"), ["a/0 FINISHED"]),
             (finished("b/0"), ["b/0 FINISHED"]),
+        ],
+    ),
+    "a node is started again when somebody asks for it, whatever its policy": (
+        [node("a/0"), node("b/0")],
+        [
+            (0, ["launch a/0 1", "launch b/0 1"]),
+            (RestartAsked(name="a/0", origin="somebody"), ["kill a/0"]),
+            (exited("a/0", signal=9), ["a/0 KILLED, again"]),
+            (0, ["launch a/0 2"]),
+            (exited("a/0", attempt=2), ["a/0 FINISHED"]),
+            (RestartAsked(name="a/0", origin="somebody"), []),
+            (RestartAsked(name="nobody/0", origin="somebody"), []),
         ],
     ),
     "a failure stops the others": (

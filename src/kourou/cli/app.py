@@ -249,6 +249,26 @@ def stop(
     stop_run(choose_run(run, runs_dir), timeout_s=timeout_s, as_json=json)
 
 
+@app.command()
+@report_errors()
+def restart(
+    run: LiveRun,
+    node: Annotated[
+        str,
+        typer.Argument(metavar="NODE", help="label/index, a label, or 'act*'.", autocompletion=complete_node),
+    ],
+    *,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the new start.")] = 30.0,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """End a node and start it again, whatever its policy; its process is killed, and its callers get NodeRestarted."""
+    from kourou.cli.control.restart import restart_nodes
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    restart_nodes(choose_run(run, runs_dir), node, timeout_s=timeout_s, as_json=json)
+
+
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is an argument of the method
 @report_errors()
 def call(

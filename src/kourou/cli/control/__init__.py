@@ -1,4 +1,4 @@
-"""``kourou stop``, ``call``, ``debug`` and ``doctor``: what is done to a run.
+"""``kourou stop``, ``call``, ``restart``, ``debug`` and ``doctor``: what is done to a run.
 
 Start with ``stop_and_call``, then ``debugging`` and ``doctor``; ``script_classes`` and ``json_values`` print what nodes
 return. It may use ``terminal``.

@@ -37,7 +37,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[Text]:
     yield Text.assemble(
         ("✓ " if good else "✗ ", "green" if good else _MARKS[diagnosis.severity][1]),
         (diagnosis.run_id, "bold"),
-        f" is {diagnosis.state}: {diagnosis.summary}",
+        f" {diagnosis.state}: {diagnosis.summary}",
     )
     for finding in diagnosis.findings:
         mark, style = _MARKS[finding.severity]

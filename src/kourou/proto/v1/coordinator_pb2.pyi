@@ -137,6 +137,14 @@ class StopRequest(_message.Message):
     origin: str
     def __init__(self, reason: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
 
+class RestartRequest(_message.Message):
+    __slots__ = ("name", "origin")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    origin: str
+    def __init__(self, name: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

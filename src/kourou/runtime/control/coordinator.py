@@ -77,6 +77,7 @@ class Coordinator:
         records: the nodes, all PENDING.
         on_change: called with every new record.
         on_stop_request: called with (reason, origin) for every request to end the program.
+        on_restart_request: called with (name, origin) for every request to start a node again.
         on_attach: called with (name, attempt) when a node's process is there.
         on_report: called with (name, attempt, outcome) when a node said how it ended.
     """
@@ -87,12 +88,14 @@ class Coordinator:
         *,
         on_change: Callable[[NodeRecord], None],
         on_stop_request: Callable[[str, str], None],
+        on_restart_request: Callable[[str, str], None] = lambda *_: None,
         on_attach: Callable[[str, int], None] = lambda *_: None,
         on_report: Callable[[str, int, Outcome], None] = lambda *_: None,
     ) -> None:
         self.directory = Directory(records)
         self._on_change = on_change
         self._on_stop_request = on_stop_request
+        self._on_restart_request = on_restart_request
         self._on_attach = on_attach
         self._on_report = on_report
         self._lock = threading.RLock()
@@ -173,6 +176,10 @@ class Coordinator:
     def request_stop(self, reason: str, origin: str) -> None:
         """Somebody wants the program to end."""
         self._on_stop_request(shortened(reason), origin)
+
+    def request_restart(self, name: str, origin: str) -> None:
+        """Somebody wants a node to be ended and started again."""
+        self._on_restart_request(name, shortened(origin))
 
     def broadcast_stop(self, reason: str) -> None:
         """Tell everybody that the program stops. Only the first call counts."""

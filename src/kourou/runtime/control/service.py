@@ -47,6 +47,7 @@ class CoordinatorServer:
                 Follow=self._follow,
                 Report=self._report,
                 Stop=self._stop,
+                Restart=self._restart,
                 Status=lambda _: messages.status_to_proto(self._status()),
                 Stacks=lambda _: pb.StacksReply(text=stacks_of_this_process()),
             ),
@@ -95,6 +96,11 @@ class CoordinatorServer:
     def _stop(self, data: bytes) -> pb.Ack:
         request = pb.StopRequest.FromString(data)
         self._coordinator.request_stop(request.reason, request.origin)
+        return pb.Ack()
+
+    def _restart(self, data: bytes) -> pb.Ack:
+        request = pb.RestartRequest.FromString(data)
+        self._coordinator.request_restart(request.name, request.origin)
         return pb.Ack()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.diagnosis import ended, stuck
-from kourou.runtime.diagnosis.finding import Diagnosis, Finding, Severity
+from kourou.runtime.diagnosis.finding import Diagnosis, Finding, Severity, seconds
 from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.diagnosis.waiting import NOT_READY
 from kourou.runtime.model.records import NodeRecord, NodeState
@@ -44,12 +44,12 @@ def examine(found: FoundRun) -> Diagnosis:
                 return _of_silent_launcher(found, error)
     status = found.status()
     findings = ended.find(status, found.events())
-    lasted = "" if status.ended_at is None else f" after {status.ended_at - status.started_at:.0f} s"
+    lasted = "" if status.ended_at is None else f"after {seconds(status.ended_at - status.started_at)}"
     return Diagnosis(
         run_id=found.run_id,
         state=str(status.state),
         findings=tuple(findings),
-        summary=f"it {'has ' if str(status.state) == 'finished' else 'is '}{status.state}{lasted}",
+        summary=lasted or "it is not known when",
     )
 
 

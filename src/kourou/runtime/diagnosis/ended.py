@@ -30,7 +30,7 @@ def find(status: RunStatus, events: Sequence[Mapping[str, Any]]) -> list[Finding
     elif status.state is RunState.FAILED and not found:
         text = f"it failed: {status.stop_reason}"
         found.append(Finding(severity=Severity.ERROR, kind="failed", nodes=(), text=text))
-    return [*found, *_killed(exits), *_slow_starts(events), *_slow_stop(events)]
+    return [*found, *_killed(events), *_slow_starts(events), *_slow_stop(events)]
 
 
 def _exit_of(event: Mapping[str, Any]) -> ExitRecord:
@@ -66,8 +66,8 @@ def _dead(status: RunStatus) -> Finding:
     )
 
 
-def _killed(exits: Sequence[ExitRecord]) -> Iterator[Finding]:
-    names = [one.node for one in exits if one.state is NodeState.KILLED]
+def _killed(events: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    names = [event["node"] for event in events if event["event"] == "kill"]
     if names:
         yield Finding(
             severity=Severity.WARNING,

@@ -17,7 +17,18 @@ from pathlib import Path
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
-from kourou.runtime.launch.events import Attached, Due, Event, Exited, Placed, Published, Reported, Started, StopAsked
+from kourou.runtime.launch.events import (
+    Attached,
+    Due,
+    Event,
+    Exited,
+    Placed,
+    Published,
+    Reported,
+    RestartAsked,
+    Started,
+    StopAsked,
+)
 from kourou.runtime.launch.exit_callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.launch.state_machine import StateMachine
 from kourou.runtime.launchers.base import Launcher
@@ -119,6 +130,10 @@ class Director:
     def request_stop(self, reason: str, origin: str, *, at_once: bool = False) -> None:
         """End the program; ``at_once`` kills without asking. Idempotent."""
         self._events.put(StopAsked(reason=reason, origin=origin, at_once=at_once))
+
+    def request_restart(self, name: str, origin: str) -> None:
+        """End a node and start it again."""
+        self._events.put(RestartAsked(name=name, origin=origin))
 
     def _direct(self, machine: StateMachine, launcher: Launcher) -> None:
         try:

@@ -7,7 +7,18 @@ from typing import TypeAlias
 
 from kourou.runtime.model.records import Outcome, ProcessExit
 
-__all__ = ["Attached", "Due", "Event", "Exited", "Placed", "Published", "Reported", "Started", "StopAsked"]
+__all__ = [
+    "Attached",
+    "Due",
+    "Event",
+    "Exited",
+    "Placed",
+    "Published",
+    "Reported",
+    "RestartAsked",
+    "Started",
+    "StopAsked",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +81,16 @@ class StopAsked:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RestartAsked:
+    """Somebody wants a node to be ended and started again, whatever its policy."""
+
+    name: str
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Due:
     """Nothing else has happened, and it is time for what was due next."""
 
 
-Event: TypeAlias = Placed | Started | Attached | Published | Reported | Exited | StopAsked | Due
+Event: TypeAlias = Placed | Started | Attached | Published | Reported | Exited | StopAsked | RestartAsked | Due

@@ -165,6 +165,7 @@ class _RunBuilder:
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
             on_change=self._record_change,
             on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
+            on_restart_request=lambda *ask: self._director.request_restart(*ask),  # noqa: PLW0108 - likewise
             on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
             on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
         )

@@ -14,6 +14,7 @@ from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.launch.director import Director
 from kourou.runtime.model.records import ExitRecord, NodeRecord
+from kourou.runtime.model.restarts import check_restart
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.timeline import INTERRUPTED
@@ -107,6 +108,22 @@ class Run:
     def join(self) -> None:
         """Launchpad's name for :meth:`wait` without arguments."""
         self.wait()
+
+    def restart(self, name: str) -> None:
+        """End a node and start it again, whatever its policy says of failures; returns at once.
+
+        Its process is killed, as the system would do it, so what it has not written is lost.
+
+        Args:
+            name: ``label/index``; of a colocation, with all that is in it.
+
+        Raises:
+            NotFound: there is no such node.
+            NodeExited: it has ended, or the run has.
+            PlanError: it is a thread: of the launcher, or of a colocation, which can be started again as a whole.
+        """
+        check_restart(name, self.nodes, self._plan.inside, threads=self._plan.launch_type.threads)
+        self._director.request_restart(name, "run.restart()")
 
     def doctor(self) -> Diagnosis:
         """Why the program does not go on, as ``kourou doctor`` says it; or how it ended. Takes about a second."""

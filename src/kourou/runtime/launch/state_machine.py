@@ -23,6 +23,7 @@ from kourou.runtime.launch.events import (
     Placed,
     Published,
     Reported,
+    RestartAsked,
     Started,
     StopAsked,
 )
@@ -100,6 +101,8 @@ class StateMachine:
                 self._hear(node, event)
         elif isinstance(event, StopAsked):
             self._stop_asked(event)
+        elif isinstance(event, RestartAsked):
+            self._restart_asked(event)
         elif isinstance(event, Due):
             self._take_due()
         while self._decided:
@@ -204,6 +207,23 @@ class StateMachine:
             self._nodes[child].restarts.clear()
         self._start(node.name)
 
+    def _restart_asked(self, ask: RestartAsked) -> None:
+        """End a node, or all parts of a unit, to start it again. What is not there any more stays as it is."""
+        for name in (ask.name, *self._family.below(ask.name)) if ask.name in self._nodes else ():
+            node = self._nodes[name]
+            if name not in self._alive or not self._family.launched(name) or self._stopping:
+                continue
+            node.restart_asked = ask.origin
+            self._note_killed(name, f"was ended to be started again: {ask.origin}")
+            self._do(do.Kill(name=name))
+
+    def _answer_restart(self, node: TrackedNode, record: ExitRecord) -> float | None:
+        """Seconds until the restart that somebody asked for, which counts for no policy; None: nobody did."""
+        if node.restart_asked is None or self._stopping or self._in_broken_unit(node.name):
+            return None
+        self._tell(record, "it starts again")
+        return 0.0
+
     # --- How a node ended, and what follows from it
 
     def _exited(self, node: TrackedNode, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
@@ -226,7 +246,8 @@ class StateMachine:
         record = exit_record_of(node, exit, stopping=self._stopping, now=self._now, log_file=log_file)
         # What a thread's failure leads to is decided when its colocation ends of it.
         failed = record.state is NodeState.FAILED and not self._family.inside(node.name)
-        self._end(node, record, self._react(record) if failed else None)
+        restart_in = self._answer_restart(node, record)
+        self._end(node, record, self._react(record) if failed and restart_in is None else restart_in)
         unit = self._family.unit_of(node.name)
         if unit is not None:
             for name, held in self._held.take_unit(unit):

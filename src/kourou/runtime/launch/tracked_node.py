@@ -29,6 +29,8 @@ class TrackedNode:
     """What it said of its end."""
     killed: str | None = None
     """Why the director killed it, if it did."""
+    restart_asked: str | None = None
+    """Who wants it to be started again once it has ended, if anybody does."""
     will_restart: bool = False
     exit: ExitRecord | None = None
     restarts: collections.deque[float] = dataclasses.field(default_factory=collections.deque)
@@ -49,7 +51,7 @@ class TrackedNode:
         self.state = NodeState.STARTING
         self.attempt += 1
         self.began_at = now
-        self.pid = self.outcome = self.killed = None
+        self.pid = self.outcome = self.killed = self.restart_asked = None
         self.attached = self.will_restart = False
 
     def uptime_s(self, now: float) -> float:

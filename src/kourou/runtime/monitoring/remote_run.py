@@ -75,6 +75,10 @@ class RemoteRun:
         """Ask for the end of the program; returns at once."""
         self._stub.call("Stop", pb.StopRequest(reason=reason, origin="another shell"))
 
+    def request_restart(self, name: str, origin: str) -> None:
+        """Ask for a node to be ended and started again; returns at once."""
+        self._stub.call("Restart", pb.RestartRequest(name=name, origin=origin))
+
     def client(self, node: str) -> Client:
         """A client of a node; it is closed with this object."""
         client = self._clients.get(node)

@@ -188,6 +188,11 @@ class LaunchPlan:
     scope: Scope = dataclasses.field(default=ANYTHING, repr=False, compare=False)
     """What the nodes have of the launcher's script."""
 
+    @property
+    def inside(self) -> dict[str, str]:
+        """Of nodes that are threads of their colocation: that colocation."""
+        return {node.name: node.parent for node in self.nodes if node.parent and node.placement is Placement.IN_PARENT}
+
     def to_mermaid(self) -> str:
         """A flowchart in Mermaid's text: a box for each group, an arrow from who calls to whom it calls."""
         return self._topology().to_mermaid()
