@@ -51,7 +51,7 @@ TABLES: dict[str, Table] = {
             (RestartAsked(name="a/0", origin="somebody"), ["kill a/0"]),
             (exited("a/0", signal=9), ["a/0 KILLED, again"]),
             (0, ["launch a/0 2"]),
-            (exited("a/0", attempt=2), ["a/0 FINISHED"]),
+            (finished("a/0", attempt=2), ["a/0 FINISHED"]),
             (RestartAsked(name="a/0", origin="somebody"), []),
             (RestartAsked(name="nobody/0", origin="somebody"), []),
         ],
