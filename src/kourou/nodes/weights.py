@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kourou import courier
 from kourou.errors import GraphError
 from kourou.runtime.context.context import NodeContext, current_node
 from kourou.runtime.graph.handles import Handle
@@ -23,10 +24,13 @@ class WeightsHandle(Handle["Client"]):
 
     def make_client(self, target: NodeTarget) -> Client:
         """A client of the node; it finds the node again when that was restarted."""
-        from kourou.weights import Client  # noqa: PLC0415 - a launcher need not load it
+        from kourou import weights  # noqa: PLC0415 - a launcher need not load it
 
-        node = current_node()
-        client = Client(target, caller=None if node is None else node.name)
+        node, relaying = current_node(), None
+        if node is not None and (folder := node.server_options.get("socket_dir")):
+            options = dict(node.server_options)
+            relaying = weights.Relaying(folder=folder, serve=lambda: courier.Server(f"relay in {node.name}", **options))
+        client = weights.Client(target, caller=None if node is None else node.name, relaying=relaying)
         target.binding.clients.add(client.calls)
         return client
 

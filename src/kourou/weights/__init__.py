@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from kourou.weights.client import Client
 from kourou.weights.publisher import Publisher
+from kourou.weights.relays import Relaying
 from kourou.weights.server import Server
 from kourou.weights.subscriber import Subscriber
 from kourou.weights.view import View
 
-__all__ = ["Client", "Publisher", "Server", "Subscriber", "View"]
+__all__ = ["Client", "Publisher", "Relaying", "Server", "Subscriber", "View"]

@@ -8,6 +8,7 @@ from typing import Any
 from kourou import courier
 from kourou.shared_files import SharedFile
 from kourou.weights.reading import BoardReader, Reader
+from kourou.weights.relays import Relays
 from kourou.weights.remote import RemoteReader, RemoteWriter
 from kourou.weights.writing import BoardWriter
 
@@ -24,10 +25,14 @@ class Way:
         calls: a client of the server.
         name: of the weights.
         connect_timeout_s: for calls that do not wait for anything but the connection; None waits for ever.
+        relays: the way by one process of this host; None: each reader takes its own.
     """
 
-    def __init__(self, calls: courier.Client, name: str, connect_timeout_s: float | None) -> None:
+    def __init__(
+        self, calls: courier.Client, name: str, connect_timeout_s: float | None, relays: Relays | None
+    ) -> None:
         self.name = name
+        self._relays = relays
         self.server = courier.address(calls)
         self._once = courier.with_options(calls, timeout_s=connect_timeout_s)
         self._calls = courier.with_options(calls, timeout_s=connect_timeout_s, idempotent=True)
@@ -43,7 +48,13 @@ class Way:
         Raises:
             RpcError: the server cannot be reached.
         """
-        return self._attach(BoardReader, answer) or RemoteReader(self._calls, self.name, self._grace_s)
+        here = self._attach(BoardReader, answer)
+        if here is None and self._relays is not None:
+            here = self._relays.reader(self.name, self._remote, self._grace_s)
+        return here or self._remote()
+
+    def _remote(self) -> RemoteReader:
+        return RemoteReader(self._calls, self.name, self._grace_s)
 
     def writer(self) -> BoardWriter | RemoteWriter:
         """As :meth:`reader`, to publish."""

@@ -145,7 +145,6 @@ class Board:
 
     def close(self) -> None:
         """Let go of the memory. What others have mapped stays valid."""
-        self.page.close()
         for descriptor in self.descriptors:
             os.close(descriptor)
 

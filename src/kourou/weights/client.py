@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kourou import courier
+from kourou.courier.address_target import AddressTarget
 from kourou.weights.attaching import Way
 from kourou.weights.publisher import Publisher
+from kourou.weights.relays import Relaying, Relays
 from kourou.weights.subscriber import Subscriber
 
 __all__ = ["DEFAULT_NAME", "Client"]
@@ -24,6 +26,8 @@ class Client:
             does without shared memory, too.
         connect_timeout_s: seconds until ``DeadlineExceeded`` when the server does not answer; None waits for ever.
         caller: who publishes, for messages.
+        relaying: lets one process of each host get what comes from other hosts, for all that read there; None: each
+            reader gets its own. Not kept when the client is pickled.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Client:
         lane: str | None = None,
         connect_timeout_s: float | None = 60.0,
         caller: str | None = None,
+        relaying: Relaying | None = None,
     ) -> None:
         self._arguments = {
             "target": target,
@@ -42,9 +47,13 @@ class Client:
             "connect_timeout_s": connect_timeout_s,
             "caller": caller,
         }
-        self._calls = courier.Client(target, token=token, lane=lane)
+        self._target: courier.Target = AddressTarget(target, token) if isinstance(target, str) else target
+        self._calls = courier.Client(self._target, lane=lane)
         self._connect_timeout_s = connect_timeout_s
         self._caller = caller
+        self._relays = None
+        if relaying is not None:
+            self._relays = Relays(relaying, courier.address(self._calls), self._dial)
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing has Self from Python 3.11 on
         return self
@@ -81,10 +90,19 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. Views stay valid."""
+        if self._relays is not None:
+            self._relays.close()
         courier.close(self._calls)
 
     def _way(self, name: str) -> Way:
-        return Way(self._calls, name, self._connect_timeout_s)
+        return Way(self._calls, name, self._connect_timeout_s, self._relays)
+
+    def _dial(self, relay: str | None) -> courier.Client:
+        """A client of a relay, of its address, which has our token and certificate; None: of the server."""
+        target = self._target
+        if relay is None:
+            return courier.Client(target)
+        return courier.Client(relay, token=target.token, tls=getattr(target, "tls", None), wait_for_ready=False)
 
 
 def _restore(arguments: dict[str, Any]) -> Client:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
-__all__ = ["News", "Sent"]
+__all__ = ["Block", "Have", "Head", "News", "Place", "Sent"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,3 +45,65 @@ class Sent:
     number: int = 0
     version: int = 0
     age_ns: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """A relay's place in the chain of hosts.
+
+    Attributes:
+        upstream: the address of the relay before it; None if it is the first, which follows the server.
+        keep: versions that can be read at any time.
+    """
+
+    upstream: str | None
+    keep: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Have:
+    """What a relay has already, so that it is not sent again.
+
+    Attributes:
+        number: of the publication that it has; 0 for none.
+        digests: of that one's blocks.
+        partial: another publication, of which it has the first blocks.
+        partial_digests: of those.
+    """
+
+    number: int = 0
+    digests: tuple[bytes, ...] = ()
+    partial: int = 0
+    partial_digests: tuple[bytes, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """A version whose blocks follow.
+
+    Attributes:
+        board: where it was published; tells servers apart.
+        number, version, age_ns: what that board says of it.
+        buffers, total_bytes: what is in its slot.
+    """
+
+    board: int
+    number: int
+    version: int
+    age_ns: int
+    buffers: int
+    total_bytes: int
+
+
+class Block(NamedTuple):
+    """A piece of a version.
+
+    Attributes:
+        position: which.
+        digest: of its bytes.
+        data: these; None where the other end has them.
+    """
+
+    position: int
+    digest: bytes
+    data: memoryview | None

@@ -27,12 +27,14 @@ class Found(NamedTuple):
         version: as its publisher calls it.
         published_ns: when, by this host's monotonic clock.
         contents: its bytes. As long as any of its buffers is in use, nobody writes there.
+        memory: all of the slot; None where it was sent.
     """
 
     number: int
     version: int
     published_ns: int
     contents: Contents
+    memory: memoryview | None = None
 
 
 class Reader(Protocol):
@@ -119,6 +121,12 @@ class BoardReader:
         """The version of the last of those."""
         return self._page.offered_version
 
+    @property
+    def latest_version(self) -> int:
+        """The version of the latest publication; 0 before the first."""
+        word = self._words[LATEST]
+        return self._page.row(word & _SLOT).version if word else 0
+
     def latest(self) -> int:
         """The number of the latest publication; 0 before the first."""
         return self._words[LATEST] >> SLOT_BITS
@@ -172,4 +180,4 @@ class BoardReader:
             mapping = memoryview(mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_COPY))
         finally:
             os.close(descriptor)
-        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers))
+        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers), mapping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kourou import courier
@@ -11,7 +12,8 @@ from kourou.errors import GraphError
 from kourou.shared_files import SharedFile
 from kourou.shown import shown
 from kourou.weights.board import MOST_KEPT, Board, make_board
-from kourou.weights.messages import News, Sent
+from kourou.weights.messages import Block, Have, Head, News, Place, Sent
+from kourou.weights.passing import BoardFeed, follow
 from kourou.weights.reading import BoardReader
 from kourou.weights.slots import Contents
 from kourou.weights.writing import BoardWriter
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "check_keep"]
 
-_METHODS = ("open_board", "news", "wait", "fetch", "store")
+_METHODS = ("open_board", "news", "wait", "fetch", "store", "join", "follow")
 _SLICE_S = 0.2  # after which a wait looks whether its caller is still there
 
 
@@ -43,17 +45,8 @@ class _Name:
         self.board: Board = make_board(keep)
         self.reader = BoardReader(self.board.file)
         self.writer = BoardWriter(name, self.board.file)
-
-    def news(self) -> News:
-        reader = self.reader
-        return News(
-            board=self.board.file.inode,
-            latest=reader.latest(),
-            offered=reader.offered,
-            offered_version=reader.offered_version,
-            closed=reader.closed,
-            publisher=reader.publisher,
-        )
+        self.feed = BoardFeed(self.board.file.inode, self.reader)
+        self.relays: list[str] = []  # addresses of one process of each other host; each follows the one before it
 
 
 class Server:
@@ -130,7 +123,7 @@ class Server:
         return self._of(name).board.file
 
     def _news(self, name: str) -> News:
-        return self._of(name).news()
+        return self._of(name).feed.news()
 
     def _wait(self, name: str, number: int, timeout_s: float) -> News:
         known, cancelled = self._of(name), courier.current_call().cancelled
@@ -139,7 +132,7 @@ class Server:
             if (left_s := deadline - time.monotonic()) <= 0:
                 break
             known.reader.wait(number, min(left_s, _SLICE_S))
-        return known.news()
+        return known.feed.news()
 
     def _fetch(self, name: str, version: int | None) -> Sent | None:
         known = self._of(name)
@@ -147,7 +140,7 @@ class Server:
         if found is None:
             return None
         return Sent(
-            news=known.news(),
+            news=known.feed.news(),
             number=found.number,
             version=found.version,
             age_ns=time.monotonic_ns() - found.published_ns,
@@ -157,6 +150,19 @@ class Server:
 
     def _store(self, name: str, sent: Sent, version: int | None, publisher: str, wait_s: float) -> int | None:
         return self._of(name).writer.write(Contents(sent.body, sent.buffers), version, publisher, wait_s)
+
+    def _join(self, name: str, address: str, lost: str | None) -> Place:
+        relays = self._of(name).relays
+        with self._lock:
+            if lost in relays:
+                relays.remove(lost)
+            if address not in relays:
+                relays.append(address)
+            before = relays.index(address) - 1
+            return Place(upstream=relays[before] if before >= 0 else None, keep=self._keep)
+
+    def _follow(self, name: str, have: Have) -> Iterator[News | Head | Block]:
+        return follow(self._of(name).feed, have)
 
     def _of(self, name: str) -> _Name:
         with self._lock:

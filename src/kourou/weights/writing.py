@@ -9,17 +9,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kourou.courier.wire.buffer_pool import block_size
 from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
 from kourou.weights.holders import processes_that_map
-from kourou.weights.locks import try_exclusive
+from kourou.weights.locks import try_exclusive, try_shared
 from kourou.weights.slots import Contents, pack
 
-__all__ = ["BoardWriter"]
+__all__ = ["BoardWriter", "Draft"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,30 @@ _log = logging.getLogger("kourou.weights")
 _OTHERS_TAKE_S = 60.0  # publishers of one name take turns; one that takes longer than this was stopped by somebody
 _POLL_S = 0.0002
 _TELL_EVERY_S = 10.0
+
+
+class Draft(NamedTuple):
+    """A slot that is being written, and then is read here.
+
+    Attributes:
+        slot: which.
+        memory: of the version.
+        descriptor: has the slot's lock: alone until it is published, and then with those who read it.
+    """
+
+    slot: int
+    memory: memoryview
+    descriptor: int
+
+    def __enter__(self) -> Draft:  # noqa: PYI034 - typing has Self from Python 3.11 on
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the lock."""
+        os.close(self.descriptor)
 
 
 class BoardWriter:
@@ -81,32 +105,53 @@ class BoardWriter:
                 )
             number = page.words[OFFERED] + 1
             page.publisher = publisher
-            with self._slot(wait_s) as slot:
-                if slot is not None:
-                    self._fill(slot, contents, number, version)
+            draft = self.draft(contents.total_bytes, wait_s)
+            if draft is None:
                 page.offer(number, version)
-            if slot is None:
-                self._tell(version)
+                self.tell_of_skipped(version)
                 return None
-            page.words[LATEST] = number << SLOT_BITS | slot
+            with draft:
+                pack(contents, draft.memory)
+                page.offer(number, version)
+                self.publish(draft, number, version, time.monotonic_ns(), len(contents.buffers))
             return number
 
-    def _fill(self, slot: int, contents: Contents, number: int, version: int) -> None:
-        total = contents.total_bytes
-        memory = self._memory(slot, total)
-        self._page.set_number(slot, 0)
-        pack(contents, memory)
-        old = self._page.row(slot)
+    def draft(self, size: int, wait_s: float) -> Draft | None:
+        """A slot that nobody reads and that is not the latest, the oldest first, to be written; None if there is none.
+
+        Args:
+            size: room that it has to have.
+            wait_s: how long to wait for one.
+        """
+        page = self._page
+        latest = page.words[LATEST] & ((1 << SLOT_BITS) - 1) if page.words[LATEST] else None
+        slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
+        with contextlib.ExitStack() as opened:
+            descriptors = {slot: page.file(slot).open(os.O_RDWR) for slot in slots}
+            for descriptor in descriptors.values():
+                opened.callback(os.close, descriptor)
+            slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(descriptors[slot])), None))
+            if slot is None:
+                return None
+            memory = self._memory(slot, size)
+            page.set_number(slot, 0)
+            return Draft(slot, memory[:size], os.dup(descriptors[slot]))
+
+    def publish(self, draft: Draft, number: int, version: int, published_ns: int, buffers: int) -> None:
+        """Let a slot that was written be the latest. Its memory stays as it is until the draft is closed."""
+        old = self._page.row(draft.slot)
         row = Row(
             descriptor=old.descriptor,
             inode=old.inode,
             number=number,
             version=version,
-            published_ns=time.monotonic_ns(),
-            buffers=len(contents.buffers),
-            total_bytes=total,
+            published_ns=published_ns,
+            buffers=buffers,
+            total_bytes=len(draft.memory),
         )
-        self._page.set_row(slot, row)
+        self._page.set_row(draft.slot, row)
+        try_shared(draft.descriptor)
+        self._page.words[LATEST] = number << SLOT_BITS | draft.slot
 
     def _memory(self, slot: int, size: int) -> memoryview:
         """A slot's memory, with room for so much; the caller has its lock alone, so it may change its size."""
@@ -140,19 +185,8 @@ class BoardWriter:
         finally:
             os.close(descriptor)
 
-    @contextlib.contextmanager
-    def _slot(self, wait_s: float) -> Iterator[int | None]:
-        """A slot that nobody reads and that is not the latest, the oldest first, locked; None if there is none."""
-        page = self._page
-        with contextlib.ExitStack() as opened:
-            latest = page.words[LATEST] & ((1 << SLOT_BITS) - 1) if page.words[LATEST] else None
-            slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
-            descriptors = {slot: page.file(slot).open(os.O_RDWR) for slot in slots}
-            for descriptor in descriptors.values():
-                opened.callback(os.close, descriptor)
-            yield _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(descriptors[slot])), None))
-
-    def _tell(self, version: int) -> None:
+    def tell_of_skipped(self, version: int) -> None:
+        """Warn that a version found no slot; now and then."""
         self._skipped += 1
         now = time.monotonic()
         if now - self._told_at < _TELL_EVERY_S:

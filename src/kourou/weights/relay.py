@@ -1,0 +1,248 @@
+"""The relay: what one process of a host does for all readers there. It gets each version once, and passes it on.
+
+The first process of a host that reads weights of another host is its relay. It has a board of its own, which it fills
+with what it follows: the relay before it in the chain, or, if it is the first, the server. The other processes of the
+host read that board. Who is the relay holds the lock of a file; with it, the role goes to whoever looks next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from kourou import courier
+from kourou.courier.wire.copying import fill
+from kourou.errors import CallCancelled, RpcError, WeightsError
+from kourou.weights.board import Board, make_board
+from kourou.weights.messages import Block, Have, Head, News, Place
+from kourou.weights.passing import Transit, block_of, follow
+from kourou.weights.writing import BoardWriter, Draft
+
+__all__ = ["Relay"]
+
+_SILENT_S = 5.0  # after which the one that is followed is taken for lost: it says something every second
+_AGAIN_S = 0.3
+_FREE_SLOT_S = 1.0  # how long readers may hold a version up
+
+
+class _Here(NamedTuple):
+    """The board of this host."""
+
+    board: Board
+    writer: BoardWriter
+
+
+class Relay:
+    """Follows the weights of a name and has them on a board of this host, until it is closed.
+
+    Args:
+        name: of the weights.
+        server: for those who follow this relay; started here.
+        dial: makes a client of another relay, of its address, or, of None, of the weights' server.
+        role: the file whose lock makes this the relay; says where the board is. It is closed in the end.
+    """
+
+    def __init__(
+        self, name: str, server: courier.Server, dial: Callable[[str | None], courier.Client], role: int
+    ) -> None:
+        self._name = name
+        self._server = server
+        self._dial = dial
+        self._role = role
+        _roles.add(role)
+        self._here: _Here | None = None
+        self._news: News | None = None
+        self._keep = 1
+        self._coming: tuple[Transit, Draft] | None = None
+        self._there: Transit | None = None  # what came last
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._clients: list[courier.Client] = []  # in use
+        server.bind("follow", lambda _, have: follow(self, have))
+        server.start()
+        self._thread = threading.Thread(target=self._run, name="kourou-weights-relay", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Follow no more, and let another process be the relay. Views stay valid."""
+        self._closed.set()
+        for client in list(self._clients):
+            courier.close(client)
+        self._server.stop(grace_s=0.0)
+        self._thread.join()
+
+    # -- for those who follow ---------------------------------------------------------------------------------------
+
+    def news(self) -> News | None:
+        """How things are on the board that is followed, as far as was told."""
+        return self._news
+
+    def after(self, number: int, timeout_s: float) -> Transit | None:
+        """The newest publication later than one, be it that it has only begun to come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest(number) is not None, timeout_s)
+            return self._newest(number)
+
+    def _newest(self, number: int) -> Transit | None:
+        coming = self._coming
+        known = (coming and coming[0], self._there)
+        return next((transit for transit in known if transit is not None and transit.head.number > number), None)
+
+    # -- what it follows --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        lost: str | None = None
+        try:
+            while not self._closed.is_set():
+                try:
+                    place = self._join(lost)
+                except (RpcError, OSError):  # the server has ended, and so have its weights: readers ask it themselves
+                    self._let_go()
+                    self._closed.wait(_AGAIN_S)
+                    continue
+                self._keep, lost = place.keep, place.upstream
+                with contextlib.suppress(RpcError, OSError, WeightsError):
+                    self._follow(place)
+                self._closed.wait(_AGAIN_S if lost is None else 0.0)
+        finally:
+            self._let_go()
+            _roles.discard(self._role)
+            os.close(self._role)
+
+    def _join(self, lost: str | None) -> Place:
+        with self._client_of(None) as calls:
+            place: Place = calls.join(self._name, self._server.address, lost)
+            return place
+
+    def _follow(self, place: Place) -> None:
+        with (
+            self._client_of(place.upstream) as calls,
+            contextlib.closing(calls.follow(self._name, self._have())) as all_,
+        ):
+            for message in all_:
+                if isinstance(message, Block):
+                    self._add(message)
+                elif isinstance(message, Head):
+                    self._begin(message)
+                else:
+                    self._tell(message)
+
+    @contextlib.contextmanager
+    def _client_of(self, address: str | None) -> Iterator[Any]:
+        client = self._dial(address)
+        self._clients.append(client)
+        try:
+            if self._closed.is_set():
+                raise CallCancelled("the relay was closed")
+            yield courier.with_options(client, timeout_s=_SILENT_S)
+        finally:
+            self._clients.remove(client)
+            courier.close(client)
+
+    def _have(self) -> Have:
+        have, there, coming = Have(), self._there, self._coming
+        if there is not None:
+            have = dataclasses.replace(have, number=there.head.number, digests=tuple(there.digests))
+        if coming is not None:
+            have = dataclasses.replace(have, partial=coming[0].head.number, partial_digests=tuple(coming[0].digests))
+        return have
+
+    def _tell(self, news: News) -> None:
+        here = self._here
+        if here is None or self._news is None or news.board != self._news.board:
+            here = self._renew()
+        page = here.board.page
+        page.publisher = news.publisher
+        page.offer(news.offered, news.offered_version)
+        if news.closed:
+            page.close()
+        with self._changed:
+            self._news = news
+            self._changed.notify_all()
+
+    def _renew(self) -> _Here:
+        """A board for what another server has."""
+        self._let_go()
+        board = make_board(self._keep + 1)  # one more than the server: who follows may hold one up
+        self._here = _Here(board, BoardWriter(self._name, board.file))
+        os.pwrite(self._role, json.dumps(dataclasses.asdict(board.file)).ljust(200).encode(), 0)
+        return self._here
+
+    def _begin(self, head: Head) -> None:
+        if self._coming is not None:
+            coming = self._coming[0].head
+            if (coming.number, coming.total_bytes) == (head.number, head.total_bytes):
+                return  # it goes on where it was broken off
+        self._drop()
+        if self._here is None:
+            return
+        draft = self._here.writer.draft(head.total_bytes, _FREE_SLOT_S)
+        if draft is None:
+            self._here.writer.tell_of_skipped(head.version)
+            return
+        # What is passed on is read by way of the lock, so it keeps the lock for as long as it is in use.
+        passed_on = memoryview(mmap.mmap(draft.descriptor, head.total_bytes, access=mmap.ACCESS_READ))
+        with self._changed:
+            self._coming = Transit(head, passed_on), draft
+            self._changed.notify_all()
+
+    def _add(self, block: Block) -> None:
+        if self._coming is None:
+            return
+        coming, draft = self._coming
+        if block.position < len(coming.digests):
+            return
+        data, there = block.data, self._there
+        if data is None:
+            if there is None or there.digests[block.position : block.position + 1] != [block.digest]:
+                raise WeightsError(f"block {block.position} of the weights {self._name!r} is not here")
+            data = there.block(block.position)
+        fill(block_of(draft.memory, block.position), data)
+        coming.add(block.digest)
+        if len(coming.digests) == coming.blocks:
+            self._publish(coming, draft)
+
+    def _publish(self, whole: Transit, draft: Draft) -> None:
+        head = whole.head
+        if self._here is not None:
+            self._here.writer.publish(draft, head.number, head.version, whole.published_ns, head.buffers)
+        draft.close()
+        with self._changed:
+            self._there, self._coming = whole, None
+            self._changed.notify_all()
+
+    def _drop(self) -> None:
+        """What was on its way will not come."""
+        with self._changed:
+            dropped, self._coming = self._coming, None
+        if dropped is not None:
+            coming, draft = dropped
+            coming.drop()
+            draft.close()
+
+    def _let_go(self) -> None:
+        """The board is of no use any more."""
+        self._drop()
+        self._there = None
+        if self._here is not None:
+            self._here.board.close()
+        self._here = None
+
+
+_roles: set[int] = set()
+
+
+def _close_roles() -> None:
+    """A child of a fork must not keep its parent's role."""
+    while _roles:
+        os.close(_roles.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_roles)

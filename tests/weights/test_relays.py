@@ -1,0 +1,126 @@
+"""Readers of other hosts: one process of each gets a version, from the host before it, while that still gets it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kourou import courier
+from kourou.weights import Client, Relaying, Server, View
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+WAIT_S = 30.0
+
+
+class Hosts:
+    """Clients that are as if they were on hosts of their own: they share no memory with the server, nor their files.
+
+    Args:
+        server: the weights'.
+        folder: for a folder of each host.
+    """
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+        self._opened = contextlib.ExitStack()
+
+    def client(self, host: str) -> Client:
+        folder = self._folder / host
+        folder.mkdir(exist_ok=True)
+        relaying = Relaying(folder=str(folder), serve=functools.partial(courier.Server, host))
+        return self._opened.enter_context(Client(self._server.address, lane="grpc", relaying=relaying))
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+@pytest.fixture
+def hosts(server: Server, tmp_path: Path) -> Iterator[Hosts]:
+    hosts = Hosts(server, tmp_path)
+    yield hosts
+    hosts.close()
+
+
+@pytest.fixture
+def learner(server: Server) -> Iterator[Client]:
+    with server.localhost_client() as client:
+        yield client
+
+
+def content(version: int, size: int = 300_000) -> dict[str, Any]:
+    return {"version": version, "fixed": np.full(size, 7.0), "w": np.random.default_rng(version).random(size)}
+
+
+def check(view: View | None, version: int) -> None:
+    assert view is not None
+    assert (view.version, view.weights["version"]) == (version, version)
+    np.testing.assert_array_equal(view.weights["w"], content(version)["w"])
+    assert (view.weights["fixed"] == 7).all()
+
+
+def test_versions_come_along_the_hosts(hosts: Hosts, learner: Client) -> None:
+    publish = learner.publisher().publish
+    subscribers = [hosts.client(host).subscriber() for host in "abc"]
+    assert [subscriber.latest() for subscriber in subscribers] == [None] * 3
+    for version in range(1, 6):
+        publish(content(version))
+        for subscriber in subscribers:
+            check(subscriber.latest(newer_than=version - 1, timeout_s=WAIT_S), version)
+
+
+def test_a_host_that_joins_later_has_the_latest(hosts: Hosts, learner: Client) -> None:
+    publish = learner.publisher().publish
+    publish(content(1))
+    check(hosts.client("a").subscriber().require(timeout_s=WAIT_S), 1)
+    check(hosts.client("b").subscriber().require(timeout_s=WAIT_S), 1)
+
+
+def test_processes_of_a_host_share_its_relay(hosts: Hosts, learner: Client) -> None:
+    publish = learner.publisher().publish
+    publish(content(1))
+    first, second = hosts.client("a"), hosts.client("a")
+    views = [client.subscriber().require(timeout_s=WAIT_S) for client in (first, second)]
+    for view in views:
+        check(view, 1)
+    # when the one that is the relay ends, then the other one takes over
+    subscriber = second.subscriber()
+    check(subscriber.require(timeout_s=WAIT_S), 1)
+    first.close()
+    publish(content(2))
+    check(subscriber.latest(newer_than=1, timeout_s=WAIT_S), 2)
+    check(views[1], 1)
+
+
+def test_a_host_in_the_middle_ends(hosts: Hosts, learner: Client) -> None:
+    publish = learner.publisher().publish
+    first, middle, last = (hosts.client(host) for host in "abc")
+    publish(content(1))
+    subscribers = [client.subscriber() for client in (first, middle, last)]
+    for subscriber in subscribers:
+        check(subscriber.require(timeout_s=WAIT_S), 1)
+    middle.close()
+    publish(content(2))
+    check(subscribers[2].latest(newer_than=1, timeout_s=WAIT_S), 2)
+    check(subscribers[0].latest(newer_than=1, timeout_s=WAIT_S), 2)
+
+
+def test_exact_versions_and_lag(hosts: Hosts, learner: Client) -> None:
+    publish = learner.publisher().publish
+    subscriber = hosts.client("a").subscriber()
+    publish(content(1))
+    first = subscriber.require(timeout_s=WAIT_S)
+    for version in (2, 3):
+        publish(content(version))
+    until(lambda: first.lag == 2, WAIT_S, "the lag to be known")
+    check(subscriber.exact(3, timeout_s=WAIT_S), 3)
+    check(subscriber.exact(2, timeout_s=WAIT_S), 2)
+    assert first.age_s < WAIT_S
