@@ -30,6 +30,7 @@ from kourou.experiments.managers.tuning import optimize_hyperparams
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
+from kourou.notebook import table
 from kourou.ownership import read_own
 
 if TYPE_CHECKING:
@@ -163,6 +164,12 @@ class ExperimentManager:
 
     def __repr__(self) -> str:
         return f"ExperimentManager({self.agent_name!r}, n_fit={self.n_fit}, output_dir={str(self.output_dir)!r})"
+
+    def _repr_html_(self) -> str:
+        """Its fits, as a notebook shows them."""
+        trained = [self._job.fitted(fit) for fit in range(self.n_fit)]
+        rows = [(fit, fit in self.fitted, one.calls, self._job.folder_of(fit)) for fit, one in enumerate(trained)]
+        return table(f"{self.agent_name}, {self.output_dir}", ("fit", "trained", "calls of fit", "folder"), rows)
 
     # -- training -----------------------------------------------------------------------------------------------
 

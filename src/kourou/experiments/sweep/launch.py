@@ -21,6 +21,7 @@ from kourou.experiments.sweep.prepared import PreparedRun, prepare
 from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
 from kourou.experiments.sweep.slots import Share, Slot, SlotPool, make_slots
+from kourou.notebook import table
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
@@ -91,6 +92,24 @@ class SweepOutcome:
             return 130
         fine = {RunState.SUCCEEDED, RunState.QUEUED, RunState.RUNNING, RunState.PENDING}
         return int(any(record.state not in fine for record in self.records))
+
+    def _repr_html_(self) -> str:
+        """Its runs, as a notebook shows them."""
+        names = list(dict.fromkeys(name for record in self.records for name in record.params))
+        rows = [
+            (
+                record.name,
+                record.state,
+                *(record.params.get(name) for name in names),
+                record.seed,
+                record.attempt or None,
+                f"{record.ended_at - record.started_at:.1f} s" if record.ended_at and record.started_at else None,
+                None if record.state is RunState.SUCCEEDED else record.cause,
+            )
+            for record in self.records
+        ]
+        told = f"{self.folder}, {self.stopped}" if self.stopped else str(self.folder)
+        return table(told, ("run", "state", *names, "seed", "try", "took", "why"), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able summary."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kourou import errors
+from kourou.notebook import show_live, table
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.launch.director import Director
@@ -160,6 +162,30 @@ class Run:
         again = insist and self._interrupted is not None
         self._interrupted = self._interrupted or code
         self._director.request_stop(INTERRUPTED, "launcher", at_once=again)
+
+    def __repr__(self) -> str:
+        states = Counter(str(record.state) for record in self.nodes.values())
+        return f"<run {self.run_id}: {', '.join(f'{count} {state}' for state, count in states.items())}>"
+
+    def _repr_html_(self) -> str:
+        """Its nodes, as they are now."""
+        now = time.time()
+        rows = [
+            (
+                record.name,
+                record.state,
+                record.attempt or None,
+                record.pid,
+                f"{now - record.started_at:.0f} s" if record.started_at and not record.state.ended else None,
+                record.exit.cause if record.exit is not None else None,
+            )
+            for record in self.nodes.values()
+        ]
+        return table(f"run {self.run_id}, {self.folder}", ("node", "state", "try", "pid", "up", "last end"), rows)
+
+    def _ipython_display_(self) -> None:
+        """In a notebook, the table follows the run to its end."""
+        show_live(self, self._repr_html_, lambda: self.ended)
 
     def __enter__(self) -> Self:
         return self

@@ -135,9 +135,9 @@ def deferred(run: Interruptible) -> Iterator[None]:
     """While the main thread is in the body, a first signal raises nothing: the body raises when the run has ended."""
     in_main = threading.current_thread() is threading.main_thread()
     if in_main:
-        _waiting.append(run)
         if run in _runs and not run.ended:
             _take_signals()
+        _waiting.append(run)
     try:
         yield
     finally:
