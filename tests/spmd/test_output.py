@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kourou.runtime.monitoring.found_run import find_runs
 from kourou.spmd import Launcher, Line, default_handlers, only_from
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.launch.log_handlers import LogFolder, log_level
@@ -109,6 +110,19 @@ def test_a_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("KOUROU_LOG_LEVEL", "loud")
     with pytest.raises(ValueError, match="loud"):
         log_level()
+
+
+def test_nothing_is_left_in_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KOUROU_LOG_DIR")
+    monkeypatch.setenv("KOUROU_RUNS_DIR", str(tmp_path / "runs"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for handler in default_handlers([Host(name="a", workers=1, local=True)]):
+        handler.close()
+    assert list((tmp_path / "here").iterdir()) == []
+    [folder] = (tmp_path / "runs" / "ranks").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"a.log", "a[0].log"}
+    assert find_runs(tmp_path / "runs") == []
 
 
 def test_the_names_of_torchrunx_are_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

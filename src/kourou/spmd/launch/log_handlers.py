@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from kourou.runtime.files.run_folder import runs_dir
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.worker.lines import Line
 
 __all__ = ["LogFolder", "RedirectHandler", "default_handlers", "log_level", "make_record", "only_from"]
 
+_log = logging.getLogger("kourou.spmd")
 _FORMAT = "%(asctime)s:%(levelname)s: %(message)s"
-_DEFAULT_FOLDER = "kourou_logs"
+_DEFAULT_FOLDER = "ranks"  # among the folders of runs
 
 
 class RedirectHandler(logging.Handler):
@@ -84,17 +86,19 @@ class LogFolder(logging.Handler):
 def default_handlers(hosts: Sequence[Host]) -> list[logging.Handler]:
     """What is used unless the user sets handlers: the first host's agent and first worker go to the launcher's loggers.
 
-    And all to files below KOUROU_LOG_DIR (default ``./kourou_logs``, empty: no files) in a folder of the run's own,
-    named after the time. KOUROU_LOG_LEVEL (a name or a number, default INFO) holds for both. torchrunx's names of these
-    variables are understood as well.
+    And all to files below KOUROU_LOG_DIR (default: ``ranks`` where programs' runs have their folders; empty: no files)
+    in a folder of the run's own, named after the time. KOUROU_LOG_LEVEL (a name or a number, default INFO) holds for
+    both. torchrunx's names of these variables are understood as well.
     """
     level = log_level()
     first = RedirectHandler(level)
     first.addFilter(only_from(hosts[0].name, None, 0))
-    folder = _setting("LOG_DIR", _DEFAULT_FOLDER)
+    folder = _setting("LOG_DIR", str(runs_dir() / _DEFAULT_FOLDER))
     if not folder:
         return [first]
-    return [first, LogFolder(_new_folder(Path(folder)), hosts, level)]
+    files = LogFolder(_new_folder(Path(folder)), hosts, level)
+    _log.info("what all ranks say is in %s", files.folder)
+    return [first, files]
 
 
 def only_from(hostname: str, *local_ranks: int | None) -> Callable[[logging.LogRecord], bool]:
