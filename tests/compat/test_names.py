@@ -140,6 +140,14 @@ def test_arguments_have_their_names_and_their_order(function, arguments):
     assert list(inspect.signature(found).parameters)[: len(arguments.split())] == arguments.split()
 
 
+def test_launch_types_are_those_of_the_project_and_compare_with_flags():
+    lp = importlib.import_module("launchpad")
+    assert lp.LaunchType("vertex_ai") is lp.LaunchType.VERTEX_AI == "vertex_ai"
+    assert lp.is_local_launch(lp.LaunchType.LOCAL_MULTI_PROCESSING)
+    assert not lp.is_local_launch_or_test(lp.LaunchType.VERTEX_AI)
+    assert lp.LaunchType.LOCAL_MULTI_PROCESSING == kourou.LaunchType.LOCAL_MULTI_PROCESSING
+
+
 def test_flags_can_be_read_before_the_program_is_launched():
     flags = pytest.importorskip("absl.flags")
     lp = importlib.import_module("launchpad")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import kourou
-from kourou import LaunchType, make_program_stopper
+from kourou import make_program_stopper
 from kourou.arguments import warn_ignored
 from kourou.compat.courier import Client as CourierClient
 from kourou.nodes import replay
@@ -20,6 +21,7 @@ from kourou.runtime.waiting.node_target import NodeTarget
 __all__ = [
     "CourierClient",
     "LaunchContext",
+    "LaunchType",
     "PythonProcess",
     "ReverbHandle",
     "ReverbNode",
@@ -76,6 +78,20 @@ ABSENT = {
 }
 
 
+class LaunchType(str, enum.Enum):
+    """Launchpad's launch types; programs compare with those of clouds, too."""
+
+    LOCAL_MULTI_THREADING = "local_mt"
+    LOCAL_MULTI_PROCESSING = "local_mp"
+    TEST_MULTI_THREADING = "test_mt"
+    TEST_MULTI_PROCESSING = "test_mp"
+    LOCAL_DOCKER = "local_docker"
+    VERTEX_AI = "vertex_ai"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class PythonProcess(kourou.PythonProcess):
     """``PythonProcess(args, env)``, also by position."""
 
@@ -121,7 +137,7 @@ def _temporary_checkpointer() -> Any:
 
 def launch(
     programs: Any,
-    launch_type: LaunchType | str | None = None,
+    launch_type: Any = None,
     *args: Any,
     controller_xm_requirements: Any = None,
     **kwargs: Any,
@@ -133,16 +149,21 @@ def launch(
     """
     if launch_type is None:
         launch_type = absl_flags.given_launch_type()
-    if str(getattr(launch_type, "value", launch_type)) in {"vertex_ai", "local_docker"}:
+    if isinstance(launch_type, str):
+        launch_type = str(launch_type)
+    if launch_type in {"vertex_ai", "local_docker"}:
         raise kourou.errors.NotSupported(f"the launch type {launch_type}: {_CLOUD}")
     warn_ignored(controller_xm_requirements=controller_xm_requirements is not None)
     notice_s = _flag("lp_termination_notice_secs")
     if notice_s is not None and "stop_timeline" not in kwargs:
         whole = kourou.StopTimeline()
-        share = max(0, notice_s) / whole.total_s
+        share = (notice_s if notice_s >= 0 else _FOR_EVER_S) / whole.total_s
         shares = {field.name: getattr(whole, field.name) * share for field in dataclasses.fields(whole)}
         kwargs["stop_timeline"] = kourou.StopTimeline(**shares)
     return kourou.launch(programs, launch_type, *args, **kwargs)
+
+
+_FOR_EVER_S = 1e9  # of a stop that kills nobody
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
