@@ -120,7 +120,8 @@ def test_dqn_ends_at_ctrl_c() -> None:
         _, complaints = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode == 130
-    assert complaints == ""
+    # On a busy machine the learner may still be importing torch, and the launcher says whom it waits for.
+    assert [line for line in complaints.splitlines() if not line.startswith("kourou: waiting up to")] == []
 
 
 def png_size(path: Path) -> tuple[int, int]:
