@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+import kourou as lp
 from examples.dqn.nodes import Actor, Learner
 from examples.dqn.policy import Floats, Weights, action_values
 from examples.dqn.replay import BATCH_SIZE, TABLE
@@ -44,6 +45,7 @@ class ApexLearner(Learner):
                 if step % self.STEPS_PER_WEIGHTS == 0:
                     average = blend(average, self._agent.weights(), AVERAGING_RATE)
                     self._publisher.publish(average)
+                    lp.log(step, error=surprise.mean(), importance=importance.mean())
 
 
 def temporal_difference(weights: Weights, transitions: Transitions) -> Floats:

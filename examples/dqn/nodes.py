@@ -93,9 +93,10 @@ class Learner:
         self._publisher.publish(self._agent.weights())
         with self._replay.sampler(TABLE, BATCH_SIZE, max_in_flight=self.BATCHES_AHEAD * BATCH_SIZE) as batches:
             for step, batch in enumerate(batches, 1):
-                self._agent.update(batch.data)
+                off = self._agent.update(batch.data)
                 if step % self.STEPS_PER_WEIGHTS == 0:
                     self._publisher.publish(self._agent.weights())
+                    lp.log(step, error=off.mean())
 
 
 class Evaluation(NamedTuple):
@@ -149,7 +150,9 @@ class Evaluator:
             view = self._weights.require(timeout_s=None)
             items = self._replay.server_info()[self._table].inserts
             returns = play_episodes(view.weights, self.EPISODES, seed=int(self._rng.integers(2**31)))
-            self._curve.append(Evaluation(time.time(), items * self._steps_per_item, returns))
+            evaluation = Evaluation(time.time(), items * self._steps_per_item, returns)
+            self._curve.append(evaluation)
+            lp.log(evaluation.steps, mean_return=evaluation.mean, lowest_return=returns.min())
 
     def curve(self, since: int = 0) -> list[Evaluation]:
         """The evaluations so far, without the first ``since`` of them."""

@@ -1,8 +1,7 @@
-"""The learning curve, as a picture and as JSON."""
+"""The learning curve, as a picture."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,24 +24,6 @@ TEXT = "#343a40"
 FAINT = "#adb5bd"
 HEADROOM = 1.28  # above the returns, for the legend and the last point's label
 NARROWEST_MARKS = 0.07  # of the width, so that no number touches the next
-
-
-def write_json(
-    path: Path, curve: Sequence[Evaluation], *, started: float, target: float, window: int, seed: int
-) -> None:
-    """Write every evaluation, and the mean over ``window`` of them; ``started`` is the unix time of the launch."""
-    points = [
-        {
-            "seconds": round(point.unix_time - started, 3),
-            "steps": point.steps,
-            "mean_return": point.mean,
-            "moving_mean": moving,
-            "returns": point.returns.tolist(),
-        }
-        for point, moving in zip(curve, moving_means(curve, window), strict=True)
-    ]
-    data = {"environment": ENVIRONMENT, "seed": seed, "target": target, "window": window, "curve": points}
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def draw(path: Path, curve: Sequence[Evaluation], name: str, *, started: float, target: float, window: int = 1) -> None:

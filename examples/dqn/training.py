@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import kourou as lp
 from examples.dqn.nodes import Evaluation, moving_means
-from examples.dqn.plot import draw, write_json
+from examples.dqn.plot import draw
 from examples.dqn.progress import ProgressLine
 from kourou.replay import TableInfo
 
@@ -57,7 +57,8 @@ def train(
     print(f"{name} on CartPole-v1 as {options.launch_type}: {nodes}")
     started = time.time()
     # The end of the block stops the program, whyever it is reached, and raises what a node failed with.
-    with lp.launch(program, options.launch_type):
+    with lp.launch(program, options.launch_type) as run:
+        lp.log_config(algorithm=name, seed=options.seed, target=options.target, window=window)
         goal = Goal(options.target, window)
         curve = follow(program, describe, goal, started=started, max_seconds=options.max_seconds)
     reached = goal.is_reached(curve)
@@ -65,15 +66,7 @@ def train(
         options.out.mkdir(parents=True, exist_ok=True)
         picture = options.out / "learning_curve.png"
         draw(picture, curve, name, started=started, target=options.target, window=window)
-        write_json(
-            picture.with_suffix(".json"),
-            curve,
-            started=started,
-            target=options.target,
-            window=window,
-            seed=options.seed,
-        )
-        print(f"The learning curve is in {picture}")
+        print(f"The learning curve is in {picture}; kourou plot {run.run_id} draws all that was measured")
     if not reached:
         best = max((point.mean for point in curve), default=0.0)
         each = f" of {window} evaluations in a row" if window > 1 else ""
