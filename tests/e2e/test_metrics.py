@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kourou as lp
+from kourou.experiments import read_events
 from kourou.runtime.metrics.reading import read_config, read_images, read_metrics
 from polling import until
 
@@ -96,3 +100,50 @@ def test_a_program_in_a_sweeps_run_logs_to_that_run(tmp_path: Path, monkeypatch:
     run.wait(timeout_s=WITHIN_S)
     assert [(row["node"], row["of"]) for row in read_metrics(tmp_path)] == [("node/0", "child")]
     assert '"_attempt": 2' in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+CURVE = """
+import kourou as lp
+
+def curve():
+    for step in range(5):
+        lp.log(step, loss=1 / (1 + step))
+
+program = lp.Program("curve")
+program.add_node(lp.PyNode(curve), label="learner")
+lp.launch(program, "local_mt", log_to=["tensorboard", "wandb"]).wait()
+"""
+
+
+def wandb_rows(file: Path) -> list[dict[str, Any]]:
+    """The history in a run's file of W&B: records in blocks, as LevelDB's logs have them."""
+    internal = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    data, at, whole, found = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in {1, 4}:  # whole, or its last part
+            record = internal.Record.FromString(whole)
+            whole = b""
+            if record.HasField("history"):
+                items = record.history.item
+                found.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+    return found
+
+
+def test_one_learning_curve_is_in_tensorboard_and_in_wandb(runs_dir: Path) -> None:
+    pytest.importorskip("wandb")
+    # wandb leaves files open, so it has a process of its own
+    environ = {**os.environ, "WANDB_MODE": "offline"}
+    ended = subprocess.run([sys.executable, "-c", CURVE], env=environ, check=True, capture_output=True, text=True)
+    assert ended.stderr == ""
+    (folder,) = runs_dir.iterdir()
+    points = [(step, pytest.approx(1 / (1 + step))) for step in range(5)]
+    events = read_events(folder / "tensorboard" / "learner" / "0")
+    assert [(row["step"], row["loss"]) for row in events] == points
+    (file,) = folder.rglob("*.wandb")
+    assert [(row["learner/0/step"], row["learner/0/loss"]) for row in wandb_rows(file)] == points

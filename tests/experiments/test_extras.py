@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kourou import errors, experiments
-from kourou.experiments import extras
+from kourou import errors, experiments, extras
 from kourou.experiments.describe.configfile import read_config
 
 EXTRAS = read_config(Path(__file__).parents[2] / "pyproject.toml")["project"]["optional-dependencies"]

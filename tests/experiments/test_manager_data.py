@@ -29,7 +29,7 @@ from kourou.experiments import (
     summarize_agents,
     tukey_hsd,
 )
-from kourou.experiments.results.event_writing import EventWriter
+from kourou.runtime.metrics.event_files import EventWriter
 from optional import optional
 
 pd = optional("pandas")

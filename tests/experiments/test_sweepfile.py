@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from kourou import errors
-from kourou.experiments import extras
+from kourou import errors, extras
 from kourou.experiments.describe.configfile import read_config
 from kourou.experiments.describe.descriptions import Experiment, ParamGrid, RunDescription
 from kourou.experiments.describe.sweepfile import load_sweep, sweep_schema

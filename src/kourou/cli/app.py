@@ -57,6 +57,9 @@ Node = Annotated[str, typer.Argument(metavar="NODE", help="label/index, or a lab
 RunsDir = Annotated[
     Optional[Path], typer.Option("--runs-dir", help="Where runs are kept, if not in KOUROU_RUNS_DIR or its default.")
 ]
+LogTo = Annotated[
+    Optional[str], typer.Option(metavar="NAMES", help="Where lp.log's metrics go as well: tensorboard, wandb, mlflow.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print plain JSON.")]
 
 
@@ -102,6 +105,7 @@ def run(  # noqa: PLR0913 - the options of a command
     ssh_config: SshConfig = None,
     on: On = None,
     option: EngineWords = None,
+    log_to: LogTo = None,
 ) -> None:
     """Launch a program and wait for its end.
 
@@ -109,8 +113,15 @@ def run(  # noqa: PLR0913 - the options of a command
     """
     from kourou.cli.start.run_and_plan import engine_of, hosts_of, run_program
 
-    found, where = hosts_of(hosts, ssh_config), engine_of(on, option or []) or launch_type
-    run_program(target, words or [], launch_type=where, terminal=terminal, run_dir=run_dir, hosts=found)
+    run_program(
+        target,
+        words or [],
+        launch_type=engine_of(on, option or []) or launch_type,
+        terminal=terminal,
+        run_dir=run_dir,
+        hosts=hosts_of(hosts, ssh_config),
+        log_to=log_to.split(",") if log_to else None,
+    )
 
 
 @app.command()
@@ -228,6 +239,21 @@ def plot(
     from kourou.runtime.monitoring.found_run import choose_run
 
     plot_run(choose_run(run, runs_dir), metrics or (), output=output, as_json=json)
+
+
+@app.command()
+@report_errors()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN|FOLDER", autocompletion=complete_run)] = "last",
+    *,
+    log_to: Annotated[str, typer.Option(metavar="NAMES", help="tensorboard, wandb, mlflow; with commas between them.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Hand what a run (or a sweep's, by its folder) logged with lp.log on to TensorBoard and the like."""
+    from kourou.cli.status.export import export_metrics
+
+    export_metrics(run, runs_dir, log_to.split(","), follow=follow)
 
 
 @app.command()

@@ -7,8 +7,8 @@ import random
 import sys
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, cast
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
+from kourou.extras import load_extra
 
 if TYPE_CHECKING:  # importing kourou.experiments must not load NumPy
     import numpy as np

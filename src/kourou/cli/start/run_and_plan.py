@@ -55,10 +55,11 @@ def run_program(
     terminal: str | None,
     run_dir: Path | None,
     hosts: Hosts | None,
+    log_to: Sequence[str] | None,
 ) -> None:
     """Launch a program and wait for its end."""
     loaded = load_program(target, words)
-    given = {"launch_type": launch_type, "terminal": terminal, "run_dir": run_dir, "hosts": hosts}
+    given = {"launch_type": launch_type, "terminal": terminal, "run_dir": run_dir, "hosts": hosts, "log_to": log_to}
     options = {**loaded.launch_kwargs, **{name: value for name, value in given.items() if value is not None}}
     begun = time.monotonic()
     run = launch(loaded.program, **options)

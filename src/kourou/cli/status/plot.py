@@ -79,8 +79,8 @@ def _heading(metric: str, curves: Sequence[Curve]) -> Text:
 
 def _draw(found: FoundRun, curves: Sequence[Curve], output: Path) -> Path:
     """The picture has one curve for each label, the mean of its nodes; where they share no steps, one for each node."""
-    from kourou.experiments.extras import load_extra  # noqa: PLC0415 - a terminal needs none of it
     from kourou.experiments.results.plots import plot  # noqa: PLC0415 - likewise
+    from kourou.extras import load_extra  # noqa: PLC0415 - a terminal needs none of it
 
     rows = [
         {

@@ -15,7 +15,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.cli.terminal.output import tell
-from kourou.experiments.extras import load_extra
+from kourou.extras import load_extra
 
 __all__ = ["CommandHelp", "read_help", "write_first_file"]
 

@@ -6,9 +6,9 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.seeding import Seeder, safe_reseed
+from kourou.extras import load_extra
 
 __all__ = ["EnvSource", "make_env"]
 

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from kourou import cpython, errors
-from kourou.experiments.extras import load_extra
 from kourou.experiments.seeding import Seeder, seed_globals
+from kourou.extras import load_extra
 
 __all__ = ["check_torch_alone", "isolated_globals", "torch_module"]
 

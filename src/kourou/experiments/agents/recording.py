@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from kourou.experiments.agents.writer import Writer
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
+from kourou.extras import load_extra
 
 __all__ = ["Recorded", "record"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kourou.experiments.agents.agent import Agent, AgentWithSimplePolicy
-from kourou.experiments.extras import load_extra
-from kourou.experiments.results.event_writing import EventWriter
+from kourou.extras import load_extra
+from kourou.runtime.metrics.event_files import EventWriter
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.results.event_writing import EventWriter
+from kourou.runtime.metrics.event_files import EventWriter
 from kourou.runtime.metrics.log import log_to
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE

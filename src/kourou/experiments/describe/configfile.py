@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
+from kourou.extras import load_extra
 
 __all__ = ["BASE", "find_line", "named_in", "read_config"]
 

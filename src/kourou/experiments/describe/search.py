@@ -20,8 +20,8 @@ from kourou.experiments.describe.parameters import (
     shuffled,
 )
 from kourou.experiments.describe.runs import setting_id
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
+from kourou.extras import load_extra
 
 __all__ = ["Choice", "Distribution", "Integers", "RandomSearch", "SobolSearch", "SpaceSearch", "Uniform"]
 

@@ -36,8 +36,8 @@ from kourou.experiments.describe.search import (
     SobolSearch,
     Uniform,
 )
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
+from kourou.extras import load_extra
 
 if TYPE_CHECKING:
     from kourou.experiments.describe.sweep_schema import DistributionSection, ExperimentSection, ParamsSection

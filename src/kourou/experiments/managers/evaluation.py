@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, cast
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.manager import ExperimentManager
 from kourou.experiments.managers.writer_data import Source, distinct, managers_in
 from kourou.experiments.results.comparisons import compare_scores
 from kourou.experiments.results.statistics import bootstrap_interval, improvement_interval
+from kourou.extras import load_extra
 
 __all__ = ["agent_scores", "compare_agents", "evaluate_agents", "summarize_agents"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kourou.experiments.describe.configfile import named_in, read_config
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.managers.manager import MANAGER_FILE, ExperimentManager
+from kourou.extras import load_extra
 
 if TYPE_CHECKING:
     from kourou.experiments.describe.validation import Section

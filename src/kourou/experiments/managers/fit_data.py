@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.extras import load_extra
+from kourou.extras import load_extra
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
 

@@ -28,10 +28,10 @@ from kourou.experiments.agents.storage import (
 )
 from kourou.experiments.agents.writer import Writer
 from kourou.experiments.journal.run_folder import own_folder, write_whole
-from kourou.experiments.results.event_writing import EventWriter
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.nested import iterate_leaves
 from kourou.ownership import read_own
+from kourou.runtime.metrics.event_files import EventWriter
 from kourou.runtime.metrics.log import logging_to
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.plan.payloads import why_not_picklable

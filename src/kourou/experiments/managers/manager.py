@@ -20,7 +20,6 @@ from kourou.arguments import also_named
 from kourou.experiments.agents.environments import EnvSource, make_env
 from kourou.experiments.agents.process_globals import isolated_globals
 from kourou.experiments.agents.storage import accepted, delete_fit
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import own_folder, write_json, write_whole
 from kourou.experiments.managers.fit_data import fit_data
@@ -30,6 +29,7 @@ from kourou.experiments.managers.tuning import optimize_hyperparams
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
+from kourou.extras import load_extra
 from kourou.notebook import table
 from kourou.ownership import read_own
 

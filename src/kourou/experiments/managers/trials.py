@@ -12,11 +12,11 @@ from typing import Any
 from kourou.experiments.agents.process_globals import isolated_globals
 from kourou.experiments.agents.storage import accepted
 from kourou.experiments.agents.writer import Writer
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.journal.run_folder import own_folder
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
 from kourou.experiments.seeding import safe_reseed, seeder_for
+from kourou.extras import load_extra
 from kourou.tracebacks import format_failure
 
 __all__ = ["RUN", "TuningJob", "do_trial", "kwargs_of", "load_optuna", "open_study"]

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import read_json
 from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.manager import ExperimentManager
+from kourou.extras import load_extra
 
 __all__ = ["Source", "distinct", "managers_in", "read_writer_data"]
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.writer_data import Source, read_writer_data
 from kourou.experiments.results.curves import aligned, mean_band, smoothed
+from kourou.extras import load_extra
 
 __all__ = ["ErrorRepresentation", "plot_writer_data"]
 

@@ -12,9 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.statistics import scores_table
+from kourou.extras import load_extra
 
 __all__ = ["Comparison", "compare_scores", "permutation_test", "tukey_hsd"]
 

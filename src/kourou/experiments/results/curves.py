@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
+from kourou.extras import load_extra
 
 __all__ = ["Band", "BandKind", "aligned", "mean_band", "smoothed"]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
+from kourou.extras import load_extra
 
 __all__ = ["EVENT_FILES", "read_events"]
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.curves import Band, BandKind, aligned, mean_band, smoothed
 from kourou.experiments.results.results import load_results
+from kourou.extras import load_extra
 
 __all__ = ["Curve", "learning_curves", "plot"]
 

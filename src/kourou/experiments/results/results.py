@@ -10,10 +10,11 @@ from typing import Any
 
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.describe.variants import VARIANT_FILE, load_variant, to_dotted
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.event_files import EVENT_FILES, read_events
 from kourou.experiments.results.progress import read_progress, step_of
+from kourou.extras import load_extra
+from kourou.runtime.metrics.exporters import EVENTS_FOLDER
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
 
@@ -57,7 +58,9 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Path]:
     top = Path(folder)
     if not top.is_dir():
         raise FileNotFoundError(f"there is no folder {top}")
-    return sorted({file.parent for name in _LOGS for file in top.rglob(name)})
+    found = {file.parent for name in _LOGS for file in top.rglob(name)}
+    own = {folder / EVENTS_FOLDER for folder in found if (folder / METRICS_FILE).exists()}  # the same numbers again
+    return sorted(folder for folder in found if own.isdisjoint({folder, *folder.parents}))
 
 
 def load_results(folder: str | os.PathLike[str]) -> Any:

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kourou.experiments.extras import load_extra
 from kourou.experiments.failures import ResultsError
+from kourou.extras import load_extra
 
 __all__ = [
     "Interval",

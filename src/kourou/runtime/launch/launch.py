@@ -26,6 +26,8 @@ from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
+from kourou.runtime.metrics.export import ExportThread
+from kourou.runtime.metrics.exporters import check_exporters
 from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
 from kourou.runtime.metrics.writing import close_files
 from kourou.runtime.model.engines import EngineOptions
@@ -72,6 +74,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     hosts: Hosts | Sequence[str | Host] | None = None,
     placement: PlacementOf | None = None,
     setup: Callable[[], object] | None = None,
+    log_to: Sequence[str] = (),
 ) -> Run:
     """Start a program and return at once.
 
@@ -97,14 +100,17 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         setup: called in each process before its node is unpickled: what the script sets up at its top, which is not
             run again in nodes (environments that are registered, logging, torch's defaults). A label's own
             (``local_resources``) is called after it.
+        log_to: where ``lp.log``'s metrics go beside the run's folder: ``tensorboard``, ``wandb``, ``mlflow``.
 
     Raises:
         PlanError: the program has mistakes; nothing was started.
         LaunchError: the run's folder cannot be made, or there is no tmux; under ``ssh``, no rsync.
         AgentFailedError: a host cannot be reached, with ssh's own words; nothing is left on the others.
-        MissingExtra: ``tmux_session`` needs the extra ``tmux``.
+        MissingExtra: ``tmux_session`` needs the extra ``tmux``, and ``log_to`` that of its name.
     """
     context.check_launch()
+    log_to = [log_to] if isinstance(log_to, str) else log_to
+    check_exporters(log_to)
     program = _the_program(programs)
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
@@ -128,7 +134,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if plan.terminal == TMUX_SESSION:
         check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = _RunBuilder(plan, folder, on_node_exit, setups).build(program)
+    run = _RunBuilder(plan, folder, on_node_exit, setups, log_to).build(program)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
@@ -143,7 +149,9 @@ class _RunBuilder:
         folder: RunFolder,
         on_node_exit: ExitCallback | None,
         setups: Sequence[Callable[[], object]],
+        log_to: Sequence[str],
     ) -> None:
+        self._log_to = log_to
         self._setups = setups  # of this process, whose children need them, too
         self._plan = plan
         self._folder = folder
@@ -197,6 +205,11 @@ class _RunBuilder:
         for node in program.iterate_members():
             node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
         self._bind_this_process()
+        if self._log_to:
+            export = ExportThread(
+                Path(self._metrics_dir), self._log_to, run=self._folder.run_id, program=self._plan.program
+            )
+            self._resources.callback(export.close)
         exit_signals.watch(run)
         self._director.start(launcher)
         return run

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Curve", "curves_of"]
+from kourou.runtime.metrics.rows import numbers_of
 
-_NOT_METRICS = {"step", "time", "node"}
+__all__ = ["Curve", "curves_of"]
 
 
 class Curve(NamedTuple):
@@ -31,8 +31,8 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> list[Curve]:
         node = str(row.get("node", ""))
         counts[node] = counts.get(node, -1) + 1
         step = row.get("step", counts[node])
-        for name, value in row.items():
-            if name not in _NOT_METRICS and _is_number(value):
+        for name, value in numbers_of(row).items():
+            if math.isfinite(value):
                 found.setdefault(name, {}).setdefault(node, {})[step] = value  # what was logged again counts
     curves = []
     for metric, nodes in found.items():
@@ -40,7 +40,3 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> list[Curve]:
             steps = sorted(points)
             curves.append(Curve(metric, node, steps, [points[step] for step in steps]))
     return curves
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

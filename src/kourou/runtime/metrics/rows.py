@@ -17,7 +17,18 @@ from typing import Any
 
 from kourou.shown import shown
 
-__all__ = ["ATTEMPT", "CONFIG", "IMAGE", "METRICS_FILE", "RESTART", "encode_row", "plain_config", "plain_value", "warn"]
+__all__ = [
+    "ATTEMPT",
+    "CONFIG",
+    "IMAGE",
+    "METRICS_FILE",
+    "RESTART",
+    "encode_row",
+    "numbers_of",
+    "plain_config",
+    "plain_value",
+    "warn",
+]
 
 METRICS_FILE = "metrics.jsonl"
 """In a run's folder."""
@@ -74,6 +85,15 @@ def plain_value(name: str, value: Any) -> Any:
     text = shown(value, _LONGEST_TEXT)
     _tell(name, f"{_described(value)} is no number and no text; its text is written")
     return text
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a row that are numbers, also such that are not finite."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in _TAKEN and isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
 
 
 def plain_config(value: Any) -> Any:

@@ -390,9 +390,7 @@ def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
     env = dict(spec.env)
     if allocation.gpus is not None:
         if "CUDA_VISIBLE_DEVICES" in env:
-            raise errors.PlanError(
-                f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both"
-            )
+            raise errors.PlanError(f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both")
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
     if allocation.cpus is not None:
         for variable in _THREAD_COUNTS:

@@ -1,4 +1,4 @@
-"""Packages that only some of the experiments' functions need, loaded when they are called."""
+"""Packages that only some functions need, loaded when these are called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from kourou import errors
 
 __all__ = ["load_extra"]
 
-_EXTRAS = {"gymnasium": "sb3", "optuna": "tuning", "stable_baselines3": "sb3", "tensorboard": "tensorboard"}
+_EXTRAS = {
+    "gymnasium": "sb3",
+    "mlflow": "mlflow",
+    "optuna": "tuning",
+    "stable_baselines3": "sb3",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+}
 """Module → the extra that installs it; all others are in ``experiments``."""
 _PACKAGES = {"stable_baselines3": "stable-baselines3", "yaml": "pyyaml"}
 """Module → the package's name, where it is another."""

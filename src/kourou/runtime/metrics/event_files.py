@@ -1,4 +1,4 @@
-"""Scalars in TensorBoard's event files, written record by record.
+"""Scalars and pictures in TensorBoard's event files, written record by record.
 
 The writers of tensorboardX and torch are not used: a thread of theirs holds records back, which are lost with a kill
 and stay in it after a fork, and both load torch.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.extras import load_extra
+from kourou.extras import load_extra
 
 __all__ = ["EventWriter"]
 
@@ -42,14 +43,33 @@ class EventWriter:
         Raises:
             OSError: the disk is full, or the like.
         """
+        self.add_scalars({tag: value}, step, time.time())
+
+    def add_scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Write the numbers of a step, which were measured at that time, as :meth:`add_scalar` does.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        self._add([{"tag": tag, "simple_value": value} for tag, value in values.items()], step, wall_time)
+
+    def add_image(self, tag: str, png: bytes, step: int, wall_time: float) -> None:
+        """Write a picture, as :meth:`add_scalar` does a number.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        self._add([{"tag": tag, "image": {"encoded_image_string": png}}], step, wall_time)
+
+    def _add(self, values: list[dict[str, Any]], step: int, wall_time: float) -> None:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}{self._suffix}"
-            _append(self._file, file_version=_VERSION)
-        _append(self._file, step=step, summary={"value": [{"tag": tag, "simple_value": value}]})
+            _append(self._file, wall_time=time.time(), file_version=_VERSION)
+        _append(self._file, wall_time=wall_time, step=step, summary={"value": values})
 
 
 def _append(file: Path, **fields: Any) -> None:
-    event = load_extra("tensorboard.compat.proto.event_pb2").Event(wall_time=time.time(), **fields)
+    event = load_extra("tensorboard.compat.proto.event_pb2").Event(**fields)
     with file.open("ab", buffering=0) as stream:
         load_extra("tensorboard.summary.writer.record_writer").RecordWriter(stream).write(event.SerializeToString())

@@ -1,0 +1,173 @@
+"""Where metrics go beside the run's folder: TensorBoard, Weights & Biases, MLflow, or what a user writes.
+
+Each is told of the rows of the run's file, in order; none is asked for anything by the nodes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from kourou import errors
+from kourou.extras import load_extra
+from kourou.runtime.metrics.event_files import EventWriter
+
+__all__ = ["EVENTS_FOLDER", "EXPORTERS", "Exporter", "check_exporters"]
+
+
+EVENTS_FOLDER = "tensorboard"
+"""TensorBoard's files, in a run's folder."""
+
+
+class Exporter(Protocol):
+    """Takes the metrics of one run; called from one thread."""
+
+    def config(self, settings: Mapping[str, Any]) -> None:
+        """Settings of the run; later ones count."""
+
+    def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
+        """What a node (or nobody in particular: an empty name) measured at a step, at that Unix time."""
+
+    def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
+        """A picture: a PNG file."""
+
+    def close(self) -> None:
+        """There is no more."""
+
+
+class TensorBoard:
+    """Event files in ``tensorboard/NODE`` of the folder, each node being a run of TensorBoard's."""
+
+    def __init__(self, folder: Path, name: str, program: str) -> None:
+        del name, program
+        load_extra("tensorboard")
+        self._folder = folder / EVENTS_FOLDER
+        self._writers: dict[str, EventWriter] = {}
+
+    def config(self, settings: Mapping[str, Any]) -> None:
+        """TensorBoard's event files have no place for them that all versions read."""
+
+    def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
+        """See :class:`Exporter`."""
+        self._writer(node).add_scalars(numbers, int(step), time)
+
+    def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
+        """See :class:`Exporter`."""
+        self._writer(node).add_image(name, file.read_bytes(), int(step), time)
+
+    def close(self) -> None:
+        """See :class:`Exporter`; all is written already."""
+
+    def _writer(self, node: str) -> EventWriter:
+        if node not in self._writers:
+            self._writers[node] = EventWriter(self._folder.joinpath(*(part for part in node.split("/") if part)))
+        return self._writers[node]
+
+
+class WandB:
+    """A run of Weights & Biases, offline unless WANDB_API_KEY or WANDB_MODE is set. Each node counts its own steps."""
+
+    def __init__(self, folder: Path, name: str, program: str) -> None:
+        self._alone = "wandb" not in sys.modules  # else the launcher's script may have runs of its own
+        self._wandb: Any = load_extra("wandb")
+        self._run = self._wandb.init(
+            project=os.environ.get("WANDB_PROJECT", program),
+            name=name,
+            dir=str(folder),
+            mode=os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline"),
+            reinit="create_new",
+            settings=self._wandb.Settings(console="off", silent=True),
+        )
+        self._counted: set[str] = set()
+
+    def config(self, settings: Mapping[str, Any]) -> None:
+        """See :class:`Exporter`."""
+        self._run.config.update(dict(settings), allow_val_change=True)
+
+    def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
+        """See :class:`Exporter`."""
+        self._log(step, node, {**numbers, "time": time})
+
+    def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
+        """See :class:`Exporter`."""
+        self._log(step, node, {name: self._wandb.Image(str(file)), "time": time})
+
+    def close(self) -> None:
+        """See :class:`Exporter`."""
+        self._run.finish()
+        if self._alone:
+            self._wandb.teardown()
+
+    def _log(self, step: float, node: str, values: Mapping[str, Any]) -> None:
+        before = f"{node}/" if node else ""
+        if node not in self._counted:
+            self._counted.add(node)
+            self._run.define_metric(f"{before}*", step_metric=f"{before}step")
+        self._run.log({f"{before}step": step, **{f"{before}{name}": value for name, value in values.items()}})
+
+
+class MLflow:
+    """A run of MLflow, at MLFLOW_TRACKING_URI, else in ``mlflow.db`` of the folder."""
+
+    def __init__(self, folder: Path, name: str, program: str) -> None:
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+        self._client: Any = load_extra("mlflow").MlflowClient(tracking_uri=uri)
+        wanted = os.environ.get("MLFLOW_EXPERIMENT_NAME", program)
+        known = self._client.get_experiment_by_name(wanted)
+        experiment = known.experiment_id if known else self._client.create_experiment(wanted)
+        self._run = self._client.create_run(experiment, run_name=name).info.run_id
+
+    def config(self, settings: Mapping[str, Any]) -> None:
+        """See :class:`Exporter`. As tags, since MLflow refuses a parameter that changes."""
+        for name, value in settings.items():
+            self._client.set_tag(self._run, _plain(name), str(value)[:_LONGEST_TAG])
+
+    def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
+        """See :class:`Exporter`."""
+        for name, value in numbers.items():
+            at = int(time * 1000)
+            self._client.log_metric(self._run, _plain(f"{node}/{name}" if node else name), value, at, int(step))
+
+    def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
+        """See :class:`Exporter`."""
+        del step, time, name
+        self._client.log_artifact(self._run, str(file), f"images/{_plain(node)}")
+
+    def close(self) -> None:
+        """See :class:`Exporter`."""
+        self._client.set_terminated(self._run)
+
+
+def _plain(name: str) -> str:
+    """A name of the characters that MLflow allows."""
+    return re.sub(r"[^\w\-. /]", "_", name)[:_LONGEST_NAME]
+
+
+_LONGEST_NAME = 250
+_LONGEST_TAG = 5000
+
+EXPORTERS: Mapping[str, Callable[[Path, str, str], Exporter]] = {
+    "mlflow": MLflow,
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+}
+"""By their names: what makes one from the run's folder, its name and its program's."""
+
+
+def check_exporters(names: Sequence[str]) -> None:
+    """Before anything starts.
+
+    Raises:
+        PlanError: there is no such exporter.
+        MissingExtra: its package is not installed.
+    """
+    for name in names:
+        if name not in EXPORTERS:
+            raise errors.PlanError(f"metrics can go to {', '.join(EXPORTERS)}, not to {name!r}")
+        if importlib.util.find_spec(name) is None:
+            raise errors.MissingExtra(name, name)
