@@ -469,3 +469,17 @@ def test_submit_and_the_functions_of_clients_say_what_they_take():
         courier.submit(print, 1)
     with pytest.raises(TypeError, match="a client of a CourierNode, got"):
         courier.close(print)
+
+
+def test_a_streams_deadline_is_for_its_start(server):
+    # given a generator that looks at how long it may take
+    def deadlines():
+        while True:
+            yield courier.current_call().deadline
+
+    server.bind("deadlines", deadlines)
+    with courier.closing(Client(server.address, token="t", timeout_s=30.0)) as client:
+        # when its reader gives each item some time, then it may go on for ever
+        stream = client.deadlines()
+        assert [next(stream) for _ in range(3)] == [None] * 3
+        stream.close()

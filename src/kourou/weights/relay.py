@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import mmap
 import os
 import threading
@@ -25,6 +26,8 @@ from kourou.weights.passing import Transit, block_of, follow
 from kourou.weights.writing import BoardWriter, Draft
 
 __all__ = ["Relay"]
+
+_log = logging.getLogger("kourou.weights")
 
 _SILENT_S = 5.0  # after which the one that is followed is taken for lost: it says something every second
 _AGAIN_S = 0.3
@@ -107,8 +110,12 @@ class Relay:
                     self._closed.wait(_AGAIN_S)
                     continue
                 self._keep, lost = place.keep, place.upstream
-                with contextlib.suppress(RpcError, OSError, WeightsError):
+                try:
                     self._follow(place)
+                except (RpcError, OSError, WeightsError) as error:
+                    if not self._closed.is_set():
+                        whom = lost or "their server"
+                        _log.warning("the weights %r came from %s, which was lost: %s", self._name, whom, error)
                 self._closed.wait(_AGAIN_S if lost is None else 0.0)
         finally:
             self._let_go()

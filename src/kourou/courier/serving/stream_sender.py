@@ -30,6 +30,7 @@ class Flow:
 
     def __init__(self, call: RunningCall) -> None:
         self._call = call
+        call.deadline = None  # it was for the start; from here on, the reader's time-out is for each item
         self._lock = threading.Lock()
         self._unacknowledged: deque[int] = deque()  # sizes of the items that the reader has not taken
         self._bytes = 0
