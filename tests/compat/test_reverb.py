@@ -134,6 +134,19 @@ def test_an_item_is_due_when_the_rule_was_not_applied_for_so_many_steps(client):
     assert [int(next(client.sample("any", emit_timesteps=False)).data[0]) for _ in range(2)] == [2, 5]
 
 
+def test_a_table_is_made_anew_with_another_limiter(client):
+    table: Any = reverb.Table.queue("q", 3, signature=SIGNATURE)
+    limiter = table.info.rate_limiter_info
+    assert (limiter.samples_per_insert, limiter.min_size_to_sample, limiter.min_diff, limiter.max_diff) == (1, 1, 0, 3)
+    unblocked = reverb.rate_limiters.RateLimiter(limiter.samples_per_insert, 1, limiter.min_diff, max_diff=100.0)
+    another = table.replace(rate_limiter=unblocked)
+    assert another.info.rate_limiter_info.max_diff == 100
+    client.insert([1], {"any": 1.0})
+    assert len(list(client.sample("any"))) == 1
+    told = client.server_info()["any"].rate_limiter_info
+    assert told.insert_stats.completed == told.sample_stats.completed > 0
+
+
 def test_a_client_arrives_as_one(client):
     arrived = pickle.loads(pickle.dumps(client))
     assert isinstance(arrived, reverb.Client)
@@ -143,7 +156,7 @@ def test_a_client_arrives_as_one(client):
 def test_a_server_writes_checkpoints_though_it_was_not_told_where(client, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     server = reverb.Server([reverb.Table.queue("q", 1)])
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("reverb-*")) == []
     with server.localhost_client() as own:
         assert own.checkpoint().startswith(str(tmp_path))
     server.stop()

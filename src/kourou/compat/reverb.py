@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import secrets
 import tempfile
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from kourou import nested, replay
-from kourou.arguments import warn_ignored
+from kourou.arguments import also_named, warn_ignored
 from kourou.compat import reverb_structured
 from kourou.compat.targets import target_of
 from kourou.errors import DeadlineExceeded as DeadlineExceededError
@@ -20,7 +22,7 @@ from kourou.errors import KourouError as ReverbError
 from kourou.errors import SignatureError
 from kourou.replay import Checkpointer as CheckpointerBase
 from kourou.replay import Extension as TableExtensionBase
-from kourou.replay import ReplaySample, TableInfo, rate_limiters, selectors
+from kourou.replay import ReplaySample, rate_limiters, selectors
 from kourou.replay.arrays.array_types import np
 from kourou.replay.arrays.signature import Signature
 from kourou.replay.arrays.tree import TreeDef
@@ -90,6 +92,25 @@ class SampleInfo(NamedTuple):
         return cls(0, 0.0, 0, 0.0, 0)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableInfo(replay.TableInfo):
+    """What a table says of itself, with what Reverb has in ``rate_limiter_info``."""
+
+    @classmethod
+    def of(cls, info: replay.TableInfo) -> TableInfo:
+        """The same, with Reverb's names."""
+        return cls(**{field.name: getattr(info, field.name) for field in dataclasses.fields(info)})
+
+    @property
+    def rate_limiter_info(self) -> Any:
+        """The limiter's numbers, and what it has let through."""
+        return types.SimpleNamespace(
+            **dataclasses.asdict(self.rate_limiter),
+            insert_stats=types.SimpleNamespace(completed=self.inserts),
+            sample_stats=types.SimpleNamespace(completed=self.samples),
+        )
+
+
 class EitherSignature(Signature):
     """Of whole trajectories, or of their steps. Where it is nested in another way, the order of the arrays counts."""
 
@@ -127,6 +148,11 @@ class Table(replay.Table):
         super().__init__(
             name, sampler, remover, max_size, rate_limiter, max_times_sampled, extensions, signature, **more
         )
+
+    @property
+    def info(self) -> TableInfo:
+        """The table as it is now."""
+        return TableInfo.of(super().info)
 
 
 def DefaultCheckpointer(path: str, group: str = "", fallback_checkpoint_path: str | None = None) -> CheckpointerBase:  # noqa: N802 - Reverb's
@@ -252,6 +278,11 @@ class Client(replay.Client):
         """An older writer. How data is packed is kourou's business."""
         del delta_encoded, chunk_length
         return Writer(super().trajectory_writer(max_sequence_length, max_in_flight_items=max_in_flight_items or 10**6))
+
+    @also_named(timeout="timeout_s")
+    def server_info(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """All tables as they are now."""
+        return {name: TableInfo.of(info) for name, info in super().server_info(timeout_s).items()}
 
     def trajectory_writer(
         self, num_keep_alive_refs: int, *, validate_items: bool = True, **options: Any
