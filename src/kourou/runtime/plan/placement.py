@@ -42,6 +42,7 @@ def place(
         raise errors.PlanError(*problems)
     capacities = {host.name: _Capacity(host) for host in hosts.all}
     sites: dict[str, Site] = {}
+    others: dict[tuple[str, str], tuple[str, ...]] = {}  # of a label's nodes on a host: shared, since they may be many
     counted = {label: _expanded(counts) for label, counts in placement.items() if isinstance(counts, Mapping)}
     for root, parts in _by_root(requests).items():
         label = label_of(root)
@@ -54,8 +55,10 @@ def place(
             site = _choose_site(parts, [capacities[name] for name in allowed], problems)
             sites.update(dict.fromkeys((part.name for part in parts), site))
         for part in parts:
-            others = tuple(name for name in allowed if name != sites[part.name].host)
-            sites[part.name] = Site(host=sites[part.name].host, others=others, cpus=part.cpus, gpus=part.gpus)
+            host = sites[part.name].host
+            if (label, host) not in others:
+                others[label, host] = tuple(name for name in allowed if name != host)
+            sites[part.name] = Site(host=host, others=others[label, host], cpus=part.cpus, gpus=part.gpus)
     if problems:
         raise errors.PlanError(*problems)
     allocations: dict[str, Allocation] = {}
@@ -70,11 +73,14 @@ class _Capacity:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.requests: list[Request] = []
+        self.load = 0.0
+        """Processes for each CPU."""
 
-    @property
-    def load(self) -> float:
+    def take(self, parts: Sequence[Request]) -> None:
+        """Place these here."""
         inventory = self.host.inventory
-        return len(self.requests) / max(1, len(inventory.cpus) if inventory else 1)
+        self.requests += parts
+        self.load = len(self.requests) / max(1, len(inventory.cpus) if inventory else 1)
 
     def allocations(self) -> dict[str, Allocation]:
         return self._allocate(self.requests)
@@ -102,17 +108,16 @@ class _Capacity:
 
 def _choose_site(parts: Sequence[Request], capacities: Sequence[_Capacity], problems: list[str]) -> Site:
     """Put these processes on one of the hosts; where none has room, on the first, with a problem noted."""
-    refusals = {
-        capacity.host.name: refusal for capacity in capacities if (refusal := capacity.refusal(parts)) is not None
-    }
-    fitting = [capacity for capacity in capacities if capacity.host.name not in refusals]
-    if not fitting:
-        what = parts[0].name if len(parts) == 1 else f"the {len(parts)} processes of {root_of(parts[0].name)}"
-        problems.append(f"{what}: no host has room; " + "; ".join(refusals.values()))
-        return Site(host=capacities[0].host.name)
-    chosen = min(fitting, key=lambda each: each.load)
-    chosen.requests += parts
-    return Site(host=chosen.host.name)
+    refusals = []
+    for capacity in sorted(capacities, key=lambda each: each.load):  # whether one has room costs more than its load
+        refusal = capacity.refusal(parts)
+        if refusal is None:
+            capacity.take(parts)
+            return Site(host=capacity.host.name)
+        refusals.append(refusal)
+    what = parts[0].name if len(parts) == 1 else f"the {len(parts)} processes of {root_of(parts[0].name)}"
+    problems.append(f"{what}: no host has room; " + "; ".join(refusals))
+    return Site(host=capacities[0].host.name)
 
 
 def _check(requests: Sequence[Request], hosts: Hosts, placement: PlacementOf) -> list[str]:
