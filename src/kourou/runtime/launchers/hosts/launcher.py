@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 from kourou import errors
@@ -20,10 +19,9 @@ from kourou.runtime.launchers.hosts.transport import Reach, Transport
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
 from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.hosts import Host, Hosts, matching_variables
-from kourou.runtime.model.inventory import Inventory, Request, allocate
-from kourou.runtime.model.names import root_of
 from kourou.runtime.model.records import INTERRUPT, ProcessExit
-from kourou.runtime.plan.plan import LaunchPlan, NodePlan, ProcessSpec, Site
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
+from kourou.runtime.plan.relocation import Relocation
 
 __all__ = ["HostLauncher"]
 
@@ -31,15 +29,13 @@ __all__ = ["HostLauncher"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Running:
     host: RemoteHost
-    spec: ProcessSpec
     attempt: int
 
 
 class HostLauncher:
     """Runs each process of a plan on the host that the plan says.
 
-    A node that starts again does so on its host, if that is there; else on another one that its group may use, where
-    there is what it asks for; else its host is called again.
+    Where one starts is up to :class:`~kourou.runtime.plan.relocation.Relocation`.
 
     Args:
         plan: what to run.
@@ -74,6 +70,7 @@ class HostLauncher:
         self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
         self._lock = threading.RLock()
         self._running: dict[str, _Running] = {}
+        self._sites = Relocation(plan.hosts, lambda name: name in self._hosts and self._hosts[name].lost)
         self._hosts: dict[str, RemoteHost] = {}
         self._lost: list[RemoteHost] = []
         self._launcher_address: str | None = None
@@ -96,15 +93,15 @@ class HostLauncher:
         infos = [host.await_info() for host in self._hosts.values()]
         self._launcher_address = next((f.launcher_address for f in infos if f.launcher_address), None)
         for host in self._hosts.values():
-            host.set_up(self._setup_for(self._host(host.name)))
+            host.set_up(self._setup_for(self._sites.hosts[host.name]))
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""
         node = self._nodes[name]
-        assert node.process is not None  # noqa: S101 - those without are not here
         with self._lock:
-            host, spec = self._choose(node, node.process)
-            self._running[name] = _Running(host=host, spec=spec, attempt=attempt)
+            where, spec = self._sites.start(node)
+            host = self._usable_host(where)
+            self._running[name] = _Running(host=host, attempt=attempt)
         self._events.on_placed(name, attempt, host.shown)
         host.start(spec, attempt)
 
@@ -123,7 +120,8 @@ class HostLauncher:
     def close(self) -> None:
         """Kill what is left and end the agents."""
         with self._lock:
-            self._running.clear()
+            for name in list(self._running):
+                self._forget(name)
             hosts = [*self._hosts.values(), *self._lost]
         self._reach.close(hosts)
         self._loop.close()
@@ -141,7 +139,7 @@ class HostLauncher:
             if running is None or running.host is not host:
                 return
             if kind == "exited":
-                del self._running[name]
+                self._forget(name)
         if kind == "started":
             self._events.on_started(name, *rest)
         elif kind == "line":
@@ -152,14 +150,19 @@ class HostLauncher:
     def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
         """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         with self._lock:
-            dead = {name: running for name, running in self._running.items() if running.host is host}
+            there = {name: self._running[name] for name in self._sites.running_on(host.name)}
+            dead = {name: running for name, running in there.items() if running.host is host}
             for name in dead:
-                del self._running[name]
+                self._forget(name)
         for name, running in dead.items():
             was = "was lost with its host" if host.info else "could not start"
             cause = f"{was}: {error}"
             self._events.on_line(name, f"kourou: {name} {cause}", "stderr")
             self._events.on_exited(name, running.attempt, ProcessExit(code=None, cause=cause))
+
+    def _forget(self, name: str) -> None:
+        del self._running[name]
+        self._sites.end(name)
 
     # -- hosts --------------------------------------------------------------------------------------------------
 
@@ -168,9 +171,6 @@ class HostLauncher:
             running = self._running.get(name)
         if running is not None:
             running.host.signal(name, number, alone=alone)
-
-    def _host(self, name: str) -> Host:
-        return next(host for host in self._wanted.all if host.name == name)
 
     def _connect(self, host: Host) -> RemoteHost:
         return RemoteHost(
@@ -208,59 +208,12 @@ class HostLauncher:
         """Where nodes of a host listen: this machine's is the one that the others see it at."""
         return host.address or info.address or self._launcher_address or "127.0.0.1"
 
-    def _choose(self, node: NodePlan, spec: ProcessSpec) -> tuple[RemoteHost, ProcessSpec]:
-        """Where a node starts now, and with which devices."""
-        site = node.site
-        assert site is not None  # noqa: S101 - compile gives one to every process
-        here = self._hosts[site.host]
-        if not here.lost:
-            return here, spec
-        # What belongs together starts together: a sibling may have moved just now.
-        siblings = [n for n in self._running if root_of(n) == root_of(node.name)]
-        preferred = [self._running[name].host.name for name in siblings]
-        others = sorted(site.others, key=lambda name: (name not in preferred, self._load(name)))
-        for name in others:
-            devices = self._free_devices(self._host(name), site)
-            if (name not in self._hosts or not self._hosts[name].lost) and devices is not None:
-                return self._usable_host(name), _with(spec, devices)
-        return self._usable_host(site.host), spec
-
-    def _load(self, name: str) -> int:
-        return sum(running.host.name == name for running in self._running.values())
-
     def _usable_host(self, name: str) -> RemoteHost:
         """A host that is used for the first time, or again."""
         known = self._hosts.get(name)
         if known is None or known.lost:
             if known is not None:
                 self._lost.append(known)
-            host = self._hosts[name] = self._connect(self._host(name))
-            host.set_up(self._setup_for(self._host(name)))
+            host = self._hosts[name] = self._connect(self._sites.hosts[name])
+            host.set_up(self._setup_for(self._sites.hosts[name]))
         return self._hosts[name]
-
-    def _free_devices(self, host: Host, site: Site) -> Mapping[str, tuple[Any, ...] | None] | None:
-        """What a process would get of a host that it was not planned for; None where there is not enough."""
-        if host.slots is not None and self._load(host.name) >= host.slots:
-            return None
-        if site.cpus is None and site.gpus is None:
-            return {"cpus": None, "gpus": None}
-        there = [running.spec for running in self._running.values() if running.host.name == host.name]
-        cpus = {cpu for spec in there for cpu in spec.cpus or ()}
-        gpus = {gpu for spec in there for gpu in dict(spec.env).get("CUDA_VISIBLE_DEVICES", "").split(",")}
-        has = host.inventory or Inventory(cpus=())
-        left = Inventory(
-            cpus=tuple(cpu for cpu in has.cpus if cpu not in cpus),
-            gpus=tuple(gpu for gpu in has.gpus if gpu not in gpus),
-        )
-        try:
-            given = allocate([Request(name="it", cpus=site.cpus, gpus=site.gpus)], left)["it"]
-        except errors.PlanError:
-            return None
-        return {"cpus": given.cpus, "gpus": given.gpus}
-
-
-def _with(spec: ProcessSpec, devices: Mapping[str, tuple[Any, ...] | None]) -> ProcessSpec:
-    env = dict(spec.env)
-    if devices["gpus"] is not None:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(devices["gpus"])
-    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=devices["cpus"])

@@ -1,0 +1,99 @@
+"""Which process runs on which host now, and where one starts when its own host is lost. Pure."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kourou import errors
+from kourou.runtime.model.hosts import Host, Hosts
+from kourou.runtime.model.inventory import Inventory, Request, allocate
+from kourou.runtime.model.names import root_of
+from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
+
+__all__ = ["Relocation"]
+
+
+class Relocation:
+    """The processes of a plan that spans hosts, by host.
+
+    A node starts on its host, if that is there; else on another one that its group may use, where there is what it asks
+    for; else its host is called again.
+
+    Args:
+        hosts: what there is.
+        is_lost: whether a host is not there at present.
+    """
+
+    def __init__(self, hosts: Hosts, is_lost: Callable[[str], bool]) -> None:
+        self.hosts = {host.name: host for host in hosts.all}
+        self._is_lost = is_lost
+        self._running: dict[str, dict[str, ProcessSpec]] = {name: {} for name in self.hosts}
+        self._host_of: dict[str, str] = {}
+        self._parts: dict[str, set[str]] = collections.defaultdict(set)  # that run, of each root
+
+    def start(self, node: NodePlan) -> tuple[str, ProcessSpec]:
+        """A node starts: where, and with which devices."""
+        spec, site = node.process, node.site
+        assert spec is not None and site is not None  # noqa: PT018, S101 - those without are not started on hosts
+        self.end(node.name)
+        name, spec = self._choose(node.name, site, spec)
+        self._running[name][node.name] = spec
+        self._host_of[node.name] = name
+        self._parts[root_of(node.name)].add(node.name)
+        return name, spec
+
+    def end(self, name: str) -> None:
+        """It runs no more."""
+        host = self._host_of.pop(name, None)
+        if host is not None:
+            del self._running[host][name]
+            self._parts[root_of(name)].discard(name)
+
+    def host_of(self, name: str) -> str | None:
+        """Where it runs; None: nowhere."""
+        return self._host_of.get(name)
+
+    def running_on(self, host: str) -> list[str]:
+        """Who runs there."""
+        return list(self._running[host])
+
+    def _choose(self, name: str, site: Site, spec: ProcessSpec) -> tuple[str, ProcessSpec]:
+        if not self._is_lost(site.host):
+            return site.host, spec
+        # What belongs together starts together: a sibling may have moved just now.
+        preferred = {self._host_of[part] for part in self._parts[root_of(name)]}
+        for other in sorted(site.others, key=lambda each: (each not in preferred, len(self._running[each]))):
+            devices = None if self._is_lost(other) else self._free_devices(self.hosts[other], site)
+            if devices is not None:
+                return other, _with(spec, devices)
+        return site.host, spec
+
+    def _free_devices(self, host: Host, site: Site) -> Mapping[str, tuple[Any, ...] | None] | None:
+        """What a process would get of a host that it was not planned for; None where there is not enough."""
+        there = self._running[host.name].values()
+        if host.slots is not None and len(there) >= host.slots:
+            return None
+        if site.cpus is None and site.gpus is None:
+            return {"cpus": None, "gpus": None}
+        cpus = {cpu for spec in there for cpu in spec.cpus or ()}
+        gpus = {gpu for spec in there for gpu in dict(spec.env).get("CUDA_VISIBLE_DEVICES", "").split(",")}
+        has = host.inventory or Inventory(cpus=())
+        left = Inventory(
+            cpus=tuple(cpu for cpu in has.cpus if cpu not in cpus),
+            gpus=tuple(gpu for gpu in has.gpus if gpu not in gpus),
+        )
+        try:
+            given = allocate([Request(name="it", cpus=site.cpus, gpus=site.gpus)], left)["it"]
+        except errors.PlanError:
+            return None
+        return {"cpus": given.cpus, "gpus": given.gpus}
+
+
+def _with(spec: ProcessSpec, devices: Mapping[str, tuple[Any, ...] | None]) -> ProcessSpec:
+    env = dict(spec.env)
+    if devices["gpus"] is not None:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(devices["gpus"])
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=devices["cpus"])
