@@ -205,6 +205,14 @@ def test_an_earlier_attempt_changes_nothing_any_more(control):
     assert control.coordinator.directory.get("a/0").state is NodeState.READY
 
 
+def test_a_node_that_becomes_ready_when_the_program_stops_is_stopping_all_the_same(control):
+    control.client.attach()
+    control.coordinator.change("a/0", state=NodeState.STOPPING)
+    control.client.update("a/0", state=NodeState.READY, endpoint="{}")
+    record = control.coordinator.directory.get("a/0")
+    assert (record.state, record.endpoint) == (NodeState.STOPPING, "{}")
+
+
 def test_without_the_token_nothing_is_taken(control):
     stranger = control.connect("guess")
     with pytest.raises(errors.KourouError):

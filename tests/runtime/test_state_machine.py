@@ -148,6 +148,18 @@ TABLES: dict[str, Table] = {
             (0.1, ["a/0 KILLED", "release"]),
         ],
     ),
+    "whoever presses Ctrl-C again and again does not wait for longer": (
+        [node("a/0")],
+        [
+            (0, ["launch a/0 1"]),
+            (stop(at_once=True), ["stop: enough", "a/0 STOPPING", "interrupt a/0"]),
+            (0, ["kill a/0"]),
+            (6, []),
+            ([stop(at_once=True)], []),
+            (0, ["kill a/0"]),
+            (4, ["a/0 KILLED", "release"]),
+        ],
+    ),
     "a second Ctrl-C kills at once": (
         [node("a/0")],
         [

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from kourou.runtime.control.directory import Directory
-from kourou.runtime.model.records import NodeRecord, Outcome, shortened
+from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, shortened
 from kourou.runtime.stopping.state import StopState
 
 __all__ = ["Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
@@ -122,6 +122,8 @@ class Coordinator:
             old = self.directory.get(name)
             if old is None or (of_attempt is not None and (of_attempt != old.attempt or old.state.ended)):
                 return None
+            if of_attempt is not None and old.state is NodeState.STOPPING:
+                changes.pop("state", None)  # it was being constructed when the stop came, and says that it is READY
             new = dataclasses.replace(old, **changes)
             self.directory.put(new)
             for watcher in self._followers.get(name, ()):

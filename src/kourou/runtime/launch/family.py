@@ -44,6 +44,10 @@ class Family:
         """The colocations that run nothing themselves, inner ones first."""
         return [name for name, node in reversed(self._nodes.items()) if node.placement is Placement.UNIT]
 
+    def units_below(self, name: str) -> list[str]:
+        """Those among them that this one is made of, inner ones first."""
+        return [each for each in reversed([*self.below(name)]) if self._nodes[each].placement is Placement.UNIT]
+
     def launched(self, name: str) -> bool:
         """The launcher starts a process or a thread for it."""
         return self._nodes[name].placement is Placement.OWN

@@ -76,6 +76,7 @@ class StateMachine:
         self._decided: collections.deque[tuple[str, ProcessExit]] = collections.deque()  # held no longer, to be judged
         self._timers = Timers()
         self._steps: StopSteps | None = None  # of a program that stops
+        self._gives_up_at = math.inf
         self._released = False
         self._slow_starts = SlowStarts(self._nodes, run_id=run_id, log_file=log_file)
         for name in self._nodes:
@@ -324,9 +325,8 @@ class StateMachine:
                 self._note_killed(node.name, f"was killed, because {part.node} of the same colocation failed")
                 self._do(do.Interrupt(name=node.name))  # for a thread, which cannot be killed
                 self._do(do.Kill(name=node.name))
-        for inner in self._family.units():  # one whose parts only waited for their restart
-            if unit in self._family.above(inner):
-                self._end_unit_without_parts(inner)
+        for inner in self._family.units_below(unit):  # one whose parts only waited for their restart
+            self._end_unit_without_parts(inner)
 
     def _end_unit_without_parts(self, unit: str | None) -> None:
         """A unit ends when none of its parts lives, or will again."""
@@ -386,7 +386,10 @@ class StateMachine:
     def _set_steps(self, *, at_once: bool) -> None:
         assert self._steps is not None  # noqa: S101 - the program stops
         for wait_s, step in self._steps.schedule(at_once=at_once):
-            self._timers.set(self._now + wait_s, step)
+            at = self._now + wait_s
+            if step is StopStep.GIVE_UP:  # whoever asks again does not wait for longer
+                at = self._gives_up_at = min(at, self._gives_up_at)
+            self._timers.set(at, step)
 
     def _stop_steps(self, reason: str) -> StopSteps:
         return StopSteps(
