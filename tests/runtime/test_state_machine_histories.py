@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import math
 
 from hypothesis import given, settings
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from kourou.runtime.graph.policies import Restart
 from kourou.runtime.launch.events import Attached, Due, Event, Started
 from kourou.runtime.model import instructions as do
-from kourou.runtime.model.instructions import Instruction
-from kourou.runtime.model.records import NodeState, Outcome
+from kourou.runtime.model.records import Outcome
 from kourou.runtime.plan.plan import LaunchPlan, Placement
+from kourou.runtime.simulation.invariants import Invariants
 from runtime.playing import RAISED, TIMELINE, Play, exited, node, plan_of, ready, reported, stop
 
 AGAIN = Restart(max_times=2, window_s=5.0, backoff_s=0.5)
@@ -71,18 +70,16 @@ class World:
     def __init__(self, plan: LaunchPlan) -> None:
         self.play = Play(plan)
         self.plans = {each.name: each for each in plan.nodes}
+        self.invariants = Invariants(plan)
         self.running: dict[str, int] = {}  # processes, with their attempts
         self.over: list[Event] = []  # exits that were told
-        self.begun: dict[str, int] = {}
-        self.begun_at: dict[str, list[float]] = collections.defaultdict(list)
-        self.ends: collections.Counter[tuple[str, int]] = collections.Counter()
-        self.alive: set[str] = set()
-        self.to_be_killed: set[str] = set()
-        self.stopped_at: float | None = None
 
     def tell(self, event: Event) -> None:
         for instruction in self.play.tell(event):
-            self.carry_out(instruction)
+            self.invariants.instructed(instruction, self.play.now)
+            if isinstance(instruction, do.Launch):
+                self.invariants.process_began(instruction.name)
+                self.running[instruction.name] = instruction.attempt
         self.check()
 
     def wait(self, seconds: float) -> None:
@@ -92,57 +89,16 @@ class World:
             self.tell(Due())
         self.play.now = end
 
-    def carry_out(self, instruction: Instruction) -> None:
-        match instruction:
-            case do.Begin(name=name, attempt=attempt):
-                # A node's attempts follow each other, and its unit lives.
-                assert name not in self.alive
-                assert attempt == self.begun.get(name, 0) + 1
-                assert self.stopped_at is None
-                parent = self.plans[name].parent
-                assert parent is None or parent in self.alive
-                self.alive.add(name)
-                self.begun[name] = attempt
-                self.begun_at[name].append(self.play.now)
-            case do.Launch(name=name, attempt=attempt):
-                assert name not in self.running  # never twice
-                assert (name in self.alive, attempt) == (True, self.begun[name])
-                self.running[name] = attempt
-            case do.End():
-                self.end(instruction)
-            case do.Kill(name=name):
-                if name in self.running:
-                    self.to_be_killed.add(name)
-            case do.Stop():
-                self.stopped_at = self.play.now
-
-    def end(self, end: do.End) -> None:
-        record, plan = end.record, self.plans[end.record.node]
-        self.ends[record.node, record.attempt] += 1
-        self.alive.remove(record.node)
-        # A unit ends after its parts, and a process's threads before it.
-        assert not [name for name in self.alive if self.plans[name].parent == record.node]
-        # A process has ended, or has been given up.
-        given_up = self.stopped_at is not None and self.play.now >= self.stopped_at + 10.0
-        assert record.node not in self.running or given_up
-        # When a part has failed for good, what else its unit runs is killed.
-        unit = plan.parent and self.plans[plan.parent]
-        bad = record.state is NodeState.FAILED and not end.will_restart and plan.on_failure != "ignore"
-        matters = plan.placement is Placement.OWN and self.stopped_at is None
-        if unit and unit.placement is Placement.UNIT and bad and matters:
-            assert {name for name in self.running if name.startswith(f"{unit.name}:")} <= self.to_be_killed
-
     def check(self) -> None:
         machine = self.play.machine
-        assert all(count == 1 for count in self.ends.values())  # every exit is judged once
-        if not machine.ended:
-            assert self.running or machine.due < math.inf  # nothing waits without a timer
-        # An exit that is not judged yet has a timer as well.
-        held = [name for name in self.alive if self.plans[name].placement is Placement.OWN and name not in self.running]
+        self.invariants.check(ended=machine.ended, due=machine.due, now=self.play.now)
+        # An exit that is not judged yet has a timer.
+        alive = [self.plans[name] for name in self.invariants.alive]
+        held = [each for each in alive if each.placement is Placement.OWN and each.name not in self.running]
         assert not held or machine.due < math.inf
 
     def exit(self, name: str, code: int = 0, signal: int | None = None) -> None:
-        self.to_be_killed.discard(name)
+        self.invariants.process_ended(name)
         self.over.append(exited(name, code, signal=signal, attempt=self.running.pop(name)))
         self.tell(self.over[-1])
 
@@ -183,13 +139,6 @@ class World:
             self.exit(name, signal=9 if action == "sigkill" else 15)
 
 
-def _within_budget(policy: Restart, times: list[float]) -> bool:
-    return all(
-        sum(first <= time < first + policy.window_s for time in times) <= policy.max_times + 1
-        for first in (times if policy.window_s else [])
-    )
-
-
 @settings(max_examples=200, deadline=None)
 @given(plan=_plans(), history=HISTORIES, ending=st.sampled_from(["by itself", "stop", "stop, and no process dies"]))
 def test_whatever_happens(plan, history, ending):
@@ -200,15 +149,7 @@ def test_whatever_happens(plan, history, ending):
             break
         world.act(action, who, much)
     _let_end(world, ending)
-    # every attempt has had one end
     assert world.play.machine.ended
-    assert world.alive == set()
-    assert set(world.ends) >= {(name, attempt) for name, last in world.begun.items() for attempt in range(1, last + 1)}
-    for each in plan.nodes:
-        if each.parent is None and isinstance(each.on_failure, Restart):
-            assert _within_budget(each.on_failure, world.begun_at[each.name])
-        elif each.parent is None:
-            assert len(world.begun_at[each.name]) <= 1
 
 
 def _let_end(world: World, ending: str) -> None:

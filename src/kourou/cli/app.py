@@ -145,6 +145,47 @@ def plan(  # noqa: PLR0913 - the options of a command
     show_plan(target, words or [], launch_type=where, form=shown, hosts=hosts_of(hosts, ssh_config))
 
 
+@app.command()
+@report_errors()
+def simulate(  # noqa: PLR0913 - the options of a command
+    target: Target,
+    words: Words = None,
+    *,
+    nodes: Annotated[Optional[int], typer.Option(min=1, help="Grow the largest group until there are so many.")] = None,
+    hosts: Annotated[int, typer.Option(min=1, help="Simulated hosts, each with 64 CPUs and 8 GPUs.")] = 1,
+    faults: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Shares of nodes that fail, and hosts that die or are cut off, in an hour; of starts that are slow, "
+            "calls that are lost, processes that are deaf to a stop; a message's seconds: "
+            "node=1%,host=1%,cut=1%,slow=5%,loss=0.1%,deaf=1%,delay=0.01.",
+        ),
+    ] = "",
+    hours: Annotated[float, typer.Option(min=0.0, help="Simulated time until the stop.")] = 24.0,
+    seed: Annotated[int, typer.Option(help="The same one leads to the same run.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Simulate with so many, from --seed on.")] = 1,
+    json: Json = False,
+) -> None:
+    """Let a program's run happen under a simulated clock: real decisions, simulated processes, hosts and faults.
+
+    Exit codes: 0 it could be simulated, 1 what must hold of every run did not: the seed shows it again.
+    """
+    from kourou.cli.start.simulate import simulate_program
+
+    simulate_program(
+        target,
+        words or [],
+        nodes=nodes,
+        hosts=hosts,
+        faults=faults,
+        hours=hours,
+        seed=seed,
+        seeds=seeds,
+        as_json=json,
+    )
+
+
 @app.command(hidden=True)
 @report_errors()
 def agent(
