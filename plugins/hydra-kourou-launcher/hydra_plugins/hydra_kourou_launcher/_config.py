@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-__all__ = ["LauncherConf", "SlurmConf"]
+__all__ = ["Backend", "LauncherConf", "SlurmConf"]
+
+
+class Backend(enum.Enum):
+    """Where jobs run: on this host, or on Slurm."""
+
+    processes = "processes"
+    slurm = "slurm"
 
 
 @dataclasses.dataclass
@@ -40,8 +48,7 @@ class LauncherConf:
     """The fields of :class:`kourou.experiments.Share` and :class:`kourou.experiments.SweepOptions`, and where."""
 
     _target_: str = "hydra_plugins.hydra_kourou_launcher.kourou_launcher.KourouLauncher"
-    backend: str = "processes"
-    """``processes``: on this host; ``slurm``."""
+    backend: Backend = Backend.processes
     rerun: str = "lost"
     """In a folder that is used again: what is run again beside what never ran; ``lost``, ``failed`` or ``all``."""
     parallel: int | None = None

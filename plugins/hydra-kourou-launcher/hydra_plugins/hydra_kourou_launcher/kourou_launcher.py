@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.hydra_kourou_launcher import _config  # noqa: F401
+from hydra_plugins.hydra_kourou_launcher._config import Backend
 from hydra_plugins.hydra_kourou_launcher._job import Job
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class KourouLauncher(Launcher):
         said: fields of Share and of SweepOptions.
     """
 
-    def __init__(self, backend: str, rerun: str, slurm: DictConfig, **said: Any) -> None:
+    def __init__(self, backend: Backend, rerun: str, slurm: DictConfig, **said: Any) -> None:
         self._backend, self._rerun, self._slurm, self._said = backend, rerun, slurm, said
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -101,10 +101,8 @@ class KourouLauncher(Launcher):
         said["preload"] = (Job.__module__, *said["preload"])  # and so Hydra, which each job would import anew
         options = experiments.SweepOptions(retry=retry, **said)
         common: dict[str, Any] = {"options": options, "rerun": self._rerun, "on_change": _tell}
-        if self._backend == "processes":
+        if self._backend is Backend.processes:
             return experiments.run_sweep(runs, folder, share=experiments.Share(**share), **common)
-        if self._backend != "slurm":
-            raise ValueError(f"hydra.launcher.backend is processes or slurm, got {self._backend!r}")
         asked = {str(name): _plain(value) for name, value in self._slurm.items()}
         slurm = experiments.SlurmOptions(**{**asked, "extra": tuple(asked["extra"]), "lines": tuple(asked["lines"])})
         return experiments.run_slurm_sweep(runs, folder, slurm=slurm, **common)
