@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from kourou import aio
 from kourou.courier import Client, Server
+from kourou.courier import address as client_address
 from kourou.waits import Activity, Blocked, Working, look, waits_in, works_in
 from polling import until
 
@@ -53,6 +56,37 @@ def test_a_thread_is_found_where_it_waits() -> None:
         assert found.wait is not None
         assert (found.wait.on, found.wait.what, found.wait.ends) == ("after a/0", "a gate", "it opens")
     assert of("a/0") == []
+
+
+def test_a_task_is_found_where_it_awaits() -> None:
+    # given a coroutine that answers a call, and one that does a node's own work, both await another node
+    with ExitStack() as stack:
+        slow = stack.enter_context(Server("slow/0"))
+        relay = stack.enter_context(Server("relay/0"))
+        gate = threading.Event()
+        stack.callback(gate.set)
+        slow.bind("step", lambda: gate.wait(10))
+        client = stack.enter_context(Client(slow.address))
+
+        async def ask() -> bool:
+            return await aio.Client(client).step()  # type: ignore[no-any-return]
+
+        relay.bind("ask", ask)
+        thread = threading.Thread(target=lambda: asyncio.run(ask()))
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(gate.set)
+        answer = stack.enter_context(Client(relay.address)).futures.ask()
+        # when somebody looks, then both are seen to wait
+        for who, doing in (("relay/0", "ask"), ("own/0", "")):
+            until(lambda: any(one.wait and one.wait.what == "step" for one in of(who, default="own/0")), 10)  # noqa: B023
+            [found] = [one for one in of(who, default="own/0") if one.wait and one.wait.what == "step"]
+            assert found.doing == doing
+            assert found.wait is not None
+            assert found.wait.on == client_address(client)
+            assert "aio.Client(client).step()" in found.where
+        gate.set()
+        assert answer.result(10)
 
 
 def test_a_thread_that_no_mark_tells_of_works_for_the_process_s_node() -> None:

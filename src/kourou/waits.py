@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import linecache
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -117,7 +118,7 @@ def _mark(function: F, describe: _Describe) -> F:
 
 
 def look(default: str = "") -> list[Activity]:
-    """What the threads of this process do for nodes, without the one that asks.
+    """What the threads of this process, and the tasks on their event loops, do for nodes; without the thread that asks.
 
     Args:
         default: whose work it is where no mark tells.
@@ -130,8 +131,35 @@ def look(default: str = "") -> list[Activity]:
             stack = _stack(frame)
             del frame
             found += _activities(stack, ident, _cpu_s(native[ident]), default)
+            found += _of_tasks(stack, ident, default)
             del stack  # a frame that is held holds its variables
     return found
+
+
+def _of_tasks(stack: list[FrameType], ident: int, default: str) -> Iterator[Activity]:
+    """What tasks do that wait on the event loop of a thread, if it runs one: they are in no thread's stack."""
+    asyncio: Any = sys.modules.get("asyncio")
+    loop_runs = asyncio and asyncio.BaseEventLoop.run_forever.__code__
+    for frame in stack:
+        found = _description(frame)
+        if isinstance(found, Working):
+            default = found.who
+        if frame.f_code is loop_runs:
+            with contextlib.suppress(RuntimeError):  # there are more and more of them
+                for task in asyncio.all_tasks(cpython.variables_of(frame)["self"]):
+                    of_task = _activities(_stack_of_task(task), ident, None, default)
+                    yield from (one for one in of_task if one.wait is not None or one.doing)
+
+
+def _stack_of_task(task: Any) -> list[FrameType]:
+    """The outermost first; of one that runs just now, nothing: it is in its thread's."""
+    frames: list[FrameType] = []
+    inner = task.get_coro()
+    while inner is not None and not getattr(inner, "cr_running", False):
+        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None)
+        frames += [frame] if frame is not None else []
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+    return frames
 
 
 class _Part:

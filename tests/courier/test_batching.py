@@ -260,6 +260,14 @@ def test_a_call_that_was_given_up_takes_part_in_no_batch():
         assert sorted(seen) == [0, 1, 3]
 
 
+def test_a_coroutine_function_is_refused():
+    async def act(x):
+        return x
+
+    with pytest.raises(TypeError, match=r"act is async, and a batch runs in a thread of its own: write def"):
+        batched_handler(4)(act)
+
+
 def test_no_more_batches_run_at_a_time_than_allowed(wrap):
     running = []
     most = []

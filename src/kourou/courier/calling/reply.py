@@ -110,8 +110,10 @@ class Reply(Future[Any]):
             f"it is the future of {self.method}, which only its own process can wait for; send its result()"
         )
 
+    @waits_in(lambda here: _described(here["self"], here["since"]))
     def __await__(self) -> Generator[Any, None, Any]:
         if self.waits:
+            since = time.monotonic()  # noqa: F841 - for those who look what is waited for
             yield from self._await_end().__await__()
         if self.cancelled():
             import asyncio  # noqa: PLC0415 - whoever awaits has imported it

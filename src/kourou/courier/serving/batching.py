@@ -11,6 +11,7 @@ import contextvars
 import copy
 import datetime
 import functools
+import inspect
 import itertools
 import threading
 import time
@@ -223,6 +224,8 @@ class BatchedHandler(Generic[P, R]):
         timeout_s: float,
         pad_batch: bool,  # noqa: FBT001 - only ``batched_handler`` and pickle call this
     ) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__qualname__} is async, and a batch runs in a thread of its own: write def")
         functools.update_wrapper(self, function)
         self._function = function
         self._instance: object = None  # whose method it is, when it was made by the decorator
