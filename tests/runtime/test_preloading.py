@@ -12,6 +12,7 @@ import pytest
 import kourou as lp
 from kourou.runtime.plan import preloading
 from kourou.runtime.plan.preloading import choose
+from optional import is_there
 
 
 def use_arrays(count):
@@ -92,3 +93,11 @@ def test_who_needs_no_torch_does_not_wait_for_it(monkeypatch):
         **dict.fromkeys(("learner/0", "learner/1"), ("numpy", "torch")),
         **dict.fromkeys(("actor/0", "actor/1", "sink/0"), ("numpy",)),
     }
+
+
+@pytest.mark.skipif(not is_there("torch"), reason="torch is not installed")
+def test_types_of_nodes_say_what_they_import_themselves():
+    program = lp.Program("p")
+    program.add_node(lp.TorchNode(print, 2), label="ranks")
+    preloads = [node.process.preload for node in lp.compile_program(program, "local_mp").nodes if node.process]
+    assert preloads == [("torch",), ("torch",)]

@@ -91,6 +91,11 @@ class ReplayNode(Node):
         """True: its work is to answer."""
         return True
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The tables'."""
+        return ("numpy",)
+
     def arguments(self) -> Mapping[str, Any]:
         """What makes the tables and the checkpointer."""
         return {"tables_fn": self._tables_fn, "checkpoint_ctor": self._checkpoint_ctor}

@@ -234,6 +234,11 @@ def _find(context: NodeContext) -> Rendezvous:
 class _FunctionRank(PyNode):
     group: _Group
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Its process group's."""
+        return ("torch",)
+
     def run(self, context: NodeContext) -> None:
         with self.group.joined(context):
             super().run(context)
@@ -241,6 +246,11 @@ class _FunctionRank(PyNode):
 
 class _ObjectRank(CourierNode[Any]):
     group: _Group
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Its process group's."""
+        return ("torch",)
 
     def run(self, context: NodeContext) -> None:
         with self.group.joined(context):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ class Packed(NamedTuple):
     script_buffers: list[Any]
     setup: Pickled | None
     values: Pickled
+    """``imports`` is what it brings along together with what it needs of the script."""
 
     def open(self) -> tuple[Any, ...]:
         """Make the script this process's ``__main__``, call its setup, and return the values."""
@@ -47,6 +48,7 @@ def pack(
     setup: Sequence[Callable[[], object]] = (),
     reduce: Reduce = lambda _: None,
     reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
+    libraries: Collection[str] = (),
 ) -> Packed:
     """Pickle values with what they need of the script.
 
@@ -56,11 +58,12 @@ def pack(
         setup: functions that the receiver calls before it unpickles the values.
         reduce: see :class:`~kourou.script.definitions.Collector`.
         reducers: see :class:`~kourou.script.definitions.Collector`.
+        libraries: of these, the values say which they bring along.
 
     Raises:
         SerializationError: a value, or a global of the script, cannot be pickled; it says which.
     """
-    collector = Collector(reduce, reducers)
+    collector = Collector(reduce, reducers, libraries)
     try:
         before = collector.add(tuple(setup), f"the setup of {owner}") if setup else None
         pickled = collector.add(tuple(values.values()), owner)
@@ -72,7 +75,8 @@ def pack(
             f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {shown(culprit)})"
         ) from error
     snapshot, buffers = collector.finish()
-    return Packed(_THIS_PROCESS, snapshot, _out_of_band(buffers), before and _to_send(before), _to_send(pickled))
+    sent = _to_send(pickled)._replace(imports=collector.imports(pickled))
+    return Packed(_THIS_PROCESS, snapshot, _out_of_band(buffers), before and _to_send(before), sent)
 
 
 def _to_send(pickled: Pickled) -> Pickled:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -25,6 +24,7 @@ from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
 from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.plan.preloading import installed
 from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["Context", "Parallelization", "Workers", "failure_of", "run_fits", "run_on_workers"]
@@ -34,7 +34,6 @@ Context: TypeAlias = Literal["spawn", "forkserver", "fork"]
 """``spawn``: an interpreter for each fit. ``forkserver``: forks of an interpreter that has torch and the like imported
 already. ``fork``: forks of this process."""
 
-_WORTH_IMPORTING_ONCE = ("numpy", "torch")
 _RETRY = Retry(times={"signal": 1})
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -111,7 +110,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
         SweepInterrupted: after Ctrl-C.
     """
     workers.check()
-    publish_jobs(jobs, on_disk=not workers.shares_memory)
+    libraries = publish_jobs(jobs, on_disk=not workers.shares_memory)
     save()
     runs: list[RunSpec] = []
     missing: dict[str, tuple[FitJob, int]] = {}
@@ -123,7 +122,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
                 missing[run.run_id] = job, fit
     try:
         what = f"{jobs[0].name}, fits" if len(jobs) == 1 else "fits"
-        records, journal_error = run_on_workers(runs, workers, folder, what)
+        records, journal_error = run_on_workers(runs, workers, folder, what, libraries)
     finally:
         save()
     total = sum(job.n_fit for job in jobs)
@@ -139,7 +138,7 @@ def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Ca
 
 
 def run_on_workers(
-    runs: Sequence[RunSpec], workers: Workers, folder: Path, what: str
+    runs: Sequence[RunSpec], workers: Workers, folder: Path, what: str, libraries: Collection[str]
 ) -> tuple[Mapping[str, RunRecord], SweepError | None]:
     """Run functions as workers say; their records by id, and what went wrong with the journal.
 
@@ -148,6 +147,7 @@ def run_on_workers(
         workers: how.
         folder: for the journal.
         what: they are called beside the progress bar.
+        libraries: what they import, of which forks need one import.
 
     Raises:
         SweepBusy: another process runs fits in this folder.
@@ -155,7 +155,7 @@ def run_on_workers(
     """
     if not runs:
         return {}, None
-    options = SweepOptions(retry=workers.retry or _RETRY, preload=_preload(workers))
+    options = SweepOptions(retry=workers.retry or _RETRY, preload=_preload(runs, workers, libraries))
     supervisor = {"thread": ThreadSupervisor, "fork": ForkSupervisor}.get(
         workers.parallelization if workers.parallelization == "thread" else workers.mp_context, Supervisor
     )
@@ -182,10 +182,11 @@ def run_on_workers(
     return {record.run_id: record for record in outcome.records}, None
 
 
-def _preload(workers: Workers) -> tuple[str, ...]:
+def _preload(runs: Sequence[RunSpec], workers: Workers, libraries: Collection[str]) -> tuple[str, ...]:
     if workers.parallelization != "process" or workers.mp_context != "forkserver":
         return ()
-    return tuple(name for name in _WORTH_IMPORTING_ONCE if name in sys.modules)
+    own = {run.function.__module__ for run in runs if run.function is not None}
+    return tuple(sorted(own.union(filter(installed, libraries))))
 
 
 def _run_spec(job: FitJob, fit: int, workers: Workers) -> RunSpec:

@@ -35,7 +35,8 @@ from kourou.runtime.metrics.event_files import EventWriter
 from kourou.runtime.metrics.log import logging_to
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.plan.payloads import why_not_picklable
-from kourou.script.packed import pack
+from kourou.runtime.plan.preloading import FORKABLE
+from kourou.script.packed import Packed, pack
 from kourou.tracebacks import format_failure
 
 __all__ = ["ERROR_FILE", "FitJob", "agent_of", "discard_job", "do_fit", "find_unpicklable", "publish_jobs", "read_job"]
@@ -140,12 +141,15 @@ def find_unpicklable(parts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def publish_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
+def publish_jobs(jobs: Sequence[Job], *, on_disk: bool) -> frozenset[str]:
     """Make jobs known under their files' names: all, or none.
 
     Args:
         jobs: what.
         on_disk: whether other processes than this one and its forks need them.
+
+    Returns:
+        The libraries that can be forked, and that other processes import with the jobs.
 
     Raises:
         PlanError: naming every part that cannot be pickled.
@@ -155,18 +159,19 @@ def publish_jobs(jobs: Sequence[Job], *, on_disk: bool) -> None:
         own_folder(job.file.parent)
     if not on_disk:
         _local_jobs.update({str(job.file): job for job in jobs})
+    folders = [str(Path(folder).absolute()) for folder in sys.path]
     for job, content in zip(jobs, packed, strict=False):
-        write_whole(job.file, content)
+        write_whole(job.file, pickle.dumps((folders, content), 5))
+    return frozenset().union(*(content.values.imports for content in packed))
 
 
-def _packed(job: Job) -> bytes:
+def _packed(job: Job) -> Packed:
     try:
-        packed = pack({job.name: job}, "", reducers=codec.reducers())
+        return pack({job.name: job}, "", reducers=codec.reducers(), libraries=FORKABLE)
     except errors.SerializationError as error:
         problems = find_unpicklable(job.parts()) or str(error).splitlines()
         advice = 'make it in the agent itself, or use parallelization="thread" or mp_context="fork"'
         raise errors.PlanError(*(f"{job.name}: {problem}; {advice}" for problem in problems)) from error
-    return pickle.dumps(([str(Path(folder).absolute()) for folder in sys.path], packed), 5)
 
 
 def discard_job(job: Job) -> None:

@@ -151,10 +151,10 @@ def _search(job: TuningJob, workers: Workers, n_trials: int) -> tuple[FitFailure
     _fail_killed_trials(study)
     _enqueue_grid(job, study)
     done = {trial.user_attrs[RUN] for trial in study.trials if RUN in trial.user_attrs}
-    publish_jobs([job], on_disk=not workers.shares_memory)
+    libraries = publish_jobs([job], on_disk=not workers.shares_memory) | {"optuna"}
     runs = [_run_spec(job, run) for run in range(n_trials) if run not in done]
     try:
-        records, journal_error = run_on_workers(runs, workers, job.folder, f"{job.name}, trials")
+        records, journal_error = run_on_workers(runs, workers, job.folder, f"{job.name}, trials", libraries)
     finally:
         _fail_killed_trials(study)
     if journal_error is not None:

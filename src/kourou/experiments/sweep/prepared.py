@@ -22,6 +22,7 @@ from kourou.runtime.graph.program import Program
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import pack
 
 __all__ = ["PreparedRun", "prepare", "process_spec"]
@@ -45,6 +46,8 @@ class PreparedRun:
     """The command; where a payload is run, what another interpreter would have to be called with."""
     payload: bytes | None = dataclasses.field(default=None, repr=False)
     """A pickled function or program with its arguments, for a worker to run."""
+    imports: frozenset[str] = frozenset()
+    """The libraries that the payload brings along, and that can be forked."""
     env: Mapping[str, str]
     """What is set for this run alone."""
     record: Mapping[str, Any]
@@ -118,34 +121,35 @@ def process_spec(run: PreparedRun, slot: Slot, attempt: int, sweep_dir: Path) ->
 
 def _prepared(run: RunSpec, python: str) -> PreparedRun:
     folder = Path(run.folder).absolute()
-    payload = None
+    payload, imports = None, frozenset[str]()
     if run.command is not None:
         first = python if run.command[0] in _PYTHONS else run.command[0]
         argv = (first, *run.command[1:])
     else:
         argv = (sys.executable, "-m", WORKER, str(folder / PAYLOAD_FILE))
-        payload = _pickled(run)
+        payload, imports = _pickled(run)
     return PreparedRun(
         run_id=run.run_id,
         name=run.name,
         folder=folder,
         argv=argv,
         payload=payload,
+        imports=imports,
         env=dict(run.env),
         record=run_record(run),
     )
 
 
-def _pickled(run: RunSpec) -> bytes:
+def _pickled(run: RunSpec) -> tuple[bytes, frozenset[str]]:
     kind = "function" if run.function is not None else "program"
     target = run.function if run.function is not None else run.program
     arguments = {} if isinstance(target, Program) else run.arguments
     values = {kind: target, **{f"params[{name!r}]": value for name, value in arguments.items()}}
     try:
-        packed = pack(values, f"run {run.name}", reduce=_reduced, reducers=codec.reducers())
+        packed = pack(values, f"run {run.name}", reduce=_reduced, reducers=codec.reducers(), libraries=FORKABLE)
     except errors.SerializationError as error:
         raise errors.PlanError(*(f"{line}; make it in the run itself" for line in str(error).splitlines())) from error
-    return pickle.dumps((kind, tuple(arguments), packed), 5)
+    return pickle.dumps((kind, tuple(arguments), packed), 5), packed.values.imports
 
 
 def _reduced(value: Any) -> tuple[Any, ...] | None:

@@ -31,6 +31,7 @@ from kourou.experiments.sweep.signals import signals_to
 from kourou.experiments.sweep.slots import Slot, SlotPool
 from kourou.runtime.model.records import ProcessExit, describe_signal
 from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.plan.preloading import choose
 from kourou.runtime.process.preload import COMMANDS, Preload
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.runtime.waiting.event_queue import next_of
@@ -55,8 +56,9 @@ class SweepOptions:
     """Seconds between SIGINT, which lets a run save its work, and SIGTERM."""
     terminate_s: float = 2.0
     """Seconds between SIGTERM and SIGKILL."""
-    preload: tuple[str, ...] = ()
-    """Modules that functions and programs find imported already, such as ``("torch",)``, if they can be forked."""
+    preload: tuple[str, ...] | None = None
+    """Modules that functions and programs find imported already, such as ``("torch",)``, if they can be forked. None:
+    those of NumPy, torch and gymnasium that several of them import anyway."""
 
 
 class Scheduler:
@@ -122,10 +124,13 @@ class Scheduler:
             SweepError: the journal cannot be written; what ran was killed.
         """
         payloads = any(run.payload is not None for run in self._runs.values())
+        self._preload = choose({name: run.imports for name, run in self._runs.items()}, restarting=())
+        if (given := self._options.preload) is not None:
+            self._preload = dict.fromkeys(self._runs, given)
         preload = Preload(modules=("kourou.experiments.sweep.run_process", "cloudpickle")) if payloads else COMMANDS
         handler = self._make_supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
         with handler as self._supervisor, signals_to(self._on_signal):
-            if not self._options.preload:  # else the first run's own variables decide what is prepared
+            if not any(self._preload.values()):  # else the first run's own variables decide what is prepared
                 self._supervisor.prepare()
             self._provenance = self._make_provenance()
             with contextlib.suppress(OSError):
@@ -189,7 +194,7 @@ class Scheduler:
         for live in begun:
             spec, boot = process_spec(live.run, live.slot, live.number, self._folder)
             if live.run.payload is not None:
-                spec = dataclasses.replace(spec, preload=self._options.preload)
+                spec = dataclasses.replace(spec, preload=self._preload[live.run.run_id])
             self._supervisor.start(self._adapt(spec, live.run, live.slot), live.number, boot)
 
     def _report_waiting(self) -> None:

@@ -80,6 +80,14 @@ class Node(abc.ABC):
         """
         return any(child.polls_while_starting for child in self.children())
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Libraries that :meth:`run` of this type imports first of all, beside those of the user's functions.
+
+        Processes are forked with them where several need them (``PythonProcess.preload``).
+        """
+        return ()
+
     def children(self) -> tuple[Node, ...]:
         """The nodes of a colocation.
 

@@ -92,7 +92,9 @@ class Payloads:
         data = pickle.dumps([(part.stream, part.needs, len(part.buffers)) for part in parts], 5)
         stream = self._add_blob(data)
         # A setup comes first, perhaps because what it sets has to be there before anything is imported.
-        self._nodes[stream] = Pickled(b"", (), []) if setup else parts[0]
+        own = {library for member in node.iterate_family() for library in member.imports}
+        known = parts[-1]._replace(imports=parts[-1].imports.union(FORKABLE & own))
+        self._nodes[stream] = Pickled(b"", (), []) if setup else known
         return Payload(
             stream=stream,
             buffers=tuple(map(self._add_buffer, buffers)),
