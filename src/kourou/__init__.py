@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from kourou.runtime.model.hosts import Host, Hosts
     from kourou.runtime.model.inventory import Inventory
     from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
+    from kourou.runtime.node_process.debugger import wait_for_debugger
     from kourou.runtime.node_process.serving import node_server, serve
     from kourou.runtime.plan.compile import compile_program
     from kourou.runtime.plan.plan import (
@@ -100,6 +101,7 @@ _SOURCES = {
     "kourou.runtime.graph.resources": ("PythonProcess", "Resources"),
     "kourou.runtime.launch.run": ("Run",),
     "kourou.runtime.metrics.log": ("log", "log_config", "log_image"),
+    "kourou.runtime.node_process.debugger": ("wait_for_debugger",),
     "kourou.runtime.node_process.serving": ("node_server", "serve"),
     "kourou.runtime.stopping.timeline": ("StopTimeline",),
     "kourou.runtime.waiting.node_target": ("NodeTarget",),
@@ -173,6 +175,7 @@ __all__ = [
     "stop",
     "stop_event",
     "unregister_stop_handler",
+    "wait_for_debugger",
     "wait_for_stop",
 ]
 

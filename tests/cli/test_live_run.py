@@ -177,7 +177,7 @@ def test_debug_of_a_node_that_has_nothing_to_say_about_itself(live, monkeypatch)
     outcome = live.kourou("debug", "-", "client/0", "--py-spy")
 
     assert outcome.code == 2
-    assert "py-spy is not installed; get it with: pip install py-spy" in outcome.err
+    assert "py-spy is not installed; get it with: pip install 'kourou[debug]'" in outcome.err
 
 
 @pytest.mark.parametrize("word", ["endless", "e", "-", "last"])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pdb  # noqa: T100 - for what it says without a terminal
+import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import kourou as lp
+from cli.commands import kourou
 from e2e.launching import Script
+from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -118,3 +123,67 @@ def test_a_debugger_that_the_environment_names_is_used():
     program.add_node(lp.PyNode(stop_at_breakpoint), label="node")
     resources = {"node": lp.PythonProcess(env={"PYTHONBREAKPOINT": "builtins.print"})}
     lp.launch(program, "local_mp", local_resources=resources, terminal="output_to_files").wait(timeout_s=WAIT_S)
+
+
+def hold_a_value():
+    value = 41
+    breakpoint()  # noqa: T100 - the point
+    value += 1
+    print(f"went on with {value}")
+
+
+class Debugger:
+    """As much of one as it takes: the Debug Adapter Protocol, over a socket."""
+
+    def __init__(self, port):
+        self._socket = socket.create_connection(("127.0.0.1", port), WAIT_S)
+        self._file = self._socket.makefile("rb")
+
+    def ask(self, command, **arguments):
+        """What the node answers; an attach is answered later."""
+        body = json.dumps({"seq": 1, "type": "request", "command": command, "arguments": arguments}).encode()
+        self._socket.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        return None if command == "attach" else self.hear("command", command)
+
+    def hear(self, key, value):
+        """The next message of this kind."""
+        while True:
+            size = 0
+            while line := self._file.readline().strip():
+                size = int(line.partition(b":")[2]) if line.lower().startswith(b"content-length") else size
+            message = json.loads(self._file.read(size))
+            if message.get(key) == value and message["type"] != "request":
+                return message.get("body")
+
+    def close(self):
+        self._file.close()
+        self._socket.close()
+
+
+def test_a_breakpoint_waits_for_a_debugger_where_that_was_asked_for():
+    pytest.importorskip("debugpy")
+    program = lp.Program("debugged")
+    program.add_node(lp.PyNode(hold_a_value), label="node")
+    env = {"PYTHONBREAKPOINT": "kourou.wait_for_debugger", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    resources = {"node": lp.PythonProcess(env=env)}
+    run = lp.launch(program, "local_mp", local_resources=resources, terminal="output_to_files")
+    log = run.folder / "logs" / "node" / "0.log"
+    until(lambda: log.exists() and "node/0 waits for a debugger, at " in log.read_text(), WAIT_S)
+    until(lambda: "breakpoint" in [one.kind for one in run.doctor().findings], WAIT_S)
+
+    told = kourou("attach", run.run_id, "node", "--json").json
+
+    debugger = Debugger(told["port"])
+    try:
+        debugger.ask("initialize", adapterID="test", pathFormat="path")
+        debugger.ask("attach", **told["vscode"])
+        debugger.hear("event", "initialized")
+        debugger.ask("configurationDone")
+        thread = debugger.hear("event", "stopped")["threadId"]
+        top = debugger.ask("stackTrace", threadId=thread)["stackFrames"][0]
+        assert (top["name"], Path(top["source"]["path"]).name) == ("hold_a_value", "test_inherited.py")
+        debugger.ask("continue", threadId=thread)
+        run.wait(timeout_s=WAIT_S)
+        assert "went on with 42" in log.read_text()
+    finally:
+        debugger.close()

@@ -37,6 +37,7 @@ def picture(
     named = {one.who for one in activities} | {one.wait.on for one in activities if one.wait} | set(servers or {})
     named |= set(options.get("tables", {})) | set(options.get("silent", ())) | set(nodes or {})
     records = []
+    named.discard("a debugger")
     for name in sorted(named):
         told = (nodes or {}).get(name, NodeState.READY)
         made = told if isinstance(told, NodeRecord) else NodeRecord(name=name, state=told, started_at=NOW - 5, pid=7)
@@ -207,6 +208,12 @@ def test_constructors_that_call_each_other() -> None:
     )
     [finding] = said(now)
     assert (finding.kind, set(finding.nodes)) == ("cycle", {"a/0", "b/0"})
+
+
+def test_a_breakpoint() -> None:
+    [finding] = said(picture(does("actor/0", on="a debugger", what="breakpoint()")))
+    assert (finding.kind, finding.nodes) == ("breakpoint", ("actor/0",))
+    assert finding.ends == "one attaches: kourou attach r actor/0"
 
 
 def test_a_node_that_does_not_answer() -> None:

@@ -380,6 +380,35 @@ def debug(
 
 @app.command()
 @report_errors()
+def attach(run: LiveRun, node: Node, *, json: Json = False, runs_dir: RunsDir = None) -> None:
+    """Let a node listen for a debugger (debugpy), and say how VS Code attaches to it. Needs the extra debug."""
+    from kourou.cli.control.profiling import attach_debugger
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    attach_debugger(choose_run(run, runs_dir), node, as_json=json)
+
+
+@app.command()
+@report_errors()
+def profile(
+    run: LiveRun,
+    node: Node,
+    *,
+    duration_s: Annotated[int, typer.Option("--duration", min=1, help="Seconds to look for.")] = 10,
+    out: Annotated[
+        Optional[Path], typer.Option("--out", "-o", help="The file; by default NODE.speedscope.json.")
+    ] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """See where a node spends its time (py-spy), as a file for speedscope. Needs the extra debug, and often root."""
+    from kourou.cli.control.profiling import record_profile
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    record_profile(choose_run(run, runs_dir), node, duration_s=duration_s, out=out)
+
+
+@app.command()
+@report_errors()
 def doctor(run: Run = "last", *, json: Json = False, runs_dir: RunsDir = None) -> None:
     """Say why a run does not go on, who waits for whom and what would end it; or how it ended. Without RUN: the newest.
 

@@ -9,7 +9,7 @@ from kourou.runtime.diagnosis.finding import Finding, Severity, counted, seconds
 from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.diagnosis.waiting import NOT_READY, STUCK_S, Edge, WaitGraph
 from kourou.runtime.model.records import NodeRecord, NodeState
-from kourou.runtime.model.reports import NodeReport, TableReport
+from kourou.runtime.model.reports import DEBUGGER, NodeReport, TableReport
 from kourou.waits import PATIENCE_S
 
 __all__ = ["find"]
@@ -38,6 +38,7 @@ def find(before: Snapshot, now: Snapshot) -> list[Finding]:
         if name not in told and (report := now.reports.get(name)) is not None:
             found.append(_holding_up(graph, name, report, edges))
             told.add(name)
+    found += _breakpoints(now)
     found += [*_handlers(graph, told | graph.in_cycles), *_stopping(now), *_restarted(now), *_uncalled(now)]
     rank = list(Severity)
     return sorted(found, key=lambda one: (-rank.index(one.severity), -(one.for_s or 0.0)))
@@ -277,6 +278,20 @@ def _handlers(graph: WaitGraph, told: frozenset[str] | set[str]) -> Iterator[Fin
                 ends="it returns",
                 details=(f"it is at {one.where}",) if one.where else (),
             )
+
+
+def _breakpoints(now: Snapshot) -> Iterator[Finding]:
+    for name, report in now.reports.items():
+        for one in report.activities:
+            if one.wait is not None and one.wait.on == DEBUGGER:
+                yield Finding(
+                    severity=Severity.WARNING,
+                    kind="breakpoint",
+                    nodes=(name,),
+                    text=f"{name} waits for a debugger at a breakpoint, for {seconds(one.wait.for_s)}, at {one.where}",
+                    for_s=one.wait.for_s,
+                    ends=f"one attaches: kourou attach {now.status.run_id} {name}",
+                )
 
 
 def _stopping(now: Snapshot) -> Iterator[Finding]:

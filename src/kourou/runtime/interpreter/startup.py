@@ -76,7 +76,7 @@ class _NoTerminal(io.TextIOWrapper):
 def _break(remedy: str, *args: Any, **kwargs: Any) -> Any:
     """What ``breakpoint()`` does: a debugger that PYTHONBREAKPOINT names may need no terminal."""
     if os.environ.get("PYTHONBREAKPOINT", "pdb.set_trace") in {"", "pdb.set_trace"}:
-        raise errors.NoTerminal(f"{remedy}, or let PYTHONBREAKPOINT name a debugger that listens (debugpy.breakpoint)")
+        raise errors.NoTerminal(f"{remedy}, or set PYTHONBREAKPOINT=kourou.wait_for_debugger: then it waits for one")
     return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100 - the user asked for it
 
 

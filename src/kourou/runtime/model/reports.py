@@ -7,7 +7,10 @@ import dataclasses
 from kourou.courier.serving.reports import ServerReport
 from kourou.waits import Activity
 
-__all__ = ["NodeReport", "TableReport"]
+__all__ = ["DEBUGGER", "NodeReport", "TableReport"]
+
+DEBUGGER = "a debugger"
+"""For whom a node waits at a breakpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

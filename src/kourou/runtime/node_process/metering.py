@@ -12,11 +12,23 @@ from kourou.courier.core.protocol import LIST_METHODS
 from kourou.runtime.context.context import NodeContext, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.reports import NodeReport, TableReport
+from kourou.runtime.node_process.debugger import listen
 from kourou.waits import look
 
-__all__ = ["ask_calls", "ask_details", "ask_report", "ask_stacks", "ask_tables", "ask_usage", "install", "tell"]
+__all__ = [
+    "ask_attach",
+    "ask_calls",
+    "ask_details",
+    "ask_report",
+    "ask_stacks",
+    "ask_tables",
+    "ask_usage",
+    "install",
+    "tell",
+]
 
 # A client's attributes may not begin with an underscore, and no attribute that somebody writes has a dot.
+_ATTACH = "kourou.attach"
 _CALLS = "kourou.calls"
 _DETAILS = "kourou.details"
 _REPORT = "kourou.report"
@@ -27,7 +39,7 @@ _USAGE = "kourou.usage"
 
 def install(server: Server, context: NodeContext) -> None:
     """Let a node's server tell of calls that it has answered, of what its process takes, and where its threads are."""
-    own = {LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _USAGE}
+    own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _USAGE}
 
     def report() -> NodeReport:
         mine = (one for one in look(process_node_name()) if one.who == context.name)
@@ -36,6 +48,7 @@ def install(server: Server, context: NodeContext) -> None:
     server.bind(_CALLS, lambda: server.report().answered)
     server.bind(_REPORT, report)
     tell(server, list, list)
+    server.bind(_ATTACH, listen)
     server.bind(_STACKS, stacks_of_this_process)
     server.bind(_USAGE, _usage)
     server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
@@ -56,6 +69,12 @@ def ask_details(client: Client) -> Future[Any]:
 def ask_calls(client: Client) -> Future[Any]:
     """How many calls a node has answered since it started, as a future: a busy node may take its time."""
     future: Future[Any] = getattr(client.futures, _CALLS)()
+    return future
+
+
+def ask_attach(client: Client) -> Future[Any]:
+    """Let a node listen for debuggers; the port, as a future."""
+    future: Future[Any] = getattr(client.futures, _ATTACH)()
     return future
 
 
