@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from kourou.runtime.graph.policies import Restart
     from kourou.runtime.graph.program import Program
     from kourou.runtime.graph.resources import PythonProcess, Resources
+    from kourou.runtime.launch.batch import submit
     from kourou.runtime.launch.launch import launch
     from kourou.runtime.launch.run import Run
     from kourou.runtime.metrics.log import log, log_config, log_image
@@ -85,6 +86,7 @@ _SOURCES = {
     "kourou.runtime.model.engines": ("Slurm",),
     "kourou.runtime.model.hosts": ("Host", "Hosts"),
     "kourou.runtime.model.inventory": ("Inventory",),
+    "kourou.runtime.launch.batch": ("submit",),
     "kourou.runtime.launch.launch": ("launch",),
     "kourou.runtime.graph.node": ("Node",),
     "kourou.runtime.plan.plan": (
@@ -174,6 +176,7 @@ __all__ = [
     "serve",
     "stop",
     "stop_event",
+    "submit",
     "unregister_stop_handler",
     "wait_for_debugger",
     "wait_for_stop",

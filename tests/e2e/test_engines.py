@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import kourou as lp
+from kourou.runtime.launch.batch import plan_submission
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.plan.compile import compile_program
 from kourou.testing.contracts.engines import ENGINE_CHECKS
@@ -72,3 +75,22 @@ def test_words_of_a_command_line_become_options() -> None:
         lp.Slurm.from_words(["gpus=1"])
     with pytest.raises(lp.errors.PlanError, match="nodes is a number"):
         lp.Slurm.from_words(["nodes=many"])
+
+
+def test_what_would_be_submitted_is_told_to_the_letter() -> None:
+    slurm = lp.Slurm(partition="gpu", time="4:00:00", nodes=2, lines=("module load cuda",), extra=("--exclude=n7",))
+    resources = {"worker": lp.Resources(cpus=2, gpus=1)}
+    plan = compile_program(program_of(4), slurm, local_resources=resources)
+    submission = plan_submission(plan, Path("/runs/engines-1"))
+    lines = submission.script.splitlines()
+    assert lines[:3] == ["#!/bin/bash", "trap '' USR1", "module load cuda"]
+    assert lines[3].startswith("exec ")
+    assert shlex.split(lines[3])[-1].endswith("import main; main('/runs/engines-1')")
+    assert submission.command == (
+        *("sbatch", "--parsable", "--job-name=engines", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=4"),
+        *("--gres=gpu:2", "--partition=gpu", "--time=4:00:00", "--exclude=n7", "--requeue", "--open-mode=append"),
+        *("--signal=B:USR1@120", f"--chdir={Path.cwd()}", "--output=/runs/engines-1/launcher.log"),
+        "/runs/engines-1/job.sh",
+    )
+    with pytest.raises(lp.errors.PlanError, match="'test_engine' takes no batch jobs; those that do are slurm"):
+        lp.submit(program_of(1), LocalHosts())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,13 +12,19 @@ import pytest
 
 import kourou as lp
 from experiments.slurm_cluster import slurm_cluster
+from kourou.cli.control.stop_and_call import stop_run
+from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.found_run import FoundRun, choose_run
+from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
 from polling import until
 
 pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 WITHIN_S = 60.0
+SECRETS = {"dial.json", "token", "payloads", "plan.pickle"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,10 @@ def _cluster() -> Iterator[Path]:
 def _slurm(_cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLURM_CONF", str(_cluster))
     yield
-    until(lambda: not queue(), WITHIN_S, "an empty queue: nothing is left of any allocation")
+    try:
+        until(lambda: not queue(), WITHIN_S, "an empty queue: nothing is left of any allocation")
+    finally:
+        subprocess.run(["scancel", "--quiet", "--user", getpass.getuser()], check=True)
 
 
 def queue() -> str:
@@ -58,3 +68,57 @@ def test_what_slurm_cannot_give_is_said_in_its_words() -> None:
         lp.launch(program, lp.Slurm(partition="nowhere"))
     with pytest.raises(lp.errors.LaunchError, match="Requested node configuration is not available"):
         lp.launch(program, lp.Slurm(), local_resources={"worker": lp.Resources(gpus=9)})
+
+
+class Server:
+    def echo(self, value: int) -> int:
+        return value
+
+
+def use(server: Server) -> None:
+    print("first answer", server.echo(3))
+    lp.wait_for_stop()
+
+
+def served() -> lp.Program:
+    program = lp.Program("served")
+    server = program.add_node(lp.CourierNode(Server), label="server")
+    program.add_node(lp.PyNode(use, server), label="user")
+    return program
+
+
+def states(found: FoundRun) -> set[str]:
+    return {str(node.state) for node in found.status().nodes}
+
+
+def test_a_batch_job_is_found_and_followed_and_stopped_from_any_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a job that was submitted by a shell that has gone
+    run_id = lp.submit(served(), lp.Slurm(nodes=2, lost_after_s=4), placement={"server": "a", "user": "b"})
+    found = choose_run(run_id)
+    until(lambda: states(found) == {"READY"} or found.state.over, WITHIN_S, "nodes at work")
+    # When another shell asks, on the launcher's host or on one that only sees its folder
+    for here in (True, False):
+        monkeypatch.setattr(RunInfo, "here", here)
+        assert found.state is RunState.RUNNING
+        with RemoteRun(found) as remote:
+            assert remote.client("server/0").echo(7) == 7
+            assert [node.name for node in remote.status().nodes] == ["server/0", "user/0"]
+    assert "first answer 3" in (found.path / "logs" / "user" / "0.log").read_text("utf-8")
+    # and stops it from there, then it ends as any run does
+    with RemoteRun(found) as remote:
+        remote.request_stop("enough")
+    until(lambda: found.ended, WITHIN_S, "the end of the run")
+    assert found.status().state is RunState.FINISHED
+    until(lambda: not {path.name for path in found.path.iterdir()} & SECRETS, WITHIN_S, "the end of what is secret")
+    # and no secret was in what Slurm was told
+    assert "token" not in (found.path / "job.sh").read_text("utf-8")
+
+
+def test_a_job_that_waits_says_why_and_can_be_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
+    found = choose_run(lp.submit(served(), lp.Slurm(nodes=2, extra=("--begin=now+1hour",))))
+    assert found.state is RunState.PENDING
+    assert found.status().stop_reason == "BeginTime"
+    stop_run(found, timeout_s=None, as_json=False)
+    assert f"its job {found.info.job} was cancelled" in capsys.readouterr().out
+    with pytest.raises(lp.errors.LaunchError, match="invalid partition"):
+        lp.submit(served(), lp.Slurm(partition="nowhere"))

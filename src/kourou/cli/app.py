@@ -126,6 +126,28 @@ def run(  # noqa: PLR0913 - the options of a command
 
 @app.command()
 @report_errors()
+def submit(
+    target: Target,
+    words: Words = None,
+    *,
+    on: Annotated[str, typer.Option("--on", metavar="ENGINE", help="Where it runs: slurm.")],
+    option: EngineWords = None,
+    run_dir: Annotated[Optional[Path], typer.Option(help="Where the run's folder is made; all hosts see it.")] = None,
+    json: Json = False,
+) -> None:
+    """Hand a program to an engine as a batch job, and print the run's name. The shell may go away.
+
+    ps, status, logs, call and stop find the run by its folder.
+    """
+    from kourou.cli.start.run_and_plan import engine_of, submit_program
+
+    engine = engine_of(on, option or [])
+    assert engine is not None  # noqa: S101 - an option that has to be given
+    submit_program(target, words or [], engine=engine, run_dir=run_dir, as_json=json)
+
+
+@app.command()
+@report_errors()
 def plan(  # noqa: PLR0913 - the options of a command
     target: Target,
     words: Words = None,

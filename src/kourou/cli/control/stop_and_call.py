@@ -36,6 +36,10 @@ def stop_run(found: FoundRun, *, timeout_s: float | None, as_json: bool) -> None
     """Ask a run to end, wait until it has, and say how."""
     if found.state is RunState.ELSEWHERE:
         raise errors.ServerUnavailable(f"run {found.run_id} was launched on {found.info.host}: stop it there")
+    if found.state is RunState.PENDING:
+        found.cancel()
+        print_text(f"run {found.run_id} had not begun: its job {found.info.job} was cancelled")
+        return
     asked_at = time.monotonic()
     asked = found.state.live and _stop(found, found.info.stop_s + _EXTRA_S if timeout_s is None else timeout_s)
     status = found.status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,16 @@ from kourou import errors
 from kourou.cli.start.drawing import plan_as_table
 from kourou.cli.start.loading import load_program
 from kourou.cli.terminal.formats import duration
-from kourou.cli.terminal.output import FAILED, console, print_text, tell
+from kourou.cli.terminal.output import FAILED, console, print_json, print_text, tell
+from kourou.runtime.files.run_folder import new_run_id, runs_dir
+from kourou.runtime.launch.batch import plan_submission, submit
 from kourou.runtime.launch.launch import hosts_to_plan_for, launch
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Hosts
+from kourou.runtime.monitoring.found_run import choose_run
 from kourou.runtime.plan.compile import compile_program
 
-__all__ = ["run_program", "show_plan"]
+__all__ = ["engine_of", "hosts_of", "run_program", "show_plan", "submit_program"]
 
 
 def hosts_of(text: str | None, ssh_config: Path | None) -> Hosts | None:
@@ -75,6 +79,24 @@ def run_program(
     tell(f"run {run.run_id} finished after {duration(time.monotonic() - begun)}")
 
 
+def submit_program(
+    target: str, words: list[str], *, engine: EngineOptions, run_dir: Path | None, as_json: bool
+) -> None:
+    """Hand a program to an engine, and say how it is called."""
+    loaded = load_program(target, words, command="submit")
+    known = ("local_resources", "placement", "setup", "stop_timeline", "run_dir")
+    options = {name: value for name, value in loaded.launch_kwargs.items() if name in known}
+    if run_dir is not None:
+        options["run_dir"] = run_dir
+    run_id = submit(loaded.program, engine, **options)
+    found = choose_run(run_id, options.get("run_dir"))
+    if as_json:
+        print_json({"run": run_id, "engine": engine.launch_type, "job": found.info.job, "folder": str(found.path)})
+        return
+    print_text(run_id)
+    tell(f"job {found.info.job} of {engine.launch_type}; kourou status {run_id} --watch, kourou logs -f {run_id}")
+
+
 def show_plan(
     target: str, words: list[str], *, launch_type: EngineOptions | str | None, form: str, hosts: Hosts | None
 ) -> None:
@@ -93,3 +115,7 @@ def show_plan(
         print_text(plan.to_mermaid())
     else:
         console().print(plan_as_table(plan))
+        if plan.engine is not None and plan.engine.batch:
+            submission = plan_submission(plan, runs_dir().absolute() / new_run_id(plan.program))
+            print_text(f"# kourou submit writes {submission.path}:\n{submission.script}")
+            print_text(f"# and hands it over with:\n{shlex.join(submission.command)}")

@@ -71,7 +71,7 @@ def show_logs(
     of_one = len(chosen.nodes) == 1 and len(choose_nodes(names, chosen.nodes[0])) == 1
     printer = _Printer(named=not of_one, times=times, as_json=as_json)
     while True:
-        live = follow and found.state.live  # asked before the reading, so that nothing written before the end is missed
+        live = follow and not found.state.over  # asked first, so that nothing written before the end is missed
         printer.print(log.read())
         if not live:
             break

@@ -19,7 +19,7 @@ from kourou.runtime.monitoring.found_run import FoundRun, find_runs
 
 __all__ = ["clean_runs", "list_runs"]
 
-_MAY_BE_LIVE = {RunState.RUNNING, RunState.STOPPING, RunState.ELSEWHERE}
+_MAY_BE_LIVE = {RunState.PENDING, RunState.RUNNING, RunState.STOPPING, RunState.ELSEWHERE}
 
 
 def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:

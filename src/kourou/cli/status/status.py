@@ -45,7 +45,7 @@ def _stream(sampler: Sampler, interval_s: float) -> None:
     while True:
         sample = sampler.sample()
         print_json(sample.to_dict(), indent=None)
-        if not sample.status.state.live:
+        if sample.status.state.over:
             return
         time.sleep(interval_s)
 
@@ -56,7 +56,7 @@ def _watch(sampler: Sampler, interval_s: float) -> None:
         pause_s = _FIRST_INTERVAL_S
         while True:
             sample = sampler.sample()
-            ended = not sample.status.state.live
+            ended = sample.status.state.over
             # The last table stays on the screen and may be longer than it.
             height = None if ended or not out.is_terminal else out.height
             if ended:

@@ -25,6 +25,7 @@ RUN_STYLES = {
     RunState.INTERRUPTED: "yellow",
     RunState.DEAD: "bold red",
     RunState.ELSEWHERE: "magenta",
+    RunState.PENDING: "yellow",
 }
 
 NODE_MARKS = {
@@ -38,6 +39,7 @@ NODE_MARKS = {
 }
 
 # Where there is no room for all nodes, these come first.
+_TOLD_ELSEWHERE = {RunState.DEAD, RunState.FAILED, RunState.PENDING}  # why, in other lines
 _URGENCY = (
     NodeState.FAILED,
     NodeState.KILLED,
@@ -85,6 +87,7 @@ def _heading(sample: RunSample, width: int) -> Text:
         RunState.STOPPING: f"stopping, after {lasted}",
         RunState.DEAD: f"its launcher died, after {lasted}",
         RunState.ELSEWHERE: "launched on another host: look there",
+        RunState.PENDING: f"pending for {lasted}" + (f": {clean(status.stop_reason)}" if status.stop_reason else ""),
     }
     facts = Text.assemble(
         status.launch_type,
@@ -95,7 +98,7 @@ def _heading(sample: RunSample, width: int) -> Text:
         facts.append(f"  ({duration(sample.taken_at - status.ended_at)} ago)", style="bright_black")
     separator = "  ·  " if len(status.run_id) + len(facts) + 5 <= width else "\n"
     text = Text.assemble((status.run_id, "bold"), (separator, "bright_black"), facts)
-    if status.stop_reason and status.state not in {RunState.DEAD, RunState.FAILED}:  # these are told below
+    if status.stop_reason and status.state not in _TOLD_ELSEWHERE:
         verb = "stopping" if status.state.live else "stopped"
         text.append(f"\n{verb} because: {clean(status.stop_reason)}", style="bright_black")
     return text

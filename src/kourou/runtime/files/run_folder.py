@@ -25,7 +25,9 @@ from kourou.runtime.files.append_file import AppendFile
 __all__ = [
     "CERTIFICATE_FILE",
     "EVENTS_FILE",
+    "ORDER_FILE",
     "PAYLOADS",
+    "PICKLED_PLAN_FILE",
     "PLAN_FILE",
     "TOKEN_FILE",
     "RunFolder",
@@ -39,6 +41,10 @@ PAYLOADS = "payloads"
 EVENTS_FILE = "events.jsonl"
 CERTIFICATE_FILE = "certificate.pem"
 """What clients trust, where nodes are on several hosts; no secret."""
+ORDER_FILE = "dial.json"
+"""What agents, and shells on other hosts, need to call the launcher; readable by its owner only."""
+PICKLED_PLAN_FILE = "plan.pickle"
+"""Of a run that was submitted: what its launcher brings to life; gone once the run has ended."""
 TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
 _IN_JSON = "backslashreplace"  # what stands for a byte that is no UTF-8 (in a path, an argument) is an escape of JSON
@@ -73,16 +79,17 @@ class RunFolder:
     Args:
         run_id: the folder's name.
         parent: where it is made; None: :func:`runs_dir`.
+        submitted: it was made when the run was submitted, and is used now, for the first time or again.
 
     Raises:
         LaunchError: it cannot be made.
     """
 
-    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None, *, submitted: bool = False) -> None:
         self.run_id = run_id
         self.path = (Path(parent) if parent is not None else runs_dir()).absolute() / run_id
         with self.written():
-            self.logs.mkdir(parents=True, mode=0o700)
+            self.logs.mkdir(parents=True, mode=0o700, exist_ok=submitted)
             self.path.chmod(0o700)
             self._events = AppendFile(self.path / EVENTS_FILE, errors=_IN_JSON)
         self._lock = threading.Lock()

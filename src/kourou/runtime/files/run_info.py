@@ -43,15 +43,20 @@ class RunInfo:
     cwd: str
     metrics_dir: str = ""
     """Where the metrics are: the run's folder, or that of a sweep's run which launched it."""
+    engine: str = ""
+    """Of a run that was submitted: the launch type of its engine, which has the job."""
+    job: str = ""
+    """The job, as the engine names it. The launcher is unknown (``pid`` 0) until it has begun."""
     path: tuple[str, ...] = ()
     """The launcher's ``sys.path``: where classes of what nodes return are found."""
 
     @classmethod
     def of_this_process(cls, **facts: Any) -> RunInfo:
         """What this process, as the launcher, writes; ``facts`` are the fields that it cannot find out by itself."""
+        pid = facts.pop("pid", os.getpid())
         return cls(
-            pid=os.getpid(),
-            pid_start=process_start(os.getpid()) or "",
+            pid=pid,
+            pid_start=process_start(pid) or "",
             host=socket.gethostname(),
             host_id=host_id(),
             argv=tuple(sys.argv),

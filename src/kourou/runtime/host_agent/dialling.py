@@ -26,10 +26,27 @@ from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.main import Service
 from kourou.runtime.host_agent.session import BrokenSession, Session
 
-__all__ = ["AGENT", "BYE", "HEARTBEATS", "NAME_VARIABLE", "SERVER_NAME", "DialOrder", "dial", "main"]
+__all__ = [
+    "AGENT",
+    "BYE",
+    "HEARTBEATS",
+    "NAME_VARIABLE",
+    "SERVER_NAME",
+    "SHELL",
+    "TUNNEL",
+    "Caller",
+    "DialOrder",
+    "Ended",
+    "dial",
+    "main",
+]
 
 AGENT = "agent"
 """The role of an agent, in the first line."""
+SHELL = "shell"
+"""The role of a shell on another host, which calls the coordinator."""
+TUNNEL = "tunnel"
+"""Kind of the messages that are pieces of connections."""
 BYE = "bye"
 """Kind of the message with which a launcher ends its agent."""
 NAME_VARIABLE = "KOUROU_HOST_NAME"
@@ -79,11 +96,11 @@ class DialOrder:
         return cls(**{**data, "addresses": tuple((host, port) for host, port in data["addresses"])})
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """There is nothing to do any more, or nobody to do it for."""
 
 
-class _Caller:
+class Caller:
     """Holds a session with a launcher, over as many connections as it takes.
 
     Args:
@@ -136,7 +153,7 @@ class _Caller:
         """Call until somebody answers.
 
         Raises:
-            _Ended: nobody did, or nobody is there any more.
+            Ended: nobody did, or nobody is there any more.
         """
         begun, refused_since = time.monotonic(), None
         while True:
@@ -150,14 +167,14 @@ class _Caller:
                 except (OSError, asyncio.TimeoutError, BrokenSession):
                     pass
                 if self._refused is not None:
-                    raise _Ended(f"the launcher refuses: {self._refused}")
+                    raise Ended(f"the launcher refuses: {self._refused}")
             now = time.monotonic()
             refused_since = (refused_since or now) if refusals == len(self._order.addresses) else None
             if refused_since is not None and self.ends[1] and now - refused_since > _GONE_S:
-                raise _Ended("the launcher is gone")
+                raise Ended("the launcher is gone")
             if now - begun > patience_s:
                 tried = ", ".join(f"{host}:{port}" for host, port in self._order.addresses)
-                raise _Ended(f"no launcher answered for {patience_s:g} s at {tried}")
+                raise Ended(f"no launcher answered for {patience_s:g} s at {tried}")
             await asyncio.sleep(_AGAIN_S)
 
     async def _try(self, host: str, port: int) -> bool:
@@ -214,12 +231,11 @@ class _Caller:
         self.heard_at = max(self.heard_at, self._link.heard_at)
 
     async def keep(self) -> None:
-        """Hold one connection after another, until the launcher is gone.
+        """Hold one connection after another, once it is connected, until the launcher is gone.
 
         Raises:
-            _Ended: it is.
+            Ended: it is.
         """
-        await self.connect(max(_FIRST_CALL_S, self._order.silence_s))
         while True:
             await self.hold()
             left_s = self.heard_at + self._order.silence_s * _AGENTS_SHARE - time.monotonic()
@@ -243,8 +259,13 @@ async def dial(order: DialOrder, place: int) -> None:
         Exception: what the service raised.
     """
     name = os.environ.get(NAME_VARIABLE) or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    caller = _Caller(order, {"role": AGENT, "place": place, "name": name, "pid": os.getpid()})
-    keeping = asyncio.ensure_future(caller.keep())
+    caller = Caller(order, {"role": AGENT, "place": place, "name": name, "pid": os.getpid()})
+
+    async def keep() -> None:
+        await caller.connect(max(_FIRST_CALL_S, order.silence_s))
+        await caller.keep()
+
+    keeping = asyncio.ensure_future(keep())
     service: list[Service] = []
     done = asyncio.get_running_loop().create_future()
 
@@ -288,7 +309,7 @@ def main(order: str, place: str) -> None:
     at = int(place) if place.isdigit() else int(os.environ[place])
     try:
         asyncio.run(dial(DialOrder.read(order), at))
-    except _Ended as end:
+    except Ended as end:
         print(f"kourou agent {at}: {end}", file=sys.stderr)  # noqa: T201 - its log is all it has
     except BaseException:  # noqa: BLE001 - it is told in its log
         traceback.print_exc()

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import functools
 import io
+import json
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.stacks import dump_on_signal
 from kourou.tracebacks import format_failure
 
-__all__ = ["finish", "leaving", "path_for", "prepare", "print_failure"]
+__all__ = ["finish", "leaving", "path_for", "prepare", "print_failure", "python_command"]
 
 _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
 
@@ -107,6 +108,12 @@ def path_for(python: str) -> tuple[str, list[str]]:
         return "sys.path[:]", paths
     own = tuple(str(Path(prefix).absolute()) + os.sep for prefix in (sys.prefix, sys.base_prefix))
     return "sys.path[:0]", [path for path in paths if not (path + os.sep).startswith(own)]
+
+
+def python_command(statement: str) -> list[str]:
+    """The command of a process of this interpreter, on any host, that finds what this one finds. It holds no secret."""
+    where, paths = path_for(sys.executable)
+    return [sys.executable, "-u", "-c", f"import sys; {where} = {json.dumps(paths)}; {statement}"]
 
 
 def _line_stream(fd: int) -> TextIO:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from kourou.runtime.host_agent.authority import Authority
     from kourou.runtime.launchers.hosts.transport import Reach
 
-__all__ = ["hosts_to_plan_for", "launch"]
+__all__ = ["RunBuilder", "hosts_to_plan_for", "launch", "the_program"]
 
 _TOKEN_BYTES = 32
 _STATUS_BYTES = 1500  # of status.json for each node, and for the run
@@ -111,7 +111,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     context.check_launch()
     log_to = [log_to] if isinstance(log_to, str) else log_to
     check_exporters(log_to)
-    program = _the_program(programs)
+    program = the_program(programs)
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
     resources = program.resources(local_resources)
@@ -134,13 +134,13 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if plan.terminal == TMUX_SESSION:
         check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = _RunBuilder(plan, folder, on_node_exit, setups, log_to).build(program)
+    run = RunBuilder(plan, folder, on_node_exit, setups, log_to).build(program)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
 
 
-class _RunBuilder:
+class RunBuilder:
     """Puts the parts of a run together, in the order that gets nodes started soonest."""
 
     def __init__(
@@ -148,9 +148,12 @@ class _RunBuilder:
         plan: LaunchPlan,
         folder: RunFolder,
         on_node_exit: ExitCallback | None,
-        setups: Sequence[Callable[[], object]],
-        log_to: Sequence[str],
+        setups: Sequence[Callable[[], object]] = (),
+        log_to: Sequence[str] = (),
+        *,
+        job: str = "",
     ) -> None:
+        self._job = job  # of the engine, where this launcher runs in one
         self._log_to = log_to
         self._setups = setups  # of this process, whose children need them, too
         self._plan = plan
@@ -186,8 +189,12 @@ class _RunBuilder:
             on_end=self._resources.close,
         )
 
-    def build(self, program: Program) -> Run:
-        """Start everything; on an error, give back what was taken."""
+    def build(self, program: Program | None = None) -> Run:
+        """Start everything; on an error, give back what was taken.
+
+        Args:
+            program: what the plan was made of; None where it is not here, and nodes are no threads.
+        """
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
         self._resources.callback(close_files, self._metrics_dir)
@@ -202,7 +209,7 @@ class _RunBuilder:
             self._resources.close()
             raise
         run = Run(self._plan, self._coordinator, self._director, self._folder)
-        for node in program.iterate_members():
+        for node in program.iterate_members() if program is not None else ():
             node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
         self._bind_this_process()
         if self._log_to:
@@ -227,8 +234,8 @@ class _RunBuilder:
             will_restart=record.will_restart,
         )
 
-    def _launcher(self, program: Program) -> Launcher:
-        if self._plan.launch_type.threads:
+    def _launcher(self, program: Program | None) -> Launcher:
+        if program is not None and self._plan.launch_type.threads:
             return self._thread_launcher(program)
         if self._plan.hosts is not None:
             return self._host_launcher(self._plan.hosts)
@@ -261,13 +268,14 @@ class _RunBuilder:
 
         folder, authority = self._folder, Authority()
         host, _, port = self._serve().rpartition(":")
+        coordinator = host, int(port)
         launcher = HostLauncher(
             self._plan,
             self._director,
             run_id=folder.run_id,
-            coordinator=(host, int(port)),
+            coordinator=coordinator,
             metrics_dir=self._metrics_dir,
-            reach=self._reach(hosts, authority),
+            reach=self._reach(hosts, authority, coordinator),
             authority=authority,
         )
         self._resources.callback(launcher.close)
@@ -281,14 +289,16 @@ class _RunBuilder:
         (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
         return launcher
 
-    def _reach(self, hosts: Hosts, authority: Authority) -> Reach:
+    def _reach(self, hosts: Hosts, authority: Authority, coordinator: tuple[str, int]) -> Reach:
         if self._plan.engine is None:
             from kourou.runtime.launchers.ssh.transport import SshReach  # noqa: PLC0415 - others need none of it
 
             return SshReach(hosts)
         from kourou.runtime.launchers.engines.reach import EngineReach  # noqa: PLC0415 - likewise
 
-        reach = EngineReach(self._plan, folder=self._folder.path, token=self._token, authority=authority)
+        reach = EngineReach(
+            self._plan, folder=self._folder.path, token=self._token, authority=authority, coordinator=coordinator
+        )
         self._resources.callback(reach.release)
         reach.allocate()
         return reach
@@ -346,6 +356,8 @@ class _RunBuilder:
             stop_s=self._plan.stop.total_s,
             started_at=self._started_at,
             metrics_dir=self._metrics_dir,
+            engine=self._plan.engine.launch_type if self._plan.engine is not None and self._job else "",
+            job=self._job,
         )
         self._folder.write_json(INFO_FILE, info.to_dict())
         self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
@@ -439,7 +451,12 @@ def hosts_to_plan_for(
     return with_inventories(Hosts.of(hosts))
 
 
-def _the_program(programs: Any) -> Program:
+def the_program(programs: Any) -> Program:
+    """The program of ``lp.launch``'s first argument.
+
+    Raises:
+        PlanError: it is none.
+    """
     if isinstance(programs, Program):
         return programs
     if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):

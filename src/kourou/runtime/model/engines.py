@@ -38,6 +38,8 @@ class EngineOptions:
     launch_type: ClassVar[str] = ""
     implementation: ClassVar[str] = ""
     """``module:class`` of the :class:`kourou.runtime.launchers.engines.base.Engine`."""
+    batch: ClassVar[str] = ""
+    """``module:object`` of the :class:`kourou.runtime.launchers.engines.base.BatchSystem`; "": it takes no jobs."""
     known: ClassVar[dict[str, type[EngineOptions]]] = {}
 
     nodes: int | None = None
@@ -126,6 +128,7 @@ class Slurm(EngineOptions):
 
     launch_type: ClassVar[str] = "slurm"
     implementation: ClassVar[str] = "kourou.runtime.launchers.engines.slurm:SlurmEngine"
+    batch: ClassVar[str] = "kourou.runtime.launchers.engines.slurm_batch:BATCH"
 
     partition: str | None = None
     time: str | None = None
@@ -143,6 +146,10 @@ class Slurm(EngineOptions):
     """Further arguments of salloc and sbatch, such as ``--exclude=node7``."""
     lines: tuple[str, ...] = ()
     """Of a batch job: lines of shell before the launcher, such as ``module load cuda``."""
+    requeues: int = 3
+    """How often a batch job that nears its time limit is put back into the queue, under the same id; 0: never."""
+    signal_s: int = 120
+    """So many seconds before the time limit, the program of a batch job is stopped."""
 
     def arguments(self, name: str, shape: Shape) -> list[str]:
         """What salloc and sbatch are told."""

@@ -15,8 +15,10 @@ STATUS_FILE = "status.json"
 
 
 class RunState(str, enum.Enum):
-    """running → stopping → finished | failed | interrupted; or what is known of one whose launcher cannot be asked."""
+    """running → stopping → finished | failed | interrupted; or what is known where no launcher can be asked."""
 
+    PENDING = "pending"
+    """It was submitted, and its job has not begun."""
     RUNNING = "running"
     STOPPING = "stopping"
     """It was asked to end, or a node failed; not all nodes have ended yet."""
@@ -29,6 +31,11 @@ class RunState(str, enum.Enum):
     """Its launcher died without a word, and the nodes with it."""
     ELSEWHERE = "elsewhere"
     """It was launched on another host (or in another container), from where alone one could tell."""
+
+    @property
+    def over(self) -> bool:
+        """False while it may go on, or has yet to begin."""
+        return not self.live and self is not RunState.PENDING
 
     @property
     def live(self) -> bool:

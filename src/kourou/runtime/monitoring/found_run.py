@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors, ownership
-from kourou.runtime.files.run_folder import CERTIFICATE_FILE, EVENTS_FILE, PLAN_FILE, TOKEN_FILE, runs_dir
+from kourou.runtime.files.run_folder import (
+    CERTIFICATE_FILE,
+    EVENTS_FILE,
+    PICKLED_PLAN_FILE,
+    PLAN_FILE,
+    TOKEN_FILE,
+    runs_dir,
+)
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
+from kourou.runtime.launchers.engines.batch_systems import batch_system, look_at_job
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 
@@ -41,13 +49,46 @@ class FoundRun:
 
     @property
     def state(self) -> RunState:
-        """What the folder tells; a live run is RUNNING here, and only its coordinator knows whether it is stopping."""
+        """What the folder tells; a live run is RUNNING here, and only its coordinator knows whether it is stopping.
+
+        Of one that was submitted, what its engine says of the job.
+        """
+        if self.info.job and not self.ended:
+            return self._job_state()
         if not self.ended and not self.info.here:
             return RunState.ELSEWHERE
         if not self.ended and self.info.launcher_alive and (self.path / TOKEN_FILE).exists():
             return RunState.RUNNING
         final = self._final()  # read last: it was written before the two signs of life went
         return RunState(final["state"]) if final else RunState.DEAD
+
+    def refreshed(self) -> FoundRun:
+        """The same, as its folder tells now: the launcher of one that was submitted may have begun, or begun again."""
+        return _look(self.path) or self
+
+    @property
+    def pending_reason(self) -> str:
+        """Of one that was submitted: why its job has not begun, in the engine's words; "" when it has."""
+        return look_at_job(self.info.engine, self.info.job).reason if self.state is RunState.PENDING else ""
+
+    def cancel(self) -> None:
+        """End the job of one that was submitted, begun or not.
+
+        Raises:
+            LaunchError: the engine cannot be asked.
+        """
+        batch_system(self.info.engine).cancel(self.info.job)
+        (self.path / PICKLED_PLAN_FILE).unlink(missing_ok=True)
+
+    def _job_state(self) -> RunState:
+        info, has_token = self.refreshed().info, (self.path / TOKEN_FILE).exists()
+        if info.here and info.launcher_alive and has_token:
+            return RunState.RUNNING
+        job = look_at_job(info.engine, info.job)
+        if job.state == "gone":
+            final = self._final()
+            return RunState(final["state"]) if final else RunState.DEAD
+        return RunState.RUNNING if job.state == "running" and has_token else RunState.PENDING
 
     @property
     def ended(self) -> bool:
@@ -99,7 +140,7 @@ class FoundRun:
             program=self.info.program,
             launch_type=self.info.launch_type,
             state=state,
-            stop_reason="its launcher died" if state is RunState.DEAD else "",
+            stop_reason=self._why(state),
             started_at=self.info.started_at,
             ended_at=self.ended_at,
             nodes=tuple(self._nodes_of_events(dead=state is RunState.DEAD)),
@@ -112,6 +153,12 @@ class FoundRun:
     def events(self) -> list[dict[str, Any]]:
         """What has happened so far, one after the other."""
         return _read_events(self.path / EVENTS_FILE)
+
+    def _why(self, state: RunState) -> str:
+        if state is RunState.DEAD and self.info.job:
+            job = look_at_job(self.info.engine, self.info.job)
+            return f"its job {self.info.job} has ended: {job.reason}; see {self.path / 'launcher.log'}"
+        return "its launcher died" if state is RunState.DEAD else self.pending_reason
 
     def _final(self) -> dict[str, Any] | None:
         return _read_json(self.path / STATUS_FILE)

@@ -14,6 +14,7 @@ from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.context.context import Binding
 from kourou.runtime.control import messages
 from kourou.runtime.control.stub import CoordinatorStub
+from kourou.runtime.launchers.dialled.passage import Passage
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
@@ -36,15 +37,15 @@ class RemoteRun:
         found: the run's folder.
 
     Raises:
-        ServerUnavailable: the run has ended.
+        ServerUnavailable: the run has ended, or its launcher on another host cannot be reached.
     """
 
     def __init__(self, found: FoundRun) -> None:
-        self.found = found
+        self.found = found = found.refreshed()
         self._token = found.token
-        self._stub = CoordinatorStub(
-            found.info.coordinator, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False
-        )
+        self._passage = None if found.info.here else Passage(found.path)
+        address = found.info.coordinator if self._passage is None else self._passage.address
+        self._stub = CoordinatorStub(address, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False)
         self._clients: dict[str, Client] = {}
 
     def __enter__(self) -> Self:
@@ -58,6 +59,8 @@ class RemoteRun:
         for client in self._clients.values():
             courier.close(client)
         self._stub.close()
+        if self._passage is not None:
+            self._passage.close()
 
     def status(self) -> RunStatus:
         """The run and its nodes as they are now.

@@ -17,6 +17,7 @@ from kourou.courier import Client
 from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.metrics.reading import last_metrics
+from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["NodeSample", "RunSample", "Sampler"]
 
 _ANSWER_S = 0.5  # a node whose threads are all busy does not answer in time, and its calls are not known then
+_SEVERAL_HOSTS = {"ssh", *EngineOptions.known}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,9 @@ class Sampler:
 
     def sample(self) -> RunSample:
         """The present state. The first sample has no rates."""
+        if self._remote is None and self._found.info.job and self._found.state.live:  # its job has begun
+            with contextlib.suppress(errors.ServerUnavailable):
+                self._remote = RemoteRun(self._found)
         status = self._status()
         now = time.monotonic()
         elapsed = None if self._at is None else max(now - self._at, 1e-3)
@@ -142,7 +147,7 @@ class Sampler:
 
     def _is_far(self, node: NodeRecord) -> bool:
         """Whether it has a process on another host, where only itself can look at it."""
-        return self._found.info.launch_type == "ssh" and not node.state.ended and not self._has_process(node)
+        return self._found.info.launch_type in _SEVERAL_HOSTS and not node.state.ended and not self._has_process(node)
 
     def _answered(
         self, nodes: Iterable[NodeRecord], ask: Callable[[Client], Future[Any]]

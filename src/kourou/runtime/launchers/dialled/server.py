@@ -13,11 +13,12 @@ import psutil
 
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.dialling import AGENT, HEARTBEATS, SERVER_NAME, DialOrder
+from kourou.runtime.host_agent.dialling import HEARTBEATS, SERVER_NAME, SHELL, TUNNEL, DialOrder
 from kourou.runtime.host_agent.host_service import ENTRY
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
-from kourou.runtime.host_agent.session import BrokenSession
+from kourou.runtime.host_agent.session import BrokenSession, Session
+from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
@@ -38,6 +39,7 @@ class AgentServer:
         silence_s: a host that says nothing for so long is lost.
         address: where to listen; None: on all of this machine's addresses.
         words: what the engine said last, for messages.
+        coordinator: where shells' connections lead.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class AgentServer:
         silence_s: float,
         address: str | None = None,
         words: Callable[[], str] = str,
+        coordinator: tuple[str, int] | None = None,
     ) -> None:
         self.thread = LoopThread("kourou-agents")
         self._token = token
@@ -55,6 +58,8 @@ class AgentServer:
         self._silence_s = silence_s
         self._address = address
         self._words = words
+        self._coordinator = coordinator
+        self._shells: dict[Link, Tunnel] = {}
         self._expected: dict[int, DialledTransport] = {}
         self._early: dict[int, tuple[Link, dict[str, Any]]] = {}
         self._owners: dict[Link, DialledTransport] = {}
@@ -113,7 +118,7 @@ class AgentServer:
 
     def _end(self) -> None:
         self._server.close()
-        for link in (*self._owners, *self._strangers, *(link for link, _ in self._early.values())):
+        for link in (*self._owners, *self._shells, *self._strangers, *(link for link, _ in self._early.values())):
             link.abort()
 
     async def _serve(self) -> asyncio.Server:
@@ -129,10 +134,24 @@ class AgentServer:
 
     def _on_line(self, link: Link, line: dict[str, Any]) -> None:
         self._strangers.pop(link, None)
-        if not hmac.compare_digest(str(line.get("token", "")), self._token) or line.get("role") != AGENT:
+        if not hmac.compare_digest(str(line.get("token", "")).encode(), self._token.encode()):
             link.abort()
-            return
-        self._attach(link, line)
+        elif line.get("role") == SHELL:
+            self._serve_shell(link)
+        else:
+            self._attach(link, line)
+
+    def _serve_shell(self, link: Link) -> None:
+        """Another shell, on another host: its connections lead to the coordinator, as an agent's do."""
+        session = Session()
+
+        def send(*piece: Any) -> None:
+            session.put((TUNNEL, *piece), first=True)
+            link.flush()
+
+        tunnel = self._shells[link] = Tunnel(self.thread, send, exit_to=self._coordinator)
+        link.say({"heard": 0})
+        link.begin(session, 0, lambda _, *piece: tunnel.receive(*piece))
 
     def _attach(self, link: Link, line: dict[str, Any]) -> None:
         place, session_id = int(line["place"]), str(line["session"])
@@ -156,6 +175,8 @@ class AgentServer:
 
     def _on_closed(self, link: Link) -> None:
         self._strangers.pop(link, None)
+        if (tunnel := self._shells.pop(link, None)) is not None:
+            tunnel.close()
         if (transport := self._owners.pop(link, None)) is not None:
             transport.detach(link)
         for place in [place for place, (early, _) in self._early.items() if early is link]:
@@ -168,6 +189,8 @@ class AgentServer:
             if now - since > _GREETING_S or len(self._strangers) > _MOST_STRANGERS:
                 link.abort()
                 self._strangers.pop(link, None)
+        for link in self._shells:
+            link.show_life()
         for transport in list(self._expected.values()):
             transport.look(self._silence_s)
             if transport.over and transport.session_id is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kourou.runtime.model.engines import EngineOptions, Shape
 
-__all__ = ["AgentCommand", "Engine", "EngineMaker"]
+__all__ = ["AgentCommand", "BatchSystem", "Engine", "EngineMaker", "JobState", "Submission"]
 
 AgentCommand = Callable[[str], "list[str]"]
 """The command of an agent, which holds no secret. Its argument is the host's place in the allocation, from 0 on; or the
@@ -62,4 +63,72 @@ class EngineMaker(Protocol):
             options: what the user said.
             name: the program's.
             folder: the run's, for its scripts and for what it says; all hosts see it under the same path.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What is handed to an engine for a batch job, to the letter."""
+
+    script: str
+    """The text of the script or manifest."""
+    path: Path
+    """Where it is written first."""
+    command: tuple[str, ...]
+    """What submits it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobState:
+    """What an engine says of a batch job."""
+
+    state: Literal["pending", "running", "gone"]
+    reason: str = ""
+    """Why it is pending, or how it ended; in the engine's own words."""
+
+
+class BatchSystem(Protocol):
+    """What ``EngineOptions.batch`` names: an engine in whose allocations launchers run."""
+
+    def plan(
+        self, options: EngineOptions, *, name: str, shape: Shape, folder: Path, command: Sequence[str]
+    ) -> Submission:
+        """What would be submitted. Pure.
+
+        Args:
+            options: what the user said.
+            name: the program's.
+            shape: what the program needs.
+            folder: the run's, which all hosts see under the same path.
+            command: the launcher's; it runs on the first host.
+        """
+
+    def submit(self, submission: Submission) -> str:
+        """Hand it over; the job, as the engine names it.
+
+        Raises:
+            LaunchError: the engine refuses; with its own words.
+        """
+
+    def look(self, job: str) -> JobState:
+        """What has become of a job.
+
+        Raises:
+            LaunchError: the engine cannot be asked.
+        """
+
+    def cancel(self, job: str) -> None:
+        """End a job; one that has ended is no error."""
+
+    def own_job(self) -> str:
+        """The job that this process is the launcher of."""
+
+    def own_restarts(self) -> int:
+        """How often that was put back into the queue."""
+
+    def requeue(self, job: str) -> None:
+        """Put a job back into the queue; it is ended then, and begins again.
+
+        Raises:
+            LaunchError: the engine refuses; with its own words.
         """

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import pkgutil
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
 from kourou import errors
 from kourou.runtime.files import nonblocking_stream
+from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.interpreter.startup import path_for
+from kourou.runtime.interpreter.startup import python_command
 from kourou.runtime.launchers.dialled.server import AgentServer
 from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.engines.base import Engine, EngineMaker
@@ -20,13 +19,10 @@ from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
 from kourou.runtime.model.hosts import Host
 from kourou.runtime.plan.plan import LaunchPlan
 
-__all__ = ["AGENTS", "ORDER_FILE", "EngineReach"]
+__all__ = ["AGENTS", "EngineReach"]
 
 AGENTS = "agents"
 """Folder in the run's: what the engine and its agents said."""
-ORDER_FILE = "dial.json"
-"""What agents need to call the launcher; readable by its owner only, gone once the run has ended."""
-
 _LOOK_S = 0.5
 
 
@@ -38,9 +34,12 @@ class EngineReach:
         folder: the run's.
         token: what agents show.
         authority: signs what the launcher proves itself with.
+        coordinator: where other shells' connections lead.
     """
 
-    def __init__(self, plan: LaunchPlan, *, folder: Path, token: str, authority: Authority) -> None:
+    def __init__(
+        self, plan: LaunchPlan, *, folder: Path, token: str, authority: Authority, coordinator: tuple[str, int]
+    ) -> None:
         assert plan.engine is not None  # noqa: S101 - whoever makes this has looked
         assert plan.hosts is not None  # noqa: S101 - a plan with an engine has hosts
         assert plan.shape is not None  # noqa: S101 - likewise
@@ -56,6 +55,7 @@ class EngineReach:
             silence_s=plan.engine.lost_after_s,
             address="127.0.0.1" if self._engine.loopback else None,
             words=self._engine.words,
+            coordinator=coordinator,
         )
         self._order = folder / ORDER_FILE
         self._server.order.write(self._order)
@@ -101,6 +101,5 @@ class EngineReach:
         self._order.unlink(missing_ok=True)
 
     def _command(self, place: str) -> list[str]:
-        where, paths = path_for(sys.executable)
-        code = f"import sys; {where} = {json.dumps(paths)}; from kourou.runtime.host_agent.dialling import main; "
-        return [sys.executable, "-u", "-c", f"{code}main({str(self._order)!r}, {place!r})"]
+        entry = "from kourou.runtime.host_agent.dialling import main"
+        return python_command(f"{entry}; main({str(self._order)!r}, {place!r})")

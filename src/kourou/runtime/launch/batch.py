@@ -1,0 +1,172 @@
+"""Batch: a plan is handed to an engine, and its launcher runs inside the allocation; the shell may go away."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kourou import errors
+from kourou.ownership import read_own
+from kourou.runtime.context import context
+from kourou.runtime.files.run_folder import ORDER_FILE, PICKLED_PLAN_FILE, PLAN_FILE, TOKEN_FILE, RunFolder, new_run_id
+from kourou.runtime.files.run_info import INFO_FILE, RunInfo
+from kourou.runtime.graph.program import Program
+from kourou.runtime.graph.resources import PythonProcess
+from kourou.runtime.interpreter.startup import python_command
+from kourou.runtime.launch.launch import RunBuilder, the_program
+from kourou.runtime.launchers.engines.base import Submission
+from kourou.runtime.launchers.engines.batch_systems import batch_system
+from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.status import STATUS_FILE
+from kourou.runtime.plan.compile import compile_program
+from kourou.runtime.plan.placement import PlacementOf
+from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.stopping.timeline import StopTimeline
+from kourou.script import names
+
+__all__ = ["main", "plan_submission", "submit"]
+
+_SUBMITTED = "submitted.json"  # run.json as it is until the launcher writes its own
+_ENDED = (ORDER_FILE, TOKEN_FILE, STATUS_FILE)  # of an earlier launcher of the same job, which may have been killed
+
+
+def submit(
+    program: Program,
+    engine: EngineOptions,
+    *,
+    local_resources: Mapping[str, PythonProcess] | None = None,
+    placement: PlacementOf | None = None,
+    setup: Callable[[], object] | None = None,
+    stop_timeline: StopTimeline | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+) -> str:
+    """Hand a program to an engine as a batch job, and return at once; ``kourou status`` and its like find the run.
+
+    Args:
+        program: the graph.
+        engine: where it runs, such as ``lp.Slurm(...)``.
+        local_resources: label → what its processes get.
+        placement: as :func:`kourou.launch` has it.
+        setup: likewise.
+        stop_timeline: likewise.
+        run_dir: where the run's folder is made, which all hosts have to see; None: KOUROU_RUNS_DIR, else below the
+            user's state directory.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        PlanError: the program has mistakes, or the engine takes no batch jobs; nothing was submitted.
+        LaunchError: the run's folder cannot be made, or the engine refuses.
+    """
+    context.check_launch()
+    program = the_program(program)
+    system = batch_system(engine.launch_type)
+    plan = compile_program(
+        program,
+        engine,
+        local_resources=program.resources(local_resources),
+        placement=placement,
+        setup=setup,
+        stop=stop_timeline,
+    )
+    folder = RunFolder(new_run_id(program.name), run_dir)
+    folder.close()  # from now on it is the launcher's, who may be quick
+    try:
+        plan = dataclasses.replace(plan, terminal="output_to_files", scope=names.ANYTHING)
+        with folder.written():
+            _write_own(folder.path / PICKLED_PLAN_FILE, pickle.dumps(plan))
+        folder.write_json(PLAN_FILE, plan.to_dict())
+        job = system.submit(plan_submission(plan, folder.path))
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    folder.write_json(_SUBMITTED, _submitted(plan, folder.run_id, job).to_dict())
+    with contextlib.suppress(FileExistsError):
+        (folder.path / INFO_FILE).hardlink_to(folder.path / _SUBMITTED)
+    return folder.run_id
+
+
+def _submitted(plan: LaunchPlan, run_id: str, job: str) -> RunInfo:
+    """What is known of the run before its launcher says more."""
+    return RunInfo.of_this_process(
+        run_id=run_id,
+        program=plan.program,
+        launch_type=str(plan.launch_type),
+        terminal=plan.terminal,
+        nodes=len(plan.nodes),
+        pid=0,
+        coordinator="",
+        stop_s=plan.stop.total_s,
+        started_at=time.time(),
+        engine=str(plan.launch_type),
+        job=job,
+    )
+
+
+def plan_submission(plan: LaunchPlan, folder: Path) -> Submission:
+    """What is handed to the engine, to the letter. Pure.
+
+    Raises:
+        PlanError: the engine takes no batch jobs.
+    """
+    assert plan.engine is not None  # noqa: S101 - it was compiled for one
+    assert plan.shape is not None  # noqa: S101 - likewise
+    command = python_command(f"from kourou.runtime.launch.batch import main; main({str(folder)!r})")
+    return batch_system(plan.engine.launch_type).plan(
+        plan.engine, name=plan.program, shape=plan.shape, folder=folder, command=command
+    )
+
+
+def main(path: str) -> None:
+    """What the job runs: the launcher of a run that was submitted.
+
+    Near the job's time limit (SIGUSR1) the program is stopped, and the job put back into the queue.
+    """
+    folder = Path(path)
+    plan: LaunchPlan = pickle.loads(read_own(folder / PICKLED_PLAN_FILE))
+    assert plan.engine is not None  # noqa: S101 - it was submitted
+    system = batch_system(plan.engine.launch_type)
+    job, restarts = system.own_job(), system.own_restarts()
+    for name in _ENDED:
+        (folder / name).unlink(missing_ok=True)
+    near_limit: list[int] = []
+    run = RunBuilder(plan, RunFolder(folder.name, folder.parent, submitted=True), None, job=job).build()
+
+    def stop(number: int, frame: Any) -> None:
+        del frame
+        near_limit.append(number)
+        run.stop("the job's time limit is near", wait=False)
+
+    signal.signal(signal.SIGUSR1, stop)
+    code = 0
+    try:
+        run.wait()
+    except errors.ProgramFailed as failure:
+        print(failure, file=sys.stderr)  # noqa: T201 - the job's output
+        code = 1
+    except errors.Interrupted as interrupted:
+        code = interrupted.code
+    most = getattr(plan.engine, "requeues", 0)
+    if near_limit and restarts < most:
+        (folder / STATUS_FILE).unlink(missing_ok=True)  # it has not ended
+        print(f"kourou: requeue {restarts + 1} of {most}", file=sys.stderr)  # noqa: T201 - likewise
+        system.requeue(job)
+        signal.pause()
+    (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
+    sys.exit(code)
+
+
+def _write_own(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

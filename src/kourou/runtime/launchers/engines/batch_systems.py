@@ -1,0 +1,41 @@
+"""The jobs of runs that were submitted, as their engines tell of them."""
+
+from __future__ import annotations
+
+import pkgutil
+import time
+from typing import cast
+
+from kourou import errors
+from kourou.runtime.launchers.engines.base import BatchSystem, JobState
+from kourou.runtime.model.engines import EngineOptions
+
+__all__ = ["batch_system", "look_at_job"]
+
+_FRESH_S = 2.0  # an engine is not asked again within
+_seen: dict[str, tuple[float, JobState]] = {}
+
+
+def batch_system(engine: str) -> BatchSystem:
+    """What an engine does with batch jobs.
+
+    Raises:
+        PlanError: it takes none.
+    """
+    kind = EngineOptions.known.get(engine)
+    if kind is None or not kind.batch:
+        known = ", ".join(sorted(name for name, each in EngineOptions.known.items() if each.batch))
+        raise errors.PlanError(f"{engine!r} takes no batch jobs; those that do are {known}")
+    return cast("BatchSystem", pkgutil.resolve_name(kind.batch))
+
+
+def look_at_job(engine: str, job: str) -> JobState:
+    """What has become of a job, not more than some seconds ago.
+
+    Raises:
+        LaunchError: the engine cannot be asked.
+    """
+    seen = _seen.get(f"{engine} {job}")
+    if seen is None or time.monotonic() - seen[0] > _FRESH_S:
+        seen = _seen[f"{engine} {job}"] = time.monotonic(), batch_system(engine).look(job)
+    return seen[1]
