@@ -12,6 +12,8 @@ import pytest
 
 import kourou as lp
 from kourou.errors import GraphError
+from kourou.runtime.monitoring.found_run import find_run
+from kourou.runtime.monitoring.sampling import Sampler
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -129,3 +131,30 @@ def test_a_mistake_is_found_where_it_is_made() -> None:
     for keep in (0, -1, 2.0, True):
         with pytest.raises(GraphError, match="keep"):
             lp.WeightsNode(keep=keep)  # type: ignore[arg-type]  # what is tested
+
+
+def idle_reader(weights: Any) -> None:
+    view = weights.subscriber(max_age_s=0.0).exact(5, timeout_s=None)
+    assert not lp.wait_for_stop(WAIT_S * 3) or view.version
+
+
+def test_a_stalled_learner_shows_in_status() -> None:
+    # given a learner that publishes once and no more, and an actor that may not read what is that old
+    program = lp.Program("stalled")
+    weights = program.add_node(lp.WeightsNode(), label="weights")
+    program.add_node(lp.PyNode(learner, weights, 5), label="learner")
+    program.add_node(lp.PyNode(idle_reader, weights), label="actor")
+    with lp.launch(program, "local_mt") as run:
+
+        def told() -> list[str]:
+            with Sampler(find_run(run.folder)) as sampler:
+                return list(sampler.sample().nodes["weights/0"].details)
+
+        # then the status of the weights' node tells both
+        until(lambda: len(told()) == 2, WAIT_S, "the actor to have the weights")
+        first, second = told()
+        assert "default: version 5" in first
+        assert "by learner/0" in first
+        assert "actor/0" in second
+        assert "has version 5, 0 behind" in second
+        assert "older than its max_age_s=0" in second

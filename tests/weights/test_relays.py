@@ -124,3 +124,21 @@ def test_exact_versions_and_lag(hosts: Hosts, learner: Client) -> None:
     check(subscriber.exact(3, timeout_s=WAIT_S), 3)
     check(subscriber.exact(2, timeout_s=WAIT_S), 2)
     assert first.age_s < WAIT_S
+
+
+def test_the_server_knows_who_reads_what(server: Server, hosts: Hosts, learner: Client) -> None:
+    publisher, subscriber = learner.publisher(), learner.subscriber(max_lag=1)
+    far = hosts.client("a").subscriber(max_age_s=0.0)
+    publisher.publish("a", version=7)
+    views = [reader.require(max_age_s=WAIT_S, timeout_s=WAIT_S) for reader in (subscriber, far)]
+    for version in (8, 9):
+        publisher.publish("b", version=version)
+    until(lambda: len(server.lines()) == 3, WAIT_S, "the other host's report")
+    first, here, there = server.lines()
+    assert "default: version 9" in first
+    assert "has version 7, 2 behind" in here
+    assert "more than its max_lag=1" in here
+    assert "has version 7, 2 behind" in there
+    assert "older than its max_age_s=0" in there
+    del subscriber, far, views
+    until(lambda: len(server.lines()) == 1, 4 * WAIT_S, "the readers to be forgotten")

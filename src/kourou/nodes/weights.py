@@ -10,6 +10,7 @@ from kourou.runtime.context.context import NodeContext, current_node
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
+from kourou.runtime.node_process import metering
 from kourou.runtime.node_process.serving import node_server
 from kourou.runtime.waiting.node_target import NodeTarget
 
@@ -71,6 +72,7 @@ class WeightsNode(Node):
         with shielded():
             server = Server(keep=self._keep, transport=transport)
         try:
+            metering.tell(transport, server.lines, list)
             context.publish(serves_only=True)
             context.stop.register(server.cancel_waits)
             context.stop.released.wait()

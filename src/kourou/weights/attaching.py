@@ -25,13 +25,21 @@ class Way:
         calls: a client of the server.
         name: of the weights.
         connect_timeout_s: for calls that do not wait for anything but the connection; None waits for ever.
+        caller: whose way it is; for messages.
         relays: the way by one process of this host; None: each reader takes its own.
     """
 
     def __init__(
-        self, calls: courier.Client, name: str, connect_timeout_s: float | None, relays: Relays | None
+        self,
+        calls: courier.Client,
+        name: str,
+        connect_timeout_s: float | None,
+        *,
+        caller: str | None,
+        relays: Relays | None,
     ) -> None:
         self.name = name
+        self.caller = caller
         self._relays = relays
         self.server = courier.address(calls)
         self._once = courier.with_options(calls, timeout_s=connect_timeout_s)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kourou.errors import UnsupportedPlatform
 from kourou.shared_files import SharedFile
+from kourou.weights.readers import PAGE_BYTES
 
 __all__ = ["LATEST", "MOST_KEPT", "OFFERED", "SLOT_BITS", "Board", "Page", "Row", "make_board"]
 
@@ -22,6 +23,8 @@ OFFERED = 1  # publications so far, those included that found no slot
 _OFFERED_VERSION = 2
 _CLOSED = 3  # 1: the program stops, so nobody waits any more
 _SLOTS = 4
+_READERS_DESCRIPTOR = 5
+_READERS_INODE = 6
 _FIRST_ROW = 8
 _ROW_WORDS = 8
 SLOT_BITS = 8
@@ -116,6 +119,12 @@ class Page:
         return SharedFile(pid=self._owner, descriptor=row.descriptor, inode=row.inode)
 
     @property
+    def readers(self) -> SharedFile:
+        """The page of those who read."""
+        words = self.words
+        return SharedFile(pid=self._owner, descriptor=words[_READERS_DESCRIPTOR], inode=words[_READERS_INODE])
+
+    @property
     def publisher(self) -> str:
         """Who published last, in words; for messages."""
         return bytes(self._text).rstrip(b"\0").decode(errors="replace")
@@ -132,7 +141,7 @@ class Board:
 
     Attributes:
         page: its words.
-        descriptors: of the page's file and of the slots'.
+        descriptors: of the page's file, of that of its readers, and of the slots'.
     """
 
     page: Page
@@ -159,11 +168,13 @@ def make_board(keep: int) -> Board:
         raise UnsupportedPlatform("weights are shared through memfd and locks of open files, which only Linux has")
     descriptors: list[int] = []
     try:
-        for _ in range(keep + 2):
+        for _ in range(keep + 3):
             descriptors.append(os.memfd_create("kourou-weights", os.MFD_CLOEXEC))  # noqa: PERF401 - none is lost
         os.ftruncate(descriptors[0], 8 * (_FIRST_ROW + (keep + 1) * _ROW_WORDS) + _NAME_BYTES)
         page = Page(descriptors[0], os.getpid(), writable=True)
-        for slot, descriptor in enumerate(descriptors[1:]):
+        os.ftruncate(descriptors[1], PAGE_BYTES)
+        page.words[_READERS_DESCRIPTOR], page.words[_READERS_INODE] = descriptors[1], os.fstat(descriptors[1]).st_ino
+        for slot, descriptor in enumerate(descriptors[2:]):
             page.set_row(slot, Row(descriptor, os.fstat(descriptor).st_ino, 0, 0, 0, 0, 0))
         page.words[_SLOTS] = keep + 1
     except BaseException:

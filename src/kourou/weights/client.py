@@ -74,7 +74,7 @@ class Client:
 
     def publisher(self, name: str = DEFAULT_NAME) -> Publisher:
         """A publisher of the weights of a name."""
-        return Publisher(self._way(name), self._caller)
+        return Publisher(self._way(name))
 
     def subscriber(
         self, name: str = DEFAULT_NAME, *, max_lag: int | None = None, max_age_s: float | None = None
@@ -95,7 +95,7 @@ class Client:
         courier.close(self._calls)
 
     def _way(self, name: str) -> Way:
-        return Way(self._calls, name, self._connect_timeout_s, self._relays)
+        return Way(self._calls, name, self._connect_timeout_s, caller=self._caller, relays=self._relays)
 
     def _dial(self, relay: str | None) -> courier.Client:
         """A client of a relay, of its address, which has our token and certificate; None: of the server."""

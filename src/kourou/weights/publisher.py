@@ -21,9 +21,8 @@ class Publisher:
     the next version is published on the new one.
     """
 
-    def __init__(self, way: Way, caller: str | None) -> None:
+    def __init__(self, way: Way) -> None:
         self._way = way
-        self._caller = caller
         self._writer: BoardWriter | RemoteWriter | None = None
 
     def __repr__(self) -> str:
@@ -49,7 +48,7 @@ class Publisher:
             NodeExited: the weights' node has ended for good.
         """
         contents = Contents.of(weights)
-        publisher = f"{self._caller or 'a publisher'} (pid {os.getpid()} on {platform.node()})"
+        publisher = f"{self._way.caller or 'a publisher'} (pid {os.getpid()} on {platform.node()})"
         while True:
             if self._writer is None:
                 self._writer = self._way.writer()

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page
 from kourou.weights.locks import try_shared
+from kourou.weights.readers import Reading, Who, enrol, readings
+from kourou.weights.readers import Row as ReaderRow
 from kourou.weights.slots import Contents, unpack
 
 __all__ = ["BoardReader", "Found", "Reader"]
@@ -80,6 +82,10 @@ class Reader(Protocol):
         """Whether the board is still the one that publishers write to."""
         ...
 
+    def took(self, found: Found, who: Who) -> None:
+        """Let the board say who has taken what."""
+        ...
+
 
 class BoardReader:
     """A board of this host.
@@ -99,6 +105,8 @@ class BoardReader:
         finally:
             os.close(descriptor)
         self._words = self._page.words
+        self._is_enrolled = False
+        self._row: ReaderRow | None = None
         self._files = [self._page.file(slot) for slot in self._page.slots]
 
     @property
@@ -167,6 +175,17 @@ class BoardReader:
     def is_there(self) -> bool:
         """Whether the board's owner still has it."""
         return self._file.is_there()
+
+    def took(self, found: Found, who: Who) -> None:
+        """Write it to the page of those who read."""
+        if not self._is_enrolled:
+            self._is_enrolled, self._row = True, enrol(self._page.readers, who)
+        if self._row is not None:
+            self._row.write(found.number, found.version, found.published_ns)
+
+    def readings(self) -> list[Reading]:
+        """What all who read took last."""
+        return readings(self._page.readers)
 
     def _take(self, slot: int, number: int) -> Found | None:
         descriptor = self._files[slot].open(os.O_RDONLY)

@@ -13,16 +13,19 @@ import json
 import logging
 import mmap
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from kourou import courier
 from kourou.courier.wire.copying import fill
 from kourou.errors import CallCancelled, RpcError, WeightsError
-from kourou.weights.board import Board, make_board
+from kourou.weights.board import Board, Page, make_board
 from kourou.weights.messages import Block, Have, Head, News, Place
 from kourou.weights.passing import Transit, block_of, follow
+from kourou.weights.readers import readings
 from kourou.weights.writing import BoardWriter, Draft
 
 __all__ = ["Relay"]
@@ -67,6 +70,8 @@ class Relay:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._clients: list[courier.Client] = []  # in use
+        self._server_calls: courier.Client | None = None
+        self._reported: Future[Any] | None = None
         server.bind("follow", lambda _, have: follow(self, have))
         server.start()
         self._thread = threading.Thread(target=self._run, name="kourou-weights-relay", daemon=True)
@@ -119,6 +124,8 @@ class Relay:
                 self._closed.wait(_AGAIN_S if lost is None else 0.0)
         finally:
             self._let_go()
+            if self._server_calls is not None:
+                courier.close(self._server_calls)
             _roles.discard(self._role)
             os.close(self._role)
 
@@ -172,6 +179,15 @@ class Relay:
         with self._changed:
             self._news = news
             self._changed.notify_all()
+        self._report(page)
+
+    def _report(self, page: Page) -> None:
+        """Tell the server who reads here; nobody waits for that."""
+        if self._server_calls is None:
+            self._server_calls = self._dial(None)
+            self._clients.append(self._server_calls)
+        if self._reported is None or self._reported.done():
+            self._reported = self._server_calls.futures.report(self._name, platform.node(), readings(page.readers))
 
     def _renew(self) -> _Here:
         """A board for what another server has."""

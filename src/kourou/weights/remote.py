@@ -7,6 +7,7 @@ from typing import Any
 
 from kourou import courier
 from kourou.weights.messages import News, Sent
+from kourou.weights.readers import Who
 from kourou.weights.reading import Found
 from kourou.weights.slots import Contents
 
@@ -72,6 +73,9 @@ class RemoteReader:
     def is_there(self) -> bool:
         """True: it is asked each time."""
         return True
+
+    def took(self, found: Found, who: Who) -> None:
+        """Nothing: the server sees what is fetched, and does not list it."""
 
     def _learn(self, news: News) -> int:
         if news.board != self._news.board:

@@ -14,6 +14,7 @@ from kourou.shown import shown
 from kourou.weights.board import MOST_KEPT, Board, make_board
 from kourou.weights.messages import Block, Have, Head, News, Place, Sent
 from kourou.weights.passing import BoardFeed, follow
+from kourou.weights.readers import Reading
 from kourou.weights.reading import BoardReader
 from kourou.weights.slots import Contents
 from kourou.weights.writing import BoardWriter
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "check_keep"]
 
-_METHODS = ("open_board", "news", "wait", "fetch", "store", "join", "follow")
+_METHODS = ("open_board", "news", "wait", "fetch", "store", "join", "follow", "report")
+_REPORTS_LAST_S = 30.0  # a relay reports every second, unless it has much to do
 _SLICE_S = 0.2  # after which a wait looks whether its caller is still there
 
 
@@ -47,6 +49,23 @@ class _Name:
         self.writer = BoardWriter(name, self.board.file)
         self.feed = BoardFeed(self.board.file.inode, self.reader)
         self.relays: list[str] = []  # addresses of one process of each other host; each follows the one before it
+        self.elsewhere: dict[str, tuple[float, list[Reading]]] = {}  # by host: when it was told, and what
+
+    def lines(self) -> list[str]:
+        """What there is, and who has what."""
+        reader, lines = self.reader, []
+        last = reader.newest()
+        if last is None:
+            lines.append("nothing was published")
+        else:
+            age_s = (time.monotonic_ns() - last.published_ns) / 1e9
+            lines.append(f"version {last.version}, {age_s:.1f} s old, by {reader.publisher}")
+        lines += [reading.told(reader.offered) for reading in reader.readings()]
+        known_from = time.monotonic() - _REPORTS_LAST_S
+        for host, (told_at, found) in sorted(self.elsewhere.items()):
+            if told_at > known_from:
+                lines += [f"{host}: {reading.told(reader.offered)}" for reading in found]
+        return lines
 
 
 class Server:
@@ -100,6 +119,12 @@ class Server:
         from kourou.weights.client import Client  # noqa: PLC0415 - servers need no client
 
         return Client(self.address, token=self._transport.token)
+
+    def lines(self) -> list[str]:
+        """For people: the versions that there are, and who has which, how far behind and how old it is."""
+        with self._lock:
+            known = dict(self._names)
+        return [f"{name}: {line}" for name in sorted(known) for line in known[name].lines()]
 
     def cancel_waits(self) -> None:
         """Let nobody wait for weights from now on: waits end with ``CallCancelled``."""
@@ -160,6 +185,9 @@ class Server:
                 relays.append(address)
             before = relays.index(address) - 1
             return Place(upstream=relays[before] if before >= 0 else None, keep=self._keep)
+
+    def _report(self, name: str, host: str, found: list[Reading]) -> None:
+        self._of(name).elsewhere[host] = time.monotonic(), found
 
     def _follow(self, name: str, have: Have) -> Iterator[News | Head | Block]:
         return follow(self._of(name).feed, have)

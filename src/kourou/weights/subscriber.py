@@ -15,6 +15,7 @@ from kourou.errors import CallCancelled, VersionNotFound, WeightsOutdated
 from kourou.shared_files import SharedFile
 from kourou.waits import Blocked, waits_in
 from kourou.weights.attaching import Way
+from kourou.weights.readers import Who
 from kourou.weights.reading import Found, Reader
 from kourou.weights.view import Mark, View
 
@@ -50,6 +51,7 @@ class Subscriber:
         self._way = way
         self._max_lag = max_lag
         self._max_age_s = max_age_s
+        self._who = Who(way.caller or "", max_lag, max_age_s)
         self._reader: Reader | None = None
         self._answer: Future[SharedFile] | None = None  # where the board of a new server is
         self._look_at = -math.inf
@@ -160,6 +162,7 @@ class Subscriber:
             last = reader.offered_version if reader.offered else None
             found = self._found(reader, version)
             if found is not None:
+                reader.took(found, self._who)
                 return View(found, self._mark(found), skipped=0, offered=self._offered)
             left_s = deadline - time.monotonic()
             if (last is not None and last >= version) or left_s <= 0:
@@ -209,6 +212,7 @@ class Subscriber:
             skipped = 0 if last is None else max(0, mark.ordinal - last.ordinal - 1)
             view = View(found, mark, skipped=skipped, offered=self._offered)
             self._last, self._taken = mark, weakref.ref(view)
+            reader.took(found, self._who)
             return view
 
     def _found(self, reader: Reader, version: int | None) -> Found | None:
