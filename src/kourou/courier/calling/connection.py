@@ -196,7 +196,7 @@ class Connection:
             self._warned.add(method)
             _log.warning(
                 "%s of %s has not answered for %.0f s, and is waited for without a time-out; timeout_s, or "
-                "courier.with_options(client, timeout_s=…), sets one",
+                "courier.with_options(client, timeout_s=…), sets one; kourou doctor tells why",
                 method,
                 self.name,
                 PATIENCE_S,

@@ -50,7 +50,10 @@ class WaitGraph:
         self.now = now
         self._elapsed_s = max(now.taken_at - before.taken_at, 1e-3)
         self._cpu_s = {
-            (name, one.thread): one.cpu_s for name, report in before.reports.items() for one in report.activities
+            (name, one.thread): one.cpu_s
+            for name, report in before.reports.items()
+            for one in report.activities
+            if one.cpu_s is not None
         }
         nodes = {node.name for node in now.status.nodes}
         self.edges = tuple(edge for edge in self._all_edges() if edge.on in nodes)

@@ -78,7 +78,9 @@ class NodeTarget:
             waited = time.monotonic() - waited_since
             if deadline is not None and time.monotonic() >= deadline:
                 raise errors.DeadlineExceeded(f"{self.name} was not ready within {waited:.1f} s (its state is {state})")
-            _log.warning("still waiting for %s after %.0f s (its state is %s)", self.name, waited, state)
+            _log.warning(
+                "still waiting for %s after %.0f s (its state is %s); kourou doctor tells why", self.name, waited, state
+            )
 
     def lost(self, endpoint: Endpoint) -> errors.RpcError:
         """Why calls in flight to ``endpoint`` will not be answered."""
