@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kourou.nodes.replay import ReplayGroup, ReplayNode, ReverbNode
     from kourou.nodes.torch import TorchNode
     from kourou.nodes.weights import WeightsNode
+    from kourou.runtime.context.checkpoints import checkpoint_dir
     from kourou.runtime.context.context import NodeContext, get_context
     from kourou.runtime.context.stop_functions import (
         make_program_stopper,
@@ -81,6 +82,7 @@ _SOURCES = {
     "kourou.nodes.weights": ("WeightsNode",),
     "kourou.runtime.graph.broadcast": ("broadcast",),
     "kourou.runtime.plan.compile": ("compile_program",),
+    "kourou.runtime.context.checkpoints": ("checkpoint_dir",),
     "kourou.runtime.context.context": ("NodeContext", "get_context"),
     "kourou.runtime.graph.handles": ("Deferred", "Handle", "maybe_dereference"),
     "kourou.runtime.model.engines": ("Slurm",),
@@ -159,6 +161,7 @@ __all__ = [
     "aio",
     "batched_handler",
     "broadcast",
+    "checkpoint_dir",
     "compile_program",
     "courier",
     "errors",

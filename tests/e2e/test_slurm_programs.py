@@ -122,3 +122,36 @@ def test_a_job_that_waits_says_why_and_can_be_cancelled(capsys: pytest.CaptureFi
     assert f"its job {found.info.job} was cancelled" in capsys.readouterr().out
     with pytest.raises(lp.errors.LaunchError, match="invalid partition"):
         lp.submit(served(), lp.Slurm(partition="nowhere"))
+
+
+def count_on() -> None:
+    folder, incarnation = lp.checkpoint_dir(), lp.get_context().incarnation
+    (folder / f"{incarnation}").touch()
+    print(f"incarnation {incarnation} finds {sorted(path.name for path in folder.iterdir())}")
+    if incarnation == 1:
+        lp.wait_for_stop()
+    else:
+        lp.stop()
+
+
+def test_a_job_near_its_time_limit_begins_again_under_its_id_and_finds_its_checkpoints() -> None:
+    # Given
+    program = lp.Program("counting")
+    program.add_node(lp.PyNode(count_on), label="counter")
+    found = choose_run(lp.submit(program, lp.Slurm(requeues=1)))
+    log = found.path / "logs" / "counter" / "0.log"
+    until(lambda: log.exists() and "incarnation 1" in log.read_text("utf-8"), WITHIN_S, "the first incarnation")
+    # When Slurm says that the time limit is near
+    subprocess.run(["scancel", "--signal=USR1", "--batch", found.info.job], check=True)
+    until(lambda: found.state is RunState.PENDING, WITHIN_S, "a job that waits again")
+    begin_now(found.info.job)
+    # Then the run goes on, as the same one
+    until(lambda: found.ended, WITHIN_S, "the end of the run")
+    assert "incarnation 2 finds ['1', '2']" in log.read_text("utf-8")
+    assert found.status().state is RunState.FINISHED
+
+
+def begin_now(job: str) -> None:
+    """A requeued job is held for two minutes."""
+    command = ["scontrol", "update", f"JobId={job}", "StartTime=now+3"]
+    until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0, WITHIN_S, "its release")

@@ -180,15 +180,18 @@ class ChildServer:
         return self._control.request_stop(argument)
 
 
+_FACTS = ("name", "program", "launch_type", "attempt", "incarnation", "checkpoints")  # of a node, for its children
+
+
 def for_children() -> ChildCall:
     """What makes a child that is being started part of the program: the runs in reach, and the node that it is of."""
     node = context.current_node()
-    of_node = (node.name, node.program, node.run_id, node.launch_type, node.attempt) if node is not None else None
+    of_node = {fact: getattr(node, fact) for fact in _FACTS} if node is not None else None
     bindings = context.bindings() if node is None else [node.binding]
     return _belong, ([(b.run_id, b.control, b.token, b.tls, b.metrics_dir) for b in bindings], of_node)
 
 
-def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None, str]], node: tuple[Any, ...] | None) -> None:
+def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None, str]], node: dict[str, Any] | None) -> None:
     for run_id, control, token, tls, metrics_dir in bindings:
         binding = context.Binding(run_id=run_id, control=control, token=token, tls=tls, metrics_dir=metrics_dir)
         context.add_binding(binding)
@@ -196,14 +199,10 @@ def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None, str]], node
             continue
         stop = StopState(control.request_stop)
         threading.Thread(target=_follow, args=(control, stop), name="kourou-stop", daemon=True).start()
-        name, program, _, launch_type, attempt = node
         context.set_process_node(
             context.NodeContext(
-                name=name,
-                program=program,
+                **node,
                 run_id=run_id,
-                launch_type=launch_type,
-                attempt=attempt,
                 binding=binding,
                 stop=stop,
                 report_child=lambda *_: None,

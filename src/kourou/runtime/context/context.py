@@ -102,6 +102,10 @@ class NodeContext:
     launch_type: str
     attempt: int
     """1 for the first start, one more after each restart."""
+    incarnation: int = 1
+    """1 for the first launcher of the run, one more whenever an engine put its job back into the queue."""
+    checkpoints: str = dataclasses.field(default="", repr=False)
+    """The folder of the run that :func:`kourou.checkpoint_dir` is in."""
     binding: Binding = dataclasses.field(repr=False)
     stop: StopState = dataclasses.field(repr=False)
     report_child: Callable[[str, Outcome], None] = dataclasses.field(repr=False)

@@ -32,6 +32,7 @@ __all__ = [
     "TOKEN_FILE",
     "RunFolder",
     "new_run_id",
+    "node_checkpoints",
     "node_log",
     "runs_dir",
 ]
@@ -65,12 +66,23 @@ def new_run_id(program: str) -> str:
 
 
 def node_log(folder: Path, node: str) -> Path:
-    """The log of a node in a run's folder; a label with odd characters is percent-encoded."""
+    """The log of a node in a run's folder."""
+    label, index = _as_folders(node)
+    return folder / "logs" / label / f"{index}.log"
+
+
+def node_checkpoints(folder: Path, node: str) -> Path:
+    """A node's folder in that of a run's checkpoints."""
+    return folder.joinpath(*_as_folders(node))
+
+
+def _as_folders(node: str) -> tuple[str, str]:
+    """A node's label and index as names of files; a label with odd characters is percent-encoded."""
     label, _, index = node.rpartition("/")
     quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
     if len(quoted) > _LONGEST_NAME:
         quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
-    return folder / "logs" / (quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")) / f"{index}.log"
+    return quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E"), index
 
 
 class RunFolder:

@@ -35,6 +35,7 @@ from kourou.script import names
 
 __all__ = ["main", "plan_submission", "submit"]
 
+_TERMINATED = 128 + signal.SIGTERM  # by whoever cancels the job; or preempts it, and has it begin again
 _SUBMITTED = "submitted.json"  # run.json as it is until the launcher writes its own
 _ENDED = (ORDER_FILE, TOKEN_FILE, STATUS_FILE)  # of an earlier launcher of the same job, which may have been killed
 
@@ -140,7 +141,8 @@ def main(path: str) -> None:
     for name in _ENDED:
         (folder / name).unlink(missing_ok=True)
     near_limit: list[int] = []
-    run = RunBuilder(plan, RunFolder(folder.name, folder.parent, submitted=True), None, job=job).build()
+    again = RunFolder(folder.name, folder.parent, submitted=True)
+    run = RunBuilder(plan, again, None, job=job, incarnation=restarts + 1).build()
 
     def stop(number: int, frame: Any) -> None:
         del frame
@@ -162,7 +164,8 @@ def main(path: str) -> None:
         print(f"kourou: requeue {restarts + 1} of {most}", file=sys.stderr)  # noqa: T201 - likewise
         system.requeue(job)
         signal.pause()
-    (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
+    if code != _TERMINATED:
+        (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
     sys.exit(code)
 
 

@@ -152,7 +152,9 @@ class RunBuilder:
         log_to: Sequence[str] = (),
         *,
         job: str = "",
+        incarnation: int = 1,
     ) -> None:
+        self._incarnation = incarnation
         self._job = job  # of the engine, where this launcher runs in one
         self._log_to = log_to
         self._setups = setups  # of this process, whose children need them, too
@@ -251,9 +253,7 @@ class RunBuilder:
             store_blobs(self._plan.blobs, folder.payloads)
         address = self._serve()
         launcher.configure(
-            run_id=folder.run_id,
-            program=self._plan.program,
-            launch_type=str(self._plan.launch_type),
+            **self._facts_for_nodes(),
             coordinator=address,
             token_file=str(folder.token_file),
             metrics_dir=self._metrics_dir,
@@ -279,12 +279,7 @@ class RunBuilder:
             authority=authority,
         )
         self._resources.callback(launcher.close)
-        launcher.configure(
-            self._token,
-            run_id=folder.run_id,
-            program=self._plan.program,
-            launch_type=str(self._plan.launch_type),
-        )
+        launcher.configure(self._token, **self._facts_for_nodes())
         self._certificate = authority.certificate
         (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
         return launcher
@@ -327,16 +322,23 @@ class RunBuilder:
         )
         self._resources.callback(binding.disconnect)
         return context.NodeContext(
+            **self._facts_for_nodes(),
             name=name,
-            program=self._plan.program,
-            run_id=self._folder.run_id,
-            launch_type=str(self._plan.launch_type),
             attempt=attempt,
             binding=binding,
             stop=stop,
             report_child=lambda child, outcome: self._coordinator.report(child, attempt, outcome),
             server_options={"token": self._token, "socket_dir": str(self._socket_dir())},
         )
+
+    def _facts_for_nodes(self) -> dict[str, Any]:
+        return {
+            "run_id": self._folder.run_id,
+            "program": self._plan.program,
+            "launch_type": str(self._plan.launch_type),
+            "incarnation": self._incarnation,
+            "checkpoints": str(self._folder.path / "checkpoints"),
+        }
 
     def _serve(self) -> str:
         """Open the coordinator's port and write run.json, by which other shells find it."""

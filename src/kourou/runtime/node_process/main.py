@@ -79,6 +79,8 @@ class _NodeProcess:
             run_id=boot["run_id"],
             launch_type=boot["launch_type"],
             attempt=boot["attempt"],
+            incarnation=boot["incarnation"],
+            checkpoints=boot["checkpoints"],
             binding=self._binding,
             stop=self._stop,
             report_child=self.control.report,
