@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kourou.errors import WeightsError
 from kourou.weights import Client, Server
 from polling import until
 from quiet_ports import quiet_port
@@ -88,3 +90,24 @@ def test_a_new_publisher_counts_on_from_the_last(server: Server) -> None:
         assert subscriber.require(timeout_s=WAIT_S).weights == "a"
         publisher.publish("b")
         assert subscriber.require().version == 42
+
+
+def test_the_last_version_is_there_again(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    with Server(checkpoint=folder) as server, server.localhost_client() as client:
+        for version in (4, 5):
+            client.publisher("actor/a").publish({"w": np.full(10_000, version)}, version=version)
+        client.publisher("critic").publish("c")
+        assert not folder.exists()
+    with Server(checkpoint=folder) as server, server.localhost_client() as client:
+        view = client.subscriber("actor/a").require(timeout_s=WAIT_S)
+        assert (view.version, view.weights["w"].sum()) == (5, 50_000)
+        assert client.subscriber("critic").require().weights == "c"
+        publisher = client.publisher("actor/a")
+        assert publisher.last_version() == 5
+        assert publisher.publish("next")
+    with Server(checkpoint=folder) as server, server.localhost_client() as client:
+        assert client.subscriber("actor/a").require(timeout_s=WAIT_S).version == 6
+    (folder / "critic.weights").write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match=r"critic\.weights has no weights that can be read"):
+        Server(checkpoint=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from kourou import courier
@@ -45,15 +46,18 @@ class WeightsNode(Node):
 
     Args:
         keep: versions of each name that can be read at any time, the latest included. There is memory for one more.
+        checkpoint: a folder on the node's host for the last version of each name: written when the node is stopped, and
+            published again when it starts, as old as it is. None for none.
 
     Raises:
         GraphError: ``keep`` is below 1.
     """
 
-    def __init__(self, keep: int = 2) -> None:
+    def __init__(self, keep: int = 2, *, checkpoint: str | os.PathLike[str] | None = None) -> None:
         if type(keep) is not int or keep < 1:
             raise GraphError(f"WeightsNode: keep is a number of versions from 1 on, not {keep!r}")
         self._keep = keep
+        self._checkpoint = None if checkpoint is None else os.fspath(checkpoint)
 
     @property
     def serves_only(self) -> bool:
@@ -70,7 +74,7 @@ class WeightsNode(Node):
 
         transport = node_server(context)
         with shielded():
-            server = Server(keep=self._keep, transport=transport)
+            server = Server(keep=self._keep, checkpoint=self._checkpoint, transport=transport)
         try:
             metering.tell(transport, server.lines, list)
             context.publish(serves_only=True)

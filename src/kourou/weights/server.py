@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kourou import courier
@@ -12,6 +14,7 @@ from kourou.errors import GraphError
 from kourou.shared_files import SharedFile
 from kourou.shown import shown
 from kourou.weights.board import MOST_KEPT, Board, make_board
+from kourou.weights.kept import load, save
 from kourou.weights.messages import Block, Have, Head, News, Place, Sent
 from kourou.weights.passing import BoardFeed, follow
 from kourou.weights.readers import Reading
@@ -76,11 +79,14 @@ class Server:
         keep: versions of each name that can be read at any time, the latest included. There is memory for one more.
         host: the address to listen on. Anything but loopback lets other hosts connect.
         token: the secret that clients have to show; by default the user's own.
+        checkpoint: a folder for the last version of each name, written when the server stops and read when it starts;
+            None for none.
         transport: a :class:`kourou.courier.Server` to answer on, started or not, instead of one of its own. It is
             stopped with this server.
 
     Raises:
         GraphError: ``keep`` is below 1, or far too many.
+        WeightsError: the checkpoint is damaged.
         UnsupportedPlatform: this is not Linux.
     """
 
@@ -91,12 +97,16 @@ class Server:
         keep: int = 2,
         host: str = "127.0.0.1",
         token: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         transport: courier.Server | None = None,
     ) -> None:
         self._keep = check_keep(keep)
         self._names: dict[str, _Name] = {}
         self._closed = False
         self._lock = threading.Lock()
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        for kept in [] if self._checkpoint is None else load(self._checkpoint):
+            self._of(kept.name).writer.write(kept.contents, kept.version, kept.publisher, 0.0, age_s=kept.age_s)
         self._transport = transport or courier.Server("weights", port, host=host, token=token)
         for name in _METHODS:
             self._transport.bind(name, getattr(self, f"_{name}"))
@@ -138,9 +148,16 @@ class Server:
         self.cancel_waits()
         self._transport.stop(grace_s=0.0)
         with self._lock:
-            for known in self._names.values():
-                known.board.close()
+            names = dict(self._names)
             self._names.clear()
+        try:
+            if self._checkpoint is not None:
+                for name, known in names.items():
+                    if (found := known.reader.newest()) is not None:
+                        save(self._checkpoint, name, found, known.reader.publisher)
+        finally:
+            for known in names.values():
+                known.board.close()
 
     # -- what clients call ------------------------------------------------------------------------------------------
 

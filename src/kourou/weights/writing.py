@@ -80,7 +80,9 @@ class BoardWriter:
         finally:
             os.close(descriptor)
 
-    def write(self, contents: Contents, version: int | None, publisher: str, wait_s: float) -> int | None:
+    def write(
+        self, contents: Contents, version: int | None, publisher: str, wait_s: float, *, age_s: float = 0.0
+    ) -> int | None:
         """Publish a version: its number among all publications; None when all slots are being read.
 
         Args:
@@ -88,6 +90,7 @@ class BoardWriter:
             version: above all versions that were published before; None for the one after the last.
             publisher: who does it, for messages.
             wait_s: how long to wait for a slot.
+            age_s: seconds since it was published, where that was elsewhere.
 
         Raises:
             VersionError: the version is not above those before.
@@ -113,7 +116,8 @@ class BoardWriter:
             with draft:
                 pack(contents, draft.memory)
                 page.offer(number, version)
-                self.publish(draft, number, version, time.monotonic_ns(), len(contents.buffers))
+                published_ns = time.monotonic_ns() - int(1e9 * age_s)
+                self.publish(draft, number, version, published_ns, len(contents.buffers))
             return number
 
     def draft(self, size: int, wait_s: float) -> Draft | None:

@@ -1,0 +1,87 @@
+"""Versions in files: the last one of each name is written when its server stops, and is there again with the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import urllib.parse
+from pathlib import Path
+from typing import NamedTuple
+
+from kourou.errors import WeightsError
+from kourou.ownership import check_own, make_own_folder, read_own
+from kourou.weights.reading import Found
+from kourou.weights.slots import Contents, unpack
+
+__all__ = ["Kept", "load", "save"]
+
+_SUFFIX = ".weights"
+
+
+class Kept(NamedTuple):
+    """A version that was in a file.
+
+    Attributes:
+        name: of the weights.
+        version, publisher, age_s: as it was; the time since then counts.
+        contents: its bytes.
+    """
+
+    name: str
+    version: int
+    publisher: str
+    age_s: float
+    contents: Contents
+
+
+def save(folder: Path, name: str, found: Found, publisher: str) -> None:
+    """Write a version; whoever is killed meanwhile leaves the one that was there before.
+
+    Raises:
+        OSError: there is no room, or it may not be written there.
+    """
+    if found.memory is None:
+        return
+    make_own_folder(folder)
+    published_at = time.time() - (time.monotonic_ns() - found.published_ns) / 1e9
+    facts = {
+        "name": name,
+        "version": found.version,
+        "publisher": publisher,
+        "published_at": published_at,
+        "buffers": len(found.contents.buffers),
+    }
+    path = folder / f"{urllib.parse.quote(name, safe='')}{_SUFFIX}"
+    temporary = path.with_suffix(".part")
+    with temporary.open("wb") as file:
+        file.write(json.dumps(facts).encode() + b"\n")
+        file.write(found.memory)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load(folder: Path) -> list[Kept]:
+    """What is in the files of a folder, if there are any.
+
+    Raises:
+        NotOwned: others can write there.
+        WeightsError: a file is damaged.
+    """
+    if not folder.exists():
+        return []
+    check_own(folder)
+    return [_load(path) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
+
+
+def _load(path: Path) -> Kept:
+    line, _, memory = read_own(path).partition(b"\n")
+    try:
+        facts = json.loads(line)
+        contents = unpack(memoryview(memory), facts["buffers"])
+        age_s = max(0.0, time.time() - facts["published_at"])
+        return Kept(facts["name"], facts["version"], facts["publisher"], age_s, contents)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise WeightsError(f"{path} has no weights that can be read: {error}; remove it to begin without") from error
