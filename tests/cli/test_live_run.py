@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -39,6 +40,38 @@ def test_status_shows_what_each_node_does(live):
     assert all(node["memory_bytes"] > 1 << 20 for node in nodes.values())
     assert all(node["cpu_percent"] >= 0 for node in nodes.values())
     assert nodes["client/1"]["last_line"] == "client 1 begins"
+
+
+def test_a_trace_of_the_run_has_arrows_from_callers_to_handlers(live, tmp_path):
+    file = tmp_path / "trace.json"
+
+    outcome = live.kourou("trace", "-", "--seconds", "0.3", "-o", str(file))
+
+    assert outcome.out == f"{file}\n"
+    events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert set(names.values()) == {"server/0", "client/0", "client/1"}
+    slices = [event for event in events if event["ph"] == "X"]
+    calls = [event for event in slices if event["name"] == "server/0.add"]
+    handlers = [event for event in slices if event["name"] == "add"]
+    assert {names[event["pid"]] for event in calls} == {"client/0", "client/1"}
+    assert {names[event["pid"]] for event in handlers} == {"server/0"}
+    begun = {event["id"]: event for event in events if event["ph"] == "s"}
+    ended = {event["id"]: event for event in events if event["ph"] == "f"}
+    assert begun.keys() == ended.keys()
+    assert len(begun) >= 10
+    for number, arrow in begun.items():  # it begins in the call's slice, and ends later, in the handler's
+        assert any((one["pid"], one["tid"], one["ts"]) == (arrow["pid"], arrow["tid"], arrow["ts"]) for one in calls)
+        assert names[ended[number]["pid"]] == "server/0"
+        assert ended[number]["ts"] > arrow["ts"]
+    assert [event["name"] for event in slices if event["tid"] == 0 and names[event["pid"]] == "server/0"] == [
+        "STARTING",
+        "READY",
+    ]
+
+
+def test_a_trace_needs_nodes_that_there_are(live):
+    assert "there is no node 'nobody'" in live.kourou("trace", "-", "nobody").err
 
 
 def test_status_fits_a_terminal(live):

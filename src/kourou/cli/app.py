@@ -306,6 +306,28 @@ def plot(
 
 @app.command()
 @report_errors()
+def trace(
+    run: LiveRun = "last",
+    nodes: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[NODE]...", help="label/index, a label, or 'act*'.", autocompletion=complete_node),
+    ] = None,
+    *,
+    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.0, help="For how long.")] = 5.0,
+    output: Annotated[
+        Optional[Path], typer.Option("--output", "-o", help="The file; by default trace.json in the run's folder.")
+    ] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Record what the nodes of a live run call and answer, as one trace for Perfetto with arrows between them."""
+    from kourou.cli.status.trace import trace_run
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    trace_run(choose_run(run, runs_dir), nodes or (), seconds=seconds, output=output)
+
+
+@app.command()
+@report_errors()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN|FOLDER", autocompletion=complete_run)] = "last",
     *,

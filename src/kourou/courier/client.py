@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import inspect
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
@@ -16,7 +17,7 @@ from kourou.courier.calling.reply import Reply
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.target import Target, Tls
-from kourou.courier.core.trace import traced
+from kourou.courier.core.trace import recorder
 from kourou.courier.link import Link
 from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.wire import codec
@@ -158,10 +159,19 @@ class Client:
         call = link.call
 
         def stub(*args: Any, **kwargs: Any) -> Any:
-            return call(Reply(name, timeout_s), codec.encode_call(args, kwargs, name), idempotent)
+            reply = Reply(name, timeout_s)
+            if not recorder.on:
+                return call(reply, codec.encode_call(args, kwargs, name), idempotent)
+            start_ns = time.time_ns()
+            try:
+                return call(reply, codec.encode_call(args, kwargs, name), idempotent)
+            finally:
+                recorder.add("call", f"{link.target.name}.{name}", start_ns, reply.call_id)
 
         def submit(*args: Any, **kwargs: Any) -> Future[Any]:
             reply = Reply(name, timeout_s)
+            if recorder.on:
+                _record_future(reply, f"{link.target.name}.{name}")
             link.submit(reply, codec.encode_call(args, kwargs, name), idempotent=idempotent)
             return reply
 
@@ -169,7 +179,7 @@ class Client:
         if self._interface is not None:
             _document(stub, self._interface)
         stub.__dict__["submit"] = submit
-        return traced(f"{name} of {link.target.name}", "call", cast("Stub", stub))
+        return cast("Stub", stub)
 
 
 class Stub(Protocol):
@@ -302,6 +312,11 @@ def _client(value: object) -> Client:
     if not isinstance(value, Client):
         raise TypeError(f"this takes a client of a CourierNode, got {shown(value)}")
     return value
+
+
+def _record_future(reply: Reply, name: str) -> None:
+    start_ns, node = time.time_ns(), recorder.node()
+    reply.add_done_callback(lambda _: recorder.add("future", name, start_ns, reply.call_id, node))
 
 
 def _document(stub: Callable[..., Any], interface: type) -> None:

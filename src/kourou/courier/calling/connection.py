@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import threading
 import time
@@ -24,6 +23,7 @@ from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import NotSentError, Transport
 from kourou.courier.core.background import TICK_S
 from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.core.trace import call_numbers
 from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.frames import Frame, Kind, make_frame
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
@@ -74,7 +74,7 @@ class Connection:
         self.transport = transport
         self.alive = True
         self._explain = explain
-        self._ids = itertools.count(1)
+        self._ids = call_numbers()
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
         self._not_ended = [None]  # whoever takes the one entry ends the connection
         self._background = BackgroundReader(self._background_tick, transport.idle_s)

@@ -1,92 +1,90 @@
-"""Spans of calls and handlers as a Chrome trace, which Perfetto and chrome://tracing open.
+"""Spans of calls and handlers, recorded while somebody wants them: the newest, in memory, until they are taken.
 
-KOUROU_TRACE=1 writes ``kourou-trace-PID.json`` into the working directory of each process, KOUROU_TRACE=DIR into DIR.
-Times are of the system's clock, so the files of several processes of a host can be joined. Without the variable there
-is no cost: nothing is wrapped.
+A call's number names it in all of the run, so that its caller's span and its handler's can be joined. While nothing is
+recorded, a call looks at one flag.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import os
+import itertools
+import secrets
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-__all__ = ["VARIABLE", "enabled", "traced"]
+__all__ = ["Recorder", "Recording", "Span", "call_numbers", "recorder"]
 
-VARIABLE = "KOUROU_TRACE"
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def enabled() -> bool:
-    """Whether spans are to be written."""
-    return os.environ.get(VARIABLE, "0") not in {"", "0"}
+_MOST_SPANS = 200_000
 
 
-def traced(name: str, category: str, function: F) -> F:
-    """The same function, writing a span for each call; the function itself when tracing is off.
+class Span(NamedTuple):
+    """What took time."""
 
-    Args:
-        name: of the span.
-        category: ``call`` for the caller's side, ``handler`` for the server's.
-        function: what takes the time.
-    """
-    if not enabled():
-        return function
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        start_ns = time.time_ns()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _file.write(name, category, start_ns, time.time_ns() - start_ns)
-
-    return wrapper  # type: ignore[return-value]  # it has the signature of what it wraps
+    kind: str
+    """``call`` that a thread waited for, ``future`` that it did not, ``handler``."""
+    name: str
+    node: str
+    """Whose code it was; empty: the launcher's, or nobody's."""
+    thread: int
+    start_ns: int
+    """Unix time."""
+    duration_ns: int
+    call_id: int
 
 
-class _TraceFile:
-    """The file of this process: a JSON array whose end is left open, which the format allows and a crash needs."""
+class Recording(NamedTuple):
+    """What a process recorded."""
+
+    spans: list[Span]
+    threads: dict[int, str]
+    """Their names."""
+    lost: int
+    """How many older ones there was no room for."""
+
+
+class Recorder:
+    """The spans of a process."""
 
     def __init__(self) -> None:
-        self._file: IO[str] | None = None
-        self._lock = threading.Lock()
-        self._named: set[int] = set()  # threads whose name is in the file
+        self.on = False
+        self.node: Callable[[], str] = str
+        """Tells whose code a thread runs."""
+        self._clear()
 
-    def write(self, name: str, category: str, start_ns: int, duration_ns: int) -> None:
-        """Add one span."""
-        thread = threading.get_ident() & 0xFFFFFFFF  # Perfetto's thread numbers have 32 bits
-        span: dict[str, Any] = {"ph": "X", "name": name, "cat": category, "pid": os.getpid(), "tid": thread}
-        span |= {"ts": start_ns / 1e3, "dur": duration_ns / 1e3}  # microseconds
-        with self._lock:
-            file = self._file or self._open()
-            if thread not in self._named:
-                self._named.add(thread)
-                label = {"name": threading.current_thread().name}
-                file.write(_line({"ph": "M", "name": "thread_name", "pid": os.getpid(), "tid": thread, "args": label}))
-            file.write(_line(span))
+    def start(self) -> int:
+        """Record from now on; this host's clock, in nanoseconds."""
+        self._clear()
+        self.on = True
+        return time.time_ns()
 
-    def _open(self) -> IO[str]:
-        value = os.environ[VARIABLE]
-        folder = Path() if value == "1" else Path(value)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"kourou-trace-{os.getpid()}.json").open("w", buffering=1, encoding="utf-8")
-        self._file.write("[\n")
-        return self._file
+    def stop(self) -> Recording:
+        """Record no more; what there is. Empty if it was stopped before."""
+        self.on = False
+        recording = Recording(list(self._spans), dict(self._threads), max(0, next(self._count) - len(self._spans)))
+        self._clear()
+        return recording
 
+    def add(self, kind: str, name: str, start_ns: int, call_id: int, node: str | None = None) -> None:
+        """A span that ends now, of the calling thread."""
+        thread = threading.get_ident()
+        if thread not in self._threads:
+            self._threads[thread] = threading.current_thread().name
+        owner = self.node() if node is None else node
+        next(self._count)
+        self._spans.append(Span(kind, name, owner, thread, start_ns, time.time_ns() - start_ns, call_id))
 
-def _line(event: dict[str, Any]) -> str:
-    return json.dumps(event) + ",\n"
-
-
-def _start_anew() -> None:
-    global _file  # noqa: PLW0603 - one for each process
-    _file = _TraceFile()
+    def _clear(self) -> None:
+        self._spans: deque[Span] = deque(maxlen=_MOST_SPANS)
+        self._threads: dict[int, str] = {}
+        self._count = itertools.count()
 
 
-_file = _TraceFile()
-os.register_at_fork(after_in_child=_start_anew)  # a child writes a file of its own
+recorder = Recorder()
+"""Of this process."""
+
+
+def call_numbers() -> Iterator[int]:
+    """Numbers for the calls of a connection, which those of other connections do not have."""
+    return itertools.count(secrets.randbits(40) << 23 | 1)

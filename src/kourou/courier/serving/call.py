@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kourou.courier.core.trace import recorder
 from kourou.courier.serving.call_info import CallScope, Peer, call_scope
 from kourou.courier.serving.handlers import Handlers
 from kourou.courier.serving.methods import Method
@@ -109,6 +111,8 @@ class RunningCall(CallScope):
         caller.send(make_frame((Kind.RESULT, self.call_id, 0.0, "", body, buffers)))
         sent = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
         self.method.record(seconds, failed=False, bytes_in=received, bytes_out=sent)
+        if recorder.on:
+            self.trace()
 
     def fail(self, error: BaseException, *, by_handler: bool = False, seconds: float = 0.0, received: int = 0) -> None:
         """Answer with an error, unless the call has its answer."""
@@ -116,6 +120,13 @@ class RunningCall(CallScope):
             return
         sent = self.refuse(error, by_handler=by_handler)
         self.method.record(seconds, failed=True, bytes_in=received, bytes_out=sent)
+        if recorder.on:
+            self.trace()
+
+    def trace(self) -> None:
+        """Record when the handler ran, until now."""
+        lasted_ns = int((time.perf_counter() - self.since) * 1e9) if self.since else 0
+        recorder.add("handler", self.name, time.time_ns() - lasted_ns, self.call_id, self.caller.handlers.name)
 
     def refuse(self, error: BaseException, *, by_handler: bool = False) -> int:
         """Send an error; the size of its description in bytes."""

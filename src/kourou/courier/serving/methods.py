@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kourou.courier.core.protocol import LIST_METHODS
-from kourou.courier.core.trace import traced
 from kourou.courier.serving.batching import BatchedHandler
 from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.serving.reports import BatchReport
@@ -64,7 +63,7 @@ class Method:
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
-        self.function = traced(name, "handler", function)
+        self.function = function
         # Those of the event loop need no thread, and have to begin there.
         self.is_coroutine_function = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(type(function), "__call__", None)  # noqa: B004 - it is looked at, not asked for

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 from kourou.courier.core.protocol import WINDOW_ITEMS
+from kourou.courier.core.trace import recorder
 from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.call_info import call_scope
 from kourou.courier.wire import codec
@@ -68,6 +69,8 @@ class Flow:
         if call.caller.calls.pop(call.call_id, None) is call:
             call.caller.send(Frame(Kind.END, call.call_id))
             call.method.record(0.0, failed=False, bytes_in=0, bytes_out=self._sent)
+            if recorder.on:
+                call.trace()
 
 
 class GeneratorSender(Flow):

@@ -30,6 +30,7 @@ __all__ = [
     "check_launch",
     "compiling",
     "current_node",
+    "current_node_name",
     "current_stop_state",
     "enter_node",
     "get_context",
@@ -144,6 +145,12 @@ def set_process_node(node: NodeContext) -> None:
     global _process_node  # noqa: PLW0603 - a process is one node for all of its life
     _process_node = node
     _bindings[node.run_id] = node.binding
+
+
+def current_node_name() -> str:
+    """The node that this code runs in; empty in the launcher."""
+    node = current_node()
+    return "" if node is None else node.name
 
 
 def process_node_name() -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from kourou.courier import Client, Server
 from kourou.courier.core.protocol import LIST_METHODS
-from kourou.runtime.context.context import NodeContext, process_node_name
+from kourou.courier.core.trace import Recording, recorder
+from kourou.runtime.context.context import NodeContext, current_node_name, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.reports import NodeReport, TableReport
 from kourou.runtime.node_process.debugger import listen
@@ -22,6 +23,7 @@ __all__ = [
     "ask_report",
     "ask_stacks",
     "ask_tables",
+    "ask_trace",
     "ask_usage",
     "install",
     "tell",
@@ -34,12 +36,13 @@ _DETAILS = "kourou.details"
 _REPORT = "kourou.report"
 _STACKS = "kourou.stacks"
 _TABLES = "kourou.tables"
+_TRACE = "kourou.trace"
 _USAGE = "kourou.usage"
 
 
 def install(server: Server, context: NodeContext) -> None:
     """Let a node's server tell of calls that it has answered, of what its process takes, and where its threads are."""
-    own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _USAGE}
+    own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _TRACE, _USAGE}
 
     def report() -> NodeReport:
         mine = (one for one in look(process_node_name()) if one.who == context.name)
@@ -50,6 +53,7 @@ def install(server: Server, context: NodeContext) -> None:
     tell(server, list, list)
     server.bind(_ATTACH, listen)
     server.bind(_STACKS, stacks_of_this_process)
+    server.bind(_TRACE, _trace)
     server.bind(_USAGE, _usage)
     server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
 
@@ -96,10 +100,23 @@ def ask_usage(client: Client) -> Future[Any]:
     return future
 
 
+def ask_trace(client: Client, *, on: bool) -> Future[Any]:
+    """Let a node's process record spans; the future of its clock. Or record no more: of a :class:`Recording`."""
+    future: Future[Any] = getattr(client.futures, _TRACE)(on)
+    return future
+
+
 def ask_stacks(client: Client) -> Future[Any]:
     """The stacks of a node's threads, in its own words; for nodes of other hosts, which no signal reaches."""
     future: Future[Any] = getattr(client.futures, _STACKS)()
     return future
+
+
+def _trace(on: bool) -> int | Recording:  # noqa: FBT001 - a call's argument
+    if not on:
+        return recorder.stop()
+    recorder.node = current_node_name
+    return recorder.start()
 
 
 def _usage() -> tuple[float, int]:

@@ -1,0 +1,51 @@
+"""``kourou trace``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kourou import errors
+from kourou.cli.terminal.output import print_text, tell
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
+from kourou.runtime.monitoring.trace import lives_of, record, trace_events
+
+__all__ = ["trace_run"]
+
+_FILE = "trace.json"
+
+
+def trace_run(found: FoundRun, words: Sequence[str], *, seconds: float, output: Path | None) -> None:
+    """Let the nodes of a run record what they do, and write it as one trace.
+
+    Raises:
+        ServerUnavailable: the run does not run any more.
+        NotFound: it has no such nodes.
+    """
+    if not found.state.live:
+        raise errors.ServerUnavailable(f"run {found.run_id} has ended: a trace is recorded while a run goes on")
+    with RemoteRun(found) as run:
+        nodes = run.status().nodes
+        names = [node.name for node in nodes]
+        wanted = {name for word in words for name in choose_nodes(names, word)} if words else set(names)
+
+        def pause() -> None:
+            tell(f"{len(wanted)} nodes record for {seconds:g} s; Ctrl-C ends that sooner")
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(seconds)
+
+        traced = record(run, [node for node in nodes if node.name in wanted], pause)
+    events = trace_events(traced, [life for life in lives_of(found) if life.node in wanted])
+    file = output or found.path / _FILE
+    file.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
+    lost = sum(recording.lost for recording, _ in traced.recordings)
+    if lost:
+        tell(f"the oldest {lost:,} spans had no room: record for fewer seconds")
+    if traced.silent:
+        tell(f"no answer from {', '.join(traced.silent)}")
+    tell("open it at https://ui.perfetto.dev, which shows it in your browser and sends it nowhere")
+    print_text(str(file))

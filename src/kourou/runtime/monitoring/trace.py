@@ -1,0 +1,157 @@
+"""What the nodes of a live run do for some seconds, as one trace that Perfetto and chrome://tracing open.
+
+Each node is a process of the trace, and a call an arrow from its caller to its handler.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
+from typing import Any, NamedTuple
+
+from kourou.courier.core.trace import Recording, Span
+from kourou.runtime.files.run_folder import EVENTS_FILE
+from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.remote_run import RemoteRun
+from kourou.runtime.node_process.metering import ask_trace
+
+__all__ = ["LifeEvent", "Traced", "lives_of", "record", "trace_events"]
+
+_ANSWER_S = 5.0
+_LAUNCHER = "launcher"
+_OWN = "kourou."  # in the names of kourou's own methods
+_LIFE = 0  # the thread of a node's track that shows its states
+
+
+class Traced(NamedTuple):
+    """What the processes of a run recorded."""
+
+    recordings: list[tuple[Recording, int]]
+    """With by how many nanoseconds the clock of that host is ahead of ours."""
+    silent: list[str]
+    """Nodes that did not answer."""
+
+
+class LifeEvent(NamedTuple):
+    """A change of a node's state."""
+
+    node: str
+    state: str
+    time_s: float
+
+
+def record(run: RemoteRun, nodes: Iterable[NodeRecord], pause: Callable[[], None]) -> Traced:
+    """Let nodes record spans.
+
+    Args:
+        run: the run.
+        nodes: those that are asked, of which some may not serve (yet).
+        pause: returns when there is enough.
+    """
+    serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
+    names = [node.name for node in serving]
+    far = {node.name for node in serving if node.host not in {socket.gethostname(), "localhost"}}
+    asked_ns = time.time_ns()
+    ahead: dict[str, int] = {}
+
+    def compare(name: str, clock: Future[int]) -> None:
+        if name in far and clock.exception() is None:  # those of this host have its clock
+            ahead[name] = clock.result() - (asked_ns + time.time_ns()) // 2
+
+    begun = {ask_trace(run.client(name), on=True): name for name in names}
+    for future, name in begun.items():
+        future.add_done_callback(functools.partial(compare, name))
+    wait(begun, _ANSWER_S)
+    pause()
+    ended = {ask_trace(run.client(name), on=False): name for name in names}
+    done, late = wait(ended, _ANSWER_S)
+    heard = [future for future in done if future.exception() is None]
+    silent = [ended[future] for future in (*late, *done) if future not in heard]
+    return Traced([(future.result(), ahead.get(ended[future], 0)) for future in heard], silent)
+
+
+def lives_of(found: FoundRun) -> list[LifeEvent]:
+    """The states of a run's nodes, as its folder tells of them."""
+    lives = []
+    for line in (found.path / EVENTS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("event") == "node":
+            lives.append(LifeEvent(event["name"], event["state"], event["time"]))
+    return lives
+
+
+def trace_events(traced: Traced, lives: Iterable[LifeEvent]) -> list[dict[str, Any]]:
+    """The events of a trace in Chrome's format."""
+    lives = list(lives)
+    spans = [
+        (_in_our_time(span, ahead_ns), recording.threads)
+        for recording, ahead_ns in traced.recordings
+        for span in recording.spans
+        if _OWN not in span.name
+    ]
+    names = dict.fromkeys([*(life.node for life in lives), *(span.node or _LAUNCHER for span, _ in spans)])
+    places = {name: place for place, name in enumerate(names, start=1)}
+    events = [_named("process_name", place, None, name) for name, place in places.items()]
+    events += [_named("thread_name", place, _LIFE, "state") for place in places.values()]
+    threads = {(places[span.node or _LAUNCHER], _thread(span)): known.get(span.thread, "") for span, known in spans}
+    events += [_named("thread_name", place, thread, name) for (place, thread), name in threads.items()]
+    handled = {span.call_id for span, _ in spans if span.kind == "handler"}
+    called = {span.call_id for span, _ in spans if span.kind != "handler"}
+    for span, _ in spans:
+        events += _of_span(span, places[span.node or _LAUNCHER], arrow=span.call_id in handled & called)
+    return events + _of_lives(lives, places)
+
+
+def _in_our_time(span: Span, ahead_ns: int) -> Span:
+    return span._replace(start_ns=span.start_ns - ahead_ns)
+
+
+def _of_span(span: Span, place: int, *, arrow: bool) -> list[dict[str, Any]]:
+    where = {"pid": place, "tid": _thread(span), "cat": span.kind}
+    start, number = span.start_ns / 1e3, f"{span.call_id:x}"  # microseconds
+    if span.kind == "future":  # several of a thread at once
+        both = {**where, "name": span.name, "id": number}
+        events = [{**both, "ph": "b", "ts": start}, {**both, "ph": "e", "ts": start + span.duration_ns / 1e3}]
+        events.append({**where, "ph": "X", "name": f"submit {span.name}", "ts": start, "dur": 1.0})
+    else:
+        events = [{**where, "ph": "X", "name": span.name, "ts": start, "dur": span.duration_ns / 1e3}]
+    if arrow:
+        end = {"ph": "f", "bp": "e"} if span.kind == "handler" else {"ph": "s"}
+        events.append({**where, **end, "cat": "arrow", "name": "call", "id": number, "ts": start})
+    return events
+
+
+def _of_lives(lives: Iterable[LifeEvent], places: Mapping[str, int]) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    by_node: dict[str, list[LifeEvent]] = {}
+    for life in lives:
+        states = by_node.setdefault(life.node, [])
+        if not states or states[-1].state != life.state:  # else another part of its record changed
+            states.append(life)
+    for node, states in by_node.items():
+        where = {"pid": places[node], "tid": _LIFE, "cat": "state"}
+        following = [*states[1:], LifeEvent(node, "", time.time())]
+        for life, then in zip(states, following, strict=True):
+            named = {**where, "name": life.state, "ts": life.time_s * 1e6}
+            if NodeState(life.state).ended:
+                events.append({**named, "ph": "i", "s": "p"})
+            elif life.state != NodeState.PENDING:
+                events.append({**named, "ph": "X", "dur": max(0.0, then.time_s - life.time_s) * 1e6})
+    return events
+
+
+def _thread(span: Span) -> int:
+    return span.thread & 0x7FFFFFFF or 1  # Perfetto's thread numbers have 32 bits
+
+
+def _named(kind: str, place: int, thread: int | None, name: str) -> dict[str, Any]:
+    event: dict[str, Any] = {"ph": "M", "name": kind, "pid": place, "args": {"name": name}}
+    return event if thread is None else {**event, "tid": thread}
