@@ -3,7 +3,8 @@
 Every node has a connection of its own, attaches, says that it is READY, and follows the first one. Metrics, for each N
 of ``--nodes``: coordinator.N_ready_s (from the first connection until all are READY and follow), coordinator.N_kib
 (memory per node), coordinator.N_threads, coordinator.N_cpu_us (of the coordinator, per node), coordinator.N_change_s (a
-change of the node that all follow, until all have heard of it), coordinator.N_stop_s (until all have heard of a stop).
+change of the node that all follow, until all have heard of it), coordinator.N_stop_s (until all have heard of a stop),
+coordinator.N_stop_cpu_us (of the coordinator, per node), coordinator.N_players_cpu_us (of those who play the nodes).
 """
 
 from __future__ import annotations
@@ -163,12 +164,12 @@ def play(first: int, count: int, address: str) -> None:
         player.start,
         lambda: player.hear(lambda node: node.changes > 0),
         lambda: player.hear(lambda node: node.stopped),
+        lambda: None,  # it ends
     ]
     for step in steps:
         sys.stdin.readline()
         step()
         print("done", flush=True)
-    sys.stdin.readline()
 
 
 def resident_kib() -> int:
@@ -206,7 +207,12 @@ def measure(nodes: int, processes: int) -> dict[str, float]:
         found["kib"] = (resident_kib() - before_kib) / nodes
         found["threads"] = threading.active_count()
         found["change_s"] = _step(players, lambda: coordinator.change("node/0", pid=1))
+        cpu_s = time.process_time()
         found["stop_s"] = _step(players, lambda: coordinator.broadcast_stop("benchmark"))
+        found["stop_cpu_us"] = (time.process_time() - cpu_s) / nodes * 1e6
+        _step(players)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found["players_cpu_us"] = (spent.ru_utime + spent.ru_stime) / nodes * 1e6
     return found
 
 

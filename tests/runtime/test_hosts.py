@@ -110,6 +110,9 @@ def test_the_user_says_where_and_the_rest_goes_where_there_is_room() -> None:
     assert where(plan) == ["a", "b", "b", "b", "c"]
     assert [node.site and node.site.others for node in plan.nodes] == [("b",), ("a",), ("a",), ("a",), ("b",)]
     assert where(compiled(workers(2), "a", "b", placement={"worker": "b"})) == ["b", "b"]
+    anywhere = compiled(workers(1), "a", "b").nodes[0].site
+    assert anywhere
+    assert anywhere.others is None
 
 
 def test_the_processes_of_a_colocation_stay_together() -> None:
@@ -164,7 +167,7 @@ def test_hosts_are_for_ssh_only() -> None:
 def test_the_plan_as_json_tells_hosts_and_sites() -> None:
     data = compiled(workers(1), lp.Host("a", cpus=2)).to_dict()
     assert data["hosts"]["hosts"][0]["name"] == "a"
-    assert data["nodes"][0]["site"] == {"host": "a", "others": (), "cpus": None, "gpus": None}
+    assert data["nodes"][0]["site"] == {"host": "a", "others": None, "cpus": None, "gpus": None}
 
 
 @given(

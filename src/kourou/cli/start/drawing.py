@@ -6,9 +6,12 @@ from rich.table import Table
 
 from kourou.cli.terminal.formats import size
 from kourou.runtime.graph.policies import Restart
+from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 
 __all__ = ["plan_as_table"]
+
+_MOST_NAMED = 5
 
 
 def plan_as_table(plan: LaunchPlan) -> Table:
@@ -17,16 +20,19 @@ def plan_as_table(plan: LaunchPlan) -> Table:
     for heading in ("node", *(["host"] if plan.hosts else []), "kind", "calls", "started with"):
         table.add_column(heading, overflow="fold")
     for node in plan.nodes:
-        where = [_host_of(node)] if plan.hosts else []
+        where = [_host_of(node, plan.hosts)] if plan.hosts else []
         table.add_row(node.name, *where, node.kind, ", ".join(node.inputs) or "–", _started_with(node))
     return table
 
 
-def _host_of(node: NodePlan) -> str:
+def _host_of(node: NodePlan, hosts: Hosts) -> str:
     if node.site is None:
         return ""
-    others = f" (or {', '.join(node.site.others)})" if node.site.others and isinstance(node.on_failure, Restart) else ""
-    return node.site.host + others
+    others = [name for name in hosts.names if name != node.site.host] if node.site.others is None else node.site.others
+    if not others or not isinstance(node.on_failure, Restart):
+        return node.site.host
+    named = ", ".join(others) if len(others) <= _MOST_NAMED else f"one of {len(others)} others"
+    return f"{node.site.host} (or {named})"
 
 
 def _started_with(node: NodePlan) -> str:

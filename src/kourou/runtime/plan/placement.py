@@ -42,7 +42,6 @@ def place(
         raise errors.PlanError(*problems)
     capacities = {host.name: _Capacity(host) for host in hosts.all}
     sites: dict[str, Site] = {}
-    others: dict[tuple[str, str], tuple[str, ...]] = {}  # of a label's nodes on a host: shared, since they may be many
     counted = {label: _expanded(counts) for label, counts in placement.items() if isinstance(counts, Mapping)}
     for root, parts in _by_root(requests).items():
         label = label_of(root)
@@ -56,9 +55,8 @@ def place(
             sites.update(dict.fromkeys((part.name for part in parts), site))
         for part in parts:
             host = sites[part.name].host
-            if (label, host) not in others:
-                others[label, host] = tuple(name for name in allowed if name != host)
-            sites[part.name] = Site(host=host, others=others[label, host], cpus=part.cpus, gpus=part.gpus)
+            others = tuple(name for name in allowed if name != host) if label in placement else None
+            sites[part.name] = Site(host=host, others=others, cpus=part.cpus, gpus=part.gpus)
     if problems:
         raise errors.PlanError(*problems)
     allocations: dict[str, Allocation] = {}

@@ -139,8 +139,8 @@ class Site:
 
     host: str
     """Its name, as the user wrote it."""
-    others: tuple[str, ...] = ()
-    """Where it may be started again when that host is lost."""
+    others: tuple[str, ...] | None = None
+    """Where it may be started again when that host is lost; None: on any other host of the plan."""
     cpus: float | None = None
     """What it asks of its host; None: nothing."""
     gpus: float | None = None

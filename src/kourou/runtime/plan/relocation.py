@@ -65,7 +65,8 @@ class Relocation:
             return site.host, spec
         # What belongs together starts together: a sibling may have moved just now.
         preferred = {self._host_of[part] for part in self._parts[root_of(name)]}
-        for other in sorted(site.others, key=lambda each: (each not in preferred, len(self._running[each]))):
+        others = [each for each in self.hosts if each != site.host] if site.others is None else site.others
+        for other in sorted(others, key=lambda each: (each not in preferred, len(self._running[each]))):
             devices = None if self._is_lost(other) else self._free_devices(self.hosts[other], site)
             if devices is not None:
                 return other, _with(spec, devices)

@@ -259,6 +259,7 @@ class Simulation:
     def _end(self) -> None:
         """The time is over. Whoever has heard all that was said by now knows of each other node what is known."""
         directory = self.coordinator.directory
+        self._decisions["hosts lost at the end"] = sum(host.lost for host in self.launcher.hosts.values())
         for host in self.launcher.hosts.values():
             for process in host.processes.values() if host.cut_until <= self.clock.now else ():
                 if process.has_heard_all:
