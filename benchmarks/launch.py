@@ -3,6 +3,9 @@
 launch.N_up_s: from the start of this interpreter until the last worker's call was answered.
 launch.N_stop_s: from ``lp.stop()`` until the launcher's ``wait()`` has returned.
 
+``--module torch``: every worker imports it; launch.N_torch_up_s, launch.torch_import_s (of an interpreter that does
+nothing else, in turn) and the ratio of the two, medians of ``--rounds``.
+
 ``--compare DIR --peers VENVS`` runs DIR/launch_launchpad.py, which measures the same with Launchpad (installed in
 VENVS/launchpad), and this script in turn, and prints both medians and their ratio.
 """
@@ -13,7 +16,10 @@ import time
 STARTED_AT = time.time()
 
 import argparse  # noqa: E402 - see above
+import importlib  # noqa: E402
 import json  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -24,8 +30,8 @@ POLL_S = 0.002  # as in the peer's script
 RUN_TIMEOUT_S = 120.0
 
 
-def measure(nodes: int) -> None:
-    """Launch, let every worker call once, stop."""
+def measure(nodes: int, module: str | None = None) -> None:
+    """Launch, let every worker import a module and call once, stop."""
     import kourou as lp  # noqa: PLC0415 - the comparison must not pay for it
 
     class Sink:
@@ -45,6 +51,8 @@ def measure(nodes: int) -> None:
     class Worker:
         def __init__(self, sink: Sink) -> None:
             self._sink = sink
+            if module is not None:
+                importlib.import_module(module)
 
         def run(self) -> None:
             self._sink.hello()
@@ -58,11 +66,13 @@ def measure(nodes: int) -> None:
         with program.group("worker"):
             for _ in range(nodes):
                 program.add_node(lp.PyClassNode(Worker, sink))
-        lp.launch(program, launch_type="local_mp", terminal="current_terminal").wait()
+        resources = {"worker": lp.PythonProcess(preload=None if module is None else [module])}
+        lp.launch(program, launch_type="local_mp", terminal="current_terminal", local_resources=resources).wait()
         done_at = time.time()
         times = json.loads(path.read_text(encoding="utf-8"))
-    emit(f"launch.{nodes}_up_s", times["up_at"] - STARTED_AT)
-    emit(f"launch.{nodes}_stop_s", done_at - times["stop_at"])
+    name = f"launch.{nodes}" if module is None else f"launch.{nodes}_{module}"
+    emit(f"{name}_up_s", times["up_at"] - STARTED_AT)
+    emit(f"{name}_stop_s", done_at - times["stop_at"])
 
 
 def compare(nodes: int, rounds: int, scripts: Path, environments: Path) -> None:
@@ -78,16 +88,33 @@ def compare(nodes: int, rounds: int, scripts: Path, environments: Path) -> None:
     in_turn("launchpad", lambda: measured(peer), lambda: measured(own), rounds)
 
 
+def compare_with_import(nodes: int, rounds: int, module: str) -> None:
+    """Run one import of a module, and workers that import it, in turn."""
+    own = [sys.executable, __file__, "--nodes", str(nodes), "--module", module, "--rounds", "0"]
+    alone, up = [], []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+        alone.append(time.perf_counter() - begun)
+        up.append(run(own, timeout_s=RUN_TIMEOUT_S)[f"launch.{nodes}_{module}_up_s"])
+    emit(f"launch.{module}_import_s", statistics.median(alone))
+    emit(f"launch.{nodes}_{module}_up_s", statistics.median(up))
+    emit(f"launch.{nodes}_{module}_up_s.ratio", statistics.median(up) / statistics.median(alone))
+
+
 def main() -> None:
     """Measure, or compare, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=16, help="worker processes (default: %(default)s)")
+    parser.add_argument("--module", help="what every worker imports")
     add_arguments(parser)
     args = parse(parser)
     if args.compare:
         compare(args.nodes, args.rounds, args.compare, args.peers)
+    elif args.module and args.rounds:
+        compare_with_import(args.nodes, args.rounds, args.module)
     else:
-        measure(args.nodes)
+        measure(args.nodes, args.module)
 
 
 if __name__ == "__main__":
