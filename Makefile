@@ -27,7 +27,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast tools pythons soak lint format docs proto proto-check bench clean
+.PHONY: help venv demo test test-fast gpu-check tools pythons soak lint format docs proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -50,6 +50,9 @@ tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where t
 
 soak: $(DEV_STAMP) tools ## Run the tests that take minutes
 	$(BIN)/pytest -m soak $(ARGS)
+
+gpu-check: $(DEV_STAMP) ## Run the tests that need an NVIDIA GPU, on a machine that has one
+	$(BIN)/pytest -m gpu -rs tests/gpu $(ARGS)
 
 pythons: ## Run the tests of the lower packages on Python 3.10, 3.12 and 3.13, as far as they are installed
 	@bash .ci/pythons $(ARGS)

@@ -9,6 +9,7 @@ import pytest
 
 from kourou.errors import WeightsError
 from kourou.weights import Client
+from kourou.weights.loading import moved
 from optional import is_there, optional
 
 torch = optional("torch")
@@ -83,3 +84,14 @@ def test_loading_in_place(client: Client) -> None:
     third = torch.nn.Linear(100, 200)
     client.subscriber("m").require(timeout_s=WAIT_S).load_into(third)
     assert torch.equal(third.bias, model.bias)
+
+
+def test_tensors_move_to_a_device_in_one_piece() -> None:
+    tensors = {name: torch.randint(0, 2, (7, 3)).to(getattr(torch, name)) for name in DTYPES}
+    tensors |= {"turned": torch.arange(6.0).reshape(2, 3).T, "none": torch.empty(0, 3), "one": torch.tensor(1.5)}
+    there = moved(tensors, torch.device("cpu"), pinned=False)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in there.values()}) == 1
+    for name, tensor in tensors.items():
+        assert (there[name].dtype, there[name].shape) == (tensor.dtype, tensor.shape)
+        got, wanted = (one.reshape(-1).contiguous().view(torch.uint8) for one in (there[name], tensor))
+        assert torch.equal(got, wanted)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from kourou.errors import WeightsError
 from kourou.nested import parts_of
 from kourou.shown import shown
 
-__all__ = ["load_into"]
+__all__ = ["load_into", "moved"]
+
+_ALIGNMENT = 256  # of tensors on a device
 
 
 def load_into(target: Any, weights: Any) -> None:
@@ -20,9 +24,50 @@ def load_into(target: Any, weights: Any) -> None:
     """
     load = getattr(target, "load_state_dict", None)
     if load is not None:
-        load(weights)
+        load(_near(target, weights))
     else:
         _copy(target, weights, "")
+
+
+def _near(model: Any, weights: Any) -> Any:
+    """A state dict whose tensors are on the model's device, if it is one device and not the CPU."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not isinstance(model, torch.nn.Module) or not isinstance(weights, dict):
+        return weights
+    devices = {tensor.device for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor)}
+    device = devices.pop() if len(devices) == 1 else None
+    if device is None or device.type != "cuda":
+        return weights
+    here = {
+        name: value for name, value in weights.items() if isinstance(value, torch.Tensor) and value.device.type == "cpu"
+    }
+    near = copy.copy(weights)  # with what torch's modules say of their versions
+    near.update(moved(here, device, pinned=True))
+    return near
+
+
+def moved(tensors: Mapping[str, Any], device: Any, *, pinned: bool) -> dict[str, Any]:
+    """Tensors on another device, by one copy of all of them, which need not be over when this returns.
+
+    They are gathered in memory that the device reads by itself (``pinned``): from there, other than from memory that is
+    shared with the publisher, a copy runs beside the caller. What the device does next with the tensors waits for it.
+    """
+    torch: Any = sys.modules["torch"]
+    places, size = {}, 0
+    for name, tensor in tensors.items():
+        places[name] = size
+        size += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
+    gathered = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+
+    def part(memory: Any, name: str) -> Any:
+        tensor, start = tensors[name], places[name]
+        there = memory[start : start + tensor.numel() * tensor.element_size()]
+        return there.view(tensor.dtype).view(tensor.shape)
+
+    for name, tensor in tensors.items():
+        part(gathered, name).copy_(tensor)
+    on_device = gathered.to(device, non_blocking=True)  # torch keeps the pinned memory until it has been read
+    return {name: part(on_device, name) for name in tensors}
 
 
 def _copy(target: Any, weights: Any, path: str) -> None:
