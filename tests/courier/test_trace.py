@@ -10,7 +10,9 @@ from kourou import courier
 from kourou.courier import Client, Server
 from kourou.courier.core import trace
 from kourou.courier.core.trace import Recorder, recorder
+from polling import until
 
+WITHIN_S = 10.0
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
@@ -43,6 +45,8 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
             assert client.futures.len("x").result() == 1
             with pytest.raises(ValueError, match="no"):
                 client.fail()
+        # an answer is here before its handler's span, and a future's span is its callback's
+        until(lambda: len(recorder._spans) == 20, WITHIN_S, "all spans")
         for client in clients:
             courier.close(client)
     recording = recorder.stop()
@@ -51,7 +55,7 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
     handled = {span.call_id: span for span in recording.spans if span.kind == "handler"}
     assert called.keys() == handled.keys()
     assert len(called) == 10
-    assert [(span.kind, span.name.rpartition(".")[2]) for span in called.values()] == 2 * [
+    assert [(called[number].kind, called[number].name.rpartition(".")[2]) for number in sorted(called)] == 2 * [
         ("call", "len"),
         ("call", "later"),
         ("call", "count"),
