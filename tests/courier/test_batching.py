@@ -241,6 +241,27 @@ def test_callers_who_ask_again_are_waited_for(wrap):
     assert len(sizes) < 15
 
 
+def test_callers_who_ask_again_at_once_are_not_counted_twice(wrap):
+    # given callers who ask again while the others of their batch are being answered
+    handler = wrap(lambda x: x, 8, timeout_s=3600)
+    left, expected, done = [3 * 20], [], threading.Event()
+
+    def again(_future):
+        expected.append(handler._batches._expected)
+        left[0] -= 1
+        if left[0] >= 3:
+            handler.submit(0).add_done_callback(again)
+        elif not left[0]:
+            done.set()
+
+    with held(handler):
+        for _ in range(3):
+            handler.submit(0).add_done_callback(again)
+    assert done.wait(20)
+    # then the next batch waits for three of them, and not for some that are not there
+    assert set(expected[3:]) == {3}
+
+
 def test_a_call_that_was_given_up_takes_part_in_no_batch():
     seen = []
 

@@ -106,7 +106,7 @@ class _Batches:
     """Calls on their way into batches, and the threads that run those.
 
     Args:
-        run: takes the calls of a batch.
+        run: takes the calls of a batch; returns what answers them.
         size: calls in a full batch.
         parallelism: batches that run at the same time.
         timeout_s: how long a call waits at most while there is a thread for it.
@@ -114,7 +114,7 @@ class _Batches:
     """
 
     def __init__(
-        self, run: Callable[[list[_Call]], None], size: int, parallelism: int, timeout_s: float, name: str
+        self, run: Callable[[list[_Call]], Callable[[], None]], size: int, parallelism: int, timeout_s: float, name: str
     ) -> None:
         self._run = run
         self._size = size
@@ -188,12 +188,15 @@ class _Batches:
                     return
                 calls = self._take()
             started = time.monotonic()
-            calls[0].context.run(self._run, calls)
+            context = calls[0].context
+            answer = context.run(self._run, calls)
             with self._changed:
                 self._ended = time.monotonic()
                 self._took_s = self._ended - started
-                self._expected = min(self._size, len(calls) + len(self._waiting))  # who was answered may ask again
-            del calls
+                # Those that are about to be answered may ask again. Looked at before that: nobody is counted twice.
+                self._expected = min(self._size, len(calls) + len(self._waiting))
+            context.run(answer)
+            del calls, context, answer
 
     def _pause_s(self) -> float | None:
         """How long a thread that is free lets the next batch wait for further calls; None while there are none."""
@@ -291,10 +294,10 @@ class BatchedHandler(Generic[P, R]):
         batches, self._batches = self._batches, self._make_batches()
         batches.close()
 
-    def _run(self, batch: list[_Call]) -> None:
+    def _run(self, batch: list[_Call]) -> Callable[[], None]:
         calls = [call for call in batch if call.begin()]
         if not calls:
-            return
+            return lambda: None
         rows = calls + [calls[0]] * (self._batch_size - len(calls) if self._pad_batch else 0)
         function = cast("Callable[..., R]", self._function)  # the stacked arguments are not those of one call
         try:
@@ -302,11 +305,18 @@ class BatchedHandler(Generic[P, R]):
             kwargs = stack([row.kwargs for row in rows], f"{self._name}: arguments")
             results = split(function(*args, **kwargs), len(calls), f"{self._name}: the result")
         except BaseException as error:  # noqa: BLE001 - SystemExit, too: every caller has to hear of it
-            for call in calls:
-                call.future.set_exception(_own_copy(error))
-            return
-        for call, result in zip(calls, results, strict=True):
-            call.future.set_result(result)
+            return functools.partial(_fail, calls, error)
+        return functools.partial(_answer, calls, results)
+
+
+def _answer(calls: list[_Call], results: list[Any]) -> None:
+    for call, result in zip(calls, results, strict=True):
+        call.future.set_result(result)
+
+
+def _fail(calls: list[_Call], error: BaseException) -> None:
+    for call in calls:
+        call.future.set_exception(_own_copy(error))
 
 
 def _own_copy(error: BaseException) -> BaseException:
