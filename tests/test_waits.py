@@ -152,7 +152,8 @@ def test_a_server_whose_threads_are_all_taken_still_tells_of_itself() -> None:
         stack.callback(busy.gate.set)
         calls = [client.futures.hold() for _ in range(3)]
         stack.callback(lambda: [call.cancel() for call in calls])
-        until(lambda: server.report().queued == 2, 10)
+        begun = [False, True, True]  # whether a call waits for a thread: two of three
+        until(lambda: [call.for_s is None for call in server.report().calls] == begun, 10)
         report = getattr(client, "kourou.report")()
         assert [(call.method, call.for_s is None) for call in report.calls] == [
             ("hold", False),

@@ -221,6 +221,12 @@ def test_a_node_that_does_not_answer() -> None:
     assert (finding.kind, finding.severity, finding.waiters) == ("silent", Severity.ERROR, ("actor/0",))
 
 
+def test_what_is_the_same_of_many_nodes_is_said_once() -> None:
+    [finding] = said(picture(silent=tuple(f"actor/{index}" for index in range(100))))
+    assert len(finding.nodes) == 100
+    assert "so it is with 99 others: " in finding.text
+
+
 def test_a_node_that_nobody_has_called() -> None:
     idle = NodeRecord(name="idle/0", state=NodeState.READY, serves_only=True, started_at=NOW - 60)
     never = dataclasses.replace(SERVER, answered=0)

@@ -24,7 +24,8 @@ from kourou.waits import is_users
 
 __all__ = ["examine"]
 
-_ANSWER_S = 2.0  # a node that does not answer twice in that time is silent
+_ANSWER_S = 2.0  # a node that does not answer twice in that time is silent …
+_ANSWER_EACH_S = 0.02  # … or so much for each node, where there are many
 _BETWEEN_S = 0.5
 _SERVING = {NodeState.READY, NodeState.STOPPING}
 _STACKS_S = 1.5
@@ -97,7 +98,7 @@ def _look(
     status = remote.status()
     serving = [node.name for node in status.nodes if node.endpoint and node.state in _SERVING]
     asked = {name: (ask_report(remote.client(name)), ask_tables(remote.client(name))) for name in serving}
-    wait([future for pair in asked.values() for future in pair], _ANSWER_S)
+    wait([future for pair in asked.values() for future in pair], max(_ANSWER_S, _ANSWER_EACH_S * len(asked)))
     silent = tuple(name for name, pair in asked.items() if not pair[0].done())
     reports = {name: pair[0].result() for name, pair in asked.items() if _has_answered(pair[0])}
     tables = {name: tuple(pair[1].result()) for name, pair in asked.items() if _has_answered(pair[1])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ from kourou.waits import PATIENCE_S
 __all__ = ["find"]
 
 _MOST_DETAILS = 4
+_MOST_ALIKE = 3
 _IDLE_S = 10.0  # after so long a node that serves and that nobody has called is mentioned
 _ALL = 0.5  # of the other nodes: when more wait for one, it is the one that all wait for
 
@@ -41,7 +44,24 @@ def find(before: Snapshot, now: Snapshot) -> list[Finding]:
     found += _breakpoints(now)
     found += [*_handlers(graph, told | graph.in_cycles), *_stopping(now), *_restarted(now), *_uncalled(now)]
     rank = list(Severity)
-    return sorted(found, key=lambda one: (-rank.index(one.severity), -(one.for_s or 0.0)))
+    return sorted(_merged(found), key=lambda one: (-rank.index(one.severity), -(one.for_s or 0.0)))
+
+
+def _merged(findings: list[Finding]) -> Iterator[Finding]:
+    """The findings, with one in place of many that say the same of several nodes."""
+    alike: dict[object, list[Finding]] = {}
+    for number, one in enumerate(findings):
+        says = re.sub(r"\d+", "#", one.text.replace(one.nodes[0], "…")) if len(one.nodes) == 1 else number
+        alike.setdefault((one.kind, one.severity, says), []).append(one)
+    for same in alike.values():
+        if len(same) <= _MOST_ALIKE:
+            yield from same
+            continue
+        first = max(same, key=lambda one: one.for_s or 0.0)
+        nodes = tuple(dict.fromkeys(name for one in [first, *same] for name in one.nodes))
+        waiters = tuple(dict.fromkeys(name for one in same for name in one.waiters))
+        text = f"{first.text}; so it is with {len(nodes) - 1} others: {counted(nodes[1:])}"
+        yield dataclasses.replace(first, nodes=nodes, waiters=waiters, text=text)
 
 
 def _cycle(graph: WaitGraph, circle: tuple[Edge, ...]) -> Finding:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from kourou import cpython
 from kourou.courier import Client, Server
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.trace import Recording, recorder
+from kourou.courier.serving.methods import is_hidden
 from kourou.runtime.context.context import NodeContext, current_node_name, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.reports import NodeReport, TableReport
 from kourou.runtime.node_process.debugger import listen
-from kourou.waits import look
+from kourou.waits import Activity, look
 
 __all__ = [
     "ask_attach",
@@ -45,8 +50,7 @@ def install(server: Server, context: NodeContext) -> None:
     own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _TRACE, _USAGE}
 
     def report() -> NodeReport:
-        mine = (one for one in look(process_node_name()) if one.who == context.name)
-        return NodeReport(server=server.report(), activities=tuple(mine))
+        return NodeReport(server=server.report(), activities=_activities().get(context.name, ()))
 
     server.bind(_CALLS, lambda: server.report().answered)
     server.bind(_REPORT, report)
@@ -117,6 +121,25 @@ def _trace(on: bool) -> int | Recording:  # noqa: FBT001 - a call's argument
         return recorder.stop()
     recorder.node = current_node_name
     return recorder.start()
+
+
+def _activities() -> dict[str, tuple[Activity, ...]]:
+    """Node → what is done for it in this process; where many nodes are asked at once, one of them looks for all."""
+    global _seen  # noqa: PLW0603 - of this process
+    with _looking:
+        seen_at, seen = _seen
+        if time.monotonic() - seen_at > _FRESH_S:
+            seen = {}
+            for one in look(process_node_name()):
+                if not is_hidden(one.doing):  # whoever asks is no part of the program
+                    seen[one.who] = (*seen.get(one.who, ()), one)
+            _seen = time.monotonic(), seen
+        return seen
+
+
+_FRESH_S = 0.2
+_seen: tuple[float, dict[str, tuple[Activity, ...]]] = (-math.inf, {})
+_looking = cpython.renewed_in_children(threading.Lock())
 
 
 def _usage() -> tuple[float, int]:
