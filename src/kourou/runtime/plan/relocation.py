@@ -1,9 +1,10 @@
-"""Which process runs on which host now, and where one starts when its own host is lost. Pure."""
+"""Which process runs on which host now, and where one starts when its own host is lost."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,21 +16,36 @@ from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
 
 __all__ = ["Relocation"]
 
+_FIRST_CALL_S = 60.0  # after a host was seen to be lost
+_LONGEST_PAUSE_S = 1800.0  # between two calls
+
 
 class Relocation:
     """The processes of a plan that spans hosts, by host.
 
     A node starts on its host, if that is there; else on another one that its group may use, where there is what it asks
-    for; else its host is called again.
+    for; else its host is called again. Whenever a node looks for another host, those that are lost are called again,
+    now and then: one that is back is used as before, and others are not filled for good.
 
     Args:
         hosts: what there is.
         is_lost: whether a host is not there at present.
+        call_again: told of a host that is lost, and may be back.
+        now: the time.
     """
 
-    def __init__(self, hosts: Hosts, is_lost: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        is_lost: Callable[[str], bool],
+        call_again: Callable[[str], object],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.hosts = {host.name: host for host in hosts.all}
         self._is_lost = is_lost
+        self._call_again = call_again
+        self._now = now
+        self._calls: dict[str, tuple[float, float]] = {}  # of lost hosts: the next one, and seconds until that after it
         self._running: dict[str, dict[str, ProcessSpec]] = {name: {} for name in self.hosts}
         self._host_of: dict[str, str] = {}
         self._parts: dict[str, set[str]] = collections.defaultdict(set)  # that run, of each root
@@ -64,13 +80,21 @@ class Relocation:
         if not self._is_lost(site.host):
             return site.host, spec
         # What belongs together starts together: a sibling may have moved just now.
-        preferred = {self._host_of[part] for part in self._parts[root_of(name)]}
         others = [each for each in self.hosts if each != site.host] if site.others is None else site.others
+        for lost in filter(self._is_lost, (site.host, *others)):
+            self._call_now_and_then(lost)
+        preferred = {self._host_of[part] for part in self._parts[root_of(name)]}
         for other in sorted(others, key=lambda each: (each not in preferred, len(self._running[each]))):
             devices = None if self._is_lost(other) else self._free_devices(self.hosts[other], site)
             if devices is not None:
                 return other, _with(spec, devices)
         return site.host, spec
+
+    def _call_now_and_then(self, lost: str) -> None:
+        due, pause_s = self._calls.setdefault(lost, (self._now() + _FIRST_CALL_S, _FIRST_CALL_S))
+        if self._now() >= due:
+            self._calls[lost] = self._now() + pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
+            self._call_again(lost)
 
     def _free_devices(self, host: Host, site: Site) -> Mapping[str, tuple[Any, ...] | None] | None:
         """What a process would get of a host that it was not planned for; None where there is not enough."""

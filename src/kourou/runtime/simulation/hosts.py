@@ -35,6 +35,7 @@ class SimulatedHost:
     cut_until: float = 0.0
     lost: bool = False  # as the launcher sees it
     answers: bool = True  # when it is called
+    called_until: float = 0.0  # when it will have answered, or not
     connection: int = 1  # counts them
     free_at: float = 0.0  # when it can fork the next process
     processes: dict[str, Process] = dataclasses.field(default_factory=dict)
@@ -66,7 +67,7 @@ class SimulatedLauncher:
             if node.placement is Placement.IN_PARENT and node.parent:
                 self._threads[node.parent].append(node.name)
         self._attempts: dict[str, int] = {}  # of those that run, as far as the launcher knows
-        self._sites = Relocation(hosts, lambda name: self.hosts[name].lost)
+        self._sites = Relocation(hosts, self._is_lost, self._call_again, lambda: self._clock.now)
 
     # -- what the director asks for -------------------------------------------------------------------------------
 
@@ -78,8 +79,7 @@ class SimulatedLauncher:
         self._attempts[name] = attempt
         if node.site is not None and where != node.site.host:
             self.decisions["started on another host"] += 1
-        if host.lost:
-            self._connect_again(host)
+        self._call_again(where)
         self._events.on_placed(name, attempt, where)
         self._to_host(host, self._fork, node, attempt)
 
@@ -141,14 +141,22 @@ class SimulatedLauncher:
         for name in self._sites.running_on(host.name):
             self._tell_exit(name, ProcessExit(code=None, cause=f"was lost with its host: {host.name} is silent"))
 
-    def _connect_again(self, host: SimulatedHost) -> None:
+    def _is_lost(self, name: str) -> bool:
+        host = self.hosts[name]
+        return host.lost or self._clock.now < host.called_until
+
+    def _call_again(self, name: str) -> None:
+        host = self.hosts[name]
+        if not host.lost:
+            return
         host.connection += 1
         host.lost = False
         self.decisions["host called again"] += 1
         host.answers = host.is_up and host.cut_until <= self._clock.now
         if host.answers:
-            host.free_at = self._clock.now + _CONNECT_S
+            host.free_at = host.called_until = self._clock.now + _CONNECT_S
         else:
+            host.called_until = self._clock.now + self._connect_timeout_s
             self._clock.after(self._connect_timeout_s, self._lose, host, host.connection)
 
     # -- messages between launcher and hosts ----------------------------------------------------------------------

@@ -70,7 +70,8 @@ class HostLauncher:
         self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
         self._lock = threading.RLock()
         self._running: dict[str, _Running] = {}
-        self._sites = Relocation(plan.hosts, lambda name: name in self._hosts and self._hosts[name].lost)
+        self._sites = Relocation(plan.hosts, self._is_lost, self._usable_host)
+        self._again: set[str] = set()  # hosts that were lost, and called again
         self._hosts: dict[str, RemoteHost] = {}
         self._lost: list[RemoteHost] = []
         self._launcher_address: str | None = None
@@ -208,12 +209,18 @@ class HostLauncher:
         """Where nodes of a host listen: this machine's is the one that the others see it at."""
         return host.address or info.address or self._launcher_address or "127.0.0.1"
 
+    def _is_lost(self, name: str) -> bool:
+        """Whether a host is lost, or was and has not answered yet."""
+        host = self._hosts.get(name)
+        return host is not None and (host.lost or (host.info is None and name in self._again))
+
     def _usable_host(self, name: str) -> RemoteHost:
         """A host that is used for the first time, or again."""
         known = self._hosts.get(name)
         if known is None or known.lost:
             if known is not None:
                 self._lost.append(known)
+                self._again.add(name)
             host = self._hosts[name] = self._connect(self._sites.hosts[name])
             host.set_up(self._setup_for(self._sites.hosts[name]))
         return self._hosts[name]
