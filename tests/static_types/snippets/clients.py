@@ -79,6 +79,20 @@ assert_type(lp.courier.futures(client).add(1), Future[Any])
 assert_type(lp.courier.futures(client)(1), Future[Any])
 lp.courier.futures(client).add(1).reslut()  # error
 
+# In coroutines
+
+
+async def ask() -> None:
+    assert_type(await lp.aio.call(client.add, 1), int)
+    assert_type(await lp.aio.call(client.fetch, "name"), bytes)
+    await lp.aio.call(client.add, "1")  # error
+    async for line in lp.aio.stream(client.history):
+        assert_type(line, str)
+    lp.aio.stream(client.add, 1)  # error
+    await lp.aio.Client(handle).add(1)
+    lp.aio.Client()  # error
+
+
 # What concerns the client itself
 assert_type(lp.courier.with_options(client, timeout_s=1), Counter)
 assert_type(lp.courier.list_methods(client), list[str])
