@@ -35,11 +35,11 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             "courier": "death full_sockets grpc_bulk grpc_process interrupters load silence",
             "experiments": "example hydra launcher_killed manager_data manager_sb3 manager_slurm manager_torch"
             " manager_tuning managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep"
-            " run_worker sample_factory_flags slurm slurm_commands slurm_template",
+            " run_worker sample_factory_flags slurm slurm_template",
             "nodes": "async batched_handler colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
-            "runtime": "broadcast channel dialled logs nonblocking_stream serving sessions shared_tensors supervisor"
-            " threads zygotes",
+            "runtime": "broadcast channel dialled logs nonblocking_stream serving sessions shared_tensors"
+            " slurm_commands supervisor threads zygotes",
             "script": "children identity sharing",
             "spmd": "failures front_ends output run seed_page ssh weaknesses",
             "weights": "kills restart",

@@ -88,8 +88,9 @@ def test_what_would_be_submitted_is_told_to_the_letter() -> None:
     assert shlex.split(lines[3])[-1].endswith("import main; main('/runs/engines-1')")
     assert submission.command == (
         *("sbatch", "--parsable", "--job-name=engines", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=4"),
-        *("--gres=gpu:2", "--partition=gpu", "--time=4:00:00", "--exclude=n7", "--requeue", "--open-mode=append"),
-        *("--signal=B:USR1@120", f"--chdir={Path.cwd()}", "--output=/runs/engines-1/launcher.log"),
+        *("--gres=gpu:2", "--partition=gpu", "--time=4:00:00", "--no-kill", "--exclude=n7", "--requeue"),
+        *("--open-mode=append", "--signal=B:USR1@120", f"--chdir={Path.cwd()}"),
+        "--output=/runs/engines-1/launcher.log",
         "/runs/engines-1/job.sh",
     )
     with pytest.raises(lp.errors.PlanError, match="'test_engine' takes no batch jobs; those that do are slurm"):

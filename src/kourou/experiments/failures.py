@@ -19,7 +19,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from kourou import errors
@@ -37,6 +39,7 @@ __all__ = [
     "SweepInterrupted",
     "VariantKeyError",
     "VariantTypeError",
+    "asking_slurm",
 ]
 
 
@@ -96,6 +99,19 @@ class FitsFailed(ExperimentError, RuntimeError):
 
 class SweepError(ExperimentError, RuntimeError):
     """A sweep's folder or journal cannot be used, or the batch system refuses what it was asked."""
+
+
+@contextlib.contextmanager
+def asking_slurm() -> Iterator[None]:
+    """While entered, what Slurm refuses is a sweep's error.
+
+    Raises:
+        SweepError: with Slurm's words.
+    """
+    try:
+        yield
+    except errors.LaunchError as error:
+        raise SweepError(str(error)) from None
 
 
 class SweepBusy(SweepError):

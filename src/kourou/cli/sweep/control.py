@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kourou.cli.terminal.output import tell
+from kourou.experiments.failures import asking_slurm
 from kourou.experiments.journal.journal import locked_journal
 from kourou.experiments.journal.requests import ask
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.journal.sweep_folder import choose_runs, find_sweep, read_sweep
-from kourou.experiments.slurm.commands import cancel_jobs
+from kourou.runtime.launchers.engines.slurm_commands import cancel_jobs
 
 __all__ = ["cancel_runs", "retry_runs"]
 
@@ -30,7 +31,8 @@ def cancel_runs(folder: Path, wanted: Sequence[str]) -> None:
         tell(f"asked {found.launcher} to {f'cancel {_named(chosen)}' if wanted else 'end the sweep'}")
         return
     with locked_journal(top) as journal:
-        cancel_jobs([record.job for record in chosen if record.job])
+        with asking_slurm():
+            cancel_jobs([record.job for record in chosen if record.job])
         for record in chosen:
             words = "cancelled" if record.job else "cancelled before it began"
             journal.append("ended", record.run_id, state=str(RunState.CANCELLED), cause=words)

@@ -18,13 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.failures import SweepError
+from kourou import errors
 from kourou.experiments.journal.journal import Journal, declare
 from kourou.experiments.journal.requests import take_requests
 from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_own
 from kourou.experiments.journal.run_records import RunState
 from kourou.experiments.journal.shared_disks import try_lock
-from kourou.experiments.slurm import commands
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.template import run_script
 from kourou.experiments.sweep.launch import new_launch_id
@@ -33,6 +32,7 @@ from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
 from kourou.experiments.sweep.slots import Slot, SlotPool
 from kourou.ownership import read_own
+from kourou.runtime.launchers.engines import slurm_commands
 
 __all__ = ["Manifest", "main"]
 
@@ -135,8 +135,8 @@ def _requeue(run: PreparedRun, restarts: int, most: int) -> int:
     if restarts < most:
         write_json(run.folder / EXIT_FILE, {**exit_info, "requeued": True})
         try:
-            commands.requeue(os.environ["SLURM_JOB_ID"])
-        except SweepError as error:
+            slurm_commands.requeue(os.environ["SLURM_JOB_ID"])
+        except errors.LaunchError as error:
             words = f"reached its time limit, and {error}"
         else:
             signal.pause()

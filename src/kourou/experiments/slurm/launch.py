@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kourou import errors
 from kourou.experiments.describe.runs import RunSpec, check_runs
-from kourou.experiments.failures import SweepError
+from kourou.experiments.failures import asking_slurm
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.requests import take_requests
 from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, write_own
 from kourou.experiments.journal.run_records import RunRecord, RunState
-from kourou.experiments.slurm import commands
 from kourou.experiments.slurm.job import Manifest
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.script import Submission, submissions
@@ -35,6 +35,7 @@ from kourou.experiments.sweep.leftovers import end_leftovers
 from kourou.experiments.sweep.prepared import PreparedRun, prepare
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.signals import signals_to
+from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.waiting.event_queue import next_of
 
 __all__ = ["plan_slurm_sweep", "run_slurm_sweep"]
@@ -112,7 +113,8 @@ def _prepared(runs: Sequence[RunSpec], slurm: SlurmOptions) -> list[PreparedRun]
 def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[Submission]:
     largest = 1
     if slurm.array and slurm.template is None:
-        largest = slurm.max_array_size or commands.max_array_size()
+        with asking_slurm():
+            largest = slurm.max_array_size or slurm_commands.max_array_size()
     return submissions(chosen, top.name, top / _JOBS / f"{launch_id}.pkl", slurm, largest_array=largest)
 
 
@@ -165,8 +167,8 @@ class _Launch:
         for run in submission.runs:
             (run.folder / EXIT_FILE).unlink(missing_ok=True)  # it tells of an earlier attempt
         try:
-            job = commands.submit(submission.arguments)
-        except SweepError as error:
+            job = slurm_commands.submit(submission.arguments)
+        except errors.LaunchError as error:
             for run in submission.runs:
                 self._record("ended", run.run_id, state=str(RunState.FAILED), cause=str(error))
             return
@@ -217,7 +219,8 @@ class _Launch:
 
     def cancel(self, run_ids: Sequence[str]) -> None:
         """Cancel the jobs of runs."""
-        commands.cancel_jobs([self._journal.records[run_id].job for run_id in run_ids])
+        with asking_slurm():
+            slurm_commands.cancel_jobs([self._journal.records[run_id].job for run_id in run_ids])
         for run_id in run_ids:
             self._record("ended", run_id, state=str(RunState.CANCELLED), cause="cancelled")
         self._journal.commit()

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.failures import SweepBusy
+from kourou.experiments.failures import SweepBusy, asking_slurm
 from kourou.experiments.journal.journal import Journal, locked_journal
 from kourou.experiments.journal.run_folder import EXIT_FILE, read_json
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.results.results import RUN_FILE
-from kourou.experiments.slurm import commands
-from kourou.experiments.slurm.commands import JobState
+from kourou.runtime.launchers.engines import slurm_commands
+from kourou.runtime.launchers.engines.slurm_commands import SlurmState
 
 __all__ = ["SlurmWatch", "refresh", "runs_in_slurm"]
 
@@ -70,12 +70,13 @@ class SlurmWatch:
         watched = runs_in_slurm(list(self._journal.records.values()))
         if not watched:
             return []
-        jobs = commands.queued_jobs()  # before the folders: what left the queue has told its end by then
+        with asking_slurm():
+            jobs = slurm_commands.queued_jobs()  # before the folders: what left the queue has told its end by then
         changed = [record for record in (self._update(record, jobs) for record in watched) if record is not None]
         self._journal.commit()
         return changed
 
-    def _update(self, record: RunRecord, jobs: dict[str, JobState]) -> RunRecord | None:
+    def _update(self, record: RunRecord, jobs: dict[str, SlurmState]) -> RunRecord | None:
         folder = Path(record.folder)
         end = read_json(folder / EXIT_FILE)
         if end is not None and not _slurm_may_have_ended(end):
@@ -86,7 +87,7 @@ class SlurmWatch:
         self._missing.pop(record.run_id, None)
         if job.state in _WAITING:
             if record.state is RunState.RUNNING or (job.reason == "BeginTime" and _has_begun(record)):
-                commands.release(record.job)  # it was requeued
+                slurm_commands.release(record.job)  # it was requeued
                 return self._journal.append("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)
         elif record.state is RunState.QUEUED and job.state == "RUNNING":
             run_info = read_json(folder / RUN_FILE) or {}
@@ -103,7 +104,7 @@ class SlurmWatch:
             # A template has submitted itself again.
             return self._journal.append("submitted", record.run_id, attempt=run_info["attempt"], job=run_info["job"])
         since = self._missing.setdefault(record.run_id, time.monotonic())
-        final = commands.final_state(record.job)
+        final = slurm_commands.final_state(record.job)
         state = final.state if final is not None else ""
         if end is not None and (state not in _ENDS or state in {"COMPLETED", "FAILED"}):
             return self._record_end(record, end)

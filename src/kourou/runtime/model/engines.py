@@ -166,7 +166,8 @@ class Slurm(EngineOptions):
             "--qos": self.qos,
             "--constraint": self.constraint,
         }
-        return [*(f"{option}={value}" for option, value in said.items() if value is not None), *self.extra]
+        listed = [f"{option}={value}" for option, value in said.items() if value is not None]
+        return [*listed, "--no-kill", *self.extra]  # a host that fails ends what is on it, and not the job
 
 
 def engine_named(value: object) -> EngineOptions | None:

@@ -118,7 +118,11 @@ class BatchSystem(Protocol):
         """
 
     def cancel(self, job: str) -> None:
-        """End a job; one that has ended is no error."""
+        """End a job; one that has ended is no error.
+
+        Raises:
+            LaunchError: the engine cannot be asked.
+        """
 
     def own_job(self) -> str:
         """The job that this process is the launcher of."""

@@ -132,10 +132,10 @@ class SlurmEngine:
         assert keeper.stdin is not None  # noqa: S101 - a pipe
         assert keeper.stdout is not None  # noqa: S101 - a pipe
         keeper.stdin.close()
-        _await_end(keeper, time.monotonic() + _END_S)
+        if not _await_end(keeper, time.monotonic() + _END_S) and self._job:
+            with contextlib.suppress(errors.LaunchError):
+                slurm_commands.cancel_jobs([self._job])
         keeper.stdout.close()
-        if self._job:
-            slurm_commands.cancel(self._job)
 
     def _take(self, job: str, nodes: str) -> None:
         self._job, self._nodes = job, slurm_commands.host_names(nodes)
@@ -146,13 +146,16 @@ class SlurmEngine:
         self._nodes = self._nodes[: self._shape.hosts]
 
 
-def _await_end(process: subprocess.Popen[bytes], deadline: float) -> None:
+def _await_end(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait for a process; False if it had to be killed."""
     try:
         process.wait(max(0.1, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        return False
+    return True
 
 
 def _tail(path: Path) -> str:

@@ -64,7 +64,7 @@ class SlurmBatch:
 
     def cancel(self, job: str) -> None:
         """See :class:`BatchSystem`."""
-        slurm_commands.cancel(job)
+        slurm_commands.cancel_jobs([job])
 
     def own_job(self) -> str:
         """The job that this process runs in."""
@@ -76,7 +76,7 @@ class SlurmBatch:
 
     def requeue(self, job: str) -> None:
         """Put it back into the queue, under the same id; it is ended then."""
-        slurm_commands.call(["scontrol", "requeue", job])
+        slurm_commands.requeue(job)
 
 
 BATCH = SlurmBatch()

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 
 from kourou import errors
 
-__all__ = ["call", "cancel", "host_names", "outer_environment", "pending_reason", "submit"]
+__all__ = [
+    "SlurmState",
+    "call",
+    "cancel_jobs",
+    "final_state",
+    "host_names",
+    "max_array_size",
+    "outer_environment",
+    "pending_reason",
+    "queued_jobs",
+    "release",
+    "requeue",
+    "submit",
+]
 
 _TIMEOUT_S = 60.0
+_BEHIND = {"", "PENDING", "RUNNING", "REQUEUED", "RESIZING"}  # records lag behind by seconds
+_MOST_IDS = 200  # on one command line
 _KEPT = ("SLURM_CONF", "SLURM_JWT")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlurmState:
+    """What Slurm says of a job."""
+
+    state: str
+    """PENDING, RUNNING, COMPLETING, NODE_FAIL …"""
+    reason: str = ""
 
 
 def call(command: Sequence[str]) -> str:
@@ -65,12 +92,77 @@ def host_names(nodes: str) -> list[str]:
     return call(["scontrol", "show", "hostnames", nodes]).split()
 
 
-def cancel(job: str) -> None:
-    """End a job; one that has ended is no error."""
+def queued_jobs() -> dict[str, SlurmState]:
+    """This user's jobs that have not left the queue: id, or id_index of an array's element → what Slurm says.
+
+    Raises:
+        LaunchError: squeue fails.
+    """
+    printed = call(["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%r"])
+    jobs = {}
+    for line in printed.splitlines():
+        job, _, rest = line.partition("|")
+        state, _, reason = rest.partition("|")
+        jobs[job] = SlurmState(state=state, reason=reason)
+    return jobs
+
+
+def final_state(job: str) -> SlurmState | None:
+    """What became of a job that left the queue: from accounting if there is any, else while slurmctld remembers it."""
     try:
-        call(["scancel", "--quiet", job])
+        printed = call(["sacct", "-n", "-P", "-X", "-D", "-j", job, "-o", "State"])
+        states = printed.split("\n")
+        last = next((state.split()[0] for state in reversed(states) if state.strip()), "")  # "CANCELLED by 1000"
+        if last not in _BEHIND:
+            return SlurmState(state=last)
+    except errors.LaunchError:
+        pass  # many clusters have no accounting
+    try:
+        printed = call(["scontrol", "-o", "show", "job", job])
+    except errors.LaunchError:
+        return None
+    found = re.findall(r"\bJobState=(\S+) Reason=(\S+)", printed)
+    return SlurmState(state=found[-1][0], reason=found[-1][1]) if found else None
+
+
+def cancel_jobs(jobs: Sequence[str]) -> None:
+    """Call ``scancel``; jobs that have ended are no error.
+
+    Raises:
+        LaunchError: it fails.
+    """
+    for start in range(0, len(jobs), _MOST_IDS):
+        call(["scancel", "--quiet", *jobs[start : start + _MOST_IDS]])
+
+
+def requeue(job: str) -> None:
+    """Put a running job back into the queue, under the same id.
+
+    Raises:
+        LaunchError: Slurm refuses.
+    """
+    call(["scontrol", "requeue", job])
+
+
+def release(job: str) -> None:
+    """Let a requeued job begin soon, and not two minutes later; a cluster that does not allow it is left alone.
+
+    Not at once: in the second in which it was requeued, a node takes the job's credential for revoked.
+    """
+    try:
+        call(["scontrol", "update", f"JobId={job}", "StartTime=now+3"])
     except errors.LaunchError:
         return
+
+
+def max_array_size() -> int:
+    """How many elements an array may have.
+
+    Raises:
+        LaunchError: scontrol fails.
+    """
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", call(["scontrol", "show", "config"]))
+    return max(1, int(found[1])) if found else 1
 
 
 def outer_environment() -> dict[str, str]:

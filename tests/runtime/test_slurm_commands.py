@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kourou.experiments.failures import SweepError
-from kourou.experiments.slurm.commands import final_state, submit
+from kourou.errors import LaunchError
+from kourou.runtime.launchers.engines.slurm_commands import final_state, submit
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_a_federated_cluster_says_which_it_is(tools: Path) -> None:
 @pytest.mark.parametrize("printed", ["echo", "echo 'Submitted batch job 12'", "echo no >&2; exit 1"])
 def test_what_is_no_jobs_id_is_an_error(tools: Path, printed: str) -> None:
     tool(tools, "sbatch", printed)
-    with pytest.raises(SweepError):
+    with pytest.raises(LaunchError):
         submit(["job.sh"])
 
 
 def test_a_missing_command_is_named(tools: Path) -> None:
-    with pytest.raises(SweepError, match="sbatch"):
+    with pytest.raises(LaunchError, match="sbatch"):
         submit(["job.sh"])
     assert final_state("1") is None
