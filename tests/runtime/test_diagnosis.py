@@ -185,6 +185,27 @@ def test_a_full_table_that_nobody_samples() -> None:
     assert "no other node has a handle of replay/0" in finding.details
 
 
+def test_a_table_that_moves_holds_back_whom_it_should() -> None:
+    full = table(waiting_samples=0, waiting_inserts=1, waits_s=0.1)
+    [finding] = said(picture(does("actor/0", on="replay/0", what="an insert"), tables={"replay/0": (full,)}))
+    assert (finding.kind, finding.severity, finding.waiters) == ("limiter", Severity.NOTE, ("actor/0",))
+
+
+def test_a_call_that_nobody_is_at() -> None:
+    for for_s, severity in ((5.0, Severity.NOTE), (20.0, Severity.WARNING)):
+        [finding] = said(picture(does("a/0", on="b/0", what="m", for_s=for_s), nodes={"b/0": NodeState.READY}))
+        assert (finding.kind, finding.severity) == ("unanswered", severity)
+
+
+def test_a_publisher_that_starts_is_told_of_itself() -> None:
+    wait = does("actor/0", on="weights/0", what="a newer version of the weights 'policy'")
+    now = picture(wait, nodes={"learner/0": NodeState.STARTING}, inputs={"learner/0": ("weights/0",)})
+    assert [(one.kind, one.severity) for one in said(now)] == [
+        ("not_ready", Severity.WARNING),
+        ("weights", Severity.NOTE),
+    ]
+
+
 def test_a_version_that_nobody_publishes() -> None:
     wait = does("actor/0", on="weights/0", what="a newer version of the weights 'policy'")
     [finding] = said(picture(wait, does("weights/0"), inputs={"learner/0": ("weights/0",)}))

@@ -210,8 +210,16 @@ def _holding_up(graph: WaitGraph, name: str, report: NodeReport, edges: tuple[Ed
     everybody = len(set(_waiters(edges))) > 1 and len(set(_waiters(edges))) > _ALL * (len(graph.now.status.nodes) - 1)
     whom = f"{counted(_waiters(edges))} wait{'s' if len(set(_waiters(edges))) == 1 else ''} for {name}"
     details = _listed(edges)
-    if weights:
-        severity, kind, text = Severity.WARNING, "weights", f"{whom}: nobody publishes what they wait for"
+    limited = [one for one in graph.now.tables.get(name, ()) if one.waiting_inserts or one.waiting_samples]
+    if limited:  # a table at which nothing moves is starved, and told of before
+        severity, kind, ends = Severity.NOTE, "limiter", "the other side goes on"
+        text = f"{whom}: the limiter of table {limited[0].name!r} holds them back, as it should; it moves"
+        details = (limited[0].blocked_on, *details)
+    elif weights:
+        holders = [one for one, inputs in graph.now.inputs.items() if name in inputs]
+        starting = any((record := graph.now.record(one)) and record.state in NOT_READY for one in holders)
+        severity, kind = Severity.NOTE if starting else Severity.WARNING, "weights"
+        text = f"{whom}: nobody publishes what they wait for"
         ends, details = weights[0].ends, (*details, *_others(graph, name, edges))
     elif batch is not None:
         severity, kind = Severity.WARNING, "batch"
@@ -264,7 +272,8 @@ def _running(
         why = f"{one.doing} {'computes' if computing else 'takes its time'}, {seconds(one.for_s)} so far"
         return Severity.NOTE, "slow", why, details + _listed(edges)
     methods = counted(edge.what for edge in edges if edge.on == name)
-    return Severity.WARNING, "unanswered", f"{methods} is not answered, and no thread of it is at it", _listed(edges)
+    severity = Severity.WARNING if edges[0].for_s >= PATIENCE_S else Severity.NOTE
+    return severity, "unanswered", f"{methods} is not answered, and no thread of it is at it", _listed(edges)
 
 
 def _at(graph: WaitGraph, name: str, method: str, where: str) -> str:
