@@ -35,7 +35,6 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
         for function in (count, later, fail, len):
             server.bind(function.__name__, function)
         clients = [Client(server.address, token="t", lane=lane) for _ in range(2)]
-        clients[0].len("before")
         recorder.start()
         # when they are called, by two connections
         for client in clients:
