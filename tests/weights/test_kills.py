@@ -20,7 +20,8 @@ import numpy as np
 import psutil
 import pytest
 
-from kourou.weights import Client, Server
+from kourou import courier
+from kourou.weights import Client, Relaying, Server
 from polling import alive, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -42,7 +43,7 @@ def check(weights: Any, version: int) -> None:
 
 
 def publish_on(address: str, lane: str, count: Count) -> None:
-    publisher = Client(address, lane=lane).publisher()
+    publisher = Client(address, lane="local" if lane == "relay" else lane).publisher()
     version = publisher.last_version() or 0
     while True:
         version += 1
@@ -51,7 +52,12 @@ def publish_on(address: str, lane: str, count: Count) -> None:
 
 
 def read_on(address: str, lane: str, count: Count) -> None:
-    subscriber = Client(address, lane=lane).subscriber()
+    relaying = None
+    if lane == "relay":  # as if each reader were on a host of its own
+        lane, folder = "grpc", count.path.with_name(f"host{count.place}")
+        folder.mkdir(exist_ok=True)
+        relaying = Relaying(folder=str(folder), serve=lambda: courier.Server("relay"))
+    subscriber = Client(address, lane=lane, relaying=relaying).subscriber()
     last = 0
     while True:
         view = subscriber.latest(newer_than=last, timeout_s=None)
@@ -68,6 +74,7 @@ class Count:
     def __init__(self, path: Path, place: int) -> None:
         with path.open("r+b") as file:
             self.words = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+        self.path = path
         self.place = place
 
 
@@ -191,6 +198,6 @@ def test_killed_at_random(lane: str, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("lane", ["local", "grpc"])
+@pytest.mark.parametrize("lane", ["local", "grpc", "relay"])
 def test_killed_at_two_hundred_random_moments(lane: str, tmp_path: Path) -> None:
     kill_at_random(200, lane, tmp_path / "done")
