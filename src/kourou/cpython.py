@@ -8,6 +8,7 @@ Modules are imported where they are touched: a zygote of commands imports this o
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -254,9 +255,20 @@ def overwrite_environment(name: str, value: str) -> None:
     Linux telling in ``/proc/self/stat`` where it lies, and on ``os.environ`` writing elsewhere. Where there is no /proc
     the kernel's view stays as it was.
     """
+    import ctypes
+
+    place = _environment_place(name)
+    written = value.encode(errors="surrogateescape")
+    if place is not None and len(written) <= place[1]:
+        ctypes.memmove(place[0], written.ljust(place[1]), place[1])
+
+
+@functools.cache
+def _environment_place(name: str) -> tuple[int, int] | None:
+    """Where the value of a variable lies, and how long it is; the same in forks, which find it known."""
     stat = Path("/proc/self/stat")
     if not stat.exists():
-        return
+        return None
     import ctypes
 
     # Fields 50 and 51 are where the environment starts and ends; the process's name, in brackets, may hold anything.
@@ -264,12 +276,9 @@ def overwrite_environment(name: str, value: str) -> None:
     block = b"\0" + ctypes.string_at(start, end - start)
     at = block.find(f"\0{name}=".encode())
     if at < 0:
-        return
+        return None
     value_at = at + len(name) + 2
-    room = block.index(b"\0", value_at) - value_at
-    written = value.encode(errors="surrogateescape")
-    if len(written) <= room:
-        ctypes.memmove(start + value_at - 1, written.ljust(room), room)
+    return start + value_at - 1, block.index(b"\0", value_at) - value_at
 
 
 # -- the standard library's objects --------------------------------------------------------------------------------

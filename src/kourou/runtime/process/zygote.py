@@ -80,6 +80,7 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
         process_table.signal_all(process_table.ProcessTable().below(os.getpid()))  # nobody else knows of them
         raise
     _prctl(_PR_SET_PDEATHSIG, 0)
+    process_table.show_cookie(os.environ.get(process_table.COOKIE, ""))  # finds its place, for all forks
     gc.collect()
     gc.enable()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
@@ -312,8 +313,9 @@ def _become(child: Child) -> NoReturn:
         _set_name(boot["name"])
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         zone = os.environ.get("TZ")
-        os.environ.clear()
-        os.environ.update(boot["env"])
+        for name in os.environ.keys() - boot["env"].keys():
+            del os.environ[name]
+        os.environ.update(boot["env"].items() - os.environ.items())  # few: each page that is touched is copied
         if boot["env"].get("TZ") != zone:
             time.tzset()  # C's library, and Python's time, have read it already
         process_table.show_cookie(boot["env"][process_table.COOKIE])
