@@ -36,7 +36,7 @@ class Server:
 
 def call_for_ever(server: lp.CourierClient, index: int) -> None:
     print(f"client {index} begins")
-    while not lp.wait_for_stop(0.01):
+    while not lp.wait_for_stop(0.05):
         server.add(0)
 
 

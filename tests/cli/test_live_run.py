@@ -45,7 +45,7 @@ def test_status_shows_what_each_node_does(live):
 def test_a_trace_of_the_run_has_arrows_from_callers_to_handlers(live, tmp_path):
     file = tmp_path / "trace.json"
 
-    outcome = live.kourou("trace", "-", "--seconds", "0.3", "-o", str(file))
+    outcome = live.kourou("trace", "-", "--seconds", "0.8", "-o", str(file))
 
     assert outcome.out == f"{file}\n"
     events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
