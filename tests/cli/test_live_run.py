@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +70,36 @@ def test_a_trace_of_the_run_has_arrows_from_callers_to_handlers(live, tmp_path):
         "STARTING",
         "READY",
     ]
+
+
+def test_numbers_are_what_prometheus_reads(live):
+    parse = pytest.importorskip("prometheus_client.parser").text_string_to_metric_families
+    families = {family.name: family for family in parse(live.kourou("metrics").out)}
+    assert families["rpc_server_call_duration_seconds"].type == "histogram"
+    samples = families["rpc_server_call_duration_seconds"].samples
+    adds = [one for one in samples if one.labels["rpc_method"] == "add"]
+    (count,) = (one.value for one in adds if one.name.endswith("_count"))
+    buckets = [one.value for one in adds if one.name.endswith("_bucket")]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == count > 0
+    up = {one.labels["node"]: one.value for one in families["kourou_node_up"].samples}
+    assert up == {"server/0": 1, "client/0": 1, "client/1": 1}
+
+
+def test_numbers_are_told_to_who_shows_the_token(live):
+    serving = start("metrics", "-", "--port", "0", "--runs-dir", str(live.runs_dir))
+    try:
+        assert serving.stderr is not None
+        url = re.search(r"http://127\.0\.0\.1:\d+/metrics", serving.stderr.readline())
+        assert url is not None
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(url[0])  # noqa: S310
+        request = urllib.request.Request(url[0], headers={"Authorization": f"Bearer {live.found.token}"})  # noqa: S310
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            assert "rpc_server_call_duration_seconds_bucket" in answer.read().decode()
+    finally:
+        serving.kill()
+        serving.communicate()
 
 
 def test_a_trace_needs_nodes_that_there_are(live):

@@ -13,6 +13,7 @@ from kourou.cli.terminal.formats import duration, parse_duration, parse_size, pe
 from kourou.errors import PlanError
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import RunState, RunStatus
+from kourou.runtime.monitoring.prometheus import exposition
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample
 
 NOW = 1_000_000.0
@@ -142,6 +143,18 @@ def test_sizes_that_are_typed(text: str, size_bytes: int) -> None:
 def test_what_is_no_size_is_said_to_be_none(text: str) -> None:
     with pytest.raises(PlanError, match="such as 16G"):
         parse_size(text)
+
+
+def test_numbers_with_hostile_names_are_what_prometheus_reads():
+    parse = pytest.importorskip("prometheus_client.parser").text_string_to_metric_families
+    shown = sample([NodeState.READY])
+    name, evil = shown.status.nodes[0].name, 'a"b\\c\nd{} 1'
+    last = {"step": 1, "time": NOW, evil: 0.5, "nan": "NaN", "text": "x"}
+    shown.nodes[name] = dataclasses.replace(shown.nodes[name], metrics=last)
+    families = {family.name: family for family in parse(exposition(shown, {}))}
+    (logged,) = families["kourou_logged"].samples
+    assert (logged.labels["metric"], logged.labels["node"], logged.value) == (evil, name, 0.5)
+    assert families["process_memory_usage_bytes"].samples[0].value == 15 << 30
 
 
 def test_what_nodes_logged_last_is_a_column():

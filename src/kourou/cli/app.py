@@ -328,6 +328,23 @@ def trace(
 
 @app.command()
 @report_errors()
+def metrics(
+    run: LiveRun = "last",
+    *,
+    port: Annotated[
+        Optional[int], typer.Option(min=0, help="Serve them at /metrics of this port until the run ends; 0: any.")
+    ] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Print a live run's numbers as Prometheus reads them; or serve them, to who shows the run's token."""
+    from kourou.cli.status.prometheus import serve_metrics
+    from kourou.runtime.monitoring.found_run import choose_run
+
+    serve_metrics(choose_run(run, runs_dir), port)
+
+
+@app.command()
+@report_errors()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN|FOLDER", autocompletion=complete_run)] = "last",
     *,

@@ -25,6 +25,7 @@ __all__ = [
     "ask_attach",
     "ask_calls",
     "ask_details",
+    "ask_methods",
     "ask_report",
     "ask_stacks",
     "ask_tables",
@@ -38,6 +39,7 @@ __all__ = [
 _ATTACH = "kourou.attach"
 _CALLS = "kourou.calls"
 _DETAILS = "kourou.details"
+_METHODS = "kourou.methods"
 _REPORT = "kourou.report"
 _STACKS = "kourou.stacks"
 _TABLES = "kourou.tables"
@@ -47,12 +49,13 @@ _USAGE = "kourou.usage"
 
 def install(server: Server, context: NodeContext) -> None:
     """Let a node's server tell of calls that it has answered, of what its process takes, and where its threads are."""
-    own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _REPORT, _STACKS, _TABLES, _TRACE, _USAGE}
+    own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _METHODS, _REPORT, _STACKS, _TABLES, _TRACE, _USAGE}
 
     def report() -> NodeReport:
         return NodeReport(server=server.report(), activities=_activities().get(context.name, ()))
 
     server.bind(_CALLS, lambda: server.report().answered)
+    server.bind(_METHODS, lambda: {name: one for name, one in server.metrics().items() if name not in own})
     server.bind(_REPORT, report)
     tell(server, list, list)
     server.bind(_ATTACH, listen)
@@ -83,6 +86,12 @@ def ask_calls(client: Client) -> Future[Any]:
 def ask_attach(client: Client) -> Future[Any]:
     """Let a node listen for debuggers; the port, as a future."""
     future: Future[Any] = getattr(client.futures, _ATTACH)()
+    return future
+
+
+def ask_methods(client: Client) -> Future[Any]:
+    """What happened to each method of a node, as a future of MethodMetrics by their names."""
+    future: Future[Any] = getattr(client.futures, _METHODS)()
     return future
 
 

@@ -1,0 +1,105 @@
+"""``kourou metrics``: a run's numbers for Prometheus, once or over HTTP."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from concurrent.futures import wait
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+from kourou import errors
+from kourou.cli.terminal.output import print_text, tell
+from kourou.runtime.files.run_folder import TOKEN_FILE
+from kourou.runtime.model.records import NodeState
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.prometheus import CONTENT_TYPE, NodeCalls, exposition
+from kourou.runtime.monitoring.remote_run import RemoteRun
+from kourou.runtime.monitoring.sampling import RunSample, Sampler
+from kourou.runtime.node_process.metering import ask_methods
+
+__all__ = ["MetricsServer", "serve_metrics"]
+
+_ANSWER_S = 1.0
+
+
+def serve_metrics(found: FoundRun, port: int | None) -> None:
+    """Print the numbers, or serve them until the run ends.
+
+    Raises:
+        ServerUnavailable: the run does not run any more.
+        LaunchError: the port is taken.
+    """
+    if not found.state.live:
+        raise errors.ServerUnavailable(f"run {found.run_id} has ended")
+    with RemoteRun(found) as run, Sampler(found) as sampler:
+        if port is None:
+            print_text(_scraped(run, sampler).rstrip("\n"))
+            return
+        try:
+            server = MetricsServer(port, found.token, lambda: _scraped(run, sampler))
+        except OSError as error:
+            raise errors.LaunchError(f"cannot listen on port {port}: {error}") from error
+        tell(f"http://127.0.0.1:{server.server_port}/metrics, with the bearer token of {found.path / TOKEN_FILE}")
+        with server:
+            server.timeout = _ANSWER_S
+            while found.state.live:
+                server.handle_request()
+
+
+class MetricsServer(HTTPServer):
+    """Answers scrapes of this host that show the run's token, one at a time.
+
+    Args:
+        port: of the loopback interface; 0: any.
+        token: of the run.
+        scrape: makes the text.
+    """
+
+    def __init__(self, port: int, token: str, scrape: Callable[[], str]) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.token = token
+        self.scrape = scrape
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    timeout = 5.0  # for who connects and says nothing
+
+    def do_GET(self) -> None:
+        """A scrape."""
+        shown = self.headers.get("Authorization", "").encode()
+        if not hmac.compare_digest(shown, f"Bearer {self.server.token}".encode()):
+            self._answer(401, "the run's token is missing: Authorization: Bearer TOKEN\n")
+        elif self.path != "/metrics":
+            self._answer(404, "there is /metrics only\n")
+        else:
+            try:
+                self._answer(200, self.server.scrape())
+            except errors.KourouError as error:
+                self._answer(503, f"{error}\n")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Nothing: whoever scrapes knows."""
+
+    def _answer(self, status: int, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _scraped(run: RemoteRun, sampler: Sampler) -> str:
+    sample = sampler.sample()
+    return exposition(sample, _calls(run, sample))
+
+
+def _calls(run: RemoteRun, sample: RunSample) -> NodeCalls:
+    serving = [n for n in sample.status.nodes if n.endpoint and n.state in {NodeState.READY, NodeState.STOPPING}]
+    asked = {ask_methods(run.client(node.name)): node.name for node in serving}
+    done, late = wait(asked, _ANSWER_S)
+    for future in late:
+        future.cancel()
+    return {asked[future]: future.result() for future in done if future.exception() is None}
