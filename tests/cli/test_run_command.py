@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,10 +29,32 @@ def test_a_program_that_finishes_gives_0(launch_type):
     assert "finished after" in err
 
 
-def test_a_program_that_fails_gives_1_and_its_error():
-    code, out, err = _run(f"{PROGRAMS}:make_failing", "--launch-type", "local_mp", "--terminal", "output_to_files")
+class _Webhook(BaseHTTPRequestHandler):
+    told: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self):
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_program_that_fails_gives_1_and_its_error_and_a_webhook_is_told():
+    with HTTPServer(("127.0.0.1", 0), _Webhook) as hook:
+        hook.timeout = START_S
+        serving = threading.Thread(target=hook.handle_request)
+        serving.start()
+        options = ("--launch-type", "local_mp", "--terminal", "output_to_files")
+        url = f"http://127.0.0.1:{hook.server_port}/hook"
+        code, out, err = _run(f"{PROGRAMS}:make_failing", *options, "--notify", url)
+        serving.join()
 
     assert (code, out) == (1, "")
+    (told,) = _Webhook.told
+    assert (told["program"], told["state"]) == ("failing", "failed")
+    assert "arsonist/0 raised RuntimeError: the disk is on fire" in told["text"]
     assert "arsonist/0 raised RuntimeError: the disk is on fire" in err
     assert "run folder: " in err
 
@@ -36,6 +62,7 @@ def test_a_program_that_fails_gives_1_and_its_error():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([f"{PROGRAMS}:make_short", "--notify", "file:///etc"], "--notify takes an http:// or https:// URL"),
         ([f"{PROGRAMS}:make_nothing"], "it has to return an lp.Program"),
         ([f"{PROGRAMS}:nope"], "has no function 'nope'"),
         (["no.such.module:make"], "there is no module 'no.such.module'"),

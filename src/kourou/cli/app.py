@@ -106,6 +106,7 @@ def run(  # noqa: PLR0913 - the options of a command
     on: On = None,
     option: EngineWords = None,
     log_to: LogTo = None,
+    notify: Annotated[Optional[str], typer.Option(metavar="URL", help="A webhook that is told how it ended.")] = None,
 ) -> None:
     """Launch a program and wait for its end.
 
@@ -121,6 +122,7 @@ def run(  # noqa: PLR0913 - the options of a command
         run_dir=run_dir,
         hosts=hosts_of(hosts, ssh_config),
         log_to=log_to.split(",") if log_to else None,
+        notify=notify,
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from kourou import errors
 from kourou.cli.start.drawing import plan_as_table
 from kourou.cli.start.loading import load_program
+from kourou.cli.start.notify import check_url, notifying
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, console, print_json, print_text, tell
 from kourou.runtime.files.run_folder import new_run_id, runs_dir
@@ -60,8 +61,11 @@ def run_program(
     run_dir: Path | None,
     hosts: Hosts | None,
     log_to: Sequence[str] | None,
+    notify: str | None,
 ) -> None:
     """Launch a program and wait for its end."""
+    if notify is not None:
+        check_url(notify)
     loaded = load_program(target, words)
     given = {"launch_type": launch_type, "terminal": terminal, "run_dir": run_dir, "hosts": hosts, "log_to": log_to}
     options = {**loaded.launch_kwargs, **{name: value for name, value in given.items() if value is not None}}
@@ -69,7 +73,8 @@ def run_program(
     run = launch(loaded.program, **options)
     tell(f"run {run.run_id} begins; from another shell: kourou status {run.run_id} --watch")
     try:
-        run.wait()
+        with notifying(notify, run=run.run_id, program=loaded.program.name):
+            run.wait()
     except errors.ProgramFailed as failure:
         tell(str(failure))
         raise typer.Exit(FAILED) from None
