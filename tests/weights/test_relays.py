@@ -14,6 +14,8 @@ import pytest
 from kourou import courier
 from kourou.weights import Client, Relaying, Server, View
 from polling import until
+from quiet_ports import quiet_port
+from weights.test_restart import server_process
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -111,6 +113,48 @@ def test_a_host_in_the_middle_ends(hosts: Hosts, learner: Client) -> None:
     publish(content(2))
     check(subscribers[2].latest(newer_than=1, timeout_s=WAIT_S), 2)
     check(subscribers[0].latest(newer_than=1, timeout_s=WAIT_S), 2)
+
+
+def test_hosts_outlive_the_server(tmp_path: Path) -> None:
+    # given two hosts with weights of a server that is killed
+    port = quiet_port()
+    relaying = [
+        Relaying(folder=str(folder), serve=functools.partial(courier.Server, folder.name))
+        for folder in (tmp_path / "a", tmp_path / "b")
+    ]
+    with contextlib.ExitStack() as opened:
+        address = f"127.0.0.1:{port}"
+        publisher = opened.enter_context(Client(address, lane="local")).publisher()
+        subscribers = []
+        with server_process(port):
+            publisher.publish(content(1), version=1)
+            for each in relaying:
+                Path(each.folder).mkdir()
+                client = opened.enter_context(Client(address, lane="grpc", relaying=each))
+                subscribers.append(client.subscriber())
+                check(subscribers[-1].require(timeout_s=WAIT_S), 1)
+        # when another one takes its place, then they have what is published there
+        with server_process(port):
+            publisher.publish(content(2), version=2)
+            for subscriber in subscribers:
+                check(subscriber.latest(newer_than=1, timeout_s=WAIT_S), 2)
+
+
+def test_a_host_whose_readers_hold_all_versions_skips_one(hosts: Hosts, learner: Client) -> None:
+    publish, subscriber = learner.publisher().publish, hosts.client("a").subscriber()
+    held = []
+    for version in range(1, 8):
+        publish(content(version))
+        view = subscriber.latest(newer_than=version - 1, timeout_s=2.0)
+        if view is None:
+            break
+        held.append(view)
+    assert len(held) == 4
+    for view in held:
+        check(view, view.version)
+    del held, view
+    publish(content(9), version=9)
+    check(subscriber.latest(newer_than=4, timeout_s=WAIT_S), 9)
 
 
 def test_exact_versions_and_lag(hosts: Hosts, learner: Client) -> None:

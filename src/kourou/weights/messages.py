@@ -65,12 +65,14 @@ class Have:
     """What a relay has already, so that it is not sent again.
 
     Attributes:
+        board: where that was published; 0 before it knew of any.
         number: of the publication that it has; 0 for none.
         digests: of that one's blocks.
         partial: another publication, of which it has the first blocks.
         partial_digests: of those.
     """
 
+    board: int = 0
     number: int = 0
     digests: tuple[bytes, ...] = ()
     partial: int = 0

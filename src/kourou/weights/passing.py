@@ -142,7 +142,7 @@ def follow(feed: Feed, have: Have) -> Iterator[News | Head | Block]:
     It ends with the call; blocks that the relay has are named only.
     """
     cancelled = courier.current_call().cancelled
-    known, number = list(have.digests), have.number
+    board, known, number = have.board, list(have.digests), have.number
     told: News | None = None
     tell_at = 0.0
     while not cancelled.is_set():
@@ -150,11 +150,13 @@ def follow(feed: Feed, have: Have) -> Iterator[News | Head | Block]:
         if news is not None and (news != told or time.monotonic() > tell_at):
             told, tell_at = news, time.monotonic() + _SAYS_EVERY_S
             yield news
+        if news is not None and news.board != board:  # another server, which counts from 1
+            board, known, number = news.board, [], 0
         transit = feed.after(number, _SLICE_S)
-        if transit is None:
+        if transit is None or transit.head.board != board:
             continue
         yield dataclasses.replace(transit.head, age_ns=time.monotonic_ns() - transit.published_ns)
-        if transit.head.number == have.partial:
+        if (transit.head.board, transit.head.number) == (have.board, have.partial):
             known[: len(have.partial_digests)] = have.partial_digests
         sent: list[bytes] = []
         while len(sent) < transit.blocks and not transit.dropped and not cancelled.is_set():

@@ -117,10 +117,12 @@ class Relay:
                 self._keep, lost = place.keep, place.upstream
                 try:
                     self._follow(place)
-                except (RpcError, OSError, WeightsError) as error:
+                except WeightsError:  # readers here made it skip a version, so it has less than it is thought to have
+                    lost = None
+                except (RpcError, OSError) as error:
                     if not self._closed.is_set():
                         whom = lost or "their server"
-                        _log.warning("the weights %r came from %s, which was lost: %s", self._name, whom, error)
+                        _log.warning("the weights %r came from %s, which was lost: %s", self._name, whom, str(error))
                 self._closed.wait(_AGAIN_S if lost is None else 0.0)
         finally:
             self._let_go()
@@ -160,7 +162,8 @@ class Relay:
             courier.close(client)
 
     def _have(self) -> Have:
-        have, there, coming = Have(), self._there, self._coming
+        there, coming = self._there, self._coming
+        have = Have(board=0 if self._news is None else self._news.board)
         if there is not None:
             have = dataclasses.replace(have, number=there.head.number, digests=tuple(there.digests))
         if coming is not None:
@@ -200,7 +203,7 @@ class Relay:
     def _begin(self, head: Head) -> None:
         if self._coming is not None:
             coming = self._coming[0].head
-            if (coming.number, coming.total_bytes) == (head.number, head.total_bytes):
+            if (coming.board, coming.number, coming.total_bytes) == (head.board, head.number, head.total_bytes):
                 return  # it goes on where it was broken off
         self._drop()
         if self._here is None:
