@@ -137,7 +137,7 @@ def test_of_a_client_that_reads_nothing_little_is_taken_and_others_are_served(se
         for _ in range(10):
             ticker.put(*[bytes(10_000)] * 10_000)  # together a gigabyte
             assert unary(channel, "Echo", b"x") == b"x"
-        assert ticker.taken < 2000
+        assert ticker.taken < 50_000  # as much as its own window lets through, which grpcio makes larger as it reads
         stream.cancel()
         until(lambda: ticker.closed, WAIT_S)
 
