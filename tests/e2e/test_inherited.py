@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,13 +140,13 @@ class Debugger:
         self._socket = socket.create_connection(("127.0.0.1", port), WAIT_S)
         self._file = self._socket.makefile("rb")
 
-    def ask(self, command, **arguments):
+    def ask(self, command, **arguments) -> Any:
         """What the node answers; an attach is answered later."""
         body = json.dumps({"seq": 1, "type": "request", "command": command, "arguments": arguments}).encode()
         self._socket.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body)
         return None if command == "attach" else self.hear("command", command)
 
-    def hear(self, key, value):
+    def hear(self, key, value) -> Any:
         """The next message of this kind."""
         while True:
             size = 0
