@@ -87,6 +87,7 @@ def test_whatever_happens_in_two_hundred_runs(seed):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_a_day_of_ten_thousand_nodes():
     faults = Faults.parse("node=1%,host=1%,cut=1%,slow=1%,loss=0.1%,deaf=1%")
     report = simulate(many(9_998, 500), seed=0, faults=faults, duration_s=86_400.0)
