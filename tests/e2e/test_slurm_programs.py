@@ -134,19 +134,25 @@ def count_on() -> None:
         lp.stop()
 
 
-def test_a_job_near_its_time_limit_begins_again_under_its_id_and_finds_its_checkpoints() -> None:
+TOLD = ("scancel", "--signal=USR1", "--batch")
+PUT_BACK = ("scontrol", "requeue")
+
+
+@pytest.mark.parametrize("how", [TOLD, pytest.param(PUT_BACK, marks=pytest.mark.soak)], ids=["limit", "preempted"])
+def test_a_job_that_begins_again_has_its_id_and_its_checkpoints(how: tuple[str, ...]) -> None:
     # Given
     program = lp.Program("counting")
     program.add_node(lp.PyNode(count_on), label="counter")
     found = choose_run(lp.submit(program, lp.Slurm(requeues=1)))
     log = found.path / "logs" / "counter" / "0.log"
     until(lambda: log.exists() and "incarnation 1" in log.read_text("utf-8"), WITHIN_S, "the first incarnation")
-    # When Slurm says that the time limit is near
-    subprocess.run(["scancel", "--signal=USR1", "--batch", found.info.job], check=True)
+    # When Slurm says that the time limit is near, or takes the job away and puts it back
+    subprocess.run([*how, found.info.job], check=True)
     until(lambda: found.state is RunState.PENDING, WITHIN_S, "a job that waits again")
     begin_now(found.info.job)
     # Then the run goes on, as the same one
-    until(lambda: found.ended, WITHIN_S, "the end of the run")
+    until(lambda: "incarnation 2" in log.read_text("utf-8"), WITHIN_S, "the second incarnation")
+    until(lambda: found.state.over, WITHIN_S, "the end of the run")
     assert "incarnation 2 finds ['1', '2']" in log.read_text("utf-8")
     assert found.status().state is RunState.FINISHED
 

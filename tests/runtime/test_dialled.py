@@ -215,6 +215,24 @@ def test_one_that_stays_away_is_lost_and_not_let_in_again(
     proxy.close()
 
 
+def test_an_agent_whose_launcher_died_does_not_wait_for_its_silence(
+    authority: Authority, agent: Callable[..., threading.Thread]
+) -> None:
+    # Given
+    serving = AgentServer(token="open", authority=authority, silence_s=100, address="127.0.0.1")
+    events = Events()
+    # and an address that leads nowhere
+    order = dataclasses.replace(serving.order, addresses=(("127.0.0.1", 1), *serving.order.addresses))
+    serving.expect(0, events, WAIT_S).send("hello")
+    thread = agent(order, 0)
+    until(lambda: events.have(1), WAIT_S)
+    # When its port is closed without a word
+    serving.close()
+    # Then
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+
+
 def test_one_that_never_calls_is_lost_in_time(server: AgentServer) -> None:
     events = Events()
     server.expect(3, events, 0.1)

@@ -118,6 +118,7 @@ class Caller:
         self._link: Link | None = None
         self._closed = asyncio.Event()
         self._refused: str | None = None
+        self._spoke: tuple[str, int] | None = None
         self.session = Session()
         self.heard_at = time.monotonic()
         self.on_message: Any = lambda *_: None
@@ -157,20 +158,22 @@ class Caller:
         """
         begun, refused_since = time.monotonic(), None
         while True:
-            refusals = 0
-            for address in self._order.addresses:
+            refused = False
+            # Once one has led to the launcher, the others lead to other machines, or nowhere.
+            for address in self._order.addresses if self._spoke is None else [self._spoke]:
                 try:
                     if await self._try(*address):
+                        self._spoke = address
                         return
                 except ConnectionRefusedError:
-                    refusals += 1
+                    refused = refused or address == self._spoke
                 except (OSError, asyncio.TimeoutError, BrokenSession):
                     pass
                 if self._refused is not None:
                     raise Ended(f"the launcher refuses: {self._refused}")
             now = time.monotonic()
-            refused_since = (refused_since or now) if refusals == len(self._order.addresses) else None
-            if refused_since is not None and self.ends[1] and now - refused_since > _GONE_S:
+            refused_since = (refused_since or now) if refused else None
+            if refused_since is not None and now - refused_since > _GONE_S:
                 raise Ended("the launcher is gone")
             if now - begun > patience_s:
                 tried = ", ".join(f"{host}:{port}" for host, port in self._order.addresses)

@@ -53,7 +53,7 @@ class FoundRun:
 
         Of one that was submitted, what its engine says of the job.
         """
-        if self.info.job and not self.ended:
+        if self.info.job and (not self.ended or self._may_begin_again()):
             return self._job_state()
         if not self.ended and not self.info.here:
             return RunState.ELSEWHERE
@@ -80,15 +80,26 @@ class FoundRun:
         batch_system(self.info.engine).cancel(self.info.job)
         (self.path / PICKLED_PLAN_FILE).unlink(missing_ok=True)
 
+    def _may_begin_again(self) -> bool:
+        """Its launcher was terminated: its job was cancelled, or preempted and put back into the queue."""
+        final = self._final()
+        interrupted = final is not None and final["state"] == RunState.INTERRUPTED
+        return interrupted and (self.path / PICKLED_PLAN_FILE).exists()
+
     def _job_state(self) -> RunState:
         info, has_token = self.refreshed().info, (self.path / TOKEN_FILE).exists()
         if info.here and info.launcher_alive and has_token:
             return RunState.RUNNING
-        job = look_at_job(info.engine, info.job)
-        if job.state == "gone":
-            final = self._final()
-            return RunState(final["state"]) if final else RunState.DEAD
-        return RunState.RUNNING if job.state == "running" and has_token else RunState.PENDING
+        final = self._final()  # of an earlier incarnation, too, as long as the job waits to begin again
+        try:
+            job = look_at_job(info.engine, info.job)
+        except errors.LaunchError:
+            return RunState(final["state"]) if final else RunState.ELSEWHERE
+        if job.state == "running" and has_token:
+            return RunState.RUNNING
+        if job.state == "pending" or not final:
+            return RunState.DEAD if job.state == "gone" else RunState.PENDING
+        return RunState(final["state"])
 
     @property
     def ended(self) -> bool:
@@ -131,10 +142,10 @@ class FoundRun:
 
     def status(self) -> RunStatus:
         """What the folder tells of the run and its nodes; ask a :class:`RemoteRun` while it is live."""
-        final = self._final()
-        if final:
-            return RunStatus.from_dict(final)
         state = self.state
+        final = self._final()
+        if final and state.over:
+            return RunStatus.from_dict(final)
         return RunStatus(
             run_id=self.run_id,
             program=self.info.program,

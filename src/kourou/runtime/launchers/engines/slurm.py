@@ -19,14 +19,17 @@ from kourou.runtime.model.engines import Shape, Slurm
 
 __all__ = ["SlurmEngine"]
 
-# The allocation ends with a pipe: while it is pending salloc is told to give up, and later its command ends, since both
-# read the pipe that the launcher holds. So a launcher that is killed leaves none.
+# The allocation ends with a pipe that the launcher holds: its command reads that to the end, and while it is pending,
+# whoever else does tells salloc to give up. So a launcher that is killed leaves none. A moment later, since salloc
+# may hang when it is told to at the very moment at which its command ends.
 _KEEPER = """exec 3<&0
 "$@" </dev/null & child=$!
-{ cat <&3; kill -TERM $child; } >/dev/null 2>&1 &
+{ cat <&3; sleep 1; kill -TERM $child; sleep 4; scancel "$(cat salloc.job)"; kill -KILL $child; } >/dev/null 2>&1 &
+watch=$!
 exec 3<&-
-wait $child"""
-_HOLD = 'echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat <&3 >/dev/null'
+wait $child; code=$?
+kill $watch; exit $code"""
+_HOLD = 'echo "$SLURM_JOB_ID" >salloc.job; echo "$SLURM_JOB_ID $SLURM_JOB_NODELIST"; exec cat <&3 >/dev/null'
 
 _STEP = ("--overlap", "--no-kill", "--wait=0", "--kill-on-bad-exit=0", "--ntasks-per-node=1", "--unbuffered")
 _END_S = 10.0
@@ -63,6 +66,7 @@ class SlurmEngine:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,
+                    cwd=self._folder,
                     env=slurm_commands.outer_environment(),
                     start_new_session=True,  # Ctrl-C is the launcher's to hear
                 )
