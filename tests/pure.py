@@ -72,6 +72,7 @@ TESTS_OF_OTHER_FILES = (
     "spmd/test_hosts.py::test_a_scontrol_that_fails_is_quoted",
     "spmd/test_hosts.py::test_slurm_is_asked_for_its_hosts",
     "test_concurrency_page.py::test_a_program_takes_locks_in_the_drawn_order",
+    "test_pure.py::test_what_a_pure_test_does_not_do_fails_it",
     "weights/test_publishing.py::test_a_forked_child_reads_and_publishes",
 )
 """How their names begin."""
