@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -12,8 +13,8 @@ __all__ = ["format_failure"]
 _OWN = str(Path(__file__).parent) + os.sep
 _USERS_PART = _OWN + "testing" + os.sep  # whose checks have handlers as a user's program has
 _LIBRARY = sysconfig.get_path("stdlib") + os.sep
-_PACKAGES = tuple(_LIBRARY + folder + os.sep for folder in ("site-packages", "dist-packages"))
-_PARSER = os.sep + "tyro" + os.sep  # calls the classes of arguments of functions that ``kourou run`` calls
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\](\w+)")  # a package's name; they may be in the library's folder
+_PARSER = "tyro"  # makes the arguments of functions that ``kourou run`` calls
 
 
 def format_failure(error: BaseException) -> str:
@@ -39,6 +40,6 @@ def _shorten(told: traceback.TracebackException | None) -> None:
 def _leads_there(file: str) -> bool:
     if file.startswith(_OWN):  # which may be a package among others
         return not file.startswith(_USERS_PART)
-    if file.startswith(_PACKAGES):
-        return _PARSER in file
+    if installed := _INSTALLED.search(file):
+        return installed[2] == _PARSER
     return file.startswith((_LIBRARY, "<frozen "))

@@ -143,7 +143,11 @@ def _owner() -> tuple[str, str, int]:
     live = context.bindings()
     if len(live) == 1:
         return live[0].metrics_dir, _LAUNCHER, 1
-    return os.environ.get(RUN_DIR_VARIABLE, ""), os.environ.get(NODE_VARIABLE, ""), 1
+    return (
+        os.environ.get(RUN_DIR_VARIABLE, ""),
+        os.fsencode(os.environ.get(NODE_VARIABLE, "")).decode(errors="replace"),
+        1,
+    )
 
 
 def _append(folder: str, line: str) -> None:

@@ -71,7 +71,8 @@ class _NodeProcess:
             run_id=boot["run_id"], control=shared, token=token, tls=tls, metrics_dir=boot["metrics_dir"]
         )
         # For what the node starts: commands, and processes that know of no program.
-        os.environ.update({RUN_DIR_VARIABLE: boot["metrics_dir"], NODE_VARIABLE: self.name})
+        # The name is UTF-8 also where the locale knows ASCII only.
+        os.environ.update({RUN_DIR_VARIABLE: boot["metrics_dir"], NODE_VARIABLE: os.fsdecode(self.name.encode())})
         children.call_first("program", for_children)
         self._context = context.NodeContext(
             name=self.name,
