@@ -23,6 +23,7 @@ from kourou.runtime.model.engines import EngineOptions, Shape
 __all__ = ["LocalEngine", "LocalHosts"]
 
 _END_S = 10.0
+_PENDING_S = 0.1
 _POLL_S = 0.02
 
 
@@ -34,9 +35,9 @@ class LocalHosts(EngineOptions):
     implementation: ClassVar[str] = "kourou.testing.engines:LocalEngine"
 
     pending: tuple[str, ...] = ()
-    """Reasons to wait that it gives, one after another, each for half a second."""
+    """Reasons to wait that it gives, one after another, each for a moment."""
     refusal: str | None = None
-    """What it says when it refuses; None: it does not."""
+    """What it says when it refuses in the end; None: it does not."""
 
 
 class LocalEngine:
@@ -56,15 +57,15 @@ class LocalEngine:
     def allocate(self, shape: Shape) -> None:
         """See :class:`Engine`."""
         del shape
-        if self._options.refusal is not None:
-            raise errors.LaunchError(f"the engine refuses: {self._options.refusal}")
 
     def granted(self, timeout_s: float) -> bool:
         """See :class:`Engine`."""
-        if not self._reasons:
-            return True
-        time.sleep(min(timeout_s, 0.5))
-        return False
+        if self._reasons:
+            time.sleep(min(timeout_s, _PENDING_S))
+            return False
+        if self._options.refusal is not None:
+            raise errors.LaunchError(f"the engine refuses: {self._options.refusal}")
+        return True
 
     def why_pending(self) -> str:
         """See :class:`Engine`."""
