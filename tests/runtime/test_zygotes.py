@@ -60,6 +60,28 @@ def test_variables_that_libraries_read_once_reach_a_zygote_of_their_own(forked, 
     assert said == ["1", "2", "None"]
 
 
+KEEPS = """
+import atexit, os, sys, tempfile
+os.environ["SET_BY_IMPORT"] = os.environ.setdefault("SET_UNLESS_GIVEN", "import")
+log, folder = sys.stdout, tempfile.gettempdir()
+def print_all(folder):
+    print("\u2603", os.getenv("SET_BY_IMPORT"), os.getenv("SET_UNLESS_GIVEN"), tempfile.gettempdir(), file=log)
+    os._exit(0)  # which flushes nothing
+sys.stdout = type("Wrapped", (), {"write": lambda _, text: None, "flush": lambda _: None})()
+"""
+
+
+def test_what_an_import_does_to_its_process_is_there_in_processes_forked_with_it(forked, tmp_path, monkeypatch):
+    # When a module sets variables, takes hold of standard output and of the folder for temporary files, and so on.
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    (tmp_path / "entry_of_test.py").write_text("def run(boot):\n __import__('keeps').print_all('')\n")
+    # Then processes that are forked with it find all of that, as if each had imported it itself.
+    lines = forked("keeps", {"TMPDIR": str(tmp_path)}, {"SET_UNLESS_GIVEN": "hand"}, source=KEEPS)
+    assert f"\u2603 import import {tmp_path}" in lines
+    assert any(line.startswith("\u2603 import hand /") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [

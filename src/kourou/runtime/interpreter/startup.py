@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
@@ -28,7 +28,7 @@ _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without b
 
 
 def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> None:
-    """Give this process its ``sys.argv``, its import path (what is missing comes last), and streams of its own.
+    """Give this process its ``sys.argv``, its import path (what is missing comes last), and its standard input.
 
     Whatever wants somebody to type is told ``no_terminal``: that there is none, and what to do.
     """
@@ -38,12 +38,8 @@ def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> No
             sys.path.append(folder)
     faulthandler.enable(2)
     dump_on_signal(2)
-    # The zygote's streams believe that they write to a file. These lose no line when the node dies, and never fail
-    # because a log cannot hold a character.
     sys.stdin = sys.__stdin__ = _NoTerminal(no_terminal)  # type: ignore[misc]
     sys.breakpointhook = functools.partial(_break, no_terminal)
-    sys.stdout = sys.__stdout__ = _line_stream(1)  # type: ignore[misc, assignment]
-    sys.stderr = sys.__stderr__ = _line_stream(2)  # type: ignore[misc, assignment]
 
 
 class _NoTerminal(io.TextIOWrapper):
@@ -114,10 +110,6 @@ def python_command(statement: str) -> list[str]:
     """The command of a process of this interpreter, on any host, that finds what this one finds. It holds no secret."""
     where, paths = path_for(sys.executable)
     return [sys.executable, "-u", "-c", f"import sys; {where} = {json.dumps(paths)}; {statement}"]
-
-
-def _line_stream(fd: int) -> TextIO:
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def finish() -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["COMMANDS", "NODES", "Preload", "import_libraries", "read_early", "reseed"]
+__all__ = ["COMMANDS", "NODES", "Preload", "Setting", "import_libraries", "read_early", "reseed", "with_settings"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ _READ_AT_START = (
     *("LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MIMALLOC_"),
 )
 
-# Numbers of threads, options of NumPy and torch, backends of what draws. Not the GPUs that a process sees, which are
-# read when the first one is used.
+# Numbers of threads, options of NumPy and torch, backends of what draws, folders. Not the GPUs that a process sees,
+# which are read when the first one is used.
 _READ_BY_LIBRARIES = (
     *(
         "OMP_",
@@ -79,21 +79,39 @@ _READ_BY_LIBRARIES = (
     ),
     *("TORCH", "PYTORCH", "ATEN_", "TRITON_", "NCCL_", "CUDA_HOME", "CUDA_PATH", "CUDA_MODULE_LOADING", "CUDNN_"),
     *("JAX_", "XLA_", "TF_", "MPL", "SDL_", "PYGAME_", "MUJOCO_", "PYOPENGL_"),
+    *("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TMP", "TEMP", "XDG_"),
 )
 
 
-def import_libraries(names: Sequence[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A variable that was set by an import."""
+
+    before: str | None
+    after: str
+
+
+def import_libraries(names: Sequence[str]) -> dict[str, Setting]:
     """Import modules of others, of which nobody knows for sure that they can be forked.
+
+    Returns:
+        The variables that they have set.
 
     Raises:
         SystemExit: one has started something that a fork does not carry along; it says what.
         Exception: whatever an import raised.
     """
+    variables = dict(os.environ)
     for name in names:
         before = _channels()
         importlib.import_module(name)
         if found := _unforkable(before):
             sys.exit(f"importing {name} has {found}, which a fork does not carry along")
+    return {
+        name: Setting(before=variables.get(name), after=value)
+        for name, value in os.environ.items()
+        if variables.get(name) != value
+    }
 
 
 def _unforkable(before: Collection[str]) -> str:
@@ -123,6 +141,12 @@ def _channels() -> set[str]:
 
 _THREADS, _OPEN = "/proc/self/task", "/proc/self/fd"
 _DEVICES = ("/dev/nvidia", "/dev/dri", "/dev/kfd", "/dev/accel", "/dev/vfio")
+
+
+def with_settings(env: Mapping[str, str], settings: Mapping[str, Setting]) -> dict[str, str]:
+    """The environment that a process would have after these imports, had they been its own."""
+    found = {name: setting.after for name, setting in settings.items() if env.get(name) == setting.before}
+    return {**env, **found}
 
 
 def reseed() -> None:

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel, close_fds
-from kourou.runtime.process.preload import import_libraries, reseed
+from kourou.runtime.process.preload import Setting, import_libraries, reseed, with_settings
 
 __all__ = ["main"]
 
@@ -72,10 +72,11 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
     if _is_closed(fd):
         sys.exit("the launcher ended before its first process was started")
     gc.disable()  # nothing that is imported becomes garbage
+    _print_lines()
     for module in preload:
         importlib.import_module(module)
     try:
-        import_libraries(libraries)
+        settings = import_libraries(libraries)
     except BaseException:
         process_table.signal_all(process_table.ProcessTable().below(os.getpid()))  # nobody else knows of them
         raise
@@ -84,6 +85,7 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
     gc.collect()
     gc.enable()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
+    sys.__stdout__.flush()  # type: ignore[union-attr]  # or each child would print it, too
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
     pid = os.getpid()
     try:
@@ -93,7 +95,7 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
             zygote.end_everything()
         raise
     if child is not None:
-        _become(child)
+        _become(child, settings)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -291,8 +293,21 @@ def _own_children() -> list[int]:
     return [int(pid) for pid in _CHILDREN_FILE.read_bytes().split()]
 
 
-def _become(child: Child) -> NoReturn:
-    """Turn this forked process into the node or the command of its boot message; never returns."""
+def _print_lines() -> None:
+    """Give this process, and its forks, streams that lose no line when they die, and can print any character.
+
+    Those that Python has made for a log, which are no terminal, hold lines back. New ones instead would leave those to
+    whatever has taken hold of them when it was imported.
+    """
+    for stream in (sys.__stdout__, sys.__stderr__):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+
+
+def _become(child: Child, settings: dict[str, Setting]) -> NoReturn:
+    """Turn this forked process into the node or the command of its boot message; never returns.
+
+    ``settings`` are variables that imports have set.
+    """
     boot = child.boot
     code = 127  # as shells say: it could not be started
     try:
@@ -313,9 +328,10 @@ def _become(child: Child) -> NoReturn:
         _set_name(boot["name"])
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         zone = os.environ.get("TZ")
-        for name in os.environ.keys() - boot["env"].keys():
+        env = with_settings(boot["env"], settings)
+        for name in os.environ.keys() - env.keys():
             del os.environ[name]
-        os.environ.update(boot["env"].items() - os.environ.items())  # few: each page that is touched is copied
+        os.environ.update(env.items() - os.environ.items())  # few: each page that is touched is copied
         if boot["env"].get("TZ") != zone:
             time.tzset()  # C's library, and Python's time, have read it already
         process_table.show_cookie(boot["env"][process_table.COOKIE])
