@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kourou import courier
 from kourou.courier import Client, Server, batched_handler, new_token
+from kourou.courier.serving import batching
 from kourou.errors import CallCancelled, ConnectionLost
 from optional import is_there, optional
 from polling import until
@@ -279,6 +280,17 @@ def test_a_call_that_was_given_up_takes_part_in_no_batch():
             until(lambda: server.metrics()["act"].in_flight == 2, 20, "one is given up")
         assert [futures[0].result(20), futures[2].result(20)] == [1, 3]
         assert sorted(seen) == [0, 1, 3]
+
+
+def test_a_call_that_comes_when_its_batches_were_just_closed_is_cancelled():
+    # given a call that has got hold of a server's batches, which then are closed
+    batches = batching._Batches(lambda calls: lambda: None, 2, 1, 60.0, "late")
+    batches.close()
+    call = batching._Call((), {})
+    # when it is put there, then nobody waits for it
+    batches.put(call)
+    assert call.future.cancelled()
+    assert batches.report() == []
 
 
 def test_a_coroutine_function_is_refused():

@@ -63,6 +63,42 @@ def test_a_pool_of_a_given_size_keeps_it_and_says_who_waits_for_whom(quick, capl
         future.cancel()
 
 
+def test_what_people_ask_a_server_whose_threads_are_taken_is_run_once(quick):
+    # given a server of one thread, which is taken, and a call of one of kourou's own methods
+    blocked, told, release, tell = (threading.Event() for _ in range(4))
+    asked = []
+
+    def block() -> None:
+        blocked.set()
+        release.wait(50)
+
+    def ask() -> str:
+        asked.append(threading.current_thread().name)
+        told.set()
+        tell.wait(50)
+        return "told"
+
+    with (
+        Server("learner/0", token="t", thread_pool_size=1) as server,
+        Client(server.address, token="t", timeout_s=50) as client,
+    ):
+        for name, method in {"block": block, "kourou.ask": ask, "get": lambda: 1}.items():
+            server.bind(name, method)
+        blocking = client.futures.block()
+        assert blocked.wait(50)
+        answer = getattr(client.futures, "kourou.ask")()
+        # when that is begun elsewhere, and the thread takes up what comes after it meanwhile
+        assert told.wait(50)
+        after = client.futures.get()
+        release.set()
+        assert after.result() == 1
+        blocking.result()
+        tell.set()
+        # then it has its answer, and has run once
+        assert answer.result() == "told"
+        assert len(asked) == 1
+
+
 def test_whoever_waits_without_a_time_out_says_so_once(monkeypatch, caplog):
     monkeypatch.setattr(reply, "PATIENCE_S", 0.05)
     release = threading.Event()

@@ -135,6 +135,9 @@ class _Batches:
             ServerOverloaded: too many wait, or there is no thread to be had.
         """
         with self._changed:
+            if self._closed:
+                call.future.cancel()  # as those that came before
+                return
             if len(self._waiting) >= _MAX_WAITING:
                 raise ServerOverloaded(f"{self._name}: {len(self._waiting)} calls wait for a batch")
             self._waiting.append(call)
@@ -203,7 +206,8 @@ class _Batches:
         if not self._waiting:
             return None
         first = self._waiting[0]
-        count = sum(1 for _ in itertools.takewhile(first.goes_with, self._waiting))
+        alike = itertools.takewhile(first.goes_with, self._waiting)
+        count = sum(1 for _ in itertools.islice(alike, self._expected))  # there may be many thousands
         if count >= self._expected or count < len(self._waiting):  # … or somebody waits who cannot be part of it
             return 0.0
         due = min(first.since + self._timeout_s, max(first.since, self._ended) + self._took_s)

@@ -11,13 +11,15 @@ from typing import Any
 
 from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.call_info import call_scope
+from kourou.courier.serving.methods import is_hidden
 from kourou.courier.serving.stream_sender import AsyncGeneratorSender, GeneratorSender
+from kourou.courier.serving.workers import WorkerPool
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import CallCancelled, DeadlineExceeded, SerializationError, ServerOverloaded, StopRequested
 from kourou.waits import Working, works_in
 
-__all__ = ["enqueue", "run"]
+__all__ = ["enqueue", "run", "run_hidden"]
 
 
 def enqueue(call: RunningCall) -> None:
@@ -28,6 +30,16 @@ def enqueue(call: RunningCall) -> None:
     handlers = call.caller.handlers
     if not handlers.pool.submit(functools.partial(_begin, call)):
         call.fail(ServerOverloaded(f"{call.name}: {handlers.name} has {handlers.pool.queued} calls waiting"))
+
+
+def run_hidden(pool: WorkerPool) -> None:
+    """Run the calls of kourou's own methods that wait for a thread of the pool, in this one."""
+    for task in pool.withdraw(_is_hidden):
+        task()
+
+
+def _is_hidden(task: object) -> bool:
+    return isinstance(task, functools.partial) and task.func is _begin and is_hidden(task.args[0].name)
 
 
 def _begin(call: RunningCall) -> None:

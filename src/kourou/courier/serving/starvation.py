@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable
 
 from kourou.courier.core.background import BackgroundLoop
 from kourou.courier.serving.call import RunningCall
-from kourou.courier.serving.execution import run
-from kourou.courier.serving.methods import is_hidden
+from kourou.courier.serving.execution import run_hidden
 from kourou.courier.serving.workers import WorkerPool
 from kourou.waits import PATIENCE_S
 
@@ -57,7 +56,7 @@ class StarvationMonitor:
         if not pool.is_full:
             self._finished = -1
             return None
-        self._answer_own()
+        run_hidden(pool)  # what people ask the server about itself, for which there is no thread
         if pool.finished != self._finished:
             self._finished, self._since = pool.finished, now
         elif self._may_grow and now - self._since >= _GROW_AFTER_S and pool.size < _MAX_THREADS:
@@ -66,12 +65,6 @@ class StarvationMonitor:
         elif now - self._since >= PATIENCE_S:
             self._warn()
         return _TICK_S
-
-    def _answer_own(self) -> None:
-        """Answer what people ask the server about itself, for which there is no thread; one may take it up, too."""
-        for call in self._running():
-            if not call.since and is_hidden(call.name):
-                run(call)
 
     def _warn(self) -> None:
         calls, now = self._running(), time.perf_counter()

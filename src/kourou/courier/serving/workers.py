@@ -85,6 +85,16 @@ class WorkerPool:
             return False
         return True
 
+    def withdraw(self, wanted: Callable[[Task], bool]) -> list[Task]:
+        """Take tasks out of the queue; no thread of the pool runs them any more."""
+        found = []
+        for task in list(self._queue):
+            if wanted(task):
+                with contextlib.suppress(ValueError):  # a thread was faster
+                    self._queue.remove(task)
+                    found.append(task)
+        return found
+
     def try_enter(self) -> bool:
         """Take a slot for the calling thread, if one is free and nobody waits for it."""
         if self._queue or self._stopped:
