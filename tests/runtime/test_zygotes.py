@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process import supervisor
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor
+from polling import until
 from runtime.test_supervisor import Events
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -29,7 +31,7 @@ def forked(tmp_path, monkeypatch):
     (tmp_path / "entry_of_test.py").write_text(ENTRY)
     monkeypatch.syspath_prepend(tmp_path)
     events = Events()
-    with Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS) as supervisor:
+    with Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS) as forking:
 
         def run(module, *envs, source=None):
             if source is not None:
@@ -38,7 +40,7 @@ def forked(tmp_path, monkeypatch):
             for name, env in zip(names, envs, strict=True):
                 spec = ProcessSpec(name=name, argv=(), preload=(module,), env=tuple(env.items()))
                 boot = {"entry": "entry_of_test", "cpus": None, "memory_bytes": None, "wanted": module}
-                supervisor.start(spec, 1, boot)
+                forking.start(spec, 1, boot)
             exits = [events.wait(name) for name in names]
             assert [exited.code for exited in exits] == [0] * len(names), events.lines
             return [line for name, line, _ in events.lines if name in names]
@@ -80,6 +82,20 @@ def test_what_an_import_does_to_its_process_is_there_in_processes_forked_with_it
     lines = forked("keeps", {"TMPDIR": str(tmp_path)}, {"SET_UNLESS_GIVEN": "hand"}, source=KEEPS)
     assert f"\u2603 import import {tmp_path}" in lines
     assert any(line.startswith("\u2603 import hand /") for line in lines)
+
+
+def test_a_stop_does_not_wait_for_an_import(tmp_path, monkeypatch):
+    # Given a zygote that imports a module, which takes its time and has started a process.
+    monkeypatch.setattr(supervisor, "_CLOSE_S", 3600)
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "import subprocess, pathlib\np = subprocess.Popen(['sleep', '3600'])\n"
+    (tmp_path / "slow.py").write_text(source + "print('begun', flush=True)\np.wait()")
+    events = Events()
+    starting = Supervisor(events, run_id="test-run", folder=tmp_path, preload=COMMANDS)
+    starting.start(ProcessSpec(name="node/0", argv=(), preload=("slow",)), 1, {"entry": "entry_of_test"})
+    until(lambda: [log for log in tmp_path.glob("zygote-*.log") if log.read_text()], 50, "the import has begun")
+    # When all is to end, then it does; that nothing is left is looked at for each test.
+    starting.close()
 
 
 @pytest.mark.parametrize(

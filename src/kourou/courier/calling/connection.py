@@ -224,8 +224,10 @@ class Connection:
             from kourou.courier.calling.awaiting import LoopReader  # noqa: PLC0415 - it imports asyncio, which is slow
 
             for other in list(self._loop_readers):
-                if other.is_closed():
-                    self._loop_readers.pop(other).close()
+                if other.is_closed() and (
+                    ended := self._loop_readers.pop(other, None)
+                ):  # else another thread was faster
+                    ended.close()
             reader = self._loop_readers[loop] = LoopReader(loop, self)
         return reader
 

@@ -298,7 +298,7 @@ class Supervisor:
         zygote.channel.close()
         self._zygotes.remove(zygote)
         code = zygote.popen.wait()
-        if zygote.libraries and not zygote.ready and not self._closing:
+        if zygote.is_trying and not self._closing:
             self._zygotes.refuse(zygote, (zygote.said() or [f"its zygote ended with {code}"])[-1])
             for start in zygote.waiting.values():
                 self._queue(start)
@@ -385,13 +385,14 @@ class Supervisor:
             for start in zygote.waiting.values():
                 start.cancel()
             zygote.channel.close()  # it ends all that is below it, then itself
+            if zygote.is_trying:
+                zygote.kill()
         deadline = time.monotonic() + _CLOSE_S
         for zygote in self._zygotes:
             try:
                 zygote.popen.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                pid = zygote.popen.pid
-                process_table.signal_all([pid, *process_table.ProcessTable().below(pid)])
+                zygote.kill()
                 zygote.popen.wait()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel
 from kourou.runtime.process.preload import Preload
 
@@ -64,9 +65,18 @@ class ZygoteProcess:
     """What it does not take yet, in order, by the ids of the requests."""
 
     @property
+    def is_trying(self) -> bool:
+        """It imports what may turn out not to be forkable, has no process yet, and hears of nothing meanwhile."""
+        return bool(self.libraries) and not self.ready
+
+    @property
     def takes_requests(self) -> bool:
         """It has room for one, and whatever happens to it now happens to its processes."""
-        return not self.channel.wants_write and (self.ready or not self.libraries)
+        return not self.channel.wants_write and not self.is_trying
+
+    def kill(self) -> None:
+        """End it, and all below it, at once."""
+        process_table.signal_all([self.popen.pid, *process_table.ProcessTable().below(self.popen.pid)])
 
     def said(self) -> list[str]:
         """What it printed, which it does only when something is wrong."""
