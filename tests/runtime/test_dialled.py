@@ -240,12 +240,13 @@ def test_one_that_never_calls_is_lost_in_time(server: AgentServer) -> None:
     assert "host 3: its agent did not call in time" in str(events.lost[0])
 
 
-def test_strangers_are_not_let_in(server: AgentServer, authority: Authority) -> None:
-    # Given a caller who knows the authority and guesses the token, one that sends anything, and one that says nothing
+def test_strangers_are_not_let_in(server: AgentServer, authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    # Given callers who know the authority and guess the token, or send anything
     events = Events()
     server.expect(0, events, WAIT_S)
     order = server.order
-    for words in (b'{"token": "guess", "role": "agent", "place": 0, "session": "s", "heard": 0}\n', b"\x80" * 5000):
+    guess = b'{"token": "%s", "role": "agent", "place": 0, "session": "s", "heard": 0}\n'
+    for words in (guess % b"guess", guess % rb"\ud800", b"\x80" * 5000, b"[" * 4000 + b"\n"):
         context = ssl.create_default_context(cadata=order.authority)
         context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         with (
@@ -259,6 +260,7 @@ def test_strangers_are_not_let_in(server: AgentServer, authority: Authority) -> 
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 assert connection.recv(1) == b""
     assert not events.messages
+    assert not caplog.records  # nor do they fill the log
     # and one who does not know the authority does not speak with anybody who only says to be the launcher
     with (
         socket.create_connection(order.addresses[0]) as plain,

@@ -125,7 +125,7 @@ class Link(asyncio.Protocol):
                 told = json.loads(line)
                 if end < 0 or not isinstance(told, dict):
                     raise ValueError  # noqa: TRY301 - as if it were no JSON
-            except ValueError:
+            except (ValueError, RecursionError):
                 self.abort()
                 return
             self._on_line(self, told)

@@ -134,7 +134,7 @@ class AgentServer:
 
     def _on_line(self, link: Link, line: dict[str, Any]) -> None:
         self._strangers.pop(link, None)
-        if not hmac.compare_digest(str(line.get("token", "")).encode(), self._token.encode()):
+        if not hmac.compare_digest(str(line.get("token", "")).encode(errors="replace"), self._token.encode()):
             link.abort()
         elif line.get("role") == SHELL:
             self._serve_shell(link)
