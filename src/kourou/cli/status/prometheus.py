@@ -63,7 +63,7 @@ class MetricsServer(HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: MetricsServer
+    server: MetricsServer  # pyright: ignore[reportIncompatibleVariableOverride] - what makes it is one
     timeout = 5.0  # for who connects and says nothing
 
     def do_GET(self) -> None:

@@ -148,8 +148,8 @@ class Link(asyncio.Protocol):
         self._paused = False
         self.flush()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
-        del error
+        del exc
         self._transport = self._session = None
         self._on_closed(self)

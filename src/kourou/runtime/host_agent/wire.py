@@ -52,7 +52,7 @@ class Wire:
         self._heartbeat = b""
         self._heartbeat_every_s: float | None = None
         self._thread: threading.Thread | None = None
-        self.ends = ("", "")
+        self.ends: tuple[str, str] = ("", "")
         """The addresses of this end's host and of the other one's, where it crosses hosts."""
         self.on_full: Callable[[bool], None] = lambda _: None
         """Called with True when much waits to be written, and with False when there is room again; must return quickly,

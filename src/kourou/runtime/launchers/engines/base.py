@@ -35,9 +35,11 @@ class Engine(Protocol):
         Raises:
             LaunchError: they never will be; with the engine's own words.
         """
+        ...
 
     def why_pending(self) -> str:
         """What it is waited for, in the engine's own words; "" when that is not known."""
+        ...
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """Start an agent on the host of each of these places: of all, or of those whose agent was lost.
@@ -48,6 +50,7 @@ class Engine(Protocol):
 
     def words(self) -> str:
         """What the engine and the agents said last, for messages; "" when that is nothing."""
+        ...
 
     def release(self) -> None:
         """End what is left of the agents, and give the hosts back. Idempotent."""
@@ -64,6 +67,7 @@ class EngineMaker(Protocol):
             name: the program's.
             folder: the run's, for its scripts and for what it says; all hosts see it under the same path.
         """
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,7 @@ class BatchSystem(Protocol):
             folder: the run's, which all hosts see under the same path.
             command: the launcher's; it runs on the first host.
         """
+        ...
 
     def submit(self, submission: Submission) -> str:
         """Hand it over; the job, as the engine names it.
@@ -109,6 +114,7 @@ class BatchSystem(Protocol):
         Raises:
             LaunchError: the engine refuses; with its own words.
         """
+        ...
 
     def look(self, job: str) -> JobState:
         """What has become of a job.
@@ -116,6 +122,7 @@ class BatchSystem(Protocol):
         Raises:
             LaunchError: the engine cannot be asked.
         """
+        ...
 
     def cancel(self, job: str) -> None:
         """End a job; one that has ended is no error.
@@ -126,9 +133,11 @@ class BatchSystem(Protocol):
 
     def own_job(self) -> str:
         """The job that this process is the launcher of."""
+        ...
 
     def own_restarts(self) -> int:
         """How often that was put back into the queue."""
+        ...
 
     def requeue(self, job: str) -> None:
         """Put a job back into the queue; it is ended then, and begins again.

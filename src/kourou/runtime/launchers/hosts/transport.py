@@ -33,14 +33,17 @@ class Transport(Protocol):
     @property
     def name(self) -> str | None:
         """What the host calls itself, where it was not named by the user and has answered."""
+        ...
 
     @property
     def local(self) -> bool:
         """The agent has this process's environment already. Known once it has answered."""
+        ...
 
     @property
     def tree(self) -> str | None:
         """The folder here that the agent's own is a copy of; None: they are the same. Known once it has answered."""
+        ...
 
     def send(self, *message: Any) -> None:
         """Tell the agent something, after all that was told before."""
@@ -69,6 +72,7 @@ class Reach(Protocol):
 
     def connect(self, host: Host, events: TransportEvents) -> Transport:
         """Reach a host for the first time, or again after it was lost; returns at once."""
+        ...
 
     def close(self, hosts: Collection[Closable]) -> None:
         """Close these, which are all, side by side."""
