@@ -10,13 +10,16 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kourou import errors
+from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dialling import DialOrder, dial
+from kourou.runtime.launchers.dialled.passage import Passage
 from kourou.runtime.launchers.dialled.server import AgentServer
 from polling import until
 
@@ -270,3 +273,65 @@ def test_strangers_are_not_let_in(server: AgentServer, authority: Authority, cap
         ),
     ):
         pass
+
+
+def test_one_whose_message_cannot_be_used_is_lost_at_once(
+    server: AgentServer, agent: Callable[..., threading.Thread]
+) -> None:
+    class Refusing(Events):
+        def on_message(self, kind: str, *arguments: Any) -> None:
+            raise LookupError(f"no {kind}")
+
+    events = Refusing()
+    transport = server.expect(0, events, WAIT_S)
+    agent(server.order, 0)
+    transport.send("work", 1)
+    until(lambda: bool(events.lost), WAIT_S)
+    assert "echo: LookupError: no echo" in str(events.lost[0])
+
+
+def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
+    authority: Authority, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as coordinator:
+        coordinator.settimeout(WAIT_S)
+        server = AgentServer(
+            token="open",
+            authority=authority,
+            silence_s=SILENCE_S,
+            address="127.0.0.1",
+            coordinator=coordinator.getsockname(),
+        )
+        order = server.order
+        proxy = Proxy(order.addresses[0])
+        dataclasses.replace(order, addresses=(("127.0.0.1", proxy.port),)).write(tmp_path / ORDER_FILE)
+        passage = Passage(tmp_path)
+        try:
+            for _ in range(2):
+                # Given a call, which is answered
+                with socket.socket(socket.AF_UNIX) as call:
+                    call.settimeout(WAIT_S)
+                    call.connect(passage.address.removeprefix("unix:"))
+                    call.sendall(b"question")
+                    answering, _ = coordinator.accept()
+                    with answering:
+                        answering.settimeout(WAIT_S)
+                        assert answering.recv(100) == b"question"
+                        answering.sendall(b"answer")
+                        assert call.recv(100) == b"answer"
+                        # When the way breaks, then both ends hear of it, and the next call finds another one
+                        proxy.cut()
+                        assert call.recv(100) == b""
+                        assert answering.recv(100) == b""
+            # When the launcher is gone, then nobody waits for it
+            with socket.socket(socket.AF_UNIX) as call:
+                call.settimeout(WAIT_S)
+                call.connect(passage.address.removeprefix("unix:"))
+                with coordinator.accept()[0]:
+                    proxy.shut = True
+                    server.close()
+                    assert call.recv(100) == b""
+        finally:
+            passage.close()
+            proxy.close()
+            server.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kourou.errors import LaunchError
-from kourou.runtime.launchers.engines.slurm_commands import final_state, submit
+from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, quoted, submit
 
 
 @pytest.fixture
@@ -66,3 +66,15 @@ def test_a_missing_command_is_named(tools: Path) -> None:
     with pytest.raises(LaunchError, match="sbatch"):
         submit(["job.sh"])
     assert final_state("1") is None
+
+
+def test_the_hosts_of_a_job_are_asked_for(tools: Path) -> None:
+    tool(tools, "scontrol", "echo 'JobId=7 ReqNodeList=(null) ExcNodeList=(null) NodeList=n[1-2] BatchHost=n1'")
+    assert job_nodes("7") == "n[1-2]"
+    tool(tools, "scontrol", "echo 'JobId=7 ReqNodeList=(null) ExcNodeList=(null) NodeList=(null)'")
+    with pytest.raises(LaunchError, match="SLURM_JOB_ID is set, but job 7 has no hosts"):
+        job_nodes("7")
+
+
+def test_a_folder_is_no_pattern() -> None:
+    assert quoted(Path("/runs/100%j of them")) == "/runs/100%%j of them"

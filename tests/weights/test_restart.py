@@ -108,6 +108,27 @@ def test_the_last_version_is_there_again(tmp_path: Path) -> None:
         assert publisher.publish("next")
     with Server(checkpoint=folder) as server, server.localhost_client() as client:
         assert client.subscriber("actor/a").require(timeout_s=WAIT_S).version == 6
+    whole = (folder / "critic.weights").read_bytes()
+    (folder / "critic.weights").write_bytes(whole[:-1])
+    with pytest.raises(WeightsError, match=r"critic\.weights .* there are \d+ of its \d+ bytes"):
+        Server(checkpoint=folder)
     (folder / "critic.weights").write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match=r"critic\.weights has no weights that can be read"):
         Server(checkpoint=folder)
+
+
+def test_a_version_that_cannot_be_kept_costs_no_other_one(tmp_path: Path) -> None:
+    names = ["a", "b", "c" * 300]
+    server = Server(checkpoint=tmp_path)
+    with server.localhost_client() as client:
+        for name in names:
+            client.publisher(name).publish(name)
+    in_the_way = tmp_path / "b.weights"
+    in_the_way.mkdir()
+    with pytest.raises(OSError, match=r"b\.weights"):
+        server.stop()
+    in_the_way.rmdir()
+    assert not list(tmp_path.glob("*.part"))
+    with Server(checkpoint=tmp_path) as server, server.localhost_client() as client:
+        for name in (names[0], names[2]):
+            assert client.subscriber(name).require(timeout_s=WAIT_S).weights == name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import struct
@@ -18,6 +20,7 @@ from kourou.weights.slots import Contents, unpack
 __all__ = ["Kept", "load", "save"]
 
 _SUFFIX = ".weights"
+_LONGEST_NAME = 200  # file systems take names of 255 bytes
 
 
 class Kept(NamedTuple):
@@ -53,14 +56,19 @@ def save(folder: Path, name: str, found: Found, publisher: str) -> None:
         "published_at": published_at,
         "buffers": len(found.contents.buffers),
     }
-    path = folder / f"{urllib.parse.quote(name, safe='')}{_SUFFIX}"
+    path = folder / f"{_file_name(name)}{_SUFFIX}"
     temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        file.write(json.dumps(facts).encode() + b"\n")
-        file.write(found.memory)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(json.dumps(facts).encode() + b"\n")
+            file.write(found.memory)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def load(folder: Path) -> list[Kept]:
@@ -74,6 +82,13 @@ def load(folder: Path) -> list[Kept]:
         return []
     check_own(folder)
     return [_load(path) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
+
+
+def _file_name(name: str) -> str:
+    quoted = urllib.parse.quote(name, safe="")
+    if len(quoted) > _LONGEST_NAME:
+        quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return quoted
 
 
 def _load(path: Path) -> Kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -150,14 +151,15 @@ class Server:
         with self._lock:
             names = dict(self._names)
             self._names.clear()
-        try:
-            if self._checkpoint is not None:
-                for name, known in names.items():
-                    if (found := known.reader.newest()) is not None:
-                        save(self._checkpoint, name, found, known.reader.publisher)
-        finally:
-            for known in names.values():
-                known.board.close()
+        with contextlib.ExitStack() as after:
+            for name, known in names.items():
+                after.callback(known.board.close)
+                after.callback(self._keep_last, name, known)  # of each, whatever becomes of the others
+
+    def _keep_last(self, name: str, known: _Name) -> None:
+        found = known.reader.newest()
+        if self._checkpoint is not None and found is not None:
+            save(self._checkpoint, name, found, known.reader.publisher)
 
     # -- what clients call ------------------------------------------------------------------------------------------
 

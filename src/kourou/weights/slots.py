@@ -59,9 +59,15 @@ def pack(contents: Contents, memory: memoryview) -> None:
 
 
 def unpack(memory: memoryview, buffers: int) -> Contents:
-    """The version that was packed there; nothing is copied but the pickle."""
-    ends = iter(struct.unpack_from(f"<{2 * buffers + 2}Q", memory))
-    body, *rest = [memory[start:end] for start, end in zip(ends, ends)]  # noqa: B905 - pairs
+    """The version that was packed there; nothing is copied but the pickle.
+
+    Raises:
+        ValueError: a part of it is missing.
+    """
+    ends = struct.unpack_from(f"<{2 * buffers + 2}Q", memory)
+    if ends[-1] > len(memory):
+        raise ValueError(f"there are {len(memory)} of its {ends[-1]} bytes")
+    body, *rest = [memory[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)]
     return Contents(bytes(body), rest)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import re
 import time
 import urllib.parse
 import urllib.request
@@ -24,8 +26,12 @@ def check_url(url: str) -> None:
     Raises:
         PlanError: it is no URL of a webhook.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[^!-~]", url):
         raise errors.PlanError(f"--notify takes an http:// or https:// URL, got {url!r}")
 
 
@@ -36,11 +42,11 @@ def notifying(url: str | None, *, run: str, program: str) -> Iterator[None]:
     state, cause = "finished", ""
     try:
         yield
-    except errors.ProgramFailed as failure:
-        state, cause = "failed", str(failure).partition("\n")[0]
-        raise
-    except errors.Interrupted:
+    except KeyboardInterrupt:
         state = "interrupted"
+        raise
+    except BaseException as failure:
+        state, cause = "failed", str(failure).partition("\n")[0]
         raise
     finally:
         if url is not None:
@@ -57,6 +63,6 @@ def _post(url: str, told: dict[str, Any]) -> None:
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S):  # noqa: S310 - likewise
             pass
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         host = urllib.parse.urlsplit(url).hostname  # the rest of it may be a secret
         tell(f"{host} was not notified: {error}")

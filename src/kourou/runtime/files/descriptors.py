@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import sys
 
 if sys.platform != "win32":
     import resource
 
-__all__ = ["make_room", "with_remedy"]
+__all__ = ["is_readable", "make_room", "with_remedy"]
 
 
 def make_room(count: int) -> None:
@@ -28,6 +29,13 @@ def make_room(count: int) -> None:
     if resource.RLIM_INFINITY != soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def is_readable(descriptor: int, timeout_s: float) -> bool:
+    """Wait until there is something to read, or the end; whatever the descriptor's number is."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def with_remedy(error: OSError) -> str:

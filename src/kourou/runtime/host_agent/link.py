@@ -49,13 +49,21 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(json.dumps(line).encode() + b"\n")
 
-    def begin(self, session: Session, heard: int, on_message: Callable[..., None]) -> None:
+    def begin(self, session: Session, heard: int, on_message: Callable[..., None], *, answers: bool = False) -> None:
         """From now on messages pass; the other end has heard so much of them.
 
+        Args:
+            session: to go on with.
+            heard: what the other end has heard of.
+            on_message: called with each message.
+            answers: this end tells the other one first what it has heard itself.
+
         Raises:
-            BrokenSession: that is another session.
+            BrokenSession: that is another session; nothing was said.
         """
         session.resume(heard)
+        if answers:
+            self.say({"heard": session.heard})
         self._session, self._on_message = session, on_message
         self.flush()
 

@@ -79,6 +79,10 @@ class Tunnel:
         """Read no more from the connections, since what was read waits to be sent; or read on. Returns at once."""
         self._thread.post(lambda: self._pause(paused=paused))
 
+    def hang_up(self) -> None:
+        """Close all connections, since the way to the other end broke; those who call again get new ones."""
+        self._thread.call(self._hang_up)
+
     def close(self) -> None:
         """Close all connections. Idempotent."""
         if not self._closed:
@@ -89,6 +93,9 @@ class Tunnel:
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         for connection in self._connections.values():
             self._watch(connection, reads=False, writes=False)
             connection.socket.close()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import select
 import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from kourou.runtime.files.descriptors import is_readable
 
 __all__ = ["PREAMBLE", "Wire"]
 
@@ -104,7 +105,7 @@ class Wire:
 
     def is_readable(self, timeout_s: float) -> bool:
         """Wait for a message, or for the end."""
-        return bool(select.select([self._read_fd], [], [], timeout_s)[0])
+        return is_readable(self._read_fd, timeout_s)
 
     def skip_preamble(self) -> bool:
         """Read to the end of the preamble; False when the other end closed before."""

@@ -12,6 +12,7 @@ from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.dialling import SHELL, TUNNEL, Caller, DialOrder, Ended
 from kourou.runtime.host_agent.loop import LoopThread
+from kourou.runtime.host_agent.session import Session
 from kourou.runtime.host_agent.tunnel import Tunnel
 
 __all__ = ["Passage"]
@@ -21,6 +22,8 @@ _PATIENCE_S = 10.0
 
 class Passage:
     """Made, it is open. Its owner closes it.
+
+    Where the way to the launcher breaks, so do the connections; new ones go over the next one, until there is none.
 
     Args:
         folder: the run's, which both hosts see.
@@ -39,7 +42,6 @@ class Passage:
             raise errors.ServerUnavailable(f"run {folder.name} has not begun, or has ended: {error}") from error
         self._scratch = ScratchFolder()
         self._thread = LoopThread("kourou-passage")
-        self._keeping: asyncio.Future[None] | None = None
         entrance = self._scratch.path / "coordinator"
         self.address = f"unix:{entrance}"
         """Of the coordinator, here."""
@@ -51,7 +53,7 @@ class Passage:
             raise errors.ServerUnavailable(f"run {folder.name} cannot be reached: {error}") from None
         caller = self._caller
         self._tunnel = Tunnel(self._thread, lambda *piece: caller.send_first(TUNNEL, *piece), entrance=entrance)
-        self._thread.call(lambda: None)  # it listens
+        self._keeping = self._thread.call(lambda: asyncio.ensure_future(self._keep()))  # and it listens
 
     def close(self) -> None:
         """Give everything back."""
@@ -64,16 +66,26 @@ class Passage:
         caller = Caller(order, {"role": SHELL})
         caller.on_message = self._pass_on
         await caller.connect(_PATIENCE_S)
-        self._keeping = asyncio.ensure_future(caller.keep())
         return caller
+
+    async def _keep(self) -> None:
+        try:
+            while True:
+                await self._caller.hold()
+                self._tunnel.hang_up()
+                self._caller.session = Session()  # the launcher has forgotten the other one
+                await self._caller.connect(_PATIENCE_S)
+        except Ended:
+            pass  # who calls finds nobody
+        finally:
+            self._tunnel.close()
 
     def _pass_on(self, kind: str, *piece: Any) -> None:
         del kind
         self._tunnel.receive(*piece)
 
     async def _end(self) -> None:
-        assert self._keeping is not None  # noqa: S101 - it was opened
         self._keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Ended):
+        with contextlib.suppress(asyncio.CancelledError):
             await self._keeping
         await self._caller.close()

@@ -150,13 +150,14 @@ class AgentServer:
             link.flush()
 
         tunnel = self._shells[link] = Tunnel(self.thread, send, exit_to=self._coordinator)
-        link.say({"heard": 0})
-        link.begin(session, 0, lambda _, *piece: tunnel.receive(*piece))
+        link.begin(session, 0, lambda _, *piece: tunnel.receive(*piece), answers=True)
 
     def _attach(self, link: Link, line: dict[str, Any]) -> None:
         place, session_id = int(line["place"]), str(line["session"])
         transport = self._expected.get(place)
-        if session_id in self._over:
+        if session_id in self._over or (
+            transport is not None and transport.over and transport.session_id == session_id
+        ):
             link.say({"refused": "its host was lost meanwhile, and what it ran started elsewhere"})
             link.close()
             return

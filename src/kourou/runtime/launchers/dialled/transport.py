@@ -100,8 +100,7 @@ class DialledTransport:
             old.abort()
         self.session_id, self.name = session_id, name
         self._heard_at = time.monotonic()
-        link.say({"heard": self._session.heard})
-        link.begin(self._session, heard, self._events.on_message)
+        link.begin(self._session, heard, self._tell, answers=True)
 
     def detach(self, link: Link) -> None:
         """The connection is no more; the agent may call again."""
@@ -137,6 +136,13 @@ class DialledTransport:
         error = errors.AgentFailedError(f"{name}: {what}" + (f"; it was said:\n{told}" if told else ""))
         error.hostname = name
         self._events.on_lost(error)
+
+    def _tell(self, kind: str, *arguments: Any) -> None:
+        """It counts as heard: if it cannot be used, neither can what follows."""
+        try:
+            self._events.on_message(kind, *arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
+            self.lose(f"{kind}: {type(error).__name__}: {error}")
 
     def _flush(self) -> None:
         self._scheduled = False

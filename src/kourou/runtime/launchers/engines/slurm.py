@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kourou import errors
+from kourou.runtime.files.descriptors import is_readable
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import AgentCommand
 from kourou.runtime.model.engines import Shape, Slurm
@@ -56,7 +56,7 @@ class SlurmEngine:
         """See :class:`Engine`."""
         self._shape = shape
         if job := os.environ.get("SLURM_JOB_ID"):
-            self._take(job, os.environ["SLURM_JOB_NODELIST"])
+            self._take(job, os.environ.get("SLURM_JOB_NODELIST") or slurm_commands.job_nodes(job))
             return
         arguments = self._options.arguments(self._name, shape)
         with (self._folder / "salloc.log").open("wb") as said:
@@ -79,7 +79,7 @@ class SlurmEngine:
             return True
         assert self._keeper is not None  # noqa: S101 - it was asked
         assert self._keeper.stdout is not None  # noqa: S101 - a pipe
-        if not select.select([self._keeper.stdout], [], [], timeout_s)[0]:
+        if not is_readable(self._keeper.stdout.fileno(), timeout_s):
             return False
         piece = os.read(self._keeper.stdout.fileno(), 1 << 16)
         if not piece:
@@ -105,7 +105,12 @@ class SlurmEngine:
         every = len(places) == self._shape.hosts
         nodes = [self._nodes[place] for place in places]
         step = ["srun", f"--jobid={self._job}", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}"]
-        step += [f"--nodelist={','.join(nodes)}", *_STEP, f"--output={self._folder}/%N.log", "--cpu-bind=none"]
+        step += [
+            f"--nodelist={','.join(nodes)}",
+            *_STEP,
+            f"--output={slurm_commands.quoted(self._folder)}/%N.log",
+            "--cpu-bind=none",
+        ]
         with (self._folder / "srun.log").open("ab") as said:
             for argv in [command("SLURM_NODEID")] if every else [command(str(place)) for place in places]:
                 self._steps.append(

@@ -36,7 +36,7 @@ class SlurmBatch:
             "--open-mode=append",
             *([f"--signal=B:USR1@{options.signal_s}"] if options.requeues else []),
             f"--chdir={Path.cwd()}",
-            f"--output={folder}/launcher.log",
+            f"--output={slurm_commands.quoted(folder)}/launcher.log",
             str(script),
         ]
         return Submission(script=text, path=script, command=("sbatch", "--parsable", *arguments))

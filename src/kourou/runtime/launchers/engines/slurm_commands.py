@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from kourou import errors
 
@@ -17,10 +18,12 @@ __all__ = [
     "cancel_jobs",
     "final_state",
     "host_names",
+    "job_nodes",
     "max_array_size",
     "outer_environment",
     "pending_reason",
     "queued_jobs",
+    "quoted",
     "release",
     "requeue",
     "submit",
@@ -90,6 +93,23 @@ def host_names(nodes: str) -> list[str]:
         LaunchError: scontrol fails.
     """
     return call(["scontrol", "show", "hostnames", nodes]).split()
+
+
+def job_nodes(job: str) -> str:
+    """The node list of a job that runs.
+
+    Raises:
+        LaunchError: Slurm does not know it, or it has no hosts.
+    """
+    found = re.search(r" NodeList=(\S+)", call(["scontrol", "-o", "show", "job", job]))
+    if found is None or found[1] == "(null)":
+        raise errors.LaunchError(f"SLURM_JOB_ID is set, but job {job} has no hosts; unset it to get new ones")
+    return found[1]
+
+
+def quoted(path: Path) -> str:
+    """A path as it is written in what Slurm takes for a pattern of names."""
+    return str(path).replace("%", "%%")
 
 
 def queued_jobs() -> dict[str, SlurmState]:

@@ -1,0 +1,40 @@
+"""Descriptors with numbers that ``select`` does not take."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from kourou.runtime.files.descriptors import is_readable
+
+MANY = 1500
+
+
+@pytest.fixture
+def room() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard <= MANY:
+        pytest.skip("this machine allows no such numbers")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, MANY + 1) if soft != resource.RLIM_INFINITY else soft, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("room")
+def test_whatever_its_number_it_is_found_readable() -> None:
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, MANY)
+    try:
+        assert not is_readable(high, 0.0)
+        os.write(writing, b"x")
+        assert is_readable(high, 10.0)
+        os.read(high, 1)
+    finally:
+        os.close(writing)
+    assert is_readable(high, 10.0)  # the end
+    os.close(high)
+    os.close(reading)
