@@ -24,7 +24,7 @@ from kourou.script import names, partial_definitions, unpicklable
 from kourou.script.imports import ImportFinder
 from kourou.script.names import is_definition
 from kourou.script.pickling import ByValuePickler, reduce_named
-from kourou.script.snapshot import Pickled, Snapshot, Unit
+from kourou.script.snapshot import Imports, Pickled, Snapshot, Unit
 
 __all__ = ["Collector", "Reduce"]
 
@@ -147,7 +147,7 @@ class Collector:
         self._drafts.clear()
         return snapshot, buffers
 
-    def imports(self, pickled: Pickled) -> frozenset[str]:
+    def imports(self, pickled: Pickled) -> Imports:
         """The libraries that a value brings along, with what it needs of the script; once all is finished."""
         needed: dict[str, Pickled] = {}
         left = list(pickled.needs)
@@ -156,7 +156,7 @@ class Collector:
             if name not in needed:
                 needed[name] = self._finished[name]
                 left += needed[name].needs
-        return pickled.imports.union(*(each.imports for each in needed.values()))
+        return pickled.imports.union(each.imports for each in needed.values())
 
     def holds(self, name: str, value: object) -> bool:
         """See :class:`kourou.script.names.Scope`."""

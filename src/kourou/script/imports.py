@@ -7,6 +7,7 @@ import types
 from collections.abc import Collection, Iterable, Iterator
 
 from kourou.script import names
+from kourou.script.snapshot import Imports
 
 __all__ = ["ImportFinder"]
 
@@ -27,21 +28,23 @@ class ImportFinder:
 
     def __init__(self, libraries: Collection[str]) -> None:
         self._libraries = frozenset(libraries)
+        self._wanted = self._libraries.union(_SETS_VARIABLES)
         self._found: dict[object, frozenset[str]] = {}
 
-    def of(self, parts: Iterable[object]) -> frozenset[str]:
+    def of(self, parts: Iterable[object]) -> Imports:
         """The libraries that come with the parts of a pickle."""
         if not self._libraries:
-            return frozenset()
+            return Imports()
         definitions = {id(found): found for part in parts for found in (part if _home(part) else type(part),)}
-        return frozenset().union(*map(self._of_definition, definitions.values()))
-
-    def _of_definition(self, part: object) -> frozenset[str]:
-        home = _home(part)
-        if home is None:
-            return frozenset()
-        found = frozenset[str]() if home in names.MODULES else self._of_module(home)
-        return found.union(*map(self._of_code, _starting_code(part)))
+        homes = {home for part in definitions.values() if (home := _home(part)) is not None}
+        own = [part for part in definitions.values() if _home(part) is not None]
+        all_code = (code for part in own for code in _code(part))
+        starting = (code for part in own for code in _starting_code(part))
+        return Imports(
+            at_once=frozenset().union(*map(self._of_module, homes.difference(names.MODULES))),
+            by_code=self._libraries & frozenset().union(*map(self._names_in, starting)),
+            sets_variables=any(not self._names_in(code).isdisjoint(_SETS_VARIABLES) for code in all_code),
+        )
 
     def _of_module(self, name: str) -> frozenset[str]:
         if name in self._found:
@@ -60,10 +63,11 @@ class ImportFinder:
         self._found[name] = frozenset(found)
         return self._found[name]
 
-    def _of_code(self, code: types.CodeType) -> frozenset[str]:
+    def _names_in(self, code: types.CodeType) -> frozenset[str]:
+        """What code imports, besides all else that it refers to."""
         if code not in self._found:
             used = {name.partition(".")[0] for inner in _with_inner(code) for name in inner.co_names}
-            self._found[code] = frozenset() if used.intersection(_SETS_VARIABLES) else self._libraries & used
+            self._found[code] = self._wanted.intersection(used)
         return self._found[code]
 
 
@@ -89,6 +93,12 @@ def _home(value: object) -> str | None:
     else:
         return None
     return home if isinstance(home, str) else None
+
+
+def _code(part: object) -> Iterator[types.CodeType]:
+    """That of a function, or of the methods of a class."""
+    found = vars(part).values() if isinstance(part, type) else (part,)
+    yield from (each.__code__ for each in found if isinstance(each, types.FunctionType))
 
 
 def _starting_code(part: object) -> Iterator[types.CodeType]:

@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Pickled", "Snapshot", "Unit"]
+__all__ = ["Imports", "Pickled", "Snapshot", "Unit"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Imports:
+    """The libraries that come with a value, and when."""
+
+    at_once: frozenset[str] = frozenset()
+    """When it is unpickled."""
+    by_code: frozenset[str] = frozenset()
+    """When its code begins to run."""
+    sets_variables: bool = False
+    """Some of its code sets variables of the environment, perhaps before what that code imports reads them."""
+
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Those that may just as well have been imported before."""
+        return self.at_once if self.sets_variables else self.at_once | self.by_code
+
+    def union(self, others: Iterable[Imports]) -> Imports:
+        """What comes with this value and others."""
+        found = (self, *others)
+        return Imports(
+            at_once=frozenset().union(*(each.at_once for each in found)),
+            by_code=frozenset().union(*(each.by_code for each in found)),
+            sets_variables=any(each.sets_variables for each in found),
+        )
 
 
 class Pickled(NamedTuple):
@@ -17,7 +43,7 @@ class Pickled(NamedTuple):
     """The globals of the script that its code refers to, and that have to be there before it is unpickled."""
     buffers: list[Any]
     """Its large buffers, which are not in the stream."""
-    imports: frozenset[str] = frozenset()
+    imports: Imports = Imports()
     """Of the libraries that were asked for, those that it brings along."""
 
 

@@ -162,7 +162,7 @@ def publish_jobs(jobs: Sequence[Job], *, on_disk: bool) -> frozenset[str]:
     folders = [str(Path(folder).absolute()) for folder in sys.path]
     for job, content in zip(jobs, packed, strict=False):
         write_whole(job.file, pickle.dumps((folders, content), 5))
-    return frozenset().union(*(content.values.imports for content in packed))
+    return frozenset().union(*(content.values.imports.libraries for content in packed))
 
 
 def _packed(job: Job) -> Packed:

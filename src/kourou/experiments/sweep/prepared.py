@@ -149,7 +149,7 @@ def _pickled(run: RunSpec) -> tuple[bytes, frozenset[str]]:
         packed = pack(values, f"run {run.name}", reduce=_reduced, reducers=codec.reducers(), libraries=FORKABLE)
     except errors.SerializationError as error:
         raise errors.PlanError(*(f"{line}; make it in the run itself" for line in str(error).splitlines())) from error
-    return pickle.dumps((kind, tuple(arguments), packed), 5), packed.values.imports
+    return pickle.dumps((kind, tuple(arguments), packed), 5), packed.values.imports.libraries
 
 
 def _reduced(value: Any) -> tuple[Any, ...] | None:

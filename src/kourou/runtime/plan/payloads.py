@@ -26,7 +26,7 @@ from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script import main_module, unpicklable
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
-from kourou.script.snapshot import Pickled, Snapshot
+from kourou.script.snapshot import Imports, Pickled, Snapshot
 from kourou.shown import shown
 
 __all__ = ["Blobs", "Payload", "Payloads", "load_payload", "script_of", "why_not_picklable"]
@@ -93,7 +93,7 @@ class Payloads:
         stream = self._add_blob(data)
         # A setup comes first, perhaps because what it sets has to be there before anything is imported.
         own = {library for member in node.iterate_family() for library in member.imports}
-        known = parts[-1]._replace(imports=parts[-1].imports.union(FORKABLE & own))
+        known = parts[-1]._replace(imports=parts[-1].imports.union([Imports(at_once=FORKABLE & own)]))
         self._nodes[stream] = Pickled(b"", (), []) if setup else known
         return Payload(
             stream=stream,
@@ -116,7 +116,7 @@ class Payloads:
 
     def imports(self, payload: Payload) -> frozenset[str]:
         """The libraries that can be forked, and that unpickling the node imports anyway, or its first code."""
-        return self._collector.imports(self._nodes[payload.stream])
+        return self._collector.imports(self._nodes[payload.stream]).libraries
 
     def find_unpicklable(self, node: Node, error: Exception) -> str:
         """Say in one line which argument of a node, or of its children, cannot be pickled, by its path."""
