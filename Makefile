@@ -48,8 +48,8 @@ test-fast: $(DEV_STAMP) ## Run the tests that start no process, in a minute
 tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where that is possible
 	@bash .ci/tools
 
-soak: $(DEV_STAMP) tools ## Run the tests that take minutes
-	$(BIN)/pytest -m soak $(ARGS)
+soak: $(DEV_STAMP) tools ## Run the tests that take minutes, and those with random data at length
+	$(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile=soak $(ARGS)
 
 gpu-check: $(DEV_STAMP) ## Run the tests that need an NVIDIA GPU, on a machine that has one
 	$(BIN)/pytest -m gpu -rs tests/gpu $(ARGS)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engines import HOW_TO_GET, what_is_missing
+from fuzzing import register_profiles
 from leaks import Snapshot
 from pure import Guard, is_pure, may_be_pure
 
@@ -35,6 +36,8 @@ for _name in ("http_proxy", "https_proxy", "grpc_proxy"):
 # Some container images set it; then every process that a test starts would compile every module that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+register_profiles()
 
 # They take half a minute and more, mostly waiting; begun last, one of them would run on when all others have ended.
 LONGEST = (

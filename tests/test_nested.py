@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from kourou.nested import instance_of, iterate_leaves, map_leaves, parts_of
 
 
@@ -181,7 +182,7 @@ _NESTED = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(_NESTED)
 def test_every_leaf_is_replaced_once_and_in_order(value):
     leaves = [leaf for _, leaf in iterate_leaves(value)]

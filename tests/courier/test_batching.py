@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from kourou import courier
 from kourou.courier import Client, Server, batched_handler, new_token
 from kourou.courier.serving import batching
@@ -90,7 +91,7 @@ def same(left, right):
     return left == right
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     batch_size=st.integers(1, 17),
     calls=st.integers(1, 40),

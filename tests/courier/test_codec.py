@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fuzzing import examples
 from kourou import courier
 from kourou.courier import Client, Server, new_token
 from kourou.courier.wire import codec, failures
@@ -64,7 +65,7 @@ def test_arrays_arrive_equal_and_writable(name, readonly):
         assert came.flags.f_contiguous
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(hnp.arrays(dtype=hnp.scalar_dtypes(), shape=hnp.array_shapes(max_dims=4, max_side=40)))
 def test_any_dtype_and_shape(array):
     came = cross(array)
@@ -139,7 +140,7 @@ def test_a_tensor_in_a_graph_says_what_to_do():
 @given(
     st.recursive(st.none() | st.integers() | st.text() | st.binary(), lambda inner: st.lists(inner) | st.tuples(inner))
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_plain_values(value):
     assert cross(value) == value
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fuzzing import examples
 from kourou.errors import MissingExtra
 from kourou.replay import Client, Compression, Table
 from kourou.replay.protocol.messages import InsertBatch, RowData
@@ -26,7 +27,7 @@ from replay.conftest import Serve
 CODECS = ["zstd", "lz4"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     array=hnp.arrays(
         st.sampled_from(["u1", "i2", "<i4", "u8", "f4", "f8", "?", "S3", "M8[s]"]),

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from kourou.replay.rate_limiters import LimiterState, MinSize, Queue, RateLimiter, SampleToInsertRatio, Stack
 
 NUMBERS = st.sampled_from([-7.5, -1.0, 0.0, 0.3, 1.0, 2.0, 3.25, 8.0, 40.0])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     spi=st.sampled_from([0.1, 0.25, 0.5, 1.0, 3.0, 4.7]),
     min_size=st.integers(1, 9),

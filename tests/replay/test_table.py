@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from kourou.replay.protocol.item_batches import Items
 from kourou.replay.rate_limiters import MinSize, Queue, RateLimiter, SampleToInsertRatio
 from kourou.replay.selectors import Custom, Fifo, Lifo, MaxHeap, MinHeap, Prioritized, Selector, Uniform
@@ -87,7 +88,7 @@ class Holder:
                 del self.held[ref]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     sampler=SELECTORS,
     remover=SELECTORS,
@@ -164,7 +165,7 @@ def test_a_table_is_its_model(
     assert set(holder.held) == set(held)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     sampler=st.sampled_from([Uniform(1), Prioritized(1.0, 1)]),
     remover=st.sampled_from([Uniform(2), Prioritized(0.5, 2), Fifo(), MinHeap()]),

@@ -7,6 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from kourou.runtime.graph.policies import Restart
 from kourou.runtime.launch.events import Attached, Due, Event, Started
 from kourou.runtime.model import instructions as do
@@ -139,7 +140,7 @@ class World:
             self.exit(name, signal=9 if action == "sigkill" else 15)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(plan=_plans(), history=HISTORIES, ending=st.sampled_from(["by itself", "stop", "stop, and no process dies"]))
 def test_whatever_happens(plan, history, ending):
     world = World(plan)

@@ -1,0 +1,25 @@
+"""How many examples Hypothesis draws: a quarter of the usual number in `make test`, four times it in `make soak`.
+
+Every session draws others, so what is rare is found all the same.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+__all__ = ["examples", "register_profiles"]
+
+USUAL = 100  # Hypothesis's own default
+PROFILES = {"quick": USUAL // 4, "soak": USUAL * 4}
+
+
+def register_profiles() -> None:
+    """Let ``--hypothesis-profile`` choose among them; quick, if it is not given."""
+    for name, count in PROFILES.items():
+        settings.register_profile(name, settings.default, max_examples=count)
+    settings.load_profile("quick")
+
+
+def examples(usual: int) -> int:
+    """``max_examples`` of a test that usually draws so many."""
+    return usual * settings.get_profile(settings.get_current_profile_name()).max_examples // USUAL
