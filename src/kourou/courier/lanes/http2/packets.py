@@ -15,7 +15,6 @@ __all__ = ["EMPTY_MESSAGE", "PACKET_BYTES", "PacketReader", "message_head", "mes
 _FIELD = 0x0A  # field 1, length-delimited
 _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
 _BITS = 0x7F
-_LONGEST_SHIFT = 63
 PACKET_BYTES = 2 << 20  # large enough to make the cost per message vanish, small enough to overlap both ends
 _PREFIX = struct.Struct(">BI")  # gRPC's own, before every message: whether it is compressed, and its size
 _LONGEST_HEAD = _PREFIX.size + 1 + 10
