@@ -35,7 +35,7 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
         for function in (count, later, fail, len):
             server.bind(function.__name__, function)
         clients = [Client(server.address, token="t", lane=lane) for _ in range(2)]
-        recorder.start()
+        recorder.start(WITHIN_S)
         # when they are called, by two connections
         for client in clients:
             assert client.len("four") == 4
@@ -72,9 +72,17 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
 def test_the_newest_spans_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "_MOST_SPANS", 3)
     recorder = Recorder()
-    recorder.start()
+    recorder.start(WITHIN_S)
     for number in range(5):
         recorder.add("call", str(number), 0, number)
     recording = recorder.stop()
     assert [span.name for span in recording.spans] == ["2", "3", "4"]
     assert recording.lost == 2
+
+
+def test_a_recording_that_nobody_takes_ends_by_itself() -> None:
+    recorder = Recorder()
+    recorder.start(0.0)
+    recorder.add("call", "late", 0, 1)
+    assert not recorder.on
+    assert recorder.stop().spans == []

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 import kourou as lp
-from kourou.runtime.metrics import rows, shipping, writing
+from kourou.runtime.metrics import reading, rows, shipping, writing
 from kourou.runtime.metrics.images import save
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE, log_to, logging_to
 from kourou.runtime.metrics.reading import RowFollower, last_metrics, read_config, read_images, read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
 from optional import optional
+from polling import until
 
 torch = optional("torch")
 
@@ -302,6 +303,33 @@ def test_rows_can_be_followed(tmp_path: Path) -> None:
         assert list(follower.read()) == []
         file.write("}\n")
     assert [row["step"] for row in follower.read()] == [3]
+
+
+def test_rows_wait_in_their_file_while_much_waits_to_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given many rows of an agent's folder, and a way that is full after each piece of them
+    monkeypatch.setattr(reading, "_FOLLOWED_BYTES", 1000)
+    for step in range(100):
+        log_to(tmp_path, step, a="x" * 90)
+    sent: list[bytes] = []
+
+    def send(kind: str, lines: bytes) -> None:
+        assert kind == shipping.ROWS
+        sender.pause(True)
+        sent.append(lines)
+
+    sender = shipping.RowSender(tmp_path, send)
+    try:
+        # when there is room, then one piece is sent
+        for count in (1, 2):
+            until(lambda: len(sent) >= count, 20.0)  # noqa: B023 - called at once
+            assert len(sent) == count
+            sender.pause(False)
+    finally:
+        sender.pause(True)
+        sender.close()
+    # and at the end of a node the rest
+    sender.flush()
+    assert b"".join(sent).count(b"\n") == 100
 
 
 def test_rows_and_pictures_of_another_host_arrive_in_order(tmp_path: Path) -> None:

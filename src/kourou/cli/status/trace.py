@@ -38,7 +38,7 @@ def trace_run(found: FoundRun, words: Sequence[str], *, seconds: float, output: 
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(seconds)
 
-        traced = record(run, [node for node in nodes if node.name in wanted], pause)
+        traced = record(run, [node for node in nodes if node.name in wanted], pause, at_most_s=seconds)
     events = trace_events(traced, [life for life in lives_of(found) if life.node in wanted])
     file = output or found.path / _FILE
     file.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")

@@ -51,11 +51,17 @@ class Recorder:
         self.on = False
         self.node: Callable[[], str] = str
         """Tells whose code a thread runs."""
+        self._until = 0.0
         self._clear()
 
-    def start(self) -> int:
-        """Record from now on; this host's clock, in nanoseconds."""
+    def start(self, at_most_s: float) -> int:
+        """Record from now on; this host's clock, in nanoseconds.
+
+        Args:
+            at_most_s: after which it ends by itself: whoever wanted it may have been killed.
+        """
         self._clear()
+        self._until = time.monotonic() + at_most_s
         self.on = True
         return time.time_ns()
 
@@ -68,6 +74,9 @@ class Recorder:
 
     def add(self, kind: str, name: str, start_ns: int, call_id: int, node: str | None = None) -> None:
         """A span that ends now, of the calling thread."""
+        if time.monotonic() > self._until:
+            self.on = False
+            return
         thread = threading.get_ident()
         if thread not in self._threads:
             self._threads[thread] = threading.current_thread().name

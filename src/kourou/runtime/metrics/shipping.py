@@ -48,10 +48,8 @@ class RowSender:
 
     def flush(self) -> None:
         """Send what is there now: a node has ended, and its rows come before its end."""
-        with self._lock:
-            while lines := self._rows.read_lines():
-                self._send_pictures(lines)
-                self._send(ROWS, lines)
+        while self._send_some():
+            pass
 
     def close(self) -> None:
         """Send no more."""
@@ -60,8 +58,17 @@ class RowSender:
 
     def _work(self) -> None:
         while not self._closed.wait(_EVERY_S):
-            if not self._paused:
-                self.flush()
+            while not self._paused and self._send_some():
+                pass
+
+    def _send_some(self) -> bool:
+        """Send a part of what is there; False: there is nothing."""
+        with self._lock:
+            lines = self._rows.read_lines()
+            if lines:
+                self._send_pictures(lines)
+                self._send(ROWS, lines)
+            return bool(lines)
 
     def _send_pictures(self, lines: bytes) -> None:
         for line in lines.split(b"\n"):

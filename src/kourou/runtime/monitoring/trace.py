@@ -23,6 +23,7 @@ from kourou.runtime.node_process.metering import ask_trace
 __all__ = ["LifeEvent", "Traced", "lives_of", "record", "trace_events"]
 
 _ANSWER_S = 5.0
+_MORE_S = 60.0
 _LAUNCHER = "launcher"
 _OWN = "kourou."  # in the names of kourou's own methods
 _LIFE = 0  # the thread of a node's track that shows its states
@@ -45,13 +46,14 @@ class LifeEvent(NamedTuple):
     time_s: float
 
 
-def record(run: RemoteRun, nodes: Iterable[NodeRecord], pause: Callable[[], None]) -> Traced:
+def record(run: RemoteRun, nodes: Iterable[NodeRecord], pause: Callable[[], None], *, at_most_s: float) -> Traced:
     """Let nodes record spans.
 
     Args:
         run: the run.
         nodes: those that are asked, of which some may not serve (yet).
         pause: returns when there is enough.
+        at_most_s: so long it takes; then nodes end by themselves, once they had some time more.
     """
     serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
     names = [node.name for node in serving]
@@ -63,12 +65,12 @@ def record(run: RemoteRun, nodes: Iterable[NodeRecord], pause: Callable[[], None
         if name in far and clock.exception() is None:  # those of this host have its clock
             ahead[name] = clock.result() - (asked_ns + time.time_ns()) // 2
 
-    begun = {ask_trace(run.client(name), on=True): name for name in names}
+    begun = {ask_trace(run.client(name), at_most_s=at_most_s + _MORE_S): name for name in names}
     for future, name in begun.items():
         future.add_done_callback(functools.partial(compare, name))
     wait(begun, _ANSWER_S)
     pause()
-    ended = {ask_trace(run.client(name), on=False): name for name in names}
+    ended = {ask_trace(run.client(name), at_most_s=0): name for name in names}
     done, late = wait(ended, _ANSWER_S)
     heard = [future for future in done if future.exception() is None]
     silent = [ended[future] for future in (*late, *done) if future not in heard]

@@ -113,9 +113,9 @@ def ask_usage(client: Client) -> Future[Any]:
     return future
 
 
-def ask_trace(client: Client, *, on: bool) -> Future[Any]:
-    """Let a node's process record spans; the future of its clock. Or record no more: of a :class:`Recording`."""
-    future: Future[Any] = getattr(client.futures, _TRACE)(on)
+def ask_trace(client: Client, *, at_most_s: float) -> Future[Any]:
+    """Let a node's process record spans; the future of its clock. Or, for 0, no more: of a :class:`Recording`."""
+    future: Future[Any] = getattr(client.futures, _TRACE)(at_most_s)
     return future
 
 
@@ -125,11 +125,11 @@ def ask_stacks(client: Client) -> Future[Any]:
     return future
 
 
-def _trace(on: bool) -> int | Recording:  # noqa: FBT001 - a call's argument
-    if not on:
+def _trace(at_most_s: float) -> int | Recording:
+    if not at_most_s:
         return recorder.stop()
     recorder.node = current_node_name
-    return recorder.start()
+    return recorder.start(at_most_s)
 
 
 def _activities() -> dict[str, tuple[Activity, ...]]:
