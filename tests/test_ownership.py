@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kourou.errors import NotOwned
-from kourou.ownership import check_own, make_own_folder, open_own, read_own
+from kourou.ownership import check_own, make_own_folder, open_own, read_own, write_own
 from strangers import give_away, needs_root
 
 
@@ -116,3 +116,11 @@ def test_a_folder_that_is_made_is_nobody_elses_to_write(tmp_path, umask):
     # Then
     assert (tmp_path / "old").stat().st_mode & 0o022 == 0
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_written_is_nobody_elses_to_read_and_replaces_nothing(tmp_path: Path) -> None:
+    write_own(tmp_path / "secret", b"x")
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    assert read_own(tmp_path / "secret") == b"x"
+    with pytest.raises(FileExistsError):
+        write_own(tmp_path / "secret", b"y")

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from kourou.errors import NotOwned
 
-__all__ = ["check_own", "make_own_folder", "open_own", "read_own"]
+__all__ = ["check_own", "make_own_folder", "open_own", "read_own", "write_own"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # somebody's pipe in place of the file would be waited for
@@ -52,6 +52,22 @@ def read_own(path: str | os.PathLike[str]) -> bytes:
     """The contents of a file; see :func:`open_own`."""
     with open_own(path) as file:
         return file.read()
+
+
+def write_own(path: str | os.PathLike[str], content: bytes) -> None:
+    """Make a file that nobody else can read or write, not even while it is made.
+
+    Raises:
+        FileExistsError: there is one.
+        OSError: it cannot be written; then there is none.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError:
+        Path(path).unlink()
+        raise
 
 
 def check_own(folder: str | os.PathLike[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from kourou.errors import Unauthenticated
-from kourou.ownership import open_own
+from kourou.ownership import open_own, write_own
 
 __all__ = ["TOKEN_FILE_VARIABLE", "new_token", "user_token"]
 
@@ -61,10 +61,8 @@ def _create(path: Path) -> None:
     """Write a new token so that no reader ever sees half of it, and the first of two writers wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    write_own(draft, f"{new_token()}\n".encode())
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(new_token() + "\n")
         with contextlib.suppress(FileExistsError):  # another process was first: its token counts
             os.link(draft, path)
     finally:

@@ -20,6 +20,7 @@ from typing import Any
 import platformdirs
 
 from kourou import errors
+from kourou.ownership import write_own
 from kourou.runtime.files.append_file import AppendFile
 
 __all__ = [
@@ -146,9 +147,7 @@ class RunFolder:
             LaunchError: it cannot be written.
         """
         with self.written():
-            descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(token)
+            write_own(self.token_file, token.encode("ascii"))
 
     def reserve(self, name: str, size_bytes: int) -> None:
         """Take room on the disk for a file that :meth:`write_json` will write later, when the disk may be full.

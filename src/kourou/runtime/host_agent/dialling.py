@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from kourou.ownership import read_own
+from kourou.ownership import read_own, write_own
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.main import Service
 from kourou.runtime.host_agent.session import BrokenSession, Session
@@ -80,9 +80,7 @@ class DialOrder:
 
     def write(self, path: Path) -> None:
         """Store it, created with mode 0600."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file)
+        write_own(path, json.dumps(dataclasses.asdict(self)).encode())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> DialOrder:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from kourou.ownership import write_own
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
@@ -206,9 +207,7 @@ class HostAgent:
     def _secret(self, name: str, content: bytes) -> str:
         """Write a file that only its owner can read; its path."""
         path = self._folder / name
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        write_own(path, content)
         return str(path)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.ownership import read_own
+from kourou.ownership import read_own, write_own
 from kourou.runtime.context import context
 from kourou.runtime.files.run_folder import ORDER_FILE, PICKLED_PLAN_FILE, PLAN_FILE, TOKEN_FILE, RunFolder, new_run_id
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
@@ -85,7 +85,7 @@ def submit(
     try:
         plan = dataclasses.replace(plan, terminal="output_to_files", scope=names.ANYTHING)
         with folder.written():
-            _write_own(folder.path / PICKLED_PLAN_FILE, pickle.dumps(plan))
+            write_own(folder.path / PICKLED_PLAN_FILE, pickle.dumps(plan))
         folder.write_json(PLAN_FILE, plan.to_dict())
         job = system.submit(plan_submission(plan, folder.path))
     except BaseException:
@@ -167,9 +167,3 @@ def main(path: str) -> None:
     if code != _TERMINATED:
         (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
     sys.exit(code)
-
-
-def _write_own(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

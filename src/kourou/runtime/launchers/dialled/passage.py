@@ -38,7 +38,7 @@ class Passage:
             order = DialOrder.read(folder / ORDER_FILE)
         except errors.NotOwned:
             raise
-        except OSError as error:
+        except (OSError, ValueError) as error:  # there is none, or half of one
             raise errors.ServerUnavailable(f"run {folder.name} has not begun, or has ended: {error}") from error
         self._scratch = ScratchFolder()
         self._thread = LoopThread("kourou-passage")
