@@ -127,6 +127,33 @@ def test_a_restarted_server_is_found_again(lane):
         courier.close(client)
 
 
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_server_that_is_known_to_be_gone_gets_no_more_calls_though_it_may_answer_those_it_has(lane, answered):
+    # Given a server that lives on after its node was lost, and a call that it has not answered
+    target, gate = FakeTarget(), threading.Event()
+    target.reason = NodeExited("learner/0 was lost with its host")
+    with Server(token="t") as former, Server(token="t") as present:
+        former.bind("who", lambda: gate.wait(20) and 1)
+        present.bind("who", lambda: 2)
+        target.found = former.endpoint
+        with Client(target, lane=lane, timeout_s=20) as client:
+            waiting = client.futures.who()
+            until(lambda: former.metrics()["who"].in_flight == 1, 20, "the handler runs")
+            # When
+            target.found = present.endpoint
+            courier.give_up(client, former.endpoint, after_s=20 if answered else 0)
+            # Then
+            assert client.who() == 2
+            if answered:
+                gate.set()
+                assert waiting.result(20) == 1
+            else:
+                with pytest.raises(NodeExited, match="was lost"):
+                    waiting.result(20)
+                gate.set()
+
+
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 @pytest.mark.parametrize("idempotent", [False, True])
 def test_calls_are_repeated_only_on_request(lane, idempotent):

@@ -294,12 +294,13 @@ def disconnect(client: object) -> None:
     _client(client)._link.hang_up()  # noqa: SLF001 - see above
 
 
-def give_up(client: object, endpoint: Endpoint) -> None:
-    """End the connection to a server that is known to be gone, where a cut network keeps that from showing.
+def give_up(client: object, endpoint: Endpoint, after_s: float = 0.0) -> None:
+    """Make no more calls to a server that is known to be gone, where a cut network keeps that from showing.
 
-    Calls in flight end with what the target knows of the server's end.
+    The next call connects anew, to where the target is by then. Calls in flight end with what the target knows of the
+    server's end, unless they are answered within ``after_s`` seconds.
     """
-    _client(client)._link.give_up(endpoint)  # noqa: SLF001 - see above
+    _client(client)._link.give_up(endpoint, after_s)  # noqa: SLF001 - see above
 
 
 def list_methods(client: object, timeout_s: Timeout = 10.0) -> list[str]:

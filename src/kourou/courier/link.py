@@ -72,6 +72,7 @@ class Link:
         self.tls: Tls | None = tls if tls is not None else getattr(target, "tls", None)
         self._interrupts = interrupts
         self._connection: Connection | None = None
+        self._former: dict[Connection, threading.Timer] = {}  # to servers that are gone, and what ends them
         self._inherited: Endpoint | None = None  # in a child of fork: where the parent was connected to
         self._closed = False
         self._inside: set[int] = set()  # threads that are at work in here; see ``Connection``
@@ -176,30 +177,38 @@ class Link:
             connection.read_available()
             connection.end(ConnectionLost(f"the connection to {self.target.name} was closed"))
 
-    def give_up(self, endpoint: Endpoint) -> None:
-        """End the connection to a server that is gone, if it is still the one in use."""
+    def give_up(self, endpoint: Endpoint, after_s: float) -> None:
+        """Make no more calls on the connection to a server that is gone; after so long it is ended."""
         if self._other is not None:
-            self._other.give_up(endpoint)
-        connection = self._connection
-        if connection is not None and connection.endpoint == endpoint:
-            connection.end()
+            self._other.give_up(endpoint, after_s)
+        connection = self.connection  # without the lock: who connects holds it, and may wait for the caller's next word
+        if connection is None or connection.endpoint != endpoint:
+            return
+        timer = threading.Timer(after_s, connection.end)
+        timer.daemon = True
+        self._former = {former: at for former, at in self._former.items() if former.alive} | {connection: timer}
+        if self._connection is connection:
+            self._connection = None
+        timer.start()
 
     def __del__(self) -> None:
-        connection = self.__dict__.get("_connection")  # its constructor may have raised
-        if connection is not None and connection.alive:
-            connection.let_go()  # not end(): the garbage collector may run while this very thread holds its locks
+        for connection in (self.__dict__.get("_connection"), *self.__dict__.get("_former", ())):  # it may have none yet
+            if connection is not None and connection.alive:
+                connection.let_go()  # not end(): the garbage collector may run while this very thread holds its locks
 
     def close(self) -> None:
         """Let go; calls in flight end with ``CallCancelled``."""
         self._closed = True
         if self._other is not None:
             self._other.close()
-        connection = self._connection
-        if connection is not None:
-            connection.read_available()  # it may have broken before, unnoticed
-            connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
-            _sweep(connection.endpoint)
-            self._connection = None  # and what is mapped of the server's memory
+        for timer in self._former.values():
+            timer.cancel()
+        for connection in (self._connection, *self._former):
+            if connection is not None:
+                connection.read_available()  # it may have broken before, unnoticed
+                connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
+                _sweep(connection.endpoint)
+        self._connection, self._former = None, {}  # and what is mapped of the server's memory
 
     # -- connecting -------------------------------------------------------------------------------------------
 
@@ -292,6 +301,10 @@ class Link:
             _parents.append(self._connection)
             lost += self._connection.unanswered()
             self._connection = None
+        for former in self._former:
+            _parents.append(former)
+            lost += former.unanswered()
+        self._former = {}
         for reply in lost:
             reply.fail(UsedAfterFork(f"{reply.method}: the parent of this process made the call, and gets the answer"))
         self._inside.clear()

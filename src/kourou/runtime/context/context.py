@@ -79,7 +79,10 @@ class Binding:
             disconnect(client)
 
     def forget_if_gone(self, record: NodeRecord) -> None:
-        """Where nodes are on several hosts: a connection to a lost one never closes by itself, so it is ended here."""
+        """Where nodes are on several hosts, one that is lost may live on for a while, and its connections for ever.
+
+        It gets no more calls, and they are ended.
+        """
         if self.tls is None or not record.state.ended or record.endpoint is None:
             return
         from kourou.courier import Endpoint, address, give_up  # noqa: PLC0415 - only programs on several hosts need it
@@ -87,9 +90,7 @@ class Binding:
         endpoint = Endpoint.from_json(record.endpoint)
         for client in list(self.clients):
             if address(client) == record.name:
-                timer = threading.Timer(_CLOSES_BY_ITSELF_S, give_up, [client, endpoint])
-                timer.daemon = True
-                timer.start()
+                give_up(client, endpoint, _CLOSES_BY_ITSELF_S)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
