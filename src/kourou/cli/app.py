@@ -36,7 +36,7 @@ HostsOption = Annotated[
     typer.Option("--hosts", metavar="NAMES|FILE", help="For ssh: names with commas between them, or a file of hosts."),
 ]
 SshConfig = Annotated[Optional[Path], typer.Option(help="For ssh's -F; by default the user's and the system's.")]
-On = Annotated[Optional[str], typer.Option("--on", metavar="ENGINE", help="Where hosts come from: slurm.")]
+On = Annotated[Optional[str], typer.Option("--on", metavar="ENGINE", help="Where hosts come from: slurm or ray.")]
 EngineWords = Annotated[
     Optional[list[str]],
     typer.Option("--option", "-o", metavar="FIELD=VALUE", help="Of the engine, such as partition=gpu, nodes=3."),

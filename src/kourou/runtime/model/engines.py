@@ -6,16 +6,17 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kourou import errors
 from kourou.runtime.model.hosts import COPIED_VARIABLES, Host, Hosts
 from kourou.shown import shown
 
-__all__ = ["EngineOptions", "Shape", "Slurm", "engine_named"]
+__all__ = ["EngineOptions", "Ray", "Shape", "Slurm", "engine_named"]
 
 _MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
 _NODES = "host"
+_STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")  # of Ray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,9 @@ class EngineOptions:
                 raise errors.PlanError(f"{cls.launch_type}: {word!r} is none of {', '.join(f'{f}=…' for f in fields)}")
             if "tuple" in str(fields[name].type):
                 given[name] = (*given.get(name, ()), text)
+            elif "Mapping" in str(fields[name].type):
+                key, _, amount = text.partition("=")
+                given[name] = {**given.get(name, {}), key: _typed(name, amount, "float", cls.launch_type)}
             else:
                 given[name] = _typed(name, text, str(fields[name].type), cls.launch_type)
         return cls(**given)
@@ -168,6 +172,46 @@ class Slurm(EngineOptions):
         }
         listed = [f"{option}={value}" for option, value in said.items() if value is not None]
         return [*listed, "--no-kill", *self.extra]  # a host that fails ends what is on it, and not the job
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ray(EngineOptions):
+    """Hosts that are bundles of a placement group of Ray's; inside a job of ``ray job submit``, of its cluster.
+
+    Raises:
+        GraphError: a field has no meaning.
+    """
+
+    launch_type: ClassVar[str] = "ray"
+    implementation: ClassVar[str] = "kourou.runtime.launchers.engines.ray_engine:RayEngine"
+
+    address: str | None = "auto"
+    """As ``ray.init`` takes it: ``host:port``; "auto": of RAY_ADDRESS, else the cluster that runs on this host; None:
+    one that is started here, where there is none."""
+    strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "SPREAD"
+    """How the hosts are laid on Ray's nodes. SPREAD: on different ones where that can be."""
+    memory: int | None = None
+    """Bytes of each host that Ray sets aside."""
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Further resources of each host, by Ray's names."""
+    accelerator_type: str | None = None
+    """Of the nodes, such as ``A100``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.strategy not in _STRATEGIES:
+            raise errors.GraphError(f"Ray: strategy is one of {', '.join(_STRATEGIES)}, got {shown(self.strategy)}")
+
+    def bundle(self, shape: Shape) -> dict[str, float]:
+        """What each host has, in Ray's words."""
+        said = {
+            "CPU": shape.cpus,
+            "GPU": shape.gpus,
+            "memory": self.memory,
+            f"accelerator_type:{self.accelerator_type}": 0.001 if self.accelerator_type else None,  # as Ray asks for it
+            **self.resources,
+        }
+        return {name: amount for name, amount in said.items() if amount}
 
 
 def engine_named(value: object) -> EngineOptions | None:

@@ -1,0 +1,164 @@
+"""Programs on a real Ray cluster, whose nodes are raylets on this host."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+import kourou as lp
+from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.hosts import COPIED_VARIABLES
+from kourou.testing.contracts.engines import ENGINE_CHECKS
+from polling import until
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install 'kourou[ray]'"),
+    pytest.mark.soak,  # a cluster takes seconds to start
+    pytest.mark.timeout(90),
+]
+
+WITHIN_S = 60.0
+COPIED = (*COPIED_VARIABLES, "KOUROU_CONTRACT")  # the check looks for processes by it
+CLUSTER = """
+import itertools, sys
+from ray.cluster_utils import Cluster
+
+folder = sys.argv[1]
+node = {"num_cpus": 2, "object_store_memory": 80 << 20}
+head = {**node, "node_name": "head", "include_dashboard": False, "temp_dir": folder, "gcs_server_port": 0}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+names = iter(("one", "two", "three"))
+for line in itertools.chain(["add"], sys.stdin):
+    if line.strip() == "add":
+        other = cluster.add_node(**node, node_name=next(names))
+    elif line.strip() == "kill":
+        cluster.remove_node(other, allow_graceful=False)
+    else:
+        break
+    print(cluster.address, flush=True)
+cluster.shutdown()
+"""
+
+
+class Cluster:
+    """A cluster of Ray's, in a process of its own."""
+
+    def __init__(self, folder: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith(("KOUROU_", "RAY_"))},
+        )
+        self.address = self._line()
+
+    def tell(self, what: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        self._line()
+
+    def close(self) -> None:
+        left = psutil.Process(self._process.pid).children(recursive=True)
+        with self._process:
+            self._process.communicate(timeout=WITHIN_S)
+        for process in psutil.wait_procs(left, 10)[1]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, "the cluster's process has ended"
+        return line
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # a socket's path is short
+        made = Cluster(folder)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(cluster: Cluster) -> Iterator[None]:
+    del cluster
+    yield
+    until(lambda: not drivers(), WITHIN_S, "the end of Ray's drivers")
+
+
+def drivers() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if "engines.ray_driver" in " ".join(p.info["cmdline"] or ())]
+
+
+def ray_on(cluster: Cluster, **options: object) -> lp.Ray:
+    return lp.Ray(address=cluster.address, lost_after_s=4, copy_env_vars=COPIED, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("check", ENGINE_CHECKS)
+def test_ray_keeps_the_contract(cluster: Cluster, check: Callable[[EngineOptions], None]) -> None:
+    check(ray_on(cluster, nodes=2))
+
+
+class Server:
+    def where(self) -> tuple[str, int, int]:
+        return os.environ["KOUROU_HOST_NAME"], os.getpid(), lp.get_context().attempt
+
+
+def stop() -> None:
+    lp.stop()
+
+
+def test_what_ray_cannot_give_is_said_and_comes_with_a_node(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    # Given a program that needs three nodes of their own, of which there are two
+    program = lp.Program("wishes")
+    program.add_node(lp.PyNode(stop), label="worker")
+    with ThreadPoolExecutor(1) as pool:
+        launched = pool.submit(lp.launch, program, ray_on(cluster, nodes=3, strategy="STRICT_SPREAD"))
+        until(lambda: "waiting for" in caplog.text, WITHIN_S, "a reason")
+        # Then it says which cannot be placed, and what is there
+        assert "nodes that this Ray cluster does not have: 3 hosts need each CPU 1; its nodes are" in caplog.text
+        assert "CPU 2 of 2" in caplog.text
+        # and goes on once there is a node for it
+        cluster.tell("add")
+        launched.result(WITHIN_S).wait()
+
+
+def test_a_killed_node_of_ray_restarts_what_was_there_alone(cluster: Cluster) -> None:
+    program = lp.Program("losses")
+    with program.group("server", on_failure=lp.Restart(backoff_s=0.01)):
+        handles = [program.add_node(lp.CourierNode(Server)) for _ in range(3)]
+    with lp.launch(program, ray_on(cluster), placement={"server": ["a", "b", "c"]}):
+        clients = [handle.dereference() for handle in handles]
+        before = [client.where() for client in clients]
+        assert {name for name, _, _ in before} == {"head", "one", "two"}
+        lost = next(place for place, (name, _, _) in enumerate(before) if name == "two")
+        # When
+        cluster.tell("kill")
+        # Then
+        after: list[tuple[str, int, int]] = []
+
+        def again() -> bool:
+            with contextlib.suppress(lp.errors.KourouError):
+                after.append(clients[lost].where())
+            return bool(after) and after[-1][2] == 2
+
+        until(again, WITHIN_S, "what was lost")
+        assert after[-1][0] != "two"
+        assert [clients[place].where() for place in range(3) if place != lost] == [
+            found for place, found in enumerate(before) if place != lost
+        ]
