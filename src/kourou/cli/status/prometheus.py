@@ -75,9 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, "there is /metrics only\n")
         else:
             try:
-                self._answer(200, self.server.scrape())
-            except errors.KourouError as error:
-                self._answer(503, f"{error}\n")
+                status, text = 200, self.server.scrape()
+            except (errors.KourouError, OSError) as error:  # the run has just ended, say
+                status, text = 503, f"{error}\n"
+            self._answer(status, text)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Nothing: whoever scrapes knows."""
