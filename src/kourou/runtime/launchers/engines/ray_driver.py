@@ -4,6 +4,9 @@ It reads a line of JSON that says what is wanted (:class:`Wanted`), then ``[plac
 why it waits, and "" once the hosts are there. Whatever Ray says goes to standard error.
 """
 
+# pyright: reportMissingImports=false
+# Ray is where an engine of it is used; the checkers run without.
+
 from __future__ import annotations
 
 import contextlib
