@@ -47,3 +47,19 @@ def test_a_launch_imports_nothing_that_few_programs_need() -> None:
     # asyncio takes as long as a quarter of all else; who awaits something has imported it.
     code = "import sys, kourou as lp; lp.CourierNode, lp.CacherNode, lp.launch; print(*sys.modules)"
     assert not {"asyncio", "grpc", "psutil", "ssl"}.intersection(in_a_fresh_interpreter(code).split())
+
+
+def test_a_node_of_processes_has_no_grpc_until_somebody_needs_it() -> None:
+    # It takes asyncio and ssl along, which is a quarter of all that each node would have in its memory.
+    code = (
+        "import importlib, sys; from kourou.runtime.process.preload import NODES; "
+        "[*map(importlib.import_module, NODES.modules)]; print(*sys.modules)"
+    )
+    loaded = in_a_fresh_interpreter(code).split()
+    assert "kourou.runtime.node_process.main" in loaded
+    assert not {"asyncio", "grpc", "ssl"}.intersection(loaded)
+
+
+def test_the_command_line_reaches_a_run_without_grpc() -> None:
+    code = "import sys, kourou.cli.app, kourou.runtime.monitoring.remote_run; print(*sys.modules)"
+    assert "grpc" not in in_a_fresh_interpreter(code).split()

@@ -402,7 +402,7 @@ class NodeRestarted(ConnectionLost):
 
 
 class UsedAfterFork(RpcError, RuntimeError):
-    """A child of ``os.fork()`` would wait for ever: in gRPC, or for the answer to a call that its parent made."""
+    """A child of ``os.fork()`` would wait for ever: in gRPC, or for what its parent is to hear."""
 
     code = StatusCode.FAILED_PRECONDITION
 

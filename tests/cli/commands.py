@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -34,13 +33,11 @@ class Outcome:
 
 def kourou(*words: str) -> Outcome:
     """A command in this process, as wide as a terminal of 100 columns."""
-    before, path = os.environ.get("GRPC_VERBOSITY"), list(sys.path)
+    path = list(sys.path)
     try:
         result = CliRunner().invoke(app, list(words), env={"COLUMNS": "100"})
     finally:
         sys.path[:] = path
-        if before is None:
-            os.environ.pop("GRPC_VERBOSITY", None)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)

@@ -11,8 +11,11 @@ import grpc
 import pytest
 
 from grpc_poller import _grpc_is_up_here
+from kourou.courier.lanes.grpc.asking import MessageStream, ask
 from kourou.courier.lanes.grpc.calls import CallServer, Methods
+from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.http2.control import PREFACE, make_http2_frame
+from kourou.errors import ProtocolError, ServerUnavailable, Unauthenticated
 from polling import until
 
 __all__ = ["_grpc_is_up_here"]
@@ -201,3 +204,58 @@ def _is_closed(connection):
     except ConnectionError:
         return True
     return True
+
+
+def dial(service, method, token=TOKEN, within_s=WAIT_S):
+    return Channel(f"/s/{method}", service.address, ("token", token), within_s)
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_our_own_client_asks_and_is_answered_whatever_the_size(service):
+    for size in (0, 1, 70_000, (4 << 20) - 5):
+        assert ask(dial(service, "Echo"), bytes(size), 4 << 20) == bytes(size)
+    assert len(ask(dial(service, "Grow"), b"20000000", 1 << 30)) == 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "token", "error", "words"),
+    [
+        ("Fail", b"why", TOKEN, ServerUnavailable, "ValueError: why"),
+        ("Nonsense", b"", TOKEN, ServerUnavailable, "no method"),
+        ("Echo", b"", "guess", Unauthenticated, "token"),
+        ("Echo", bytes(5 << 20), TOKEN, ServerUnavailable, "more than"),
+        ("Grow", b"2000000", TOKEN, ProtocolError, "length"),
+    ],
+)
+def test_our_own_client_hears_what_goes_wrong(service, method, request_, token, error, words):
+    with pytest.raises(error, match=words):
+        ask(dial(service, method, token), request_, 1 << 20)
+
+
+def test_our_own_client_has_no_answer_from_who_is_silent():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ServerUnavailable, match="in time"):
+            ask(Channel("/s/Echo", address, ("token", TOKEN), 0.05), bytes(64 << 20), 1 << 20)
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_our_own_client_reads_a_stream_until_one_of_the_two_ends_it(service):
+    stream = MessageStream(dial(service, "Tick"), b"me")
+    until(lambda: service.tickers, WAIT_S)
+    ticker = service.tickers[0]
+    ticker.put(b"", bytes(100_000), b"last")
+    messages = iter(stream)
+    assert [next(messages) for _ in range(3)] == [b"", bytes(100_000), b"last"]
+    stream.cancel()
+    with pytest.raises(ServerUnavailable):
+        next(messages)
+    until(lambda: ticker.closed, WAIT_S)
+
+
+def test_our_own_client_hears_of_a_server_that_goes(service):
+    messages = iter(MessageStream(dial(service, "Tick"), b"me"))
+    until(lambda: service.tickers, WAIT_S)
+    service.server.close()
+    with pytest.raises(ServerUnavailable):
+        next(messages)

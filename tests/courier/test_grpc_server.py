@@ -91,7 +91,7 @@ class Reluctant:
     """A client that speaks as ours does, but reads only when it is told to."""
 
     def __init__(self, server, window=None):
-        self._channel = Channel("Connect", server.address, server.token, 10, None)
+        self._channel = Channel("/kourou.v1.Courier/Connect", server.address, ("kourou-token", server.token), 10)
         if window is not None:
             self._channel.socket.send([make_settings((_INITIAL_WINDOW, window))])  # changes what it said before
         self.port = str(self._channel.socket._socket.getsockname()[1])

@@ -371,6 +371,20 @@ def test_a_node_attaches_when_its_suspended_launcher_goes_on(control, monkeypatc
     assert control.client.wait("b/0", lambda record: True, WAIT_S) is not None
 
 
+def test_a_child_of_fork_leaves_the_coordinator_to_its_parent(control, monkeypatch):
+    control.client.attach()
+    # when the calls are those of another process than the one that made the client
+    with monkeypatch.context() as forked:
+        forked.setattr(control.client._stub, "_owner", 0)
+        forked.setattr(control.client._stream._messages, "_owner", 0)
+        with pytest.raises(errors.UsedAfterFork, match="spawn or forkserver"):
+            control.client.update("a/0", state=NodeState.READY)
+        control.client._stream.cancel()
+    # then the parent goes on hearing
+    assert control.client.wait("b/0", lambda record: True, WAIT_S) is not None
+    assert control.told == []
+
+
 def test_a_node_whose_launcher_is_not_there_says_so(control, monkeypatch):
     monkeypatch.setattr(client, "_ATTACH_S", 0.05)
     control.server.close()

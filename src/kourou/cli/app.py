@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -79,7 +78,6 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
 
 @app.callback()
 def _root(
-    context: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
@@ -87,9 +85,6 @@ def _root(
 ) -> None:
     """A program runtime for distributed machine learning."""
     del version  # its callback has printed it
-    if context.invoked_subcommand != "run":  # which leaves the environment of its nodes alone
-        # gRPC's C code writes to the terminal when a run ends under a connection, in the middle of a table.
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 @app.command()

@@ -7,14 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import grpc
-
 from kourou import errors
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import messages
 from kourou.runtime.control.coordinator import Release, Stop
 from kourou.runtime.control.directory import Directory
-from kourou.runtime.control.stub import CoordinatorStub
+from kourou.runtime.control.stub import CoordinatorStub, Events
 from kourou.runtime.model.records import NodeRecord, Outcome, shortened
 
 __all__ = ["CoordinatorClient"]
@@ -63,7 +61,7 @@ class CoordinatorClient:
         self._closed = False
         self._lost = threading.Event()
         self._attached = threading.Event()
-        self._stream: Any = None
+        self._stream: Events | None = None
 
     def attach(self) -> None:
         """Say that this node is there, and listen from now on.
@@ -71,12 +69,16 @@ class CoordinatorClient:
         Raises:
             ServerUnavailable: the coordinator does not answer.
         """
-        self._stream = self._stub.attach(pb.AttachRequest(name=self._name, attempt=self._attempt))
-        threading.Thread(target=self._listen, name="kourou-events", daemon=True).start()
+        silent = f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s"
+        try:
+            self._stream = self._stub.attach(pb.AttachRequest(name=self._name, attempt=self._attempt), _ATTACH_S)
+        except errors.ServerUnavailable as error:
+            raise errors.ServerUnavailable(f"{silent}: {error}") from None
+        threading.Thread(target=self._listen, args=(self._stream,), name="kourou-events", daemon=True).start()
         while not self._attached.wait(_ATTACH_S):
             if not self._lost.is_set() and self._stub.is_listening():
                 continue  # the kernel answers for a process that is suspended
-            raise errors.ServerUnavailable(f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s")
+            raise errors.ServerUnavailable(silent)
 
     def update(self, name: str, **changes: Any) -> None:
         """Publish changes of a node's record."""
@@ -134,21 +136,18 @@ class CoordinatorClient:
         )
         return True
 
-    def _listen(self) -> None:
-        try:
-            for message in self._stream:
-                event = messages.event_from_proto(message)
-                if isinstance(event, NodeRecord):
-                    self._directory.put(event)
-                    self._on_record(event)
-                elif isinstance(event, Stop):
-                    self._on_stop()
-                elif isinstance(event, Release):
-                    self._on_release()
-                else:
-                    self._attached.set()
-        except grpc.RpcError:
-            pass  # the stream's end says the same
+    def _listen(self, stream: Events) -> None:
+        for message in stream:
+            event = messages.event_from_proto(message)
+            if isinstance(event, NodeRecord):
+                self._directory.put(event)
+                self._on_record(event)
+            elif isinstance(event, Stop):
+                self._on_stop()
+            elif isinstance(event, Release):
+                self._on_release()
+            else:
+                self._attached.set()
         self._lost.set()
         if not self._closed:
             self._on_lost()

@@ -1,23 +1,26 @@
-"""Calling a coordinator over gRPC: one channel, the run's token, errors of our own. For nodes and for other shells."""
+"""Calling a coordinator: the run's token, deadlines, errors of our own. For nodes and for other shells."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import grpc
-
 from kourou import errors
-from kourou.courier.lanes.grpcio import process
-from kourou.courier.lanes.ports import is_itself
+from kourou.courier.lanes.grpc.asking import MessageStream, ask
+from kourou.courier.lanes.grpc.channel import Channel
+from kourou.courier.lanes.http2 import tcp
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control.service import SERVICE, TOKEN_KEY
 
-__all__ = ["CoordinatorStub"]
+__all__ = ["CoordinatorStub", "Events"]
 
 _CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone, or suspended
-_PASSING = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+_PAUSE_S = 0.05  # between two attempts to connect
+_MOST_BYTES = 1 << 30  # of an answer: the other end is the run's own, and its status grows with its nodes
 
 
 class CoordinatorStub:
@@ -33,27 +36,26 @@ class CoordinatorStub:
     def __init__(self, address: str, *, token: str, caller: str, wait_for_ready: bool) -> None:
         self._address = address
         self._caller = caller
-        self._metadata = ((TOKEN_KEY, token),)
+        self._token = (TOKEN_KEY, token)
         self._wait_for_ready = wait_for_ready
-        self._channel = process.open_channel(address)
+        self._owner = os.getpid()
+        self._closed = threading.Event()
 
     def is_listening(self) -> bool:
         """Whether anybody holds the coordinator's address, be it a process that is suspended."""
-        kind, _, path = self._address.partition(":")
-        host, _, port = self._address.rpartition(":")
-        family, address = (socket.AF_UNIX, path) if kind == "unix" else (socket.AF_INET, (host, int(port)))
-        with socket.socket(family) as probe:
-            probe.settimeout(_CALL_S)
-            return probe.connect_ex(address) == 0 and (kind == "unix" or not is_itself(probe))
+        try:
+            tcp.connect(self._address, _CALL_S, None).close()
+        except OSError:
+            return False
+        return True
 
-    def attach(self, request: pb.AttachRequest) -> Any:
-        """The stream of events."""
-        call = self._channel.unary_stream(
-            f"/{SERVICE}/Attach",
-            request_serializer=pb.AttachRequest.SerializeToString,
-            response_deserializer=pb.Event.FromString,
-        )
-        return call(request, metadata=self._metadata, wait_for_ready=True)
+    def attach(self, request: pb.AttachRequest, timeout_s: float) -> Events:
+        """The events from now on.
+
+        Raises:
+            ServerUnavailable: nobody listens there.
+        """
+        return Events(MessageStream(self._open("Attach", timeout_s), request.SerializeToString()))
 
     def call(self, method: str, request: Any, reply: Any = pb.Ack, *, persist: Callable[[], bool] = bool) -> Any:
         """Call a method and return its reply, of the class ``reply``.
@@ -67,25 +69,49 @@ class CoordinatorStub:
         Raises:
             Unauthenticated: the token is another run's.
             ServerUnavailable: it did not answer.
-            UsedAfterFork: this process is a child of the one that made the channel.
+            UsedAfterFork: this process is a child of the one that made the stub.
         """
-        process.claim()
-        call = self._channel.unary_unary(
-            f"/{SERVICE}/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=reply.FromString,
-        )
+        if os.getpid() != self._owner:
+            raise errors.UsedAfterFork(
+                f"process {os.getpid()} was forked from {self._caller}, process {self._owner}, which the "
+                "coordinator knows instead: ask there, or in a process started by spawn or forkserver"
+            )
         while True:
+            channel = None
             try:
-                return call(request, metadata=self._metadata, timeout=_CALL_S, wait_for_ready=self._wait_for_ready)
-            except grpc.RpcError as error:
-                if error.code() in _PASSING and persist():
+                channel = self._open(method, _CALL_S)
+                return reply.FromString(ask(channel, request.SerializeToString(), _MOST_BYTES))
+            except errors.RpcError as error:
+                has_answer = channel is not None and channel.http2.end is not None
+                if not has_answer and persist():
                     continue
-                text = f"{self._caller}: the coordinator did not take {method}: {error.details()}"
-                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                text = f"{self._caller}: the coordinator did not take {method}: {error}"
+                if isinstance(error, errors.Unauthenticated):
                     raise errors.Unauthenticated(text) from None
                 raise errors.ServerUnavailable(text) from None
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Wait no more for a coordinator that is not there."""
+        self._closed.set()
+
+    def _open(self, method: str, timeout_s: float) -> Channel:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return Channel(f"/{SERVICE}/{method}", self._address, self._token, deadline - time.monotonic())
+            except errors.ServerUnavailable:
+                if not self._wait_for_ready or time.monotonic() + _PAUSE_S > deadline or self._closed.wait(_PAUSE_S):
+                    raise
+
+
+class Events:
+    """What a coordinator tells a node, until the stream ends. One thread iterates; any may cancel."""
+
+    def __init__(self, messages: MessageStream) -> None:
+        self._messages = messages
+        self.cancel = messages.cancel
+
+    def __iter__(self) -> Iterator[pb.Event]:
+        with contextlib.suppress(errors.RpcError):  # that it ends says the same
+            for message in self._messages:
+                yield pb.Event.FromString(message)

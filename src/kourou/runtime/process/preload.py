@@ -1,4 +1,4 @@
-"""What a zygote imports before it forks, and the variables that these modules read when they are imported."""
+"""What a zygote imports before it forks, and the variables that libraries read when they are imported."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ class Preload:
 
     modules: tuple[str, ...] = ()
     """By name. None at all: only commands are run."""
-    reads: tuple[str, ...] = ()
-    """How the environment variables begin that these modules read when they are imported: a fork comes too late for
-    them, so processes that differ in one come from different zygotes."""
 
 
 COMMANDS = Preload()
@@ -34,7 +31,6 @@ NODES = Preload(
     modules=(
         "encodings.ascii",  # these two by the first look for an address
         "encodings.idna",
-        "grpc._channel",
         "kourou.courier.lanes.grpc.client",
         "kourou.courier.lanes.grpc.server",
         "kourou.courier.lanes.inproc",
@@ -44,14 +40,13 @@ NODES = Preload(
         "kourou.runtime.node_process.main",
         "multiprocessing.spawn",  # to tell children of the script
     ),
-    reads=("GRPC_",),
 )
 """For nodes of a program: what every one of them would import by itself."""
 
 
-def read_early(env: Mapping[str, str], preload: Preload, libraries: Collection[str] = ()) -> dict[str, str]:
-    """The variables that a starting interpreter, loader, allocator or preloaded module reads: a fork comes too late."""
-    prefixes = (*_READ_AT_START, *preload.reads, *(_READ_BY_LIBRARIES if libraries else ()))
+def read_early(env: Mapping[str, str], libraries: Collection[str] = ()) -> dict[str, str]:
+    """The variables that a starting interpreter, loader, allocator or library reads: a fork comes too late for them."""
+    prefixes = (*_READ_AT_START, *(_READ_BY_LIBRARIES if libraries else ()))
     return {name: value for name, value in env.items() if name.startswith(prefixes)}
 
 
@@ -60,10 +55,11 @@ _READ_AT_START = (
     *("LD_", "DYLD_", "MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MIMALLOC_"),
 )
 
-# Numbers of threads, options of NumPy and torch, backends of what draws, folders. Not the GPUs that a process sees,
+# Numbers of threads, options of gRPC, NumPy and torch, backends of what draws, folders. Not the GPUs of a process,
 # which are read when the first one is used.
 _READ_BY_LIBRARIES = (
     *(
+        "GRPC_",
         "OMP_",
         "GOMP_",
         "KMP_",

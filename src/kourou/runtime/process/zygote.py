@@ -1,6 +1,6 @@
 """The zygote: a small single-threaded process that forks every process of a host, and reaps them.
 
-Why it exists: a node that is forked from a process which has imported grpc but never used it is up in a few
+Why it exists: a node that is forked from a process which has imported all that it needs is up in a few
 milliseconds, where a fresh interpreter needs 150; a fork is safe only from a process without threads, which a launcher
 is not; and whoever forks is the parent, so it alone learns each exit code and cannot mistake a reused pid.
 

@@ -49,7 +49,7 @@ class Zygotes:
         """
         interpreter = spec.interpreter or sys.executable
         libraries = () if (interpreter, spec.preload) in self._refused else spec.preload
-        early = read_early(env, self._preload, libraries)
+        early = read_early(env, libraries)
         key = (interpreter, spec.interpreter_args, libraries, tuple(sorted(early.items())))
         if key not in self._zygotes:
             variables = {**os.environ, **early, process_table.COOKIE: process_table.make_cookie(self._run_id)}

@@ -1,16 +1,18 @@
-"""A call of the Courier service that has a TCP connection of its own, from dialling to the server's first word."""
+"""A gRPC call that has a connection of its own, from dialling to the server's first word."""
 
 from __future__ import annotations
 
 import contextlib
+import math
+import select
 import time
 from collections import deque
 from collections.abc import Iterator
 
-from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.core.target import Tls
 from kourou.courier.lanes.http2 import tcp
 from kourou.courier.lanes.http2.client import CallEnd, Http2Call
+from kourou.courier.wire.frames import Buffer
 from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
 
 __all__ = ["Channel", "status_error"]
@@ -24,9 +26,9 @@ class Channel:
     """A call that has begun.
 
     Args:
-        method: of the service.
-        address: ``host:port``.
-        token: what the server wants to see.
+        path: of the method.
+        address: ``host:port``, or ``unix:`` and the path of a socket.
+        token: the header by which the server knows its clients.
         timeout_s: how long the server may take until ``clear_timeout``; None for the default.
         tls: whom to trust; None for a plain connection.
 
@@ -34,17 +36,19 @@ class Channel:
         ServerUnavailable: nothing answers there.
     """
 
-    def __init__(self, method: str, address: str, token: str, timeout_s: float | None, tls: Tls | None) -> None:
+    def __init__(
+        self, path: str, address: str, token: tuple[str, str], timeout_s: float | None, tls: Tls | None = None
+    ) -> None:
         self.address = address
         self._deadline = time.monotonic() + (_DIAL_S if timeout_s is None else timeout_s)
         headers = (
             (":method", "POST"),
             (":scheme", "http" if tls is None else "https"),
-            (":path", f"/{SERVICE}/{method}"),
-            (":authority", address),
+            (":path", path),
+            (":authority", "localhost" if tcp.is_unix(address) else address),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
-            (TOKEN_KEY, token),
+            token,
         )
         self.http2 = Http2Call(headers)
         with self._translated():
@@ -56,8 +60,15 @@ class Channel:
             raise
 
     def ask(self, request: bytes) -> None:
-        """Send all that there is to send."""
-        self._send(b"".join(self.http2.frames(deque([request]))) + self.http2.end_body())
+        """Send all that there is to send, as the server grants room for it."""
+        body: deque[Buffer] = deque([request])
+        while body and not self.http2.end:
+            if self.http2.window > 0:
+                self._send(b"".join(self.http2.frames(body)))
+            else:
+                self.receive()  # nothing is said before the request is complete, but that there is room
+        if not self.http2.end:
+            self._send(self.http2.end_body())
 
     def receive(self) -> list[bytes]:
         """Wait for more of the body.
@@ -78,15 +89,26 @@ class Channel:
 
     def clear_timeout(self) -> None:
         """From now on receiving may take any time."""
+        self._deadline = math.inf
         self.socket.settimeout(None)
 
     def _send(self, data: bytes) -> None:
         with self._translated():
             while data:
-                data = data[self.socket.send([data]) :]
+                try:
+                    data = data[self.socket.send([data]) :]
+                except BlockingIOError:
+                    self._await_room()
 
-    def _left_s(self) -> float:
-        return max(1e-3, self._deadline - time.monotonic())
+    def _await_room(self) -> None:
+        poller = select.poll()
+        poller.register(self.socket, select.POLLOUT)
+        left_s = self._left_s()
+        if not poller.poll(None if left_s is None else left_s * 1e3):
+            raise TimeoutError
+
+    def _left_s(self) -> float | None:
+        return None if self._deadline == math.inf else max(1e-3, self._deadline - time.monotonic())
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ through. What is large shows before a call is sent, or has shown in the method's
 
 from __future__ import annotations
 
-import contextlib
 import select
 import threading
 import time
@@ -14,13 +13,14 @@ from collections.abc import Callable, Sequence
 
 from kourou.courier.calling.transport import Receiver
 from kourou.courier.core.endpoint import Endpoint
+from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.core.target import Tls
 from kourou.courier.lanes.busy_wait import BusyWait
-from kourou.courier.lanes.grpc.channel import Channel, status_error
+from kourou.courier.lanes.grpc.asking import ask
+from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.grpc.stream import GrpcStream
-from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE
 from kourou.courier.wire.frames import Frame, Kind, payload_size
-from kourou.errors import ProtocolError, RpcError
+from kourou.errors import RpcError
 
 __all__ = ["GrpcTransport", "describe", "dial"]
 
@@ -195,8 +195,11 @@ def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | Non
         ServerUnavailable: nothing answers there.
         Unauthenticated: the token is wrong.
     """
-    stream = GrpcStream(Channel("Connect", endpoint.grpc, token, timeout_s, tls))
-    return GrpcTransport(stream, lambda: GrpcStream(Channel("Connect", endpoint.grpc, token, _BULK_DIAL_S, tls)))
+
+    def connect(within_s: float | None) -> GrpcStream:
+        return GrpcStream(Channel(f"/{SERVICE}/Connect", endpoint.grpc, (TOKEN_KEY, token), within_s, tls))
+
+    return GrpcTransport(connect(timeout_s), lambda: connect(_BULK_DIAL_S))
 
 
 def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None = None) -> Endpoint:
@@ -208,17 +211,10 @@ def describe(address: str, token: str, timeout_s: float | None, tls: Tls | None 
     """
     from kourou.proto.v1 import courier_pb2  # noqa: PLC0415 - protobuf is needed for nothing else here
 
-    channel = Channel("Describe", address, token, timeout_s, tls)
-    with contextlib.closing(channel.socket):
-        channel.ask(EMPTY_MESSAGE)
-        answer = b""
-        while not channel.http2.end:
-            answer += b"".join(channel.receive())
-            if len(answer) > _LONGEST_DESCRIPTION:
-                raise ProtocolError(f"{address} describes itself at too great length")
-        if channel.http2.end.status:
-            raise status_error(channel.http2.end, address)
-        found = courier_pb2.Description.FromString(answer[len(EMPTY_MESSAGE) :])
+    described = ask(
+        Channel(f"/{SERVICE}/Describe", address, (TOKEN_KEY, token), timeout_s, tls), b"", _LONGEST_DESCRIPTION
+    )
+    found = courier_pb2.Description.FromString(described)
     return Endpoint(
         server_id=found.server_id, pid=found.pid, host_id=found.host_id, grpc=address, local=found.local or None
     )

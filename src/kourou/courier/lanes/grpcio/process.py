@@ -1,4 +1,4 @@
-"""grpcio's channels and servers, made in one place: which process they belong to, and how they are set up.
+"""grpcio's servers, made in one place: which process they belong to, and how they are set up.
 
 gRPC's threads do not survive ``os.fork()``, but their locks do, as they were at that moment. A child that uses gRPC
 again may therefore wait for ever, inside C code that no time-out reaches. Such a child gets an error instead.
@@ -14,16 +14,11 @@ import grpc
 
 from kourou.errors import UsedAfterFork
 
-__all__ = ["MOST_TAKEN_BYTES", "claim", "open_channel", "open_server"]
+__all__ = ["MOST_TAKEN_BYTES", "claim", "open_server"]
 
 MOST_TAKEN_BYTES = 4 << 20
 """The longest message that a server takes, and holds in memory; gRPC's own default, said so that nothing changes it."""
 
-_CHANNEL = (
-    ("grpc.enable_http_proxy", 0),  # else http_proxy holds for 127.0.0.1 as well
-    ("grpc.enable_retries", 0),  # what is said twice, and when, is the caller's decision
-    ("grpc.max_receive_message_length", -1),  # the other end is the run's own, and its status grows with its nodes
-)
 _SERVER = {
     "grpc.so_reuseport": 0,  # a port belongs to one server
     "grpc.max_receive_message_length": MOST_TAKEN_BYTES,
@@ -45,20 +40,10 @@ def claim() -> None:
         _owner = os.getpid()
     elif _owner != os.getpid():
         raise UsedAfterFork(
-            f"process {os.getpid()} was forked from process {_owner}, which used gRPC. Clients of nodes and lp.stop() "
-            "work here, and programs can be launched, but to speak with the coordinator of another process would hang: "
-            "do that in a process started by spawn or forkserver (multiprocessing.get_context), or before gRPC is used"
+            f"process {os.getpid()} was forked from process {_owner}, which used gRPC. Clients and servers of nodes "
+            "work here, and programs can be launched, but gRPC's own services (health, reflection) would hang: serve "
+            "them in a process started by spawn or forkserver (multiprocessing.get_context), or before gRPC is used"
         )
-
-
-def open_channel(address: str) -> grpc.Channel:
-    """A channel to a server of the run. It asks no proxy, whatever the environment says.
-
-    Raises:
-        UsedAfterFork: see :func:`claim`.
-    """
-    claim()
-    return grpc.insecure_channel(address, options=_CHANNEL)
 
 
 def open_server(executor: Any, options: Mapping[str, int], **limits: Any) -> grpc.Server:

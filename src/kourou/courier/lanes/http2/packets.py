@@ -7,10 +7,19 @@ because protobuf's own classes would copy the contents twice. On the wire gRPC p
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 
 from kourou.errors import ProtocolError
 
-__all__ = ["EMPTY_MESSAGE", "PACKET_BYTES", "PacketReader", "message_head", "message_of", "plain_message"]
+__all__ = [
+    "EMPTY_MESSAGE",
+    "PACKET_BYTES",
+    "MessageReader",
+    "PacketReader",
+    "message_head",
+    "message_of",
+    "plain_message",
+]
 
 _FIELD = 0x0A  # field 1, length-delimited
 _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
@@ -43,6 +52,32 @@ def message_of(body: bytes | bytearray) -> bytes:
     if len(body) < _PREFIX.size or _PREFIX.unpack_from(body) != (0, len(body) - _PREFIX.size):
         raise ProtocolError("not one message, or a compressed one")
     return bytes(body[_PREFIX.size :])
+
+
+class MessageReader:
+    """Takes messages that are no packets out of a stream, as soon as they are complete. They are short."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The messages that are complete now.
+
+        Raises:
+            ProtocolError: one is compressed.
+        """
+        for piece in pieces:
+            self._rest += piece
+        while len(self._rest) >= _PREFIX.size:
+            compressed, size = _PREFIX.unpack_from(self._rest)
+            if compressed:
+                raise ProtocolError("a compressed message, which nobody asked for")
+            end = _PREFIX.size + size
+            if len(self._rest) < end:
+                break
+            message = bytes(self._rest[_PREFIX.size : end])
+            del self._rest[:end]
+            yield message
 
 
 EMPTY_MESSAGE = plain_message(b"")

@@ -1,4 +1,4 @@
-"""TCP connections of the gRPC lane, plain or with TLS: bytes in, bytes out."""
+"""Connections of gRPC, plain or with TLS: bytes in, bytes out. TCP, and a client's may be a Unix socket."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from kourou.courier.wire.frames import Buffer
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["SILENCE_S", "PlainSocket", "TcpSocket", "TlsSocket", "connect", "serve"]
+__all__ = ["SILENCE_S", "PlainSocket", "TcpSocket", "TlsSocket", "connect", "is_unix", "serve"]
 
 SILENCE_S = 30
 """So long nothing at all may come from the server's host, though it is asked, until the connection counts as lost.
 That is twice the time after which a program takes a host for lost: after a cut of d seconds TCP may wait for d more.
 The kernels ask and answer, not the processes: a server that is busy, or stopped by a debugger, is not silent."""
 _INFO = struct.Struct("=2xBB48xII")  # of tcp_info: retransmits, probes, last_data_recv, last_ack_recv
+_UNIX = "unix:"
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
@@ -198,12 +199,19 @@ class TlsSocket:
 TcpSocket: TypeAlias = PlainSocket | TlsSocket
 
 
-def connect(address: str, timeout_s: float, tls: Tls | None) -> TcpSocket:
-    """Connect to ``host:port``. Receiving is limited to ``timeout_s`` seconds until ``limit`` says otherwise.
+def is_unix(address: str) -> bool:
+    """Whether it is ``unix:`` and the path of a socket, not ``host:port``."""
+    return address.startswith(_UNIX)
+
+
+def connect(address: str, timeout_s: float | None, tls: Tls | None) -> TcpSocket:
+    """Connect to ``host:port``, or ``unix:`` and a path. Receiving is limited to ``timeout_s`` until ``settimeout``.
 
     Raises:
         OSError: nothing answers there, or it cannot prove who it is.
     """
+    if is_unix(address):
+        return _connect_unix(address.removeprefix(_UNIX), timeout_s)
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     connection = socket.create_connection((host, int(port)), timeout_s)
@@ -220,6 +228,17 @@ def connect(address: str, timeout_s: float, tls: Tls | None) -> TcpSocket:
     except BaseException:
         connection.close()
         raise
+
+
+def _connect_unix(path: str, timeout_s: float | None) -> PlainSocket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return PlainSocket(connection)
 
 
 def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> TcpSocket:
