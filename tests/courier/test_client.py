@@ -20,6 +20,7 @@ from kourou.courier import AddressTarget, Client, Endpoint, Server, list_methods
 from kourou.courier.calling import connect_deadline
 from kourou.courier.calling.reply import Reply
 from kourou.courier.core import token
+from kourou.courier.lanes import inproc
 from kourou.errors import (
     CallCancelled,
     ConnectionLost,
@@ -125,6 +126,29 @@ def test_a_restarted_server_is_found_again(lane):
 
         assert who() == 2
         courier.close(client)
+
+
+def test_who_found_a_server_before_it_stopped_and_connects_after_it_is_told(monkeypatch):
+    # Given a client that is held up between finding the server and connecting
+    target, dial = FakeTarget(), inproc.dial
+    target.reason = NodeExited("learner/0 has ended")
+    server = Server(token="t")
+    server.bind("null", lambda: None)
+    server.start()
+    target.found = server.endpoint
+
+    def dial_late(*args, **kwargs):
+        transport = dial(*args, **kwargs)
+        server.stop()
+        target.found = None
+        return transport
+
+    monkeypatch.setattr(inproc, "dial", dial_late)
+    client = Client(target, lane="inproc", wait_for_ready=False)
+    # Then it does not stay with a server that only refuses
+    with pytest.raises(ServerUnavailable, match="is not up"):
+        client.null()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("lane", LANES)

@@ -38,6 +38,7 @@ class InprocListener:
         self.endpoint = endpoint
         self.token = token
         self._transports: set[InprocTransport] = set()
+        self._stopped = False
         self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
         _listeners[endpoint.server_id] = self
 
@@ -45,14 +46,18 @@ class InprocListener:
         """Take no more connections, and end those that are."""
         _listeners.pop(self.endpoint.server_id, None)
         with self._lock:
+            self._stopped = True
             transports, self._transports = self._transports, set()
         for transport in transports:
             transport.broken(ConnectionResetError("the server stopped"))
 
     def connected(self, transport: InprocTransport) -> None:
-        """A client came."""
+        """A client came; maybe it had found the server before that stopped."""
         with self._lock:
-            self._transports.add(transport)
+            if not self._stopped:
+                self._transports.add(transport)
+                return
+        transport.broken(ConnectionResetError("the server stopped"))
 
     def disconnected(self, transport: InprocTransport) -> None:
         """A client left."""
