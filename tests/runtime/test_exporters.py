@@ -18,9 +18,7 @@ from kourou.experiments.results.results import find_runs
 from kourou.runtime.metrics import exporters, rows, writing
 from kourou.runtime.metrics.export import Export
 from kourou.runtime.metrics.images import save
-from optional import optional
-
-tensorboard = optional("tensorboard")
+from optional import is_there
 
 
 class Recorder:
@@ -97,6 +95,7 @@ def test_each_row_is_told_once_and_who_fails_is_told_no_more(
     assert f"`kourou export {tmp_path} --log-to weak` hands all of them on later" in said
 
 
+@pytest.mark.skipif(not is_there("tensorboard"), reason="TensorBoard is not installed")
 def test_tensorboard_has_a_run_for_each_node_and_results_count_it_once(tmp_path: Path) -> None:
     logged(tmp_path)
     export_metrics(str(tmp_path), None, ["tensorboard"], follow=False)

@@ -159,5 +159,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         del exc
+        if self._transport is not None:
+            self._transport.close()  # Python 3.10 does not take one that was lost for closed
         self._transport = self._session = None
         self._on_closed(self)
