@@ -61,6 +61,7 @@ def test_a_node_that_was_restarted_shows_its_attempt():
 def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(launched):
     live = launched("make_endless", "--launch-type", "local_mp")
     pids = [node.pid for node in live.found.status().nodes]
+    until(lambda: live.kourou("logs", "-", "client/0").out == "client 0 begins\n", 20, "the node's first line")
     live.launcher.kill()
     live.launcher.communicate()
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the end of the nodes")
