@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from kourou.courier.calling.connect_deadline import ConnectDeadline
@@ -191,7 +193,9 @@ class Link:
             self._connection = None
         timer.start()
 
-    def __del__(self) -> None:
+    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _is_ending():
+            return  # modules have lost their names, and the system closes what is open
         for connection in (self.__dict__.get("_connection"), *self.__dict__.get("_former", ())):  # it may have none yet
             if connection is not None and connection.alive:
                 connection.let_go()  # not end(): the garbage collector may run while this very thread holds its locks

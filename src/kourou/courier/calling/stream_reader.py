@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou.courier.calling.reply import waits_for_itself
@@ -172,8 +173,8 @@ class RemoteIterator(Iterator[Any]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not self._ended:  # no lock may be taken here: the garbage collector runs this at any moment
+    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not self._ended and not _is_ending():  # no lock: the garbage collector runs this at any moment
             self._connection.end_stream(self._call_id)
 
     def close(self) -> None:

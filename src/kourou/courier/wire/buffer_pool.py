@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import mmap
 import pickle
+import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["allocate", "block_size", "loan_type"]
@@ -47,8 +49,8 @@ def loan_type(size: int) -> Any:
     return type("Loan", (ctypes.c_ubyte * size,), {"__del__": _give_back, "owner": None, "key": None})
 
 
-def _give_back(loan: Any) -> None:
-    if loan.owner is not None:
+def _give_back(loan: Any, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+    if loan.owner is not None and not _is_ending():
         loan.owner.take_back(loan.key)
 
 

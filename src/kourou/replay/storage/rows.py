@@ -13,7 +13,7 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kourou.replay.arrays.array_types import Array, Integers, np
@@ -135,8 +135,9 @@ class RowFile:
         """
         _write(self._descriptor, value, row * self._row_bytes)
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _is_ending():
+            os.close(self._descriptor)
 
 
 def open_rows(spec: ColumnSpec, handle: RowsHandle | None) -> RowFile | None:
