@@ -34,7 +34,12 @@ from kourou.courier import Client, Server, new_token
 RUN_TIMEOUT_S = 600.0
 LANES = ("local", "grpc", "inproc")
 TOKEN_VARIABLE = "RPC_BENCHMARK_TOKEN"  # noqa: S105 - the name of a variable
-PEERS = {"courier": ("rpc_launchpad.py", "launchpad"), "ray": ("rpc_ray.py", "ray")}
+PEERS = {
+    "courier": ("rpc_launchpad.py", "launchpad"),
+    "ray": ("rpc_ray.py", "ray"),
+    "portal": ("rpc_portal.py", "portal"),
+    "monarch": ("rpc_monarch.py", "monarch"),
+}
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 SIZES = [0, *(1 << power for power in range(6, 28, 2))]
 
@@ -205,7 +210,7 @@ class Contender(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What one lane has to reach: the ratio of its median to the peer's (for ``best``, to the best peer's)."""
+    """What one lane has to reach: the ratio of its median to the peer's, for ``best`` to the better of Courier and Ray."""
 
     lane: str
     metric: str
@@ -261,7 +266,7 @@ def compare(scripts: Path, environments: Path, rounds: int) -> bool:
 def judge(target: Target, medians: dict[str, dict[str, float]]) -> bool:
     """Print how one target compares with what was reached."""
     lower_is_better = target.metric.endswith("_us")
-    peers = [name for name in PEERS if name in medians] if target.peer == "best" else [target.peer]
+    peers = [name for name in ("courier", "ray") if name in medians] if target.peer == "best" else [target.peer]
     values = [medians[peer][target.metric] for peer in peers if target.metric in medians.get(peer, {})]
     if not values:
         print(f"no {target.peer} to compare {target.metric} with", file=sys.stderr)
@@ -307,6 +312,8 @@ LABELS = {
     "grpcio": "plain gRPC, unary (bytes)",
     "courier": "Launchpad's Courier (bytes)",
     "ray": "Ray actor (read-only array)",
+    "portal": "portal (read-only array)",
+    "monarch": "Monarch actor",
 }
 
 

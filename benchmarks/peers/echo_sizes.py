@@ -2,6 +2,8 @@
 
     PYTHON echo_sizes.py courier SIZE…      Launchpad's Courier; carries bytes, since NumPy arrays make 0.5.2 hang
     PYTHON echo_sizes.py ray SIZE…          a Ray actor; carries NumPy arrays, which arrive read-only
+    PYTHON echo_sizes.py portal SIZE…       a portal server; carries NumPy arrays, which arrive read-only
+    PYTHON echo_sizes.py monarch SIZE…      a Monarch actor; carries NumPy arrays
 
 Prints one line of JSON for each size: bytes, and the median in microseconds.
 """
@@ -10,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -35,14 +38,22 @@ def measure(echo: Callable[[bytes], object], sizes: list[int]) -> None:
 
 
 @contextlib.contextmanager
+def server_process(name: str) -> Iterator[str]:
+    """The server of ``name`` in another process: its address."""
+    command = [sys.executable, __file__, f"serve-{name}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        port = next(line.strip() for line in server.stdout if line.strip().isdigit())  # some print other lines first
+        yield f"localhost:{port}"
+        server.kill()
+
+
+@contextlib.contextmanager
 def courier() -> Iterator[Callable[[bytes], object]]:
     """Launchpad's Courier, with the server in another process."""
     peer: Any = importlib.import_module("courier")
-    command = [sys.executable, __file__, "serve-courier"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        yield peer.Client(f"localhost:{server.stdout.readline().strip()}").echo
-        server.kill()
+    with server_process("courier") as address:
+        yield peer.Client(address).echo
 
 
 def serve_courier() -> None:
@@ -71,9 +82,46 @@ def ray() -> Iterator[Callable[[bytes], object]]:
     peer.shutdown()
 
 
+@contextlib.contextmanager
+def portal() -> Iterator[Callable[[bytes], object]]:
+    """A portal server in another process."""
+    numpy: Any = importlib.import_module("numpy")
+    peer: Any = importlib.import_module("portal")
+    with server_process("portal") as address:
+        client = peer.Client(address)
+        yield lambda value: client.echo(numpy.frombuffer(value, numpy.uint8)).result()
+
+
+def serve_portal() -> None:
+    """Print a port that was free a moment ago, then serve there."""
+    peer: Any = importlib.import_module("portal")
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    server = peer.Server(port)
+    server.bind("echo", lambda value: value)
+    print(port, flush=True)
+    server.start()
+
+
+@contextlib.contextmanager
+def monarch() -> Iterator[Callable[[bytes], object]]:
+    """A Monarch actor in another process."""
+    numpy: Any = importlib.import_module("numpy")
+    peer: Any = importlib.import_module("monarch.actor")
+
+    class Echo(peer.Actor):
+        @peer.endpoint
+        def echo(self, value: object) -> object:
+            return value
+
+    actor = peer.this_host().spawn_procs(per_host={"gpus": 1}).spawn("echo", Echo)
+    yield lambda value: actor.echo.call_one(numpy.frombuffer(value, numpy.uint8)).get()
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "serve-courier":
-        serve_courier()
+    serving = {"serve-courier": serve_courier, "serve-portal": serve_portal}
+    if sys.argv[1] in serving:
+        serving[sys.argv[1]]()
     else:
-        with {"courier": courier, "ray": ray}[sys.argv[1]]() as call:
+        with {"courier": courier, "ray": ray, "portal": portal, "monarch": monarch}[sys.argv[1]]() as call:
             measure(call, [int(size) for size in sys.argv[2:]])
