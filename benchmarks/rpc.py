@@ -210,7 +210,7 @@ class Contender(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What one lane has to reach: the ratio of its median to the peer's, for ``best`` to the better of Courier and Ray."""
+    """What one lane has to reach: its median over the peer's, for ``best`` over the better of Courier and Ray."""
 
     lane: str
     metric: str

@@ -109,10 +109,11 @@ def monarch() -> Iterator[Callable[[bytes], object]]:
     numpy: Any = importlib.import_module("numpy")
     peer: Any = importlib.import_module("monarch.actor")
 
-    class Echo(peer.Actor):
-        @peer.endpoint
+    class Echo(peer.Actor):  # type: ignore[misc]  # Monarch is installed in its own environment only
         def echo(self, value: object) -> object:
             return value
+
+        echo = peer.endpoint(echo)
 
     actor = peer.this_host().spawn_procs(per_host={"gpus": 1}).spawn("echo", Echo)
     yield lambda value: actor.echo.call_one(numpy.frombuffer(value, numpy.uint8)).get()
