@@ -32,6 +32,7 @@ def test_a_finished_run_keeps_its_status_and_its_logs():
     assert "1 ended: kourou ps --all" in kourou("ps").out
     (listed,) = kourou("ps", "--all", "--json").json
     assert (listed["state"], listed["folder"]) == ("finished", str(run.folder))
+    assert kourou("logs", str(run.folder)).out == "[speaker/0] one\ttwo\n"  # the folder, as errors name it
     assert listed["took_s"] >= 0
 
 

@@ -50,9 +50,9 @@ def sample(states: list[NodeState], *, state: RunState = RunState.RUNNING, line:
     )
 
 
-def drawn(shown: RunSample, *, width: int = 100, height: int | None = None) -> list[str]:
+def drawn(shown: RunSample, *, width: int = 100, height: int | None = None, fill: bool = True) -> list[str]:
     out = Console(file=io.StringIO(), width=width)
-    out.print(status_table(shown, width=width, height=height))
+    out.print(status_table(shown, width=width, height=height, fill=fill))
     assert isinstance(out.file, io.StringIO)
     return [line.rstrip() for line in out.file.getvalue().splitlines()]
 
@@ -70,6 +70,18 @@ def test_everything_has_room_in_a_hundred_columns():
 
     words = ["a-rather-long-label/0", "● ready", "4000000", "1h 06m", "1600", "15.0 GiB", "123k", "hello"]
     assert [word for word in words if word not in line] == []
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_a_long_line_takes_no_room_from_the_figures(fill):
+    shown = sample([NodeState.READY], line="a line " * 40)
+    shown.nodes["a-rather-long-label/0"].metrics.update({"step": 7, **dict.fromkeys(map(str, range(30)), 0.5)})
+
+    row = next(line for line in drawn(shown, width=120, fill=fill) if "● ready" in line)
+
+    assert [
+        word for word in ("a-rather-long-label/0", "4000000", "1h 06m", "15.0 GiB", "7:", "a line") if word not in row
+    ] == []
 
 
 def test_what_a_node_prints_cannot_disturb_the_table():

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kourou.cli.terminal.formats import duration, percent, rate, size
-from kourou.cli.terminal.rows import clean, most_urgent, plain_table
+from kourou.cli.terminal.rows import add_flexible_column, clean, most_urgent, one_line, plain_table
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.sampling import RunSample
@@ -123,13 +123,13 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
     nodes = list(nodes)
     with_metrics = wide and any(sample.nodes[node.name].metrics for node in nodes)
     if with_metrics:
-        table.add_column("metrics", no_wrap=True, overflow="ellipsis", ratio=1)
+        add_flexible_column(table, "metrics")
     if wide:
-        table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1)
+        add_flexible_column(table, "last line")
     for node in nodes:
         cells = _cells(node, sample, wide=wide, with_host=with_host)
         if with_metrics:
-            cells.insert(-1, Text(_last_metrics(sample.nodes[node.name].metrics)))
+            cells.insert(-1, one_line(_last_metrics(sample.nodes[node.name].metrics)))
         table.add_row(*cells)
     return table
 
@@ -154,7 +154,7 @@ def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, with_host: bool) 
         texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
         cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
     if wide:
-        cells.append(Text(clean(figures.last_line), style=dim))
+        cells.append(one_line(figures.last_line, dim))
     return cells
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kourou.cli.terminal.formats import UNKNOWN, duration
-from kourou.cli.terminal.rows import clean, most_urgent, plain_table
+from kourou.cli.terminal.rows import add_flexible_column, most_urgent, one_line, plain_table
 from kourou.experiments.journal.progress import Progress, progress_of
 from kourou.experiments.journal.run_folder import STDOUT_FILE
 from kourou.experiments.journal.run_records import RunRecord, RunState
@@ -100,7 +100,7 @@ def _rows(records: Sequence[RunRecord], width: int, *, fill: bool) -> Table:
     table.add_column("gpu", no_wrap=True, overflow="ellipsis", max_width=12)
     table.add_column("took", justify="right", no_wrap=True, min_width=7)
     if wide:
-        table.add_column("last line, or how it ended", no_wrap=True, overflow="ellipsis", ratio=1)
+        add_flexible_column(table, "last line, or how it ended")
     now = time.time()
     for record in records:
         table.add_row(*_cells(record, now, wide=wide))
@@ -124,7 +124,7 @@ def _cells(record: RunRecord, now: float, *, wide: bool) -> list[RenderableType]
         words = record.cause if record.state not in {RunState.RUNNING, RunState.SUCCEEDED} else ""
         if not words and record.attempt:
             words = last_line(Path(record.folder) / STDOUT_FILE)
-        cells.append(Text(clean(words), style=dim))
+        cells.append(one_line(words, dim))
     return cells
 
 

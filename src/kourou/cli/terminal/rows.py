@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["clean", "most_urgent", "plain_table"]
+__all__ = ["add_flexible_column", "clean", "most_urgent", "one_line", "plain_table"]
 
 T = TypeVar("T")
 
@@ -21,6 +22,16 @@ def plain_table(*, fill: bool = False) -> Table:
     return Table(
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), expand=fill, header_style="bold"
     )
+
+
+def add_flexible_column(table: Table, heading: str) -> None:
+    """Add a column, of cells by :func:`one_line`, that takes what the others leave; they are not cut for its sake."""
+    table.add_column(heading, overflow="ellipsis", ratio=1)  # rich shrinks columns that may wrap, before all others
+
+
+def one_line(text: str, style: str = "") -> Text:
+    """A cell that is cut where it is too long."""
+    return Text(clean(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def most_urgent(rows: Sequence[T], room: int | None, urgency: Callable[[T], Any]) -> list[T]:

@@ -195,11 +195,18 @@ class FoundRun:
         return [_died_with_launcher(node, self.ended_at) if dead else node for node in records.values()]
 
 
-def find_runs(parent: str | os.PathLike[str] | None = None) -> list[FoundRun]:
-    """All runs of this user with a folder in ``parent`` (None: where runs are by default), the newest first."""
+def find_runs(parent: str | os.PathLike[str] | None = None, prefix: str = "") -> list[FoundRun]:
+    """The runs of this user whose folders in ``parent`` begin with ``prefix``, the newest first.
+
+    Args:
+        parent: None: where runs are by default.
+        prefix: of their names; "" for all.
+    """
     folder = Path(parent) if parent is not None else runs_dir()
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
+        if not path.name.startswith(prefix):
+            continue
         with contextlib.suppress(errors.NotOwned):  # many users may keep their runs in one folder
             if (run := _look(path)) is not None:
                 found.append(run)
@@ -239,8 +246,10 @@ def _look(path: Path) -> FoundRun | None:
 def choose_run(word: str, parent: str | os.PathLike[str] | None = None) -> FoundRun:
     """The run that a person means.
 
+    Only folders that may be meant are opened: people keep thousands of runs.
+
     Args:
-        word: a run's id, the beginning of one, or one of :data:`LATEST` for the newest run.
+        word: a run's id, the beginning of one, its folder, or one of :data:`LATEST` for the newest run.
         parent: where to look; None: where runs are by default.
 
     Raises:
@@ -248,19 +257,39 @@ def choose_run(word: str, parent: str | os.PathLike[str] | None = None) -> Found
         NotOwned: it is one that others could have written.
     """
     where = Path(parent) if parent is not None else runs_dir()
-    runs = find_runs(where)
-    if word not in LATEST and Path(word).name == word:
-        _look(where / word)
-    if not runs:
-        raise errors.NotFound(f"there are no runs in {where}; KOUROU_RUNS_DIR or --runs-dir choose another place")
     if word in LATEST:
-        return runs[0]
-    meant = [run for run in runs if run.run_id == word] or [run for run in runs if run.run_id.startswith(word)]
+        meant = _newest(where)
+    elif (folder := Path(word).expanduser()).name != word:
+        return find_run(folder.absolute())
+    elif run := _look(where / word):
+        return run
+    else:
+        meant = find_runs(where, word)
     if len(meant) == 1:
         return meant[0]
     if meant:
         raise errors.NotFound(f"{word!r} may mean any of {len(meant)} runs; type more of its name:\n{_listed(meant)}")
+    runs = find_runs(where)
+    if not runs:
+        raise errors.NotFound(f"there are no runs in {where}; KOUROU_RUNS_DIR or --runs-dir choose another place")
     raise errors.NotFound(f"no run in {where} begins with {word!r}; there are:\n{_listed(runs)}")
+
+
+def _newest(where: Path) -> list[FoundRun]:
+    """The run that was started last, if there are any. A file is never older than the start that it tells of."""
+    written = []
+    for folder in where.iterdir() if where.is_dir() else ():
+        with contextlib.suppress(OSError):
+            written.append(((folder / INFO_FILE).stat().st_mtime, folder))
+    newest: FoundRun | None = None
+    for when, folder in sorted(written, reverse=True):
+        if newest is not None and when < newest.info.started_at:
+            break
+        with contextlib.suppress(errors.NotOwned):
+            run = _look(folder)
+            if run is not None and (newest is None or run.info.started_at > newest.info.started_at):
+                newest = run
+    return [newest] if newest else []
 
 
 def _listed(runs: list[FoundRun]) -> str:
