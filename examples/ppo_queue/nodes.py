@@ -37,7 +37,8 @@ class Actor:
         view = self._weights.require(timeout_s=None)  # waits for the first
         while not lp.wait_for_stop(0):
             rollout = self._play(view.weights)
-            self._replay.insert_batch(TABLE, rollout)  # waits while the learner has not taken the last round
+            # waits while the learner has not taken the last round
+            self._replay.insert_batch(TABLE, rollout, policy_version=view.version)
             view = self._weights.latest(newer_than=view.version) or view
 
     def _play(self, weights: Weights) -> dict[str, np.ndarray]:

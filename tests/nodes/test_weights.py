@@ -13,7 +13,8 @@ import pytest
 import kourou as lp
 from kourou.errors import GraphError
 from kourou.runtime.monitoring.found_run import find_run
-from kourou.runtime.monitoring.sampling import Sampler
+from kourou.runtime.monitoring.prometheus import exposition
+from kourou.runtime.monitoring.sampling import RunSample, Sampler
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -146,15 +147,24 @@ def test_a_stalled_learner_shows_in_status() -> None:
     program.add_node(lp.PyNode(idle_reader, weights), label="actor")
     with lp.launch(program, "local_mt") as run:
 
-        def told() -> list[str]:
+        def told() -> RunSample:
             with Sampler(find_run(run.folder)) as sampler:
-                return list(sampler.sample().nodes["weights/0"].details)
+                return sampler.sample()
 
         # then the status of the weights' node tells both
-        until(lambda: len(told()) == 2, WAIT_S, "the actor to have the weights")
-        first, second = told()
+        until(lambda: len(told().nodes["weights/0"].details) == 2, WAIT_S, "the actor to have the weights")
+        sample = told()
+        first, second = sample.nodes["weights/0"].details
         assert "default: version 5" in first
         assert "by learner/0" in first
         assert "actor/0" in second
         assert "has version 5, 0 behind" in second
         assert "older than its max_age_s=0" in second
+        # and so do JSON and metrics, as numbers
+        (node,) = (node for node in sample.to_dict()["nodes"] if node["name"] == "weights/0")
+        (reader,) = node["weights"][0]["readers"]
+        assert (reader["reader"], reader["version"], reader["lag"]) == ("actor/0", 5, 0)
+        text = exposition(sample, {})
+        labels = 'node="weights/0",label="weights",weights="default"'
+        assert f"kourou_weights_version{{{labels}}} 5.0\n" in text
+        assert f'kourou_weights_reader_lag{{{labels},reader="actor/0"' in text

@@ -33,7 +33,8 @@ def contents(client: Client) -> Any:
     found: dict[str, Any] = {}
     for name in ("t", "u"):
         batch = client.items(name)
-        info = [batch.info[field].tolist() for field in ("key", "priority", "times_sampled", "inserted_ns")]
+        fields = "key", "priority", "times_sampled", "inserted_ns", "policy_version"
+        info = [batch.info[field].tolist() for field in fields]
         found[name] = info, [{key: value.tolist() for key, value in sample.data.items()} for sample in batch]
     return found
 
@@ -45,6 +46,7 @@ def fill(client: Client, seed: int) -> None:
     client.mutate_priorities("t", (keys[:5], np.arange(5.0)), deletes=keys[7:9])
     client.insert({"a": np.full(3, seed), "b": np.array(1)}, {"t": 1.0, "u": 3.0})
     with client.trajectory_writer(7) as writer:
+        writer.policy_version = seed
         writer.configure(("x",), num_keep_alive_refs=7, max_chunk_length=3)
         for step in range(30):
             writer.append({"x": chance.random(2), "n": np.array(step, np.int16)})

@@ -67,6 +67,23 @@ def test_batches_are_stacked(serve: Serve, connect: Connect) -> None:
     assert (batch.ages_s >= 0).all()
 
 
+def test_samples_carry_the_version_of_the_policy_that_acted(serve: Serve, connect: Connect) -> None:
+    # given items of a writer whose weights change between them, and some that were inserted without one
+    client = connect(serve(Table("t", Fifo(), Fifo(), 1000, MinSize(1))))
+    with client.trajectory_writer(1) as writer:
+        for version in (-1, 7, 7, 9):
+            writer.policy_version = version
+            writer.append({"x": np.array(version)})
+            writer.create_item("t", 1.0, {"x": writer.history["x"][-1]})
+    client.insert({"x": np.array(11)}, {"t": 1.0}, policy_version=11)
+    client.insert_batch("t", {"x": np.array([12, 12])}, policy_version=12)
+    # when they are looked at and sampled, then each says which version that was
+    batch = client.items("t")
+    assert batch.policy_versions.tolist() == batch.data["x"].tolist() == [-1, 7, 7, 9, 11, 12, 12]
+    (sample,) = client.sample("t")
+    assert sample.info.policy_version == -1
+
+
 def test_tables_share_what_was_inserted_at_once(serve: Serve, connect: Connect) -> None:
     server = serve(uniform("a"), uniform("b"))
     client = connect(server)

@@ -42,7 +42,7 @@ OPERATIONS = st.lists(
 )
 
 
-def items_of(triples: list[tuple[int, float, int]]) -> Items:
+def items_of(triples: list[tuple[int, float, int]], policy_version: int = -1) -> Items:
     keys, priorities, sizes = zip(*triples, strict=True)
     return Items(
         keys=np.array(keys, np.uint64),
@@ -50,11 +50,12 @@ def items_of(triples: list[tuple[int, float, int]]) -> Items:
         refs=np.array([[key, key, key] for key in keys], np.int32),
         sizes=np.array(sizes, np.int64),
         episodes=np.array([episode_of(key) for key in keys], np.uint64),
+        policy_versions=np.full(len(keys), policy_version),
     )
 
 
-def insert(table: Table, *triples: tuple[int, float, int]) -> InsertRequest:
-    request = InsertRequest(items_of(list(triples)))
+def insert(table: Table, *triples: tuple[int, float, int], policy_version: int = -1) -> InsertRequest:
+    request = InsertRequest(items_of(list(triples), policy_version))
     table.insert(request)
     return request
 
@@ -205,6 +206,29 @@ def test_a_queue_gives_each_item_once_in_order() -> None:
     insert(table, (5, 0.0, 1))
     assert keys_of(rest) == [2, 3, 4, 5]
     assert rest.future.done()
+
+
+def test_what_old_weights_made_goes() -> None:
+    # given a table with items of several policy versions, and of none
+    table = Table("t", Uniform(), Fifo(), 100, MinSize(1), max_policy_lag=2)
+    for key, version in ((1, 10), (2, -1), (3, 11), (4, 12)):
+        insert(table, (key, 1.0, 1), policy_version=version)
+    # when there is one of a newer version, and then an actor that is late
+    insert(table, (5, 1.0, 1), policy_version=13)
+    insert(table, (6, 1.0, 1), policy_version=9)
+    # then what is more than max_policy_lag behind the newest is there no more
+    assert set(keys_of(sample(table, 200))) == {2, 3, 4, 5}
+    assert table.info.max_policy_lag == 2
+
+
+def test_what_goes_for_its_policy_version_leaves_room_in_a_queue() -> None:
+    table = Table.queue("q", 2).replace(max_policy_lag=0)
+    insert(table, (1, 0.0, 1), (2, 0.0, 1), policy_version=1)
+    waits = insert(table, (3, 0.0, 1), policy_version=2)
+    assert keys_of(sample(table)) == [1]  # which lets the third in, and the second go
+    assert waits.future.done()
+    assert insert(table, (4, 0.0, 1), policy_version=2).future.done()
+    assert keys_of(sample(table, 2)) == [3, 4]
 
 
 def test_a_stack_gives_the_newest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import kourou as lp
 from documentation.pages import DOCS, blocks
+from kourou.errors import WeightsError
 from kourou.weights import Client, Server
 from optional import is_there, optional
 
@@ -20,7 +22,7 @@ pytestmark = [
 ]
 
 CODE = [block.text for block in blocks(DOCS / "weights.md") if block.language == "python"]
-PROGRAM, POLLING, SERVING, EXACT = CODE[:4]
+PROGRAM, POLLING, SERVING, EXACT, TRANSPORT = CODE
 
 
 @pytest.fixture
@@ -74,3 +76,13 @@ def test_an_evaluator(served: Client) -> None:
         evaluate=lambda _model, version: seen.append(version),
     )
     assert seen == list(range(100, 1001, 100))
+
+
+def test_a_transport(served: Client) -> None:
+    publisher, subscriber = (functools.partial(make, "t") for make in (served.publisher, served.subscriber))
+    names = run(TRANSPORT, weights=types.SimpleNamespace(publisher=publisher, subscriber=subscriber))
+    assert names["model"] == {"w": 0.5}
+    view = names["subscriber"].require()
+    assert (view.version, view.weights) == (7, {"w": 0.5})
+    with pytest.raises(WeightsError, match="published with a transport"):
+        _ = served.subscriber("t").require().weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,15 @@ def test_the_server_knows_who_reads_what(server: Server, hosts: Hosts, learner: 
     views = [reader.require(max_age_s=WAIT_S, timeout_s=WAIT_S) for reader in (subscriber, far)]
     for version in (8, 9):
         publisher.publish("b", version=version)
-    until(lambda: len(server.lines()) == 3, WAIT_S, "the other host's report")
-    first, here, there = server.lines()
-    assert "default: version 9" in first
-    assert "has version 7, 2 behind" in here
-    assert "more than its max_lag=1" in here
-    assert "has version 7, 2 behind" in there
-    assert "older than its max_age_s=0" in there
+    until(lambda: len(server.reports()[0].readers) == 2, WAIT_S, "the other host's report")
+    (report,) = server.reports()
+    assert (report.name, report.version) == ("default", 9)
+    here, there = report.readers
+    assert [(one.version, one.lag) for one in report.readers] == [(7, 2)] * 2
+    assert (here.host, here.too_old) == ("", "more than its max_lag=1")
+    assert (there.host, there.too_old) == (platform.node(), "older than its max_age_s=0")
+    first, *others = report.lines()
+    assert first.startswith("default: version 9, ")
+    assert "has version 7, 2 behind" in others[0]
     del subscriber, far, views
-    until(lambda: len(server.lines()) == 1, 4 * WAIT_S, "the readers to be forgotten")
+    until(lambda: not server.reports()[0].readers, 4 * WAIT_S, "the readers to be forgotten")

@@ -81,6 +81,23 @@ def test_versions_do_not_go_back_with_the_server(caplog) -> None:
             assert newer.weights == "eleven"
 
 
+def test_versions_that_are_left_out_count_on_over_servers() -> None:
+    # given a publisher that counts by itself, and a reader of what it published
+    port = quiet_port()
+    with Client(f"127.0.0.1:{port}", lane="local") as client:
+        publisher, subscriber = client.publisher(), client.subscriber()
+        with server_process(port):
+            publisher.publish("one")
+            publisher.publish("two")
+            assert subscriber.require(timeout_s=WAIT_S).version == 2
+        # when another server takes its place, then the next version is newer than what the reader has
+        with server_process(port):
+            publisher.publish("three")
+            view = subscriber.latest(newer_than=2, timeout_s=WAIT_S)
+            assert view is not None
+            assert (view.version, view.weights) == (3, "three")
+
+
 def test_a_new_publisher_counts_on_from_the_last(server: Server) -> None:
     with server.localhost_client() as first:
         first.publisher().publish("a", version=41)

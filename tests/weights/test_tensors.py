@@ -60,6 +60,26 @@ def test_nested_values_keep_their_structure(client: Client) -> None:
     assert (got["layers"][0]["b"], float(got["scalar"])) == (2, 1.5)
 
 
+def test_weights_with_fewer_bits(client: Client) -> None:
+    # given weights of several kinds, published as bfloat16
+    model, other = torch.nn.Linear(100, 200), torch.nn.Linear(100, 200)
+    step = np.arange(3)
+    wide = {"model": model.state_dict(), "numpy": [np.linspace(0, 1, 5_000), step]}
+    client.publisher().publish(wide, cast="bfloat16")
+    view = client.subscriber().require(timeout_s=WAIT_S)
+    # when they are read, then all that were wider have two bytes, and the others are as they were
+    assert {tensor.dtype for tensor in view.weights["model"].values()} == {torch.bfloat16}
+    assert [array.dtype.name for array in view.weights["numpy"]] == ["bfloat16", step.dtype.name]
+    # and they can be loaded into what is wider
+    own = {"model": other.state_dict(), "numpy": [np.zeros(5_000), np.zeros_like(step)]}
+    view.load_into(own)
+    assert torch.equal(other.weight, model.weight.bfloat16().float())
+    np.testing.assert_allclose(own["numpy"][0], wide["numpy"][0], rtol=0.01)
+    for weights, to in ((wide, "int8"), ({"step": step}, "float16")):
+        with pytest.raises(WeightsError, match=to):
+            client.publisher().publish(weights, cast=to)
+
+
 def test_what_a_reader_changes_is_its_own(client: Client) -> None:
     client.publisher().publish({"w": torch.zeros(10_000)})
     first, second = (client.subscriber().require(timeout_s=WAIT_S) for _ in range(2))

@@ -18,7 +18,7 @@ from kourou.runtime.graph.handles import Handle, maybe_dereference
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.runtime.model.names import child_name
-from kourou.runtime.model.reports import TableReport
+from kourou.runtime.model.reports import NodeDetails, TableReport
 from kourou.runtime.node_process import metering
 from kourou.runtime.node_process.serving import node_server
 from kourou.runtime.waiting.node_target import NodeTarget
@@ -121,7 +121,7 @@ class ReplayNode(Node):
         try:
             metering.tell(
                 transport,
-                lambda: [line for info in server.info().values() for line in info.lines()],
+                lambda: NodeDetails(lines=tuple(line for info in server.info().values() for line in info.lines())),
                 lambda: [_report(info) for info in server.info().values()],
             )
             context.publish(serves_only=True)

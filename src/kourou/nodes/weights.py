@@ -11,12 +11,14 @@ from kourou.runtime.context.context import NodeContext, current_node
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
+from kourou.runtime.model.reports import NodeDetails
 from kourou.runtime.node_process import metering
 from kourou.runtime.node_process.serving import node_server
 from kourou.runtime.waiting.node_target import NodeTarget
 
 if TYPE_CHECKING:
     from kourou.weights import Client
+    from kourou.weights.readers import WeightsReport
 
 __all__ = ["WeightsHandle", "WeightsNode"]
 
@@ -76,7 +78,7 @@ class WeightsNode(Node):
         with shielded():
             server = Server(keep=self._keep, checkpoint=self._checkpoint, transport=transport)
         try:
-            metering.tell(transport, server.lines, list)
+            metering.tell(transport, lambda: _details(server.reports()), list)
             context.publish(serves_only=True)
             context.stop.register(server.cancel_waits)
             context.stop.released.wait()
@@ -84,3 +86,8 @@ class WeightsNode(Node):
             with shielded():
                 context.stop.unregister(server.cancel_waits)
                 server.stop()
+
+
+def _details(reports: list[WeightsReport]) -> NodeDetails:
+    lines = (line for report in reports for line in report.lines())
+    return NodeDetails(lines=tuple(lines), weights=tuple(reports))

@@ -19,6 +19,7 @@ from kourou.weights.publisher import Publisher
 from kourou.weights.relays import Relaying
 from kourou.weights.server import Server
 from kourou.weights.subscriber import Subscriber
+from kourou.weights.transport import Transport
 from kourou.weights.view import View
 
-__all__ = ["Client", "Publisher", "Relaying", "Server", "Subscriber", "View"]
+__all__ = ["Client", "Publisher", "Relaying", "Server", "Subscriber", "Transport", "View"]

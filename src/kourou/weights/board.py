@@ -10,10 +10,12 @@ import dataclasses
 import mmap
 import os
 import sys
+import time
 from typing import NamedTuple
 
 from kourou.errors import UnsupportedPlatform
 from kourou.shared_files import SharedFile
+from kourou.weights.futex import sleep_while, wake_all
 from kourou.weights.readers import PAGE_BYTES
 
 __all__ = ["LATEST", "MOST_KEPT", "OFFERED", "SLOT_BITS", "Board", "Page", "Row", "make_board"]
@@ -25,6 +27,7 @@ _CLOSED = 3  # 1: the program stops, so nobody waits any more
 _SLOTS = 4
 _READERS_DESCRIPTOR = 5
 _READERS_INODE = 6
+_BELL = 7  # counts what those who wait are woken for
 _FIRST_ROW = 8
 _ROW_WORDS = 8
 SLOT_BITS = 8
@@ -56,18 +59,18 @@ _NUMBER = Row._fields.index("number")
 
 
 class Page:
-    """A board's words, mapped: by its owner, by publishers, and, to be read only, by subscribers.
+    """A board's words, mapped: by its owner, by publishers, and by subscribers, who write nothing.
 
     Args:
-        descriptor: of the page's file, open; stays the caller's.
+        descriptor: of the page's file, open for reading and writing; stays the caller's.
         owner: the process that has the slots' files open.
     """
 
-    def __init__(self, descriptor: int, owner: int, *, writable: bool) -> None:
+    def __init__(self, descriptor: int, owner: int) -> None:
         size = os.fstat(descriptor).st_size
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        memory = memoryview(mmap.mmap(descriptor, size, access=access))
+        memory = memoryview(mmap.mmap(descriptor, size))
         self.words = memory[: size - _NAME_BYTES].cast("q")
+        self._bell = memory[8 * _BELL : 8 * _BELL + 8].cast("i")
         self._text = memory[size - _NAME_BYTES :]
         self._owner = owner
 
@@ -89,6 +92,27 @@ class Page:
     def close(self) -> None:
         """Let nobody wait any more."""
         self.words[_CLOSED] = 1
+        self._ring()
+
+    def publish(self, number: int, slot: int) -> None:
+        """Let a slot be the latest."""
+        self.words[LATEST] = number << SLOT_BITS | slot
+        self._ring()
+
+    def wait(self, number: int, timeout_s: float) -> None:
+        """Return when there is a later publication, or so many seconds have passed, or nobody should wait."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            rung = self._bell[0]
+            if self.words[LATEST] >> SLOT_BITS != number or self.closed:
+                return
+            if (left_s := deadline - time.monotonic()) <= 0:
+                return
+            sleep_while(self._bell, rung, left_s)
+
+    def _ring(self) -> None:
+        self._bell[0] = (self._bell[0] + 1) & 0x7FFFFFFF
+        wake_all(self._bell)
 
     def row(self, slot: int) -> Row:
         """What the board says of a slot."""
@@ -171,7 +195,7 @@ def make_board(keep: int) -> Board:
         for _ in range(keep + 3):
             descriptors.append(os.memfd_create("kourou-weights", os.MFD_CLOEXEC))  # noqa: PERF401 - none is lost
         os.ftruncate(descriptors[0], 8 * (_FIRST_ROW + (keep + 1) * _ROW_WORDS) + _NAME_BYTES)
-        page = Page(descriptors[0], os.getpid(), writable=True)
+        page = Page(descriptors[0], os.getpid())
         os.ftruncate(descriptors[1], PAGE_BYTES)
         page.words[_READERS_DESCRIPTOR], page.words[_READERS_INODE] = descriptors[1], os.fstat(descriptors[1]).st_ino
         for slot, descriptor in enumerate(descriptors[2:]):

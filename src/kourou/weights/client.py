@@ -10,6 +10,7 @@ from kourou.weights.attaching import Way
 from kourou.weights.publisher import Publisher
 from kourou.weights.relays import Relaying, Relays
 from kourou.weights.subscriber import Subscriber
+from kourou.weights.transport import Transport
 
 __all__ = ["DEFAULT_NAME", "Client"]
 
@@ -72,12 +73,17 @@ class Client:
         """The client of courier underneath."""
         return self._calls
 
-    def publisher(self, name: str = DEFAULT_NAME) -> Publisher:
-        """A publisher of the weights of a name."""
-        return Publisher(self._way(name))
+    def publisher(self, name: str = DEFAULT_NAME, *, transport: Transport | None = None) -> Publisher:
+        """A publisher of the weights of a name; ``transport`` brings them to readers by a way of its own."""
+        return Publisher(self._way(name), transport)
 
     def subscriber(
-        self, name: str = DEFAULT_NAME, *, max_lag: int | None = None, max_age_s: float | None = None
+        self,
+        name: str = DEFAULT_NAME,
+        *,
+        max_lag: int | None = None,
+        max_age_s: float | None = None,
+        transport: Transport | None = None,
     ) -> Subscriber:
         """A subscriber of the weights of a name.
 
@@ -85,8 +91,9 @@ class Client:
             name: of the weights; nothing need have been published.
             max_lag: newer versions that there may be of what it gives; see :class:`Subscriber`.
             max_age_s: seconds since it was published.
+            transport: brings what a publisher with a transport has published.
         """
-        return Subscriber(self._way(name), max_lag=max_lag, max_age_s=max_age_s)
+        return Subscriber(self._way(name), max_lag=max_lag, max_age_s=max_age_s, transport=transport)
 
     def close(self) -> None:
         """Close the connection. Views stay valid."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Set as AbstractSet
+from pathlib import Path
 
-__all__ = ["is_locked", "try_exclusive", "try_shared", "unlock"]
+__all__ = ["is_locked", "processes_that_map", "try_exclusive", "try_shared"]
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: all of it), pid
 
@@ -38,14 +40,29 @@ def is_locked(descriptor: int, start: int, length: int) -> bool:
     return bool(kind != fcntl.F_UNLCK)
 
 
-def unlock(descriptor: int) -> None:
-    """Give up the lock."""
-    _try(descriptor, fcntl.F_UNLCK)
-
-
 def _try(descriptor: int, kind: int, start: int = 0, length: int = 0) -> bool:
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def processes_that_map(inodes: AbstractSet[int]) -> list[int]:
+    """The processes of this user that read any of these files: publishers map them as well, but not for themselves."""
+    wanted = {str(inode) for inode in inodes}
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            lines = (folder / "maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:  # it has ended, or is another user's
+            continue
+        if any("kourou-weights" in line and _is_private(*line.split()[1:5], wanted=wanted) for line in lines):
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def _is_private(access: str, _offset: str, _device: str, inode: str, *, wanted: AbstractSet[str]) -> bool:
+    return access.endswith("p") and inode in wanted

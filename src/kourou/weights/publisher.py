@@ -7,8 +7,10 @@ import platform
 
 from kourou.errors import NodeRestarted
 from kourou.weights.attaching import Way
+from kourou.weights.casting import cast_floats
 from kourou.weights.remote import RemoteWriter
 from kourou.weights.slots import Contents
+from kourou.weights.transport import Carried, Transport
 from kourou.weights.writing import BoardWriter
 
 __all__ = ["Publisher"]
@@ -19,16 +21,24 @@ class Publisher:
 
     Made by ``weights.publisher()``; it connects when it is first used, and outlives a restart of the weights' node:
     the next version is published on the new one.
+
+    Args:
+        way: to the weights.
+        transport: brings the weights themselves to those who read; None: they are copied to where all find them.
     """
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Way, transport: Transport | None = None) -> None:
         self._way = way
+        self._transport = transport
+        self._last: int | None = None  # that this publisher has published
         self._writer: BoardWriter | RemoteWriter | None = None
 
     def __repr__(self) -> str:
         return f"<publisher of the weights {self._way.name!r} of {self._way.server}>"
 
-    def publish(self, weights: object, version: int | None = None, *, wait_s: float = 0.0) -> bool:
+    def publish(
+        self, weights: object, version: int | None = None, *, cast: str | None = None, wait_s: float = 0.0
+    ) -> bool:
         """Copy weights to where all readers find them. When it returns, they may be changed again.
 
         It never waits for readers, unless ``wait_s`` says so: where they hold all older versions that there is memory
@@ -37,6 +47,7 @@ class Publisher:
         Args:
             weights: a state dict, a nested structure of arrays and tensors, or whatever can be pickled.
             version: an integer above those before, such as the learner's step; None counts on from the last.
+            cast: ``bfloat16`` or ``float16``: publish wider floating-point arrays and tensors as that.
             wait_s: how long to wait for a reader to let go of an old version, where all are held.
 
         Returns:
@@ -44,18 +55,31 @@ class Publisher:
 
         Raises:
             VersionError: the version is not above the last.
+            WeightsError: there is nothing to be cast.
             SerializationError: a part of the weights cannot be pickled; names it.
             NodeExited: the weights' node has ended for good.
         """
-        contents = Contents.of(weights)
+        if cast is not None:
+            weights = cast_floats(weights, cast)
+        offer = None if self._transport is None else self._transport.offer(weights)
+        contents = Contents.of(weights if self._transport is None else Carried(offer=offer))
         publisher = f"{self._way.caller or 'a publisher'} (pid {os.getpid()} on {platform.node()})"
         while True:
             if self._writer is None:
                 self._writer = self._way.writer()
             try:
-                return self._writer.write(contents, version, publisher, wait_s) is not None
+                written = self._writer.write(contents, version, publisher, wait_s)
             except (FileNotFoundError, NodeRestarted):  # what was published there is gone with it
                 self._writer = None
+                if version is None and self._last is not None:  # readers take no version twice
+                    version = max(self._last, self.last_version() or 0) + 1
+                continue
+            if written is None:
+                return False
+            self._last = written
+            if self._transport is not None:
+                self._transport.send(weights, offer)
+            return True
 
     def last_version(self) -> int | None:
         """The version that was published last, by whomever; None before the first. A restarted learner goes on there.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kourou.shared_files import SharedFile
 from kourou.weights.locks import is_locked, try_exclusive
 
-__all__ = ["MOST_READERS", "PAGE_BYTES", "Reading", "Row", "Who", "enrol", "readings"]
+__all__ = ["PAGE_BYTES", "ReaderReport", "Reading", "Row", "WeightsReport", "Who", "enrol", "readings"]
 
 MOST_READERS = 1024  # of a board; more are not listed
 _WORDS = 6
@@ -54,15 +54,73 @@ class Reading:
     version: int
     age_s: float
 
-    def told(self, offered: int) -> str:
-        """For people; ``offered`` is how many publications there were."""
+    def report(self, offered: int, host: str) -> ReaderReport:
+        """For those who ask; ``offered`` is how many publications there were, ``host`` where that is another one."""
         lag, (name, max_lag, max_age_s) = max(0, offered - self.number), self.who
-        text = f"{name or 'a reader'} (pid {self.pid}) has version {self.version}, {lag} behind, {self.age_s:.1f} s old"
+        why = []
         if max_lag is not None and lag > max_lag:
-            text += f": more than its max_lag={max_lag}"
+            why.append(f"more than its max_lag={max_lag}")
         if max_age_s is not None and self.age_s > max_age_s:
-            text += f": older than its max_age_s={max_age_s:g}"
-        return text
+            why.append(f"older than its max_age_s={max_age_s:g}")
+        return ReaderReport(
+            reader=name or "a reader",
+            host=host,
+            pid=self.pid,
+            version=self.version,
+            lag=lag,
+            age_s=self.age_s,
+            too_old=" and ".join(why),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReaderReport:
+    """What a subscriber has, seen from the publisher.
+
+    Attributes:
+        reader, pid: its node's name, and its process.
+        host: where it is; empty on the weights' own.
+        version, age_s: that it took last, and seconds since it was published.
+        lag: newer versions.
+        too_old: which of its bounds is exceeded; empty for none.
+    """
+
+    reader: str
+    host: str
+    pid: int
+    version: int
+    lag: int
+    age_s: float
+    too_old: str
+
+    def __str__(self) -> str:
+        host, why = self.host and f"{self.host}: ", self.too_old and f": {self.too_old}"
+        has = f"has version {self.version}, {self.lag} behind, {self.age_s:.1f} s old"
+        return f"{host}{self.reader} (pid {self.pid}) {has}{why}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsReport:
+    """The weights of a name.
+
+    Attributes:
+        name: theirs.
+        version, age_s, publisher: the latest, how many seconds ago that was published, and by whom; None before that.
+        readers: all that took a version and are still there.
+    """
+
+    name: str
+    version: int | None
+    age_s: float | None
+    publisher: str
+    readers: tuple[ReaderReport, ...]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        last = "nothing was published"
+        if self.version is not None:
+            last = f"version {self.version}, {self.age_s:.1f} s old, by {self.publisher}"
+        return [f"{self.name}: {line}" for line in (last, *map(str, self.readers))]
 
 
 class Row:

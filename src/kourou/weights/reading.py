@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import time
 from typing import NamedTuple, Protocol
 
 from kourou.shared_files import SharedFile
-from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page
+from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
 from kourou.weights.locks import try_shared
 from kourou.weights.readers import Reading, Who, enrol, readings
 from kourou.weights.readers import Row as ReaderRow
@@ -17,8 +16,6 @@ from kourou.weights.slots import Contents, unpack
 __all__ = ["BoardReader", "Found", "Reader"]
 
 _SLOT = (1 << SLOT_BITS) - 1
-_FIRST_NAP_S = 20e-6
-_LONGEST_NAP_S = 0.001
 
 
 class Found(NamedTuple):
@@ -99,9 +96,9 @@ class BoardReader:
 
     def __init__(self, file: SharedFile) -> None:
         self._file = file
-        descriptor = file.open(os.O_RDONLY)
+        descriptor = file.open(os.O_RDWR)
         try:
-            self._page = Page(descriptor, file.pid, writable=False)
+            self._page = Page(descriptor, file.pid)
         finally:
             os.close(descriptor)
         self._words = self._page.words
@@ -130,10 +127,10 @@ class BoardReader:
         return self._page.offered_version
 
     @property
-    def latest_version(self) -> int:
-        """The version of the latest publication; 0 before the first."""
+    def latest_row(self) -> Row | None:
+        """What the board says of the latest publication; None before the first."""
         word = self._words[LATEST]
-        return self._page.row(word & _SLOT).version if word else 0
+        return self._page.row(word & _SLOT) if word else None
 
     def latest(self) -> int:
         """The number of the latest publication; 0 before the first."""
@@ -166,11 +163,7 @@ class BoardReader:
 
     def wait(self, number: int, timeout_s: float) -> None:
         """Return when there is a later publication, or so many seconds have passed, or nobody should wait."""
-        deadline = time.monotonic() + timeout_s
-        nap_s = _FIRST_NAP_S
-        while self.latest() == number and not self.closed and (left_s := deadline - time.monotonic()) > 0:
-            time.sleep(min(nap_s, left_s))
-            nap_s = min(_LONGEST_NAP_S, 2 * nap_s)
+        self._page.wait(number, timeout_s)
 
     def is_there(self) -> bool:
         """Whether the board's owner still has it."""

@@ -94,7 +94,8 @@ class _RelayedReader(BoardReader):
         """Map this very version, or fetch it."""
         deadline = time.monotonic() + _COMING_S
         while (found := super().exact(version)) is None and version <= self.offered_version:
-            if self.latest_version >= version or time.monotonic() > deadline:
+            latest = self.latest_row
+            if (latest is not None and latest.version >= version) or time.monotonic() > deadline:
                 return self._remote().exact(version)
             self.wait(self.latest(), _POLL_S)  # it is on its way
         return found

@@ -107,5 +107,5 @@ class RemoteWriter:
     def write(self, contents: Contents, version: int | None, publisher: str, wait_s: float) -> int | None:
         """Publish a version; as :meth:`BoardWriter.write`."""
         sent = Sent(body=bytes(contents.body), buffers=tuple(memoryview(buffer) for buffer in contents.buffers))
-        number: int | None = self._calls.store(self._name, sent, version, publisher, wait_s)
-        return number
+        written: int | None = self._calls.store(self._name, sent, version, publisher, wait_s)
+        return written

@@ -18,7 +18,7 @@ from kourou.weights.board import MOST_KEPT, Board, make_board
 from kourou.weights.kept import load, save
 from kourou.weights.messages import Block, Have, Head, News, Place, Sent
 from kourou.weights.passing import BoardFeed, follow
-from kourou.weights.readers import Reading
+from kourou.weights.readers import Reading, WeightsReport
 from kourou.weights.reading import BoardReader
 from kourou.weights.slots import Contents
 from kourou.weights.writing import BoardWriter
@@ -55,21 +55,22 @@ class _Name:
         self.relays: list[str] = []  # addresses of one process of each other host; each follows the one before it
         self.elsewhere: dict[str, tuple[float, list[Reading]]] = {}  # by host: when it was told, and what
 
-    def lines(self) -> list[str]:
+    def report(self, name: str) -> WeightsReport:
         """What there is, and who has what."""
-        reader, lines = self.reader, []
-        last = reader.newest()
-        if last is None:
-            lines.append("nothing was published")
-        else:
-            age_s = (time.monotonic_ns() - last.published_ns) / 1e9
-            lines.append(f"version {last.version}, {age_s:.1f} s old, by {reader.publisher}")
-        lines += [reading.told(reader.offered) for reading in reader.readings()]
+        reader = self.reader
+        last, offered = reader.latest_row, reader.offered
+        readers = [reading.report(offered, "") for reading in reader.readings()]
         known_from = time.monotonic() - _REPORTS_LAST_S
         for host, (told_at, found) in sorted(self.elsewhere.items()):
             if told_at > known_from:
-                lines += [f"{host}: {reading.told(reader.offered)}" for reading in found]
-        return lines
+                readers += [reading.report(offered, host) for reading in found]
+        return WeightsReport(
+            name=name,
+            version=None if last is None else last.version,
+            age_s=None if last is None else (time.monotonic_ns() - last.published_ns) / 1e9,
+            publisher=reader.publisher,
+            readers=tuple(readers),
+        )
 
 
 class Server:
@@ -131,11 +132,11 @@ class Server:
 
         return Client(self.address, token=self._transport.token)
 
-    def lines(self) -> list[str]:
-        """For people: the versions that there are, and who has which, how far behind and how old it is."""
+    def reports(self) -> list[WeightsReport]:
+        """The versions that there are, and who has which, how far behind and how old it is."""
         with self._lock:
             known = dict(self._names)
-        return [f"{name}: {line}" for name in sorted(known) for line in known[name].lines()]
+        return [known[name].report(name) for name in sorted(known)]
 
     def cancel_waits(self) -> None:
         """Let nobody wait for weights from now on: waits end with ``CallCancelled``."""

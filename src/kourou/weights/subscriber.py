@@ -17,6 +17,7 @@ from kourou.waits import Blocked, waits_in
 from kourou.weights.attaching import Way
 from kourou.weights.readers import Who
 from kourou.weights.reading import Found, Reader
+from kourou.weights.transport import Transport
 from kourou.weights.view import Mark, View
 
 __all__ = ["Subscriber"]
@@ -45,10 +46,19 @@ class Subscriber:
         way: to the weights.
         max_lag: newer versions that there may be, at most, those included that were skipped; None for any number.
         max_age_s: seconds since the version was published, at most; None for any time.
+        transport: brings weights that were published with one.
     """
 
-    def __init__(self, way: Way, *, max_lag: int | None = None, max_age_s: float | None = None) -> None:
+    def __init__(
+        self,
+        way: Way,
+        *,
+        max_lag: int | None = None,
+        max_age_s: float | None = None,
+        transport: Transport | None = None,
+    ) -> None:
         self._way = way
+        self._transport = transport
         self._max_lag = max_lag
         self._max_age_s = max_age_s
         self._who = Who(way.caller or "", max_lag, max_age_s)
@@ -163,7 +173,7 @@ class Subscriber:
             found = self._found(reader, version)
             if found is not None:
                 reader.took(found, self._who)
-                return View(found, self._mark(found), skipped=0, offered=self._offered)
+                return View(found, self._mark(found), skipped=0, offered=self._offered, transport=self._transport)
             left_s = deadline - time.monotonic()
             if (last is not None and last >= version) or left_s <= 0:
                 raise VersionNotFound(
@@ -210,7 +220,7 @@ class Subscriber:
                 self._warn(mark, last, reader)
                 return None
             skipped = 0 if last is None else max(0, mark.ordinal - last.ordinal - 1)
-            view = View(found, mark, skipped=skipped, offered=self._offered)
+            view = View(found, mark, skipped=skipped, offered=self._offered, transport=self._transport)
             self._last, self._taken = mark, weakref.ref(view)
             reader.took(found, self._who)
             return view

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from kourou.errors import WeightsError
 from kourou.weights.loading import load_into
 from kourou.weights.reading import Found
+from kourou.weights.transport import Carried, Transport
 
 __all__ = ["Mark", "View"]
 
@@ -46,12 +48,15 @@ class View:
         mark: which publication it is.
     """
 
-    def __init__(self, found: Found, mark: Mark, *, skipped: int, offered: Callable[[], int]) -> None:
+    def __init__(
+        self, found: Found, mark: Mark, *, skipped: int, offered: Callable[[], int], transport: Transport | None
+    ) -> None:
         self.version = mark.version
         self.skipped = skipped
         self.mark = mark
         self._found = found
         self._offered = offered
+        self._transport = transport
         self._weights = _UNREAD
 
     def __repr__(self) -> str:
@@ -76,10 +81,22 @@ class View:
 
         Raises:
             SerializationError: it cannot be rebuilt here, for example because a module is missing.
+            WeightsError: it was published with a transport, and this subscriber has none.
         """
+        published = self._published()
+        if isinstance(published, Carried):
+            self._weights = self._received(published.offer, None)
+        return self._weights
+
+    def _published(self) -> Any:
         if self._weights is _UNREAD:
             self._weights = self._found.contents.restored()
         return self._weights
+
+    def _received(self, offer: Any, target: Any) -> Any:
+        if self._transport is None:
+            raise WeightsError("these weights were published with a transport, which this subscriber has to have, too")
+        return self._transport.receive(offer, target)
 
     def load_into(self, target: Any) -> None:
         """Copy the weights into a model, or into arrays of the same structure, in place.
@@ -91,4 +108,8 @@ class View:
         Raises:
             WeightsError: the target's structure is not that of the weights; says where.
         """
-        load_into(target, self.weights)
+        published = self._published()
+        if isinstance(published, Carried):
+            self._received(published.offer, target)
+        else:
+            load_into(target, published)

@@ -15,8 +15,7 @@ from kourou.courier.wire.buffer_pool import block_size
 from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
-from kourou.weights.holders import processes_that_map
-from kourou.weights.locks import try_exclusive, try_shared
+from kourou.weights.locks import processes_that_map, try_exclusive, try_shared
 from kourou.weights.slots import Contents, pack
 
 __all__ = ["BoardWriter", "Draft"]
@@ -76,14 +75,14 @@ class BoardWriter:
         self._skipped = 0
         descriptor = file.open(os.O_RDWR)
         try:
-            self._page = Page(descriptor, file.pid, writable=True)
+            self._page = Page(descriptor, file.pid)
         finally:
             os.close(descriptor)
 
     def write(
         self, contents: Contents, version: int | None, publisher: str, wait_s: float, *, age_s: float = 0.0
     ) -> int | None:
-        """Publish a version: its number among all publications; None when all slots are being read.
+        """Publish: the version; None when all slots are being read.
 
         Args:
             contents: what to copy.
@@ -118,7 +117,7 @@ class BoardWriter:
                 page.offer(number, version)
                 published_ns = time.monotonic_ns() - int(1e9 * age_s)
                 self.publish(draft, number, version, published_ns, len(contents.buffers))
-            return number
+            return version
 
     def draft(self, size: int, wait_s: float) -> Draft | None:
         """A slot that nobody reads and that is not the latest, the oldest first, to be written; None if there is none.
@@ -155,7 +154,7 @@ class BoardWriter:
         )
         self._page.set_row(draft.slot, row)
         try_shared(draft.descriptor)
-        self._page.words[LATEST] = number << SLOT_BITS | draft.slot
+        self._page.publish(number, draft.slot)
 
     def _memory(self, slot: int, size: int) -> memoryview:
         """A slot's memory, with room for so much; the caller has its lock alone, so it may change its size."""

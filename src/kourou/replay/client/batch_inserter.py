@@ -47,7 +47,9 @@ class BatchInserter:
         self._targets: dict[tuple[TreeDef, tuple[ColumnSpec, ...]], _Target] = {}
         self._lock = threading.Lock()
 
-    def insert(self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None) -> dict[str, Keys]:
+    def insert(
+        self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None, policy_version: int
+    ) -> dict[str, Keys]:
         """Insert n items into each of some tables; see ``Client.insert_batch``."""
         structure, arrays = _arrays(data)
         count = len(arrays[0])
@@ -65,7 +67,12 @@ class BatchInserter:
         refs = np.zeros((count, 3), np.int32)
         refs[:, 0], refs[:, 1] = target.pattern, blocks
         store = target.view.info.number
-        items = [TableItems(table=table, keys=keys[table], priorities=weights[table], refs=refs) for table in keys]
+        items = [
+            TableItems(
+                table=table, keys=keys[table], priorities=weights[table], refs=refs, policy_version=policy_version
+            )
+            for table in keys
+        ]
         batch = InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
         calls = courier.with_options(self.remote.calls, timeout_s=None if timeout_s is None else timeout_s + _GRACE_S)
         calls.insert(self.remote.session.name, batch, timeout_s)

@@ -120,13 +120,16 @@ class Client:
     # -- inserting --------------------------------------------------------------------------------------------------
 
     @also_named(formerly={"timeout": "timeout_s"})
-    def insert(self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None) -> dict[str, int]:
+    def insert(
+        self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None, *, policy_version: int = -1
+    ) -> dict[str, int]:
         """Insert one item into one or several tables, which share its data.
 
         Args:
             data: arrays, nested in dicts, lists and tuples.
             priorities: by table.
             timeout_s: how long limiters may take.
+            policy_version: of the weights that acted; -1 says nothing of them.
 
         Returns:
             the item's key in each table.
@@ -138,7 +141,8 @@ class Client:
         structure, leaves = flatten(data)
         named = zip(structure.paths, leaves, strict=True)
         batch = structure.unflatten([as_array(leaf, "the data's", path)[None] for path, leaf in named])
-        keys = self._insert(batch, {table: [priority] for table, priority in priorities.items()}, timeout_s)
+        each = {table: [priority] for table, priority in priorities.items()}
+        keys = self._insert(batch, each, timeout_s, policy_version)
         return {table: int(found[0]) for table, found in keys.items()}
 
     @also_named(formerly={"timeout": "timeout_s"})
@@ -148,6 +152,8 @@ class Client:
         data: Any,
         priorities: Sequence[float] | Array | None = None,
         timeout_s: float | None = None,
+        *,
+        policy_version: int = -1,
     ) -> Keys:
         """Insert n items at once.
 
@@ -156,6 +162,7 @@ class Client:
             data: arrays [n, …], nested in dicts, lists and tuples.
             priorities: [n]; 1.0 by default.
             timeout_s: how long the limiter may take.
+            policy_version: of the weights that acted; -1 says nothing of them.
 
         Returns:
             keys [n].
@@ -164,10 +171,12 @@ class Client:
             TableNotFound, SignatureError, ValueError: nothing was inserted.
             DeadlineExceeded: not all items were let in in time; says how many were, the first of the batch.
         """
-        return self._insert(data, {table: priorities}, timeout_s)[table]
+        return self._insert(data, {table: priorities}, timeout_s, policy_version)[table]
 
     @waits_in(lambda here: Blocked(what=f"an insert into {', '.join(map(repr, here['priorities']))}"))
-    def _insert(self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None) -> dict[str, Keys]:
+    def _insert(
+        self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None, policy_version: int
+    ) -> dict[str, Keys]:
         if not priorities:
             raise ValueError("priorities name at least one table")
 
@@ -176,7 +185,7 @@ class Client:
                 if self._inserter is None or self._inserter.remote is not remote:
                     self._inserter = BatchInserter(remote)
                 inserter = self._inserter
-            return inserter.insert(data, priorities, timeout_s)
+            return inserter.insert(data, priorities, timeout_s, policy_version)
 
         return self._with_session(act)
 

@@ -78,7 +78,9 @@ class GroupClient:
             client.close()
 
     @also_named(formerly={"timeout": "timeout_s"})
-    def insert(self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None) -> dict[str, int]:
+    def insert(
+        self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None, *, policy_version: int = -1
+    ) -> dict[str, int]:
         """See :meth:`Client.insert`; servers one after the other, so those before one that fails have their items."""
         if not priorities:
             raise ValueError("priorities name at least one table")
@@ -87,7 +89,7 @@ class GroupClient:
             shares.setdefault(self.client_of(table), {})[table] = priority
         keys: dict[str, int] = {}
         for client, share in shares.items():
-            keys.update(client.insert(data, share, timeout_s))
+            keys.update(client.insert(data, share, timeout_s, policy_version=policy_version))
         return keys
 
     @also_named(formerly={"timeout": "timeout_s"})
@@ -97,9 +99,12 @@ class GroupClient:
         data: Any,
         priorities: Sequence[float] | Array | None = None,
         timeout_s: float | None = None,
+        *,
+        policy_version: int = -1,
     ) -> Keys:
         """See :meth:`Client.insert_batch`."""
-        return self.client_of(table).insert_batch(table, data, priorities, timeout_s)
+        client = self.client_of(table)
+        return client.insert_batch(table, data, priorities, timeout_s, policy_version=policy_version)
 
     def trajectory_writer(
         self, num_keep_alive_refs: int, *, tables: Sequence[str] | None = None, max_in_flight_items: int = 4096

@@ -21,6 +21,7 @@ class Items:
         refs: [n, 3], where the data lies.
         sizes: [n], bytes of the data of each item, as if it shared nothing with others.
         episodes: [n], of which episode each item is; its own key for one that is an episode by itself.
+        policy_versions: [n], of the weights that acted; -1 where that was not said.
     """
 
     keys: Keys
@@ -28,6 +29,7 @@ class Items:
     refs: Refs
     sizes: Integers
     episodes: Keys
+    policy_versions: Integers
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -40,6 +42,7 @@ class Items:
             refs=self.refs[start:end],
             sizes=self.sizes[start:end],
             episodes=self.episodes[start:end],
+            policy_versions=self.policy_versions[start:end],
         )
 
 
@@ -54,6 +57,7 @@ class SampledItems:
         priorities: [n].
         times_sampled: [n], this draw included.
         inserted_ns: [n], nanoseconds since the epoch.
+        policy_versions: [n], as they were inserted.
         refs: [n, 3], where the data lies. They are held for whoever takes them, who releases them.
     """
 
@@ -63,6 +67,7 @@ class SampledItems:
     priorities: Floats
     times_sampled: Integers
     inserted_ns: Integers
+    policy_versions: Integers
     refs: Refs
 
     def __len__(self) -> int:

@@ -34,6 +34,7 @@ INFO_DTYPE = np.dtype(
         ("priority", "<f8"),
         ("times_sampled", "<i4"),
         ("inserted_ns", "<i8"),
+        ("policy_version", "<i8"),
     ]
 )
 """What is known of a sampled item, apart from its data."""
@@ -127,6 +128,7 @@ class TableItems:
         priorities: [n].
         refs: [n, 3].
         episodes: [n], by keys that are no item's; None for items each of which is an episode by itself.
+        policy_version: of the weights that acted, for all of them; -1 where that was not said.
     """
 
     table: str
@@ -134,6 +136,7 @@ class TableItems:
     priorities: Any
     refs: Refs
     episodes: Keys | None = None
+    policy_version: int = -1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,4 +170,5 @@ def pack_sampled(sampled: SampledItems) -> bytes:
     info["priority"] = sampled.priorities
     info["times_sampled"] = sampled.times_sampled
     info["inserted_ns"] = sampled.inserted_ns
+    info["policy_version"] = sampled.policy_versions
     return info.tobytes()

@@ -24,6 +24,7 @@ class SampleInfo(NamedTuple):
         priority: at that time.
         times_sampled: this time included.
         age_s: seconds between its insertion and its arrival here (of two hosts' clocks).
+        policy_version: of the weights that acted when it was made; -1 where its writer did not say.
     """
 
     key: int
@@ -32,6 +33,7 @@ class SampleInfo(NamedTuple):
     priority: float
     times_sampled: int
     age_s: float
+    policy_version: int = -1
 
 
 class ReplaySample(NamedTuple):
@@ -65,7 +67,8 @@ class SampleBatch:
     """Items, in the order in which they were drawn.
 
     Attributes:
-        info: structured array [n] with the fields key, probability, table_size, priority, times_sampled, inserted_ns.
+        info: structured array [n] with the fields key, probability, table_size, priority, times_sampled, inserted_ns,
+            policy_version.
     """
 
     def __init__(self, info: Array, parts: list[Part]) -> None:
@@ -109,6 +112,11 @@ class SampleBatch:
         return np.ascontiguousarray(self.info["priority"])
 
     @property
+    def policy_versions(self) -> Integers:
+        """[n], of the weights that acted when an item was made; -1 where its writer did not say."""
+        return np.ascontiguousarray(self.info["policy_version"])
+
+    @property
     def ages_s(self) -> Floats:
         """[n], seconds between an item's insertion and its arrival here (of two hosts' clocks)."""
         ages: Floats = (self._received_ns - self.info["inserted_ns"]) / 1e9
@@ -148,8 +156,9 @@ class SampleBatch:
                 found[position] = part.structure.unflatten([array[row] for array in part.arrays])
         ages = self.ages_s.tolist()
         for row, data in enumerate(found):
-            key, probability, table_size, priority, times_sampled, _ = self.info[row].tolist()
-            yield ReplaySample(SampleInfo(key, probability, table_size, priority, times_sampled, ages[row]), data)
+            key, probability, table_size, priority, times_sampled, _, version = self.info[row].tolist()
+            info = SampleInfo(key, probability, table_size, priority, times_sampled, ages[row], version)
+            yield ReplaySample(info, data)
 
     def _stacked(self) -> Any:
         first = self._parts[0]

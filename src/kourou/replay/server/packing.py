@@ -50,5 +50,6 @@ def look_up(table: Table, keys: Keys) -> SampledItems:
         priorities=items.priorities[slots],
         times_sampled=items.times_sampled[slots].astype(np.int64),
         inserted_ns=items.inserted_ns[slots],
+        policy_versions=items.policy_versions[slots],
         refs=items.refs[slots],
     )

@@ -30,7 +30,7 @@ class TableSnapshot:
         keys, priorities, times_sampled, inserted_ns: [n], the oldest item first.
         refs: [n, 3].
         inserts, samples, forfeited, unique_samples, deleted_episodes: what the limiter and the table counted.
-        episodes: [n]; None in a checkpoint from before there were any.
+        episodes, policy_versions: [n]; None in a checkpoint from before there were any.
     """
 
     name: str
@@ -47,6 +47,7 @@ class TableSnapshot:
     # What checkpoints of earlier versions lack has a default, which stands in for it.
     deleted_episodes: int = 0
     episodes: Keys | None = None
+    policy_versions: Integers | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ def _take_table(table: Table) -> TableSnapshot:
         unique_samples=state.unique_samples,
         deleted_episodes=state.episodes.deleted,
         episodes=state.items.episodes[slots],
+        policy_versions=state.items.policy_versions[slots],
     )
 
 
@@ -216,8 +218,15 @@ def _restore_table(table: Table, saved: TableSnapshot, refs: Refs, data: DataSto
         table.configure(saved.options)
     data.acquire(refs)
     episodes = saved.keys if saved.episodes is None else saved.episodes
-    sizes = data.sizes(refs)
-    items = Items(keys=saved.keys, priorities=saved.priorities, refs=refs, sizes=sizes, episodes=episodes)
+    versions = np.full(len(refs), -1) if saved.policy_versions is None else saved.policy_versions
+    items = Items(
+        keys=saved.keys,
+        priorities=saved.priorities,
+        refs=refs,
+        sizes=data.sizes(refs),
+        episodes=episodes,
+        policy_versions=versions,
+    )
     table.restore(items, saved.times_sampled, saved.inserted_ns)
     limiter = table.state.limiter
     table.state.unique_samples = saved.unique_samples

@@ -31,7 +31,10 @@ def validated(items: TableItems, table: Table, data: DataStore, owner: int) -> I
     if keys.shape != (len(items.refs),) or priorities.shape != keys.shape or episodes.shape != keys.shape:
         raise ValueError("keys, priorities, episodes and references of different lengths")
     sizes = data.sizes(items.refs)
-    found = Items(keys=keys, priorities=priorities, refs=items.refs, sizes=sizes, episodes=episodes)
+    versions = np.full(len(keys), items.policy_version, np.int64)
+    found = Items(
+        keys=keys, priorities=priorities, refs=items.refs, sizes=sizes, episodes=episodes, policy_versions=versions
+    )
     table.state.check(found)
     if table.signature is not None:
         for number in np.unique(items.refs[:, 0]).tolist():

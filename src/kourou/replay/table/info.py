@@ -18,7 +18,8 @@ class TableInfo:
     """A table as it is now.
 
     Attributes:
-        name, sampler, remover, max_size, max_bytes, max_times_sampled, rate_limiter, signature: as it was made.
+        name, sampler, remover, max_size, max_bytes, max_times_sampled, max_policy_lag, rate_limiter, signature: as it
+            was made.
         current_size: items.
         current_bytes: of the items' data, as if they shared nothing.
         inserts, samples, deletes: counted since it was made or reset.
@@ -60,6 +61,7 @@ class TableInfo:
     waits_s: float
     blocked_on: str
     hooks_dropped: int
+    max_policy_lag: int | None = None
 
     def lines(self) -> list[str]:
         """The table in a line for people, and who waits in another one."""

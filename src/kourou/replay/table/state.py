@@ -31,11 +31,12 @@ class TableState:
         max_size: items.
         max_bytes: of the items' data, as if they shared nothing; None for no bound.
         max_times_sampled: an item goes after so many samples; below 1 it stays.
+        max_policy_lag: an item goes whose policy version is so far below the newest; None lets it stay.
         references: told what is held and what is not any more.
         deleted: told of slots that are about to be deleted, but not by a reset.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a table is made of, by name
         self,
         *,
         sampler: Selector,
@@ -44,6 +45,7 @@ class TableState:
         max_size: int,
         max_bytes: int | None,
         max_times_sampled: int,
+        max_policy_lag: int | None,
         references: References,
         deleted: Callable[[Slots], None] | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class TableState:
         self._max_size = max_size
         self._max_bytes = max_bytes
         self._max_times_sampled = max_times_sampled
+        self._max_policy_lag = max_policy_lag
         self.references = references
         self._deleted = deleted
         self.limiter = LimiterState(limiter)
@@ -62,6 +65,8 @@ class TableState:
         self.keymap = KeyMap()
         self.episodes = Episodes()
         self.bytes = 0
+        self._oldest_policy = 0  # items of versions below this one go, but for those of no version
+        self._has_old = False
         sampler, remover = self._selectors
         self.sampler = make_index(sampler, self._keys_of, self._slot_of)
         self.remover = make_index(remover, self._keys_of, self._slot_of)
@@ -149,10 +154,24 @@ class TableState:
         self.episodes.add(items.keys, items.episodes)
         self.bytes += int(items.sizes.sum())
         self.limiter.inserts += len(items)
+        if self._max_policy_lag is not None and len(items):
+            self._note_versions(items.policy_versions, self._max_policy_lag)
         return slots
 
+    def _note_versions(self, versions: Integers, max_lag: int) -> None:
+        oldest = max(self._oldest_policy, int(versions.max()) - max_lag)
+        self._has_old |= oldest > self._oldest_policy or int(versions.min()) < oldest
+        self._oldest_policy = oldest
+
     def _make_room(self) -> None:
-        """Let the remover choose what goes until everything fits."""
+        """Let go what old weights made, and then let the remover choose what goes until everything fits."""
+        if self._has_old:
+            self._has_old = False
+            slots = self.slots()
+            versions = self.items.policy_versions[slots]
+            old = slots[(versions >= 0) & (versions < self._oldest_policy)]
+            if len(old):
+                self.delete_by_key(old)
         while len(self) > self._max_size or (self._max_bytes is not None and self.bytes > self._max_bytes):
             excess = max(1, len(self) - self._max_size)
             if self.remover.ordered:
@@ -240,6 +259,7 @@ class TableState:
             priorities=items.priorities[slots],
             times_sampled=times,
             inserted_ns=items.inserted_ns[slots],
+            policy_versions=items.policy_versions[slots],
             refs=refs,
         )
         if self._max_times_sampled >= 1:

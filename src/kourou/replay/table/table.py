@@ -42,6 +42,8 @@ class Table:
         extensions: told of what happens.
         signature: nested :class:`TensorSpec` of what the items of this table look like; None takes anything.
         max_bytes: of the items' data, counting what overlapping items share for each of them; None for no bound.
+        max_policy_lag: an item goes once its policy version is so far below the newest that an item came with, and is
+            not sampled any more; None lets it stay, as do items whose writers said no version.
 
     Raises:
         ValueError: an argument out of its range.
@@ -60,11 +62,14 @@ class Table:
         signature: Any = None,
         *,
         max_bytes: int | None = None,
+        max_policy_lag: int | None = None,
     ) -> None:
         if not name:
             raise ValueError("a table has a name")
         if max_size < 1 or (max_bytes is not None and max_bytes < 1):
             raise ValueError(f"table {name}: max_size={max_size}, max_bytes={max_bytes}; both are at least 1")
+        if max_policy_lag is not None and max_policy_lag < 0:
+            raise ValueError(f"table {name}: max_policy_lag is 0 or more, not {max_policy_lag}")
         if not isinstance(rate_limiter, RateLimiter):
             raise TypeError(
                 f"table {name}: a rate limiter is one of kourou.replay.rate_limiters, not {shown(rate_limiter)}"
@@ -79,6 +84,7 @@ class Table:
             "extensions": tuple(extensions),
             "signature": None if signature is None else Signature.of(signature),
             "max_bytes": max_bytes,
+            "max_policy_lag": max_policy_lag,
         }
         self._hooks = Hooks(name, extensions)
         self._lock = TableLock()
@@ -97,6 +103,7 @@ class Table:
             max_size=options["max_size"],
             max_bytes=options["max_bytes"],
             max_times_sampled=options["max_times_sampled"],
+            max_policy_lag=options.get("max_policy_lag"),  # checkpoints of earlier versions have none
             references=references,
             deleted=(lambda slots: self._hooks.on_items("on_delete", self.state.items, slots)) if self._hooks else None,
         )

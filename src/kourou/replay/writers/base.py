@@ -56,7 +56,7 @@ class ItemWriter(abc.ABC, Generic[S]):
         self._max_in_flight_items = max_in_flight_items
         self._remote = renew(None)
         self._stream: S | None = None  # where steps go, from the first one on
-        self._outbox = Outbox(self._remote, max_in_flight_items)
+        self._outbox = Outbox(self._remote, max_in_flight_items, policy_version=-1)
         self._registry = PatternRegistry(self, self._remote)
         self._history: Any = None
         self._history_start = 0  # number of its first step
@@ -100,6 +100,22 @@ class ItemWriter(abc.ABC, Generic[S]):
                 self._outbox.wait(block_until_num_items, deadline)
             except LOST as error:
                 self._recover(error)
+
+    @property
+    def policy_version(self) -> int:
+        """Of the weights that act: items that are made from now on carry it. -1, at first: nobody says."""
+        return self._outbox.policy_version
+
+    @policy_version.setter
+    def policy_version(self, version: int) -> None:
+        with self._lock:
+            stream = self._stream
+            if version != self._outbox.policy_version and stream is not None and self._outbox.pending:
+                try:
+                    self._send(stream)  # items of one message have one version
+                except LOST as error:
+                    self._recover(error)
+            self._outbox.policy_version = int(version)
 
     @property
     def lost_items(self) -> int:
@@ -229,7 +245,7 @@ class ItemWriter(abc.ABC, Generic[S]):
         old, session = self._stream, self._remote
         remote = session if self._outbox.is_broken else self._renew(session)
         while True:
-            outbox = Outbox(remote, self._max_in_flight_items)
+            outbox = Outbox(remote, self._max_in_flight_items, self._outbox.policy_version)
             with contextlib.suppress(*LOST):  # it may be restarted again meanwhile
                 self._move(remote, outbox)
                 break

@@ -49,6 +49,16 @@ class _Group(Generic[W]):
         _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, timeout_s=_left_s(deadline)))
 
     @property
+    def policy_version(self) -> int:
+        """See :class:`TrajectoryWriter`."""
+        return self._writers[0].policy_version
+
+    @policy_version.setter
+    def policy_version(self, version: int) -> None:
+        for writer in self._writers:
+            writer.policy_version = version
+
+    @property
     def lost_items(self) -> int:
         """Of all servers; see :class:`TrajectoryWriter`."""
         return sum(writer.lost_items for writer in self._writers)

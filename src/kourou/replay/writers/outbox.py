@@ -40,7 +40,7 @@ class PendingItems:
         self.refs: list[tuple[int, int, int]] = []
         self.episodes: list[int] = []
 
-    def take(self, table: str) -> TableItems:
+    def take(self, table: str, policy_version: int) -> TableItems:
         """All of them, for a message."""
         items = TableItems(
             table=table,
@@ -48,6 +48,7 @@ class PendingItems:
             priorities=np.array(self.priorities, np.float64),
             refs=np.array(self.refs, np.int32),
             episodes=np.array(self.episodes, np.uint64),
+            policy_version=policy_version,
         )
         self.keys, self.priorities, self.refs, self.episodes = [], [], [], []
         return items
@@ -61,18 +62,21 @@ class Outbox:
     Args:
         remote: the server.
         max_items: that may be unconfirmed; more wait.
+        policy_version: of the weights that act.
 
     A message builds on those before it: on their rows, and on their links between blocks. So one that is not carried
     out ends the series: its followers are refused, and ``WriterExpired`` tells the writer to begin another one.
 
     Attributes:
+        policy_version: as above. What waits is sent before it changes.
         pending: items that have not been sent.
         sent: how many messages with items were sent.
         refused: items in messages that were not carried out.
         is_broken: there was such a message.
     """
 
-    def __init__(self, remote: Remote, max_items: int) -> None:
+    def __init__(self, remote: Remote, max_items: int, policy_version: int) -> None:
+        self.policy_version = policy_version
         self._remote = remote
         self._max_items = max_items
         self.tables: dict[str, PendingItems] = {}
@@ -156,7 +160,7 @@ class Outbox:
         stream.trim()
         links, sealed = stream.taken()
         wants = stream.goes_on and len(stream.leased) < stream.lease_size // 2 and not self._awaits_lease(stream)
-        items = [pending.take(table) for table, pending in self.tables.items() if pending.keys]
+        items = [pending.take(table, self.policy_version) for table, pending in self.tables.items() if pending.keys]
         batch = InsertBatch(
             data=() if data is None else (self._remote.packed(data, stream.columns),),
             links=links,

@@ -58,6 +58,15 @@ class StructuredWriter:
         return self._index + 1
 
     @property
+    def policy_version(self) -> int:
+        """See :class:`TrajectoryWriter`."""
+        return self._writer.policy_version
+
+    @policy_version.setter
+    def policy_version(self, version: int) -> None:
+        self._writer.policy_version = version
+
+    @property
     def lost_items(self) -> int:
         """See :class:`TrajectoryWriter`."""
         return self._writer.lost_items

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from kourou.courier.serving.reports import ServerReport
 from kourou.waits import Activity
 
-__all__ = ["DEBUGGER", "NodeReport", "TableReport"]
+if TYPE_CHECKING:
+    from kourou.weights.readers import WeightsReport
+
+__all__ = ["DEBUGGER", "NodeDetails", "NodeReport", "TableReport"]
 
 DEBUGGER = "a debugger"
 """For whom a node waits at a breakpoint."""
@@ -26,6 +30,16 @@ class TableReport:
     waits_s: float
     """The request that has waited longest."""
     blocked_on: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeDetails:
+    """What a node tells about itself; most have nothing to tell."""
+
+    lines: tuple[str, ...] = ()
+    """For people."""
+    weights: tuple[WeightsReport, ...] = ()
+    """That it holds, by their names, and who reads them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

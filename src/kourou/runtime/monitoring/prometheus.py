@@ -30,7 +30,7 @@ class _Family(NamedTuple):
 
 def exposition(sample: RunSample, calls: NodeCalls) -> str:
     """The text that a scrape gets."""
-    families = [*_of_nodes(sample), *_of_calls(calls), _of_metrics(sample)]
+    families = [*_of_nodes(sample), *_of_calls(calls), *_of_weights(sample), _of_metrics(sample)]
     return "".join(line for family in families if family.samples for line in _lines(family))
 
 
@@ -78,6 +78,24 @@ def _histogram(labels: dict[str, str], one: MethodMetrics) -> Iterator[tuple[str
     yield "_bucket", {**labels, "le": "+Inf"}, float(one.calls)
     yield "_sum", labels, one.seconds
     yield "_count", labels, float(one.calls)
+
+
+def _of_weights(sample: RunSample) -> Iterator[_Family]:
+    known = [(_of(node, weights=report.name), report) for node, one in sample.nodes.items() for report in one.weights]
+    readers = [
+        ({**labels, "reader": one.reader, "reader_host": one.host, "reader_pid": str(one.pid)}, one)
+        for labels, report in known
+        for one in report.readers
+    ]
+    for name, text, samples in (
+        ("version", "The latest version of weights.", [(labels, one.version) for labels, one in known]),
+        ("age_seconds", "Since it was published.", [(labels, one.age_s) for labels, one in known]),
+        ("reader_version", "What a subscriber took last.", [(labels, one.version) for labels, one in readers]),
+        ("reader_lag", "Newer versions than that.", [(labels, one.lag) for labels, one in readers]),
+        ("reader_age_seconds", "Since that was published.", [(labels, one.age_s) for labels, one in readers]),
+    ):
+        there = [("", labels, float(value)) for labels, value in samples if value is not None]
+        yield _Family(f"kourou_weights_{name}", "gauge", text, there)
 
 
 def _of_metrics(sample: RunSample) -> _Family:

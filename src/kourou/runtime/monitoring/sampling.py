@@ -19,6 +19,7 @@ from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.metrics.reading import last_metrics
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.model.reports import NodeDetails
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
@@ -26,6 +27,8 @@ from kourou.runtime.node_process.metering import ask_calls, ask_details, ask_usa
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from kourou.weights.readers import WeightsReport
 
 __all__ = ["NodeSample", "RunSample", "Sampler"]
 
@@ -49,6 +52,8 @@ class NodeSample:
     """What it logged last (``lp.log``): step, time, and the latest value of each metric, as JSON has it."""
     details: tuple[str, ...] = ()
     """What the node tells about itself, in lines: a replay server, of its tables."""
+    weights: tuple[WeightsReport, ...] = ()
+    """What a node of weights has, and who reads them: version, lag and age."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,13 +125,15 @@ class Sampler:
             if (node.name, node.attempt) in usage:
                 figures = self._far_figures((node.name, node.attempt), usage, elapsed)
             count = calls.get((node.name, node.attempt))
+            told = details.get((node.name, node.attempt), NodeDetails())
             samples[node.name] = dataclasses.replace(
                 figures,
                 calls=count,
                 calls_per_s=self._rate(node, count, elapsed),
                 last_line=last_line(node_log(self._found.path, node.name)),
                 metrics=metrics.get(node.name, {}),
-                details=tuple(details.get((node.name, node.attempt), ())),
+                details=told.lines,
+                weights=told.weights,
             )
         launcher_tree = _tree(self._found.info.pid, {}) if status.state.live and self._found.info.here else ()
         launcher = self._figures(launcher_tree, cpu, elapsed)

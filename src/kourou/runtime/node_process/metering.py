@@ -17,7 +17,7 @@ from kourou.courier.core.trace import Recording, recorder
 from kourou.courier.serving.methods import is_hidden
 from kourou.runtime.context.context import NodeContext, current_node_name, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
-from kourou.runtime.model.reports import NodeReport, TableReport
+from kourou.runtime.model.reports import NodeDetails, NodeReport, TableReport
 from kourou.runtime.node_process.debugger import listen
 from kourou.waits import Activity, look
 
@@ -57,7 +57,7 @@ def install(server: Server, context: NodeContext) -> None:
     server.bind(_CALLS, lambda: server.report().answered)
     server.bind(_METHODS, lambda: {name: one for name, one in server.metrics().items() if name not in own})
     server.bind(_REPORT, report)
-    tell(server, list, list)
+    tell(server, NodeDetails, list)
     server.bind(_ATTACH, listen)
     server.bind(_STACKS, stacks_of_this_process)
     server.bind(_TRACE, _trace)
@@ -65,14 +65,14 @@ def install(server: Server, context: NodeContext) -> None:
     server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
 
 
-def tell(server: Server, details: Callable[[], list[str]], tables: Callable[[], list[TableReport]]) -> None:
-    """Let a node's server tell more about itself, each time anew: lines for people, and its tables."""
+def tell(server: Server, details: Callable[[], NodeDetails], tables: Callable[[], list[TableReport]]) -> None:
+    """Let a node's server tell more about itself, each time anew; its tables apart, for those who ask for no more."""
     server.bind(_DETAILS, details)
     server.bind(_TABLES, tables)
 
 
 def ask_details(client: Client) -> Future[Any]:
-    """What a node tells about itself, as lines; none of most."""
+    """What a node tells about itself, as a future of NodeDetails."""
     future: Future[Any] = getattr(client.futures, _DETAILS)()
     return future
 
