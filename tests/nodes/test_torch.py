@@ -43,6 +43,11 @@ class Learner:
     def fail(self) -> None:
         os._exit(3)
 
+    def fail_in_rank_1(self) -> None:
+        if dist.get_rank() == 1:
+            raise ValueError("of rank 1")
+        lp.wait_for_stop()
+
     def _sum(self, value: float) -> float:
         total = torch.tensor([value])
         dist.all_reduce(total)
@@ -56,6 +61,8 @@ def drive(learner: Any) -> None:
     assert learner.where()[0] == 0
     assert learner.futures.where().result(WITHIN_S)[0] == 0
     assert learner.ranks[1].where()[0] == 1
+    with pytest.raises(ValueError, match="of rank 1"):  # which rank 0 would never tell
+        learner.all.fail_in_rank_1()
     lp.stop()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar, cast
 
 from kourou import courier, errors
@@ -113,6 +115,8 @@ class TorchNode(MultiProcessingColocation, Generic[T]):
 class TorchClient(Generic[T_co]):
     """Calls the ranks of a TorchNode: ``client.method(...)`` rank 0, ``client.all.method(...)`` all of them.
 
+    The answers of all are a list in the order of the ranks; the first rank that fails ends the call with its error, and
+    nobody waits for the others any more.
     ``client.futures.method(...)`` is a future of rank 0's answer, ``client.ranks[i]`` the client of one rank.
     """
 
@@ -150,7 +154,12 @@ class _AllRanks:
         def call(*args: Any, **kwargs: Any) -> list[Any]:
             # All at once: a method with a collective operation returns nowhere until it was called everywhere.
             answers = [courier.submit(getattr(rank, name), *args, **kwargs) for rank in self._ranks]
+            arrived: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+            for answer in answers:
+                answer.add_done_callback(arrived.put)
             try:
+                for _ in answers:
+                    arrived.get().result()  # where one rank fails, the others may wait for it in a collective
                 return [answer.result() for answer in answers]
             finally:
                 for answer in answers:
