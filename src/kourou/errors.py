@@ -40,6 +40,7 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
            ├ ServerUnavailable (ConnectionError)  never connected: the call was not sent
            ├ ConnectionLost (ConnectionError)     the call may have run
            │  ├ NodeExited                        … and will never be answered: the node ended
+           │  │  └ NodeRemoved                    … since somebody removed it from the running program
            │  └ NodeRestarted                     … the node is back, the call was not repeated
            ├ UsedAfterFork (RuntimeError)         a child of fork used what belongs to its parent
            ├ Unauthenticated (PermissionError)    wrong or missing token
@@ -76,6 +77,7 @@ __all__ = [
     "MissingExtra",
     "NoTerminal",
     "NodeExited",
+    "NodeRemoved",
     "NodeRestarted",
     "NotFound",
     "NotInProgram",
@@ -395,6 +397,10 @@ class ConnectionLost(RpcError, ConnectionError):
 
 class NodeExited(ConnectionLost):
     """The node that was called has ended, so no answer will ever come."""
+
+
+class NodeRemoved(NodeExited):
+    """The node that was called was removed from its running program."""
 
 
 class NodeRestarted(ConnectionLost):

@@ -80,6 +80,16 @@ def stop(reason="enough", *, at_once=False):
     return events.StopAsked(reason=reason, origin="test", at_once=at_once)
 
 
+def add(*nodes):
+    """Somebody adds nodes."""
+    return events.AddAsked(nodes=nodes, origin="somebody")
+
+
+def remove(*names):
+    """Somebody removes nodes."""
+    return events.RemoveAsked(names=names, origin="somebody")
+
+
 def in_short(told: list[Instruction]) -> list[str]:
     """What matters of instructions: whom they reach and what becomes of whom; not what is only written down."""
     return [short for instruction in told if (short := _short(instruction))]
@@ -100,12 +110,18 @@ def _short(instruction: Instruction) -> str:
             short = _change_in_short(instruction)
         case instructions.Interrupt() | instructions.Terminate() | instructions.Kill():
             short = f"{type(instruction).__name__.lower()} {instruction.name}"
+        case instructions.Add():
+            short = f"add {' '.join(record.name for record in instruction.records)}"
+        case instructions.Dismiss():
+            short = f"dismiss {instruction.name}"
         case _:
             short = "release" if isinstance(instruction, instructions.Release) else ""
     return short
 
 
 def _change_in_short(change: instructions.Change) -> str:
+    if "removed" in change.changes:
+        return f"{change.name} {change.changes.get('state', 'stays ended')}, removed"
     if "will_restart" in change.changes:
         return f"{change.name} {'may' if change.changes['will_restart'] else 'will not'} restart"
     state = change.changes.get("state")

@@ -138,7 +138,7 @@ class Control:
             name="a/0",
             attempt=attempt,
             on_stop=lambda: self.told.append("stop"),
-            on_release=lambda: self.told.append("release"),
+            on_release=lambda removed: self.told.append(f"release {removed}".strip()),
             on_lost=lambda: self.told.append("lost"),
         )
 

@@ -75,7 +75,12 @@ def test_a_record_survives_the_wire(record):
 
 @pytest.mark.parametrize(
     "event",
-    [coordinator.Welcome(), coordinator.Stop(reason="Köln\n"), coordinator.Release(), NodeRecord(name="a/0")],
+    [
+        coordinator.Welcome(),
+        coordinator.Stop(reason="Köln\n"),
+        coordinator.Release(removed="x"),
+        NodeRecord(name="a/0", removed="y"),
+    ],
     ids=["welcome", "stop", "release", "record"],
 )
 def test_an_event_survives_the_wire(event):

@@ -12,7 +12,20 @@ from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.plan.plan import LaunchType, Placement
 from kourou.runtime.stopping.timeline import INTERRUPTED
-from runtime.playing import Play, exited, finished, in_short, node, plan_of, raised, ready, reported, stop
+from runtime.playing import (
+    Play,
+    add,
+    exited,
+    finished,
+    in_short,
+    node,
+    plan_of,
+    raised,
+    ready,
+    remove,
+    reported,
+    stop,
+)
 
 Table = tuple[list[Any], list[tuple[Any, list[str]]]]
 """Nodes; then what happens (an event, several, or seconds that pass), each with what is to be done."""
@@ -54,6 +67,105 @@ TABLES: dict[str, Table] = {
             (finished("a/0", attempt=2), ["a/0 FINISHED"]),
             (RestartAsked(name="a/0", origin="somebody"), []),
             (RestartAsked(name="nobody/0", origin="somebody"), []),
+        ],
+    ),
+    "a node that is added is started, and one that is removed is dismissed, alone": (
+        [node("a/0"), node("b/0")],
+        [
+            (0, ["launch a/0 1", "launch b/0 1"]),
+            (add(node("a/1"), node("a/2")), ["add a/1 a/2"]),
+            (0, ["launch a/1 1", "launch a/2 1"]),
+            ([ready("a/1"), ready("a/2")], []),
+            (remove("a/1", "nobody/0"), ["a/1 STOPPING, removed", "dismiss a/1"]),
+            (remove("a/1"), []),
+            (finished("a/1"), ["a/1 FINISHED"]),
+            (remove("a/1"), []),
+            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0", "interrupt b/0"]),  # it was being constructed
+            (exited("b/0", 3), ["b/0 FAILED"]),
+            (finished("a/0"), ["a/0 FINISHED"]),
+            (finished("a/2"), ["a/2 FINISHED"]),
+        ],
+    ),
+    "a node that is removed is ended step by step, as in a stop": (
+        [node("a/0"), node("b/0", on_failure=TWICE)],
+        [
+            (0, ["launch a/0 1", "launch b/0 1"]),
+            ([ready("a/0"), ready("b/0")], []),
+            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0"]),
+            (RestartAsked(name="b/0", origin="somebody"), []),
+            (4.9, []),
+            (0.1, ["interrupt b/0"]),
+            (3, ["terminate b/0"]),
+            (2, ["kill b/0"]),
+            (exited("b/0", signal=9), ["b/0 KILLED"]),
+            (100, []),
+            (finished("a/0"), ["a/0 FINISHED"]),
+        ],
+    ),
+    "what even SIGKILL does not end is given up when it is removed, too": (
+        [node("a/0")],
+        [
+            (0, ["launch a/0 1"]),
+            (ready("a/0"), []),
+            (remove("a/0"), ["a/0 STOPPING, removed", "dismiss a/0"]),
+            (20, ["interrupt a/0", "terminate a/0", "kill a/0", "a/0 KILLED"]),
+        ],
+    ),
+    "a node that is killed while it is removed fails nobody": (
+        [node("a/0"), node("b/0")],
+        [
+            (0, ["launch a/0 1", "launch b/0 1"]),
+            ([ready("a/0"), ready("b/0")], []),
+            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0"]),
+            (exited("b/0", signal=9), ["b/0 FAILED"]),
+            (finished("a/0"), ["a/0 FINISHED"]),
+        ],
+    ),
+    "a node that waits for its restart is removed at once": (
+        [node("a/0", on_failure=TWICE), node("b/0")],
+        [
+            (0, ["launch a/0 1", "launch b/0 1"]),
+            (raised("a/0"), ["a/0 FAILED, again"]),
+            (remove("a/0"), ["a/0 stays ended, removed"]),
+            (100, []),
+            (finished("b/0"), ["b/0 FINISHED"]),
+        ],
+    ),
+    "a node that is removed before it was started never is": (
+        [node("a/0"), node("b/0")],
+        [
+            (remove("b/0"), ["b/0 FINISHED, removed"]),
+            (0, ["launch a/0 1"]),
+            (finished("a/0"), ["a/0 FINISHED"]),
+        ],
+    ),
+    "a colocation of processes is removed as a whole": (
+        [*unit(node("u/0:a", on_failure=TWICE), node("u/0:b")), node("c/0")],
+        [
+            (0, ["launch u/0:a 1", "launch u/0:b 1", "launch c/0 1"]),
+            (raised("u/0:a"), ["u/0:a FAILED, again"]),
+            (ready("u/0:b"), ["u/0 READY"]),
+            (remove("u/0:b"), []),  # a part
+            (
+                remove("u/0"),
+                ["u/0 STOPPING, removed", "u/0:a stays ended, removed", "u/0:b STOPPING, removed", "dismiss u/0:b"],
+            ),
+            (raised("u/0:b"), ["u/0:b FAILED", "u/0 FAILED"]),
+            (finished("c/0"), ["c/0 FINISHED"]),
+        ],
+    ),
+    "a program that stops takes no nodes, and ends with those that are being removed": (
+        [node("a/0"), node("b/0")],
+        [
+            (0, ["launch a/0 1", "launch b/0 1"]),
+            ([ready("a/0"), ready("b/0")], []),
+            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0"]),
+            (stop(), ["stop: enough", "a/0 STOPPING", "b/0 STOPPING"]),
+            (add(node("a/1")), []),
+            (remove("a/0"), []),
+            (finished("a/0"), ["a/0 FINISHED"]),
+            (5, ["release", "interrupt b/0"]),
+            (exited("b/0", signal=9), ["b/0 FAILED"]),
         ],
     ),
     "a failure stops the others": (

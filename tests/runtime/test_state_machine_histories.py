@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fuzzing import examples
 from kourou.runtime.graph.policies import Restart
-from kourou.runtime.launch.events import Attached, Due, Event, Started
+from kourou.runtime.launch.events import AddAsked, Attached, Due, Event, RemoveAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import Outcome
 from kourou.runtime.plan.plan import LaunchPlan, Placement
@@ -58,6 +58,8 @@ ACTIONS = [
     "sigterm to all",
     "tell of exits again",
     "a thread ends",
+    "add",
+    "remove",
     "stop",
     "stop at once",
 ]
@@ -109,6 +111,10 @@ class World:
             self.wait(much / 4)
         elif action.startswith("stop"):
             self.tell(stop(at_once=action == "stop at once"))
+        elif action == "add":
+            self.add(who, much)
+        elif action == "remove":
+            self.tell(RemoveAsked(names=(list(self.plans)[who % len(self.plans)],), origin="somebody"))
         elif action == "tell of exits again":
             for event in self.over:
                 self.tell(event)
@@ -117,6 +123,18 @@ class World:
                 self.exit(name, signal=15)
         elif names:
             self.act_of(names[who % len(names)], action, much)
+
+    def add(self, who: int, much: int) -> None:
+        name = f"n{len(self.plans)}"
+        new = [node(name, on_failure=("fail", "ignore", AGAIN)[who % 3])]
+        if much % 2:
+            inside = Placement.IN_PARENT if much % 4 == 1 else Placement.OWN
+            own = Placement.OWN if inside is Placement.IN_PARENT else Placement.UNIT
+            parts = [node(f"{name}:{i}", parent=name, placement=inside, on_failure=AGAIN) for i in range(2)]
+            new = [node(name, placement=own, on_failure="ignore"), *parts]
+        self.plans |= {each.name: each for each in new}
+        self.invariants.add(new)
+        self.tell(AddAsked(nodes=tuple(new), origin="somebody"))
 
     def act_of(self, name: str, action: str, much: int) -> None:
         attempt = self.running[name]

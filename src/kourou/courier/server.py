@@ -22,7 +22,7 @@ from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
 from kourou.courier.serving.reports import CallReport, ServerReport
 from kourou.courier.serving.starvation import StarvationMonitor
 from kourou.courier.serving.workers import WorkerPool
-from kourou.errors import ServerUnavailable
+from kourou.errors import CallCancelled, RpcError, ServerUnavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -58,6 +58,7 @@ class Server:
         call_context: entered around every handler.
         tls: for the gRPC lane: an ``ssl.SSLContext`` of ``PROTOCOL_TLS_SERVER`` with the server's certificate loaded.
             With its ``verify_mode`` CERT_REQUIRED, clients have to show certificates, too.
+        refusal: makes the error, of a text, for calls that it does not answer since it stops.
     """
 
     def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
@@ -72,6 +73,7 @@ class Server:
         socket_dir: str | None = None,
         call_context: Callable[[], AbstractContextManager[object]] | None = None,
         tls: ssl.SSLContext | None = None,
+        refusal: Callable[[str], RpcError] = CallCancelled,
     ) -> None:
         self._name = name
         self._host = host
@@ -83,7 +85,7 @@ class Server:
         size = _THREADS if thread_pool_size is None else thread_pool_size
         self._pool = WorkerPool(size, max_queue, f"kourou-{name or 'server'}", self._calls_wait)
         self._handlers = Handlers(name or "the server", self._methods, self._pool, call_context)
-        self._dispatcher = Dispatcher(self._handlers)
+        self._dispatcher = Dispatcher(self._handlers, refusal)
         self._starvation = StarvationMonitor(
             lambda: self._handlers.name, self._pool, self._dispatcher.running, may_grow=thread_pool_size is None
         )

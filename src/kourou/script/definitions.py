@@ -73,6 +73,7 @@ class Collector:
         self._asked_by: dict[str, str] = {}  # a global → who needed it first
         self._drafts: dict[str, _Draft] = {}
         self._held: dict[str, Any] = {}
+        self._liked: Collection[str] = ()  # that travel if they can
         self._finder = ImportFinder(libraries)
         self._finished: dict[str, Pickled] = {}  # a global → its draft
 
@@ -102,6 +103,10 @@ class Collector:
         """Have globals of the script travel."""
         for name in wanted:
             self._asked_by.setdefault(name, owner)
+
+    def need_as(self, other: Collector) -> None:
+        """Have the globals of the script travel that travelled with another, as far as they are what they were."""
+        self._liked = {name for name, value in other._held.items() if self._globals.get(name) is value}
 
     def need_everything(self) -> None:
         """Have all that can travel do so: for a process that may be asked for anything. Nothing of it is an error."""
@@ -199,7 +204,7 @@ class Collector:
         for name, value in list(self._globals.items()):
             if name in self._drafts or name in _OF_EVERY_MODULE:
                 continue
-            if self.global_name(value) == name or _is_imported(value) or _is_plain(value):
+            if self.global_name(value) == name or _is_imported(value) or _is_plain(value) or name in self._liked:
                 with contextlib.suppress(Exception):
                     cheap[name] = self._draft(name, value)
         dropped = [""]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from kourou.courier.serving.call import Caller, RunningCall
 from kourou.courier.serving.handlers import Handlers
 from kourou.courier.serving.methods import MethodMetrics
-from kourou.errors import CallCancelled
+from kourou.errors import RpcError
 
 __all__ = ["Dispatcher"]
 
@@ -18,10 +19,12 @@ class Dispatcher:
 
     Args:
         handlers: what its clients call.
+        refusal: the error for calls that a server which stops does not answer.
     """
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, refusal: Callable[[str], RpcError]) -> None:
         self.handlers = handlers
+        self.refusal = refusal
         self.stopping = False
         self._callers: set[Caller] = set()
         self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
@@ -48,8 +51,8 @@ class Dispatcher:
         return {method.name: method.metrics(in_flight[method]) for method in self.handlers.methods.all()}
 
     def fail_all(self, reason: str) -> None:
-        """Answer every open call with ``CallCancelled`` and tell the handlers; they may run on, unheard."""
+        """Answer every open call with the refusal and tell the handlers; they may run on, unheard."""
         for call in self.running():
             call.set()
-            call.fail(CallCancelled(f"{call.name} of {self.handlers.name}: {reason}"))
+            call.fail(self.refusal(f"{call.name} of {self.handlers.name}: {reason}"))
         self.handlers.end_loop()

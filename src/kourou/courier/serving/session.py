@@ -9,7 +9,7 @@ from kourou.courier.serving.call import Caller, RunningCall
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.wire.frames import Frame, Kind
-from kourou.errors import CallCancelled, ProtocolError, RpcError
+from kourou.errors import ProtocolError, RpcError
 
 __all__ = ["Session"]
 
@@ -57,7 +57,7 @@ class Session(Caller):
             call.refuse(error)
             return None
         if self._dispatcher.stopping:
-            call.refuse(CallCancelled(f"{name}: {handlers.name} is stopping"))
+            call.refuse(self._dispatcher.refusal(f"{name}: {handlers.name} is stopping"))
             return None
         self.calls[call_id] = call
         return call

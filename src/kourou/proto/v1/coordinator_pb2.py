@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kourou/proto/v1/coordinator.proto\x12\tkourou.v1\".\n\rAttachRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\xa7\x01\n\x05\x45vent\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.kourou.v1.WelcomeH\x00\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x15.kourou.v1.NodeRecordH\x00\x12\x1f\n\x04stop\x18\x03 \x01(\x0b\x32\x0f.kourou.v1.StopH\x00\x12%\n\x07release\x18\x04 \x01(\x0b\x32\x12.kourou.v1.ReleaseH\x00\x42\x06\n\x04kind\"\t\n\x07Welcome\"\x16\n\x04Stop\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\t\n\x07Release\"\xcb\x01\n\nNodeRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\x12\x13\n\x0bserves_only\x18\x07 \x01(\x08\x12\x14\n\x0cwill_restart\x18\x08 \x01(\x08\x12\x12\n\nstarted_at\x18\t \x01(\x01\x12#\n\x04\x65xit\x18\n \x01(\x0b\x32\x15.kourou.v1.ExitRecord\"\xdb\x01\n\nExitRecord\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x11\n\x04\x63ode\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06signal\x18\x06 \x01(\t\x12\x11\n\ttraceback\x18\x07 \x01(\t\x12\x12\n\nlast_lines\x18\x08 \x03(\t\x12\x10\n\x08log_file\x18\t \x01(\t\x12\x0c\n\x04host\x18\n \x01(\t\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x10\n\x08uptime_s\x18\x0c \x01(\x01\x42\x07\n\x05_code\"\x9a\x01\n\rUpdateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\x05state\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x65ndpoint\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bserves_only\x18\x05 \x01(\x08H\x02\x88\x01\x01\x42\x08\n\x06_stateB\x0b\n\t_endpointB\x0e\n\x0c_serves_only\"/\n\rFollowRequest\x12\x10\n\x08\x66ollower\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"p\n\rReportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\x05\x12\x11\n\texception\x18\x05 \x01(\t\x12\x11\n\ttraceback\x18\x06 \x01(\t\"-\n\x0bStopRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\".\n\x0eRestartRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\"\x0f\n\rStatusRequest\"\xb3\x01\n\x0bStatusReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x13\n\x0blaunch_type\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x13\n\x0bstop_reason\x18\x05 \x01(\t\x12$\n\x05nodes\x18\x06 \x03(\x0b\x32\x15.kourou.v1.NodeRecord\x12\x12\n\nstarted_at\x18\x07 \x01(\x01\x12\x10\n\x08\x65nded_at\x18\x08 \x01(\x01\"\x0f\n\rStacksRequest\"\x1b\n\x0bStacksReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x05\n\x03\x41\x63k2\xbf\x03\n\x0b\x43oordinator\x12\x36\n\x06\x41ttach\x12\x18.kourou.v1.AttachRequest\x1a\x10.kourou.v1.Event0\x01\x12\x32\n\x06Update\x12\x18.kourou.v1.UpdateRequest\x1a\x0e.kourou.v1.Ack\x12\x32\n\x06\x46ollow\x12\x18.kourou.v1.FollowRequest\x1a\x0e.kourou.v1.Ack\x12\x32\n\x06Report\x12\x18.kourou.v1.ReportRequest\x1a\x0e.kourou.v1.Ack\x12.\n\x04Stop\x12\x16.kourou.v1.StopRequest\x1a\x0e.kourou.v1.Ack\x12\x34\n\x07Restart\x12\x19.kourou.v1.RestartRequest\x1a\x0e.kourou.v1.Ack\x12:\n\x06Status\x12\x18.kourou.v1.StatusRequest\x1a\x16.kourou.v1.StatusReply\x12:\n\x06Stacks\x12\x18.kourou.v1.StacksRequest\x1a\x16.kourou.v1.StacksReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kourou/proto/v1/coordinator.proto\x12\tkourou.v1\".\n\rAttachRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\xa7\x01\n\x05\x45vent\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.kourou.v1.WelcomeH\x00\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x15.kourou.v1.NodeRecordH\x00\x12\x1f\n\x04stop\x18\x03 \x01(\x0b\x32\x0f.kourou.v1.StopH\x00\x12%\n\x07release\x18\x04 \x01(\x0b\x32\x12.kourou.v1.ReleaseH\x00\x42\x06\n\x04kind\"\t\n\x07Welcome\"\x16\n\x04Stop\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1a\n\x07Release\x12\x0f\n\x07removed\x18\x01 \x01(\t\"\xdc\x01\n\nNodeRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\x12\x13\n\x0bserves_only\x18\x07 \x01(\x08\x12\x14\n\x0cwill_restart\x18\x08 \x01(\x08\x12\x12\n\nstarted_at\x18\t \x01(\x01\x12#\n\x04\x65xit\x18\n \x01(\x0b\x32\x15.kourou.v1.ExitRecord\x12\x0f\n\x07removed\x18\x0b \x01(\t\"\xdb\x01\n\nExitRecord\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x11\n\x04\x63ode\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06signal\x18\x06 \x01(\t\x12\x11\n\ttraceback\x18\x07 \x01(\t\x12\x12\n\nlast_lines\x18\x08 \x03(\t\x12\x10\n\x08log_file\x18\t \x01(\t\x12\x0c\n\x04host\x18\n \x01(\t\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x10\n\x08uptime_s\x18\x0c \x01(\x01\x42\x07\n\x05_code\"\x9a\x01\n\rUpdateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\x05state\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x65ndpoint\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bserves_only\x18\x05 \x01(\x08H\x02\x88\x01\x01\x42\x08\n\x06_stateB\x0b\n\t_endpointB\x0e\n\x0c_serves_only\"/\n\rFollowRequest\x12\x10\n\x08\x66ollower\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"p\n\rReportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\x05\x12\x11\n\texception\x18\x05 \x01(\t\x12\x11\n\ttraceback\x18\x06 \x01(\t\"-\n\x0bStopRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\".\n\x0eRestartRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\"\x0f\n\rStatusRequest\"\xb3\x01\n\x0bStatusReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x13\n\x0blaunch_type\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x13\n\x0bstop_reason\x18\x05 \x01(\t\x12$\n\x05nodes\x18\x06 \x03(\x0b\x32\x15.kourou.v1.NodeRecord\x12\x12\n\nstarted_at\x18\x07 \x01(\x01\x12\x10\n\x08\x65nded_at\x18\x08 \x01(\x01\"\x0f\n\rStacksRequest\"\x1b\n\x0bStacksReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x05\n\x03\x41\x63k2\xbf\x03\n\x0b\x43oordinator\x12\x36\n\x06\x41ttach\x12\x18.kourou.v1.AttachRequest\x1a\x10.kourou.v1.Event0\x01\x12\x32\n\x06Update\x12\x18.kourou.v1.UpdateRequest\x1a\x0e.kourou.v1.Ack\x12\x32\n\x06\x46ollow\x12\x18.kourou.v1.FollowRequest\x1a\x0e.kourou.v1.Ack\x12\x32\n\x06Report\x12\x18.kourou.v1.ReportRequest\x1a\x0e.kourou.v1.Ack\x12.\n\x04Stop\x12\x16.kourou.v1.StopRequest\x1a\x0e.kourou.v1.Ack\x12\x34\n\x07Restart\x12\x19.kourou.v1.RestartRequest\x1a\x0e.kourou.v1.Ack\x12:\n\x06Status\x12\x18.kourou.v1.StatusRequest\x1a\x16.kourou.v1.StatusReply\x12:\n\x06Stacks\x12\x18.kourou.v1.StacksRequest\x1a\x16.kourou.v1.StacksReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -30,31 +30,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOP']._serialized_start=277
   _globals['_STOP']._serialized_end=299
   _globals['_RELEASE']._serialized_start=301
-  _globals['_RELEASE']._serialized_end=310
-  _globals['_NODERECORD']._serialized_start=313
-  _globals['_NODERECORD']._serialized_end=516
-  _globals['_EXITRECORD']._serialized_start=519
-  _globals['_EXITRECORD']._serialized_end=738
-  _globals['_UPDATEREQUEST']._serialized_start=741
-  _globals['_UPDATEREQUEST']._serialized_end=895
-  _globals['_FOLLOWREQUEST']._serialized_start=897
-  _globals['_FOLLOWREQUEST']._serialized_end=944
-  _globals['_REPORTREQUEST']._serialized_start=946
-  _globals['_REPORTREQUEST']._serialized_end=1058
-  _globals['_STOPREQUEST']._serialized_start=1060
-  _globals['_STOPREQUEST']._serialized_end=1105
-  _globals['_RESTARTREQUEST']._serialized_start=1107
-  _globals['_RESTARTREQUEST']._serialized_end=1153
-  _globals['_STATUSREQUEST']._serialized_start=1155
-  _globals['_STATUSREQUEST']._serialized_end=1170
-  _globals['_STATUSREPLY']._serialized_start=1173
-  _globals['_STATUSREPLY']._serialized_end=1352
-  _globals['_STACKSREQUEST']._serialized_start=1354
-  _globals['_STACKSREQUEST']._serialized_end=1369
-  _globals['_STACKSREPLY']._serialized_start=1371
-  _globals['_STACKSREPLY']._serialized_end=1398
-  _globals['_ACK']._serialized_start=1400
-  _globals['_ACK']._serialized_end=1405
-  _globals['_COORDINATOR']._serialized_start=1408
-  _globals['_COORDINATOR']._serialized_end=1855
+  _globals['_RELEASE']._serialized_end=327
+  _globals['_NODERECORD']._serialized_start=330
+  _globals['_NODERECORD']._serialized_end=550
+  _globals['_EXITRECORD']._serialized_start=553
+  _globals['_EXITRECORD']._serialized_end=772
+  _globals['_UPDATEREQUEST']._serialized_start=775
+  _globals['_UPDATEREQUEST']._serialized_end=929
+  _globals['_FOLLOWREQUEST']._serialized_start=931
+  _globals['_FOLLOWREQUEST']._serialized_end=978
+  _globals['_REPORTREQUEST']._serialized_start=980
+  _globals['_REPORTREQUEST']._serialized_end=1092
+  _globals['_STOPREQUEST']._serialized_start=1094
+  _globals['_STOPREQUEST']._serialized_end=1139
+  _globals['_RESTARTREQUEST']._serialized_start=1141
+  _globals['_RESTARTREQUEST']._serialized_end=1187
+  _globals['_STATUSREQUEST']._serialized_start=1189
+  _globals['_STATUSREQUEST']._serialized_end=1204
+  _globals['_STATUSREPLY']._serialized_start=1207
+  _globals['_STATUSREPLY']._serialized_end=1386
+  _globals['_STACKSREQUEST']._serialized_start=1388
+  _globals['_STACKSREQUEST']._serialized_end=1403
+  _globals['_STACKSREPLY']._serialized_start=1405
+  _globals['_STACKSREPLY']._serialized_end=1432
+  _globals['_ACK']._serialized_start=1434
+  _globals['_ACK']._serialized_end=1439
+  _globals['_COORDINATOR']._serialized_start=1442
+  _globals['_COORDINATOR']._serialized_end=1889
 # @@protoc_insertion_point(module_scope)

@@ -36,11 +36,13 @@ class Stop(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("removed",)
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: str
+    def __init__(self, removed: _Optional[str] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("name", "state", "attempt", "pid", "host", "endpoint", "serves_only", "will_restart", "started_at", "exit")
+    __slots__ = ("name", "state", "attempt", "pid", "host", "endpoint", "serves_only", "will_restart", "started_at", "exit", "removed")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +53,7 @@ class NodeRecord(_message.Message):
     WILL_RESTART_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     EXIT_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: str
     attempt: int
@@ -61,7 +64,8 @@ class NodeRecord(_message.Message):
     will_restart: bool
     started_at: float
     exit: ExitRecord
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: bool = ..., will_restart: bool = ..., started_at: _Optional[float] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ...) -> None: ...
+    removed: str
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: bool = ..., will_restart: bool = ..., started_at: _Optional[float] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ..., removed: _Optional[str] = ...) -> None: ...
 
 class ExitRecord(_message.Message):
     __slots__ = ("node", "attempt", "state", "cause", "code", "signal", "traceback", "last_lines", "log_file", "host", "pid", "uptime_s")

@@ -32,7 +32,7 @@ class CoordinatorClient:
         token: the run's token.
         name, attempt: who this is.
         on_stop: called when the program stops.
-        on_release: called when nodes that only serve may go.
+        on_release: called when nodes that only serve may go; with who had this one removed, if it is for it alone.
         on_lost: called when the coordinator is gone.
         on_record: called with every record of a node that this one follows.
     """
@@ -45,7 +45,7 @@ class CoordinatorClient:
         name: str,
         attempt: int,
         on_stop: Callable[[], None],
-        on_release: Callable[[], None],
+        on_release: Callable[[str], None],
         on_lost: Callable[[], None],
         on_record: Callable[[NodeRecord], None] = lambda _: None,
     ) -> None:
@@ -145,7 +145,7 @@ class CoordinatorClient:
             elif isinstance(event, Stop):
                 self._on_stop()
             elif isinstance(event, Release):
-                self._on_release()
+                self._on_release(event.removed)
             else:
                 self._attached.set()
         self._lost.set()

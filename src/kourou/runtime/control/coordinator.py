@@ -34,6 +34,9 @@ class Stop:
 class Release:
     """All nodes with work of their own have ended: those that only serve may go."""
 
+    removed: str = ""
+    """It is for this node alone: who had it removed."""
+
 
 Event: TypeAlias = Welcome | NodeRecord | Stop | Release
 
@@ -101,7 +104,8 @@ class Coordinator:
         self._lock = threading.RLock()
         self._watchers: dict[str, set[Watcher]] = {}
         self._followers: dict[str, set[Watcher]] = {}
-        self._stop_states: list[StopState] = []
+        self._stop_states: list[tuple[str, StopState]] = []  # each with its node
+        self._dismissed: dict[str, str] = {}  # nodes → who had them removed
         self._stop: Stop | None = None
         self._released = False
 
@@ -131,14 +135,23 @@ class Coordinator:
             self._on_change(new)
             return new
 
+    def add(self, records: Iterable[NodeRecord]) -> None:
+        """There are these nodes as well."""
+        with self._lock:
+            for record in records:
+                self.directory.put(record)
+                for watcher in self._followers.get(record.name, ()):
+                    watcher.put(record)
+
     def attach(self, name: str, attempt: int, on_news: Callable[[], None]) -> Watcher:
         """A node is there; its watcher hears all that happens from now on, and ``on_news`` is called for each event."""
         watcher = Watcher(name, attempt, self._lock, on_news)
         with self._lock:
-            if self._stop:  # before the welcome: a node that comes late does not even begin
-                watcher.put(self._stop)
-            if self._released:
-                watcher.put(Release())
+            removed = self._dismissed.get(name, "")
+            if self._stop or removed:  # before the welcome: a node that comes late does not even begin
+                watcher.put(self._stop or Stop(reason=removed))
+            if self._released or removed:
+                watcher.put(Release(removed=removed))
             watcher.put(Welcome())
             self._watchers.setdefault(name, set()).add(watcher)
         self._on_attach(name, attempt)
@@ -165,15 +178,26 @@ class Coordinator:
         """A node's last words."""
         self._on_report(name, attempt, outcome)
 
-    def add_stop_state(self, state: StopState) -> None:
+    def add_stop_state(self, state: StopState, name: str = "") -> None:
         """A node of this process (or the launcher) that shall be told of stop and release."""
         with self._lock:
-            self._stop_states.append(state)
-            stopping, released = self._stop, self._released
+            self._stop_states.append((name, state))
+            stopping, released, removed = self._stop, self._released, self._dismissed.get(name, "")
         if stopping:
             state.set()
-        if released:
-            state.release()
+        if released or removed:
+            state.release(removed)
+
+    def dismiss(self, name: str, origin: str) -> None:
+        """Tell one node that it is to stop, and that nobody needs it any more, since somebody had it removed."""
+        with self._lock:
+            self._dismissed[name] = origin
+            for watcher in self._watchers.get(name, ()):
+                watcher.put(Stop(reason=origin))
+                watcher.put(Release(removed=origin))
+            states = [state for owner, state in self._stop_states if owner == name]
+        for state in states:
+            state.release(origin)
 
     def request_stop(self, reason: str, origin: str) -> None:
         """Somebody wants the program to end."""
@@ -192,7 +216,7 @@ class Coordinator:
             for watcher in self._all_watchers():
                 watcher.put(self._stop)
             states = list(self._stop_states)
-        for state in states:
+        for _, state in states:
             state.set()
 
     def broadcast_release(self) -> None:
@@ -204,7 +228,7 @@ class Coordinator:
             for watcher in self._all_watchers():
                 watcher.put(Release())
             states = list(self._stop_states)
-        for state in states:
+        for _, state in states:
             state.release()
 
     def _all_watchers(self) -> list[Watcher]:

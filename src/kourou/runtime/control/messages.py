@@ -24,7 +24,7 @@ def event_to_proto(event: coordinator.Event) -> pb.Event:
     if isinstance(event, coordinator.Stop):
         return pb.Event(stop=pb.Stop(reason=event.reason))
     if isinstance(event, coordinator.Release):
-        return pb.Event(release=pb.Release())
+        return pb.Event(release=pb.Release(removed=event.removed))
     return pb.Event(welcome=pb.Welcome())
 
 
@@ -36,7 +36,7 @@ def event_from_proto(message: pb.Event) -> coordinator.Event:
     if kind == "stop":
         return coordinator.Stop(reason=message.stop.reason)
     if kind == "release":
-        return coordinator.Release()
+        return coordinator.Release(removed=message.release.removed)
     return coordinator.Welcome()
 
 
@@ -53,6 +53,7 @@ def record_to_proto(record: NodeRecord) -> pb.NodeRecord:
         will_restart=record.will_restart,
         started_at=record.started_at or 0.0,
         exit=_exit_to_proto(record.exit) if record.exit else None,
+        removed=record.removed,
     )
 
 
@@ -69,6 +70,7 @@ def record_from_proto(message: pb.NodeRecord) -> NodeRecord:
         will_restart=message.will_restart,
         started_at=message.started_at or None,
         exit=_exit_from_proto(message.exit) if message.HasField("exit") else None,
+        removed=message.removed,
     )
 
 

@@ -16,7 +16,7 @@ from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import child_name
 from kourou.shown import shown
 
-__all__ = ["Program"]
+__all__ = ["Program", "check_label", "check_new", "give_name"]
 
 H_co = TypeVar("H_co", bound=Handle[Any], covariant=True)
 
@@ -102,11 +102,11 @@ class Program:
                     f"The given label does not match the current group: {label} vs {self._current_group}."
                 )
             label = self._current_group
-        _check_label(label)
-        assert label is not None  # noqa: S101 - narrowed by _check_label
-        _check_new(node)
+        check_label(label)
+        assert label is not None  # noqa: S101 - narrowed by check_label
+        check_new(node)
         nodes = self._groups.setdefault(label, [])
-        _give_name(node, f"{label}/{len(nodes)}")
+        give_name(node, f"{label}/{len(nodes)}")
         nodes.append(node)
         return node.create_handle()  # pyright: ignore[reportReturnType]  # to it, isinstance has made the node any Node
 
@@ -126,7 +126,7 @@ class Program:
         Raises:
             GraphError: an empty label, a group inside of a group, no such policy, or no resources.
         """
-        _check_label(label)
+        check_label(label)
         if on_failure is not None:
             self._policies[label] = check_policy(on_failure)
         if resources is not None:
@@ -151,7 +151,7 @@ class Program:
 
         Compile reports a handle whose node never came.
         """
-        _check_label(label)
+        check_label(label)
         return ForwardHandle(self, label, index)
 
     def get_all_nodes(self) -> list[Node]:
@@ -229,7 +229,12 @@ class ForwardHandle(Handle[Any]):
         return node.create_handle()
 
 
-def _check_new(node: Node) -> None:
+def check_new(node: Node) -> None:
+    """See that a node is in no program yet.
+
+    Raises:
+        GraphError: it is.
+    """
     seen: set[int] = set()
     for member in node.iterate_family():
         if member.name is not None:
@@ -243,13 +248,19 @@ def _check_new(node: Node) -> None:
         seen.add(id(member))
 
 
-def _give_name(node: Node, name: str) -> None:
+def give_name(node: Node, name: str | None) -> None:
+    """Name a node, and those that it holds; None: they are in no program after all."""
     node._name = name  # noqa: SLF001 - the program names its nodes
     for place, child in enumerate(node.children()):
-        _give_name(child, child_name(name, place))
+        give_name(child, name and child_name(name, place))
 
 
-def _check_label(label: str | None) -> None:
+def check_label(label: str | None) -> None:
+    """See that a label is one.
+
+    Raises:
+        GraphError: it is not.
+    """
     if not label:
         raise errors.GraphError(
             "Label should not be empty. Write add_node(node, label=...), or add_node(node) within program.group(label)"

@@ -18,12 +18,14 @@ from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.launch.events import (
+    AddAsked,
     Attached,
     Due,
     Event,
     Exited,
     Placed,
     Published,
+    RemoveAsked,
     Reported,
     RestartAsked,
     Started,
@@ -35,7 +37,7 @@ from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.output.node_logs import NodeLogs
-from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.waiting.event_queue import next_of
 
 __all__ = ["Director"]
@@ -135,6 +137,14 @@ class Director:
         """End a node and start it again."""
         self._events.put(RestartAsked(name=name, origin=origin))
 
+    def request_add(self, nodes: tuple[NodePlan, ...], origin: str) -> None:
+        """Start these nodes as well; the launcher knows them already. A program that stops takes none."""
+        self._events.put(AddAsked(nodes=nodes, origin=origin))
+
+    def request_remove(self, names: tuple[str, ...], origin: str) -> None:
+        """End these nodes, and let the program go on."""
+        self._events.put(RemoveAsked(names=names, origin=origin))
+
     def _direct(self, machine: StateMachine, launcher: Launcher) -> None:
         try:
             while not machine.ended:
@@ -161,6 +171,8 @@ class Director:
 
     def _carry_out(self, instruction: do.Instruction, launcher: Launcher) -> None:  # noqa: C901, PLR0912 - a case each
         match instruction:
+            case do.Add():
+                self._add(instruction)
             case do.Begin():
                 self._begin(instruction)
             case do.Change():
@@ -179,6 +191,8 @@ class Director:
                 launcher.kill(instruction.name)
             case do.Stop():
                 self._coordinator.broadcast_stop(instruction.reason)
+            case do.Dismiss():
+                self._coordinator.dismiss(instruction.name, instruction.origin)
             case do.Release():
                 self._coordinator.broadcast_release()
             case do.Tell():
@@ -187,6 +201,12 @@ class Director:
                 nonblocking_stream.warn("%s", instruction.text)
             case do.Write():
                 self._folder.event(instruction.event, **instruction.fields)
+
+    def _add(self, add: do.Add) -> None:
+        self._folder.event("add", nodes=[record.name for record in add.records], origin=add.origin)
+        self._coordinator.add(add.records)
+        with self.changed:
+            self.changed.notify_all()
 
     def _begin(self, begin: do.Begin) -> None:
         self._coordinator.change(

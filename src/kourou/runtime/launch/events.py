@@ -6,14 +6,17 @@ import dataclasses
 from typing import TypeAlias
 
 from kourou.runtime.model.records import Outcome, ProcessExit
+from kourou.runtime.plan.plan import NodePlan
 
 __all__ = [
+    "AddAsked",
     "Attached",
     "Due",
     "Event",
     "Exited",
     "Placed",
     "Published",
+    "RemoveAsked",
     "Reported",
     "RestartAsked",
     "Started",
@@ -89,8 +92,37 @@ class RestartAsked:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AddAsked:
+    """Somebody wants these nodes to run as well."""
+
+    nodes: tuple[NodePlan, ...]
+    """Of a colocation its children, too."""
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RemoveAsked:
+    """Somebody wants these nodes to end, and the program to go on without them."""
+
+    names: tuple[str, ...]
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Due:
     """Nothing else has happened, and it is time for what was due next."""
 
 
-Event: TypeAlias = Placed | Started | Attached | Published | Reported | Exited | StopAsked | RestartAsked | Due
+Event: TypeAlias = (
+    Placed
+    | Started
+    | Attached
+    | Published
+    | Reported
+    | Exited
+    | StopAsked
+    | RestartAsked
+    | AddAsked
+    | RemoveAsked
+    | Due
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit, describe_signal
 
-__all__ = ["exit_record_of", "unit_exit_record_of"]
+__all__ = ["exit_record_of", "removed_by", "unit_exit_record_of"]
 
 _LEFT_BEHIND = "did not end in the time that its colocation gave it, and was left behind"
 
@@ -28,7 +28,8 @@ def exit_record_of(
         log_file: where its output went, if it had any.
     """
     outcome = node.outcome
-    state, cause = _classified(exit, outcome, killed=node.killed, stopping=stopping)
+    state, cause = _classified(exit, outcome, killed=node.killed, stops=_why_it_stops(node, stopping=stopping))
+    cause = _with_removal(node, state, cause)
     return ExitRecord(
         node=node.name,
         attempt=node.attempt,
@@ -53,11 +54,28 @@ def unit_exit_record_of(unit: TrackedNode, parts: list[TrackedNode], *, now: flo
         node=unit.name,
         attempt=unit.attempt,
         state=worst.state if worst else NodeState.FINISHED,
-        cause=f"{worst.cause} (in {worst.node})" if worst else "finished",
+        cause=f"{worst.cause} (in {worst.node})" if worst else _with_removal(unit, NodeState.FINISHED, "finished"),
         code=None if worst else 0,
         host=unit.host,
         uptime_s=unit.uptime_s(now),
     )
+
+
+def removed_by(origin: str) -> str:
+    """What is said of a node that somebody had removed."""
+    return f"was removed ({origin})"
+
+
+def _why_it_stops(node: TrackedNode, *, stopping: bool) -> str:
+    if node.removed:
+        return "it was removed"
+    return "the program stopped" if stopping else ""
+
+
+def _with_removal(node: TrackedNode, state: NodeState, cause: str) -> str:
+    if not node.removed:
+        return cause
+    return removed_by(node.removed) if state is NodeState.FINISHED else f"{removed_by(node.removed)}, and {cause}"
 
 
 def _classified(
@@ -65,15 +83,15 @@ def _classified(
     outcome: Outcome | None,
     *,
     killed: str | None,
-    stopping: bool,
+    stops: str,
 ) -> tuple[NodeState, str]:
     if outcome is not None and outcome.kind == "left":
         return NodeState.KILLED, _LEFT_BEHIND
-    fault = _fault(exit, outcome, stopping=stopping)
+    fault = _fault(exit, outcome, stopping=bool(stops))
     if fault is None:
         return NodeState.FINISHED, "finished"
-    if killed is None and stopping and exit.terminated and not exit.cause:
-        killed = "was ended by SIGTERM, since the program stopped"
+    if killed is None and stops and exit.terminated and not exit.cause:
+        killed = f"was ended by SIGTERM, since {stops}"
     elif exit.signal is None:
         killed = None
     if killed is None:

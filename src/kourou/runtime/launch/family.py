@@ -13,9 +13,16 @@ class Family:
     """The tree of a plan's nodes."""
 
     def __init__(self, nodes: Iterable[NodePlan]) -> None:
-        self._nodes = {node.name: node for node in nodes}
-        self._children: dict[str, list[str]] = {name: [] for name in self._nodes}
-        for node in self._nodes.values():
+        self._nodes: dict[str, NodePlan] = {}
+        self._children: dict[str, list[str]] = {}
+        self.add(nodes)
+
+    def add(self, nodes: Iterable[NodePlan]) -> None:
+        """There are these as well, with their parents."""
+        new = {node.name: node for node in nodes}
+        self._nodes |= new
+        self._children |= {name: [] for name in new}
+        for node in new.values():
             if node.parent is not None:
                 self._children[node.parent].append(node.name)
 

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,9 +20,11 @@ from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.launch.director import Director
+from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
@@ -37,6 +39,7 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
 from kourou.runtime.output.tmux import TMUX_SESSION, check_tmux, open_session
+from kourou.runtime.plan.addition import Addition, Recipe
 from kourou.runtime.plan.compile import compile_program, launch_type_from, setups_of
 from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.placement import PlacementOf
@@ -134,7 +137,15 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if plan.terminal == TMUX_SESSION:
         check_tmux()
     folder = RunFolder(new_run_id(program.name), run_dir)
-    run = RunBuilder(plan, folder, on_node_exit, setups, log_to).build(program)
+    recipe = Recipe(
+        program=program,
+        resources=resources,
+        serialize_py_nodes=serialize_py_nodes,
+        inventory=inventory,
+        placement=placement or {},
+        setup=setup,
+    )
+    run = RunBuilder(plan, folder, on_node_exit, setups, log_to).build(recipe)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
@@ -157,6 +168,7 @@ class RunBuilder:
         self._incarnation = incarnation
         self._job = job  # of the engine, where this launcher runs in one
         self._log_to = log_to
+        self._entries: dict[str, Callable[[context.NodeContext], None]] = {}  # of nodes that are threads
         self._setups = setups  # of this process, whose children need them, too
         self._plan = plan
         self._folder = folder
@@ -191,12 +203,13 @@ class RunBuilder:
             on_end=self._resources.close,
         )
 
-    def build(self, program: Program | None = None) -> Run:
+    def build(self, recipe: Recipe | None = None) -> Run:
         """Start everything; on an error, give back what was taken.
 
         Args:
-            program: what the plan was made of; None where it is not here, and nodes are no threads.
+            recipe: what the plan was made of; None where it is not here, and nodes are no threads.
         """
+        program = recipe.program if recipe is not None else None
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
         self._resources.callback(close_files, self._metrics_dir)
@@ -210,9 +223,16 @@ class RunBuilder:
         except BaseException:
             self._resources.close()
             raise
-        run = Run(self._plan, self._coordinator, self._director, self._folder)
-        for node in program.iterate_members() if program is not None else ():
-            node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
+        elastic = Elastic(
+            self._plan,
+            recipe,
+            folder=self._folder,
+            coordinator=self._coordinator,
+            director=self._director,
+            adopt=lambda nodes, addition: self._adopt(nodes, addition, launcher),
+        )
+        run = Run(elastic, self._coordinator, self._director, self._folder)
+        self._bind(program.iterate_members() if program is not None else ())
         self._bind_this_process()
         if self._log_to:
             export = ExportThread(
@@ -222,6 +242,24 @@ class RunBuilder:
         exit_signals.watch(run)
         self._director.start(launcher)
         return run
+
+    def _bind(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
+
+    def _adopt(self, nodes: Sequence[Node], addition: Addition, launcher: Launcher) -> None:
+        """Nodes come into the program that runs."""
+        make_room(_DESCRIPTORS_PER_NODE * len(addition.nodes))
+        count = len(self._coordinator.directory.all()) + len(addition.nodes)
+        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + count))
+        members = [member for node in nodes for member in node.iterate_family()]
+        self._entries |= {str(node.name): node.run for node in members}
+        with self._folder.written():
+            launcher.add(addition.nodes, addition.blobs)
+        if addition.scope is not names.ANYTHING:
+            self._resources.callback(addition.scope.close)
+            self._resources.enter_context(names.shared_with(addition.scope))
+        self._bind(members)
 
     def _record_change(self, record: NodeRecord) -> None:
         self._director.on_changed(record)
@@ -303,8 +341,9 @@ class RunBuilder:
 
         self._serve()
         self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
+        self._entries |= {str(node.name): node.run for node in program.iterate_members()}
         launcher = ThreadLauncher(
-            {str(node.name): node.run for node in program.iterate_members()},
+            self._entries,
             self._node_context,
             self._director,
             self._coordinator.report,
@@ -315,7 +354,7 @@ class RunBuilder:
     def _node_context(self, name: str, attempt: int) -> context.NodeContext:
         control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
         stop = StopState(control.request_stop)
-        self._coordinator.add_stop_state(stop)
+        self._coordinator.add_stop_state(stop, name)
         shared = SharedControl(control, self._control_for_children())
         binding = context.Binding(
             run_id=self._folder.run_id, control=shared, token=self._token, metrics_dir=self._metrics_dir

@@ -8,13 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.notebook import show_live, table
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files.run_folder import RunFolder
+from kourou.runtime.graph.handles import Handle
+from kourou.runtime.graph.node import Node
 from kourou.runtime.launch.director import Director
+from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.model.records import ExitRecord, NodeRecord
 from kourou.runtime.model.restarts import check_restart
 from kourou.runtime.plan.plan import LaunchPlan
@@ -39,8 +42,8 @@ class Run:
     it ends by itself. A run that is simply dropped is waited for at the interpreter's exit.
     """
 
-    def __init__(self, plan: LaunchPlan, coordinator: Coordinator, director: Director, folder: RunFolder) -> None:
-        self._plan = plan
+    def __init__(self, elastic: Elastic, coordinator: Coordinator, director: Director, folder: RunFolder) -> None:
+        self._elastic = elastic
         self._coordinator = coordinator
         self._director = director
         self._folder = folder
@@ -54,8 +57,8 @@ class Run:
 
     @property
     def plan(self) -> LaunchPlan:
-        """What was launched."""
-        return self._plan
+        """What was launched, and what was added since."""
+        return self._elastic.plan
 
     @property
     def folder(self) -> Path:
@@ -99,10 +102,13 @@ class Run:
             DeadlineExceeded: ``timeout_s`` passed; the program runs on.
             GraphError: no such label.
         """
-        names = self._names(labels)
+        self._names(labels)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with exit_signals.deferred(self):
-            self._wait_until(self._completion(names, first=return_on_first_completed), deadline)
+            waited: set[str] = set()
+            while (names := self._names(labels)) != waited:  # others may have been added meanwhile
+                self._wait_until(self._completion(names, first=return_on_first_completed), deadline)
+                waited = names
             if self._completion(self._names(None))():
                 self._wait_until(self._director.ended.is_set, None)
         self._after_end(raise_error=raise_error)
@@ -124,8 +130,56 @@ class Run:
             NodeExited: it has ended, or the run has.
             PlanError: it is a thread: of the launcher, or of a colocation, which can be started again as a whole.
         """
-        check_restart(name, self.nodes, self._plan.inside, threads=self._plan.launch_type.threads)
+        check_restart(name, self.nodes, self.plan.inside, threads=self.plan.launch_type.threads)
         self._director.request_restart(name, "run.restart()")
+
+    def add_node(self, node: Node, label: str) -> Handle[Any]:
+        """Start one more node, and return a handle of it; whoever calls it waits until it is ready.
+
+        It gets what its group gets (resources, ``on_failure``, placement); a label that the program has not is a group
+        of its own, of which ``program.group(label, ...)`` may have said that before the launch.
+
+        Args:
+            node: the node, with handles of nodes that run.
+            label: its group; its number is one that no node of the group ever had.
+
+        Raises:
+            PlanError: it has mistakes, there is no room for it, or the run is stopping; nothing was started.
+        """
+        return self._elastic.add_node(node, label, "run.add_node()")
+
+    def remove(self, *nodes: str | Handle[Any]) -> None:
+        """Stop some nodes, by the steps of a program's stop, and let the others go on; returns once that has begun.
+
+        Whoever calls them gets :class:`NodeRemoved`, at once. However they end, it is no failure of the program.
+
+        Args:
+            nodes: ``label/index``, or handles.
+
+        Raises:
+            NotFound: there is no such node.
+            NodeExited: it has ended.
+            PlanError: it is a part of a colocation, or the run is stopping.
+        """
+        names = [str(node.node_name) if isinstance(node, Handle) else node for node in nodes]
+        self._elastic.remove(names, "run.remove()")
+
+    def scale(self, label: str, count: int) -> tuple[str, ...]:
+        """Let a group have so many nodes: start more, or :meth:`remove` those with the highest numbers.
+
+        New ones are made like those that are there, with numbers that no node of the group ever had: it is what
+        ``lp.get_context().index`` says, and arguments that went up with the numbers (``seed=i``) go on with them. Those
+        that have ended do not count. Returns once it has begun, with the names of those that come or go.
+
+        Args:
+            label: the group.
+            count: how many there shall be.
+
+        Raises:
+            NotFound: there is no such group.
+            PlanError: it cannot be scaled, there is no room, or the run is stopping; nothing has changed.
+        """
+        return self._elastic.scale(label, count, "run.scale()")
 
     def doctor(self) -> Diagnosis:
         """Why the program does not go on, as ``kourou doctor`` says it; or how it ended. Takes about a second."""
@@ -200,13 +254,13 @@ class Run:
                 exc.add_note(str(self._failure()))
 
     def _names(self, labels: Collection[str] | None) -> set[str]:
-        names = {node.name for node in self._plan.nodes if node.parent is None}  # a colocation ends with its children
+        names = {node.name for node in self.plan.nodes if node.parent is None}  # a colocation ends with its children
         if labels is None:
             return names
         wanted = {labels} if isinstance(labels, str) else set(labels)
         known = {name.rpartition("/")[0] for name in names}
         if unknown := wanted - known:
-            raise errors.GraphError(f"wait: no label {', '.join(sorted(unknown))} in program {self._plan.program!r}")
+            raise errors.GraphError(f"wait: no label {', '.join(sorted(unknown))} in program {self.plan.program!r}")
         return {name for name in names if name.rpartition("/")[0] in wanted}
 
     def _completion(self, names: set[str], *, first: bool = False) -> Callable[[], bool]:
@@ -249,7 +303,7 @@ class Run:
 
     def _failure(self) -> errors.ProgramFailed:
         first, *others = self._director.failures
-        text = f"program {self._plan.program!r} failed: {first.describe()}"
+        text = f"program {self.plan.program!r} failed: {first.describe()}"
         if others:
             text += "\n  then failed: " + "; ".join(f"{r.node} {r.cause}" for r in others)
         return errors.ProgramFailed(f"{text}\n  run folder: {self.folder}", tuple(self._director.failures))

@@ -31,8 +31,7 @@ class SlowStarts:
     """
 
     def __init__(self, nodes: Mapping[str, TrackedNode], *, run_id: str, log_file: Callable[[str], object]) -> None:
-        # A unit has no process: its parts say what it waits for.
-        self._nodes = {name: node for name, node in nodes.items() if node.plan.placement is not Placement.UNIT}
+        self._nodes = nodes
         self._run_id = run_id
         self._log_file = log_file
         self._since: dict[str, float] = {}
@@ -42,7 +41,8 @@ class SlowStarts:
 
     def begin(self, name: str, now: float) -> None:
         """A node is to become READY from now on."""
-        if name in self._nodes:
+        # A unit has no process: its parts say what it waits for.
+        if self._nodes[name].plan.placement is not Placement.UNIT:
             self._since[name] = now
             self._tell_at[name] = now + PATIENCE_S
             self.due = min(self.due, self._tell_at[name])
@@ -70,9 +70,12 @@ class SlowStarts:
         more = f"; and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else ""
         example = next((node.name for node in slow if node.pid is not None), slow[0].name)
         return Warn(
-            text=f"still waiting for {len(slow)} of {len(self._nodes)} nodes to be ready: {named}{more}. "
+            text=f"still waiting for {len(slow)} of {self._count()} nodes to be ready: {named}{more}. "
             f"Where one of them is: kourou debug {self._run_id} {example}"
         )
+
+    def _count(self) -> int:
+        return sum(node.plan.placement is not Placement.UNIT for node in self._nodes.values())
 
     def _described(self, node: TrackedNode, now: float) -> str:
         host = node.host if node.attempt else "no host yet"

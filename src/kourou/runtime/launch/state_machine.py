@@ -11,10 +11,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from kourou.runtime.graph.policies import Restart
 from kourou.runtime.launch.events import (
+    AddAsked,
     Attached,
     Due,
     Event,
@@ -22,20 +23,21 @@ from kourou.runtime.launch.events import (
     OfAttempt,
     Placed,
     Published,
+    RemoveAsked,
     Reported,
     RestartAsked,
     Started,
     StopAsked,
 )
-from kourou.runtime.launch.exit_records import exit_record_of, unit_exit_record_of
+from kourou.runtime.launch.exit_records import exit_record_of, removed_by, unit_exit_record_of
 from kourou.runtime.launch.family import Family
 from kourou.runtime.launch.held_exits import HeldExits
 from kourou.runtime.launch.slow_starts import SlowStarts
-from kourou.runtime.launch.timers import Decision, Restarting, Timers
+from kourou.runtime.launch.timers import Decision, RemovalStep, Restarting, Timers
 from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model import instructions as do
-from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit
-from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.steps import StopStep, StopSteps
 from kourou.runtime.waiting.countdown import Countdown
 
@@ -59,15 +61,13 @@ class StateMachine:
         self, plan: LaunchPlan, *, run_id: str, here: str, log_file: Callable[[str], object], now: float
     ) -> None:
         self._plan = plan
+        self._here = here
         self._log_file = log_file
         self._now = now
-        self._family = Family(plan.nodes)
-        self._nodes = {
-            node.name: TrackedNode(plan=node, host=node.site.host if node.site else here, serves_only=node.serves_only)
-            for node in plan.nodes
-        }
+        self._family = Family(())
+        self._nodes: dict[str, TrackedNode] = {}
         self._alive: dict[str, TrackedNode] = {}  # those that have begun and not ended, in that order
-        self._unstarted = collections.deque(self._family.roots())
+        self._unstarted: collections.deque[str] = collections.deque()
         self._broken: dict[str, tuple[ExitRecord, float | None]] = {}  # units that failed, with the time to a restart
         self._parts_starting: dict[str, Countdown] = {}  # of each unit
         self._parts_living: dict[str, Countdown] = {}  # of each unit
@@ -76,12 +76,12 @@ class StateMachine:
         self._decided: collections.deque[tuple[str, ProcessExit]] = collections.deque()  # held no longer, to be judged
         self._timers = Timers()
         self._steps: StopSteps | None = None  # of a program that stops
+        self._removals: dict[str, StopSteps] = {}  # of nodes that are being removed
         self._gives_up_at = math.inf
         self._released = False
         self._slow_starts = SlowStarts(self._nodes, run_id=run_id, log_file=log_file)
-        for name in self._nodes:
-            self._slow_starts.begin(name, now)
         self._instructions: list[do.Instruction] = []
+        self._take_in(plan.nodes)
 
     @property
     def due(self) -> float:
@@ -104,6 +104,10 @@ class StateMachine:
             self._stop_asked(event)
         elif isinstance(event, RestartAsked):
             self._restart_asked(event)
+        elif isinstance(event, AddAsked):
+            self._add_asked(event)
+        elif isinstance(event, RemoveAsked):
+            self._remove_asked(event)
         elif isinstance(event, Due):
             self._take_due()
         while self._decided:
@@ -177,6 +181,8 @@ class StateMachine:
             self._restart(self._nodes[timer.name])
         elif isinstance(timer, Decision):
             self._decided += self._held.take(timer.name)
+        elif isinstance(timer, RemovalStep):
+            self._removals[timer.name].take(timer.step)
         elif isinstance(timer, StopStep):
             assert self._steps is not None  # noqa: S101 - only a stop sets its steps' timers
             self._steps.take(timer)
@@ -212,7 +218,7 @@ class StateMachine:
         """End a node, or all parts of a unit, to start it again. What is not there any more stays as it is."""
         for name in (ask.name, *self._family.below(ask.name)) if ask.name in self._nodes else ():
             node = self._nodes[name]
-            if name not in self._alive or not self._family.launched(name) or self._stopping:
+            if name not in self._alive or not self._family.launched(name) or self._stopping or node.removed:
                 continue
             node.restart_asked = ask.origin
             self._note_killed(name, f"was ended to be started again: {ask.origin}")
@@ -231,7 +237,8 @@ class StateMachine:
         if node.name in self._held:
             return  # told twice
         unit = self._family.unit_of(node.name)
-        wait_s = None if self._stopping or unit in self._broken else self._held.wait_s(node.name, exit)
+        is_clear = self._stopping or node.removed or unit in self._broken
+        wait_s = None if is_clear else self._held.wait_s(node.name, exit)
         if wait_s is None:
             self._judge(node, exit)
         else:
@@ -258,6 +265,9 @@ class StateMachine:
     def _end(self, node: TrackedNode, record: ExitRecord, restart_in: float | None) -> None:
         """Make an end known, and do what follows from it."""
         node.state, node.exit = record.state, record
+        if node.removed:
+            restart_in = None
+            self._end_removal(node.name)
         node.will_restart = restart_in is not None or self._may_restart_with_parent(node)
         self._do(do.End(record=record, will_restart=node.will_restart))
         for child in map(self._nodes.__getitem__, self._family.below(node.name)):
@@ -271,7 +281,7 @@ class StateMachine:
 
     def _may_restart_with_parent(self, node: TrackedNode) -> bool:
         """For a thread that failed: its callers shall wait until it is known what becomes of its colocation."""
-        restarts = isinstance(node.plan.on_failure, Restart) and not self._stopping
+        restarts = isinstance(node.plan.on_failure, Restart) and not self._stopping and not node.removed
         return restarts and self._family.inside(node.name) and node.state is NodeState.FAILED
 
     def _react(self, record: ExitRecord) -> float | None:
@@ -279,6 +289,9 @@ class StateMachine:
         node = self._nodes[record.node]
         policy = node.plan.on_failure
         if self._in_broken_unit(node.name):
+            return None
+        if node.removed:
+            self._tell(record, "the program goes on without it")
             return None
         if policy == "ignore":
             self._tell(record, "it is left at that (on_failure='ignore')")
@@ -339,6 +352,70 @@ class StateMachine:
             restart_in = None
         self._end(node, failure or unit_exit_record_of(node, parts, now=self._now), restart_in)
 
+    # --- Nodes that come and go
+
+    def _take_in(self, plans: Iterable[NodePlan]) -> None:
+        """There are these nodes, which are to be started."""
+        plans = tuple(plans)
+        self._family.add(plans)
+        for plan in plans:
+            host = plan.site.host if plan.site else self._here
+            self._nodes[plan.name] = TrackedNode(plan=plan, host=host, serves_only=plan.serves_only)
+            self._slow_starts.begin(plan.name, self._now)
+        self._unstarted += [plan.name for plan in plans if plan.parent is None]
+
+    def _add_asked(self, ask: AddAsked) -> None:
+        if not self._stopping:
+            self._take_in(ask.nodes)
+            records = tuple(NodeRecord(name=node.name, serves_only=node.serves_only) for node in ask.nodes)
+            self._do(do.Add(records=records, origin=ask.origin))
+
+    def _remove_asked(self, ask: RemoveAsked) -> None:
+        """Stop nodes, as a whole program is stopped, and go on without them. What has ended for good stays as it is."""
+        for name in ask.names:
+            node = self._nodes.get(name)
+            if node is None or node.gone or node.removed or node.plan.parent is not None or self._stopping:
+                continue
+            self._do(do.Write(event="remove", fields={"node": name, "origin": ask.origin}))
+            family = (name, *self._family.below(name))
+            for each in map(self._nodes.__getitem__, family):
+                self._begin_removal(each, ask.origin)
+            if name in self._unstarted:
+                self._unstarted.remove(name)
+            for unit in (*self._family.units_below(name), *([name] if self._family.children(name) else [])):
+                self._end_unit_without_parts(unit)  # its parts may only have waited for their restart
+            if name in self._alive:
+                self._removals[name] = self._stop_steps(removed_by(ask.origin), family, lambda: None)
+                for wait_s, step in self._removals[name].schedule(at_once=False):
+                    self._timers.set(self._now + wait_s, RemovalStep(name=name, step=step))
+
+    def _begin_removal(self, node: TrackedNode, origin: str) -> None:
+        node.removed = origin
+        self._timers.discard(Restarting(name=node.name))
+        if node.state is NodeState.PENDING:
+            end = ExitRecord(
+                node=node.name,
+                attempt=0,
+                state=NodeState.FINISHED,
+                cause=f"{removed_by(origin)} before it was started",
+            )
+            self._change(node, removed=origin, state=end.state, exit=end)
+        elif node.name not in self._alive:
+            self._change(node, removed=origin, will_restart=False)
+        else:
+            starting = node.state is NodeState.STARTING
+            self._change(node, removed=origin, state=NodeState.STOPPING)
+            if self._family.launched(node.name):
+                self._do(do.Dismiss(name=node.name, origin=origin))
+                if starting and self._may_be_interrupted_at_once(node):
+                    self._do(do.Interrupt(name=node.name))
+
+    def _end_removal(self, name: str) -> None:
+        """It has ended, so no more is to be done to it."""
+        if self._removals.pop(name, None) is not None:
+            for step in StopStep:
+                self._timers.discard(RemovalStep(name=name, step=step))
+
     # --- The stop
 
     def _stop_asked(self, ask: StopAsked) -> None:
@@ -349,7 +426,7 @@ class StateMachine:
             self._set_steps(at_once=True)
 
     def _begin_stop(self, ask: StopAsked) -> None:
-        self._steps = self._stop_steps(ask.reason)
+        self._steps = self._stop_steps(ask.reason, self._alive, self._release)
         self._do(do.Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
         self._do(do.Stop(reason=ask.reason))
         self._slow_starts.end()
@@ -360,7 +437,8 @@ class StateMachine:
             self._change(node, state=NodeState.STOPPING)
             if starting and self._may_be_interrupted_at_once(node):
                 self._do(do.Interrupt(name=node.name))
-        self._timers.clear()  # no restarts any more
+        self._timers.clear()  # no restarts any more, and what is being removed ends with the others
+        self._removals.clear()
         self._decided += self._held.take_all()
         for node in self._nodes.values():
             if node.will_restart:
@@ -391,13 +469,15 @@ class StateMachine:
                 at = self._gives_up_at = min(at, self._gives_up_at)
             self._timers.set(at, step)
 
-    def _stop_steps(self, reason: str) -> StopSteps:
+    def _stop_steps(self, reason: str, names: Iterable[str], release: Callable[[], None]) -> StopSteps:
         return StopSteps(
             self._plan.stop,
             reason,
-            running=lambda: [node for node in self._alive.values() if self._family.launched(node.name)],
+            running=lambda: [
+                self._nodes[name] for name in names if name in self._alive and self._family.launched(name)
+            ],
             do=self._do,
-            release=self._release,
+            release=release,
             on_killed=lambda name: self._note_killed(
                 name, "did not end in the time that the stop gave it, and was killed"
             ),

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from kourou.runtime.stopping.steps import StopStep
 
-__all__ = ["Decision", "Restarting", "Timer", "Timers"]
+__all__ = ["Decision", "RemovalStep", "Restarting", "Timer", "Timers"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,15 @@ class Decision:
     name: str
 
 
-Timer: TypeAlias = Restarting | Decision | StopStep
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RemovalStep:
+    """A step of the stop of a node that is being removed."""
+
+    name: str
+    step: StopStep
+
+
+Timer: TypeAlias = Restarting | Decision | RemovalStep | StopStep
 
 
 class Timers:

@@ -31,6 +31,8 @@ class TrackedNode:
     """Why the director killed it, if it did."""
     restart_asked: str | None = None
     """Who wants it to be started again once it has ended, if anybody does."""
+    removed: str = ""
+    """Who had it removed, if anybody did."""
     will_restart: bool = False
     exit: ExitRecord | None = None
     restarts: collections.deque[float] = dataclasses.field(default_factory=collections.deque)

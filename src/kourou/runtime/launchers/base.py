@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.plan.payloads import Blobs
+from kourou.runtime.plan.plan import NodePlan
 
 __all__ = ["Launcher", "LauncherEvents"]
 
@@ -27,6 +30,9 @@ class LauncherEvents(Protocol):
 
 class Launcher(Protocol):
     """Starts nodes and ends them; :class:`LauncherEvents` says what became of that."""
+
+    def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
+        """There are these nodes as well, with these parts of payloads; from any thread."""
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node of the plan; returns at once."""

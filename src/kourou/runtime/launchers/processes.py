@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model.records import INTERRUPT
-from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.plan.payloads import Blobs, store_blobs
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["ProcessLauncher"]
@@ -36,6 +38,14 @@ class ProcessLauncher:
         # The working folder last: a module there is found, but never in place of another one.
         path = [*sys.path, *{spec.cwd for spec in self._specs.values() if spec.cwd}]
         self._boot = {**boot, "path": path}
+
+    def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
+        """There are these nodes as well, with these parts of payloads."""
+        specs = {node.name: node.process for node in nodes if node.process is not None}
+        store_blobs(blobs, Path(self._boot["payloads"]))
+        folders = [spec.cwd for spec in specs.values() if spec.cwd not in self._boot["path"]]
+        self._boot = {**self._boot, "path": [*self._boot["path"], *dict.fromkeys(filter(None, folders))]}
+        self._specs |= specs
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""

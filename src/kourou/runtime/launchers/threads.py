@@ -6,7 +6,7 @@ import concurrent.futures.thread  # noqa: F401 - can be imported no more once th
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from kourou import errors
 from kourou.runtime.context import context
@@ -14,6 +14,8 @@ from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, inter
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model.records import Outcome, ProcessExit
 from kourou.runtime.node_process.outcomes import run_to_outcome
+from kourou.runtime.plan.payloads import Blobs
+from kourou.runtime.plan.plan import NodePlan
 
 __all__ = ["Entry", "ThreadLauncher"]
 
@@ -29,7 +31,7 @@ class ThreadLauncher:
     ends with the process.
 
     Args:
-        entries: node name → what its thread runs.
+        entries: node name → what its thread runs; more may come.
         contexts: makes the context of a node's attempt.
         events: told of everything that happens.
         report: takes a node's last words.
@@ -53,6 +55,9 @@ class ThreadLauncher:
         self._lock = threading.Lock()
         self._inheritance = context.inherit_in_threads()
         self._inheritance.__enter__()
+
+    def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
+        """Nothing: ``entries`` has them."""
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's thread."""

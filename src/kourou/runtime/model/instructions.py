@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from kourou.runtime.model.records import ExitRecord
+from kourou.runtime.model.records import ExitRecord, NodeRecord
 
 __all__ = [
+    "Add",
     "Begin",
     "Change",
+    "Dismiss",
     "End",
     "Fail",
     "Instruction",
@@ -24,6 +26,14 @@ __all__ = [
     "Warn",
     "Write",
 ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Add:
+    """These nodes belong to the program, too, from now on."""
+
+    records: tuple[NodeRecord, ...]
+    origin: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +105,15 @@ class Stop:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Dismiss:
+    """Tell the node, and no other, that it is to stop, and that nobody needs it any more."""
+
+    name: str
+    origin: str
+    """Who had it removed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Release:
     """Tell nodes that only serve that nobody needs them any more."""
 
@@ -123,5 +142,19 @@ class Write:
 
 
 Instruction: TypeAlias = (
-    Begin | Change | End | Fail | Launch | Interrupt | Terminate | Kill | Stop | Release | Tell | Warn | Write
+    Add
+    | Begin
+    | Change
+    | Dismiss
+    | End
+    | Fail
+    | Launch
+    | Interrupt
+    | Terminate
+    | Kill
+    | Stop
+    | Release
+    | Tell
+    | Warn
+    | Write
 )

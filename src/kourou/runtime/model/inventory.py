@@ -63,12 +63,15 @@ class Allocation:
     gpus: tuple[str, ...] | None = None
 
 
-def allocate(requests: Sequence[Request], inventory: Inventory) -> dict[str, Allocation]:
+def allocate(
+    requests: Sequence[Request], inventory: Inventory, held: Sequence[tuple[Request, Allocation]] = ()
+) -> dict[str, Allocation]:
     """Hand out devices: whole ones to one node each, fractions of one shared by nodes that fit on it together.
 
     Args:
         requests: in the order of the program; the result depends on nothing else.
         inventory: what there is.
+        held: what others asked for, and have.
 
     Returns:
         node name → what it gets.
@@ -76,14 +79,23 @@ def allocate(requests: Sequence[Request], inventory: Inventory) -> dict[str, All
     Raises:
         PlanError: more is asked for than there is; it says by whom.
     """
-    cpus = _hand_out({r.name: r.cpus for r in requests if r.cpus is not None}, inventory.cpus, "CPU")
-    gpus = _hand_out({r.name: r.gpus for r in requests if r.gpus is not None}, inventory.gpus, "GPU")
+    held_cpus = [(other.cpus or 0.0, has.cpus or ()) for other, has in held]
+    held_gpus = [(other.gpus or 0.0, has.gpus or ()) for other, has in held]
+    cpus = _hand_out({r.name: r.cpus for r in requests if r.cpus is not None}, inventory.cpus, "CPU", held_cpus)
+    gpus = _hand_out({r.name: r.gpus for r in requests if r.gpus is not None}, inventory.gpus, "GPU", held_gpus)
     return {r.name: Allocation(cpus=cpus.get(r.name), gpus=gpus.get(r.name)) for r in requests}
 
 
-def _hand_out(claims: Mapping[str, float], devices: Sequence[T], kind: str) -> dict[str, tuple[T, ...]]:
+def _hand_out(
+    claims: Mapping[str, float], devices: Sequence[T], kind: str, held: Sequence[tuple[float, tuple[T, ...]]]
+) -> dict[str, tuple[T, ...]]:
     parts = {name: round(claim * _PARTS) for name, claim in claims.items()}
     free = dict.fromkeys(devices, _PARTS)
+    for claim, taken in held:
+        for device in taken:
+            if device in free:
+                free[device] -= min(round(claim * _PARTS), _PARTS)
+    there = [device for device in devices if free[device]]
     given: dict[str, tuple[T, ...]] = {}
     # Whole devices first: fractions then share what is left, and never split a device that somebody needs whole.
     for name in sorted(parts, key=lambda n: parts[n] < _PARTS):
@@ -94,22 +106,23 @@ def _hand_out(claims: Mapping[str, float], devices: Sequence[T], kind: str) -> d
         else:
             chosen = [device for device in free if free[device] == _PARTS][: wanted // _PARTS]
         if len(chosen) < -(-wanted // _PARTS):
-            raise errors.PlanError(_refusal(claims, devices, kind))
+            raise errors.PlanError(_refusal(claims, there, len(devices) - len(there), kind))
         for device in chosen:
             free[device] -= min(wanted, _PARTS)
         given[name] = tuple(chosen)
     return given
 
 
-def _refusal(claims: Mapping[str, float], devices: Sequence[object], kind: str) -> str:
+def _refusal(claims: Mapping[str, float], devices: Sequence[object], taken: int, kind: str) -> str:
     by_label: dict[str, list[float]] = {}
     for name, claim in claims.items():
         by_label.setdefault(name.rpartition("/")[0], []).append(claim)
     asked = ", ".join(f"{label} {len(each)}×{each[0]:g}" for label, each in by_label.items())
     names = ", ".join(str(device) for device in devices) or "none"
     return (
-        f"{sum(claims.values()):g} {kind}s are asked for ({asked}), but the launcher may use {len(devices)} ({names}): "
-        f"ask for less, or for fractions of a {kind}, which nodes share"
+        f"{sum(claims.values()):g} {kind}s are asked for ({asked}), but the launcher may use {len(devices)} ({names})"
+        f"{f' beside {taken} that other nodes have' if taken else ''}: ask for less, or for fractions of a {kind}, "
+        "which nodes share"
     )
 
 

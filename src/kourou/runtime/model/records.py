@@ -211,6 +211,8 @@ class NodeRecord:
     """Unix time of this attempt's start."""
     exit: ExitRecord | None = None
     """How the latest ended attempt ended."""
+    removed: str = ""
+    """Who had it removed from the running program; empty: nobody."""
 
     @property
     def gone(self) -> bool:

@@ -57,7 +57,7 @@ class _NodeProcess:
             name=self.name,
             attempt=boot["attempt"],
             on_stop=self._on_stop,
-            on_release=lambda: self._stop.release(),  # noqa: PLW0108 - it is made below
+            on_release=lambda removed: self._stop.release(removed),  # noqa: PLW0108 - it is made below
             on_lost=self._on_lost,
             on_record=lambda record: self._binding.forget_if_gone(record),  # noqa: PLW0108 - it is made below
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from kourou import errors
 from kourou.courier import Server
 from kourou.runtime.context.context import NodeContext, enter_node
 from kourou.runtime.interpreter.thread_interrupts import shielded
@@ -22,8 +23,15 @@ class NodeServer(Server):
 
     def __init__(self, context: NodeContext, **options: Any) -> None:
         options = {**context.server_options, **options}
-        super().__init__(name=context.name, call_context=lambda: enter_node(context), **options)
+        super().__init__(name=context.name, call_context=lambda: enter_node(context), refusal=self._refusal, **options)
         self._context = context
+
+    def _refusal(self, text: str) -> errors.RpcError:
+        """Nobody who called a node that was removed shall think that the program stops."""
+        removed = self._context.stop.removed
+        if not removed:
+            return errors.CallCancelled(text)
+        return errors.NodeRemoved(f"{text}: {self._context.name} was removed from the running program ({removed})")
 
     def start(self) -> None:
         """Listen on every lane, then tell the program: the node is READY, and here it is."""

@@ -7,7 +7,7 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,22 @@ from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, Restart
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.model.engines import EngineOptions, Shape, engine_named
+from kourou.runtime.model.engines import EngineOptions, engine_named
 from kourou.runtime.model.hosts import Host, Hosts
-from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
+from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.output.tmux import TMUX_SESSION
 from kourou.runtime.plan import absl_flags
+from kourou.runtime.plan.devices import hand_out_devices, shape_of
 from kourou.runtime.plan.payloads import Payloads
-from kourou.runtime.plan.placement import PlacementOf, place
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
+from kourou.runtime.plan.placement import PlacementOf
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
 from kourou.runtime.plan.preloading import choose
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 from kourou.shown import shown
 
-__all__ = ["TERMINALS", "compile_program", "launch_type_from", "setups_of"]
+__all__ = ["TERMINALS", "compile_program", "is_pickled", "launch_type_from", "plan_nodes", "setups_of"]
 
 TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
@@ -75,32 +76,27 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     problems = [*_check_program(program), *_check_resources(program, given)]
     problems += [*_check_terminal(terminal), *_check_setup(setup)]
     spanned = _check_hosts(kind, engine, hosts, placement, problems)
-    members = list(_members(program))
-    known = {id(node) for node in program.iterate_members()}
-    pickled = not kind.threads or (kind.test if serialize_py_nodes is None else serialize_py_nodes)
-    payloads = Payloads(one_host=not kind.hosts)
-    plans: list[NodePlan] = []
-    for member in members:
-        if mistakes := _check_node(program, member.node, known):
-            problems += mistakes
-            continue
-        try:
-            setups = setups_of(setup, resources.get(label_of(member.node.name or "")))
-            plans.append(_plan_node(member, payloads if pickled else None, kind, resources, setups))
-        except errors.PlanError as error:
-            problems += error.problems
-    if pickled and not problems:
-        plans = _with_script(plans, payloads, resources, problems)
+    payloads = Payloads(one_host=not kind.hosts) if is_pickled(kind, asked=serialize_py_nodes) else None
+    plans = plan_nodes(
+        program.get_all_nodes(),
+        {id(node) for node in program.iterate_members()},
+        program,
+        payloads=payloads,
+        kind=kind,
+        resources=resources,
+        setup=setup,
+        problems=problems,
+    )
     if not problems:
         try:
-            plans = _hand_out_devices(plans, resources, inventory, spanned, placement or {})
+            plans = hand_out_devices(plans, resources, inventory, spanned, placement or {})
         except errors.PlanError as error:
             problems += error.problems
     if problems:
         raise errors.PlanError(*problems)
     shape = None
     if engine is not None and spanned is not None:
-        shape = _shape_of(engine, spanned, plans)
+        shape = shape_of(engine, spanned, plans)
         sized = [dataclasses.replace(host, cpus=shape.cpus, gpus=shape.gpus) for host in spanned.all]
         spanned = dataclasses.replace(spanned, hosts=sized)
     return LaunchPlan(
@@ -112,9 +108,39 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         hosts=spanned,
         engine=engine,
         shape=shape,
-        blobs={} if kind.threads else payloads.blobs,
-        scope=names.ANYTHING if kind.threads else payloads.scope,
+        blobs={} if kind.threads or payloads is None else payloads.blobs,
+        scope=names.ANYTHING if kind.threads or payloads is None else payloads.scope,
     )
+
+
+def is_pickled(kind: LaunchType, *, asked: bool | None) -> bool:
+    """Whether the nodes of a program have to be picklable; ``asked`` is what ``serialize_py_nodes`` says."""
+    return not kind.threads or (kind.test if asked is None else asked)
+
+
+def plan_nodes(
+    nodes: Sequence[Node],
+    known: Collection[int],
+    program: Program,
+    *,
+    payloads: Payloads | None,
+    kind: LaunchType,
+    resources: Mapping[str, PythonProcess],
+    setup: Callable[[], object] | None,
+    problems: list[str],
+) -> list[NodePlan]:
+    """Plans of nodes, without hosts and devices; notes what is wrong with them."""
+    plans: list[NodePlan] = []
+    for member in _members(program, nodes):
+        if mistakes := _check_node(program, member.node, known):
+            problems += mistakes
+            continue
+        try:
+            setups = setups_of(setup, resources.get(label_of(member.node.name or "")))
+            plans.append(_plan_node(member, payloads, kind, resources, setups))
+        except errors.PlanError as error:
+            problems += error.problems
+    return plans if payloads is None or problems else _with_script(plans, payloads, resources, problems)
 
 
 def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Callable[[], object], ...]:
@@ -195,26 +221,6 @@ def _check_hosts(
         return None
 
 
-def _shape_of(engine: EngineOptions, hosts: Hosts, plans: Sequence[NodePlan]) -> Shape:
-    """What the fullest host needs: devices are handed out from the first on, and who asks for none counts as a CPU."""
-    cpus = dict.fromkeys(hosts.names, 0)
-    gpus, unasked = dict(cpus), dict(cpus)
-    for plan in plans:
-        if plan.process is None or plan.site is None:
-            continue
-        host, spec = plan.site.host, plan.process
-        unasked[host] += spec.cpus is None
-        cpus[host] = max(cpus[host], 1 + max(spec.cpus or (-1,)))
-        if plan.site.gpus:
-            named = dict(spec.env)["CUDA_VISIBLE_DEVICES"]
-            gpus[host] = max(gpus[host], 1 + max(map(int, named.split(","))))
-    return Shape(
-        hosts=len(hosts.names),
-        cpus=engine.cpus_per_node or max(1, *(cpus[host] + unasked[host] for host in hosts.names)),
-        gpus=max(gpus.values()) if engine.gpus_per_node is None else engine.gpus_per_node,
-    )
-
-
 def _check_setup(setup: object) -> list[str]:
     if setup is None or callable(setup):
         return []
@@ -237,8 +243,8 @@ class _Member:
     parent: str | None = None
 
 
-def _members(program: Program) -> Iterator[_Member]:
-    for node in program.get_all_nodes():
+def _members(program: Program, nodes: Iterable[Node]) -> Iterator[_Member]:
+    for node in nodes:
         policy = program.on_failure(label_of(node.name or ""))
         yield from _expand(_Member(node=node, placement=Placement.OWN, policy=policy))
 
@@ -348,56 +354,3 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
         cwd=cwd or str(Path.cwd()),
         memory_bytes=memory_bytes,
     )
-
-
-def _hand_out_devices(
-    plans: list[NodePlan],
-    resources: Mapping[str, PythonProcess],
-    inventory: Inventory | None,
-    hosts: Hosts | None,
-    placement: PlacementOf,
-) -> list[NodePlan]:
-    """Hand out hosts, where there are several, and CPUs and GPUs to the processes that ask for some."""
-    requests = [_request(plan.name, resources) for plan in plans if plan.process is not None]
-    sites: Mapping[str, Site] = {}
-    if hosts is not None:
-        sites, allocations = place(requests, hosts, placement)
-    elif any(isinstance(resource, Resources) for resource in resources.values()):
-        allocations = allocate(
-            requests, inventory or Inventory.of_this_process(with_gpus=any(request.gpus for request in requests))
-        )
-    else:
-        return plans
-    equipped = []
-    for plan in plans:
-        spec = plan.process and _with_devices(plan.process, allocations.get(plan.name, Allocation()))
-        equipped.append(dataclasses.replace(plan, process=spec, site=sites.get(plan.name)))
-    return equipped
-
-
-def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
-    resource = resources.get(label_of(name))
-    if not isinstance(resource, Resources):
-        return Request(name=name)
-    try:
-        cpus, gpus = (resource.amount(field, index_of(name)) for field in ("cpus", "gpus"))
-    except Exception as error:
-        raise errors.PlanError(f"resources of {name}: {error}") from error
-    return Request(name=name, cpus=cpus, gpus=gpus)
-
-
-def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
-    env = dict(spec.env)
-    if allocation.gpus is not None:
-        if "CUDA_VISIBLE_DEVICES" in env:
-            raise errors.PlanError(f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both")
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
-    if allocation.cpus is not None:
-        for variable in _THREAD_COUNTS:
-            if variable not in os.environ:
-                env.setdefault(variable, str(max(1, len(allocation.cpus))))
-    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allocation.cpus)
-
-
-# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -59,11 +59,14 @@ class Payloads:
 
     Args:
         one_host: the nodes are processes of this host.
+        like: what others have of the script already: these nodes have all of it as well.
     """
 
-    def __init__(self, *, one_host: bool = True) -> None:
+    def __init__(self, *, one_host: bool = True, like: Scope | None = None) -> None:
         self.blobs: dict[str, bytes | memoryview] = {}
         self._collector = _collector(one_host=one_host)
+        if isinstance(like, Collector):
+            self._collector.need_as(like)
         self._script: tuple[str, tuple[str, ...]] | None = None
         self._nodes: dict[str, Pickled] = {}  # by the stream's hash
         # By the identity of a buffer's owner, which a blob keeps alive: 500 nodes, one array, one hash.

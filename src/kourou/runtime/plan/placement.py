@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 from kourou import errors
@@ -12,14 +13,18 @@ from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.plan.plan import Site
 from kourou.shown import shown
 
-__all__ = ["PlacementOf", "place"]
+__all__ = ["Held", "PlacementOf", "place"]
 
 PlacementOf: TypeAlias = "Mapping[str, str | Sequence[str] | Mapping[str, int]]"
 """Label → a host, several hosts of which each node takes one, or how many of its processes each host gets."""
 
 
+Held: TypeAlias = "Sequence[tuple[Request, Allocation]]"
+"""What processes asked for, and have."""
+
+
 def place(
-    requests: Sequence[Request], hosts: Hosts, placement: PlacementOf
+    requests: Sequence[Request], hosts: Hosts, placement: PlacementOf, held: Mapping[str, Held] = MappingProxyType({})
 ) -> tuple[dict[str, Site], dict[str, Allocation]]:
     """Choose a host for every process.
 
@@ -30,6 +35,7 @@ def place(
         requests: one for each process, in the order of the program; the result depends on nothing else.
         hosts: what there is.
         placement: what the user said, by label.
+        held: host → what runs there already.
 
     Returns:
         process name → where it runs, and what it gets of that host.
@@ -40,7 +46,7 @@ def place(
     problems = _check(requests, hosts, placement)
     if problems:
         raise errors.PlanError(*problems)
-    capacities = {host.name: _Capacity(host) for host in hosts.all}
+    capacities = {host.name: _Capacity(host, held.get(host.name, ())) for host in hosts.all}
     sites: dict[str, Site] = {}
     counted = {label: _expanded(counts) for label, counts in placement.items() if isinstance(counts, Mapping)}
     for root, parts in _by_root(requests).items():
@@ -68,17 +74,23 @@ def place(
 class _Capacity:
     """One host, as it fills."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, held: Held) -> None:
         self.host = host
         self.requests: list[Request] = []
+        self._held = held
         self.load = 0.0
         """Processes for each CPU."""
+        self.take(())
 
     def take(self, parts: Sequence[Request]) -> None:
         """Place these here."""
         inventory = self.host.inventory
         self.requests += parts
-        self.load = len(self.requests) / max(1, len(inventory.cpus) if inventory else 1)
+        self.load = self._count / max(1, len(inventory.cpus) if inventory else 1)
+
+    @property
+    def _count(self) -> int:
+        return len(self._held) + len(self.requests)
 
     def allocations(self) -> dict[str, Allocation]:
         return self._allocate(self.requests)
@@ -86,8 +98,8 @@ class _Capacity:
     def refusal(self, parts: Sequence[Request]) -> str | None:
         """Why these do not fit, too; None when they do."""
         slots = self.host.slots
-        if slots is not None and len(self.requests) + len(parts) > slots:
-            return f"{self.host.name} has slots for {slots}, and {len(self.requests)} are taken"
+        if slots is not None and self._count + len(parts) > slots:
+            return f"{self.host.name} has slots for {slots}, and {self._count} are taken"
         try:
             self._allocate([*self.requests, *parts])
         except errors.PlanError as error:
@@ -101,7 +113,7 @@ class _Capacity:
         inventory = self.host.inventory
         if inventory is None:
             raise errors.PlanError(f"it is not known what it has: lp.Host({self.host.name!r}, cpus=…, gpus=…)")
-        return allocate(claims, inventory)
+        return allocate(claims, inventory, self._held)
 
 
 def _choose_site(parts: Sequence[Request], capacities: Sequence[_Capacity], problems: list[str]) -> Site:

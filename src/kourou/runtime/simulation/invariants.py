@@ -44,6 +44,12 @@ class Invariants:
         self._began_at: dict[str, collections.deque[float]] = collections.defaultdict(collections.deque)
         self._recorded: dict[str, tuple[int, int]] = {}  # attempts and states, as others know them
         self._stopped_at: float | None = None
+        self._removed: dict[str, float] = {}  # when that was asked for
+        self._leaving: dict[str, float] = {}  # those that have not ended yet, the earliest first
+
+    def add(self, nodes: Iterable[NodePlan]) -> None:
+        """Somebody adds nodes."""
+        self._plans |= {node.name: node for node in nodes}
 
     def process_began(self, name: str) -> None:
         """A process of the node exists."""
@@ -70,6 +76,12 @@ class Invariants:
                 self._end(instruction, now)
             case do.Kill(name=name):
                 self._to_be_killed.add(name)
+            case do.Change(name=name, changes=changes) if "removed" in changes:
+                self._removed[name] = now
+                if name in self.alive:
+                    self._leaving[name] = now
+            case do.Fail(record=record):
+                self._hold(record.node not in self._removed, f"{record.node} was removed, and its end is a failure")
             case do.Stop():
                 self._hold(self._stopped_at is None, "the program stops twice")
                 self._stopped_at = now
@@ -95,6 +107,9 @@ class Invariants:
             now: the time.
         """
         self._hold(ended or self.running or due < math.inf, f"{len(self.alive)} nodes wait, and nothing is to come")
+        if self._leaving and self._stopped_at is None:
+            name, since = next(iter(self._leaving.items()))
+            self._hold(now <= since + self._stop_s + 1.0, f"{name} was removed, and does not end")
         if self._stopped_at is not None:
             self._hold(ended or now <= self._stopped_at + self._stop_s + 1.0, "a stop does not end")
         self._hold(not (ended and self.alive), f"the run has ended, and {len(self.alive)} nodes have not")
@@ -104,6 +119,7 @@ class Invariants:
         self._hold(name not in self.alive, f"{name} begins before it has ended")
         self._hold(attempt == self._attempts.get(name, 0) + 1, f"attempt {attempt} of {name} is not the next one")
         self._hold(self._stopped_at is None, f"{name} begins in a program that stops")
+        self._hold(name not in self._removed, f"{name} begins, and was removed")
         self._hold(node.parent is None or node.parent in self.alive, f"{name} begins, and its colocation does not live")
         self._to_be_killed.discard(name)
         self.alive[name] = self._attempts[name] = attempt
@@ -127,14 +143,17 @@ class Invariants:
     def _end(self, end: do.End, now: float) -> None:
         name, plan = end.record.node, self._plans[end.record.node]
         attempt = self.alive.pop(name, None)
+        self._leaving.pop(name, None)
         self._hold(attempt == end.record.attempt, f"attempt {end.record.attempt} of {name} ends, and not once")
         self._hold(not self._living_parts[name], f"{name} ends before its parts")
-        given_up = self._stopped_at is not None and now >= self._stopped_at + _KILLED_WITHIN_S
+        stops_since = self._removed.get(name, math.inf if self._stopped_at is None else self._stopped_at)
+        given_up = now >= stops_since + _KILLED_WITHIN_S
         self._hold(name not in self.running or given_up, f"{name} ends, and its process has not")
         if plan.parent is None:
             return
         self._living_parts[plan.parent].discard(name)
         bad = end.record.state is NodeState.FAILED and not end.will_restart and plan.on_failure != "ignore"
+        bad = bad and name not in self._removed
         if bad and plan.placement is Placement.OWN and self._stopped_at is None:
             left = self._running_in[plan.parent] - self._to_be_killed
             self._hold(not left, f"{name} has failed for good, and {', '.join(sorted(left))} of its unit may live on")

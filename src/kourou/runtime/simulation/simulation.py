@@ -203,6 +203,10 @@ class Simulation:
                 self.coordinator.broadcast_stop(reason)
             case do.Release():
                 self.coordinator.broadcast_release()
+            case do.Add(records=records):
+                self.coordinator.add(records)
+            case do.Dismiss(name=name, origin=origin):
+                self.coordinator.dismiss(name, origin)
 
     def _change(self, name: str, **changes: Any) -> None:
         self._by_director = True

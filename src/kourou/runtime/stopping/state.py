@@ -23,6 +23,8 @@ class StopState:
         """Set once the program stops; nodes poll it."""
         self.released = threading.Event()
         """Set once nobody needs a node that only serves any more; it follows ``event``."""
+        self.removed = ""
+        """Who had this node removed from a program that goes on; empty: the whole program stops, or none does."""
         self._request = request
         self._handlers: list[Callable[..., Any]] = []
         self._branches: list[StopState] = []
@@ -48,14 +50,15 @@ class StopState:
         if handlers:
             threading.Thread(target=_call_handlers, args=(handlers,), name="kourou-stop", daemon=True).start()
 
-    def release(self) -> None:
-        """Let nodes that only serve end as well."""
+    def release(self, removed: str = "") -> None:
+        """Let nodes that only serve end as well; ``removed`` says who had this one removed, alone."""
+        self.removed = self.removed or removed
         self.set()
         with self._lock:
             self.released.set()
             branches = list(self._branches)
         for branch in branches:
-            branch.release()
+            branch.release(removed)
 
     def branch(self) -> StopState:
         """The state of a part of this node: it follows this one, and can be set and released by itself as well."""
@@ -66,7 +69,7 @@ class StopState:
         if stopping:
             branch.set()
         if released:
-            branch.release()
+            branch.release(self.removed)
         return branch
 
     def watch(self, wake: Callable[[], None]) -> None:

@@ -63,14 +63,15 @@ class NodeTarget:
         Raises:
             DeadlineExceeded: it was not ready in time.
             NodeExited: it has ended and will not be back.
+            NodeRemoved: it was removed.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         waited_since = time.monotonic()
         while True:
             left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
             record = self.binding.control.wait(self.name, _known, min(PATIENCE_S, left_s))
-            if record is not None and record.gone:
-                raise errors.NodeExited(self._how_it_ended(record))
+            if record is not None and (record.gone or record.removed):
+                raise self._how_it_ended(record)
             if record is not None and record.endpoint is not None:
                 return record.endpoint
             present = self.binding.control.wait(self.name, lambda _: True, 0)
@@ -85,26 +86,36 @@ class NodeTarget:
     def lost(self, endpoint: Endpoint) -> errors.RpcError:
         """Why calls in flight to ``endpoint`` will not be answered."""
         text = endpoint.to_json()
-        record = self.binding.control.wait(self.name, lambda r: r.state.ended or r.endpoint != text, _REASON_WITHIN_S)
+        record = self.binding.control.wait(self.name, lambda r: _has_left(r, text), _REASON_WITHIN_S)
         if record is None:
             reason = f"the connection to {self.name} broke while it was running; the call may or may not have run"
             return errors.ConnectionLost(reason)
-        if record.gone:
-            return errors.NodeExited(self._how_it_ended(record))
+        if record.gone or record.removed:
+            return self._how_it_ended(record)
         return errors.NodeRestarted(
             f"{self.name} was restarted while a call was under way; the call may have run, and is not repeated"
         )
 
-    def _how_it_ended(self, record: NodeRecord) -> str:
+    def _how_it_ended(self, record: NodeRecord) -> errors.NodeExited:
+        if record.removed:
+            return errors.NodeRemoved(f"{self.name} was removed from the running program ({record.removed})")
         if record.exit is None:
-            return f"{self.name} has ended ({record.state})"
+            return errors.NodeExited(f"{self.name} has ended ({record.state})")
         log = f"; log: {record.exit.log_file}" if record.exit.log_file else ""
-        return f"{self.name} has ended: {record.exit.cause}{log}"
+        return errors.NodeExited(f"{self.name} has ended: {record.exit.cause}{log}")
 
 
 def _restore(run_id: str, name: str) -> NodeTarget:
     return NodeTarget(name=name, binding=binding_of(run_id, name))
 
 
+def _has_left(record: NodeRecord, endpoint: str) -> bool:
+    return record.state.ended or record.endpoint != endpoint or bool(record.removed)
+
+
 def _known(record: NodeRecord) -> bool:
-    return record.gone or (record.state in {NodeState.READY, NodeState.STOPPING} and record.endpoint is not None)
+    return (
+        record.gone
+        or bool(record.removed)
+        or (record.state in {NodeState.READY, NodeState.STOPPING} and record.endpoint is not None)
+    )

@@ -55,7 +55,7 @@ class RemoteHost:
         self.info: HostInfo | None = None
         """What it is and has; known once it answered."""
         self._events = events
-        self._blobs = blobs or {}
+        self._blobs = {} if blobs is None else blobs  # more may come
         self._sent: set[str] = set()
         self._lock = threading.RLock()  # a transport may tell something while it is told something
         self._commands: list[Callable[[HostInfo], None]] | None = []

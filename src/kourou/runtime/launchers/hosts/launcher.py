@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from kourou import errors
@@ -20,6 +21,7 @@ from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
 from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.hosts import Host, Hosts, matching_variables
 from kourou.runtime.model.records import INTERRUPT, ProcessExit
+from kourou.runtime.plan.payloads import Blobs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.plan.relocation import Relocation
 
@@ -68,6 +70,7 @@ class HostLauncher:
         self._coordinator = self._loop, coordinator
         self._wanted: Hosts = plan.hosts
         self._nodes: dict[str, NodePlan] = {node.name: node for node in plan.nodes if node.process is not None}
+        self._blobs = dict(plan.blobs)
         self._lock = threading.RLock()
         self._running: dict[str, _Running] = {}
         self._sites = Relocation(plan.hosts, self._is_lost, self._usable_host)
@@ -95,6 +98,11 @@ class HostLauncher:
         self._launcher_address = next((f.launcher_address for f in infos if f.launcher_address), None)
         for host in self._hosts.values():
             host.set_up(self._setup_for(self._sites.hosts[host.name]))
+
+    def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
+        """There are these nodes as well, with these parts of payloads."""
+        self._blobs.update(blobs)
+        self._nodes |= {node.name: node for node in nodes if node.process is not None}
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""
@@ -179,7 +187,7 @@ class HostLauncher:
             lambda events: self._reach.connect(host, events),
             self,
             coordinator=self._coordinator,
-            blobs=self._plan.blobs,
+            blobs=self._blobs,
         )
 
     def _setup_for(self, host: Host) -> Any:

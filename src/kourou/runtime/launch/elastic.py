@@ -1,0 +1,214 @@
+"""Nodes that come and go while their program runs: checked here, by whoever asks; done by the director."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from kourou import errors
+from kourou.runtime.control.coordinator import Coordinator
+from kourou.runtime.files.run_folder import PLAN_FILE, RunFolder
+from kourou.runtime.graph.handles import Handle
+from kourou.runtime.graph.node import Node
+from kourou.runtime.graph.program import check_label, check_new, give_name
+from kourou.runtime.graph.replicas import another
+from kourou.runtime.launch.director import Director
+from kourou.runtime.model.names import index_of, label_of, root_of
+from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.plan.addition import Addition, Recipe, compile_addition
+from kourou.runtime.plan.plan import LaunchPlan
+from kourou.shown import shown
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Elastic"]
+
+_POLL_S = 0.1
+
+
+class Elastic:
+    """The nodes of one run. Any thread may ask; one is heard after the other.
+
+    Args:
+        plan: what was launched.
+        recipe: what it was compiled from; None: this launcher has the plan alone.
+        folder, coordinator, director: of the run.
+        adopt: makes new nodes known to the launcher, before the director starts them.
+    """
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        recipe: Recipe | None,
+        *,
+        folder: RunFolder,
+        coordinator: Coordinator,
+        director: Director,
+        adopt: Callable[[Sequence[Node], Addition], None],
+    ) -> None:
+        self.plan = plan
+        """With all nodes that came later; those that went are in it, too."""
+        self._recipe = recipe
+        self._folder = folder
+        self._coordinator = coordinator
+        self._director = director
+        self._adopt = adopt
+        self._lock = threading.Lock()
+        self._members: dict[str, dict[int, Node]] = {}  # label → number → node; a number is given once
+        for node in recipe.program.get_all_nodes() if recipe else ():
+            name = str(node.name)
+            self._members.setdefault(label_of(name), {})[index_of(name)] = node
+
+    def add_node(self, node: Node, label: str, origin: str) -> Handle[Any]:
+        """See :meth:`kourou.Run.add_node`."""
+        if not isinstance(node, Node):
+            raise errors.GraphError(f"add_node takes a node such as lp.CourierNode(...), got {shown(node)}")
+        check_label(label)
+        check_new(node)
+        with self._lock:
+            self._check_goes_on()
+            self._add(label, [node], origin)
+        return node.create_handle()
+
+    def remove(self, names: Sequence[str], origin: str) -> None:
+        """See :meth:`kourou.Run.remove`."""
+        with self._lock:
+            self._check_goes_on()
+            for name in names:
+                self._check_removable(name)
+            self._remove(names, origin)
+
+    def scale(self, label: str, count: int, origin: str) -> tuple[str, ...]:
+        """See :meth:`kourou.Run.scale`."""
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise errors.GraphError(f"scale takes a whole number of nodes >= 0, got {shown(count)}")
+        with self._lock:
+            self._check_goes_on()
+            present = sorted((r.name for r in self._present() if label_of(r.name) == label), key=index_of)
+            self._check_known(label)
+            surplus = tuple(reversed(present[count:]))
+            if surplus:
+                self._check_not_held(label, surplus)
+                self._remove(surplus, origin)
+                return surplus
+            if len(present) == count:
+                return ()
+            self._check_not_held(label, (), present)
+            return self._add(label, self._more(label, count - len(present)), origin)
+
+    def _more(self, label: str, count: int) -> list[Node]:
+        members = self._members.get(label, {})
+        if not members:
+            raise errors.PlanError(self._cannot(label, self._without_recipe()))
+        number = max(members) + 1
+        try:
+            return [another(members, number + more) for more in range(count)]
+        except errors.GraphError as error:
+            raise errors.PlanError(self._cannot(label, str(error))) from None
+
+    def _add(self, label: str, nodes: Sequence[Node], origin: str) -> tuple[str, ...]:
+        if self._recipe is None:
+            raise errors.PlanError(self._cannot(label, self._without_recipe()))
+        own = self._members.get(label, {})
+        first = max(own, default=-1) + 1
+        numbered = dict(enumerate(nodes, first))
+        others = [node for members in self._members.values() for node in members.values()]
+        names = tuple(f"{label}/{number}" for number in numbered)
+        for name, node in zip(names, nodes, strict=True):
+            give_name(node, name)
+        before = self.plan
+        running = {record.name for record in self._coordinator.directory.all() if not record.gone}
+        try:
+            addition = compile_addition(before, self._recipe, nodes, others, running)
+            self._adopt(nodes, addition)
+            self._set_plan(dataclasses.replace(before, nodes=(*before.nodes, *addition.nodes)))
+            self._director.request_add(addition.nodes, origin)
+            self._await(lambda: self._coordinator.directory.get(names[-1]) is not None, "nothing was added")
+        except Exception:
+            for node in nodes:
+                give_name(node, None)
+            if self.plan is not before:
+                self._set_plan(before)
+            raise
+        self._members[label] = {**own, **numbered}
+        return names
+
+    def _remove(self, names: Sequence[str], origin: str) -> None:
+        def is_taken() -> bool:
+            records = map(self._coordinator.directory.get, names)
+            return all(record is None or record.gone or record.removed for record in records)
+
+        self._director.request_remove(tuple(names), origin)
+        self._await(is_taken, "its nodes end with it")
+
+    def _set_plan(self, plan: LaunchPlan) -> None:
+        self.plan = plan
+        self._folder.write_json(PLAN_FILE, plan.to_dict())
+
+    def _await(self, holds: Callable[[], bool], otherwise: str) -> None:
+        """Wait until the director has taken what it was asked for."""
+        with self._director.changed:
+            while not holds():
+                self._check_goes_on(otherwise)
+                self._director.changed.wait(_POLL_S)
+
+    # -- what may be asked for ------------------------------------------------------------------------------------
+
+    def _present(self) -> list[NodeRecord]:
+        """Those that have not ended, and are not about to."""
+        records = self._coordinator.directory.all()
+        return [r for r in records if not (r.gone or r.removed) and root_of(r.name) == r.name]
+
+    def _check_goes_on(self, otherwise: str = "its nodes stay as they are") -> None:
+        reason = self._coordinator.stop_reason
+        if reason is not None or self._director.ended.is_set():
+            state = f"is stopping ({reason})" if reason is not None else "has ended"
+            raise errors.PlanError(f"run {self._folder.run_id} {state}: {otherwise}")
+
+    def _check_known(self, label: str) -> None:
+        labels = list(dict.fromkeys(label_of(node.name) for node in self.plan.nodes))
+        if label not in labels:
+            close = difflib.get_close_matches(str(label), labels, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the groups are: {', '.join(labels)}"
+            raise errors.NotFound(f"program {self.plan.program!r} has no group {shown(label)}; {hint}")
+
+    def _check_removable(self, name: str) -> None:
+        record = self._coordinator.directory.get(name)
+        if record is None:
+            names = [each.name for each in self._present()]
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+            raise errors.NotFound(f"there is no node {name!r}; {hint}")
+        if root_of(name) != name:
+            raise errors.PlanError(f"{name} is a part of {root_of(name)}, which can be removed as a whole")
+        if record.gone and not record.removed:
+            how = f": it {record.exit.cause}" if record.exit else ""
+            raise errors.NodeExited(f"{name} has ended already{how}")
+
+    def _check_not_held(self, label: str, leaving: Sequence[str], present: Sequence[str] = ()) -> None:
+        """Who was given handles of single members would call those that are gone, and never those that come."""
+        there = {record.name for record in self._present()} - set(leaving)
+        for node in self.plan.nodes:
+            if root_of(node.name) not in there:
+                continue
+            held = [name for name in node.inputs if name in (leaving or present)]
+            if not held or not (leaving or len(held) > 1 or held == list(present)):
+                continue
+            does = "would go on calling what is removed" if leaving else "would never call the new ones"
+            raise errors.PlanError(
+                self._cannot(
+                    label,
+                    f"{node.name} was given handles of single nodes ({', '.join(held)}), so it {does}; give it "
+                    f"program.handle_to_group({label!r}), which follows the group",
+                )
+            )
+
+    def _cannot(self, label: str, why: str) -> str:
+        return f"group {label!r} of run {self._folder.run_id} cannot be scaled: {why}"
+
+    def _without_recipe(self) -> str:
+        return "its launcher was handed the plan alone (lp.submit), and cannot make nodes; they can be removed"

@@ -1,0 +1,106 @@
+"""Handing out hosts, CPUs and GPUs to the processes of a plan, and what an engine is asked for. Pure."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+from kourou import errors
+from kourou.runtime.graph.resources import PythonProcess, Resources
+from kourou.runtime.model.engines import EngineOptions, Shape
+from kourou.runtime.model.hosts import Hosts
+from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
+from kourou.runtime.model.names import index_of, label_of
+from kourou.runtime.plan.placement import PlacementOf, place
+from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
+
+__all__ = ["hand_out_devices", "shape_of"]
+
+
+def shape_of(engine: EngineOptions, hosts: Hosts, plans: Sequence[NodePlan]) -> Shape:
+    """What the fullest host needs: devices are handed out from the first on, and who asks for none counts as a CPU."""
+    cpus = dict.fromkeys(hosts.names, 0)
+    gpus, unasked = dict(cpus), dict(cpus)
+    for plan in plans:
+        if plan.process is None or plan.site is None:
+            continue
+        host, spec = plan.site.host, plan.process
+        unasked[host] += spec.cpus is None
+        cpus[host] = max(cpus[host], 1 + max(spec.cpus or (-1,)))
+        if plan.site.gpus:
+            named = dict(spec.env)["CUDA_VISIBLE_DEVICES"]
+            gpus[host] = max(gpus[host], 1 + max(map(int, named.split(","))))
+    return Shape(
+        hosts=len(hosts.names),
+        cpus=engine.cpus_per_node or max(1, *(cpus[host] + unasked[host] for host in hosts.names)),
+        gpus=max(gpus.values()) if engine.gpus_per_node is None else engine.gpus_per_node,
+    )
+
+
+def hand_out_devices(
+    plans: list[NodePlan],
+    resources: Mapping[str, PythonProcess],
+    inventory: Inventory | None,
+    hosts: Hosts | None,
+    placement: PlacementOf,
+    running: Sequence[NodePlan] = (),
+) -> list[NodePlan]:
+    """Hand out hosts, where there are several, and CPUs and GPUs to the processes that ask for some.
+
+    ``running`` are those that have theirs already.
+    """
+    requests = [_request(plan.name, resources) for plan in plans if plan.process is not None]
+    held: dict[str, list[tuple[Request, Allocation]]] = collections.defaultdict(list)
+    for plan in running:
+        if plan.process is not None:
+            held[plan.site.host if plan.site else ""].append(
+                (_request(plan.name, resources), _devices_of(plan.process))
+            )
+    sites: Mapping[str, Site] = {}
+    if hosts is not None:
+        sites, allocations = place(requests, hosts, placement, held)
+    elif any(isinstance(resource, Resources) for resource in resources.values()):
+        with_gpus = any(request.gpus for request in requests)
+        allocations = allocate(requests, inventory or Inventory.of_this_process(with_gpus=with_gpus), held[""])
+    else:
+        return plans
+    equipped = []
+    for plan in plans:
+        spec = plan.process and _with_devices(plan.process, allocations.get(plan.name, Allocation()))
+        equipped.append(dataclasses.replace(plan, process=spec, site=sites.get(plan.name)))
+    return equipped
+
+
+def _devices_of(spec: ProcessSpec) -> Allocation:
+    gpus = dict(spec.env).get("CUDA_VISIBLE_DEVICES")
+    return Allocation(cpus=spec.cpus, gpus=tuple(gpus.split(",")) if gpus else None)
+
+
+def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
+    resource = resources.get(label_of(name))
+    if not isinstance(resource, Resources):
+        return Request(name=name)
+    try:
+        cpus, gpus = (resource.amount(field, index_of(name)) for field in ("cpus", "gpus"))
+    except Exception as error:
+        raise errors.PlanError(f"resources of {name}: {error}") from error
+    return Request(name=name, cpus=cpus, gpus=gpus)
+
+
+def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
+    env = dict(spec.env)
+    if allocation.gpus is not None:
+        if "CUDA_VISIBLE_DEVICES" in env:
+            raise errors.PlanError(f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both")
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
+    if allocation.cpus is not None:
+        for variable in _THREAD_COUNTS:
+            if variable not in os.environ:
+                env.setdefault(variable, str(max(1, len(allocation.cpus))))
+    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allocation.cpus)
+
+
+# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -1,0 +1,199 @@
+"""Nodes that come and go while their program runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import kourou as lp
+from kourou import errors
+from polling import until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+LAUNCH_TYPES = ["local_mt", "local_mp"]
+WAIT_S = 20.0
+QUICK = lp.StopTimeline(ask_s=0.3, interrupt_s=0.3, terminate_s=0.3)
+
+
+class Learner:
+    def __init__(self):
+        self.seen = []
+
+    def note(self, name, seed):
+        self.seen.append((name, seed))
+
+    def noted(self):
+        return sorted(self.seen)
+
+
+class Actor:
+    def __init__(self, learner, seed):
+        self._learner, self._seed = learner, seed
+
+    def run(self):
+        self._learner.note(lp.get_context().name, self._seed)
+        lp.wait_for_stop()
+
+    def wait(self):
+        threading.Event().wait(2.0)
+
+    def deafen(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG, signal.SIGTERM})
+
+
+def program_of(count, **group):
+    """Actors that tell a learner of themselves."""
+    program = lp.Program("elastic")
+    learner = program.add_node(lp.CourierNode(Learner), label="learner")
+    with program.group("actor", **group):
+        actors = [program.add_node(lp.CourierNode(Actor, learner, seed=10 * i)) for i in range(count)]
+    return program, learner, actors
+
+
+def await_state(run, name, *states):
+    until(lambda: run.nodes[name].state in states, WAIT_S)
+
+
+def cause_of(run, name):
+    """How the node ended, in words."""
+    return run.nodes[name].exit.cause
+
+
+def gpus_of(run):
+    """Who was given which GPUs."""
+    return {node.name: dict(node.process.env).get("CUDA_VISIBLE_DEVICES") for node in run.plan.nodes}
+
+
+def send(run, name, number):
+    """Signal a node's process."""
+    os.kill(run.nodes[name].pid, number)
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_a_group_grows_and_shrinks(launch_type, tmp_path):
+    program, learner, actors = program_of(2)
+    with lp.launch(program, launch_type, run_dir=tmp_path) as run:
+        client, first = learner.dereference(), actors[1].dereference()
+
+        # When it is scaled up, Then the new ones have numbers and arguments that go on
+        assert run.scale("actor", 4) == ("actor/2", "actor/3")
+        until(lambda: len(client.noted()) == 4, WAIT_S)
+        assert client.noted() == [(f"actor/{i}", 10 * i) for i in range(4)]
+        assert [node.name for node in run.plan.nodes] == ["learner/0", *(f"actor/{i}" for i in range(4))]
+
+        # When it is scaled down, Then the highest numbers go, and whoever calls them hears of it
+        first_call = first.futures.wait()
+        assert run.scale("actor", 1) == ("actor/3", "actor/2", "actor/1")
+        with pytest.raises(errors.NodeRemoved, match="actor/1 was removed"):
+            actors[1].dereference().wait()
+        with pytest.raises(errors.NodeRemoved, match="actor/1 was removed"):
+            first.wait()
+        with pytest.raises(errors.NodeRemoved, match="actor/1 was removed"):
+            first_call.result(WAIT_S)
+        for number in (1, 2, 3):
+            await_state(run, f"actor/{number}", lp.NodeState.FINISHED)
+            assert cause_of(run, f"actor/{number}") == "was removed (run.scale())"
+
+        # And numbers are not used twice
+        assert run.scale("actor", 2) == ("actor/4",)
+        assert run.scale("actor", 2) == ()
+        until(lambda: ("actor/4", 40) in client.noted(), WAIT_S)
+    # And its files tell of all of them
+    plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+    assert [node["name"] for node in plan["nodes"]] == ["learner/0", *(f"actor/{i}" for i in range(5))]
+    status = json.loads((run.folder / "status.json").read_text(encoding="utf-8"))
+    assert (status["state"], len(status["nodes"])) == ("finished", 6)
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_nodes_are_added_and_removed_one_by_one(launch_type, tmp_path):
+    program, learner, _ = program_of(1)
+    with lp.launch(program, launch_type, run_dir=tmp_path) as run:
+        added = run.add_node(lp.CourierNode(Actor, learner, seed=7), label="actor")
+        other = run.add_node(lp.PyNode(print, "hello"), label="greeter")
+        until(lambda: ("actor/1", 7) in learner.dereference().noted(), WAIT_S)
+        await_state(run, "greeter/0", lp.NodeState.FINISHED)
+        run.remove(added)
+        await_state(run, "actor/1", lp.NodeState.FINISHED)
+
+        with pytest.raises(errors.NodeExited):
+            run.remove(other)
+        with pytest.raises(errors.NotFound, match=r"did you mean 'actor/0'"):
+            run.remove("acto/0")
+
+
+def test_what_cannot_be_scaled_is_refused_and_nothing_changes(tmp_path):
+    program, learner, actors = program_of(2)
+    program.add_node(lp.PyNode(lp.wait_for_stop), label="odd")
+    holder = lp.CourierNode(Actor, actors, seed=1)
+    holder.disable_run()
+    program.add_node(holder, label="holder")
+    program.add_node(lp.MultiThreadingColocation([lp.PyNode(lp.wait_for_stop)]), label="ranks")
+    with lp.launch(program, "local_mt", run_dir=tmp_path) as run:
+        for label, count, error, words in (
+            ("actr", 3, errors.NotFound, "did you mean 'actor'"),
+            ("actor", -1, errors.GraphError, "whole number"),
+            ("actor", 3, errors.PlanError, "holder/0 was given handles of single nodes .actor/0, actor/1."),
+            ("actor", 1, errors.PlanError, "holder/0 .* would go on calling what is removed"),
+            ("ranks", 2, errors.PlanError, "ranks/0 consists of 1 nodes"),
+        ):
+            with pytest.raises(error, match=words):
+                run.scale(label, count)
+        with pytest.raises(errors.PlanError, match="which is not in program"):
+            run.add_node(lp.PyNode(print, lp.Program("x").add_node(lp.CourierNode(Learner), label="l")), label="odd")
+        assert len(run.nodes) == 7
+        assert not (run.folder / "logs" / "odd" / "1.log").exists()
+        until(lambda: len(learner.dereference().noted()) == 2, WAIT_S)
+    with pytest.raises(errors.PlanError, match=r"run elastic-.* is stopping|has ended"):
+        run.scale("odd", 2)
+
+
+def test_devices_are_those_that_are_left(tmp_path):
+    program, *_ = program_of(2, resources=lp.Resources(gpus=1))
+    inventory = lp.Inventory(cpus=(0,), gpus=("a", "b", "c"))
+    with lp.launch(program, "local_mp", run_dir=tmp_path, inventory=inventory) as run:
+        run.scale("actor", 3)
+        with pytest.raises(errors.PlanError, match=r"1 GPUs are asked for .* beside 3 that other nodes have"):
+            run.scale("actor", 4)
+        assert gpus_of(run) == {"learner/0": None, "actor/0": "a", "actor/1": "b", "actor/2": "c"}
+        run.remove("actor/0")
+        await_state(run, "actor/0", lp.NodeState.FINISHED)
+        assert run.scale("actor", 3) == ("actor/3",)
+        assert gpus_of(run)["actor/3"] == "a"
+
+
+def test_policies_hold_for_what_was_added(tmp_path):
+    program, _, actors = program_of(1, on_failure=lp.Restart(backoff_s=0.0))
+    with lp.launch(program, "local_mp", run_dir=tmp_path) as run:
+        run.scale("actor", 2)
+        await_state(run, "actor/1", lp.NodeState.READY)
+        send(run, "actor/1", signal.SIGKILL)
+        until(lambda: run.nodes["actor/1"].attempt == 2, WAIT_S)
+        # When one is killed, or has to be, while it is removed, it is not started again, and nobody else is harmed
+        await_state(run, "actor/1", lp.NodeState.READY)
+        actors[0].dereference().deafen()
+        send(run, "actor/0", signal.SIGSTOP)
+        run.remove("actor/0", "actor/1")
+        send(run, "actor/0", signal.SIGKILL)
+        await_state(run, "actor/0", lp.NodeState.FAILED)
+        await_state(run, "actor/1", lp.NodeState.FINISHED)
+        assert cause_of(run, "actor/0") == "was removed (run.remove()), and was killed by SIGKILL"
+        assert run.failures == ()
+        assert run.nodes["learner/0"].state is lp.NodeState.READY
+
+
+def test_the_program_ends_with_the_last_node_that_was_added(tmp_path):
+    program = lp.Program("one")
+    program.add_node(lp.PyNode(lp.wait_for_stop), label="first")
+    run = lp.launch(program, "local_mp", run_dir=tmp_path, stop_timeline=QUICK)
+    run.add_node(lp.PyNode(time.sleep, 0.3), label="second")
+    run.remove("first/0")
+    run.wait()
+    assert run.ended
+    assert run.nodes["second/0"].state is lp.NodeState.FINISHED
