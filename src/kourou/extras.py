@@ -14,7 +14,9 @@ _EXTRAS = {
     "mlflow": "mlflow",
     "optuna": "tuning",
     "stable_baselines3": "sb3",
+    "starlette": "ui",
     "tensorboard": "tensorboard",
+    "uvicorn": "ui",
     "wandb": "wandb",
 }
 """Module → the extra that installs it; all others are in ``experiments``."""

@@ -35,7 +35,8 @@ def picture(
 ) -> Snapshot:
     """All nodes are READY that ``nodes`` does not tell of; those that are, tell what they do."""
     named = {one.who for one in activities} | {one.wait.on for one in activities if one.wait} | set(servers or {})
-    named |= set(options.get("tables", {})) | set(options.get("silent", ())) | set(nodes or {})
+    tables = options.pop("tables", {})
+    named |= set(tables) | set(options.get("silent", ())) | set(nodes or {})
     records = []
     named.discard("a debugger")
     for name in sorted(named):
@@ -46,6 +47,7 @@ def picture(
         record.name: NodeReport(
             server=(servers or {}).get(record.name, SERVER),
             activities=tuple(one for one in activities if one.who == record.name),
+            tables=tables.get(record.name, ()),
         )
         for record in records
         if record.state is NodeState.READY and record.name not in options.get("silent", ())
@@ -174,7 +176,8 @@ def test_a_starved_table() -> None:
     assert finding.text == "table 'q' of replay/0 is starved: a sample waits for 5 s, and nobody inserts"
     assert "actor/0 has ended (finished)" in finding.details
     assert finding.waiters == ("learner/0",)
-    moved = dataclasses.replace(earlier(now), tables={"replay/0": (table(inserts=2),)})
+    report = dataclasses.replace(now.reports["replay/0"], tables=(table(inserts=2),))
+    moved = dataclasses.replace(earlier(now), reports={**now.reports, "replay/0": report})
     assert "starved_table" not in [one.kind for one in said(now, moved)]
 
 

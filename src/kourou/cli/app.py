@@ -480,6 +480,26 @@ def doctor(run: Run = "last", *, json: Json = False, runs_dir: RunsDir = None) -
 
 @app.command()
 @report_errors()
+def ui(
+    run: Annotated[
+        Optional[str],
+        typer.Argument(metavar="[RUN]", help="The run that it opens with.", autocompletion=complete_run),
+    ] = None,
+    *,
+    port: Annotated[Optional[int], typer.Option(min=0, max=65535, help="By default 7766 or any; 0: any.")] = None,
+    host: Annotated[str, typer.Option(help="Where it listens: loopback, unless you say otherwise.")] = "127.0.0.1",
+    sweeps: Annotated[Path, typer.Option(help="The folder below which sweeps are looked for.")] = Path(),
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Serve the dashboard of runs and sweeps, to a browser that shows its token. Needs the extra ui."""
+    from kourou.cli.status.ui import serve_dashboard
+
+    serve_dashboard(run, runs_dir, sweeps, host=host, port=port, browser=browser)
+
+
+@app.command()
+@report_errors()
 def clean(
     *,
     older_than: Annotated[str, typer.Option(help="Only runs that ended this long ago: 12h, 7d, 0 …")] = "7d",

@@ -37,6 +37,7 @@ __all__ = [
     "lane",
     "list_methods",
     "submit",
+    "traffic",
     "with_options",
 ]
 
@@ -287,6 +288,12 @@ def lane(client: object) -> str | None:
     """The lane in use; None before the first call and after the connection broke."""
     connection = _client(client)._link.connection  # noqa: SLF001 - see above
     return connection.transport.lane if connection is not None else None
+
+
+def traffic(client: object) -> tuple[int, int]:
+    """Calls that were made over the present connection, and how many of them are not answered."""
+    connection = _client(client)._link.connection  # noqa: SLF001 - see above
+    return (0, 0) if connection is None else (connection.count(), len(connection.unanswered()))
 
 
 def disconnect(client: object) -> None:

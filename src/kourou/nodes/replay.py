@@ -121,6 +121,7 @@ class ReplayNode(Node):
         try:
             metering.tell(
                 transport,
+                context,
                 lambda: NodeDetails(lines=tuple(line for info in server.info().values() for line in info.lines())),
                 lambda: [_report(info) for info in server.info().values()],
             )

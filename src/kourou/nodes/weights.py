@@ -78,7 +78,7 @@ class WeightsNode(Node):
         with shielded():
             server = Server(keep=self._keep, checkpoint=self._checkpoint, transport=transport)
         try:
-            metering.tell(transport, lambda: _details(server.reports()), list)
+            metering.tell(transport, context, lambda: _details(server.reports()))
             context.publish(serves_only=True)
             context.stop.register(server.cancel_waits)
             context.stop.released.wait()

@@ -9,10 +9,8 @@ from kourou import errors
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import print_json, print_text
 from kourou.runtime.model.records import NodeRecord
-from kourou.runtime.model.restarts import check_restart
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
-from kourou.runtime.plan.plan import LaunchType, Placement
 
 __all__ = ["restart_nodes"]
 
@@ -21,17 +19,11 @@ def restart_nodes(found: FoundRun, word: str, *, timeout_s: float, as_json: bool
     """End the nodes that a word means, have them started again, and wait until they are."""
     if not found.state.live:
         raise errors.ServerUnavailable(f"run {found.run_id} is not running here ({found.state})")
-    plan = found.plan()
-    threads = LaunchType(found.info.launch_type).threads
-    inside = {node["name"]: node["parent"] for node in plan["nodes"] if node["placement"] == Placement.IN_PARENT}
     with RemoteRun(found) as remote:
         before = {node.name: node for node in remote.status().nodes}
         names = choose_nodes(list(before), word)
-        for name in names:
-            check_restart(name, before, inside, threads=threads)
         asked_at = time.monotonic()
-        for name in names:
-            remote.request_restart(name, f"kourou restart, by {getpass.getuser()}")
+        remote.request_restarts(names, before, f"kourou restart, by {getpass.getuser()}")
         now = [
             _started_again(remote, before[name], max(0.0, asked_at + timeout_s - time.monotonic())) for name in names
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from kourou.cli.terminal.output import console, print_json, print_text
 from kourou.cli.terminal.rows import plain_table
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import FoundRun, find_runs
+from kourou.runtime.monitoring.found_run import find_runs
 
 __all__ = ["clean_runs", "list_runs"]
 
@@ -25,7 +24,7 @@ _MAY_BE_LIVE = {RunState.PENDING, RunState.RUNNING, RunState.STOPPING, RunState.
 def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
     """Print the runs: the live ones, or all."""
     runs = find_runs(parent)
-    shown = [row for row in map(_as_row, runs) if every or RunState(row["state"]) in _MAY_BE_LIVE]
+    shown = [row for row in (run.to_dict() for run in runs) if every or RunState(row["state"]) in _MAY_BE_LIVE]
     if as_json:
         print_json(shown)
         return
@@ -54,24 +53,6 @@ def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
 
 
 _STATE_TEXTS = {RunState.DEAD: "dead launcher"}
-
-
-def _as_row(run: FoundRun) -> dict[str, Any]:
-    state, ended_at = run.state, run.ended_at
-    return {
-        "run": run.run_id,
-        "program": run.info.program,
-        "launch_type": run.info.launch_type,
-        "state": str(state),
-        "nodes": run.info.nodes,
-        "pid": run.info.pid,
-        "host": run.info.host,
-        "started_at": run.info.started_at,
-        "ended_at": ended_at,
-        "age_s": round(time.time() - run.info.started_at, 3),
-        "took_s": round(ended_at - run.info.started_at, 3) if ended_at else None,
-        "folder": str(run.path),
-    }
 
 
 def clean_runs(parent: Path | None, *, older_than_s: float, dry_run: bool, as_json: bool) -> None:

@@ -7,12 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kourou.cli.sweep.table import sweep_table
 from kourou.cli.terminal.live import live_display
 from kourou.cli.terminal.output import console, print_json, tell
-from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import FoundSweep, choose_runs, find_sweep, read_sweep
 from kourou.experiments.slurm.watch import refresh
@@ -27,7 +25,7 @@ def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
     if as_json:
         while True:
             found = look(folder)
-            print_json(_as_dict(found), indent=None if watch else 2)
+            print_json(found.to_dict(), indent=None if watch else 2)
             if not (watch and found.active):
                 return
             time.sleep(_POLL_S)
@@ -105,17 +103,3 @@ class _Log:
         for line in lines:
             sys.stdout.write(f"{self.prefix}{line}\n")
         sys.stdout.flush()
-
-
-def _as_dict(found: FoundSweep) -> dict[str, Any]:
-    progress = progress_of(found.records)
-    return {
-        "folder": str(found.folder),
-        "launcher": found.launcher,
-        "active": found.active,
-        "total": progress.total,
-        "done": progress.done,
-        "states": {str(state): count for state, count in progress.counts.items()},
-        "eta_s": progress.eta_s,
-        "runs": [record.to_dict() for record in found.records],
-    }

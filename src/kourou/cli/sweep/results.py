@@ -15,8 +15,7 @@ from kourou.experiments.results.results import load_results
 from kourou.experiments.results.settings import (
     MetricSummary,
     SettingSummary,
-    last_values,
-    metric_names,
+    last_rows,
     rank_settings,
     summarize_settings,
 )
@@ -32,7 +31,7 @@ def show_results(
     if output is not None:
         _write(frame, output)
     elif each_run:
-        _print(_run_rows(frame), as_json=as_json)
+        _print(last_rows(frame), as_json=as_json)
     else:
         settings = summarize_settings(frame)
         if sort is not None:
@@ -55,15 +54,6 @@ def _write(frame: Any, output: Path) -> None:
     else:
         frame.to_json(output, orient="records", indent=2)
     tell(f"wrote {len(frame)} rows to {output}")
-
-
-def _run_rows(frame: Any) -> list[dict[str, Any]]:
-    """The last value of each metric of each run."""
-    metrics = metric_names(frame)
-    return [
-        {"run": row["run"], "step": _plain(row["step"]), **{name: _plain(row[name]) for name in metrics}}
-        for _, row in last_values(frame).iterrows()
-    ]
 
 
 def _setting_rows(settings: Sequence[SettingSummary]) -> list[dict[str, Any]]:
@@ -110,11 +100,6 @@ def draw_results(
     for path in outputs:
         plot(folder, path, metrics=metrics, by=by, bandwidth=bandwidth or None, band=band)  # type: ignore[arg-type] # checked there
         tell(f"wrote {path}")
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    return None if value != value else value  # noqa: PLR0124 - pandas has NaN for what is missing
 
 
 def _shown(value: Any) -> str:

@@ -75,6 +75,7 @@ class Connection:
         self.alive = True
         self._explain = explain
         self._ids = call_numbers()
+        self._first_id, self._looks = next(self._ids), 1
         self._later: deque[Frame] = deque()  # frames from the garbage collector, which may not take locks
         self._not_ended = [None]  # whoever takes the one entry ends the connection
         self._background = BackgroundReader(self._background_tick, transport.idle_s)
@@ -92,6 +93,12 @@ class Connection:
     def unanswered(self) -> list[Reply]:
         """The calls that wait for an answer."""
         return list(self._pending.values())
+
+    def count(self) -> int:
+        """How many calls were made. Nothing counts them: each look takes a number that no call has."""
+        made = next(self._ids) - self._first_id - self._looks
+        self._looks += 1
+        return made
 
     # -- calling ----------------------------------------------------------------------------------------------
 

@@ -7,12 +7,14 @@ import fnmatch
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kourou import errors
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
+from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState
 
-__all__ = ["FoundSweep", "choose_runs", "find_sweep", "read_sweep"]
+__all__ = ["FoundSweep", "choose_runs", "find_sweep", "find_sweeps", "read_sweep"]
 
 _MOST_LISTED = 10
 
@@ -33,6 +35,20 @@ class FoundSweep:
         in_slurm = any(r.job and r.state in {RunState.QUEUED, RunState.RUNNING} for r in self.records)
         return bool(self.launcher) or in_slurm
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy, with how far it has come."""
+        progress = progress_of(self.records)
+        return {
+            "folder": str(self.folder),
+            "launcher": self.launcher,
+            "active": self.active,
+            "total": progress.total,
+            "done": progress.done,
+            "states": {str(state): count for state, count in progress.counts.items()},
+            "eta_s": progress.eta_s,
+            "runs": [record.to_dict() for record in self.records],
+        }
+
 
 def find_sweep(folder: str | os.PathLike[str]) -> Path:
     """The folder itself if it is a sweep's, else the newest sweep in it or one or two folders below.
@@ -43,10 +59,16 @@ def find_sweep(folder: str | os.PathLike[str]) -> Path:
     top = Path(folder)
     if (top / JOURNAL_FILE).exists():
         return top.absolute()
-    found = [path for pattern in ("*", "*/*") for path in top.glob(f"{pattern}/{JOURNAL_FILE}")]
+    found = find_sweeps(top)
     if not found:
         raise errors.NotFound(f"there is no sweep in {top.absolute()}: name its folder, such as train_dir/NAME")
-    return max(found, key=lambda path: path.stat().st_mtime).parent.absolute()
+    return found[0]
+
+
+def find_sweeps(folder: str | os.PathLike[str]) -> list[Path]:
+    """The sweeps in a folder, itself included, to two folders below it; the first is the one that was heard of last."""
+    found = [path for above in ("", "*/", "*/*/") for path in Path(folder).glob(f"{above}{JOURNAL_FILE}")]
+    return [path.parent.absolute() for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
 
 
 def read_sweep(folder: Path) -> FoundSweep:

@@ -46,6 +46,17 @@ class Curve:
     dashed: bool = False
     """Set where another setting has the same colour."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """A copy for JSON, with numbers of six digits."""
+        return {
+            "metric": self.metric,
+            "label": self.label or self.metric,
+            "color": self.color,
+            "dashed": self.dashed,
+            "runs": self.band.runs,
+            **{name: [float(f"{x:.6g}") for x in getattr(self.band, name)] for name in _SHAPE},
+        }
+
 
 def plot(
     source: Any,
@@ -203,19 +214,8 @@ def _draw(curves: Sequence[Curve], heading: str, shaded: str, path: Path) -> Non
 
 
 def _page(curves: Sequence[Curve], heading: str, band: str) -> str:
-    data = [
-        {
-            "metric": curve.metric,
-            "label": curve.label or curve.metric,
-            "color": curve.color,
-            "dashed": curve.dashed,
-            "runs": curve.band.runs,
-            **{name: [float(f"{x:.6g}") for x in getattr(curve.band, name)] for name in _SHAPE},
-        }
-        for curve in curves
-    ]
     # "</" would end the script's element early, in whatever name it stands.
-    text = json.dumps(data).replace("</", "<\\/").replace("NaN", "null")
+    text = json.dumps([curve.to_dict() for curve in curves]).replace("</", "<\\/").replace("NaN", "null")
     filled = _PAGE_FILE.read_text(encoding="utf-8")
     for place, content in (
         ("@TITLE@", html.escape(heading or "learning curves")),

@@ -10,7 +10,15 @@ from typing import Any
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.curves import mean_band
 
-__all__ = ["MetricSummary", "SettingSummary", "last_values", "metric_names", "rank_settings", "summarize_settings"]
+__all__ = [
+    "MetricSummary",
+    "SettingSummary",
+    "last_rows",
+    "last_values",
+    "metric_names",
+    "rank_settings",
+    "summarize_settings",
+]
 
 _IDENTITY = frozenset({"run", "name", "setting", "repeat", "seed", "step", "time"})
 _PARAM = "params."
@@ -52,6 +60,17 @@ def metric_names(frame: Any) -> list[str]:
 def last_values(frame: Any) -> Any:
     """One row for each run: the last value of each column that it has one for."""
     return frame.groupby("run", sort=False).last().reset_index() if len(frame) else frame
+
+
+def last_rows(frame: Any) -> list[dict[str, Any]]:
+    """The same as JSON holds it: ``run``, ``step`` and each metric, None where there is none."""
+    names = ["run", "step", *metric_names(frame)]
+    return [{name: _plain(row[name]) for name in names} for _, row in last_values(frame).iterrows()]
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value else value  # noqa: PLR0124 - pandas has NaN for what is missing
 
 
 def summarize_settings(frame: Any) -> list[SettingSummary]:

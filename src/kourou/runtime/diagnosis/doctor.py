@@ -6,9 +6,8 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from kourou import errors
 from kourou.runtime.diagnosis import ended, stuck
@@ -19,7 +18,7 @@ from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import is_far, stacks_of
-from kourou.runtime.node_process.metering import ask_report, ask_tables
+from kourou.runtime.node_process.metering import ask_report
 from kourou.waits import is_users
 
 __all__ = ["examine"]
@@ -97,13 +96,12 @@ def _look(
 ) -> Snapshot:
     status = remote.status()
     serving = [node.name for node in status.nodes if node.endpoint and node.state in _SERVING]
-    asked = {name: (ask_report(remote.client(name)), ask_tables(remote.client(name))) for name in serving}
-    wait([future for pair in asked.values() for future in pair], max(_ANSWER_S, _ANSWER_EACH_S * len(asked)))
-    silent = tuple(name for name, pair in asked.items() if not pair[0].done())
-    reports = {name: pair[0].result() for name, pair in asked.items() if _has_answered(pair[0])}
-    tables = {name: tuple(pair[1].result()) for name, pair in asked.items() if _has_answered(pair[1])}
-    for future in (future for pair in asked.values() for future in pair if not future.done()):
+    asked = {ask_report(remote.client(name)): name for name in serving}
+    done, late = wait(asked, max(_ANSWER_S, _ANSWER_EACH_S * len(asked)))
+    for future in late:
         future.cancel()
+    silent = tuple(asked[future] for future in late)
+    reports = {asked[future]: future.result() for future in done if future.exception() is None}
     if silent_before is not None:
         silent = tuple(name for name in silent if name in silent_before)
     at, calling = _places(remote, status.nodes, silent) if places else ({}, frozenset[str]())
@@ -112,15 +110,10 @@ def _look(
         status=status,
         inputs=inputs,
         reports=reports,
-        tables={name: found for name, found in tables.items() if found},
         silent=silent,
         places=at,
         calling=calling,
     )
-
-
-def _has_answered(future: Future[Any]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _places(

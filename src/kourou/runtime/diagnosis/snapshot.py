@@ -23,7 +23,6 @@ class Snapshot:
     """Node → the nodes that it has handles of."""
     reports: Mapping[str, NodeReport] = dataclasses.field(default_factory=dict)
     """Of those that have answered."""
-    tables: Mapping[str, tuple[TableReport, ...]] = dataclasses.field(default_factory=dict)
     silent: tuple[str, ...] = ()
     """Those that should have answered and have not."""
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -31,6 +30,11 @@ class Snapshot:
 
     calling: frozenset[str] = frozenset()
     """Those of them that are in a call of another node."""
+
+    def tables(self, name: str) -> tuple[TableReport, ...]:
+        """A node's tables, of a replay server that has answered."""
+        report = self.reports.get(name)
+        return () if report is None else report.tables
 
     def record(self, name: str) -> NodeRecord | None:
         """A node's record."""

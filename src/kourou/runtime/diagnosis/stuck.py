@@ -146,9 +146,9 @@ def _stage(node: NodeRecord) -> str:
 
 
 def _tables(before: Snapshot, graph: WaitGraph) -> Iterator[Finding]:
-    for name, tables in graph.now.tables.items():
-        earlier = {table.name: table for table in before.tables.get(name, ())}
-        for table in tables:
+    for name, report in graph.now.reports.items():
+        earlier = {table.name: table for table in before.tables(name)}
+        for table in report.tables:
             past = earlier.get(table.name, table)
             moved = table.inserts != past.inserts or table.samples != past.samples
             if table.waits_s >= STUCK_S and not moved:
@@ -210,7 +210,7 @@ def _holding_up(graph: WaitGraph, name: str, report: NodeReport, edges: tuple[Ed
     everybody = len(set(_waiters(edges))) > 1 and len(set(_waiters(edges))) > _ALL * (len(graph.now.status.nodes) - 1)
     whom = f"{counted(_waiters(edges))} wait{'s' if len(set(_waiters(edges))) == 1 else ''} for {name}"
     details = _listed(edges)
-    limited = [one for one in graph.now.tables.get(name, ()) if one.waiting_inserts or one.waiting_samples]
+    limited = [one for one in report.tables if one.waiting_inserts or one.waiting_samples]
     if limited:  # a table at which nothing moves is starved, and told of before
         severity, kind, ends = Severity.NOTE, "limiter", "the other side goes on"
         text = f"{whom}: the limiter of table {limited[0].name!r} holds them back, as it should; it moves"
@@ -362,7 +362,7 @@ def _uncalled(now: Snapshot) -> Iterator[Finding]:
         age_s = now.taken_at - (node.started_at or now.taken_at)
         if report is not None and node.serves_only and age_s >= _IDLE_S:
             server = report.server
-            if not (server.answered or server.calls or server.queued or now.tables.get(node.name)):
+            if not (server.answered or server.calls or server.queued or report.tables):
                 holders = [name for name, inputs in now.inputs.items() if node.name in inputs]
                 who = f"{counted(holders)} could" if holders else "no node has a handle of it"
                 yield Finding(

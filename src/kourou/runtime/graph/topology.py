@@ -84,7 +84,7 @@ class Topology:
 
     def to_svg(self) -> str:
         """The same as a picture, in the colours of the page that it stands on."""
-        columns = self._columns()
+        columns = self.columns()
         height = max((len(column) for column in columns), default=0) * _ROW - _ROW + _BOX_HEIGHT
         boxes: dict[str, _Box] = {}
         left = _MARGIN
@@ -103,7 +103,7 @@ class Topology:
             f"{''.join(drawn)}</svg>"
         )
 
-    def _columns(self) -> list[list[Group]]:
+    def columns(self) -> list[list[Group]]:
         """Who calls stands left of whom it calls, as far as nobody calls in a circle."""
         calls: dict[str, list[str]] = {group.label: [] for group in self.groups}
         for source, target in self.edges:

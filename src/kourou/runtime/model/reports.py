@@ -1,4 +1,4 @@
-"""What a node tells of its waits: frozen data, sent to whoever asks why a program does not go on."""
+"""What a node tells of itself: frozen data, sent to whoever asks how it fares, or why a program does not go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kourou.waits import Activity
 if TYPE_CHECKING:
     from kourou.weights.readers import WeightsReport
 
-__all__ = ["DEBUGGER", "NodeDetails", "NodeReport", "TableReport"]
+__all__ = ["DEBUGGER", "CallsReport", "NodeDetails", "NodeReport", "TableReport"]
 
 DEBUGGER = "a debugger"
 """For whom a node waits at a breakpoint."""
@@ -30,6 +30,23 @@ class TableReport:
     waits_s: float
     """The request that has waited longest."""
     blocked_on: str
+    current_size: int = 0
+    """Items."""
+    max_size: int = 0
+    current_bytes: int = 0
+    inserts_per_s: float = 0.0
+    samples_per_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallsReport:
+    """The calls that a node makes of another one."""
+
+    on: str
+    """Its name."""
+    calls: int
+    """So far; fewer than before when it had to connect anew."""
+    unanswered: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,3 +66,7 @@ class NodeReport:
     server: ServerReport
     activities: tuple[Activity, ...] = ()
     """What threads do for it."""
+    calls: tuple[CallsReport, ...] = ()
+    tables: tuple[TableReport, ...] = ()
+    """Of a replay server."""
+    details: NodeDetails = dataclasses.field(default_factory=NodeDetails)

@@ -140,6 +140,24 @@ class FoundRun:
         except FileNotFoundError:
             return None
 
+    def to_dict(self) -> dict[str, Any]:
+        """What a list of runs says of it, as JSON."""
+        state, ended_at = self.state, self.ended_at
+        return {
+            "run": self.run_id,
+            "program": self.info.program,
+            "launch_type": self.info.launch_type,
+            "state": str(state),
+            "nodes": self.info.nodes,
+            "pid": self.info.pid,
+            "host": self.info.host,
+            "started_at": self.info.started_at,
+            "ended_at": ended_at,
+            "age_s": round(time.time() - self.info.started_at, 3),
+            "took_s": round(ended_at - self.info.started_at, 3) if ended_at else None,
+            "folder": str(self.path),
+        }
+
     def status(self) -> RunStatus:
         """What the folder tells of the run and its nodes; ask a :class:`RemoteRun` while it is live."""
         state = self.state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kourou import courier, errors
@@ -16,8 +16,10 @@ from kourou.runtime.control import messages
 from kourou.runtime.control.stub import CoordinatorStub
 from kourou.runtime.launchers.dialled.passage import Passage
 from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.restarts import check_restart
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.plan.plan import LaunchType, Placement
 from kourou.runtime.waiting.node_target import NodeTarget
 
 if TYPE_CHECKING:
@@ -78,9 +80,18 @@ class RemoteRun:
         """Ask for the end of the program; returns at once."""
         self._stub.call("Stop", pb.StopRequest(reason=reason, origin="another shell"))
 
-    def request_restart(self, name: str, origin: str) -> None:
-        """Ask for a node to be ended and started again; returns at once."""
-        self._stub.call("Restart", pb.RestartRequest(name=name, origin=origin))
+    def request_restarts(self, names: Sequence[str], records: Mapping[str, NodeRecord], origin: str) -> None:
+        """Ask for nodes to be ended and started again; returns at once.
+
+        Raises:
+            NotFound, NodeExited, PlanError: one of them cannot be; none is asked for.
+        """
+        plan = self.found.plan()["nodes"]
+        inside = {node["name"]: node["parent"] for node in plan if node["placement"] == Placement.IN_PARENT}
+        for name in names:
+            check_restart(name, records, inside, threads=LaunchType(self.found.info.launch_type).threads)
+        for name in names:
+            self._stub.call("Restart", pb.RestartRequest(name=name, origin=origin))
 
     def client(self, node: str) -> Client:
         """A client of a node; it is closed with this object."""

@@ -19,11 +19,11 @@ from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.metrics.reading import last_metrics
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.records import NodeRecord, NodeState
-from kourou.runtime.model.reports import NodeDetails
+from kourou.runtime.model.reports import NodeDetails, NodeReport
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
-from kourou.runtime.node_process.metering import ask_calls, ask_details, ask_usage
+from kourou.runtime.node_process.metering import ask_report, ask_usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,6 +66,10 @@ class RunSample:
     nodes: dict[str, NodeSample]
     launcher: NodeSample
     """The launcher's own process, without the nodes that are processes; with those that are threads."""
+    reports: dict[str, NodeReport] = dataclasses.field(default_factory=dict)
+    """Of the nodes that have answered."""
+    silent: tuple[str, ...] = ()
+    """Those that should have answered and have not."""
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy: the status, and the figures within its nodes."""
@@ -106,13 +110,13 @@ class Sampler:
         if self._remote is None and self._found.info.job and self._found.state.live:  # its job has begun
             with contextlib.suppress(errors.ServerUnavailable):
                 self._remote = RemoteRun(self._found)
-        status = self._status()
+        status = self.status()
         now = time.monotonic()
         elapsed = None if self._at is None else max(now - self._at, 1e-3)
-        calls = self._answered(status.nodes, ask_calls) if status.state.live else {}
-        details = self._answered(status.nodes, ask_details) if status.state.live else {}
+        reports, silent = self._answered(status.nodes, ask_report) if status.state.live else ({}, ())
+        calls = {attempt: report.server.answered for attempt, report in reports.items()}
         far = [node for node in status.nodes if self._is_far(node)] if status.state.live else []
-        usage = self._answered(far, ask_usage)
+        usage, _ = self._answered(far, ask_usage)
         cpu: dict[psutil.Process, float] = {}
         below = _children() if status.state.live else {}
         metrics = last_metrics(self._found.info.metrics_dir or self._found.path)
@@ -122,10 +126,11 @@ class Sampler:
             alive = node.pid if self._has_process(node) and node.pid not in shown and status.state.live else None
             shown.add(node.pid)  # a node whose threads are nodes, too, comes before them
             figures = self._figures(_tree(alive, below) if alive else (), cpu, elapsed)
-            if (node.name, node.attempt) in usage:
-                figures = self._far_figures((node.name, node.attempt), usage, elapsed)
-            count = calls.get((node.name, node.attempt))
-            told = details.get((node.name, node.attempt), NodeDetails())
+            attempt = (node.name, node.attempt)
+            count = calls.get(attempt)
+            told = reports[attempt].details if attempt in reports else NodeDetails()
+            if attempt in usage:
+                figures = self._far_figures(attempt, usage, elapsed)
             samples[node.name] = dataclasses.replace(
                 figures,
                 calls=count,
@@ -138,9 +143,17 @@ class Sampler:
         launcher_tree = _tree(self._found.info.pid, {}) if status.state.live and self._found.info.here else ()
         launcher = self._figures(launcher_tree, cpu, elapsed)
         self._cpu, self._calls, self._usage, self._at = cpu, calls, usage, now
-        return RunSample(status=status, taken_at=time.time(), nodes=samples, launcher=launcher)
+        return RunSample(
+            status=status,
+            taken_at=time.time(),
+            nodes=samples,
+            launcher=launcher,
+            reports={name: report for (name, _), report in reports.items()},
+            silent=silent,
+        )
 
-    def _status(self) -> RunStatus:
+    def status(self) -> RunStatus:
+        """The run and its nodes, without figures."""
         if self._remote is not None:
             try:
                 return self._remote.status()
@@ -158,16 +171,17 @@ class Sampler:
 
     def _answered(
         self, nodes: Iterable[NodeRecord], ask: Callable[[Client], Future[Any]]
-    ) -> dict[tuple[str, int], Any]:
-        """What each attempt answers, of those that answer in time."""
+    ) -> tuple[dict[tuple[str, int], Any], tuple[str, ...]]:
+        """What each attempt answers, of those that answer in time; and the names of those that do not."""
         if self._remote is None:
-            return {}
+            return {}, ()
         serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
         asked = {ask(self._remote.client(node.name)): (node.name, node.attempt) for node in serving}
         done, late = wait(asked, _ANSWER_S)
         for future in late:
             future.cancel()
-        return {asked[future]: future.result() for future in done if future.exception() is None}
+        answers = {asked[future]: future.result() for future in done if future.exception() is None}
+        return answers, tuple(asked[future][0] for future in late)
 
     def _far_figures(
         self, attempt: tuple[str, int], usage: dict[tuple[str, int], tuple[float, int]], elapsed: float | None

@@ -6,29 +6,27 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
 from kourou import cpython
-from kourou.courier import Client, Server
+from kourou.courier import Client, Server, address
+from kourou.courier.client import traffic
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.trace import Recording, recorder
 from kourou.courier.serving.methods import is_hidden
 from kourou.runtime.context.context import NodeContext, current_node_name, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
-from kourou.runtime.model.reports import NodeDetails, NodeReport, TableReport
+from kourou.runtime.model.reports import CallsReport, NodeDetails, NodeReport, TableReport
 from kourou.runtime.node_process.debugger import listen
 from kourou.waits import Activity, look
 
 __all__ = [
     "ask_attach",
-    "ask_calls",
-    "ask_details",
     "ask_methods",
     "ask_report",
     "ask_stacks",
-    "ask_tables",
     "ask_trace",
     "ask_usage",
     "install",
@@ -37,27 +35,18 @@ __all__ = [
 
 # A client's attributes may not begin with an underscore, and no attribute that somebody writes has a dot.
 _ATTACH = "kourou.attach"
-_CALLS = "kourou.calls"
-_DETAILS = "kourou.details"
 _METHODS = "kourou.methods"
 _REPORT = "kourou.report"
 _STACKS = "kourou.stacks"
-_TABLES = "kourou.tables"
 _TRACE = "kourou.trace"
 _USAGE = "kourou.usage"
 
 
 def install(server: Server, context: NodeContext) -> None:
     """Let a node's server tell of calls that it has answered, of what its process takes, and where its threads are."""
-    own = {_ATTACH, LIST_METHODS, _CALLS, _DETAILS, _METHODS, _REPORT, _STACKS, _TABLES, _TRACE, _USAGE}
-
-    def report() -> NodeReport:
-        return NodeReport(server=server.report(), activities=_activities().get(context.name, ()))
-
-    server.bind(_CALLS, lambda: server.report().answered)
+    own = {_ATTACH, LIST_METHODS, _METHODS, _REPORT, _STACKS, _TRACE, _USAGE}
     server.bind(_METHODS, lambda: {name: one for name, one in server.metrics().items() if name not in own})
-    server.bind(_REPORT, report)
-    tell(server, NodeDetails, list)
+    tell(server, context)
     server.bind(_ATTACH, listen)
     server.bind(_STACKS, stacks_of_this_process)
     server.bind(_TRACE, _trace)
@@ -65,22 +54,24 @@ def install(server: Server, context: NodeContext) -> None:
     server.bind(LIST_METHODS, lambda: [name for name in server.list_methods() if name not in own])
 
 
-def tell(server: Server, details: Callable[[], NodeDetails], tables: Callable[[], list[TableReport]]) -> None:
-    """Let a node's server tell more about itself, each time anew; its tables apart, for those who ask for no more."""
-    server.bind(_DETAILS, details)
-    server.bind(_TABLES, tables)
+def tell(
+    server: Server,
+    context: NodeContext,
+    details: Callable[[], NodeDetails] = NodeDetails,
+    tables: Callable[[], Iterable[TableReport]] = tuple,
+) -> None:
+    """Let a node's server tell of the node, each time anew; also what only such a node has to tell."""
 
+    def report() -> NodeReport:
+        return NodeReport(
+            server=server.report(),
+            activities=_activities().get(context.name, ()),
+            calls=_calls(context.binding.clients),
+            tables=tuple(tables()),
+            details=details(),
+        )
 
-def ask_details(client: Client) -> Future[Any]:
-    """What a node tells about itself, as a future of NodeDetails."""
-    future: Future[Any] = getattr(client.futures, _DETAILS)()
-    return future
-
-
-def ask_calls(client: Client) -> Future[Any]:
-    """How many calls a node has answered since it started, as a future: a busy node may take its time."""
-    future: Future[Any] = getattr(client.futures, _CALLS)()
-    return future
+    server.bind(_REPORT, report)
 
 
 def ask_attach(client: Client) -> Future[Any]:
@@ -96,14 +87,8 @@ def ask_methods(client: Client) -> Future[Any]:
 
 
 def ask_report(client: Client) -> Future[Any]:
-    """For whom a node waits, and who waits for it, as a future of a NodeReport."""
+    """How a node fares and for whom it waits, as a future of a NodeReport; a busy one takes its time."""
     future: Future[Any] = getattr(client.futures, _REPORT)()
-    return future
-
-
-def ask_tables(client: Client) -> Future[Any]:
-    """The tables of a node, as a future of TableReports; none of most."""
-    future: Future[Any] = getattr(client.futures, _TABLES)()
     return future
 
 
@@ -130,6 +115,16 @@ def _trace(at_most_s: float) -> int | Recording:
         return recorder.stop()
     recorder.node = current_node_name
     return recorder.start(at_most_s)
+
+
+def _calls(clients: Iterable[Any]) -> tuple[CallsReport, ...]:
+    """The calls of clients, by whom they are made of."""
+    counted: dict[str, tuple[int, int]] = {}
+    for client in list(clients):
+        calls, unanswered = traffic(client)
+        before = counted.get(address(client), (0, 0))
+        counted[address(client)] = before[0] + calls, before[1] + unanswered
+    return tuple(CallsReport(on=name, calls=one[0], unanswered=one[1]) for name, one in counted.items())
 
 
 def _activities() -> dict[str, tuple[Activity, ...]]:
