@@ -38,7 +38,7 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             " run_worker sample_factory_flags slurm slurm_template",
             "nodes": "async batched_handler colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
-            "runtime": "broadcast channel dialled logs nonblocking_stream serving sessions shared_tensors"
+            "runtime": "broadcast channel dialled kubernetes logs nonblocking_stream serving sessions shared_tensors"
             " slurm_commands supervisor threads zygotes",
             "script": "children identity sharing",
             "ui": "routes",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from kourou.runtime.launch.launch import launch
     from kourou.runtime.launch.run import Run
     from kourou.runtime.metrics.log import log, log_config, log_image
-    from kourou.runtime.model.engines import Ray, Slurm
+    from kourou.runtime.model.engines import Kubernetes, Ray, Slurm
     from kourou.runtime.model.hosts import Host, Hosts
     from kourou.runtime.model.inventory import Inventory
     from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
@@ -85,7 +85,7 @@ _SOURCES = {
     "kourou.runtime.context.checkpoints": ("checkpoint_dir",),
     "kourou.runtime.context.context": ("NodeContext", "get_context"),
     "kourou.runtime.graph.handles": ("Deferred", "Handle", "maybe_dereference"),
-    "kourou.runtime.model.engines": ("Ray", "Slurm"),
+    "kourou.runtime.model.engines": ("Kubernetes", "Ray", "Slurm"),
     "kourou.runtime.model.hosts": ("Host", "Hosts"),
     "kourou.runtime.model.inventory": ("Inventory",),
     "kourou.runtime.launch.batch": ("submit",),
@@ -133,6 +133,7 @@ __all__ = [
     "Host",
     "Hosts",
     "Inventory",
+    "Kubernetes",
     "LaunchPlan",
     "LaunchType",
     "MultiProcessingColocation",

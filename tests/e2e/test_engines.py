@@ -91,5 +91,5 @@ def test_what_would_be_submitted_is_told_to_the_letter() -> None:
         "--output=/runs/engines-1/launcher.log",
         "/runs/engines-1/job.sh",
     )
-    with pytest.raises(lp.errors.PlanError, match="'test_engine' takes no batch jobs; those that do are slurm"):
+    with pytest.raises(lp.errors.PlanError, match="'test_engine' takes no batch jobs; those that do are kubernetes,"):
         lp.submit(program_of(1), LocalHosts())

@@ -35,7 +35,9 @@ HostsOption = Annotated[
     typer.Option("--hosts", metavar="NAMES|FILE", help="For ssh: names with commas between them, or a file of hosts."),
 ]
 SshConfig = Annotated[Optional[Path], typer.Option(help="For ssh's -F; by default the user's and the system's.")]
-On = Annotated[Optional[str], typer.Option("--on", metavar="ENGINE", help="Where hosts come from: slurm or ray.")]
+On = Annotated[
+    Optional[str], typer.Option("--on", metavar="ENGINE", help="Where hosts come from: slurm, ray or kubernetes.")
+]
 EngineWords = Annotated[
     Optional[list[str]],
     typer.Option("--option", "-o", metavar="FIELD=VALUE", help="Of the engine, such as partition=gpu, nodes=3."),
@@ -127,7 +129,7 @@ def submit(
     target: Target,
     words: Words = None,
     *,
-    on: Annotated[str, typer.Option("--on", metavar="ENGINE", help="Where it runs: slurm.")],
+    on: Annotated[str, typer.Option("--on", metavar="ENGINE", help="Where it runs: slurm or kubernetes.")],
     option: EngineWords = None,
     run_dir: Annotated[Optional[Path], typer.Option(help="Where the run's folder is made; all hosts see it.")] = None,
     json: Json = False,
@@ -248,10 +250,10 @@ def status(
     runs_dir: RunsDir = None,
 ) -> None:
     """Show a run's nodes: state, process, CPU, memory, calls a second and last line. Without RUN, the newest."""
+    from kourou.cli.control.there import chosen_run
     from kourou.cli.status.status import show_status
-    from kourou.runtime.monitoring.found_run import choose_run
 
-    show_status(choose_run(run, runs_dir), watch=watch, interval_s=interval, as_json=json)
+    show_status(chosen_run(run, runs_dir), watch=watch, interval_s=interval, as_json=json)
 
 
 @app.command()
@@ -272,11 +274,11 @@ def logs(  # noqa: PLR0913 - the options of a command
     runs_dir: RunsDir = None,
 ) -> None:
     """Print what the nodes of a run printed, in order; or what some of them did."""
+    from kourou.cli.control.there import chosen_run
     from kourou.cli.status.logs import LogFilter, show_logs
-    from kourou.runtime.monitoring.found_run import choose_run
 
     chosen = LogFilter(nodes=nodes or (), grep=grep, since=since)
-    show_logs(choose_run(run, runs_dir), chosen, follow=follow, lines=lines, times=times, as_json=json)
+    show_logs(chosen_run(run, runs_dir), chosen, follow=follow, lines=lines, times=times, as_json=json)
 
 
 @app.command()
@@ -295,10 +297,10 @@ def plot(
     runs_dir: RunsDir = None,
 ) -> None:
     """Draw what the nodes of a run log with lp.log: into a picture, and on the terminal."""
+    from kourou.cli.control.there import chosen_run
     from kourou.cli.status.plot import plot_run
-    from kourou.runtime.monitoring.found_run import choose_run
 
-    plot_run(choose_run(run, runs_dir), metrics or (), output=output, as_json=json)
+    plot_run(chosen_run(run, runs_dir), metrics or (), output=output, as_json=json)
 
 
 @app.command()
@@ -317,10 +319,10 @@ def trace(
     runs_dir: RunsDir = None,
 ) -> None:
     """Record what the nodes of a live run call and answer, as one trace for Perfetto with arrows between them."""
+    from kourou.cli.control.there import chosen_run
     from kourou.cli.status.trace import trace_run
-    from kourou.runtime.monitoring.found_run import choose_run
 
-    trace_run(choose_run(run, runs_dir), nodes or (), seconds=seconds, output=output)
+    trace_run(chosen_run(run, runs_dir), nodes or (), seconds=seconds, output=output)
 
 
 @app.command()
@@ -334,10 +336,10 @@ def metrics(
     runs_dir: RunsDir = None,
 ) -> None:
     """Print a live run's numbers as Prometheus reads them; or serve them, to who shows the run's token."""
+    from kourou.cli.control.there import chosen_run
     from kourou.cli.status.prometheus import serve_metrics
-    from kourou.runtime.monitoring.found_run import choose_run
 
-    serve_metrics(choose_run(run, runs_dir), port)
+    serve_metrics(chosen_run(run, runs_dir), port)
 
 
 @app.command()
@@ -369,9 +371,9 @@ def stop(
 ) -> None:
     """Ask a run to end, and wait until it has."""
     from kourou.cli.control.stop_and_call import stop_run
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    stop_run(choose_run(run, runs_dir), timeout_s=timeout_s, as_json=json)
+    stop_run(chosen_run(run, runs_dir), timeout_s=timeout_s, as_json=json)
 
 
 @app.command()
@@ -389,9 +391,9 @@ def restart(
 ) -> None:
     """End a node and start it again, whatever its policy; its process is killed, and its callers get NodeRestarted."""
     from kourou.cli.control.restart import restart_nodes
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    restart_nodes(choose_run(run, runs_dir), node, timeout_s=timeout_s, as_json=json)
+    restart_nodes(chosen_run(run, runs_dir), node, timeout_s=timeout_s, as_json=json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is an argument of the method
@@ -414,9 +416,9 @@ def call(
 ) -> None:
     """Call a method of a node and print what it returns."""
     from kourou.cli.control.stop_and_call import call_method
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    found = choose_run(run, runs_dir)
+    found = chosen_run(run, runs_dir)
     call_method(found, node, method, words or [], kwargs=kwargs, timeout_s=timeout_s, as_json=json)
 
 
@@ -431,9 +433,9 @@ def debug(
 ) -> None:
     """Print the stacks of all threads of a node; it goes on undisturbed."""
     from kourou.cli.control.debugging import show_stacks
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    show_stacks(choose_run(run, runs_dir), node, py_spy=py_spy)
+    show_stacks(chosen_run(run, runs_dir), node, py_spy=py_spy)
 
 
 @app.command()
@@ -441,9 +443,9 @@ def debug(
 def attach(run: LiveRun, node: Node, *, json: Json = False, runs_dir: RunsDir = None) -> None:
     """Let a node listen for a debugger (debugpy), and say how VS Code attaches to it. Needs the extra debug."""
     from kourou.cli.control.profiling import attach_debugger
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    attach_debugger(choose_run(run, runs_dir), node, as_json=json)
+    attach_debugger(chosen_run(run, runs_dir), node, as_json=json)
 
 
 @app.command()
@@ -460,9 +462,9 @@ def profile(
 ) -> None:
     """See where a node spends its time (py-spy), as a file for speedscope. Needs the extra debug, and often root."""
     from kourou.cli.control.profiling import record_profile
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    record_profile(choose_run(run, runs_dir), node, duration_s=duration_s, out=out)
+    record_profile(chosen_run(run, runs_dir), node, duration_s=duration_s, out=out)
 
 
 @app.command()
@@ -473,9 +475,9 @@ def doctor(run: Run = "last", *, json: Json = False, runs_dir: RunsDir = None) -
     Exit codes: 0 healthy, 3 some nodes make no progress, 4 it will not go on by itself, or has failed.
     """
     from kourou.cli.control.doctor import show_diagnosis
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.cli.control.there import chosen_run
 
-    show_diagnosis(choose_run(run, runs_dir), as_json=json)
+    show_diagnosis(chosen_run(run, runs_dir), as_json=json)
 
 
 @app.command()

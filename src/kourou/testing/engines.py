@@ -43,7 +43,7 @@ class LocalHosts(EngineOptions):
 class LocalEngine:
     """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
 
-    loopback = True
+    loopback, port, patient = True, 0, False
 
     def __init__(self, options: LocalHosts, *, name: str, folder: Path) -> None:
         del name

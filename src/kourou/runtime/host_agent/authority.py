@@ -1,4 +1,7 @@
-"""A run's own authority, which signs a certificate for each host. Its key never leaves the launcher's memory."""
+"""A run's own authority, which signs a certificate for each host.
+
+Its key never leaves the launcher's memory, but where a launcher is started elsewhere with a key that was made for it.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,22 @@ class Authority:
     Each says what it may be used for: strict clients (Python 3.13 and later) refuse those that do not.
     """
 
-    def __init__(self) -> None:
-        self._key = _new_key()
+    def __init__(self, key: ec.EllipticCurvePrivateKey | None = None, certificate: bytes | None = None) -> None:
+        self._key = key or _new_key()
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        self.certificate = self._sign(_NAME, self._key, constraints, _SIGNS_OTHERS)
+        self.certificate = certificate or self._sign(_NAME, self._key, constraints, _SIGNS_OTHERS)
         """What clients trust; no secret."""
+
+    @classmethod
+    def from_pem(cls, text: bytes) -> Authority:
+        """The inverse of :meth:`to_pem`."""
+        key = serialization.load_pem_private_key(text, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - as it was made
+        return cls(key, x509.load_pem_x509_certificate(text).public_bytes(serialization.Encoding.PEM))
+
+    def to_pem(self) -> bytes:
+        """All of it, for a launcher elsewhere: its secret, too."""
+        return _as_pem(self._key) + self.certificate
 
     def issue(self, host: str) -> Certificate:
         """A new key, and a certificate for servers at this address or name."""
@@ -45,8 +59,7 @@ class Authority:
             x509.SubjectAlternativeName([_name_of(host)]),
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
         )
-        pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        return Certificate(certificate=signed, key=key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+        return Certificate(certificate=signed, key=_as_pem(key))
 
     def _sign(self, subject: str, key: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType) -> bytes:
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -66,6 +79,11 @@ class Authority:
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def _as_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, pkcs8, plain)
 
 
 def _called(name: str) -> x509.Name:

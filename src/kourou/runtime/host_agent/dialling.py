@@ -80,7 +80,11 @@ class DialOrder:
 
     def write(self, path: Path) -> None:
         """Store it, created with mode 0600."""
-        write_own(path, json.dumps(dataclasses.asdict(self)).encode())
+        write_own(path, self.to_json().encode())
+
+    def to_json(self) -> str:
+        """What :meth:`read` reads."""
+        return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> DialOrder:
@@ -96,6 +100,11 @@ class DialOrder:
 
 class Ended(Exception):
     """There is nothing to do any more, or nobody to do it for."""
+
+    def __init__(self, why: str, *, was_refused: bool = False) -> None:
+        super().__init__(why)
+        self.was_refused = was_refused
+        """The launcher is there, and does not want this one."""
 
 
 class Caller:
@@ -168,7 +177,7 @@ class Caller:
                 except (OSError, asyncio.TimeoutError, BrokenSession):
                     pass
                 if self._refused is not None:
-                    raise Ended(f"the launcher refuses: {self._refused}")
+                    raise Ended(f"the launcher refuses: {self._refused}", was_refused=True)
             now = time.monotonic()
             refused_since = (refused_since or now) if refused else None
             if refused_since is not None and now - refused_since > _GONE_S:
@@ -253,10 +262,17 @@ class Caller:
         await asyncio.sleep(_LOOK_S)  # what was aborted is closed then
 
 
-async def dial(order: DialOrder, place: int) -> None:
+async def dial(order: DialOrder, place: int, *, ends_on_term: bool = False) -> None:
     """Be the agent of a place of the allocation, for as long as its launcher lives.
 
+    Args:
+        order: whom it calls.
+        place: its number.
+        ends_on_term: SIGTERM ends it while it has no launcher; else it takes no notice.
+
     Raises:
+        Ended: there is no launcher, or none any more.
+        CancelledError: it was told to end before a launcher answered.
         Exception: what the service raised.
     """
     name = os.environ.get(NAME_VARIABLE) or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
@@ -285,6 +301,8 @@ async def dial(order: DialOrder, place: int) -> None:
             done.set_exception(error)
 
     caller.on_message = on_message
+    if ends_on_term:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: service or keeping.cancel())
     try:
         await asyncio.wait([keeping, done], return_when=asyncio.FIRST_COMPLETED)
         if done.done():

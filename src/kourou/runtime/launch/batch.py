@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.ownership import read_own, write_own
@@ -33,7 +33,10 @@ from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 
-__all__ = ["main", "plan_submission", "submit"]
+if TYPE_CHECKING:
+    from kourou.runtime.host_agent.authority import Authority
+
+__all__ = ["bring_to_life", "main", "plan_submission", "submit"]
 
 _TERMINATED = 128 + signal.SIGTERM  # by whoever cancels the job; or preempts it, and has it begin again
 _SUBMITTED = "submitted.json"  # run.json as it is until the launcher writes its own
@@ -83,7 +86,7 @@ def submit(
     folder = RunFolder(new_run_id(program.name), run_dir)
     folder.close()  # from now on it is the launcher's, who may be quick
     try:
-        plan = dataclasses.replace(plan, terminal="output_to_files", scope=names.ANYTHING)
+        plan = _detached(plan)
         with folder.written():
             write_own(folder.path / PICKLED_PLAN_FILE, pickle.dumps(plan))
         folder.write_json(PLAN_FILE, plan.to_dict())
@@ -115,26 +118,41 @@ def _submitted(plan: LaunchPlan, run_id: str, job: str) -> RunInfo:
 
 
 def plan_submission(plan: LaunchPlan, folder: Path) -> Submission:
-    """What is handed to the engine, to the letter. Pure.
+    """What is handed to the engine, to the letter.
 
     Raises:
-        PlanError: the engine takes no batch jobs.
+        PlanError: the engine takes no batch jobs, or what has to travel to it cannot.
     """
     assert plan.engine is not None  # noqa: S101 - it was compiled for one
-    assert plan.shape is not None  # noqa: S101 - likewise
     command = python_command(f"from kourou.runtime.launch.batch import main; main({str(folder)!r})")
-    return batch_system(plan.engine.launch_type).plan(
-        plan.engine, name=plan.program, shape=plan.shape, folder=folder, command=command
-    )
+    return batch_system(plan.engine.launch_type).plan(_detached(plan), folder=folder, command=command)
+
+
+def _detached(plan: LaunchPlan) -> LaunchPlan:
+    """It as another process takes it, which has neither this one's script nor a terminal."""
+    return dataclasses.replace(plan, terminal="output_to_files", scope=names.ANYTHING)
 
 
 def main(path: str) -> None:
-    """What the job runs: the launcher of a run that was submitted.
-
-    Near the job's time limit (SIGUSR1) the program is stopped, and the job put back into the queue.
-    """
+    """What the job runs: the launcher of a run that was submitted."""
     folder = Path(path)
     plan: LaunchPlan = pickle.loads(read_own(folder / PICKLED_PLAN_FILE))
+    code = bring_to_life(plan, folder)
+    if code != _TERMINATED:
+        (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
+    sys.exit(code)
+
+
+def bring_to_life(plan: LaunchPlan, folder: Path, keys: tuple[str, Authority] | None = None) -> int:
+    """Be the launcher of a run until that has ended; the exit code.
+
+    Near the job's time limit (SIGUSR1) the program is stopped, and the job put back into the queue.
+
+    Args:
+        plan: of a run that was submitted.
+        folder: the run's.
+        keys: the token and the authority, where agents know them already.
+    """
     assert plan.engine is not None  # noqa: S101 - it was submitted
     system = batch_system(plan.engine.launch_type)
     job, restarts = system.own_job(), system.own_restarts()
@@ -142,7 +160,7 @@ def main(path: str) -> None:
         (folder / name).unlink(missing_ok=True)
     near_limit: list[int] = []
     again = RunFolder(folder.name, folder.parent, submitted=True)
-    run = RunBuilder(plan, again, None, job=job, incarnation=restarts + 1).build()
+    run = RunBuilder(plan, again, None, job=job, incarnation=restarts + 1, keys=keys).build()
 
     def stop(number: int, frame: Any) -> None:
         del frame
@@ -164,6 +182,4 @@ def main(path: str) -> None:
         print(f"kourou: requeue {restarts + 1} of {most}", file=sys.stderr)  # noqa: T201 - likewise
         system.requeue(job)
         signal.pause()
-    if code != _TERMINATED:
-        (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
-    sys.exit(code)
+    return code

@@ -164,6 +164,7 @@ class RunBuilder:
         *,
         job: str = "",
         incarnation: int = 1,
+        keys: tuple[str, Authority] | None = None,
     ) -> None:
         self._incarnation = incarnation
         self._job = job  # of the engine, where this launcher runs in one
@@ -172,7 +173,8 @@ class RunBuilder:
         self._setups = setups  # of this process, whose children need them, too
         self._plan = plan
         self._folder = folder
-        self._token = secrets.token_hex(_TOKEN_BYTES)
+        self._token = keys[0] if keys else secrets.token_hex(_TOKEN_BYTES)
+        self._authority = keys[1] if keys else None
         self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
         self._binding: context.Binding | None = None  # of this process
         self._scratch: ScratchFolder | None = None
@@ -304,7 +306,7 @@ class RunBuilder:
         from kourou.runtime.host_agent.authority import Authority  # noqa: PLC0415 - others need none of it
         from kourou.runtime.launchers.hosts.launcher import HostLauncher  # noqa: PLC0415 - likewise
 
-        folder, authority = self._folder, Authority()
+        folder, authority = self._folder, self._authority or Authority()
         host, _, port = self._serve().rpartition(":")
         coordinator = host, int(port)
         launcher = HostLauncher(

@@ -12,11 +12,21 @@ from kourou import errors
 from kourou.runtime.model.hosts import COPIED_VARIABLES, Host, Hosts
 from kourou.shown import shown
 
-__all__ = ["EngineOptions", "Ray", "Shape", "Slurm", "engine_named"]
+__all__ = ["EngineOptions", "HostNeeds", "Kubernetes", "Ray", "Shape", "Slurm", "engine_named"]
 
 _MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
 _NODES = "host"
 _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")  # of Ray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostNeeds:
+    """What the nodes on one host ask for."""
+
+    cpus: int
+    gpus: int
+    memory_bytes: int = 0
+    """0: nobody has said."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +36,8 @@ class Shape:
     hosts: int
     cpus: int
     gpus: int
+    each: tuple[HostNeeds, ...] = ()
+    """What each host needs by itself, for engines whose hosts may differ."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +53,8 @@ class EngineOptions:
     """``module:class`` of the :class:`kourou.runtime.launchers.engines.base.Engine`."""
     batch: ClassVar[str] = ""
     """``module:object`` of the :class:`kourou.runtime.launchers.engines.base.BatchSystem`; "": it takes no jobs."""
+    uniform: ClassVar[bool] = True
+    """All hosts get what the fullest one needs; False: each what it needs."""
     known: ClassVar[dict[str, type[EngineOptions]]] = {}
 
     nodes: int | None = None
@@ -90,7 +104,8 @@ class EngineOptions:
                 given[name] = (*given.get(name, ()), text)
             elif "Mapping" in str(fields[name].type):
                 key, _, amount = text.partition("=")
-                given[name] = {**given.get(name, {}), key: _typed(name, amount, "float", cls.launch_type)}
+                kind = str(fields[name].type).rpartition(",")[2]
+                given[name] = {**given.get(name, {}), key: _typed(name, amount, kind, cls.launch_type)}
             else:
                 given[name] = _typed(name, text, str(fields[name].type), cls.launch_type)
         return cls(**given)
@@ -214,6 +229,77 @@ class Ray(EngineOptions):
         return {name: amount for name, amount in said.items() if amount}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kubernetes(EngineOptions):
+    """Hosts that are pods of a JobSet, which has to be installed in the cluster. Each gets what its own nodes ask for.
+
+    Raises:
+        GraphError: a field has no meaning, or there is no image.
+    """
+
+    launch_type: ClassVar[str] = "kubernetes"
+    implementation: ClassVar[str] = "kourou.runtime.launchers.engines.kubernetes:engine"
+    batch: ClassVar[str] = "kourou.runtime.launchers.engines.kubernetes_batch:BATCH"
+    uniform: ClassVar[bool] = False
+
+    image: str = ""
+    """Of all pods, with kourou in it, and Python of this process's minor version. Has to be said."""
+    namespace: str | None = None
+    """None: that of kubectl's context."""
+    context: str | None = None
+    """kubectl's; None: the current one."""
+    queue: str | None = None
+    """A LocalQueue of Kueue's, which then decides when the pods start."""
+    tree: str | None = "."
+    """The folder that travels into all pods and is the working folder there; None ("none" on a command line): the
+    image has the code."""
+    claim: str | None = None
+    """A PersistentVolumeClaim that many pods may write: the run's folder is on it, and so outlives pods."""
+    python: str = "python3"
+    """The interpreter in the image."""
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Variables of all pods."""
+    memory: str | None = None
+    """Of each host, such as ``16Gi``. None: what the nodes on it ask for (``memory_bytes``), if all of them do."""
+    ephemeral_storage: str | None = None
+    """Of each host, such as ``50Gi``."""
+    shm: str | None = None
+    """Most that ``/dev/shm`` may take, such as ``8Gi``; it counts as memory. None: as much as there is."""
+    gpu_resource: str = "nvidia.com/gpu"
+    launcher: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
+    """What the launcher's own pod requests."""
+    restarts: int = 3
+    """How often a launcher whose pod fails, other than because the program does, is started again; what evicts and
+    preempts pods is not counted."""
+    ttl_s: int = 86400
+    """How long what has ended is kept, for ``kourou logs``."""
+    run_as_user: int | None = 1000
+    """The user in all pods; None: the image's own, which must not be root."""
+    node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Labels of the cluster's nodes that hosts may run on."""
+    tolerations: tuple[str, ...] = ()
+    """Taints that hosts tolerate, as kubectl writes them: ``key=value:NoSchedule``, ``key:NoSchedule`` or ``key``."""
+    priority_class: str | None = None
+    service_account: str | None = None
+    image_pull_secret: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.image:
+            raise errors.GraphError("Kubernetes: image is missing: the container image of all pods (-o image=…)")
+        for name, least in (("restarts", 0), ("ttl_s", 0), ("run_as_user", 1)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise errors.GraphError(f"Kubernetes: {name} is at least {least}, got {shown(value)}")
+        for name in ("memory", "ephemeral_storage", "shm"):
+            value = getattr(self, name)
+            if value is not None and not _QUANTITY.fullmatch(value):
+                raise errors.GraphError(f"Kubernetes: {name} is an amount such as '16Gi', got {shown(value)}")
+
+
+_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+
+
 def engine_named(value: object) -> EngineOptions | None:
     """The engine that a launch type means: itself, or the one of that name with its defaults; None: it is no engine."""
     if isinstance(value, EngineOptions):
@@ -223,6 +309,8 @@ def engine_named(value: object) -> EngineOptions | None:
 
 
 def _typed(name: str, text: str, kind: str, engine: str) -> Any:
+    if text == "none" and "None" in kind:
+        return None
     try:
         return int(text) if "int" in kind else float(text) if "float" in kind else text
     except ValueError:

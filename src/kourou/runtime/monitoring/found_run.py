@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,12 @@ class FoundRun:
     @property
     def pending_reason(self) -> str:
         """Of one that was submitted: why its job has not begun, in the engine's words; "" when it has."""
-        return look_at_job(self.info.engine, self.info.job).reason if self.state is RunState.PENDING else ""
+        return self.job_reason if self.state is RunState.PENDING else ""
+
+    @property
+    def job_reason(self) -> str:
+        """What its engine says of the job: why it has not begun, or why some of its hosts are not there."""
+        return look_at_job(self.info.engine, self.info.job).reason
 
     def cancel(self) -> None:
         """End the job of one that was submitted, begun or not.
@@ -86,7 +92,27 @@ class FoundRun:
         interrupted = final is not None and final["state"] == RunState.INTERRUPTED
         return interrupted and (self.path / PICKLED_PLAN_FILE).exists()
 
+    @property
+    def is_with_launcher(self) -> bool:
+        """Its folder tells little, since the launcher's own is another one: where that is, commands have to be run."""
+        return bool(self.info.job) and not batch_system(self.info.engine).shares_folder
+
+    def command_there(self, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """What runs ``kourou`` with these arguments where the launcher of such a run is.
+
+        Raises:
+            ServerUnavailable: there is no launcher now.
+            LaunchError: the engine cannot be asked.
+        """
+        return batch_system(self.info.engine).command_there(self.info.job, words, terminal=terminal)
+
+    def logs_there(self) -> list[str]:
+        """What prints what the launcher of such a run printed, ended or not."""
+        return batch_system(self.info.engine).logs_there(self.info.job)
+
     def _job_state(self) -> RunState:
+        if self.is_with_launcher:
+            return self._state_there()
         info, has_token = self.refreshed().info, (self.path / TOKEN_FILE).exists()
         if info.here and info.launcher_alive and has_token:
             return RunState.RUNNING
@@ -100,6 +126,14 @@ class FoundRun:
         if job.state == "pending" or not final:
             return RunState.DEAD if job.state == "gone" else RunState.PENDING
         return RunState(final["state"])
+
+    def _state_there(self) -> RunState:
+        try:
+            job = look_at_job(self.info.engine, self.info.job)
+        except errors.LaunchError:
+            return RunState.ELSEWHERE
+        known = {"pending": RunState.PENDING, "running": RunState.RUNNING, "gone": job.outcome or RunState.DEAD}
+        return known[job.state]
 
     @property
     def ended(self) -> bool:
@@ -184,9 +218,10 @@ class FoundRun:
         return _read_events(self.path / EVENTS_FILE)
 
     def _why(self, state: RunState) -> str:
-        if state is RunState.DEAD and self.info.job:
+        if self.info.job and state in {RunState.DEAD, RunState.FAILED}:
             job = look_at_job(self.info.engine, self.info.job)
-            return f"its job {self.info.job} has ended: {job.reason}; see {self.path / 'launcher.log'}"
+            see = f"kourou logs {self.run_id}" if self.is_with_launcher else self.path / "launcher.log"
+            return f"its job {self.info.job} has ended: {job.reason}; see {see}"
         return "its launcher died" if state is RunState.DEAD else self.pending_reason
 
     def _final(self) -> dict[str, Any] | None:

@@ -97,7 +97,10 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     shape = None
     if engine is not None and spanned is not None:
         shape = shape_of(engine, spanned, plans)
-        sized = [dataclasses.replace(host, cpus=shape.cpus, gpus=shape.gpus) for host in spanned.all]
+        sized = [
+            dataclasses.replace(host, cpus=needs.cpus, gpus=needs.gpus)
+            for host, needs in zip(spanned.all, shape.each, strict=True)
+        ]
         spanned = dataclasses.replace(spanned, hosts=sized)
     return LaunchPlan(
         program=program.name,

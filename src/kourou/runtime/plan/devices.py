@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from kourou import errors
 from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.model.engines import EngineOptions, Shape
+from kourou.runtime.model.engines import EngineOptions, HostNeeds, Shape
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import index_of, label_of
@@ -20,22 +20,34 @@ __all__ = ["hand_out_devices", "shape_of"]
 
 
 def shape_of(engine: EngineOptions, hosts: Hosts, plans: Sequence[NodePlan]) -> Shape:
-    """What the fullest host needs: devices are handed out from the first on, and who asks for none counts as a CPU."""
-    cpus = dict.fromkeys(hosts.names, 0)
-    gpus, unasked = dict(cpus), dict(cpus)
+    """What hosts need: devices are handed out from the first on, and who asks for none counts as a CPU."""
+    there: dict[str, list[NodePlan]] = {name: [] for name in hosts.names}
     for plan in plans:
-        if plan.process is None or plan.site is None:
-            continue
-        host, spec = plan.site.host, plan.process
-        unasked[host] += spec.cpus is None
-        cpus[host] = max(cpus[host], 1 + max(spec.cpus or (-1,)))
+        if plan.process is not None and plan.site is not None:
+            there[plan.site.host].append(plan)
+    each = [_needs_of(engine, those) for those in there.values()]
+    cpus, gpus = max(needs.cpus for needs in each), max(needs.gpus for needs in each)
+    if engine.uniform:
+        each = [dataclasses.replace(needs, cpus=cpus, gpus=gpus) for needs in each]
+    return Shape(hosts=len(each), cpus=cpus, gpus=gpus, each=tuple(each))
+
+
+def _needs_of(engine: EngineOptions, plans: Sequence[NodePlan]) -> HostNeeds:
+    """What these need of a host that they share."""
+    cpus = gpus = unasked = 0
+    memory = []
+    for plan in plans:
+        assert plan.process is not None and plan.site is not None  # noqa: PT018, S101 - they run there
+        unasked += plan.process.cpus is None
+        cpus = max(cpus, 1 + max(plan.process.cpus or (-1,)))
+        memory.append(plan.process.memory_bytes)
         if plan.site.gpus:
-            named = dict(spec.env)["CUDA_VISIBLE_DEVICES"]
-            gpus[host] = max(gpus[host], 1 + max(map(int, named.split(","))))
-    return Shape(
-        hosts=len(hosts.names),
-        cpus=engine.cpus_per_node or max(1, *(cpus[host] + unasked[host] for host in hosts.names)),
-        gpus=max(gpus.values()) if engine.gpus_per_node is None else engine.gpus_per_node,
+            named = dict(plan.process.env)["CUDA_VISIBLE_DEVICES"]
+            gpus = max(gpus, 1 + max(map(int, named.split(","))))
+    return HostNeeds(
+        cpus=engine.cpus_per_node or max(1, cpus + unasked),
+        gpus=gpus if engine.gpus_per_node is None else engine.gpus_per_node,
+        memory_bytes=0 if None in memory else sum(each or 0 for each in memory),
     )
 
 

@@ -45,6 +45,8 @@ class LaunchType(str, enum.Enum):
     """Every node is a process of one of the hosts that Slurm allocates."""
     RAY = "ray"
     """Every node is a process of one of the hosts that are bundles of a placement group of Ray's."""
+    KUBERNETES = "kubernetes"
+    """Every node is a process of one of the hosts that are pods of Kubernetes."""
     TEST_ENGINE = "test_engine"
     """As on an engine, whose hosts are agents on this host; for tests."""
 

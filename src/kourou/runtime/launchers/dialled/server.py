@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import psutil
@@ -25,6 +25,7 @@ from kourou.runtime.launchers.hosts.transport import TransportEvents
 __all__ = ["AgentServer"]
 
 _GREETING_S = 10.0  # whoever has not said who he is by then is sent away
+_LOOK_S = 0.05
 _MOST_STRANGERS = 512  # who have not yet
 
 
@@ -38,6 +39,7 @@ class AgentServer:
         authority: signs this end's certificate.
         silence_s: a host that says nothing for so long is lost.
         address: where to listen; None: on all of this machine's addresses.
+        port: likewise; 0: one that the kernel chooses.
         words: what the engine said last, for messages.
         coordinator: where shells' connections lead.
     """
@@ -49,6 +51,7 @@ class AgentServer:
         authority: Authority,
         silence_s: float,
         address: str | None = None,
+        port: int = 0,
         words: Callable[[], str] = str,
         coordinator: tuple[str, int] | None = None,
     ) -> None:
@@ -67,7 +70,7 @@ class AgentServer:
         self._over: set[str] = set()  # sessions of hosts that were taken for dead
         self._context = authority.issue(SERVER_NAME).make_context()
         try:
-            self._socket = _listening(address)
+            self._socket = _listening(address, port)
             self._server = asyncio.run_coroutine_threadsafe(self._serve(), self.thread.loop).result()
         except OSError as error:
             self.thread.close()
@@ -102,6 +105,15 @@ class AgentServer:
 
         self.thread.post(begin)
         return transport
+
+    def wait_for_callers(self, places: Collection[int], timeout_s: float) -> bool:
+        """Wait until agents of all these places have called; False when the time passed first."""
+        deadline = time.monotonic() + timeout_s
+        while not self._early.keys() >= set(places):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_S)
+        return True
 
     def hang_up(self) -> None:
         """Tell all agents to end; returns at once."""
@@ -199,13 +211,13 @@ class AgentServer:
         self.thread.loop.call_later(min(1.0, self._silence_s / HEARTBEATS / 2), self._look)
 
 
-def _listening(address: str | None) -> socket.socket:
+def _listening(address: str | None, port: int) -> socket.socket:
     if address is not None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return socket.create_server((address, 0), family=family, backlog=1024)
+        return socket.create_server((address, port), family=family, backlog=1024)
     if socket.has_dualstack_ipv6():
-        return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    return socket.create_server(("0.0.0.0", 0), backlog=1024)  # noqa: S104 - agents come from anywhere, with a token
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+    return socket.create_server(("0.0.0.0", port), backlog=1024)  # noqa: S104 - agents come from anywhere, with a token
 
 
 def own_addresses() -> Sequence[str]:

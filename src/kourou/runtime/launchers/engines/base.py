@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from kourou.runtime.model.engines import EngineOptions, Shape
+from kourou.runtime.model.status import RunState
+from kourou.runtime.plan.plan import LaunchPlan
 
 __all__ = ["AgentCommand", "BatchSystem", "Engine", "EngineMaker", "JobState", "Submission"]
 
@@ -21,6 +23,11 @@ class Engine(Protocol):
 
     loopback: bool
     """Agents call on this machine's loopback, where no other host reaches the launcher."""
+    port: int
+    """Where they call; 0: the kernel chooses."""
+    patient: bool
+    """Hosts come after their agents were asked for, whenever that is, and agents start again by themselves: they are
+    waited for without a limit, and :meth:`granted` is asked meanwhile."""
 
     def allocate(self, shape: Shape) -> None:
         """Ask for hosts.
@@ -88,23 +95,28 @@ class JobState:
 
     state: Literal["pending", "running", "gone"]
     reason: str = ""
-    """Why it is pending, or how it ended; in the engine's own words."""
+    """Why it is pending, or how it ended; in the engine's own words. Of one that runs: why some of its hosts are not
+    there."""
+    outcome: RunState | None = None
+    """How the program ended, where the engine knows that."""
 
 
 class BatchSystem(Protocol):
     """What ``EngineOptions.batch`` names: an engine in whose allocations launchers run."""
 
-    def plan(
-        self, options: EngineOptions, *, name: str, shape: Shape, folder: Path, command: Sequence[str]
-    ) -> Submission:
-        """What would be submitted. Pure.
+    shares_folder: bool
+    """The run's folder is the one that its launcher has; False: that is where the launcher is, and goes with it."""
+
+    def plan(self, plan: LaunchPlan, *, folder: Path, command: Sequence[str]) -> Submission:
+        """What would be submitted. It changes nothing.
 
         Args:
-            options: what the user said.
-            name: the program's.
-            shape: what the program needs.
-            folder: the run's, which all hosts see under the same path.
-            command: the launcher's; it runs on the first host.
+            plan: of the program, for this engine.
+            folder: the run's.
+            command: the launcher's, where all hosts see what this one does; it runs on the first of them.
+
+        Raises:
+            PlanError: what has to travel cannot.
         """
         ...
 
@@ -130,6 +142,19 @@ class BatchSystem(Protocol):
         Raises:
             LaunchError: the engine cannot be asked.
         """
+
+    def command_there(self, job: str, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """What runs ``kourou`` with these arguments beside the launcher, where its folder is not shared.
+
+        Raises:
+            ServerUnavailable: there is no launcher now.
+            LaunchError: the engine cannot be asked.
+        """
+        ...
+
+    def logs_there(self, job: str) -> list[str]:
+        """What prints what the launcher printed, also when it has ended, where its folder is not shared."""
+        ...
 
     def own_job(self) -> str:
         """The job that this process is the launcher of."""

@@ -33,7 +33,7 @@ _WORDS_BYTES = 2000  # of each file
 class RayEngine:
     """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
 
-    loopback = False
+    loopback, port, patient = False, 0, False
 
     def __init__(self, options: Ray, *, name: str, folder: Path) -> None:
         del name

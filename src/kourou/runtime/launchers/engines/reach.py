@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pkgutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import cast
 
@@ -45,6 +46,8 @@ class EngineReach:
         assert plan.shape is not None  # noqa: S101 - likewise
         self._shape, self._options = plan.shape, plan.engine
         self._places = {name: place for place, name in enumerate(plan.hosts.names)}
+        used = {node.site.host for node in plan.nodes if node.site is not None}
+        self._used = [place for name, place in self._places.items() if name in used]
         self._reached: set[str] = set()
         (folder / AGENTS).mkdir(mode=0o700, exist_ok=True)
         make = cast("EngineMaker", pkgutil.resolve_name(plan.engine.implementation))
@@ -54,6 +57,7 @@ class EngineReach:
             authority=authority,
             silence_s=plan.engine.lost_after_s,
             address="127.0.0.1" if self._engine.loopback else None,
+            port=self._engine.port,
             words=self._engine.words,
             coordinator=coordinator,
         )
@@ -67,18 +71,35 @@ class EngineReach:
             LaunchError: the engine refuses; with its own words.
         """
         self._engine.allocate(self._shape)
+        self._wait(self._engine.granted)
+        self._engine.start_agents(self._command, range(self._shape.hosts))
+        if self._engine.patient:
+            self._wait(self._all_called)
+
+    def _wait(self, is_there: Callable[[float], bool]) -> None:
         told = ""
-        while not self._engine.granted(_LOOK_S):
+        while not is_there(_LOOK_S):
             why = self._engine.why_pending()
             if why and why != told:
                 nonblocking_stream.warn("%s: waiting for %s", self._options.launch_type, why)
                 told = why
-        self._engine.start_agents(self._command, range(self._shape.hosts))
+
+    def _all_called(self, timeout_s: float) -> bool:
+        """Whether the agents of all hosts that are used have called.
+
+        Raises:
+            LaunchError: they never will.
+        """
+        if self._server.wait_for_callers(self._used, timeout_s):
+            return True
+        self._engine.granted(0)
+        return False
 
     def connect(self, host: Host, events: TransportEvents) -> DialledTransport:
         """See :class:`Reach`."""
         place = self._places[host.name]
-        transport = self._server.expect(place, events, self._options.connect_timeout_s)
+        within_s = math.inf if self._engine.patient else self._options.connect_timeout_s
+        transport = self._server.expect(place, events, within_s)
         if host.name in self._reached:
             try:
                 self._engine.start_agents(self._command, [place])

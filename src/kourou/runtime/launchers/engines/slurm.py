@@ -39,7 +39,7 @@ _WORDS_BYTES = 2000  # of each file
 class SlurmEngine:
     """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
 
-    loopback = False
+    loopback, port, patient = False, 0, False
 
     def __init__(self, options: Slurm, *, name: str, folder: Path) -> None:
         self._options = options

@@ -11,7 +11,8 @@ from pathlib import Path
 from kourou import errors
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import JobState, Submission
-from kourou.runtime.model.engines import EngineOptions, Shape, Slurm
+from kourou.runtime.model.engines import Slurm
+from kourou.runtime.plan.plan import LaunchPlan
 
 __all__ = ["BATCH", "SlurmBatch"]
 
@@ -22,16 +23,18 @@ _RUNNING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING"}
 class SlurmBatch:
     """Implements :class:`kourou.runtime.launchers.engines.base.BatchSystem`."""
 
-    def plan(
-        self, options: EngineOptions, *, name: str, shape: Shape, folder: Path, command: Sequence[str]
-    ) -> Submission:
+    shares_folder = True
+
+    def plan(self, plan: LaunchPlan, *, folder: Path, command: Sequence[str]) -> Submission:
         """See :class:`BatchSystem`."""
-        assert isinstance(options, Slurm)  # noqa: S101 - they name this class
+        options, shape = plan.engine, plan.shape
+        assert isinstance(options, Slurm)  # noqa: S101 - it was compiled for it
+        assert shape is not None  # noqa: S101 - likewise
         script = folder / "job.sh"
         # exec: Slurm's signals reach the launcher, and no shell waits in between.
         text = "\n".join(["#!/bin/bash", "trap '' USR1", *options.lines, f"exec {shlex.join(command)}", ""])
         arguments = [
-            *options.arguments(name, shape),
+            *options.arguments(plan.program, shape),
             "--requeue",
             "--open-mode=append",
             *([f"--signal=B:USR1@{options.signal_s}"] if options.requeues else []),
@@ -65,6 +68,14 @@ class SlurmBatch:
     def cancel(self, job: str) -> None:
         """See :class:`BatchSystem`."""
         slurm_commands.cancel_jobs([job])
+
+    def command_there(self, job: str, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """See :class:`BatchSystem`."""
+        raise NotImplementedError  # its folder is shared
+
+    def logs_there(self, job: str) -> list[str]:
+        """See :class:`BatchSystem`."""
+        raise NotImplementedError  # likewise
 
     def own_job(self) -> str:
         """The job that this process runs in."""

@@ -192,8 +192,8 @@ class HostLauncher:
 
     def _setup_for(self, host: Host) -> Any:
         def make(info: HostInfo, transport: Transport) -> HostSetup:
-            if self._plan.shape is not None and len(info.inventory.gpus) < self._plan.shape.gpus:
-                has, wants = len(info.inventory.gpus), self._plan.shape.gpus
+            has, wants = len(info.inventory.gpus), host.gpus
+            if self._plan.shape is not None and isinstance(wants, int) and has < wants:
                 raise errors.LaunchError(f"its agent finds {has} GPUs, where {wants} were asked for")
             address = self._address_of(host, info)
             copied = (*self._wanted.copy_env_vars, RUN_ATTEMPT_VARIABLE)

@@ -1,0 +1,57 @@
+"""What the launcher's pod of a JobSet runs: the launcher of a run that was submitted, with what was mounted for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import signal
+import sys
+import time
+from pathlib import Path
+
+from kourou.ownership import read_own
+from kourou.runtime.files.run_folder import runs_dir
+from kourou.runtime.host_agent import pod
+from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.dialling import DialOrder
+from kourou.runtime.launch.batch import bring_to_life
+from kourou.runtime.launchers.engines.kubernetes_batch import Travelling
+from kourou.runtime.plan.plan import LaunchPlan, ProcessSpec
+
+__all__ = ["main"]
+
+_LINGER_S = 2.0  # shells in this pod end with it: so long they have to tell how the run ended
+
+
+def main() -> None:
+    """Be the launcher."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the first process has no default
+    here, wanted = f"{sys.version_info[0]}.{sys.version_info[1]}", os.environ[pod.MADE_BY]
+    if here != wanted:
+        sys.exit(f"kourou: the image has Python {here}, and the program was submitted with {wanted}: they must agree")
+    pod.enter_tree()
+    order = DialOrder.read(f"{pod.SECRET}/{pod.ORDER}")
+    keys = order.token, Authority.from_pem(read_own(f"{pod.SECRET}/{pod.AUTHORITY}"))
+    travelled: Travelling = pickle.loads(pod.joined(pod.PLAN_PARTS))
+    runs_dir().mkdir(parents=True, exist_ok=True)
+    code = bring_to_life(_at_home(travelled), runs_dir() / os.environ[pod.RUN_ID], keys)
+    time.sleep(_LINGER_S)
+    sys.exit(code)
+
+
+def _at_home(travelled: Travelling) -> LaunchPlan:
+    """The plan with this pod's names of its folder and of its interpreter; what is printed is the pod's log, too."""
+
+    def moved(spec: ProcessSpec) -> ProcessSpec:
+        cwd = Path(spec.cwd)
+        if cwd.is_relative_to(travelled.cwd):
+            cwd = Path.cwd() / cwd.relative_to(travelled.cwd)
+        interpreter = sys.executable if spec.interpreter == travelled.interpreter else spec.interpreter
+        return dataclasses.replace(spec, cwd=str(cwd), interpreter=interpreter)
+
+    nodes = tuple(
+        dataclasses.replace(node, process=moved(node.process)) if node.process else node
+        for node in travelled.plan.nodes
+    )
+    return dataclasses.replace(travelled.plan, nodes=nodes, terminal="current_terminal")
