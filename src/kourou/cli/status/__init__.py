@@ -1,5 +1,5 @@
 """``kourou status``, ``ps``, ``clean`` and ``logs``: runs as they fare.
 
-The columns of ``status`` are in ``table``; ``status``, ``ps`` and ``logs`` are the commands. It may use
-``terminal``.
+Start with ``commands``, as typer reads them; the columns of ``status`` are in ``table``, and each of the others is one
+of the commands. It may use ``terminal``.
 """

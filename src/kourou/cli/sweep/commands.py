@@ -8,8 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from kourou.cli.sweep.options import LaunchOptions
+from kourou.cli.terminal.arguments import Json
 from kourou.cli.terminal.options import options_from
-from kourou.cli.terminal.output import report_errors
 
 __all__ = ["sweep_app"]
 
@@ -17,7 +17,6 @@ sweep_app = typer.Typer(
     name="sweep",
     help="Run many experiments, look after them, and see what came of them.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Folder = Annotated[
@@ -27,13 +26,11 @@ Runs = Annotated[
     Optional[list[str]],
     typer.Argument(metavar="[RUN]...", help="Names, patterns ('02_*'), beginnings of ids."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print plain JSON.")]
 HERE = Path()
 
 
 @sweep_app.command("run")
 @options_from(LaunchOptions)
-@report_errors()
 def run(options: LaunchOptions) -> None:
     """Run all that has not finished, and wait.
 
@@ -45,7 +42,6 @@ def run(options: LaunchOptions) -> None:
 
 
 @sweep_app.command()
-@report_errors()
 def status(
     folder: Folder = HERE,
     *,
@@ -60,7 +56,6 @@ def status(
 
 
 @sweep_app.command()
-@report_errors()
 def logs(
     folder: Path,
     runs: Runs = None,
@@ -75,7 +70,6 @@ def logs(
 
 
 @sweep_app.command()
-@report_errors()
 def cancel(folder: Path, runs: Runs = None) -> None:
     """Cancel runs; without RUN, end the whole sweep as Ctrl-C does (it can be continued)."""
     from kourou.cli.sweep.control import cancel_runs
@@ -84,7 +78,6 @@ def cancel(folder: Path, runs: Runs = None) -> None:
 
 
 @sweep_app.command()
-@report_errors()
 def retry(folder: Path, runs: Runs = None) -> None:
     """Run failed, cancelled or lost runs again; without RUN, all that failed or were lost."""
     from kourou.cli.sweep.control import retry_runs
@@ -93,7 +86,6 @@ def retry(folder: Path, runs: Runs = None) -> None:
 
 
 @sweep_app.command()
-@report_errors()
 def results(
     folder: Folder = HERE,
     *,
@@ -113,7 +105,6 @@ def results(
 
 
 @sweep_app.command()
-@report_errors()
 def plot(
     folder: Folder = HERE,
     *,
@@ -135,7 +126,6 @@ def plot(
 
 
 @sweep_app.command()
-@report_errors()
 def init(
     command: Annotated[list[str], typer.Argument(help="A script, or after -- the words of a command.")],
     *,
@@ -148,7 +138,6 @@ def init(
 
 
 @sweep_app.command()
-@report_errors()
 def schema() -> None:
     """Print the JSON Schema of sweep files, from which editors complete and check them."""
     from kourou.cli.terminal.output import print_json

@@ -74,7 +74,7 @@ def tell(text: str) -> None:
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn errors into a message and an exit code; a decorator of commands."""
+    """Turn errors into a message and an exit code."""
     try:
         yield
     except errors.Interrupted as interrupted:
