@@ -45,13 +45,7 @@ class Form(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What is in a container.
-
-    Attributes:
-        form: its kind.
-        names: of the parts: keys, indices, names of fields.
-        values: the parts.
-    """
+    """What is in a container."""
 
     form: Form
     names: Sequence[Any]

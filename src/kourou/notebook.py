@@ -22,13 +22,7 @@ def in_notebook() -> bool:
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; of many rows the first.
-
-    Args:
-        caption: a line above it.
-        columns: their headings.
-        rows: one cell for each column; None is an empty one.
-    """
+    """A table; of many rows the first. A cell that is None is empty."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     more = len(cells) - _MOST_ROWS
     lines = [_row("th", columns), *(_row("td", row) for row in cells[:_MOST_ROWS])]
@@ -48,12 +42,7 @@ def _row(kind: str, cells: Iterable[str]) -> str:
 
 
 class Display:
-    """A place below a notebook's cell, whose content may change.
-
-    Args:
-        text: for those that show no HTML.
-        content: HTML.
-    """
+    """A place below a notebook's cell, whose content may change."""
 
     def __init__(self, text: str, content: str) -> None:
         import IPython.display  # noqa: PLC0415 - it is there in a notebook only

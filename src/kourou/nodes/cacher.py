@@ -125,10 +125,8 @@ class Cache:
     """Results of calls, fetched when they are read. Thread-safe.
 
     Args:
-        client: makes the calls.
         refresh_s: seconds after which a result is fetched anew.
         stale_s: seconds after which it is not returned any more; not less than ``refresh_s``.
-        clock: tells the time in seconds.
     """
 
     def __init__(

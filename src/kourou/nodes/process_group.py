@@ -88,12 +88,6 @@ def assemble(store: TCPStore, place: Place) -> None:
 def grouped(store: TCPStore, place: Place, *, backend: Backend, timeout_s: float) -> Iterator[None]:
     """While entered, this worker belongs to torch's default process group.
 
-    Args:
-        store: where the ranks meet.
-        place: who this is.
-        backend: of the group.
-        timeout_s: of the group's operations.
-
     Raises:
         PlanError: the backend is nccl, and this rank has no GPU.
     """

@@ -80,10 +80,6 @@ class Collector:
     def add(self, value: Any, owner: str) -> Pickled:
         """Pickle a value.
 
-        Args:
-            value: what to pickle.
-            owner: what it is called in errors about what it needs.
-
         Raises:
             Exception: whatever pickling raised.
         """

@@ -20,14 +20,7 @@ Why = Callable[[Any], "BaseException | None"]
 
 
 def innermost(path: str, value: Any, why: Why, depth: int = 0) -> tuple[str, Any, BaseException] | None:
-    """The innermost part of a value that cannot be pickled by itself: its path, itself, and the reason.
-
-    Args:
-        path: what the value is called.
-        value: where to look.
-        why: what keeps a value from being pickled, if anything.
-        depth: levels above this one.
-    """
+    """The innermost part of a value that cannot be pickled by itself: its path, itself, and the reason."""
     error = why(value)
     if error is None:
         return None
@@ -69,15 +62,7 @@ def _parts_of_class(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def describe_global(name: str, value: Any, asked_by: Mapping[str, str], error: Exception, why: Why) -> str:
-    """In one line: which global of the script cannot travel, who needs it, where it is set, and what to do.
-
-    Args:
-        name: the global's.
-        value: its value.
-        asked_by: who needs each global: another one, or a payload's owner.
-        error: what pickling it raised.
-        why: what keeps a value from being pickled, if anything.
-    """
+    """In one line: which global of the script cannot travel, who needs it, where it is set, and what to do."""
     asker = asked_by.get(name, "")
     found = (innermost(step, part, why) for step, part in _steps(value))
     path, culprit, reason = next(filter(None, found), ("", value, error))

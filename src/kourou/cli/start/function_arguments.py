@@ -27,11 +27,6 @@ def parse_arguments(function: Callable[..., Any], words: Sequence[str], prog: st
     field of a dataclass. The first words may be values without names, in the order of the parameters. A parameter
     without an annotation takes a Python literal, else text; ``**kwargs`` takes ``--name=value`` of any name.
 
-    Args:
-        function: is not called here.
-        words: as typed.
-        prog: what stands before the words, for messages.
-
     Raises:
         PlanError: a word that has no meaning for the function.
         SystemExit: ``--help`` (0), or a value that is missing or of another type (2); it has been printed.

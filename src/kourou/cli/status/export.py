@@ -24,12 +24,6 @@ _EVERY_S = 1.0
 def export_metrics(word: str, runs_dir: Path | None, names: Sequence[str], *, follow: bool) -> None:
     """Hand metrics on to exporters.
 
-    Args:
-        word: a run, as a person means it, or a folder with metrics.
-        runs_dir: where runs are.
-        names: of the exporters.
-        follow: until the run ends, or Ctrl-C.
-
     Raises:
         PlanError: there is no such exporter.
         MissingExtra: its package is not installed.

@@ -37,9 +37,6 @@ class LogFilter:
     def predicate(self, names: Sequence[str]) -> Callable[[LogLine], bool]:
         """Whether a line is wanted.
 
-        Args:
-            names: the run's nodes.
-
         Raises:
             NotFound: a node that there is not.
             PlanError: no regular expression, or no time.

@@ -48,13 +48,7 @@ def serve_metrics(found: FoundRun, port: int | None) -> None:
 
 
 class MetricsServer(HTTPServer):
-    """Answers scrapes of this host that show the run's token, one at a time.
-
-    Args:
-        port: of the loopback interface; 0: any.
-        token: of the run.
-        scrape: makes the text.
-    """
+    """Answers scrapes of this host that show the run's token, one at a time."""
 
     def __init__(self, port: int, token: str, scrape: Callable[[], str]) -> None:
         super().__init__(("127.0.0.1", port), _Handler)

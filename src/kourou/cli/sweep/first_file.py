@@ -50,10 +50,6 @@ class CommandHelp:
 def write_first_file(words: Sequence[str], path: Path) -> None:
     """Ask a command for its help and write a file that sweeps one of its parameters, the others at hand as comments.
 
-    Args:
-        words: a script, or a command line.
-        path: the file, which must not be there yet.
-
     Raises:
         PlanError: the file is there, or the command said nothing that could be read.
     """

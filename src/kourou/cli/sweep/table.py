@@ -57,16 +57,7 @@ def sweep_table(
     parallel: int | None = None,
     fill: bool = True,
 ) -> RenderableType:
-    """Heading, progress bar, and one row a run.
-
-    Args:
-        folder: the sweep's folder.
-        records: its runs.
-        width: columns of the terminal.
-        height: lines of the terminal, where not all runs may find room; None: there is room for all.
-        parallel: how many run at once; None: as many as do now.
-        fill: make the table as wide as the terminal, so that it does not jump when it changes.
-    """
+    """Heading, progress bar, and one row a run."""
     progress = progress_of(records, parallel=parallel)
     shown = most_urgent(records, None if height is None else height - _OTHER_LINES, _urgency)
     bar = Table.grid(padding=(0, 1, 0, 0))

@@ -35,13 +35,7 @@ def one_line(text: str, style: str = "") -> Text:
 
 
 def most_urgent(rows: Sequence[T], room: int | None, urgency: Callable[[T], Any]) -> list[T]:
-    """As many rows as there is room for, at least one, in their order.
-
-    Args:
-        rows: all of them.
-        room: lines for them; None: for all.
-        urgency: the rows for which it is least are kept.
-    """
+    """As many rows as there is room for, at least one, in their order: those of the least ``urgency``."""
     if room is None or room >= len(rows):
         return list(rows)
     kept = sorted(range(len(rows)), key=lambda place: urgency(rows[place]))[: max(1, room)]

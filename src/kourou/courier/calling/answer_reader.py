@@ -35,17 +35,7 @@ class Owner(Protocol):
 
 
 class AnswerReader:
-    """For any thread; one at a time has the turn to read, the others wait until it has their answers.
-
-    Args:
-        owner: the connection.
-        transport: what to read.
-        in_flight: takes what was read.
-        inside: see ``Connection``.
-
-    Attributes:
-        reads: how often somebody has read.
-    """
+    """For any thread; one at a time has the turn to read, the others wait until it has their answers."""
 
     def __init__(self, owner: Owner, transport: Transport, in_flight: InFlight, inside: set[int]) -> None:
         self.reads = 0

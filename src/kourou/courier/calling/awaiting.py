@@ -83,10 +83,6 @@ class LoopReader:
 
     It looks after duplicates of the descriptors: the connection may be closed by another thread, and its numbers be
     given to something else, before the loop hears of it. What is shut down shows in a duplicate, too.
-
-    Args:
-        loop: the running one.
-        source: the connection.
     """
 
     _PAUSE_S = 1e-3  # while another thread reads, which gives the loop what it takes in
@@ -199,12 +195,7 @@ async def news(
 
 
 class Items:
-    """The items of a stream that a call is going to return.
-
-    Args:
-        method: what was called, for messages.
-        opened: gives the stream.
-    """
+    """The items of a stream that a call is going to return."""
 
     def __init__(self, method: str, opened: Awaitable[Any]) -> None:
         self._method = method

@@ -21,12 +21,7 @@ _log = logging.getLogger("kourou.courier")
 
 
 class BackgroundReader:
-    """Runs the callbacks of futures, and ``tick`` for as long as that asks for it.
-
-    Args:
-        tick: one round of work; returns the seconds until the next one, or None when there is nothing to do.
-        idle_s: after so many seconds of nothing to do it looks all the same; None for never.
-    """
+    """Runs the callbacks of futures, and ``tick`` for as long as that asks for it."""
 
     def __init__(self, tick: Callable[[], float | None], idle_s: float | None) -> None:
         self._finished: deque[Reply] = deque()

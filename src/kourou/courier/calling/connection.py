@@ -48,9 +48,6 @@ class Connection:
     """A live connection.
 
     Args:
-        name: the server's, for messages.
-        endpoint: the server it leads to.
-        transport: the lane's part.
         explain: called once when the connection breaks; the error for calls in flight. May take a second.
         tidy: called once when the connection breaks, but not when it is closed.
         inside: the threads that are at work in here. What interrupts one of them (a signal handler, the garbage

@@ -25,12 +25,7 @@ _LONGEST_ATTEMPT_S = 1.0  # to connect for such calls, before their deadlines ar
 
 
 class DeferredCalls:
-    """Sends them in their order, by a thread that lives for as long as there are some.
-
-    Args:
-        name: the server's.
-        inside: see ``Connection``.
-    """
+    """Sends them in their order, by a thread that lives for as long as there are some."""
 
     def __init__(self, name: str, inside: set[int]) -> None:
         self._name = name

@@ -16,12 +16,7 @@ __all__ = ["InFlight"]
 
 
 class InFlight:
-    """``pending`` are the calls without an answer, ``streams`` the streams without an end, by their number.
-
-    Args:
-        source: the connection, for those who read its streams.
-        background: runs callbacks, and is called when a stream begins.
-    """
+    """``pending`` are the calls without an answer, ``streams`` the streams without an end, by their number."""
 
     def __init__(self, source: ItemSource, background: BackgroundReader) -> None:
         self.pending: dict[int, Reply] = {}

@@ -8,11 +8,7 @@ __all__ = ["Entered"]
 
 
 class Entered:
-    """Notes for the time of a ``with`` that this thread is at work in a client's connection.
-
-    Args:
-        inside: the threads that are.
-    """
+    """Notes for the time of a ``with`` that this thread is at work in a client's connection."""
 
     __slots__ = ("_enters", "_inside", "_me")
 

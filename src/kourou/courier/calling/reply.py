@@ -79,12 +79,7 @@ _FIELDS = frozenset(cpython.future_fields(Future()))  # what a future looks for 
 
 
 class Reply(Future[Any]):
-    """The answer to a call, once it comes.
-
-    Args:
-        method: what was called, for messages.
-        timeout_s: seconds from now until the caller gives up; None for never.
-    """
+    """The answer to a call, once it comes."""
 
     # Defaults of a fresh future, as class attributes: setting them one by one would double the cost of a call.
     _end: Frame | _Outcome | None = None  # set once, by whoever is first: what came, not unpickled yet, or what became

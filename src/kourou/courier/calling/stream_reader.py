@@ -75,13 +75,6 @@ class RemoteIterator(Iterator[Any]):
     """Items of a remote generator. The generator runs ahead by a bounded number of items and bytes, then waits.
 
     Close it (or let go of it) before its end and the generator is closed, too.
-
-    Args:
-        buffer: where the items are collected.
-        connection: where they come from.
-        call_id: the call that opened the stream.
-        method: for messages.
-        timeout_s: how long to wait for each item; None for ever.
     """
 
     def __init__(

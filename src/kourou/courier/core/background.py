@@ -21,7 +21,6 @@ class BackgroundLoop:
 
     Args:
         tick: one round of work; returns the seconds until the next one, or None when there is nothing to do.
-        name: of the thread.
         idle_s: after so many seconds of nothing to do it looks all the same; None for never.
     """
 

@@ -25,13 +25,7 @@ __all__ = ["InprocListener", "dial", "endpoint_at"]
 
 
 class InprocListener:
-    """Makes a server known to the clients of its own process.
-
-    Args:
-        dispatcher: the server.
-        endpoint: where it listens.
-        token: what clients have to show.
-    """
+    """Makes a server known to the clients of its own process."""
 
     def __init__(self, dispatcher: Dispatcher, endpoint: Endpoint, token: str) -> None:
         self.dispatcher = dispatcher

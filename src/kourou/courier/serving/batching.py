@@ -107,10 +107,7 @@ class _Batches:
 
     Args:
         run: takes the calls of a batch; returns what answers them.
-        size: calls in a full batch.
-        parallelism: batches that run at the same time.
         timeout_s: how long a call waits at most while there is a thread for it.
-        name: of the threads.
     """
 
     def __init__(

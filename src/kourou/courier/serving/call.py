@@ -26,8 +26,6 @@ class Caller:
     """The client at the other end of a connection, as its calls see it.
 
     Args:
-        handlers: what it may call.
-        peer: who it is.
         send: takes a frame for it; never raises, because a client that is gone needs no answer.
         is_congested: whether no call shall begin at present; when that is over, ``resume`` is called.
     """

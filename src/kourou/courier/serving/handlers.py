@@ -22,9 +22,6 @@ class Handlers:
     """The same for all connections of a server.
 
     Args:
-        name: the server's, for error messages.
-        methods: what can be called.
-        pool: runs them.
         context: entered around every handler.
     """
 

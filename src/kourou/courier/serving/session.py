@@ -17,14 +17,7 @@ _MAX_CREDIT = 1 << 20  # items; more than any window, so a sign of a broken peer
 
 
 class Session(Caller):
-    """One connection.
-
-    Args:
-        dispatcher: the server.
-        peer: who is at the other end.
-        send: takes a frame for the client; never raises, because a client that is gone needs no answer.
-        is_congested: whether no call shall begin at present; when that is over, ``resume`` is called.
-    """
+    """One connection."""
 
     def __init__(
         self,

@@ -30,9 +30,6 @@ class StarvationMonitor:
     """Looks after one server's pool, in a thread that sleeps unless calls wait.
 
     Args:
-        name: the server's, when it is needed.
-        pool: runs its handlers; calls ``notice`` when a task has to wait.
-        running: the calls that are not answered yet.
         may_grow: nobody has said how many threads there shall be.
     """
 

@@ -23,11 +23,7 @@ _WINDOW_BYTES = 16 << 20  # items on their way; one item larger than this travel
 
 
 class Flow:
-    """What has been sent of a stream, and how much of it its reader has taken.
-
-    Args:
-        call: the call that returned the generator.
-    """
+    """What has been sent of a stream, and how much of it its reader has taken."""
 
     def __init__(self, call: RunningCall) -> None:
         self._call = call
@@ -74,12 +70,7 @@ class Flow:
 
 
 class GeneratorSender(Flow):
-    """Sends the items of a generator. Holds a thread of the pool only while the generator works, never to wait.
-
-    Args:
-        call: the call that returned the generator.
-        generator: what it returned.
-    """
+    """Sends the items of a generator. Holds a thread of the pool only while the generator works, never to wait."""
 
     def __init__(self, call: RunningCall, generator: Generator[Any, Any, Any]) -> None:
         super().__init__(call)
@@ -137,12 +128,7 @@ class GeneratorSender(Flow):
 
 
 class AsyncGeneratorSender(Flow):
-    """Sends the items of an asynchronous generator, which the server's event loop runs.
-
-    Args:
-        call: the call that returned the generator.
-        generator: what it returned.
-    """
+    """Sends the items of an asynchronous generator, which the server's event loop runs."""
 
     def __init__(self, call: RunningCall, generator: AsyncGenerator[Any, Any]) -> None:
         super().__init__(call)

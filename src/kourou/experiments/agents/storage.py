@@ -123,11 +123,6 @@ def _pickled(agent: Any) -> bytes:
 def load_agent(agent_class: Any, folder: Path, handed_over: Mapping[str, Any]) -> Any:
     """The agent of a fit that has finished a call.
 
-    Args:
-        agent_class: reads what it wrote itself.
-        folder: the fit's.
-        handed_over: what the agent's ``load`` may need: environments, the arguments of its constructor.
-
     Raises:
         ResultsError: the fit has no agent yet.
     """

@@ -91,11 +91,6 @@ class RunSpec:
 def setting_id(what: Any, params: Mapping[str, Any], env: Mapping[str, Any]) -> str:
     """Identify a setting by its content: 16 hexadecimal digits, whatever the order of parameters.
 
-    Args:
-        what: a command (text or arguments), a function or a program.
-        params: the parameters.
-        env: the environment variables.
-
     Raises:
         DescriptionError: a value without a text that would be the same in the next launch.
     """

@@ -61,9 +61,6 @@ class Launch(NamedTuple):
 class SweepLock:
     """Says that this process is the sweep's launcher; the kernel gives it up when the process ends, however it ends.
 
-    Args:
-        folder: the sweep's folder.
-
     Raises:
         SweepBusy: another process is its launcher.
         SweepError: the folder's file system gives no locks.
@@ -128,7 +125,6 @@ class Journal:
     """Writes a sweep's journal, and knows the state of every run in it. It belongs to one thread.
 
     Args:
-        folder: the sweep's folder, whose lock the caller holds.
         on_disk: False keeps it in memory, for whoever only needs what a scheduler appends.
 
     Raises:

@@ -33,13 +33,7 @@ class Progress:
 
 
 def progress_of(records: Iterable[RunRecord], *, parallel: int | None = None, now: float | None = None) -> Progress:
-    """Count, and estimate.
-
-    Args:
-        records: all runs of the sweep.
-        parallel: how many run at once; None: as many as do now.
-        now: Unix time of the records; None: the present.
-    """
+    """Count, and estimate."""
     listed = list(records)
     moment = time.time() if now is None else now
     counts = Counter(record.state for record in listed)

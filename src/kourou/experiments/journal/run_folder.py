@@ -29,11 +29,7 @@ STDERR_FILE = "stderr.log"
 
 
 class RunLogs:
-    """The two logs of one attempt; a further attempt appends. Every line is in the file when it was written.
-
-    Args:
-        folder: the run's folder.
-    """
+    """The two logs of one attempt; a further attempt appends. Every line is in the file when it was written."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, io.FileIO] = {

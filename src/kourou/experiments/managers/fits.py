@@ -98,12 +98,6 @@ class Workers:
 def run_fits(jobs: Sequence[FitJob], workers: Workers, folder: Path, *, save: Callable[[], None]) -> None:
     """Run all fits of some jobs that are not done yet, saving before and after; only then complain.
 
-    Args:
-        jobs: one for each manager.
-        workers: how.
-        folder: for the journal.
-        save: called once all is sure to be fit to start, and once nothing runs any more, whatever happened.
-
     Raises:
         FitsFailed: naming all that failed.
         PlanError: something that cannot go well, or be pickled; nothing was started.
@@ -141,13 +135,6 @@ def run_on_workers(
     runs: Sequence[RunSpec], workers: Workers, folder: Path, what: str, libraries: Collection[str]
 ) -> tuple[Mapping[str, RunRecord], SweepError | None]:
     """Run functions as workers say; their records by id, and what went wrong with the journal.
-
-    Args:
-        runs: which.
-        workers: how.
-        folder: for the journal.
-        what: they are called beside the progress bar.
-        libraries: what they import, of which forks need one import.
 
     Raises:
         SweepBusy: another process runs fits in this folder.
@@ -208,14 +195,7 @@ def _run_spec(job: FitJob, fit: int, workers: Workers) -> RunSpec:
 def failure_of(
     name: str, folder: Path, record: RunRecord | None, journal_error: SweepError | None = None
 ) -> FitFailure:
-    """What became of a fit or a trial that failed.
-
-    Args:
-        name: what it is called.
-        folder: its own.
-        record: of its run; None: it has none.
-        journal_error: why nothing was run any more.
-    """
+    """What became of a fit or a trial that failed."""
     error = folder / ERROR_FILE
     told = error.read_text(encoding="utf-8") if error.exists() else ""
     if record is None:

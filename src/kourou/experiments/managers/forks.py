@@ -38,11 +38,7 @@ _DRAIN_S = 0.2
 
 
 def why_not_fork(threads: int | None) -> str | None:
-    """What in this process would hang in a fork of it, in words; None: nothing that is known.
-
-    Args:
-        threads: how many torch would use in the fork.
-    """
+    """What in this process would hang in a fork of it, in words; None: nothing that is known."""
     names = [_name_of(task) for task in _TASKS.glob("*/comm")]
     if any(name.startswith(_GRPC_THREADS) for name in names):
         return "gRPC works in this process, and its threads do not come along: a fork would hang at its first call"

@@ -74,11 +74,7 @@ def _plain(value: Any) -> Any:
 
 
 def summarize_settings(frame: Any) -> list[SettingSummary]:
-    """One summary for each setting, in the order in which they come.
-
-    Args:
-        frame: a table from ``load_results``.
-    """
+    """One summary for each setting, in the order in which they come."""
     last = last_values(frame)
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row in last.to_dict("records"):

@@ -46,15 +46,7 @@ def job_command(manifest: Path, index: int | str) -> list[str]:
 def submissions(
     runs: Sequence[PreparedRun], name: str, manifest: Path, options: SlurmOptions, *, largest_array: int
 ) -> list[Submission]:
-    """How runs are handed to Slurm: as arrays, or as one job each.
-
-    Args:
-        runs: in the order of the manifest.
-        name: the sweep's.
-        manifest: where the jobs find their runs.
-        options: what the jobs ask for.
-        largest_array: the cluster's MaxArraySize, which caps the index and so the size.
-    """
+    """How runs are handed to Slurm: as arrays, or as one job each."""
     if options.template is not None or not options.array:
         return [_single(run, place, name, manifest, options) for place, run in enumerate(runs)]
     size = min(largest_array, options.max_array_size or largest_array)

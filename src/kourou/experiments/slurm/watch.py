@@ -51,11 +51,7 @@ def refresh(folder: Path) -> None:
 
 
 class SlurmWatch:
-    """Brings a journal up to date.
-
-    Args:
-        journal: of the sweep, whose lock the caller holds.
-    """
+    """Brings a journal up to date."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

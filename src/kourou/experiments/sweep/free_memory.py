@@ -55,12 +55,7 @@ def in_gib(size_bytes: float) -> str:
 
 
 class GpuGate:
-    """Lets runs onto GPUs that have enough memory free, whoever else uses them.
-
-    Args:
-        needed_bytes: what a run takes of each of its GPUs.
-        memory: tells what is free.
-    """
+    """Lets runs onto GPUs that have enough memory free, whoever else uses them."""
 
     def __init__(self, needed_bytes: int, memory: Memory) -> None:
         self._needed = needed_bytes

@@ -218,15 +218,7 @@ def new_launch_id(folder: Path) -> str:
 def select_runs(
     journal: Journal, folder: Path, runs: Sequence[AnyRun], rerun: Rerun, source: dict[str, Any] | None
 ) -> list[AnyRun]:
-    """Those that are run now, in order; what is run again is journalled so, and what a sweep is made from is kept.
-
-    Args:
-        journal: which the runs are declared in.
-        folder: the sweep's.
-        runs: all of them.
-        rerun: what is run again.
-        source: what :data:`SOURCE_FILE` tells; None: nothing.
-    """
+    """Those that are run now, in order; what is run again is journalled so, and what a sweep is made from is kept."""
     chosen = [run for run in runs if should_run(journal.records[run.run_id].state, rerun)]
     for run in chosen:
         if journal.records[run.run_id].state is not RunState.PENDING:

@@ -18,12 +18,7 @@ __all__ = ["LineReporter", "planned_as_json", "planned_as_text", "summary"]
 
 
 class LineReporter:
-    """One line for each attempt that ends.
-
-    Args:
-        total: how many runs there are.
-        done: how many had ended before.
-    """
+    """One line for each attempt that ends."""
 
     def __init__(self, total: int, done: int = 0) -> None:
         self._total = total

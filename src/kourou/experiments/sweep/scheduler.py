@@ -65,15 +65,7 @@ class Scheduler:
     """Runs what it is given, until all have ended or somebody stops it.
 
     Args:
-        folder: the sweep's folder, whose lock the caller holds.
-        journal: where all runs are declared.
-        runs: those to be run now, in order.
-        slots: places for them.
-        options: how they are treated.
-        launch_id: marks their processes.
         provenance: makes what is written to each run's folder; called while the first processes are prepared.
-        adapt: changes what is started to the slot that it got.
-        on_change: called with the record of every run that changes, in the scheduler's thread.
         takes_requests: whether requests from other shells are for this scheduler.
         make_supervisor: makes what starts the runs and reports how they end, called as :class:`Supervisor` is; another
             one forks this process, or makes threads of it.

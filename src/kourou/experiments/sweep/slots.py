@@ -69,11 +69,6 @@ class Slot:
 def make_slots(share: Share, inventory: Inventory, memory: Memory | None = None) -> tuple[Slot, ...]:
     """The places that a machine has; with ``share.parallel`` below their number, not all are taken at once.
 
-    Args:
-        share: how it is shared.
-        inventory: its CPUs and GPUs.
-        memory: its memory; None: what this process may use.
-
     Raises:
         PlanError: more is asked for than there is.
     """
@@ -155,13 +150,7 @@ def _cpu_sets(share: Share, cpus: Sequence[int]) -> list[tuple[int, ...]] | None
 
 
 class SlotPool:
-    """The slots that are free. A run goes where its GPU has most room, so that half a load is spread over all GPUs.
-
-    Args:
-        slots: all of them.
-        parallel: how many may be taken at once; None: all.
-        gate: lets runs onto GPUs; None: onto any.
-    """
+    """The slots that are free. A run goes where its GPU has most room, so that half a load is spread over all GPUs."""
 
     def __init__(self, slots: Sequence[Slot], parallel: int | None = None, gate: GpuGate | None = None) -> None:
         self._free = {slot.index: slot for slot in slots}

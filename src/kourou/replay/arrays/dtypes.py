@@ -18,11 +18,6 @@ _TEXT = "US"  # kinds of dtypes whose arrays have room for texts of some length,
 def as_array(value: Any, whose: str, path: Path) -> Array:
     """The value as an array of a dtype that can be stored.
 
-    Args:
-        value: an array, a tensor, a number, a text.
-        whose: what it is a part of, for messages: ``the step's``.
-        path: where it is in that.
-
     Raises:
         TypeError: it is no array of a fixed dtype, but an object.
         ValueError: it is an array that would not arrive as it is; says what to give instead.

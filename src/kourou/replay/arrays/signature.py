@@ -47,12 +47,7 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """The specs of all arrays of an item, by their paths.
-
-    Args:
-        structure: how they are nested.
-        specs: in the order of the structure's leaves.
-    """
+    """The specs of all arrays of an item, by their paths."""
 
     structure: TreeDef
     specs: tuple[TensorSpec, ...]
@@ -76,11 +71,6 @@ class Signature:
 
     def check(self, structure: TreeDef, kinds: list[tuple[np.dtype[Any], tuple[int, ...]]], what: str) -> None:
         """Compare an item with the signature.
-
-        Args:
-            structure: how its arrays are nested.
-            kinds: their dtypes and shapes.
-            what: names the table, in errors.
 
         Raises:
             SignatureError: names the path that differs, and how.

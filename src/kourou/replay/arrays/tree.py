@@ -22,7 +22,6 @@ class TreeDef:
     Args:
         kind: ``leaf``, ``nothing``, ``dict``, ``list``, ``tuple``, or the class of a named tuple, a dataclass, ….
         names: keys of a dict, names of fields.
-        children: in the order of the names.
     """
 
     kind: Any
@@ -64,10 +63,6 @@ class TreeDef:
 
     def merged(self, other: TreeDef, path: Path = ()) -> TreeDef:
         """What has the leaves of both. Dicts may have different keys, and where one has nothing the other may have any.
-
-        Args:
-            other: nested in the same way otherwise.
-            path: where they are, for the message.
 
         Raises:
             ValueError: it is not.

@@ -36,11 +36,7 @@ class _Target:
 
 
 class BatchInserter:
-    """For one client.
-
-    Args:
-        remote: the server.
-    """
+    """For one client."""
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote

@@ -53,9 +53,7 @@ class Remote:
     """One session. Ends with ``close``, or when the process does.
 
     Args:
-        client: of the server.
         timeout_s: for calls that do not wait for anything but the connection.
-        compression: for arrays that travel.
     """
 
     def __init__(self, client: courier.Client, timeout_s: float | None, compression: Compression | None = None) -> None:

@@ -29,13 +29,7 @@ class SelectorProtocol(Protocol):
 
 
 class CustomIndex(Index):
-    """Lends a user's selector the interface of an index.
-
-    Args:
-        selector: the user's object.
-        keys_of: the keys of slots.
-        slot_of: the slot of a key; raises KeyError when there is none.
-    """
+    """Lends a user's selector the interface of an index."""
 
     def __init__(
         self, selector: SelectorProtocol, keys_of: Callable[[Slots], Keys], slot_of: Callable[[int], int]

@@ -9,11 +9,7 @@ __all__ = ["DenseIndex"]
 
 
 class DenseIndex(Index):
-    """Uniform selection.
-
-    Args:
-        generator: where chance comes from.
-    """
+    """Uniform selection."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator

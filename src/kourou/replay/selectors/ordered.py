@@ -15,9 +15,6 @@ class OrderedIndex(Index):
 
     The slots lie in a line, the oldest first. Deleted ones leave a gap, and once half of the line is gaps it is
     closed up: so everything is amortised constant time.
-
-    Args:
-        newest: pick the newest instead of the oldest.
     """
 
     ordered = True

@@ -21,7 +21,6 @@ class SumTreeIndex(Index):
 
     Args:
         exponent: of the priorities. A priority of 0 has the weight 0 even when the exponent is 0.
-        generator: where chance comes from.
     """
 
     def __init__(self, exponent: float, generator: np.random.Generator) -> None:

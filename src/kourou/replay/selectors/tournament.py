@@ -17,9 +17,6 @@ class TournamentIndex(Index):
 
     Node 1 is the root, node i has the children 2i and 2i+1, and the leaf of a slot is ``leaves + slot``. Each node
     holds the slot that won below it.
-
-    Args:
-        highest: pick the highest priority instead of the lowest.
     """
 
     ordered = True

@@ -121,8 +121,6 @@ class Sessions:
     """All clients.
 
     Args:
-        lock: the server's lock.
-        data: where the blocks are that they hold.
         earlier: number of the last session that its predecessor is known to have had. Keys are made from numbers, so
             this one starts above those; and well above, since there may have been more that nobody knows of. Of a
             predecessor without checkpoints nothing is known: chance keeps this one's keys apart from those that clients

@@ -35,12 +35,7 @@ class PatternGroup:
 
 
 class DataStore:
-    """Stores, patterns, and who holds what.
-
-    Args:
-        lock: the server's lock.
-        folder: for their memory, on a disk; None for none.
-    """
+    """Stores, patterns, and who holds what."""
 
     def __init__(self, lock: TableLock, folder: Path | None = None) -> None:
         self._lock = lock

@@ -63,13 +63,7 @@ class Inserts:
         return now_or_later(answer)
 
     def skip(self, session: int, order: tuple[int, int], breaks: bool = False) -> None:  # noqa: FBT001, FBT002 - by the wire
-        """A numbered call failed on its way, or else was done before this one came: let its followers not wait.
-
-        Args:
-            session: its name.
-            order: of the call.
-            breaks: its followers build on what it said: they are refused.
-        """
+        """A numbered call failed on its way, or else was done before this one came: let its followers not wait."""
         known = self._sessions.get(session)
         known.run_in_order(self._lock, order, functools.partial(known.mark_broken, order[0]) if breaks else _nothing)
 

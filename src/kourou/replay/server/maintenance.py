@@ -15,12 +15,7 @@ _log = logging.getLogger("kourou.replay")
 
 
 class MaintenanceThread:
-    """Timers, and one periodic call.
-
-    Args:
-        maintain: the periodic call.
-        every_s: seconds between two of them.
-    """
+    """Timers, and one periodic call."""
 
     def __init__(self, maintain: Callable[[], None], every_s: float) -> None:
         self._maintain = maintain

@@ -34,15 +34,7 @@ __all__ = ["Service"]
 
 
 class Service:
-    """What is public is called by clients, but for the end; what may wait returns futures, so that no thread waits.
-
-    Args:
-        tables: their names differ.
-        lock: the lock of all that is here.
-        data: what the tables' items refer to.
-        sessions: the clients.
-        checkpointer: writes checkpoints.
-    """
+    """What is public is called by clients, but for the end; what may wait returns futures, so that no thread waits."""
 
     def __init__(
         self,

@@ -14,12 +14,6 @@ __all__ = ["validated"]
 def validated(items: TableItems, table: Table, data: DataStore, owner: int) -> Items:
     """The items, as the table takes them. The caller holds the lock.
 
-    Args:
-        items: as they came.
-        table: theirs.
-        data: where their steps are.
-        owner: number of the session that they come from.
-
     Raises:
         ValueError: references to what is not the session's, or priorities that the table does not take.
         SignatureError: they do not look as the table's signature says.

@@ -20,9 +20,6 @@ _MAINTENANCE_S = 0.25  # how soon the death of a client is noticed
 class Waits:
     """The waits of a server's calls.
 
-    Args:
-        maintain: called a few times a second.
-
     Attributes:
         allowed: False once nobody is to wait any more.
     """

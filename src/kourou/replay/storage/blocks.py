@@ -24,12 +24,6 @@ class BlockStore:
 
     A block is free, or leased to a writer, or sealed; it is free again when nobody holds it any more: neither its
     writer, nor an item, nor a reader. Whoever uses a store holds the server's lock, except for its columns' memory.
-
-    Args:
-        number: of the store, in its server.
-        columns: what a row consists of.
-        length: rows of a block.
-        folder: for their memory, on a disk; None for none.
     """
 
     def __init__(self, number: int, columns: Sequence[ColumnSpec], length: int, folder: Path | None = None) -> None:

@@ -60,13 +60,7 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """What items of one kind are made of.
-
-    Args:
-        store: the number of the store that has their rows.
-        structure: how the item's arrays are nested.
-        leaves: in the order of the structure's leaves.
-    """
+    """What items of one kind are made of."""
 
     store: int
     structure: TreeDef

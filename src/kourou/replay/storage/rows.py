@@ -46,7 +46,6 @@ class Rows:
     """A column's memory, in the server.
 
     Args:
-        spec: what a row is.
         folder: where a file without a name holds them, so that the system may write what is seldom used to disk and
             take its memory for other things. None keeps them in memory.
     """

@@ -16,11 +16,7 @@ class BatchStream(Stream):
     """Consecutive steps of ``width`` environments. All of them begin a block with the same step.
 
     Args:
-        remote: the server.
-        columns: of one environment's step.
-        length: rows of a block.
         keep: steps that stay readable, the newest included.
-        first: number of the first step.
         width: environments.
     """
 

@@ -70,11 +70,7 @@ class _Group(Generic[W]):
 
 
 class _GroupItems(_Group[ItemWriterT]):
-    """What writers of several servers' items have in common.
-
-    Args:
-        writers: by table, the writer of its server.
-    """
+    """What writers of several servers' items have in common."""
 
     def __init__(self, writers: Mapping[str, ItemWriterT]) -> None:
         super().__init__(dict.fromkeys(writers.values()))
@@ -143,11 +139,7 @@ class GroupWriter(_GroupItems[TrajectoryWriter]):
 
 
 class GroupBatchWriter(_GroupItems[BatchWriter]):
-    """What a :class:`BatchWriter` can do; each item goes to the server that has its table, every step to all.
-
-    Args:
-        writers: by table, the writer of its server.
-    """
+    """What a :class:`BatchWriter` can do; each item goes to the server that has its table, every step to all."""
 
     def append(self, data: Any) -> None:
         """See :meth:`BatchWriter.append`."""
@@ -171,11 +163,7 @@ class GroupBatchWriter(_GroupItems[BatchWriter]):
 
 
 class GroupStructuredWriter(_Group[StructuredWriter]):
-    """What a :class:`StructuredWriter` can do; each server gets what the rules of its tables use.
-
-    Args:
-        writers: one for each server that has a rule's table.
-    """
+    """What a :class:`StructuredWriter` can do; each server gets what the rules of its tables use."""
 
     def __init__(self, writers: Sequence[StructuredWriter]) -> None:
         if not writers:

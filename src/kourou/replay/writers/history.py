@@ -32,14 +32,7 @@ class StepSource(Protocol):
 
 
 class TrajectoryColumn:
-    """Some steps of one column: what an item's array will be.
-
-    Args:
-        source: the writer.
-        column: its index.
-        rows: numbers of the steps.
-        squeeze: it is one step, without an axis for it.
-    """
+    """Some steps of one column: what an item's array will be."""
 
     __slots__ = ("column", "rows", "source", "squeeze")
 

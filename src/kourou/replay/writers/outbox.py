@@ -59,11 +59,6 @@ class Outbox:
 
     Not for several threads at once: the writer holds its lock.
 
-    Args:
-        remote: the server.
-        max_items: that may be unconfirmed; more wait.
-        policy_version: of the weights that act.
-
     A message builds on those before it: on their rows, and on their links between blocks. So one that is not carried
     out ends the series: its followers are refused, and ``WriterExpired`` tells the writer to begin another one.
 

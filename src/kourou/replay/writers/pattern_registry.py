@@ -14,12 +14,7 @@ __all__ = ["PatternRegistry"]
 
 
 class PatternRegistry:
-    """Checks and describes trajectories.
-
-    Args:
-        source: the writer whose history they are parts of.
-        remote: where patterns are registered.
-    """
+    """Checks and describes trajectories."""
 
     def __init__(self, source: StepSource, remote: Remote) -> None:
         self._source = source

@@ -26,13 +26,6 @@ class Stream:
     In shared memory a row is written where it stays. Otherwise it is written to memory of the writer's own, of the
     same form, and sent.
 
-    Args:
-        remote: the server.
-        columns: of a step.
-        length: rows of a block.
-        keep: steps that stay readable, the newest included.
-        first: number of the first step.
-
     Attributes:
         batch_items: items that are worth a message of their own.
         goes_on: there may be more steps.

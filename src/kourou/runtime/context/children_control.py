@@ -114,13 +114,7 @@ class _AskParent:
 
 
 class ChildServer:
-    """Answers the children of this process, one question a connection; opened when there is a child.
-
-    Args:
-        control: answers for this process.
-        folder: private to this user; children find this process there.
-        stopping: set once the program stops.
-    """
+    """Answers the children of this process, one question a connection; opened when there is a child."""
 
     def __init__(self, control: ControlPlane, folder: str, stopping: threading.Event) -> None:
         self._control = control

@@ -28,9 +28,6 @@ class CoordinatorClient:
     swapping), or gone, and then the stream of events ends.
 
     Args:
-        address: the coordinator's ``host:port``.
-        token: the run's token.
-        name, attempt: who this is.
         on_stop: called when the program stops.
         on_release: called when nodes that only serve may go; with who had this one removed, if it is for it alone.
         on_lost: called when the coordinator is gone.

@@ -45,11 +45,6 @@ class Watcher:
     """One listener of events: a node in another process.
 
     Of each node that it follows the latest record alone waits for it, so one that takes none keeps a bounded number.
-
-    Args:
-        name, attempt: who listens.
-        lock: of the coordinator.
-        on_news: called, with the lock held, when there is an event.
     """
 
     def __init__(self, name: str, attempt: int, lock: threading.RLock, on_news: Callable[[], None]) -> None:

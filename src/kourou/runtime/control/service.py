@@ -21,14 +21,7 @@ TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
 
 
 class CoordinatorServer:
-    """Serves a coordinator on a port of the loopback interface, in one thread, however many nodes there are.
-
-    Args:
-        coordinator: what is served.
-        token: every call must show it.
-        status: the run's present status.
-        host: the address to listen on.
-    """
+    """Serves a coordinator on a port of the loopback interface, in one thread, however many nodes there are."""
 
     def __init__(
         self,

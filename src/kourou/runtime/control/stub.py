@@ -27,9 +27,6 @@ class CoordinatorStub:
     """The methods of a coordinator in another process.
 
     Args:
-        address: its ``host:port``.
-        token: the run's token.
-        caller: who calls, for messages.
         wait_for_ready: wait for a coordinator that is not there yet; False fails at once.
     """
 

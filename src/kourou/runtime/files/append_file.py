@@ -18,7 +18,6 @@ class AppendFile:
     closed.
 
     Args:
-        path: the file; made if it does not exist, and its folder too.
         errors: what becomes of text that is no UTF-8.
 
     Raises:

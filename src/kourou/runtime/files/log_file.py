@@ -26,12 +26,7 @@ class LogLine:
 
 
 class LogFile:
-    """The merged log of a run. Read it again to get what was added since.
-
-    Args:
-        path: the file; it need not exist yet.
-        keep: which lines are wanted.
-    """
+    """The merged log of a run. Read it again to get what was added since."""
 
     def __init__(self, path: Path, keep: Callable[[LogLine], bool] = lambda _: True) -> None:
         self._path = path

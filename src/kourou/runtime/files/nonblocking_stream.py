@@ -36,7 +36,6 @@ class NonBlockingStream:
     it.
 
     Args:
-        stream: where to. Nothing is raised once it is closed, or broken.
         kept_in: the file that has all that is written, for what is said of what was dropped.
     """
 

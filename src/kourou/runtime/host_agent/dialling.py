@@ -111,7 +111,6 @@ class Caller:
     """Holds a session with a launcher, over as many connections as it takes.
 
     Args:
-        order: whom to call.
         line: what is said first, beside the token.
     """
 

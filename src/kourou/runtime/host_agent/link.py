@@ -21,8 +21,6 @@ class Link(asyncio.Protocol):
     """What asyncio calls. Its owner calls :meth:`begin` once both lines were exchanged.
 
     Args:
-        on_line: called with the other end's line.
-        on_closed: called once when the connection is no more.
         first: this end's line, where it speaks first.
     """
 

@@ -47,10 +47,6 @@ class Director:
     """Implements :class:`~kourou.runtime.launchers.base.LauncherEvents`.
 
     Args:
-        plan: what to run.
-        coordinator: told of every change.
-        folder: events and logs go there.
-        logs: nodes' lines go there.
         on_node_exit: called, in a thread of its own, with the exit record of every attempt that ended.
         on_end: called in the director's thread when all nodes have ended; gives everything back.
     """

@@ -18,15 +18,7 @@ def exit_record_of(
     now: float,
     log_file: str,
 ) -> ExitRecord:
-    """The exit record of a node's present attempt.
-
-    Args:
-        node: the node, with what it said of its end.
-        exit: what was seen.
-        stopping: the program was stopping.
-        now: when it was seen.
-        log_file: where its output went, if it had any.
-    """
+    """The exit record of a node's present attempt."""
     outcome = node.outcome
     state, cause = _classified(exit, outcome, killed=node.killed, stops=_why_it_stops(node, stopping=stopping))
     cause = _with_removal(node, state, cause)

@@ -22,13 +22,7 @@ _NOT_READY = frozenset({NodeState.PENDING, NodeState.STARTING})
 
 
 class SlowStarts:
-    """The nodes of a program that have not become READY yet; to be looked at when it is ``due``.
-
-    Args:
-        nodes: all nodes, as the director knows them.
-        run_id: the run's name.
-        log_file: where a node's output goes.
-    """
+    """The nodes of a program that have not become READY yet; to be looked at when it is ``due``."""
 
     def __init__(self, nodes: Mapping[str, TrackedNode], *, run_id: str, log_file: Callable[[str], object]) -> None:
         self._nodes = nodes

@@ -18,14 +18,7 @@ __all__ = ["ProcessLauncher"]
 
 
 class ProcessLauncher:
-    """Runs each node of a plan as a process of its own, under a :class:`Supervisor`.
-
-    Args:
-        plan: what to run.
-        events: told of everything that happens.
-        run_id: marks every process.
-        folder: the run's folder.
-    """
+    """Runs each node of a plan as a process of its own, under a :class:`Supervisor`."""
 
     def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, folder: Path) -> None:
         self._specs = {node.name: node.process for node in plan.nodes if node.process is not None}

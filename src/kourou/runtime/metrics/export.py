@@ -19,14 +19,7 @@ _LAST_S = 30.0  # that the end of a run waits for one that still sends
 
 
 class Export:
-    """Exporters of one folder. One that fails is told of once, and gets no more; the folder has all.
-
-    Args:
-        folder: with the metrics.
-        names: of the exporters.
-        run: the run's name.
-        program: its program's.
-    """
+    """Exporters of one folder. One that fails is told of once, and gets no more; the folder has all."""
 
     def __init__(self, folder: Path, names: Sequence[str], *, run: str, program: str) -> None:
         self._folder = folder

@@ -26,13 +26,6 @@ _LONGEST_NAME = 100
 def save(folder: Path, name: str, step: str, node: str, image: Any) -> str:
     """Write a picture below a run's folder; its path there.
 
-    Args:
-        folder: of the run.
-        name: of the picture.
-        step: at which it was made.
-        node: by which; may be empty.
-        image: see :func:`kourou.runtime.metrics.log.log_image`.
-
     Raises:
         TypeError, ValueError: it is no picture.
         OSError: it cannot be read, or written.

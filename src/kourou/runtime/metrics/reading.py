@@ -99,11 +99,7 @@ def last_metrics(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
 
 
 class RowFollower:
-    """The rows of a file, each once, as they come; also before there is one.
-
-    Args:
-        folder: the run's.
-    """
+    """The rows of a file, each once, as they come; also before there is one."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._path = Path(folder, METRICS_FILE)

@@ -46,13 +46,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
 
 
 def encode_row(step: Any, metrics: Mapping[str, Any], marks: Mapping[str, Any]) -> str:
-    """A line, without its end.
-
-    Args:
-        step: how far the run has come; left out if it is no number.
-        metrics: by their names.
-        marks: what else the line has, as JSON holds it.
-    """
+    """A line, without its end."""
     row: dict[str, Any] = {}
     step = plain_value("step", step)
     if isinstance(step, (int, float)):

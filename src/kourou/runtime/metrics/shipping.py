@@ -25,12 +25,7 @@ _EVERY_S = 0.5
 
 
 class RowSender:
-    """Sends what is added to the metrics of a folder, from a thread of its own. Its owner closes it.
-
-    Args:
-        folder: this host's.
-        send: sends a message to the launcher, without waiting.
-    """
+    """Sends what is added to the metrics of a folder, from a thread of its own. Its owner closes it."""
 
     def __init__(self, folder: Path, send: Callable[..., None]) -> None:
         self._folder = folder

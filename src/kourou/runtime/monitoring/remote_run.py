@@ -35,9 +35,6 @@ class RemoteRun:
 
     It is also the :class:`~kourou.runtime.context.context.ControlPlane` of the clients that it makes.
 
-    Args:
-        found: the run's folder.
-
     Raises:
         ServerUnavailable: the run has ended, or its launcher on another host cannot be reached.
     """

@@ -67,13 +67,7 @@ class Terminal:
 
 
 class NodeLogs:
-    """One log file for each node, one for all of them, and the terminal.
-
-    Args:
-        file_of: a node's log.
-        terminal: shows the lines as well.
-        merged: the log of all nodes, see :data:`MERGED_LOG`.
-    """
+    """One log file for each node, one for all of them, and the terminal."""
 
     def __init__(self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path) -> None:
         self._file_of = file_of

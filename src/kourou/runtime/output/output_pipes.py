@@ -20,10 +20,6 @@ _READ_BYTES = 1 << 16
 class OutputPipes:
     """One pipe for each stream of a process. Its owner reads what is readable, and closes what is left.
 
-    Args:
-        streams: their names.
-        tell: called with each line and the name of its stream.
-
     Raises:
         OSError: there are no more descriptors.
     """

@@ -17,12 +17,7 @@ _PACKAGES = ("site-packages", "dist-packages")
 
 
 def choose(imported: Mapping[str, Collection[str]], restarting: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """What each process is forked with: what several of them import, or one that may start again.
-
-    Args:
-        imported: process → the libraries that its payload brings along.
-        restarting: those that may be started again.
-    """
+    """What each process is forked with: what several of them import, or one that may start again."""
     chosen: dict[str, tuple[str, ...]] = {}
     for slow in (False, True):
         alike = {name: libraries for name, libraries in imported.items() if (_SLOW in libraries) is slow}

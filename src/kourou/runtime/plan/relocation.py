@@ -26,12 +26,6 @@ class Relocation:
     A node starts on its host, if that is there; else on another one that its group may use, where there is what it asks
     for; else its host is called again. Whenever a node looks for another host, those that are lost are called again,
     now and then: one that is back is used as before, and others are not filled for good.
-
-    Args:
-        hosts: what there is.
-        is_lost: whether a host is not there at present.
-        call_again: told of a host that is lost, and may be back.
-        now: the time.
     """
 
     def __init__(

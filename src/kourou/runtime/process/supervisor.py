@@ -61,9 +61,6 @@ class Supervisor:
     """Owner of the processes of one host. Use it in a ``with``, or call :meth:`close`.
 
     Args:
-        events: told of everything that happens.
-        run_id: marks the environment of every process, so that even a runaway grandchild can be found.
-        folder: where zygotes write their logs, should they ever have something to say.
         preload: what all processes find imported already; a spec may name more.
 
     Raises:

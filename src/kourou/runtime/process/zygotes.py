@@ -22,11 +22,6 @@ class Zygotes:
     """One for each interpreter, its options, what it has imported, and the variables that come too late for a fork.
 
     Libraries that turn out not to be forkable are left to each process from then on.
-
-    Args:
-        run_id: marks them.
-        folder: for their logs.
-        preload: what all of them import.
     """
 
     def __init__(self, *, run_id: str, folder: Path, preload: Preload) -> None:

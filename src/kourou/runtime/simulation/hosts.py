@@ -42,14 +42,7 @@ class SimulatedHost:
 
 
 class SimulatedLauncher:
-    """Implements :class:`~kourou.runtime.launchers.base.Launcher`.
-
-    Args:
-        plan: what runs.
-        hosts: of the plan.
-        events: told of everything that happens.
-        world: where its processes live.
-    """
+    """Implements :class:`~kourou.runtime.launchers.base.Launcher`."""
 
     def __init__(self, plan: LaunchPlan, hosts: Hosts, events: LauncherEvents, world: World) -> None:
         self.hosts = {name: SimulatedHost(name) for name in hosts.names}

@@ -24,11 +24,7 @@ class InvariantBroken(AssertionError):
 
 
 class Invariants:
-    """Watches what processes there are, and what the director wants done.
-
-    Args:
-        plan: what runs.
-    """
+    """Watches what processes there are, and what the director wants done."""
 
     def __init__(self, plan: LaunchPlan) -> None:
         self._plans = {node.name: node for node in plan.nodes}

@@ -78,15 +78,7 @@ class World:
 
 
 class Process:
-    """One attempt of one node.
-
-    Args:
-        node: of the plan.
-        attempt: its number.
-        host: where it runs.
-        children: the nodes that are threads of this process.
-        world: where it lives.
-    """
+    """One attempt of one node."""
 
     def __init__(self, node: NodePlan, attempt: int, host: Host, children: Iterable[str], world: World) -> None:
         self.node = node

@@ -45,11 +45,7 @@ class StopSteps:
     """Ends the nodes of a program that stops.
 
     Args:
-        timeline: the time before each step.
-        reason: of the stop.
         running: the nodes that the launcher has started and that have not ended.
-        do: takes instructions.
-        release: tells nodes that only serve that nobody needs them any more.
         on_killed: called with the name of a node before it is killed.
         on_lost: called with the name of a node that even SIGKILL has not ended.
     """

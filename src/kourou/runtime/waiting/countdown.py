@@ -11,10 +11,6 @@ class Countdown:
     """Names until something holds for each of them.
 
     What held once is not asked again, so n looks at n names take 2n questions, not n².
-
-    Args:
-        names: of whom.
-        holds: the question; for a name of which it was true it stays true.
     """
 
     def __init__(self, names: Iterable[str], holds: Callable[[str], bool]) -> None:

@@ -101,14 +101,7 @@ class LocalHost:
         return Rendezvous(address=address, port=listener.getsockname()[1])
 
     def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
-        """Start one worker of a run.
-
-        Args:
-            run: the run's name on this host.
-            worker: what to start.
-            events: told what becomes of it.
-            call: descriptor of the parcel with function and arguments.
-        """
+        """Start one worker of a run."""
         name = _name(run, worker.place)
         outcome_fd = parcel.create()
         with self._lock:

@@ -24,11 +24,6 @@ __all__ = ["RemoteHost"]
 class RemoteHost:
     """Implements :class:`kourou.spmd.launch.job.WorkerHost`. Made, it is on its way; :meth:`await_ready` waits for it.
 
-    Args:
-        name: the host, as the user wrote it.
-        options: how it is reached.
-        abandoned: when this is set, files are not copied there any more.
-
     Raises:
         LaunchError: files could not be copied to it.
     """

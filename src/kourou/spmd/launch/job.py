@@ -113,13 +113,7 @@ _Event: TypeAlias = _Started | _Printed | _Exited | _Lost | _CancelRequested
 
 
 class Job:
-    """Implements :class:`WorkerEvents`. Made for one run; its :meth:`run` is the run.
-
-    Args:
-        name: of the run, on its hosts.
-        spec: what is run.
-        host_of: where the workers of a host are started.
-    """
+    """Implements :class:`WorkerEvents`. Made for one run; its :meth:`run` is the run."""
 
     def __init__(self, name: str, spec: JobSpec, host_of: Callable[[Host], WorkerHost]) -> None:
         self._name = name
@@ -138,10 +132,6 @@ class Job:
 
     def run(self, call: int, output: Output) -> dict[str, list[Any]]:
         """Run; what the workers returned, by host and local rank.
-
-        Args:
-            call: descriptor of the parcel with function and arguments.
-            output: takes the lines.
 
         Raises:
             Exception: the one that a worker raised, or what became of it; all other workers are gone by then.

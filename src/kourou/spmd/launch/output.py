@@ -24,7 +24,6 @@ class Output:
     """The lines of one run.
 
     Args:
-        handlers: of the run; closed at its end.
         on_output: called with every line first; what it raises is told once, and does not end the run.
     """
 

@@ -32,12 +32,6 @@ def user_variables(
 ) -> dict[str, str]:
     """What the user wants every worker to have; the file counts most, then ``extra``, then what is copied.
 
-    Args:
-        environ: the launcher's environment.
-        copy: patterns of names, as the shell's.
-        extra: names and values.
-        env_file: read by :mod:`kourou.spmd.worker.env_file`.
-
     Raises:
         OSError, ValueError: the file cannot be read, or is none.
     """

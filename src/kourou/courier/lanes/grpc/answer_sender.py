@@ -27,12 +27,6 @@ _LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # one of them for each
 class AnswerSender:
     """For any thread.
 
-    Args:
-        sock: the connection.
-        http2: this end of the call.
-        poller: where the event loop waits for the connection.
-        resume: called when calls may begin again.
-
     Attributes:
         answered: calls that have their last frame.
         is_over: there is nothing more to answer, since ``over_at``.

@@ -42,10 +42,6 @@ def ask(channel: Channel, request: bytes, most_bytes: int) -> bytes:
 class MessageStream:
     """The messages that answer a call, as they come. One thread iterates; any may cancel.
 
-    Args:
-        channel: a call that has begun; belongs to this object from now on.
-        request: its message.
-
     Raises:
         ServerUnavailable: the server is gone, as when iterating.
     """

@@ -66,7 +66,6 @@ class CallServer:
     """Listens on a port that the system chooses.
 
     Args:
-        host: the address to listen on.
         methods: which must not wait.
         max_unauthenticated: connections at a time that have not shown the token; of one host, half as many.
     """

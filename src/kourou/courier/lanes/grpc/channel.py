@@ -26,9 +26,7 @@ class Channel:
     """A call that has begun.
 
     Args:
-        path: of the method.
         address: ``host:port``, or ``unix:`` and the path of a socket.
-        token: the header by which the server knows its clients.
         timeout_s: how long the server may take until ``clear_timeout``; None for the default.
         tls: whom to trust; None for a plain connection.
 

@@ -32,12 +32,7 @@ _LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
 
 
 class GrpcTransport:
-    """See ``kourou.courier.calling.transport.Transport``.
-
-    Args:
-        stream: to the server; belongs to this object from now on.
-        dial: makes another one.
-    """
+    """See ``kourou.courier.calling.transport.Transport``."""
 
     lane = "grpc"
     pulls = True

@@ -43,10 +43,7 @@ class GrpcService:
 
 
 class GrpcConnection:
-    """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``.
-
-    ``sock`` is the connection, ``peer`` the client's host and port, ``poller`` where the event loop waits for it.
-    """
+    """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``."""
 
     def __init__(
         self,

@@ -16,13 +16,7 @@ _DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to
 
 
 class FrameReader:
-    """For one thread at a time.
-
-    Args:
-        sock: the connection.
-        http2: this end of the call.
-        peer: the other end, in words.
-    """
+    """For one thread at a time."""
 
     def __init__(self, sock: TcpSocket, http2: Http2, peer: str) -> None:
         self.packets = PacketReader()

@@ -31,14 +31,9 @@ class GrpcListener:
     """Listens on a TCP port.
 
     Args:
-        loop: serves the connections.
-        dispatcher: runs the calls.
-        host: the address to listen on.
         port: 0 lets the system choose.
-        token: what clients have to show.
         tls: what the server proves itself with; None for plain connections.
         folder: where a socket may lie; None for the user's own folder.
-        describe: what the server is; asked when a client wants to know.
 
     Raises:
         LaunchError: the port is taken, or the address is not this host's.

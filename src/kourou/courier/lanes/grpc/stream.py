@@ -32,9 +32,6 @@ _WINDOW_POLL_MS = 2  # while the server grants no window: another thread may rea
 class GrpcStream:
     """What ``kourou.courier.calling.transport.Transport`` says of its methods holds here, too.
 
-    Args:
-        channel: a call that has begun; belongs to this object from now on.
-
     Raises:
         ServerUnavailable: the server does not answer.
         Unauthenticated: the token is wrong.

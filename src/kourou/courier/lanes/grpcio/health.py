@@ -28,9 +28,6 @@ class Health(health_pb2_grpc.HealthServicer):
     grpcio's own servicer sends under its lock, which the thread that notices a client's end asks for as well: a watch
     that is told something as it ends would stop both for ever, and one that reads nothing whoever sets the state. This
     one sends outside of its lock and in threads of the server, one at most for each watch.
-
-    Args:
-        run: runs a function in a thread of the server.
     """
 
     def __init__(self, run: Callable[[Callable[[], None]], object]) -> None:

@@ -49,11 +49,6 @@ def claim() -> None:
 def open_server(executor: Any, options: Mapping[str, int], **limits: Any) -> grpc.Server:
     """A server, not started, whose handlers run in ``executor``; grpcio calls nothing of it but ``submit``.
 
-    Args:
-        executor: where handlers run.
-        options: of gRPC's core.
-        limits: further arguments of ``grpc.server``.
-
     Raises:
         UsedAfterFork: see :func:`claim`.
     """

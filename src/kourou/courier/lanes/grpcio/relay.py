@@ -60,11 +60,7 @@ class WithoutFirstAnswer:
 
 
 class Relays:
-    """Passes connections on, all of them in one thread, which comes with the first.
-
-    Args:
-        connect: makes a connection to the server that understands them.
-    """
+    """Passes connections on, all of them in one thread, which comes with the first."""
 
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
         self._connect = connect

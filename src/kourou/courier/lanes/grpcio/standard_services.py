@@ -40,10 +40,7 @@ class StandardServices:
     It listens in a folder that no other user can enter: past the relays, nobody would count its clients.
 
     Args:
-        dispatcher: whose calls are counted.
         token: what clients have to show who want to know more than whether the server is healthy.
-        folder: where its socket lies; None for the user's own folder.
-        describe: what the server is, as a protobuf message; asked when a client wants to know.
     """
 
     def __init__(self, dispatcher: Dispatcher, token: bytes, folder: str | None, describe: Callable[[], bytes]) -> None:

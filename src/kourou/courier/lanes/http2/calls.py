@@ -66,7 +66,6 @@ class Http2Calls(Http2Control):
 
     Args:
         refusal: asked for the headers of a call, before its body is taken: a status of gRPC and words, or None.
-        on_request: called with a call and its request, once that is complete.
         on_gone: called with a call of which the client does not want to hear any more.
     """
 

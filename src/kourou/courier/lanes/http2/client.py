@@ -31,11 +31,7 @@ class CallEnd(NamedTuple):
 
 
 class Http2Call(Http2):
-    """The client's end.
-
-    Args:
-        headers: of the request, in order.
-    """
+    """The client's end."""
 
     def __init__(self, headers: Sequence[tuple[str, str]]) -> None:
         super().__init__()

@@ -29,10 +29,6 @@ class Sink(Protocol):
 class PacketWriter:
     """For one thread at a time, except that any thread may append to ``queue``.
 
-    Args:
-        sock: the connection.
-        http2: this end of the call.
-
     Attributes:
         queue: small frames, to share a packet.
         sent: bytes so far.

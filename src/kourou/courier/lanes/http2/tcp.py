@@ -30,11 +30,7 @@ _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
 class PlainSocket:
-    """A connection as it is.
-
-    Args:
-        connection: the socket; belongs to this object from now on.
-    """
+    """A connection as it is; the socket belongs to this object from now on."""
 
     can_block = True  # when there is no limit, receiving waits
     has_buffered = False  # whether there is something to receive that ``poll`` does not know of
@@ -103,11 +99,7 @@ class PlainSocket:
 
 
 class TlsSocket:
-    """A connection with TLS. OpenSSL cannot be used by two threads at once, so nothing here waits, and all is locked.
-
-    Args:
-        connection: the socket, with or without its handshake done; belongs to this object from now on.
-    """
+    """A connection with TLS. OpenSSL cannot be used by two threads at once: nothing here waits, and all is locked."""
 
     can_block = False
 

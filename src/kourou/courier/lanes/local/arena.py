@@ -80,7 +80,6 @@ class Arena:
 
     Args:
         announce: tells the receiver of a new segment, before any block of it is used; False when it cannot now.
-        retire: tells the receiver that a segment will not be used any more.
         limit: bytes that the segments may have in all.
     """
 

@@ -28,15 +28,7 @@ _MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its 
 
 
 class LocalConnection:
-    """A client; see ``kourou.courier.lanes.loop.acceptor.ServedConnection``.
-
-    Args:
-        main: its socket.
-        poller: where the event loop waits for it.
-        loop_thread: the event loop's thread.
-        dispatcher: runs the calls.
-        token: what it has to show.
-    """
+    """A client; see ``kourou.courier.lanes.loop.acceptor.ServedConnection``."""
 
     def __init__(
         self, main: socket.socket, poller: Poller, loop_thread: int, dispatcher: Dispatcher, token: bytes

@@ -20,9 +20,6 @@ class LocalListener:
     """Listens on a UNIX socket.
 
     Args:
-        loop: serves the connections.
-        dispatcher: runs the calls.
-        token: what clients have to show.
         folder: where the socket is made; it goes with its run. None: this user's own, which stays, and is rid of the
             sockets of killed servers once by each process that serves there.
     """

@@ -40,11 +40,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 class EventLoop:
-    """Serves those who connect.
-
-    Args:
-        pool: in which handlers run; the event loop takes slots of it.
-    """
+    """Serves those who connect."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
@@ -75,13 +71,7 @@ class EventLoop:
     def listen(
         self, listener: socket.socket, make_connection: ConnectionFactory, max_unauthenticated: int | None = None
     ) -> None:
-        """Serve those who connect here, too.
-
-        Args:
-            listener: belongs to this object from now on.
-            make_connection: of what was accepted.
-            max_unauthenticated: how many may be there at a time that have not said who they are; None: as is usual.
-        """
+        """Serve those who connect here, too."""
         acceptor = Acceptor(listener, make_connection, self._poller, max_unauthenticated)
         self._acceptors = {**self._acceptors, listener.fileno(): acceptor}  # a new dict: the thread may be iterating
 

@@ -25,9 +25,6 @@ class Passage:
 
     Where the way to the launcher breaks, so do the connections; new ones go over the next one, until there is none.
 
-    Args:
-        folder: the run's, which both hosts see.
-
     Raises:
         ServerUnavailable: the launcher cannot be reached, or is no more.
         NotOwned: others could have written what says where it is.

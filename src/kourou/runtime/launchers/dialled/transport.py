@@ -23,11 +23,7 @@ class DialledTransport:
     """Implements :class:`kourou.runtime.launchers.hosts.transport.Transport`. What has no other comment is the loop's.
 
     Args:
-        thread: of the loop.
-        place: the host's number in the allocation.
-        events: told what happens.
         until: monotonic time by which it is to be there.
-        words: what the engine said, for messages.
     """
 
     def __init__(

@@ -34,9 +34,6 @@ class RemoteHost:
     """Made, it is on its way. Its owner closes it. Implements :class:`TransportEvents`.
 
     Args:
-        name: the host, as the user wrote it.
-        connect: makes the transport.
-        events: told what happens.
         coordinator: the loop, and ``(host, port)`` of the coordinator, to which its nodes' connections lead; None: it
             gets no nodes.
         blobs: the payloads' parts; a host gets those that its nodes need.

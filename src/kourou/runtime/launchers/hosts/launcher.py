@@ -38,15 +38,6 @@ class HostLauncher:
     """Runs each process of a plan on the host that the plan says.
 
     Where one starts is up to :class:`~kourou.runtime.plan.relocation.Relocation`.
-
-    Args:
-        plan: what to run.
-        events: told of everything that happens.
-        run_id: marks every process.
-        coordinator: ``(host, port)`` that the coordinator listens on.
-        metrics_dir: where the metrics of its nodes go.
-        reach: how the hosts are reached.
-        authority: signs the certificates of their servers.
     """
 
     def __init__(

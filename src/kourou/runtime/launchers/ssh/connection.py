@@ -63,9 +63,6 @@ class SshAgent:
     """One agent, and the ssh process that leads to it. Its owner closes it.
 
     Args:
-        host: as the user named it.
-        options: how to reach it.
-        entry: the service's module, see :mod:`kourou.runtime.host_agent.main`.
         on_message: called with every message, from this object's thread; must return quickly.
         on_lost: called once with the error, unless it was closed.
         on_full: see :class:`kourou.runtime.host_agent.wire.Wire`.

@@ -37,9 +37,7 @@ class SshTransport:
     A thread copies files and connects, and ends then.
 
     Args:
-        name: the host, as the user wrote it.
         prepare: how it is reached; called in that thread, since it may copy files there first, until the event is set.
-        events: told what happens.
     """
 
     def __init__(self, name: str, prepare: Callable[[threading.Event], SshOptions], events: TransportEvents) -> None:
