@@ -10,7 +10,10 @@ import psutil
 
 from kourou.testing.polling import until
 
-__all__ = ["alive", "all_gone", "marked", "until"]
+__all__ = ["WAIT_S", "alive", "all_gone", "marked", "until"]
+
+WAIT_S = 40.0
+"""Seconds that anything may take on a busy machine; less than a test's time-out, which does not say what is missing."""
 
 
 def alive(process: psutil.Process) -> bool:

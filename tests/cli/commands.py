@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 
 from kourou.cli.app import app
 from kourou.runtime.monitoring.found_run import FoundRun, find_runs
-from polling import until
+from polling import WAIT_S, until
 
 PROGRAMS = Path(__file__).with_name("programs.py")
-START_S = 30.0  # the machine may be busy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,8 @@ class LiveRun:
         """Launch, and wait until all nodes are ready."""
         launcher = start("run", f"{PROGRAMS}:{function}", "--run-dir", str(runs_dir), *options)
         try:
-            (found,) = until(lambda: find_runs(runs_dir), START_S, "the run's folder")
-            until(lambda: _all_ready(found), START_S, "the nodes")
+            (found,) = until(lambda: find_runs(runs_dir), WAIT_S, "the run's folder")
+            until(lambda: _all_ready(found), WAIT_S, "the nodes")
         except BaseException:
             launcher.kill()
             print(launcher.communicate())
@@ -85,7 +84,7 @@ class LiveRun:
         """Ctrl-C, and the end of the process."""
         if self.launcher.poll() is None:
             self.launcher.send_signal(signal.SIGINT)
-        self.launcher.wait(timeout=START_S)
+        self.launcher.wait(timeout=WAIT_S)
         for pipe in (self.launcher.stdout, self.launcher.stderr):
             assert pipe is not None
             pipe.close()

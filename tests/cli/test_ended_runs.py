@@ -10,10 +10,10 @@ import pytest
 
 import kourou as lp
 from cli import programs
-from cli.commands import START_S, kourou, start
+from cli.commands import kourou, start
 from kourou.runtime.files.run_info import INFO_FILE
 from kourou.runtime.monitoring.found_run import choose_run
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -143,7 +143,7 @@ def test_a_locale_that_knows_ascii_only_gets_a_substitute_for_what_it_has_no_wor
 
     def said(*words):
         command = start(*words, env=env)
-        out, err = command.communicate(timeout=START_S)
+        out, err = command.communicate(timeout=WAIT_S)
         assert (command.returncode, err) == (0, ""), (out, err)
         return out
 

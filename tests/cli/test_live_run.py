@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.commands import START_S, LiveRun, kourou, start
-from polling import until
+from cli.commands import LiveRun, kourou, start
+from polling import WAIT_S, until
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ def test_stop_gives_up_when_told_to(launched):
     assert outcome.code == 1
     assert "had not ended after 0.2 s" in outcome.err
     assert live.kourou("status", "--json").json["state"] == "stopping"
-    live.launcher.wait(START_S)
+    live.launcher.wait(WAIT_S)
     (node,) = live.kourou("status", "--json").json["nodes"]
     assert (node["state"], node["exit"]["cause"]) == (
         "KILLED",

@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cli.commands import PROGRAMS, START_S, kourou, start
+from cli.commands import PROGRAMS, kourou, start
+from polling import WAIT_S
 
 
 def _run(*words: str) -> tuple[int, str, str]:
     process = start("run", *words)
-    out, err = process.communicate(timeout=START_S)
+    out, err = process.communicate(timeout=WAIT_S)
     return process.returncode, out, err
 
 
@@ -43,7 +44,7 @@ class _Webhook(BaseHTTPRequestHandler):
 
 def test_a_program_that_fails_gives_1_and_its_error_and_a_webhook_is_told():
     with HTTPServer(("127.0.0.1", 0), _Webhook) as hook:
-        hook.timeout = START_S
+        hook.timeout = WAIT_S
         serving = threading.Thread(target=hook.handle_request)
         serving.start()
         options = ("--launch-type", "local_mp", "--terminal", "output_to_files")
@@ -89,7 +90,7 @@ def test_an_interrupted_program_gives_130(launched):
     live = launched("make_endless", "--launch-type", "local_mp")
 
     live.launcher.send_signal(signal.SIGINT)
-    out, err = live.launcher.communicate(timeout=START_S)
+    out, err = live.launcher.communicate(timeout=WAIT_S)
 
     assert live.launcher.returncode == 130
     assert "client 0 begins" in out

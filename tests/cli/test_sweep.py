@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.commands import START_S, kourou, start
-from polling import until
+from cli.commands import kourou, start
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -69,7 +69,7 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
     assert kourou("sweep", "results", "-o", "rows.csv").code == 0
     assert len(Path("rows.csv").read_text().splitlines()) == 7
     with start("sweep", "plot", "-m", "score") as process:  # matplotlib keeps its fonts' files open
-        assert process.wait(START_S) == 0
+        assert process.wait(WAIT_S) == 0
     assert Path("out/small/plot.png").stat().st_size > 10_000
     assert "x=3" in Path("out/small/plot.html").read_text()
 
@@ -155,15 +155,15 @@ def test_ctrl_c_gives_130_and_another_shell_may_cancel(here: Path) -> None:
         return len(list(here.rglob("begun")))
 
     with start("sweep", "run", "sweep.yaml", "-j", "2") as process:
-        until(lambda: begun() == 2, START_S, "two runs")
+        until(lambda: begun() == 2, WAIT_S, "two runs")
         status = kourou("sweep", "status", "--json").json
         assert (status["active"], status["states"]) == (True, {"RUNNING": 2, "PENDING": 1})
         assert status["launcher"] == f"pid {process.pid} on {os.uname().nodename}"
         assert kourou("sweep", "cancel", "out/small", "00_base_x_1").code == 0
-        until(lambda: begun() == 3, START_S, "the third run, in the place of the cancelled one")
+        until(lambda: begun() == 3, WAIT_S, "the third run, in the place of the cancelled one")
         assert "is being run by pid" in kourou("sweep", "run", "sweep.yaml").err
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=START_S)
+        process.communicate(timeout=WAIT_S)
     assert process.returncode == 130
     states = [run["state"] for run in kourou("sweep", "status", "--json").json["runs"]]
     assert states == ["CANCELLED", "INTERRUPTED", "INTERRUPTED"]

@@ -13,8 +13,8 @@ import pytest
 
 import kourou as lp
 from cli import programs
-from cli.commands import START_S, kourou
-from polling import until
+from cli.commands import kourou
+from polling import WAIT_S, until
 
 Tmux = Callable[..., str]
 
@@ -50,10 +50,10 @@ def test_the_watched_table_ends_with_the_run(tmux, launched):
         last = tmux("capture-pane", "-p", "-t", "=watch:")
         return last if all(word in last for word in words) else ""
 
-    until(lambda: shows("● ready", "MiB"), START_S, "the first table")
+    until(lambda: shows("● ready", "MiB"), WAIT_S, "the first table")
     stopped = live.kourou("stop", "-")
     assert stopped.code == 0, stopped.err
-    last = until(lambda: shows("ended with 0"), START_S, "the end of the table")
+    last = until(lambda: shows("ended with 0"), WAIT_S, "the end of the table")
 
     assert last.count("last line") == 1, last  # it was redrawn in place
     assert last.count("✓ finished") == 3
@@ -75,10 +75,10 @@ def test_every_node_has_a_window_that_stays(tmux, capfd, launch_type):
     def screen(window: int) -> str:
         return tmux("capture-pane", "-p", "-J", "-t", f"={session}:{window}")
 
-    until(lambda: "client 0 begins" in screen(1), START_S, "the client's line in its window")
-    until(lambda: "starts again, attempt 2" in screen(2), START_S, "the restart")
+    until(lambda: "client 0 begins" in screen(1), WAIT_S, "the client's line in its window")
+    until(lambda: "starts again, attempt 2" in screen(2), WAIT_S, "the restart")
     run.stop()
-    until(lambda: windows().count("✓") == 3, START_S, "the end of the windows")
+    until(lambda: windows().count("✓") == 3, WAIT_S, "the end of the windows")
 
     assert windows().splitlines() == ["0 ✓ server/0", "1 ✓ client/0", "2 ✓ phoenix #(touch x)/0"]
     assert "── client/0 finished (pid " in screen(1)
@@ -96,7 +96,7 @@ def test_a_window_shows_that_the_launcher_died(tmux, launched):
     live.launcher.kill()
     live.launcher.communicate()
 
-    until(lambda: tmux("list-windows", "-t", f"={session}").count("✗") == 3, START_S, "the end of the windows")
+    until(lambda: tmux("list-windows", "-t", f"={session}").count("✗") == 3, WAIT_S, "the end of the windows")
     assert "the launcher died, and server/0 with it" in tmux("capture-pane", "-p", "-t", f"={session}:0")
 
 

@@ -16,11 +16,10 @@ from kourou.courier.lanes.grpc.calls import CallServer, Methods
 from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.http2.control import PREFACE, make_http2_frame
 from kourou.errors import ProtocolError, ServerUnavailable, Unauthenticated
-from polling import until
+from polling import WAIT_S, until
 
 __all__ = ["_grpc_is_up_here"]
 
-WAIT_S = 20.0
 TOKEN = "secret"
 HEADERS, DATA, RESET = 1, 0, 3
 

@@ -70,9 +70,7 @@ def server():
 def test_a_client_waits_for_a_server_and_futures_do_not_block(server):
     target = FakeTarget()
     client = Client(target)
-    start = time.monotonic()
     futures = [client.futures.echo(number) for number in range(5)]
-    assert time.monotonic() - start < 1
     assert not any(future.done() for future in futures)
     target.found = server.endpoint
     assert [future.result(20) for future in futures] == list(range(5))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 
 from kourou.courier.lanes.grpcio.executor import StreamThreads
-
-WITHIN_S = 20.0
+from polling import WAIT_S
 
 
 def test_tasks_that_come_at_once_have_a_thread_each():
@@ -14,9 +13,9 @@ def test_tasks_that_come_at_once_have_a_thread_each():
     threads = StreamThreads(reserve=2)
     together = threading.Barrier(20)
     for _ in range(3):
-        futures = [threads.submit(together.wait, WITHIN_S) for _ in range(20)]
+        futures = [threads.submit(together.wait, WAIT_S) for _ in range(20)]
         # Then all of them run at the same time
-        assert sorted(future.result(WITHIN_S) for future in futures) == list(range(20))
+        assert sorted(future.result(WAIT_S) for future in futures) == list(range(20))
     # And threads are used again
     assert threads._threads <= 60
     threads.close()
@@ -25,6 +24,6 @@ def test_tasks_that_come_at_once_have_a_thread_each():
 def test_a_task_that_raises_does_not_cost_a_thread():
     threads = StreamThreads()
     for _ in range(50):
-        assert isinstance(threads.submit(lambda: 1 // 0).exception(WITHIN_S), ZeroDivisionError)
+        assert isinstance(threads.submit(lambda: 1 // 0).exception(WAIT_S), ZeroDivisionError)
     assert threads._threads < 50
     threads.close()

@@ -224,8 +224,6 @@ def test_a_server_stops_though_a_client_does_not_read():
         for number in range(20):
             client.send(call_frame("large", call_id=number + 1))
         until(lambda: server.metrics()["large"].calls >= 2, 20)
-        started = time.monotonic()
-    assert time.monotonic() - started < 10
     client.close()
 
 

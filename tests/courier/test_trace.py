@@ -10,9 +10,8 @@ from kourou import courier
 from kourou.courier import Client, Server
 from kourou.courier.core import trace
 from kourou.courier.core.trace import Recorder, recorder
-from polling import until
+from polling import WAIT_S, until
 
-WITHIN_S = 10.0
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
@@ -35,7 +34,7 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
         for function in (count, later, fail, len):
             server.bind(function.__name__, function)
         clients = [Client(server.address, token="t", lane=lane) for _ in range(2)]
-        recorder.start(WITHIN_S)
+        recorder.start(WAIT_S)
         # when they are called, by two connections
         for client in clients:
             assert client.len("four") == 4
@@ -45,7 +44,7 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
             with pytest.raises(ValueError, match="no"):
                 client.fail()
         # an answer is here before its handler's span, and a future's span is its callback's
-        until(lambda: len(recorder._spans) == 20, WITHIN_S, "all spans")
+        until(lambda: len(recorder._spans) == 20, WAIT_S, "all spans")
         for client in clients:
             courier.close(client)
     recording = recorder.stop()
@@ -72,7 +71,7 @@ def test_both_sides_of_a_call_have_its_number(lane: str) -> None:
 def test_the_newest_spans_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "_MOST_SPANS", 3)
     recorder = Recorder()
-    recorder.start(WITHIN_S)
+    recorder.start(WAIT_S)
     for number in range(5):
         recorder.add("call", str(number), 0, number)
     recording = recorder.stop()

@@ -16,9 +16,7 @@ from typing import IO
 
 import psutil
 
-from polling import until
-
-START_S = 10.0  # a launch takes under a second; this machine may be busy
+from polling import WAIT_S, until
 
 PRELUDE = """\
 import ctypes, os, signal, subprocess, sys, threading, time
@@ -89,7 +87,7 @@ class Script(contextlib.AbstractContextManager["Script"]):
         """What it wrote to standard error so far."""
         return "\n".join(self.error_lines)
 
-    def expect(self, pattern: str, within_s: float = START_S) -> re.Match[str]:
+    def expect(self, pattern: str, within_s: float = WAIT_S) -> re.Match[str]:
         """Wait for a line of its output that contains ``pattern``."""
 
         def found() -> re.Match[str] | None:
@@ -105,7 +103,7 @@ class Script(contextlib.AbstractContextManager["Script"]):
         assert match is not None, f"it ended with {self._popen.poll()} and never said {pattern!r}: {self._told()}"
         return match
 
-    def expect_process(self, name: str, within_s: float = START_S) -> psutil.Process:
+    def expect_process(self, name: str, within_s: float = WAIT_S) -> psutil.Process:
         """Wait for the line ``name PID``, and return that process."""
         return psutil.Process(int(self.expect(rf"\b{re.escape(name)} (\d+)$", within_s)[1]))
 
@@ -121,7 +119,7 @@ class Script(contextlib.AbstractContextManager["Script"]):
         """Ctrl-C, as far as the launcher can tell."""
         self.signal(signal.SIGINT)
 
-    def end(self, within_s: float = START_S) -> int:
+    def end(self, within_s: float = WAIT_S) -> int:
         """Wait for its end; its exit code (negative: the signal)."""
         try:
             code = self._popen.wait(within_s)

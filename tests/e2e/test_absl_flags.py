@@ -54,7 +54,7 @@ DEBUG = flags.DEFINE_bool("debug", True, "of a module")
 def test_nodes_read_the_flags_that_the_launcher_was_given(tmp_path, launch_type):
     (tmp_path / "beside.py").write_text(BESIDE)
     with Script(tmp_path, f"TYPE, ARGS = {launch_type!r}, {{}}\n{SCRIPT}") as launcher:
-        assert launcher.end(within_s=30) == 0, launcher.errors
+        assert launcher.end() == 0, launcher.errors
         launcher.expect(r"rate 3\.0 3\.0 sizes 2 2 envs \['a b', 'c'\] yes")
         launcher.expect(r"beside 7 False")
 
@@ -62,7 +62,7 @@ def test_nodes_read_the_flags_that_the_launcher_was_given(tmp_path, launch_type)
 def test_a_label_s_own_arguments_are_flags_too_and_win(tmp_path):
     (tmp_path / "beside.py").write_text(BESIDE)
     with Script(tmp_path, f"TYPE, ARGS = 'local_mp', dict(rate=5, debug=True, size=4)\n{SCRIPT}") as launcher:
-        assert launcher.end(within_s=30) == 0, launcher.errors
+        assert launcher.end() == 0, launcher.errors
         launcher.expect(r"rate 5\.0 5\.0 sizes 2 2 envs \['a b', 'c'\] yes")
         launcher.expect(r"beside 7 True")
 
@@ -101,11 +101,11 @@ app.run(main)
 )
 def test_launchpad_s_flag_chooses_the_launch_type(tmp_path, args, launch, env, kind):
     with Script(tmp_path, f"ARGS, LAUNCH = {args!r}, {launch!r}\n{LAUNCH_TYPE}", env=env) as launcher:
-        assert launcher.end(within_s=30) == 0, launcher.errors
+        assert launcher.end() == 0, launcher.errors
         launcher.expect(rf"node/0\] given .* {kind}$")
 
 
 def test_launchpad_s_flag_is_checked(tmp_path):
     with Script(tmp_path, f"ARGS, LAUNCH = ['--lp_launch_type=vertex'], ()\n{LAUNCH_TYPE}") as launcher:
-        assert launcher.end(within_s=30) == 1
+        assert launcher.end() == 1
         assert "--lp_launch_type='vertex' is not a launch type" in launcher.errors

@@ -13,11 +13,10 @@ import kourou as lp
 from cli.commands import kourou
 from kourou.replay import Table
 from kourou.runtime.diagnosis.finding import Diagnosis, Finding
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")
 
-WAIT_S = 30.0
 gate = threading.Event()
 
 

@@ -15,11 +15,9 @@ import pytest
 import kourou as lp
 from cli.commands import kourou
 from e2e.launching import Script
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-WAIT_S = 20.0
 
 
 def test_options_of_the_interpreter_are_the_launchers(tmp_path):

@@ -18,9 +18,8 @@ import pytest
 import kourou as lp
 from kourou.experiments import read_events
 from kourou.runtime.metrics.reading import read_config, read_images, read_metrics
-from polling import until
+from polling import WAIT_S, until
 
-WITHIN_S = 30.0
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
@@ -77,7 +76,7 @@ def test_rows_of_all_nodes_are_in_the_runs_folder_while_it_runs(launch_type: str
             again = sum(row["node"] == "again/0" and row["attempt"] == 2 for row in found)
             return again == 3 and bool(read_images(run.folder))
 
-        until(logged, WITHIN_S, "all rows")
+        until(logged, WAIT_S, "all rows")
     # then each has the node that it is of, and no row is lost
     rows = read_metrics(run.folder)
     by_node = {node: [row for row in rows if row["node"] == node] for node in {row["node"] for row in rows}}
@@ -97,7 +96,7 @@ def test_a_program_in_a_sweeps_run_logs_to_that_run(tmp_path: Path, monkeypatch:
     program = lp.Program("inner")
     program.add_node(lp.PyNode(log_of_child), label="node")
     run = lp.launch(program, "local_mt", run_dir=tmp_path)
-    run.wait(timeout_s=WITHIN_S)
+    run.wait(timeout_s=WAIT_S)
     assert [(row["node"], row["of"]) for row in read_metrics(tmp_path)] == [("node/0", "child")]
     assert '"_attempt": 2' in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
 

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
 QUICK = lp.StopTimeline(ask_s=0.2, interrupt_s=0.5, terminate_s=0.5)
-WAIT_S = 20.0
 
 
 class Raising(RuntimeError):

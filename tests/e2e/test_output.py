@@ -12,10 +12,9 @@ import textwrap
 import pytest
 
 import kourou as lp
-from e2e.launching import PRELUDE, START_S
-from polling import until
+from e2e.launching import PRELUDE
+from polling import WAIT_S, until
 
-WAIT_S = 30.0
 LINES = 20_000
 
 
@@ -173,7 +172,7 @@ def test_colours_on_a_terminal_unless_no_color_is_set(env, coloured, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | env
     try:
         # When a node prints.
-        subprocess.run([sys.executable, script], stdout=theirs, env=environment, timeout=START_S, check=True)
+        subprocess.run([sys.executable, script], stdout=theirs, env=environment, timeout=WAIT_S, check=True)
         # Then its prefix is coloured unless the user does not want it.
         text = os.read(ours, 10_000).decode()
     finally:

@@ -11,13 +11,14 @@ import textwrap
 import pytest
 
 from e2e.launching import Script
+from polling import WAIT_S
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")
 
 BOTH = pytest.mark.parametrize("kind", ["local_mp", "local_mt"])
 
 
-def _run(tmp_path, kind, source, *, code=0, within_s=40):
+def _run(tmp_path, kind, source, *, code=0, within_s=WAIT_S):
     """Run a script that launches a program as ``KIND``; what it printed, all in one."""
     with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
         assert launcher.end(within_s) == code, launcher.errors
@@ -149,6 +150,7 @@ def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, 
     assert said.count("top level") == 1  # neither nodes nor their children ran it again, without any guard
 
 
+@pytest.mark.timeout(180)  # seven processes import torch
 @pytest.mark.parametrize(("kind", "workers"), [("local_mp", 1), pytest.param("local_mt", 2, marks=pytest.mark.soak)])
 def test_data_loaders_of_every_start_method_and_torch_save(tmp_path, kind, workers):
     pytest.importorskip("torch")
@@ -190,7 +192,7 @@ def test_data_loaders_of_every_start_method_and_torch_save(tmp_path, kind, worke
         lp.launch(program, KIND).wait()
         """),
         code=1,
-        within_s=55,
+        within_s=170,
     )
     assert [f"{method} torch.Size([4, 3])" in said for method in ("fork", "spawn", "forkserver")] == [True] * 3
     assert 'raise ValueError("the end")' in said
@@ -523,7 +525,7 @@ def test_kourou_call_shows_values_of_the_scripts_classes(tmp_path, kind):
         run.wait()
         """
     with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
-        launcher.expect("up", within_s=30)
+        launcher.expect("up")
         shown, listed = (
             subprocess.run(
                 [sys.executable, "-m", "kourou.cli", "call", "-", "server", "get", *options],

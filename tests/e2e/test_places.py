@@ -10,10 +10,9 @@ import pytest
 import kourou as lp
 from e2e.launching import Script
 from kourou import courier
-from polling import marked, until
+from polling import WAIT_S, marked, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
-WAIT_S = 20.0
 
 # Everything is defined in __main__, in the ways in which pickle by name fails.
 IN_MAIN = """

@@ -10,8 +10,7 @@ import pytest
 
 import kourou as lp
 from kourou import courier
-
-WAIT_S = 20.0
+from polling import WAIT_S
 
 
 class Asked:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
-from polling import until
+from polling import WAIT_S, until
 
-WAIT_S = 20.0
 LABELS = [
     "plain",
     "with space",

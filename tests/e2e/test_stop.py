@@ -12,10 +12,9 @@ import pytest
 import kourou as lp
 from e2e.launching import Script
 from kourou.runtime.context import context
-from polling import until
+from polling import WAIT_S, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
-WAIT_S = 20.0
 NEVER = lp.StopTimeline(ask_s=60.0)  # whoever ends, ended because it was asked
 
 

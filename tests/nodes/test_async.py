@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import kourou as lp
+from polling import WAIT_S
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
 QUICK = lp.StopTimeline(ask_s=0.2, interrupt_s=20.0, terminate_s=5.0)
-WAIT_S = 20.0
 
 
 async def write(path, text):

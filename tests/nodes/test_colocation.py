@@ -15,14 +15,13 @@ import pytest
 import kourou as lp
 from kourou import courier
 from kourou.errors import GraphError, NodeExited, PlanError, ProgramFailed
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 LAUNCH_TYPES = ("local_mt", "local_mp")
 KINDS = (lp.MultiThreadingColocation, lp.MultiProcessingColocation)
 FAST_STOP = lp.StopTimeline(ask_s=0.5, interrupt_s=1, terminate_s=1)
-WITHIN_S = 20.0
 
 both = pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +51,7 @@ def call(expected: list[str], servers: list[Any], *, same_process: bool) -> None
 
 
 def wait_for_stop() -> None:
-    assert lp.wait_for_stop(WITHIN_S)
+    assert lp.wait_for_stop(WAIT_S)
 
 
 def spin() -> None:
@@ -266,7 +265,7 @@ def test_stop_reaches_children_and_comes_from_them(kind: Any, launch_type: str) 
 
 def call_after_stop(server: Any) -> None:
     lp.stop()
-    assert lp.wait_for_stop(WITHIN_S)
+    assert lp.wait_for_stop(WAIT_S)
     assert server.where()[0] == "co/0:0"
 
 
@@ -310,8 +309,8 @@ def test_threads_start_again_together(launch_type: str) -> None:
     program = of(lp.MultiThreadingColocation(nodes), on_failure=lp.Restart(max_times=2, backoff_s=0.01))
     with lp.launch(program, launch_type, stop_timeline=FAST_STOP) as started:
         # When it is the third time, then all of them are in it.
-        until(lambda: started.nodes["co/0"].attempt == 3, WITHIN_S, "the third attempt")
-        until(lambda: str(started.nodes["co/0:0"].state) == "READY", WITHIN_S, "the server")
+        until(lambda: started.nodes["co/0"].attempt == 3, WAIT_S, "the third attempt")
+        until(lambda: str(started.nodes["co/0:0"].state) == "READY", WAIT_S, "the server")
         assert _answer(server) == 3
         assert {record.attempt for record in started.nodes.values()} == {3}
 
@@ -343,7 +342,7 @@ def test_processes_are_killed_as_one(launch_type: str) -> None:
     program = of(lp.MultiProcessingColocation([lp.CourierNode(Server), lp.PyNode(fail)]), on_failure="ignore")
     program.add_node(lp.PyNode(wait_for_stop), label="other")
     with lp.launch(program, launch_type, stop_timeline=FAST_STOP) as started:
-        until(lambda: started.nodes["co/0"].gone, WITHIN_S, "the end of the colocation")
+        until(lambda: started.nodes["co/0"].gone, WAIT_S, "the end of the colocation")
         # Then no part of it is left, the others live, and it is known who was at fault.
         assert not started.nodes["other/0"].state.ended
         causes = [started.nodes[name].exit.cause for name in ("co/0", "co/0:0", "co/0:1")]  # type: ignore[union-attr]
@@ -361,8 +360,8 @@ def test_processes_start_again_as_one(launch_type: str) -> None:
     unit = lp.MultiProcessingColocation([server, lp.PyNode(fail_until, 2), lp.PyNode(wait_for_stop)])
     program = of(unit, on_failure=lp.Restart(max_times=1, backoff_s=0.01))
     with lp.launch(program, launch_type, stop_timeline=FAST_STOP) as started:
-        until(lambda: started.nodes["co/0"].attempt == 2, WITHIN_S, "the second attempt")
-        assert until(lambda: _answer(server), WITHIN_S, "the server") == 2
+        until(lambda: started.nodes["co/0"].attempt == 2, WAIT_S, "the second attempt")
+        assert until(lambda: _answer(server), WAIT_S, "the server") == 2
 
 
 def _answer(server: lp.CourierNode) -> int | None:
@@ -380,5 +379,5 @@ def _answer(server: lp.CourierNode) -> int | None:
 def test_a_unit_is_ready_with_its_parts(launch_type: str) -> None:
     program = of(lp.MultiProcessingColocation([lp.CourierNode(Server), lp.CourierNode(Server)]))
     with lp.launch(program, launch_type) as started:
-        until(lambda: str(started.nodes["co/0"].state) == "READY", WITHIN_S, "the unit")
+        until(lambda: str(started.nodes["co/0"].state) == "READY", WAIT_S, "the unit")
         assert [str(started.nodes[name].state) for name in ("co/0:0", "co/0:1")] == ["READY", "READY"]

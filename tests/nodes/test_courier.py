@@ -11,10 +11,9 @@ import pytest
 
 import kourou as lp
 from kourou import courier
-from polling import until
+from polling import WAIT_S, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
-WAIT_S = 20.0
 QUICK = lp.StopTimeline(ask_s=5.0)
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

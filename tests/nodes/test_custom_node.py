@@ -15,12 +15,11 @@ import pytest
 import kourou as lp
 from kourou import courier
 from kourou.errors import DeadlineExceeded, NodeExited, PlanError
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 both = pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
-WITHIN_S = 20.0
 
 
 class HttpClient:
@@ -56,7 +55,7 @@ class HttpNode(lp.Node):
 
     serves_only = True
 
-    def __init__(self, pages: Mapping[str, Any], *, timeout_s: float = WITHIN_S) -> None:
+    def __init__(self, pages: Mapping[str, Any], *, timeout_s: float = WAIT_S) -> None:
         self._pages = pages
         self._timeout_s = timeout_s
 
@@ -241,4 +240,4 @@ def test_a_server_that_nobody_is_going_to_start_is_started_by_its_node() -> None
         client = handle.dereference()
         assert client.started()
         courier.close(client)
-        until(lambda: str(run.nodes["server/0"].state) == "READY", WITHIN_S)
+        until(lambda: str(run.nodes["server/0"].state) == "READY", WAIT_S)

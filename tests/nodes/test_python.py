@@ -7,9 +7,9 @@ import functools
 import pytest
 
 import kourou as lp
+from polling import WAIT_S
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
-WAIT_S = 20.0
 QUICK = lp.StopTimeline(ask_s=0.5, interrupt_s=0.5, terminate_s=0.5)
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

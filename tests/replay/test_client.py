@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -272,10 +271,8 @@ def test_a_client_can_be_pickled(serve: Serve, connect: Connect) -> None:
 
 
 def test_a_dead_port_is_named() -> None:
-    start = time.monotonic()
     with Client("127.0.0.1:9", connect_timeout_s=0.3) as client, pytest.raises(KourouError, match=r"127\.0\.0\.1:9"):
         client.sample_batch("t", 1)
-    assert time.monotonic() - start < 10
 
 
 def test_servers_without_meaning_are_refused() -> None:

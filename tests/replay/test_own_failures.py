@@ -16,12 +16,10 @@ from kourou.replay.selectors import Custom, Fifo
 from kourou.replay.server import packing, samples
 from kourou.replay.server.client_sessions import Session
 from kourou.replay.table.lock import TableLock
-from polling import until
+from polling import WAIT_S, until
 from replay.conftest import Connect, Serve
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-WAIT_S = 20.0
 
 
 class Picky:

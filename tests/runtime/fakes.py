@@ -15,9 +15,7 @@ from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, Process
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement
 from kourou.runtime.stopping.timeline import StopTimeline
-from polling import until
-
-WAIT_S = 10.0
+from polling import WAIT_S, until
 
 
 class FakeLauncher:

@@ -23,12 +23,11 @@ from kourou.errors import (
     RemoteError,
     SerializationError,
 )
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 both = pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
-WITHIN_S = 20.0
 
 
 class Actor:
@@ -49,7 +48,7 @@ class Actor:
         """Answer at once, or never: until the call is cancelled."""
         if self._index in indexes:
             self._begun += 1
-            assert current_call().cancelled.wait(WITHIN_S)
+            assert current_call().cancelled.wait(WAIT_S)
             self._cancelled += 1
         return self._index
 
@@ -63,7 +62,7 @@ class Actor:
         self._go.set()
 
     def when_told(self) -> int:
-        assert self._go.wait(WITHIN_S)
+        assert self._go.wait(WAIT_S)
         return self._index
 
     def first(self) -> str:
@@ -132,7 +131,7 @@ def test_a_node_that_has_ended_fails_and_the_others_answer() -> None:
     with lp.launch(program, "local_mp") as run:
         with handles[1].dereference() as client:
             client.futures.exit()
-            until(lambda: run.nodes["actor/1"].gone, WITHIN_S, "the end of actor/1")
+            until(lambda: run.nodes["actor/1"].gone, WAIT_S, "the end of actor/1")
         with lp.broadcast(handles) as actors:
             with pytest.raises(BroadcastError, match=r"actor/1 \(NodeExited: .*exited with code 3") as caught:
                 actors.add(1)
@@ -156,7 +155,7 @@ def test_a_time_out_is_each_call_s_own(launch_type: str) -> None:
         with pytest.raises(BroadcastError, match="1 of 3"):
             next(stream)
         assert list(stream) == []
-        until(lambda: actors.cancelled() == actors.begun(), WITHIN_S, "the handlers")
+        until(lambda: actors.cancelled() == actors.begun(), WAIT_S, "the handlers")
 
 
 def test_a_node_that_never_starts_is_waited_for_no_longer_than_the_time_out() -> None:
@@ -180,7 +179,7 @@ def test_the_first_result_is_enough_and_the_others_are_cancelled(launch_type: st
     program, handles = program_of(3)
     with lp.launch(program, launch_type), lp.broadcast(handles) as actors:
         assert actors.first.wait_if(0, 2) == 1
-        until(lambda: actors.cancelled() == actors.begun(), WITHIN_S, "the cancelled handlers")
+        until(lambda: actors.cancelled() == actors.begun(), WAIT_S, "the cancelled handlers")
         # A failure is no result, unless there are only failures.
         assert actors.first.fail_if(0, 1) == 2
         with pytest.raises(BroadcastError, match="3 of 3"):
@@ -214,9 +213,9 @@ def test_leaving_a_stream_cancels_the_rest(launch_type: str) -> None:
     program, handles = program_of(2)
     with lp.launch(program, launch_type), lp.broadcast(handles) as actors:
         for _ in actors.stream.wait_if(1):
-            until(lambda: actors.begun() == [0, 1], WITHIN_S, "the handler")  # one that has not is not begun any more
+            until(lambda: actors.begun() == [0, 1], WAIT_S, "the handler")  # one that has not is not begun any more
             break
-        until(lambda: actors.cancelled() == [0, 1], WITHIN_S, "the cancelled handler")
+        until(lambda: actors.cancelled() == [0, 1], WAIT_S, "the cancelled handler")
 
 
 def test_the_calls_run_at_the_same_time() -> None:
@@ -224,7 +223,7 @@ def test_the_calls_run_at_the_same_time() -> None:
 
     class Meeting:
         def meet(self) -> bool:
-            barrier.wait(WITHIN_S)
+            barrier.wait(WAIT_S)
             return True
 
     program = lp.Program("meeting")

@@ -9,8 +9,7 @@ import socket
 import pytest
 
 from kourou.runtime.process.channel import Channel
-
-WAIT_S = 20.0
+from polling import WAIT_S
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

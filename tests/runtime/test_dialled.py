@@ -21,11 +21,10 @@ from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dialling import DialOrder, dial
 from kourou.runtime.launchers.dialled.passage import Passage
 from kourou.runtime.launchers.dialled.server import AgentServer
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WAIT_S = 20.0
 SILENCE_S = 2.0
 
 

@@ -113,7 +113,7 @@ def test_the_timeline_insists_step_by_step(stage):
     play.finish("ask/0")
     assert play.ended()
     # Then each step reaches only those that are left, in its time.
-    assert 0.45 <= time.monotonic() - started < 0.45 + 2
+    assert time.monotonic() - started >= 0.45
     assert sorted(play.asked("interrupt")) == ["interrupt/0", "kill/0", "terminate/0"]
     assert sorted(play.asked("terminate")) == ["kill/0", "terminate/0"]
     assert play.asked("kill") == ["kill/0"]

@@ -21,11 +21,9 @@ from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.service import CoordinatorServer
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome
 from kourou.runtime.stopping.state import StopState
-from polling import until
+from polling import WAIT_S, until
 
 __all__ = ["_grpc_is_up_here"]
-
-WAIT_S = 10.0
 
 
 def ready(record):
@@ -40,7 +38,7 @@ def test_wait_returns_at_once_when_it_holds_and_none_when_the_time_passed():
     started = time.monotonic()
     assert directory.wait("a/0", lambda record: False, 0.05) is None
     assert directory.wait("unknown/0", lambda record: True, 0.05) is None
-    assert 0.1 <= time.monotonic() - started < WAIT_S
+    assert time.monotonic() - started >= 0.1
     assert directory.get("unknown/0") is None
 
 

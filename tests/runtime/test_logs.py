@@ -10,8 +10,6 @@ import pytest
 import kourou as lp
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
 
-WAIT_S = 20.0
-
 
 class FakeTerminal(io.StringIO):
     def isatty(self):

@@ -13,8 +13,8 @@ import pytest
 
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
+from polling import WAIT_S
 
-WAIT_S = 20.0
 LINE = "x" * 999
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -13,10 +13,8 @@ import psutil
 import pytest
 
 from kourou.runtime.process import process_table
-from polling import until
+from polling import WAIT_S, until
 from strangers import needs_root
-
-WAIT_S = 30.0  # the machine may be busy
 
 
 @pytest.fixture

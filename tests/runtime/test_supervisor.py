@@ -16,9 +16,7 @@ from kourou import errors
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor
-from polling import alive, marked, until
-
-WAIT_S = 20.0
+from polling import WAIT_S, alive, marked, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -13,9 +13,8 @@ from kourou import errors
 from kourou.runtime.context.context import Binding, NodeContext
 from kourou.runtime.launchers.threads import ThreadLauncher
 from kourou.runtime.stopping.state import StopState
-from polling import until
+from polling import WAIT_S, until
 
-WAIT_S = 10.0
 ROUNDS = 200
 
 

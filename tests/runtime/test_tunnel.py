@@ -15,11 +15,9 @@ from kourou.runtime.host_agent import tunnel
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.host_agent.wire import Wire
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-WAIT_S = 10.0
 
 
 class Echo:

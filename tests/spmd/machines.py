@@ -17,9 +17,7 @@ from typing import ClassVar
 
 import psutil
 
-from polling import until
-
-START_S = 10.0
+from polling import WAIT_S, until
 
 
 class Machines:
@@ -141,7 +139,7 @@ class Machines:
         mounts = "".join(f"mount -t tmpfs none {shlex.quote(str(folder))} && " for folder in self._empty)
         start = f"hostname m{number} && {mounts}exec /usr/sbin/sshd -f {config} -E {config}.log"
         run("ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c", start)
-        until(self._pid_file(number).exists, START_S)
+        until(self._pid_file(number).exists, WAIT_S)
 
     def _write_config(self) -> None:
         key = " ".join((self._folder / "hostkey.pub").read_text(encoding="ascii").split()[:2])

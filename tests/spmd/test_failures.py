@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -17,11 +16,9 @@ import pytest
 
 from kourou.errors import RemoteError, SerializationError
 from kourou.spmd import Launcher, WorkerFailedError
-from polling import alive, marked, until
+from polling import WAIT_S, alive, marked, until
 from spmd import functions
 
-WITHIN_S = 1.0
-LONG_S = 20.0
 START_S = 60.0  # an interpreter, and one more that imports torch, on a busy machine
 
 
@@ -29,17 +26,12 @@ START_S = 60.0  # an interpreter, and one more that imports torch, on a busy mac
     "how", ["SIGKILL", "SIGSEGV", "SIGTERM", "os._exit(0)", "os._exit(9)", "sys.exit(3)", "sys.exit(0)"]
 )
 def test_every_way_to_die_is_typed_and_soon_known(gloo2: Launcher, how: str) -> None:
-    # Given a zygote that is up
-    gloo2.run(functions.rank)
-    base = time.monotonic()
-    gloo2.run(functions.sum_of_ranks)
-    usual_s = time.monotonic() - base
+    # Given: no time-out would tell of it
+    gloo2.worker_timeout_s = 600
     # When
-    started = time.monotonic()
     with pytest.raises(WorkerFailedError) as caught:
         gloo2.run(functions.die, how)
-    # Then: as soon as a run without failure, and no later than a second more
-    assert time.monotonic() - started < WITHIN_S + usual_s
+    # Then
     error = caught.value
     assert (error.rank, error.hostname, error.local_rank) == (1, "localhost", 1)
     if how.startswith("SIG"):
@@ -79,7 +71,7 @@ def test_the_zygote_survives_failures(gloo2: Launcher) -> None:
 def test_a_zygote_that_was_killed_is_replaced(gloo2: Launcher) -> None:
     zygote = gloo2.run(functions.parent).rank(0)
     os.kill(zygote, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(zygote), LONG_S)
+    until(lambda: not psutil.pid_exists(zygote), WAIT_S)
     assert gloo2.run(functions.parent).rank(0) != zygote
 
 
@@ -123,7 +115,7 @@ def test_no_process_is_left_when_the_launcher_ends(tmp_path: Path, runs_dir: Pat
             launcher.send_signal(number)
             # Then
             until(lambda: not marked(runs_dir), 5.0)
-            assert launcher.wait(LONG_S) != 0
+            assert launcher.wait(WAIT_S) != 0
         finally:
             launcher.kill()
     assert not any(alive(process) for process in marked(runs_dir))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import kourou as lp
-from polling import all_gone
+from polling import WAIT_S, all_gone
 from spmd.machines import Machines
 from ssh.looking import agents
 
@@ -39,4 +39,4 @@ def _no_agent_is_left() -> Iterator[None]:
     yield
     left = agents()
     if left:
-        all_gone(left, LOST_AFTER_S + 5)
+        all_gone(left, WAIT_S)

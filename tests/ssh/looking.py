@@ -11,10 +11,8 @@ import psutil
 from kourou import courier
 from kourou.courier import Client
 from kourou.errors import RpcError
-from polling import until
+from polling import WAIT_S, until
 from spmd.machines import Machines
-
-ANSWER_S = 30.0
 
 
 def agents() -> list[psutil.Process]:
@@ -52,5 +50,5 @@ def answer_of(client: Client, attempt: int) -> tuple[str, int, int]:
             return None
         return answer if answer[2] == attempt else None
 
-    answer: tuple[str, int, int] = until(ask, ANSWER_S)
+    answer: tuple[str, int, int] = until(ask, WAIT_S)
     return answer

@@ -16,7 +16,7 @@ import pytest
 
 import kourou as lp
 from kourou.errors import ProgramFailed
-from polling import all_gone, until
+from polling import WAIT_S, all_gone, until
 from spmd.machines import Machines
 from ssh import nodes
 from ssh.conftest import LOST_AFTER_S
@@ -25,8 +25,6 @@ from ssh.looking import agent_of, agents, answer_of, everything_on_hosts
 pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
-AT_ONCE_S = 5.0  # for what shows as a broken connection: that takes milliseconds, but the machine may be busy
-WITHIN_S = 30.0
 MakeHosts = Callable[..., lp.Hosts]
 
 
@@ -64,7 +62,7 @@ def test_a_killed_agent_or_sshd_is_a_lost_host_and_its_nodes_start_again_elsewhe
         # When
         kill(machines, pid)
         # Then
-        until(lambda: run.nodes["server/0"].exit, AT_ONCE_S)
+        until(lambda: run.nodes["server/0"].exit, WAIT_S)
         exit_record = run.nodes["server/0"].exit
         assert exit_record is not None
         assert exit_record.cause.startswith("was lost with its host: m2: the connection to its agent broke")
@@ -82,13 +80,11 @@ def agent_of_or_self(process: psutil.Process) -> psutil.Process | None:
 
 def test_without_a_policy_a_lost_host_ends_the_program(hosts: MakeHosts) -> None:
     program, handle = one_server()
-    run = lp.launch(program, "ssh", hosts=hosts("m2", "m3"), stop_timeline=FAST_STOP)
+    run = lp.launch(program, "ssh", hosts=hosts("m2", "m3", lost_after_s=600), stop_timeline=FAST_STOP)
     agent = agent_of(answer_of(handle.dereference(), attempt=1)[1])
-    started = time.monotonic()
     agent.kill()
     with pytest.raises(ProgramFailed, match="server/0 was lost with its host: m2"):
-        run.wait(timeout_s=WITHIN_S)
-    assert time.monotonic() - started < AT_ONCE_S + FAST_STOP.total_s
+        run.wait(timeout_s=WAIT_S)
 
 
 def test_where_there_is_one_host_only_it_is_called_again(hosts: MakeHosts) -> None:
@@ -105,7 +101,7 @@ def test_a_link_that_is_cut_for_five_seconds_is_survived(hosts: MakeHosts, machi
     counted = tmp_path / "count"
     placement = {"server": "m3", "client": "m1"}
     with lp.launch(program, "ssh", hosts=hosts(), placement=placement, stop_timeline=FAST_STOP) as run:
-        until(counted.exists, WITHIN_S)
+        until(counted.exists, WAIT_S)
         # When
         machines.cut("m3")
         try:
@@ -114,7 +110,7 @@ def test_a_link_that_is_cut_for_five_seconds_is_survived(hosts: MakeHosts, machi
             machines.mend("m3")
         # Then calls go on, and nothing was started again
         before = int(counted.read_text(encoding="ascii"))
-        until(lambda: int(counted.read_text(encoding="ascii") or 0) > before + 3, WITHIN_S)
+        until(lambda: int(counted.read_text(encoding="ascii") or 0) > before + 3, WAIT_S)
         assert {record.attempt for record in run.nodes.values()} == {1}
         assert not any(record.state.ended for record in run.nodes.values())
 
@@ -128,22 +124,20 @@ def test_a_link_that_is_cut_for_good_is_noticed_in_time_by_all_who_wait(
     placement = {"server": ["m3", "m2"], "client": "m1"}
     given = hosts(lost_after_s=LOST_AFTER_S)
     with lp.launch(program, "ssh", hosts=given, placement=placement, stop_timeline=FAST_STOP) as run:
-        until((tmp_path / "calling").exists, WITHIN_S)
+        until((tmp_path / "calling").exists, WAIT_S)
         record = run.nodes["server/0"]
         assert record.host == "m3"
         assert record.pid is not None
         lost = [psutil.Process(record.pid), agent_of(record.pid)]
         # When
         machines.cut("m3")
-        started = time.monotonic()
         try:
             # Then the node has ended before it has a successor
-            all_gone(lost, LOST_AFTER_S + 2)
-            until((tmp_path / "told").exists, LOST_AFTER_S + 5)
-            assert time.monotonic() - started < LOST_AFTER_S + 5
-            text = until(lambda: (tmp_path / "told").read_text(encoding="utf-8"), WITHIN_S)
+            all_gone(lost, WAIT_S)
+            until((tmp_path / "told").exists, WAIT_S)
+            text = until(lambda: (tmp_path / "told").read_text(encoding="utf-8"), WAIT_S)
             assert text.startswith(("NodeRestarted", "NodeExited", "ConnectionLost"))
-            until(lambda: str(run.nodes["server/0"].state) == "READY", WITHIN_S)
+            until(lambda: str(run.nodes["server/0"].state) == "READY", WAIT_S)
             assert (run.nodes["server/0"].host, run.nodes["server/0"].attempt) == ("m2", 2)
         finally:
             machines.mend("m3")
@@ -177,7 +171,7 @@ def test_nothing_is_left_on_any_host_when_the_launcher_is_killed(machines: Machi
         try:
             assert launcher.stdout.readline() == "ready\n"
             # An agent, a zygote, a node and a grandchild on each host.
-            until(lambda: len(everything_on_hosts()) >= 3 * 4, WITHIN_S)
+            until(lambda: len(everything_on_hosts()) >= 3 * 4, WAIT_S)
             processes = everything_on_hosts()
         finally:
             # When

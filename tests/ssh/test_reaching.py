@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 import kourou as lp
 from kourou import courier
 from kourou.errors import DeadlineExceeded, ProgramFailed, RpcError
-from polling import until
+from polling import WAIT_S, until
 from spmd.machines import Machines
 from ssh import nodes, ranks
 from ssh.conftest import LOST_AFTER_S
@@ -26,7 +25,6 @@ from ssh.looking import agent_of
 pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
-WITHIN_S = 30.0
 LONG_S = 60.0  # ranks import torch first, and this machine may be busy
 MakeHosts = Callable[..., lp.Hosts]
 
@@ -53,7 +51,7 @@ def test_a_host_behind_another_one_is_reached_through_it(hosts: MakeHosts, machi
         # Then
         assert handle.dereference().where()[0] == "m2"
         assert len(machines.sshds("m1")) == 1
-    until(lambda: not machines.sshds("m1"), WITHIN_S)
+    until(lambda: not machines.sshds("m1"), WAIT_S)
 
 
 def test_a_host_that_only_others_reach_takes_part_and_the_launchers_own_calls_say_why_they_fail(
@@ -104,7 +102,7 @@ def test_a_shared_connection_is_used_and_left_open(
     # and what is lost on it is noticed
     agent_of(pid).kill()
     with pytest.raises(ProgramFailed, match="was lost with its host: m2"):
-        run.wait(timeout_s=WITHIN_S)
+        run.wait(timeout_s=WAIT_S)
     assert machines.sshds("m2") == master
 
 
@@ -116,11 +114,9 @@ def test_a_cut_under_a_shared_connection_is_noticed_although_ssh_does_not(
     run = lp.launch(program, "ssh", hosts=given, stop_timeline=FAST_STOP)
     handle.dereference().where()
     machines.cut("m2")
-    started = time.monotonic()
     try:
         with pytest.raises(ProgramFailed, match=r"its agent said nothing for 4 s"):
-            run.wait(timeout_s=WITHIN_S)
-        assert time.monotonic() - started < LOST_AFTER_S + 2 + FAST_STOP.total_s
+            run.wait(timeout_s=WAIT_S)
     finally:
         machines.mend("m2")
 
@@ -144,10 +140,10 @@ def test_the_command_line_works_from_another_shell(hosts: MakeHosts) -> None:
         assert "m3" in kourou("status", run.run_id)
         assert "in wait" in kourou("debug", run.run_id, "server")
         assert kourou("call", run.run_id, "server", "echo", "7").strip() == "7"
-        until(lambda: "words of m3" in kourou("logs", run.run_id, "server"), WITHIN_S)
+        until(lambda: "words of m3" in kourou("logs", run.run_id, "server"), WAIT_S)
         assert "ssh" in kourou("ps")
         kourou("stop", run.run_id)
-        run.wait(timeout_s=WITHIN_S)
+        run.wait(timeout_s=WAIT_S)
     assert "finished" in kourou("status", run.run_id)
 
 
@@ -219,4 +215,4 @@ def test_an_agent_from_the_command_line_ends_with_its_input() -> None:
         assert agent.stdout.read(len(b"\nkourou-agent-1\n")) == b"\nkourou-agent-1\n"
         assert [c for c in psutil.Process(agent.pid).net_connections() if c.status == psutil.CONN_LISTEN] == []
         agent.stdin.close()
-        assert agent.wait(WITHIN_S) == 0
+        assert agent.wait(WAIT_S) == 0

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import kourou as lp
+from polling import WAIT_S
 
 pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
-WAIT_S = 30.0
 FAST_STOP = lp.StopTimeline(ask_s=2, interrupt_s=1, terminate_s=1)
 FLOATS = 500_000
 
