@@ -29,7 +29,7 @@ from kourou.nodes.python import PyNode
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Rendezvous, place_variables
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
-from kourou.runtime.graph.node import NoClientHandle
+from kourou.runtime.graph.node import NoClientHandle, Node
 from kourou.runtime.host_agent.addresses import interface_of
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.waiting.node_target import NodeTarget
@@ -240,7 +240,7 @@ def _find(context: NodeContext) -> Rendezvous:
     return Rendezvous(address=address, port=int(port))
 
 
-class _FunctionRank(PyNode):
+class _Rank(Node):
     group: _Group
 
     @property
@@ -250,17 +250,12 @@ class _FunctionRank(PyNode):
 
     def run(self, context: NodeContext) -> None:
         with self.group.joined(context):
-            super().run(context)
+            super().run(context)  # type: ignore[safe-super] # the other base's
 
 
-class _ObjectRank(CourierNode[Any]):
-    group: _Group
+class _FunctionRank(_Rank, PyNode):
+    """A function."""
 
-    @property
-    def imports(self) -> tuple[str, ...]:
-        """Its process group's."""
-        return ("torch",)
 
-    def run(self, context: NodeContext) -> None:
-        with self.group.joined(context):
-            super().run(context)
+class _ObjectRank(_Rank, CourierNode[Any]):
+    """An object whose methods can be called."""

@@ -29,6 +29,7 @@ from kourou.experiments.agents.storage import (
 from kourou.experiments.agents.writer import Writer
 from kourou.experiments.journal.run_folder import own_folder, write_whole
 from kourou.experiments.seeding import Seed, Seeder, seeder_for
+from kourou.extras import load_extra
 from kourou.nested import iterate_leaves
 from kourou.ownership import read_own
 from kourou.runtime.metrics.event_files import EventWriter
@@ -101,6 +102,8 @@ class FitJob:
     def __post_init__(self) -> None:
         if self.budget is None:
             raise errors.PlanError("fit_budget is missing: say how long an agent trains, in its own unit")
+        if self.tensorboard:
+            load_extra("tensorboard")  # missing, it would make each fit fail
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "unsaved": {}}

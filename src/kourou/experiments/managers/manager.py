@@ -29,7 +29,6 @@ from kourou.experiments.managers.tuning import optimize_hyperparams
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
-from kourou.extras import load_extra
 from kourou.notebook import table
 from kourou.ownership import read_own
 
@@ -79,6 +78,8 @@ class ExperimentManager:
         PlanError: arguments that have no meaning, or a folder that is another manager's.
     """
 
+    _evaluations = 0
+
     def __init__(  # noqa: PLR0913, PLR0917 - rlberry's
         self,
         agent_class: Any,
@@ -104,11 +105,8 @@ class ExperimentManager:
         slurm: SlurmOptions | None = None,
         progress: bool | None = None,
     ) -> None:
-        if enable_tensorboard:
-            load_extra("tensorboard")  # missing, it would make each fit fail
         self.agent_name = agent_name or getattr(agent_class, "name", "") or agent_class.__name__
         self.eval_kwargs = dict(eval_kwargs or {})
-        self._evaluations = 0
         self.workers = Workers(
             parallelization=parallelization,
             mp_context=mp_context,
@@ -118,8 +116,6 @@ class ExperimentManager:
             progress=progress,
             retry=retry,
         )
-        fit_kwargs = dict(fit_kwargs or {})
-        in_kwargs = fit_kwargs.pop("fit_budget", None)
         self._job = FitJob(
             name=self.agent_name,
             folder=_folder_for(self.agent_name, output_dir, outdir_id_style),
@@ -128,8 +124,7 @@ class ExperimentManager:
             eval_env=eval_env,
             init_kwargs=dict(init_kwargs or {}),
             init_kwargs_per_instance=_one_for_each(n_fit, init_kwargs_per_instance),
-            fit_kwargs=fit_kwargs,
-            budget=in_kwargs if fit_budget is None else fit_budget,
+            **_budget_and_others(fit_budget, fit_kwargs),
             seed=secrets.randbits(64) if seed is None else seed,
             threads=threads_per_fit,
             tensorboard=enable_tensorboard,
@@ -335,6 +330,12 @@ class ExperimentManager:
     def job(self) -> FitJob:
         """What all fits share."""
         return self._job
+
+
+def _budget_and_others(budget: Any, fit_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    others = {"fit_budget": None, **(fit_kwargs or {})}
+    there = others.pop("fit_budget")
+    return {"budget": there if budget is None else budget, "fit_kwargs": others}
 
 
 def _one_for_each(n_fit: int, given: Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
