@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ import psutil
 
 from kourou.testing.polling import until
 
-__all__ = ["WAIT_S", "alive", "all_gone", "marked", "until"]
+__all__ = ["WAIT_S", "alive", "all_gone", "closed_by_peer", "marked", "until"]
 
 WAIT_S = 40.0
 """Seconds that anything may take on a busy machine; less than a test's time-out, which does not say what is missing."""
@@ -31,6 +32,19 @@ def all_gone(processes: Iterable[psutil.Process], within_s: float) -> float:
     assert watched, "there is nothing to watch"
     until(lambda: not any(alive(p) for p in watched), within_s, f"the end of {watched}")
     return time.monotonic() - started
+
+
+def closed_by_peer(connection: socket.socket) -> bool:
+    """Whether the other end has closed a connection, once all is read that it sent."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
 
 
 def marked(runs_dir: Path) -> list[psutil.Process]:

@@ -16,7 +16,7 @@ from kourou.courier.lanes.grpc.calls import CallServer, Methods
 from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.http2.control import PREFACE, make_http2_frame
 from kourou.errors import ProtocolError, ServerUnavailable, Unauthenticated
-from polling import WAIT_S, until
+from polling import WAIT_S, closed_by_peer, until
 
 __all__ = ["_grpc_is_up_here"]
 
@@ -169,7 +169,7 @@ def test_what_makes_no_sense_ends_its_connection_alone(service, said):
     with service.channel() as channel, service.connect() as stranger:
         assert unary(channel, "Echo", b"x") == b"x"
         stranger.sendall(said)
-        until(lambda: _is_closed(stranger), WAIT_S)
+        until(lambda: closed_by_peer(stranger), WAIT_S)
         assert unary(channel, "Echo", b"x") == b"x"
 
 
@@ -191,18 +191,6 @@ def test_one_who_connects_and_waits_keeps_nobody_out():
             call: Any = channel.unary_unary("/s/Echo")
             answer = call(b"x", metadata=(("token", "secret"),), timeout=WAIT_S, wait_for_ready=True)
             assert answer == b"x"
-
-
-def _is_closed(connection):
-    connection.setblocking(False)
-    try:
-        while connection.recv(1 << 16):
-            pass
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
-    return True
 
 
 def dial(service, method, token=TOKEN, within_s=WAIT_S):

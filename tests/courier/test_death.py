@@ -99,29 +99,20 @@ def kill_clients(lane, tmp_path, times):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("no_leaks")
-@pytest.mark.parametrize("lane", LANES)
-def test_killed_servers(lane, tmp_path):
-    kill_servers(lane, tmp_path, 3)
+TIMES = pytest.mark.parametrize(
+    "times", [3, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(600)])], ids=["few", "many"]
+)
 
 
 @pytest.mark.usefixtures("no_leaks")
 @pytest.mark.parametrize("lane", LANES)
-def test_killed_clients(lane, tmp_path):
-    kill_clients(lane, tmp_path, 3)
+@TIMES
+def test_killed_servers(lane, tmp_path, times):
+    kill_servers(lane, tmp_path, times)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("no_leaks")
 @pytest.mark.parametrize("lane", LANES)
-def test_a_hundred_killed_servers(lane, tmp_path):
-    kill_servers(lane, tmp_path, 100)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-@pytest.mark.usefixtures("no_leaks")
-@pytest.mark.parametrize("lane", LANES)
-def test_a_hundred_killed_clients(lane, tmp_path):
-    kill_clients(lane, tmp_path, 100)
+@TIMES
+def test_killed_clients(lane, tmp_path, times):
+    kill_clients(lane, tmp_path, times)

@@ -122,9 +122,10 @@ def test_what_others_put_there_stays(tmp_path: Path) -> None:
     assert names == ["checkpoint-00000003", "checkpoint-00000004", "model", "zzz"]
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+def write_two(folder: Path) -> tuple[Any, Path]:
+    """What is in the first of two checkpoints, and where the second one is."""
     with (
-        Server(tables(), checkpointer=Checkpointer(tmp_path, keep_latest=2)) as server,
+        Server(tables(), checkpointer=Checkpointer(folder, keep_latest=2)) as server,
         server.localhost_client() as client,
     ):
         fill(client, 0)
@@ -132,6 +133,11 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
         expected = contents(client)
         fill(client, 1)
         last = Path(client.checkpoint())
+    return expected, last
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    expected, last = write_two(tmp_path)
     raw = bytearray((last / "state.bin").read_bytes())
     raw[len(raw) // 2] ^= 1
     (last / "state.bin").write_bytes(raw)
@@ -147,15 +153,7 @@ def test_what_others_could_have_written_is_not_unpickled(tmp_path: Path, caplog:
     # given two checkpoints, made with a umask that lets everybody write
     umask = os.umask(0)
     try:
-        with (
-            Server(tables(), checkpointer=Checkpointer(tmp_path, keep_latest=2)) as server,
-            server.localhost_client() as client,
-        ):
-            fill(client, 0)
-            client.checkpoint()
-            expected = contents(client)
-            fill(client, 1)
-            last = Path(client.checkpoint())
+        expected, last = write_two(tmp_path)
     finally:
         os.umask(umask)
     # when somebody else can write to the last one

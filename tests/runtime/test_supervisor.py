@@ -165,14 +165,21 @@ def test_hundreds_of_short_processes_are_started_and_all_their_ends_are_told(sup
     assert {events.wait(f"a/{i}").code for i in range(400)} == {3}
 
 
-def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
-    # given a zygote that takes no more requests, since it is stopped
-    supervisor, events = supervised
+def suspended_zygote(supervised):
+    """The zygote of a process ``first/0``."""
+    _, events = supervised
     start(supervised, sh("first/0", "sleep 600"))
     until(lambda: "first/0" in events.started, WAIT_S)
     zygote = psutil.Process(events.started["first/0"]).parent()
     assert zygote is not None
     zygote.suspend()
+    return zygote
+
+
+def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
+    # given a zygote that takes no more requests, since it is stopped
+    supervisor, events = supervised
+    zygote = suspended_zygote(supervised)
     padding = tuple((f"PADDING_{i}", "x" * 10_000) for i in range(10))
     for i in range(50):
         start(supervised, sh(f"a/{i}", "sleep 600", env=padding))
@@ -190,11 +197,7 @@ def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
 def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised):
     # given a zygote that is stopped with more to read than its socket holds
     supervisor, events = supervised
-    start(supervised, sh("first/0", "sleep 600"))
-    until(lambda: "first/0" in events.started, WAIT_S)
-    zygote = psutil.Process(events.started["first/0"]).parent()
-    assert zygote is not None
-    zygote.suspend()
+    zygote = suspended_zygote(supervised)
     for _ in range(5_000):
         supervisor.signal("first/0", signal.SIGURG, alone=True)
     # when it goes on
