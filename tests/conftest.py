@@ -40,12 +40,13 @@ sys.dont_write_bytecode = False
 register_profiles()
 
 # They take half a minute and more, mostly waiting; begun last, one of them would run on when all others have ended.
-LONGEST = (
-    *("spmd/test_ssh", "experiments/test_managers", "e2e/test_signals", "e2e/test_examples", "nodes/test_colocation"),
-    *("experiments/test_slurm", "ssh/test_reaching", "e2e/test_own_script", "ssh/test_losses", "ssh/test_programs"),
-    *("nodes/test_torch", "spmd/test_run", "experiments/test_manager_tuning", "testing/test_pytest_plugin"),
-    *("e2e/test_cycles", "spmd/test_weaknesses", "nodes/test_replay", "replay/test_restart", "spmd/test_failures"),
-)
+LONGEST = """
+    spmd/test_ssh experiments/test_managers e2e/test_examples e2e/test_signals e2e/test_launcher_exits
+    nodes/test_colocation experiments/test_slurm ssh/test_reaching e2e/test_own_script e2e/test_own_script_children
+    ssh/test_losses ssh/test_programs nodes/test_torch spmd/test_run experiments/test_manager_tuning
+    testing/test_pytest_plugin e2e/test_cycles spmd/test_weaknesses nodes/test_replay replay/test_restart
+    spmd/test_failures
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.stash[GUARD]:
         config.hook.pytest_deselected(items=[item for item in items if not is_pure(item)])
         items[:] = filter(is_pure, items)
-    places = {ROOT / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    places = {ROOT / f"{name}.py": place for place, name in enumerate(LONGEST.split())}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 

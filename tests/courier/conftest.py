@@ -1,5 +1,16 @@
 """What the courier's tests share."""
 
-from grpc_poller import _grpc_is_up
+import pytest
 
-__all__ = ["_grpc_is_up"]
+from grpc_poller import _grpc_is_up
+from kourou.courier import Server
+
+__all__ = ["_grpc_is_up", "server"]
+
+
+@pytest.fixture
+def server():
+    with Server("learner/0", token="t") as server:
+        server.bind("null", lambda: None)
+        server.bind("echo", lambda value: value)
+        yield server

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+import pytest
 
 from polling import WAIT_S, until
 
@@ -30,6 +31,40 @@ def idle():
         time.sleep(0.01)
 
 """
+
+NODES = """
+    def careful():
+        say("running")
+        try:
+            idle()
+        finally:
+            print("cleaned up")
+
+    def polling():
+        say("running")
+        lp.wait_for_stop()
+        print("polled")
+
+    def hopeless():
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        say("running")
+        while True:
+            try:
+                idle()
+            except BaseException:
+                pass
+
+    def make(*functions):
+        program = lp.Program("signals")
+        for function in functions:
+            program.add_node(lp.PyNode(function), label=function.__name__)
+        return program
+
+    quick = lp.StopTimeline(ask_s=0.2, interrupt_s=2.0, terminate_s=2.0)
+    endless = lp.StopTimeline(ask_s=100.0)
+"""
+"""Functions for nodes of a launcher that is stopped, and ``make``, which makes a program of them."""
 
 
 class Script(contextlib.AbstractContextManager["Script"]):
@@ -140,3 +175,18 @@ class Script(contextlib.AbstractContextManager["Script"]):
         assert pipe is not None
         for line in pipe:
             into.append(line.rstrip("\n"))
+
+
+def all_run(launcher: Script, count: int) -> None:
+    """Wait until so many nodes said that they run."""
+    until(lambda: sum("running" in line for line in launcher.lines) == count, WAIT_S, "all nodes")
+
+
+BOTH = pytest.mark.parametrize("kind", ["local_mp", "local_mt"])
+
+
+def run_as(tmp_path, kind, source, *, code=0, within_s=WAIT_S):
+    """Run a script that launches a program as ``KIND``; what it printed, all in one."""
+    with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
+        assert launcher.end(within_s) == code, launcher.errors
+        return "\n".join([*launcher.lines, *launcher.error_lines])

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from e2e.launching import Script
-from polling import WAIT_S
+from e2e.launching import BOTH, run_as
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")
-
-BOTH = pytest.mark.parametrize("kind", ["local_mp", "local_mt"])
-
-
-def _run(tmp_path, kind, source, *, code=0, within_s=WAIT_S):
-    """Run a script that launches a program as ``KIND``; what it printed, all in one."""
-    with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
-        assert launcher.end(within_s) == code, launcher.errors
-        return "\n".join([*launcher.lines, *launcher.error_lines])
-
 
 RAISES = """
     import kourou as lp
@@ -50,7 +37,7 @@ RAISES = """
 
 @BOTH
 def test_tracebacks_and_inspect_know_the_script(tmp_path, kind):
-    said = _run(tmp_path, kind, RAISES, code=1)
+    said = run_as(tmp_path, kind, RAISES, code=1)
     # Both sides of the call, by the script's own file, with its lines.
     assert "source: def" in said
     assert f'File "{tmp_path / "launcher.py"}", line' in said
@@ -100,7 +87,7 @@ def test_a_script_run_as_a_module_keeps_its_package(tmp_path):
 
 @BOTH
 def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, kind):
-    said = _run(
+    said = run_as(
         tmp_path,
         kind,
         """
@@ -154,7 +141,7 @@ def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, 
 @pytest.mark.parametrize(("kind", "workers"), [("local_mp", 1), pytest.param("local_mt", 2, marks=pytest.mark.soak)])
 def test_data_loaders_of_every_start_method_and_torch_save(tmp_path, kind, workers):
     pytest.importorskip("torch")
-    said = _run(
+    said = run_as(
         tmp_path,
         kind,
         f"WORKERS = {workers}\n"
@@ -200,7 +187,7 @@ def test_data_loaders_of_every_start_method_and_torch_save(tmp_path, kind, worke
 
 @BOTH
 def test_a_class_that_is_there_is_neither_copied_nor_reset(tmp_path, kind):
-    said = _run(
+    said = run_as(
         tmp_path,
         kind,
         """
@@ -266,7 +253,7 @@ def test_a_class_that_is_there_is_neither_copied_nor_reset(tmp_path, kind):
 
 @BOTH
 def test_globals_that_share_parts_still_do_in_a_node(tmp_path, kind):
-    said = _run(
+    said = run_as(
         tmp_path,
         kind,
         """
@@ -292,7 +279,7 @@ def test_globals_that_share_parts_still_do_in_a_node(tmp_path, kind):
 
 def test_a_node_imports_what_its_own_code_needs_and_no_more(tmp_path):
     (tmp_path / "heavy.py").write_text("print('heavy is imported', flush=True)\n\nclass Base:\n    pass\n")
-    said = _run(
+    said = run_as(
         tmp_path,
         "local_mp",
         """
@@ -319,223 +306,3 @@ def test_a_node_imports_what_its_own_code_needs_and_no_more(tmp_path):
     )
     # What arrives later brings what it needs.
     assert "light is done Model True" in said
-
-
-@BOTH
-def test_setup_is_called_first_in_nodes_and_in_the_children_that_they_spawn(tmp_path, kind):
-    said = _run(
-        tmp_path,
-        kind,
-        """
-        import multiprocessing, registry
-        import kourou as lp
-
-        def set_up():
-            registry.known["walk"] = Walk
-
-        def set_up_labels():
-            registry.known["run"] = registry.known["walk"]
-
-        class Walk:
-            pass
-
-        def child(queue):
-            queue.put(sorted(registry.known))
-
-        class Node:
-            def __init__(self, found):
-                self.found = found
-            def run(self):
-                print("node", self.found == Walk, sorted(registry.known))
-                for method in ("spawn", "forkserver"):
-                    context = multiprocessing.get_context(method)
-                    queue = context.SimpleQueue()
-                    started = context.Process(target=child, args=(queue,))
-                    started.start()
-                    print(method, queue.get())
-                    started.join()
-
-        program = lp.Program("setup")
-        program.add_node(lp.PyClassNode(Node, lp.Deferred(registry.find, "walk")), label="node")
-        resources = {"node": lp.PythonProcess(setup=set_up_labels)}
-        lp.launch(program, KIND, setup=set_up, local_resources=resources).wait()
-        """
-        if (tmp_path / "registry.py").write_text("known = {}\n\ndef find(name):\n    return known[name]\n")
-        else "",
-    )
-    assert "node True ['run', 'walk']" in said
-    assert "spawn ['run', 'walk']" in said
-    assert "forkserver ['run', 'walk']" in said
-
-
-def test_a_setup_that_raises_is_the_nodes_failure(tmp_path):
-    said = _run(
-        tmp_path,
-        "local_mp",
-        """
-        import kourou as lp
-
-        def set_up():
-            raise OSError("no licence")
-
-        program = lp.Program("setup")
-        program.add_node(lp.PyNode(print), label="node")
-        lp.launch(program, KIND, setup=set_up).wait()
-        """,
-        code=1,
-    )
-    assert "node/0 raised OSError: no licence" in said
-
-
-def test_a_handle_among_the_globals_of_a_node_is_an_error_that_says_where_it_belongs(tmp_path):
-    said = _run(
-        tmp_path,
-        "local_mp",
-        """
-        import kourou as lp
-
-        def work():
-            server.dereference()
-
-        program = lp.Program("handle")
-        server = program.add_node(lp.CourierNode(dict), label="server")
-        program.add_node(lp.PyNode(work), label="work")
-        lp.launch(program, KIND)
-        """,
-        code=1,
-    )
-    assert "work/0 (work) uses the global 'server' (launcher.py:" in said
-    assert "nodes get it as an argument, lp.PyNode(function, handle)" in said
-
-
-def test_a_child_that_was_spawned_belongs_to_the_program(tmp_path):
-    said = _run(
-        tmp_path,
-        "local_mp",
-        """
-        import multiprocessing
-        import kourou as lp
-
-        def child():
-            print("child of", lp.get_context().name, flush=True)
-            lp.stop("the child says so")
-            assert lp.wait_for_stop(30)
-            print("child has seen the stop", flush=True)
-
-        def work():
-            started = multiprocessing.get_context("spawn").Process(target=child)
-            started.start()
-            started.join()
-
-        program = lp.Program("child")
-        program.add_node(lp.PyNode(work), label="work")
-        program.add_node(lp.PyNode(lp.wait_for_stop), label="other")
-        lp.launch(program, KIND).wait()
-        """,
-    )
-    assert "child of work/0" in said
-    assert "child has seen the stop" in said
-
-
-def test_a_program_of_a_node_has_the_same_script(tmp_path):
-    said = _run(
-        tmp_path,
-        "local_mp",
-        """
-        import dataclasses
-        import kourou as lp
-
-        @dataclasses.dataclass
-        class Step:
-            x: int
-
-        class Echo:
-            def back(self, step):
-                assert type(step) is Step
-                return step
-
-        def inner(echo):
-            print("inner has", echo.back(Step(7)))
-            lp.stop()
-
-        def outer():
-            program = lp.Program("inner")
-            echo = program.add_node(lp.CourierNode(Echo), label="echo")
-            program.add_node(lp.PyNode(inner, echo), label="inner")
-            lp.launch(program, KIND).wait()
-
-        program = lp.Program("outer")
-        program.add_node(lp.PyNode(outer), label="outer")
-        lp.launch(program, KIND).wait()
-        """,
-    )
-    assert "inner has Step(x=7)" in said
-
-
-def test_the_children_of_a_launcher_without_a_run_are_pythons_own(tmp_path):
-    # Given a script with the guard that multiprocessing asks for, whose run has ended
-    said = _run(
-        tmp_path,
-        "local_mt",
-        """
-        import multiprocessing
-        import kourou as lp
-
-        print("top level of", __name__, flush=True)
-
-        def child():
-            print("child", flush=True)
-
-        if __name__ == "__main__":
-            program = lp.Program("ended")
-            program.add_node(lp.PyNode(print), label="node")
-            lp.launch(program, KIND).wait()
-            # When it starts a child, then that imports the script, as always
-            started = multiprocessing.get_context("spawn").Process(target=child)
-            started.start()
-            started.join()
-        """,
-    )
-    assert "top level of __mp_main__" in said
-    assert os.linesep + "child" in said
-
-
-@BOTH
-def test_kourou_call_shows_values_of_the_scripts_classes(tmp_path, kind):
-    source = """
-        import collections, dataclasses
-        import kourou as lp
-
-        Pair = collections.namedtuple("Pair", "a b")
-
-        @dataclasses.dataclass
-        class Step:
-            x: int
-
-        class Server:
-            def get(self):
-                return [Step(1), Pair(2, Step(3))]
-
-        program = lp.Program("values")
-        program.add_node(lp.CourierNode(Server), label="server")
-        run = lp.launch(program, KIND)
-        while run.nodes["server/0"].state is not lp.NodeState.READY:
-            time.sleep(0.01)
-        say("up")
-        run.wait()
-        """
-    with Script(tmp_path, f"KIND = {kind!r}\n{textwrap.dedent(source)}") as launcher:
-        launcher.expect("up")
-        shown, listed = (
-            subprocess.run(
-                [sys.executable, "-m", "kourou.cli", "call", "-", "server", "get", *options],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=True,
-            ).stdout
-            for options in ([], ["--json"])
-        )
-    pair = "Pair(a=2, b=Step(x=3))" if kind == "local_mp" else "Pair(2, Step(x=3))"
-    assert shown == f"[Step(x=1), {pair}]\n"
-    assert json.loads(listed)[0] == {"x": 1}
