@@ -94,4 +94,4 @@ def ignore_the_stop() -> None:
 def make_stubborn() -> tuple[lp.Program, dict[str, Any]]:
     program = lp.Program("stubborn")
     program.add_node(lp.PyNode(ignore_the_stop), label="mule")
-    return program, {"stop_timeline": lp.StopTimeline(ask_s=0.5, interrupt_s=0.5, terminate_s=0.5)}
+    return program, {"stop_timeline": lp.StopTimeline(ask_s=600.0)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -317,6 +318,9 @@ def test_stop_gives_up_when_told_to(launched):
     assert outcome.code == 1
     assert "had not ended after 0.2 s" in outcome.err
     assert live.kourou("status", "--json").json["state"] == "stopping"
+    live.launcher.send_signal(signal.SIGINT)
+    assert any("Ctrl-C again kills at once" in line for line in live.launcher.stderr or ())
+    live.launcher.send_signal(signal.SIGINT)
     live.launcher.wait(WAIT_S)
     (node,) = live.kourou("status", "--json").json["nodes"]
     assert (node["state"], node["exit"]["cause"]) == (
