@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import urllib.error
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.commands import LiveRun, kourou, start
-from polling import WAIT_S, until
+from polling import until
 
 
 @pytest.fixture(scope="module")
@@ -318,15 +317,7 @@ def test_stop_gives_up_when_told_to(launched):
     assert outcome.code == 1
     assert "had not ended after 0.2 s" in outcome.err
     assert live.kourou("status", "--json").json["state"] == "stopping"
-    live.launcher.send_signal(signal.SIGINT)
-    assert any("Ctrl-C again kills at once" in line for line in live.launcher.stderr or ())
-    live.launcher.send_signal(signal.SIGINT)
-    live.launcher.wait(WAIT_S)
-    (node,) = live.kourou("status", "--json").json["nodes"]
-    assert (node["state"], node["exit"]["cause"]) == (
-        "KILLED",
-        "did not end in the time that the stop gave it, and was killed",
-    )
+    live.launcher.kill()  # else it would end in ten minutes
 
 
 def test_the_stacks_of_a_program_of_threads_come_from_its_launcher(launched):

@@ -20,7 +20,7 @@ __all__ = ["app"]
 class _Commands(TyperGroup):
     """Ends whatever command it is with a message and an exit code instead of a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         with report_errors():
             return super().invoke(ctx)
 
