@@ -63,9 +63,7 @@ SCRIPT = """
 def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
     script = tmp_path / "page.py"
     script.write_text(textwrap.dedent(SCRIPT), encoding="utf-8")
-    ended = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert ended.stdout.splitlines() == [
         "Pre-trained model accuracy: 6",
         "Fine-tuned model accuracy: 6",
