@@ -69,6 +69,12 @@ def test_the_shape_comes_from_resources_and_placement() -> None:
 def test_words_of_a_command_line_become_options() -> None:
     slurm = lp.Slurm.from_words(["partition=gpu", "time=4:00:00", "nodes=3", "extra=--exclude=n7", "extra=-v"])
     assert slurm == lp.Slurm(partition="gpu", time="4:00:00", nodes=3, extra=("--exclude=n7", "-v"))
+    several = lp.Slurm.from_words(["partition=cpu", "learner.partition=gpu", "learner.gpus-per-node=2"])
+    assert several == lp.Slurm(partition="cpu", groups={"learner": {"partition": "gpu", "gpus_per_node": 2}})
+    with pytest.raises(lp.errors.GraphError, match="groups\\['learner'\\]: time is none of nodes, cpus_per_node"):
+        lp.Slurm.from_words(["learner.time=1"])
+    with pytest.raises(lp.errors.PlanError, match="ray: its hosts are all alike, so nothing is said of learner alone"):
+        lp.Ray.from_words(["learner.memory=1"])
     with pytest.raises(lp.errors.PlanError, match="none of nodes=…, cpus_per_node=…"):
         lp.Slurm.from_words(["gpus=1"])
     with pytest.raises(lp.errors.PlanError, match="nodes is a number"):
@@ -93,3 +99,39 @@ def test_what_would_be_submitted_is_told_to_the_letter() -> None:
     )
     with pytest.raises(lp.errors.PlanError, match="'test_engine' takes no batch jobs; those that do are kubernetes,"):
         lp.submit(program_of(1), LocalHosts())
+
+
+def test_groups_with_hosts_of_another_kind_make_a_heterogeneous_job() -> None:
+    # Given groups of which something is said, two of them the same
+    program = program_of(4)
+    for label in ("learner", "replay", "judge"):
+        program.add_node(lp.PyNode(stop), label=label)
+    big = {"partition": "gpu", "constraint": "a100"}
+    slurm = lp.Slurm(partition="cpu", nodes=2, time="60", groups={"learner": big, "judge": big})
+    resources = {"learner": lp.Resources(gpus=2), "worker": lp.Resources(cpus=3)}
+    # When
+    plan = compile_program(program, slurm, local_resources=resources)
+    # Then each kind is a component, with what its own groups need
+    command = plan_submission(plan, Path("/r")).command
+    at = command.index(":")
+    assert {"--partition=cpu", "--nodes=2", "--cpus-per-task=7", "--time=60", "--requeue"} <= set(command[:at])
+    assert {
+        "--partition=gpu",
+        "--nodes=1",
+        "--cpus-per-task=2",
+        "--gres=gpu:2",
+        "--time=60",
+        "--constraint=a100",
+    } <= set(command[at:])
+    # and its groups are on its hosts
+    where = {node.name: node.site.host for node in plan.nodes if node.site}
+    assert where["learner/0"] == where["judge/0"] == "learner0"
+    assert {where["worker/0"], where["worker/1"], where["replay/0"]} <= {"host0", "host1"}
+    assert [needs["group"] for needs in plan.to_dict()["shape"]["each"]] == ["", "", "learner"]
+    # and a host is of one kind
+    with pytest.raises(lp.errors.PlanError, match="placement puts groups on a whose hosts are of different kinds"):
+        compile_program(program, slurm, placement={"learner": "a", "worker": "a"})
+    # and where the same is said of all there is one
+    alone = compile_program(program_of(2), lp.Slurm(groups={"worker": big}))
+    assert "--partition=gpu" in plan_submission(alone, Path("/r")).command
+    assert ":" not in plan_submission(alone, Path("/r")).command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -114,6 +115,29 @@ def test_a_batch_job_is_found_and_followed_and_stopped_from_any_shell(monkeypatc
     assert "token" not in (found.path / "job.sh").read_text("utf-8")
 
 
+@pytest.mark.soak
+def test_groups_of_two_partitions_are_two_components_of_one_job() -> None:
+    # Given groups with hosts of different partitions, by hand and as a batch job
+    slurm = lp.Slurm(lost_after_s=4, groups={"server": {"partition": "first"}, "user": {"partition": "others"}})
+    with lp.launch(served(), slurm) as run:
+        until(lambda: all(str(node.state) == "READY" for node in run.nodes.values()), WITHIN_S, "nodes at work")
+        assert run.nodes["server/0"].host == "n1"
+        assert run.nodes["user/0"].host in {"n2", "n3"}
+    found = choose_run(lp.submit(served(), slurm))
+    until(lambda: states(found) == {"READY"} or found.state.over, WITHIN_S, "nodes at work")
+    with RemoteRun(found.refreshed()) as remote:
+        assert remote.client("server/0").echo(7) == 7
+        assert [node.host == "n1" for node in remote.status().nodes] == [True, False]
+    # When it is put back into the queue, then all of it begins again
+    subprocess.run([*TOLD, found.info.job], check=True)
+    until(lambda: found.state is RunState.PENDING, WITHIN_S, "a job that waits again")
+    begin_now(found.info.job)
+    until(lambda: found.refreshed().info.incarnation == 2 and states(found) == {"READY"}, WITHIN_S, "both components")
+    # and its end is that of both
+    stop_run(found.refreshed(), timeout_s=WITHIN_S, as_json=False)
+    until(lambda: not queue(), WITHIN_S, "the end of the job")
+
+
 def test_a_job_that_waits_says_why_and_can_be_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
     found = choose_run(lp.submit(served(), lp.Slurm(nodes=2, extra=("--begin=now+1hour",))))
     assert found.state is RunState.PENDING
@@ -155,6 +179,47 @@ def test_a_job_that_begins_again_has_its_id_and_its_checkpoints(how: tuple[str, 
     until(lambda: found.state.over, WITHIN_S, "the end of the run")
     assert "incarnation 2 finds ['1', '2']" in log.read_text("utf-8")
     assert found.status().state is RunState.FINISHED
+
+
+@pytest.mark.soak
+def test_a_job_that_slurm_does_not_put_back_tells_how_to_go_on() -> None:
+    # Given a job that may not be requeued
+    program = lp.Program("counting")
+    program.add_node(lp.PyNode(count_on), label="counter")
+    found = choose_run(lp.submit(program, lp.Slurm()))
+    log, launcher = found.path / "logs" / "counter" / "0.log", found.path / "launcher.log"
+    until(lambda: log.exists() and "incarnation 1" in log.read_text("utf-8"), WITHIN_S, "the first incarnation")
+    subprocess.run(["scontrol", "update", f"JobId={found.info.job}", "Requeue=0"], check=True)
+    # When
+    subprocess.run([*TOLD, found.info.job], check=True)
+    until(lambda: not queue(), WITHIN_S, "the end of the job")
+    # Then what was asked, Slurm's words, what is kept and how to go on are told
+    told = launcher.read_text("utf-8")
+    assert f"job {found.info.job} cannot be put back into the queue: scontrol exited with 1" in told
+    assert "Traceback" not in told
+    assert found.state is RunState.FINISHED
+    # and that goes on
+    subprocess.run(shlex.split(told.splitlines()[-1]), check=True, capture_output=True)
+    until(lambda: "incarnation 2 finds ['1', '2']" in log.read_text("utf-8"), WITHIN_S, "the second incarnation")
+    until(lambda: found.refreshed().state.over, WITHIN_S, "the end of the run")
+
+
+def stop_when_told(mark: Path) -> None:
+    lp.stop("all is done")
+    until(mark.exists, WITHIN_S, "the signal")
+
+
+@pytest.mark.soak
+def test_a_program_that_was_ending_by_itself_is_not_put_back(tmp_path: Path) -> None:
+    program = lp.Program("done")
+    program.add_node(lp.PyNode(stop_when_told, tmp_path / "mark"), label="worker")
+    found = choose_run(lp.submit(program, lp.Slurm()))
+    until(lambda: states(found) == {"STOPPING"}, WITHIN_S, "a program that ends")
+    subprocess.run([*TOLD, found.info.job], check=True)
+    (tmp_path / "mark").touch()
+    until(lambda: not queue(), WITHIN_S, "the end of the job")
+    assert "requeue" not in (found.path / "launcher.log").read_text("utf-8")
+    assert found.status().stop_reason == "all is done"
 
 
 def begin_now(job: str) -> None:

@@ -1,7 +1,7 @@
 """A real Slurm on this machine: munged, slurmctld and three slurmd, each a "node" with four made-up GPUs.
 
-Nothing is simulated but the size of the machine. There is no accounting, as on many clusters. It needs root, and the
-packages slurm-wlm and munge; .ci/run installs them.
+They are on this host, or each on a host of its own. Nothing is simulated but the size of the machine. There is no
+accounting, as on many clusters. It needs root, and the packages slurm-wlm and munge; .ci/run installs them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from polling import until
+from spmd.machines import Machines
 
 NODES = 3
 GPUS = 4
@@ -27,7 +28,7 @@ _START_S = 30.0
 
 _CONFIG = """
 ClusterName=kourou-tests
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -51,24 +52,35 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 ReturnToService=2
 KillWait=3
+SlurmdTimeout=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MinJobAge=300
 MaxArraySize=1001
 GresTypes=gpu
 SlurmdParameters=config_overrides
 {nodes}
-PartitionName=main Nodes=n[1-{count}] Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=n[1-{count}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=n[1-{count}] MaxTime=INFINITE State=UP PriorityTier=10
+PartitionName=first Nodes=n1 MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=others Nodes=n[2-{count}] MaxTime=INFINITE State=UP PriorityTier=1
 """
 _NODE = (
-    "NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Sockets=1 CoresPerSocket=4 "
+    "NodeName=n{i} NodeHostname={host} NodeAddr={address} Port={port} CPUs=4 Sockets=1 CoresPerSocket=4 "
     "ThreadsPerCore=1 RealMemory=1000 Gres=gpu:{gpus}"
 )
 
 
 @contextlib.contextmanager
-def slurm_cluster(folder: Path) -> Iterator[Path]:
-    """Start it, give its ``slurm.conf``, and end it."""
-    tools = {name: _tool(name) for name in ("munged", "slurmctld", "slurmd", "sinfo")}
-    config = _configure(folder)
+def slurm_cluster(folder: Path, machines: Machines | None = None) -> Iterator[Path]:
+    """Start it, give its ``slurm.conf``, and end it.
+
+    Args:
+        folder: for its files.
+        machines: the hosts of its nodes n1 to n3; None: they are all here.
+    """
+    tools = {name: _tool(name) for name in ("munged", "slurmctld", "sinfo")}
+    config = _configure(folder, machines)
     env = {**os.environ, "SLURM_CONF": str(config)}
     munge = {f"--{name}-file": folder / "munge" / name for name in ("key", "pid", "log", "seed")}
     munge["--socket"] = folder / "munge" / "socket"
@@ -78,14 +90,21 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
         _start([tools["slurmctld"], "-f", str(config), "-c"], env)
         for i in range(1, NODES + 1):
             (folder / f"spool-n{i}").mkdir()
-            _start([tools["slurmd"], "-f", str(config), "-N", f"n{i}"], env)
+            start_slurmd(config, i, machines)
         until(lambda: _idle(tools["sinfo"], env) == NODES, _START_S, f"nodes that are idle; see {folder}/*.log")
         yield config
     finally:
         _end(folder)
 
 
-def _configure(folder: Path) -> Path:
+def start_slurmd(config: Path, number: int, machines: Machines | None = None) -> None:
+    """Start the slurmd of a node."""
+    there = [] if machines is None else machines.inside(machines.names[number - 1])
+    command = [*there, _tool("slurmd"), "-f", str(config), "-N", f"n{number}"]
+    _start(command, {**os.environ, "SLURM_CONF": str(config)})
+
+
+def _configure(folder: Path, machines: Machines | None) -> Path:
     for name in ("munge", "state"):
         (folder / name).mkdir(parents=True)
     for place in (folder, folder / "munge", folder / "state"):
@@ -94,11 +113,21 @@ def _configure(folder: Path) -> Path:
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
     host, ports = socket.gethostname().partition(".")[0], _free_ports(NODES + 1)
-    nodes = "\n".join(_NODE.format(i=i, host=host, port=ports[i], gpus=GPUS) for i in range(1, NODES + 1))
+    own = (
+        [(host, "127.0.0.1")] * NODES
+        if machines is None
+        else [(name, machines.address(name)) for name in machines.names]
+    )
+    nodes = "\n".join(
+        _NODE.format(i=i, host=name, address=address, port=ports[i], gpus=GPUS)
+        for i, (name, address) in enumerate(own, 1)
+    )
+    address = "127.0.0.1" if machines is None else machines.outside
     user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
     config = folder / "slurm.conf"
     config.write_text(
-        _CONFIG.format(folder=folder, host=host, user=user, ports=ports, nodes=nodes, count=NODES), encoding="utf-8"
+        _CONFIG.format(folder=folder, host=host, address=address, user=user, ports=ports, nodes=nodes, count=NODES),
+        encoding="utf-8",
     )
     for i in range(GPUS):
         os.mknod(folder / f"gpu{i}", 0o666 | 0o020000, os.makedev(1, 3))  # /dev/null by another name

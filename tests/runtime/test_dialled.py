@@ -117,6 +117,15 @@ def server(authority: Authority) -> Iterator[AgentServer]:
 
 
 @pytest.fixture
+def patient(authority: Authority) -> Iterator[AgentServer]:
+    """Which nobody is lost to because the machine is busy."""
+    serving = AgentServer(token="open", authority=authority, silence_s=60, address="127.0.0.1")
+    yield serving
+    serving.hang_up()
+    serving.close()
+
+
+@pytest.fixture
 def agent() -> Iterator[Callable[[DialOrder, int], threading.Thread]]:
     """Starts one, in a thread."""
     started: list[threading.Thread] = []
@@ -137,15 +146,15 @@ def agent() -> Iterator[Callable[[DialOrder, int], threading.Thread]]:
 
 
 def test_agents_are_served_by_one_thread_and_end_when_they_are_told_to(
-    server: AgentServer, agent: Callable[..., threading.Thread]
+    patient: AgentServer, agent: Callable[..., threading.Thread]
 ) -> None:
     # Given some that call before they are expected, and some after
     events = [Events() for _ in range(8)]
-    order = server.order
+    order = patient.order
     for place in range(4):
         agent(order, place)
     threads = threading.active_count()
-    transports = [server.expect(place, each, WAIT_S) for place, each in enumerate(events)]
+    transports = [patient.expect(place, each, WAIT_S) for place, each in enumerate(events)]
     for place in range(4, 8):
         agent(order, place)
     # When all are told much, and one of them far more
@@ -272,6 +281,37 @@ def test_strangers_are_not_let_in(server: AgentServer, authority: Authority, cap
         ),
     ):
         pass
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_flood_of_strangers_keeps_nobody_out(
+    server: AgentServer, agent: Callable[..., threading.Thread], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given more callers than there is room for, who say nothing, or begin to shake hands and go no further
+    order = server.order
+    with contextlib.ExitStack() as stack:
+        flood = [stack.enter_context(socket.create_connection(order.addresses[0])) for _ in range(300)]
+        for each in flood[::2]:
+            each.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        # When an agent calls, from the same address
+        events = Events()
+        transport = server.expect(0, events, WAIT_S)
+        transport.send("hello")
+        agent(order, 0)
+        # Then it is let in, and the launcher holds few of the others
+        until(lambda: events.messages, WAIT_S)
+        until(lambda: sum(map(is_closed, flood)) >= 300 - 128, WAIT_S)
+        transport.close()
+    assert not caplog.records
 
 
 def test_one_whose_message_cannot_be_used_is_lost_at_once(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, quoted, submit
 
@@ -70,7 +71,9 @@ def test_a_missing_command_is_named(tools: Path) -> None:
 
 def test_the_hosts_of_a_job_are_asked_for(tools: Path) -> None:
     tool(tools, "scontrol", "echo 'JobId=7 ReqNodeList=(null) ExcNodeList=(null) NodeList=n[1-2] BatchHost=n1'")
-    assert job_nodes("7") == "n[1-2]"
+    assert job_nodes("7") == ["n[1-2]"]
+    tool(tools, "scontrol", "printf 'HetJobOffset=0 NodeList=n1 B=n1\\nHetJobOffset=1 NodeList=n[2-3] B=n2\\n'")
+    assert job_nodes("7") == ["n1", "n[2-3]"]
     tool(tools, "scontrol", "echo 'JobId=7 ReqNodeList=(null) ExcNodeList=(null) NodeList=(null)'")
     with pytest.raises(LaunchError, match="SLURM_JOB_ID is set, but job 7 has no hosts"):
         job_nodes("7")
@@ -78,3 +81,25 @@ def test_the_hosts_of_a_job_are_asked_for(tools: Path) -> None:
 
 def test_a_folder_is_no_pattern() -> None:
     assert quoted(Path("/runs/100%j of them")) == "/runs/100%%j of them"
+
+
+@pytest.mark.parametrize(
+    ("scancel", "told"),
+    [
+        ("true", "and cancelled again"),
+        ("echo closed >&2; exit 1", "nor was it cancelled: scancel exited with 1: closed"),
+    ],
+)
+def test_a_job_that_no_shell_would_find_is_cancelled(tools: Path, scancel: str, told: str) -> None:
+    # Given a disk that refuses what is written once the job was submitted
+    runs = tools / "runs"
+    tool(tools, "sbatch", f"for run in {runs}/*; do /bin/mkdir $run/submitted.json; done; echo 7")
+    tool(tools, "scancel", f"echo $* >{tools}/cancelled; {scancel}")
+    program = lp.Program("lost")
+    program.add_node(lp.PyNode(print), label="worker")
+    # When
+    with pytest.raises(LaunchError, match=f"job 7 was submitted.*{told}"):
+        lp.submit(program, lp.Slurm(), run_dir=runs)
+    # Then
+    assert (tools / "cancelled").read_text() == "--quiet 7\n"
+    assert bool(list(runs.iterdir())) is (scancel != "true")

@@ -105,6 +105,27 @@ class Machines:
         """Of a host."""
         return f"{self._network}.{name[1:]}"
 
+    @property
+    def outside(self) -> str:
+        """The address at which they see this machine."""
+        return f"{self._network}.254"
+
+    def inside(self, name: str) -> list[str]:
+        """What a command is preceded by, to run on a host."""
+        space = f"/run/netns/{self._prefix}n{name[1:]}"
+        # `ip netns exec` mounts /sys anew, without what slurmd looks for there
+        return ["nsenter", f"--net={space}", "unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """All that runs on a host."""
+        space = Path(f"/run/netns/{self._prefix}n{name[1:]}").stat().st_ino
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if Path(f"/proc/{process.pid}/ns/net").stat().st_ino == space:
+                    found.append(process)
+        return found
+
     def sshds(self, name: str) -> list[psutil.Process]:
         """The processes of a host's sshd that serve a connection each."""
         number = int(name[1:])

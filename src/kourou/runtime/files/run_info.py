@@ -47,6 +47,8 @@ class RunInfo:
     """Of a run that was submitted: the launch type of its engine, which has the job."""
     job: str = ""
     """The job, as the engine names it. The launcher is unknown (``pid`` 0) until it has begun."""
+    incarnation: int = 1
+    """Of a run that was submitted: counts its launchers, each time that its job begins again."""
     path: tuple[str, ...] = ()
     """The launcher's ``sys.path``: where classes of what nodes return are found."""
 

@@ -320,11 +320,12 @@ def main(order: str, place: str) -> None:
 
     Args:
         order: the file of its :class:`DialOrder`.
-        place: its number in the allocation, or the variable of the environment that holds it.
+        place: its number in the allocation; or the sum of a number and a variable of the environment, as in
+            ``3+SLURM_NODEID``.
     """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
-    at = int(place) if place.isdigit() else int(os.environ[place])
+    at = sum(int(part) if part.isdigit() else int(os.environ[part]) for part in place.split("+"))
     try:
         asyncio.run(dial(DialOrder.read(order), at))
     except Ended as end:

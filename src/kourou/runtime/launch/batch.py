@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pickle
+import shlex
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kourou import errors
 from kourou.ownership import read_own, write_own
@@ -23,7 +25,7 @@ from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.interpreter.startup import python_command
 from kourou.runtime.launch.launch import RunBuilder, the_program
-from kourou.runtime.launchers.engines.base import Submission
+from kourou.runtime.launchers.engines.base import BatchSystem, Submission
 from kourou.runtime.launchers.engines.batch_systems import batch_system
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.status import STATUS_FILE
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["bring_to_life", "main", "plan_submission", "submit"]
 
 _TERMINATED = 128 + signal.SIGTERM  # by whoever cancels the job; or preempts it, and has it begin again
+_NOT_REQUEUED = 75  # EX_TEMPFAIL: it is kept, to go on
+_INTERRUPTED = 128  # codes from here on are of signals that ended it
+_NEAR_LIMIT = "the job's time limit is near"
 _SUBMITTED = "submitted.json"  # run.json as it is until the launcher writes its own
 _ENDED = (ORDER_FILE, TOKEN_FILE, STATUS_FILE)  # of an earlier launcher of the same job, which may have been killed
 
@@ -94,10 +99,25 @@ def submit(
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    folder.write_json(_SUBMITTED, _submitted(plan, folder.run_id, job).to_dict())
-    with contextlib.suppress(FileExistsError):
-        (folder.path / INFO_FILE).hardlink_to(folder.path / _SUBMITTED)
+    try:
+        folder.write_json(_SUBMITTED, _submitted(plan, folder.run_id, job).to_dict())
+        with folder.written(), contextlib.suppress(FileExistsError):
+            (folder.path / INFO_FILE).hardlink_to(folder.path / _SUBMITTED)
+    except errors.LaunchError as error:
+        raise _withdrawn(system, job, folder.path, error) from error
     return folder.run_id
+
+
+def _withdrawn(system: BatchSystem, job: str, folder: Path, why: errors.LaunchError) -> errors.LaunchError:
+    """A job that other shells would not find is cancelled."""
+    try:
+        system.cancel(job)
+    except errors.LaunchError as error:
+        return errors.LaunchError(
+            f"job {job} was submitted, its run is {folder}, but {why}; nor was it cancelled: {error}"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    return errors.LaunchError(f"job {job} was submitted, and cancelled again: {why}")
 
 
 def _submitted(plan: LaunchPlan, run_id: str, job: str) -> RunInfo:
@@ -138,7 +158,7 @@ def main(path: str) -> None:
     folder = Path(path)
     plan: LaunchPlan = pickle.loads(read_own(folder / PICKLED_PLAN_FILE))
     code = bring_to_life(plan, folder)
-    if code != _TERMINATED:
+    if code not in {_TERMINATED, _NOT_REQUEUED}:
         (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
     sys.exit(code)
 
@@ -156,18 +176,12 @@ def bring_to_life(plan: LaunchPlan, folder: Path, keys: tuple[str, Authority] | 
     assert plan.engine is not None  # noqa: S101 - it was submitted
     system = batch_system(plan.engine.launch_type)
     job, restarts = system.own_job(), system.own_restarts()
+    incarnation = _incarnations(folder) + 1
     for name in _ENDED:
         (folder / name).unlink(missing_ok=True)
-    near_limit: list[int] = []
     again = RunFolder(folder.name, folder.parent, submitted=True)
-    run = RunBuilder(plan, again, None, job=job, incarnation=restarts + 1, keys=keys).build()
-
-    def stop(number: int, frame: Any) -> None:
-        del frame
-        near_limit.append(number)
-        run.stop("the job's time limit is near", wait=False)
-
-    signal.signal(signal.SIGUSR1, stop)
+    run = RunBuilder(plan, again, None, job=job, incarnation=incarnation, keys=keys).build()
+    signal.signal(signal.SIGUSR1, lambda *_: run.stop(_NEAR_LIMIT, wait=False))
     code = 0
     try:
         run.wait()
@@ -177,9 +191,36 @@ def bring_to_life(plan: LaunchPlan, folder: Path, keys: tuple[str, Authority] | 
     except errors.Interrupted as interrupted:
         code = interrupted.code
     most = getattr(plan.engine, "requeues", 0)
-    if near_limit and restarts < most:
-        (folder / STATUS_FILE).unlink(missing_ok=True)  # it has not ended
+    if run.stop_reason == _NEAR_LIMIT and code < _INTERRUPTED and restarts < most:
         print(f"kourou: requeue {restarts + 1} of {most}", file=sys.stderr)  # noqa: T201 - likewise
-        system.requeue(job)
-        signal.pause()
+        return _requeue(system, job, plan, folder)
     return code
+
+
+def _incarnations(folder: Path) -> int:
+    """How many launchers of this run there were before."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        before = RunInfo.from_dict(json.loads((folder / INFO_FILE).read_bytes()))
+        return before.incarnation if before.pid else 0  # without one it tells of the submission
+    return 0
+
+
+def _requeue(system: BatchSystem, job: str, plan: LaunchPlan, folder: Path) -> int:
+    """Put this job back into the queue, and wait for the end that it has then; an exit code, where that is refused."""
+    status, aside = folder / STATUS_FILE, folder / f".{STATUS_FILE}"
+    with contextlib.suppress(FileNotFoundError):
+        status.rename(aside)  # the run has not ended
+    try:
+        system.requeue(job)
+    except errors.LaunchError as error:
+        with contextlib.suppress(FileNotFoundError):
+            aside.rename(status)
+        command = shlex.join(plan_submission(plan, folder).command)
+        print(  # noqa: T201 - the job's output
+            f"kourou: {_NEAR_LIMIT}, and job {job} cannot be put back into the queue: {error}\n"
+            f"  The program and its checkpoints are kept in {folder}; this goes on with them:\n  {command}",
+            file=sys.stderr,
+        )
+        return _NOT_REQUEUED
+    while True:
+        signal.pause()

@@ -401,6 +401,7 @@ class RunBuilder:
             metrics_dir=self._metrics_dir,
             engine=self._plan.engine.launch_type if self._plan.engine is not None and self._job else "",
             job=self._job,
+            incarnation=self._incarnation,
         )
         self._folder.write_json(INFO_FILE, info.to_dict())
         self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))

@@ -71,6 +71,11 @@ class Run:
         return {record.name: record for record in self._coordinator.directory.all()}
 
     @property
+    def stop_reason(self) -> str | None:
+        """Why it stops, or stopped before all nodes had ended; None: it does not, or did not."""
+        return self._coordinator.stop_reason
+
+    @property
     def ended(self) -> bool:
         """True once all nodes have ended and everything was given back."""
         return self._director.ended.is_set()

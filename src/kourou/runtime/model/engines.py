@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from kourou import errors
-from kourou.runtime.model.hosts import COPIED_VARIABLES, Host, Hosts
+from kourou.runtime.model.hosts import COPIED_VARIABLES
 from kourou.shown import shown
 
 __all__ = ["EngineOptions", "HostNeeds", "Kubernetes", "Ray", "Shape", "Slurm", "engine_named"]
 
-_MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
-_NODES = "host"
+_OF_A_GROUP = (
+    *("nodes", "cpus_per_node", "gpus_per_node", "partition", "mem", "account", "qos", "constraint", "gres", "extra"),
+)
 _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")  # of Ray
 
 
@@ -27,6 +29,8 @@ class HostNeeds:
     gpus: int
     memory_bytes: int = 0
     """0: nobody has said."""
+    group: str = ""
+    """A group that has hosts of this kind, see ``EngineOptions.of_group``; "": groups that nothing is said of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,23 @@ class Shape:
     cpus: int
     gpus: int
     each: tuple[HostNeeds, ...] = ()
-    """What each host needs by itself, for engines whose hosts may differ."""
+    """What each host needs by itself, for engines whose hosts may differ; those of one kind one after another."""
+
+    @property
+    def group(self) -> str:
+        """Of hosts that are of one kind: see :class:`HostNeeds`."""
+        return self.each[0].group if self.each else ""
+
+    @property
+    def parts(self) -> tuple[Shape, ...]:
+        """Its hosts of each kind, in the order of places; where there is one kind, itself."""
+        kinds = [tuple(alike) for _, alike in itertools.groupby(self.each, key=lambda needs: needs.group)]
+        if len(kinds) <= 1:
+            return (self,)
+        return tuple(
+            Shape(hosts=len(kind), cpus=max(n.cpus for n in kind), gpus=max(n.gpus for n in kind), each=kind)
+            for kind in kinds
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,12 +108,28 @@ class EngineOptions:
 
     @classmethod
     def from_words(cls, words: Sequence[str]) -> EngineOptions:
-        """Options as a command line has them, ``field=value``.
+        """Options as a command line has them: ``field=value``, and ``GROUP.field=value`` for the hosts of a group.
 
         Raises:
             PlanError: a word has no meaning.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        own = [word for word in words if "." not in word.partition("=")[0]]
+        given, groups = cls._given(own), dict[str, list[str]]()
+        for word in words:
+            group = word.partition("=")[0].rpartition(".")[0]
+            if group:
+                groups.setdefault(group, []).append(word[len(group) + 1 :])
+        if groups and "groups" not in cls.__dataclass_fields__:
+            raise errors.PlanError(
+                f"{cls.launch_type}: its hosts are all alike, so nothing is said of {', '.join(groups)} alone"
+            )
+        if groups:
+            given["groups"] = {name: cls._given(said) for name, said in groups.items()}
+        return cls(**given)
+
+    @classmethod
+    def _given(cls, words: Sequence[str]) -> dict[str, Any]:
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.name != "groups"}
         given: dict[str, Any] = {}
         for word in words:
             name, equals, text = word.partition("=")
@@ -108,30 +144,12 @@ class EngineOptions:
                 given[name] = {**given.get(name, {}), key: _typed(name, amount, kind, cls.launch_type)}
             else:
                 given[name] = _typed(name, text, str(fields[name].type), cls.launch_type)
-        return cls(**given)
+        return given
 
-    def hosts_for(self, placement: Mapping[str, Any]) -> Hosts:
-        """The places of the allocation: those that a placement names, and others up to ``nodes``.
-
-        Raises:
-            PlanError: it names more than there are to be.
-        """
-        names: dict[str, None] = {}
-        for where in placement.values():
-            names.update(dict.fromkeys([where] if isinstance(where, str) else map(str, where)))
-        count = max(len(names), 1) if self.nodes is None else self.nodes
-        if len(names) > count:
-            raise errors.PlanError(f"placement names {len(names)} hosts ({', '.join(names)}), and nodes={count}")
-        number = 0
-        while len(names) < count:
-            names.setdefault(f"{_NODES}{number}")
-            number += 1
-        cpus, gpus = self.cpus_per_node, self.gpus_per_node
-        sized = [
-            Host(name, cpus=_MOST_CPUS if cpus is None else cpus, gpus=_MOST_GPUS if gpus is None else gpus)
-            for name in names
-        ]
-        return Hosts(sized, lost_after_s=self.lost_after_s, copy_env_vars=self.copy_env_vars)
+    def of_group(self, label: str) -> EngineOptions:
+        """What the hosts of a group are asked for with; "": those of groups that nothing is said of."""
+        del label
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""
@@ -169,24 +187,39 @@ class Slurm(EngineOptions):
     """How often a batch job that nears its time limit is put back into the queue, under the same id; 0: never."""
     signal_s: int = 120
     """So many seconds before the time limit, the program of a batch job is stopped."""
+    groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Label → options of the hosts of its processes, as ``{"learner": {"partition": "gpu", "gres": "gpu:a100:1"}}``:
+    the job is a heterogeneous one then. What is not said of a group is as above, but for ``nodes``, what each has, and
+    ``gres``. Groups of which the same is said share their hosts."""
 
-    def arguments(self, name: str, shape: Shape) -> list[str]:
-        """What salloc and sbatch are told."""
-        said = {
-            "--job-name": self.job_name or re.sub(r"[^\w.-]+", "-", name) or "kourou",
-            "--nodes": shape.hosts,
-            "--ntasks-per-node": 1,
-            "--cpus-per-task": shape.cpus,
-            "--gres": self.gres or (f"gpu:{shape.gpus}" if shape.gpus else None),
-            "--partition": self.partition,
-            "--time": self.time,
-            "--mem": self.mem,
-            "--account": self.account,
-            "--qos": self.qos,
-            "--constraint": self.constraint,
-        }
-        listed = [f"{option}={value}" for option, value in said.items() if value is not None]
-        return [*listed, "--no-kill", *self.extra]  # a host that fails ends what is on it, and not the job
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for label in self.groups:
+            self.of_group(label)
+
+    def of_group(self, label: str) -> Slurm:
+        """See :class:`EngineOptions`.
+
+        Raises:
+            GraphError: an option is unknown, or is of the whole job.
+        """
+        said = self.groups.get(label)
+        if said is None:
+            return dataclasses.replace(self, groups={})
+        if unknown := [field for field in said if field not in _OF_A_GROUP]:
+            raise errors.GraphError(
+                f"Slurm: groups[{label!r}]: {', '.join(unknown)} is none of {', '.join(_OF_A_GROUP)}"
+            )
+        own = dict.fromkeys(("nodes", "cpus_per_node", "gpus_per_node", "gres"))
+        return dataclasses.replace(self, groups={}, **{**own, **said})
+
+    def arguments(self, name: str, shape: Shape, *further: str) -> list[str]:
+        """What salloc and sbatch are told: of a heterogeneous job, the components one after another."""
+        first, *others = shape.parts
+        told = [*_slurm_arguments(self.of_group(first.group), name, first), *further]
+        for part in others:
+            told += [":", *_slurm_arguments(self.of_group(part.group), name, part)]
+        return told
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -315,3 +348,21 @@ def _typed(name: str, text: str, kind: str, engine: str) -> Any:
         return int(text) if "int" in kind else float(text) if "float" in kind else text
     except ValueError:
         raise errors.PlanError(f"{engine}: {name} is a number, got {text!r}") from None
+
+
+def _slurm_arguments(options: Slurm, name: str, shape: Shape) -> list[str]:
+    said = {
+        "--job-name": options.job_name or re.sub(r"[^\w.-]+", "-", name) or "kourou",
+        "--nodes": shape.hosts,
+        "--ntasks-per-node": 1,
+        "--cpus-per-task": shape.cpus,
+        "--gres": options.gres or (f"gpu:{shape.gpus}" if shape.gpus else None),
+        "--partition": options.partition,
+        "--time": options.time,
+        "--mem": options.mem,
+        "--account": options.account,
+        "--qos": options.qos,
+        "--constraint": options.constraint,
+    }
+    listed = [f"{option}={value}" for option, value in said.items() if value is not None]
+    return [*listed, "--no-kill", *options.extra]  # a host that fails ends what is on it, and not the job

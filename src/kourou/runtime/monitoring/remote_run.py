@@ -42,6 +42,8 @@ class RemoteRun:
     def __init__(self, found: FoundRun) -> None:
         self.found = found = found.refreshed()
         self._token = found.token
+        if not found.info.coordinator:
+            raise errors.ServerUnavailable(f"run {found.run_id} has not begun")
         self._passage = None if found.info.here else Passage(found.path)
         address = found.info.coordinator if self._passage is None else self._passage.address
         self._stub = CoordinatorStub(address, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False)

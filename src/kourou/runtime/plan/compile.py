@@ -23,7 +23,8 @@ from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.output.tmux import TMUX_SESSION
 from kourou.runtime.plan import absl_flags
-from kourou.runtime.plan.devices import hand_out_devices, shape_of
+from kourou.runtime.plan.allocation import Wanted, shape_of, wanted_of
+from kourou.runtime.plan.devices import hand_out_devices
 from kourou.runtime.plan.payloads import Payloads
 from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
@@ -75,7 +76,8 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     resources = {label: each for label, each in given.items() if isinstance(each, PythonProcess)}
     problems = [*_check_program(program), *_check_resources(program, given)]
     problems += [*_check_terminal(terminal), *_check_setup(setup)]
-    spanned = _check_hosts(kind, engine, hosts, placement, problems)
+    wanted = _check_hosts(program, kind, engine, hosts, placement, problems)
+    spanned = None if wanted is None else wanted.hosts
     payloads = Payloads(one_host=not kind.hosts) if is_pickled(kind, asked=serialize_py_nodes) else None
     plans = plan_nodes(
         program.get_all_nodes(),
@@ -89,19 +91,14 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     )
     if not problems:
         try:
-            plans = hand_out_devices(plans, resources, inventory, spanned, placement or {})
+            plans = hand_out_devices(plans, resources, inventory, spanned, {} if wanted is None else wanted.placement)
         except errors.PlanError as error:
             problems += error.problems
     if problems:
         raise errors.PlanError(*problems)
     shape = None
-    if engine is not None and spanned is not None:
-        shape = shape_of(engine, spanned, plans)
-        sized = [
-            dataclasses.replace(host, cpus=needs.cpus, gpus=needs.gpus)
-            for host, needs in zip(spanned.all, shape.each, strict=True)
-        ]
-        spanned = dataclasses.replace(spanned, hosts=sized)
+    if wanted is not None and wanted.parts:
+        shape, spanned = shape_of(wanted, plans)
     return LaunchPlan(
         program=program.name,
         launch_type=kind,
@@ -193,13 +190,15 @@ def _check_resources(program: Program, resources: Mapping[str, Any]) -> list[str
 
 
 def _check_hosts(
+    program: Program,
     kind: LaunchType,
     engine: EngineOptions | None,
     hosts: Hosts | Sequence[str | Host] | None,
     placement: PlacementOf | None,
     problems: list[str],
-) -> Hosts | None:
+) -> Wanted | None:
     """The hosts that the plan spans; notes what is wrong with them."""
+    placed = placement if isinstance(placement, Mapping) else {}
     if not kind.hosts:
         if hosts is not None or placement is not None:
             problems.append(f"hosts and placement are for launch_type='ssh' and engines, not for {kind}")
@@ -213,12 +212,12 @@ def _check_hosts(
             elif hosts is not None:
                 problems.append(f"hosts are for launch_type='ssh': {kind} allocates them")
             else:
-                return engine.hosts_for(placement if isinstance(placement, Mapping) else {})
+                return wanted_of(engine, program.groups if isinstance(program, Program) else (), placed)
             return None
         if hosts is None:
             problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
             return None
-        return Hosts.of(hosts)
+        return Wanted(hosts=Hosts.of(hosts), placement={} if placement is None else placement)
     except (errors.GraphError, errors.PlanError) as error:
         problems.append(str(error))
         return None

@@ -1,4 +1,4 @@
-"""Handing out hosts, CPUs and GPUs to the processes of a plan, and what an engine is asked for. Pure."""
+"""Handing out hosts, CPUs and GPUs to the processes of a plan. Pure."""
 
 from __future__ import annotations
 
@@ -9,46 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from kourou import errors
 from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.model.engines import EngineOptions, HostNeeds, Shape
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.plan.placement import PlacementOf, place
 from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
 
-__all__ = ["hand_out_devices", "shape_of"]
-
-
-def shape_of(engine: EngineOptions, hosts: Hosts, plans: Sequence[NodePlan]) -> Shape:
-    """What hosts need: devices are handed out from the first on, and who asks for none counts as a CPU."""
-    there: dict[str, list[NodePlan]] = {name: [] for name in hosts.names}
-    for plan in plans:
-        if plan.process is not None and plan.site is not None:
-            there[plan.site.host].append(plan)
-    each = [_needs_of(engine, those) for those in there.values()]
-    cpus, gpus = max(needs.cpus for needs in each), max(needs.gpus for needs in each)
-    if engine.uniform:
-        each = [dataclasses.replace(needs, cpus=cpus, gpus=gpus) for needs in each]
-    return Shape(hosts=len(each), cpus=cpus, gpus=gpus, each=tuple(each))
-
-
-def _needs_of(engine: EngineOptions, plans: Sequence[NodePlan]) -> HostNeeds:
-    """What these need of a host that they share."""
-    cpus = gpus = unasked = 0
-    memory = []
-    for plan in plans:
-        assert plan.process is not None and plan.site is not None  # noqa: PT018, S101 - they run there
-        unasked += plan.process.cpus is None
-        cpus = max(cpus, 1 + max(plan.process.cpus or (-1,)))
-        memory.append(plan.process.memory_bytes)
-        if plan.site.gpus:
-            named = dict(plan.process.env)["CUDA_VISIBLE_DEVICES"]
-            gpus = max(gpus, 1 + max(map(int, named.split(","))))
-    return HostNeeds(
-        cpus=engine.cpus_per_node or max(1, cpus + unasked),
-        gpus=gpus if engine.gpus_per_node is None else engine.gpus_per_node,
-        memory_bytes=0 if None in memory else sum(each or 0 for each in memory),
-    )
+__all__ = ["hand_out_devices"]
 
 
 def hand_out_devices(

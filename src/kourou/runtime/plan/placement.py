@@ -13,7 +13,7 @@ from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.plan.plan import Site
 from kourou.shown import shown
 
-__all__ = ["Held", "PlacementOf", "place"]
+__all__ = ["Held", "PlacementOf", "hosts_named", "place"]
 
 PlacementOf: TypeAlias = "Mapping[str, str | Sequence[str] | Mapping[str, int]]"
 """Label → a host, several hosts of which each node takes one, or how many of its processes each host gets."""
@@ -56,7 +56,7 @@ def place(
                 sites[request.name] = _choose_site([request], [capacities[counted[label].pop(0)]], problems)
             allowed = list(placement[label])
         else:
-            allowed = _listed(placement.get(label, hosts.names))
+            allowed = hosts_named(placement.get(label, hosts.names))
             site = _choose_site(parts, [capacities[name] for name in allowed], problems)
             sites.update(dict.fromkeys((part.name for part in parts), site))
         for part in parts:
@@ -146,7 +146,7 @@ def _check(requests: Sequence[Request], hosts: Hosts, placement: PlacementOf) ->
 
 
 def _mistake(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: Hosts) -> str | None:
-    named = _listed(where)
+    named = hosts_named(where)
     unknown = [name for name in named if name not in hosts.names]
     if not named:
         return " names no host"
@@ -159,7 +159,8 @@ def _mistake(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: 
     return None
 
 
-def _listed(where: str | Sequence[str] | Mapping[str, int]) -> list[str]:
+def hosts_named(where: str | Sequence[str] | Mapping[str, int]) -> list[str]:
+    """The hosts that are named for one label."""
     return [where] if isinstance(where, str) else [str(name) for name in where]
 
 

@@ -19,14 +19,13 @@ from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import BrokenSession, Session
 from kourou.runtime.host_agent.tunnel import Tunnel
+from kourou.runtime.launchers.dialled.entrance import Entrance
 from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
 __all__ = ["AgentServer"]
 
-_GREETING_S = 10.0  # whoever has not said who he is by then is sent away
 _LOOK_S = 0.05
-_MOST_STRANGERS = 512  # who have not yet
 
 
 class AgentServer:
@@ -66,21 +65,22 @@ class AgentServer:
         self._expected: dict[int, DialledTransport] = {}
         self._early: dict[int, tuple[Link, dict[str, Any]]] = {}
         self._owners: dict[Link, DialledTransport] = {}
-        self._strangers: dict[Link, float] = {}
         self._over: set[str] = set()  # sessions of hosts that were taken for dead
-        self._context = authority.issue(SERVER_NAME).make_context()
+        context = authority.issue(SERVER_NAME).make_context()
         try:
-            self._socket = _listening(address, port)
-            self._server = asyncio.run_coroutine_threadsafe(self._serve(), self.thread.loop).result()
+            self._entrance = Entrance(
+                self.thread.loop, (address, port), context, lambda: Link(self._on_line, self._on_closed)
+            )
         except OSError as error:
             self.thread.close()
             raise errors.LaunchError(f"cannot listen for agents: {error}") from error
+        self.thread.post(self._entrance.open)
         self.thread.post(self._look)
 
     @property
     def order(self) -> DialOrder:
         """What agents need to know."""
-        port = self._socket.getsockname()[1]
+        port = self._entrance.port
         hosts = [self._address] if self._address else own_addresses()
         return DialOrder(
             addresses=tuple((host, port) for host in hosts),
@@ -124,28 +124,17 @@ class AgentServer:
         """Listen no more, and end what is left. Idempotent."""
         if self.thread.loop.is_closed():
             return
-        self.thread.call(self._end)
+        asyncio.run_coroutine_threadsafe(self._end(), self.thread.loop).result()
         self.thread.call(lambda: None)  # what was aborted has ended
         self.thread.close()
 
-    def _end(self) -> None:
-        self._server.close()
-        for link in (*self._owners, *self._shells, *self._strangers, *(link for link, _ in self._early.values())):
+    async def _end(self) -> None:
+        for link in (*self._owners, *self._shells, *(link for link, _ in self._early.values())):
             link.abort()
-
-    async def _serve(self) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(
-            self._make_link, sock=self._socket, backlog=1024, ssl=self._context, ssl_handshake_timeout=_GREETING_S
-        )
-
-    def _make_link(self) -> Link:
-        link = Link(self._on_line, self._on_closed)
-        self._strangers[link] = time.monotonic()
-        return link
+        await self._entrance.close()
 
     def _on_line(self, link: Link, line: dict[str, Any]) -> None:
-        self._strangers.pop(link, None)
+        self._entrance.forget(link)
         if not hmac.compare_digest(str(line.get("token", "")).encode(errors="replace"), self._token.encode()):
             link.abort()
         elif line.get("role") == SHELL:
@@ -187,7 +176,7 @@ class AgentServer:
             link.close()
 
     def _on_closed(self, link: Link) -> None:
-        self._strangers.pop(link, None)
+        self._entrance.forget(link)
         if (tunnel := self._shells.pop(link, None)) is not None:
             tunnel.close()
         if (transport := self._owners.pop(link, None)) is not None:
@@ -197,11 +186,6 @@ class AgentServer:
 
     def _look(self) -> None:
         """Some times in the time after which silence means death. Asyncio takes what has come before it calls this."""
-        now = time.monotonic()
-        for link, since in list(self._strangers.items()):
-            if now - since > _GREETING_S or len(self._strangers) > _MOST_STRANGERS:
-                link.abort()
-                self._strangers.pop(link, None)
         for link in self._shells:
             link.show_life()
         for transport in list(self._expected.values()):
@@ -209,15 +193,6 @@ class AgentServer:
             if transport.over and transport.session_id is not None:
                 self._over.add(transport.session_id)
         self.thread.loop.call_later(min(1.0, self._silence_s / HEARTBEATS / 2), self._look)
-
-
-def _listening(address: str | None, port: int) -> socket.socket:
-    if address is not None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return socket.create_server((address, port), family=family, backlog=1024)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    return socket.create_server(("0.0.0.0", port), backlog=1024)  # noqa: S104 - agents come from anywhere, with a token
 
 
 def own_addresses() -> Sequence[str]:

@@ -15,7 +15,7 @@ __all__ = ["AgentCommand", "BatchSystem", "Engine", "EngineMaker", "JobState", "
 
 AgentCommand = Callable[[str], "list[str]"]
 """The command of an agent, which holds no secret. Its argument is the host's place in the allocation, from 0 on; or the
-name of a variable that holds it in the environment of the agent."""
+place of the first one and a variable that numbers them in the environments of the agents, as in ``0+SLURM_NODEID``."""
 
 
 class Engine(Protocol):

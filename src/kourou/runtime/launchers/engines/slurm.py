@@ -56,7 +56,7 @@ class SlurmEngine:
         """See :class:`Engine`."""
         self._shape = shape
         if job := os.environ.get("SLURM_JOB_ID"):
-            self._take(job, os.environ.get("SLURM_JOB_NODELIST") or slurm_commands.job_nodes(job))
+            self._take(os.environ.get("SLURM_HET_JOB_ID", job), os.environ.get("SLURM_JOB_NODELIST", ""))
             return
         arguments = self._options.arguments(self._name, shape)
         with (self._folder / "salloc.log").open("wb") as said:
@@ -102,27 +102,32 @@ class SlurmEngine:
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """See :class:`Engine`."""
-        every = len(places) == self._shape.hosts
+        first, parts = 0, self._shape.parts
+        for number, part in enumerate(parts):
+            own = range(first, first + part.hosts)
+            component = [f"--het-group={number}"] if len(parts) > 1 else []
+            if set(own) <= set(places):
+                self._start_step(component, own, command(f"{first}+SLURM_NODEID"))
+            else:
+                for place in set(own).intersection(places):
+                    self._start_step(component, [place], command(str(place)))
+            first += part.hosts
+
+    def _start_step(self, component: Sequence[str], places: Sequence[int], command: Sequence[str]) -> None:
         nodes = [self._nodes[place] for place in places]
-        step = ["srun", f"--jobid={self._job}", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}"]
-        step += [
-            f"--nodelist={','.join(nodes)}",
-            *_STEP,
-            f"--output={slurm_commands.quoted(self._folder)}/%N.log",
-            "--cpu-bind=none",
-        ]
+        step = ["srun", f"--jobid={self._job}", *component, f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}"]
+        step += [f"--nodelist={','.join(nodes)}", *_STEP, "--cpu-bind=none"]
         with (self._folder / "srun.log").open("ab") as said:
-            for argv in [command("SLURM_NODEID")] if every else [command(str(place)) for place in places]:
-                self._steps.append(
-                    subprocess.Popen(
-                        [*step, *argv],
-                        stdin=subprocess.DEVNULL,
-                        stdout=said,
-                        stderr=said,
-                        env=slurm_commands.outer_environment(),
-                        start_new_session=True,
-                    )
+            self._steps.append(
+                subprocess.Popen(
+                    [*step, f"--output={slurm_commands.quoted(self._folder)}/%N.log", *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    env=slurm_commands.outer_environment(),
+                    start_new_session=True,
                 )
+            )
 
     def words(self) -> str:
         """See :class:`Engine`."""
@@ -147,12 +152,16 @@ class SlurmEngine:
         keeper.stdout.close()
 
     def _take(self, job: str, nodes: str) -> None:
-        self._job, self._nodes = job, slurm_commands.host_names(nodes)
-        if len(self._nodes) < self._shape.hosts:
-            raise errors.LaunchError(
-                f"job {job} has {len(self._nodes)} hosts ({nodes}), and the program needs {self._shape.hosts}"
-            )
-        self._nodes = self._nodes[: self._shape.hosts]
+        """The job is there; its hosts, if they are known, are all alike."""
+        parts = self._shape.parts
+        lists = [nodes] if nodes and len(parts) == 1 else slurm_commands.job_nodes(job)
+        self._job, self._nodes = job, []
+        for number, part in enumerate(parts):
+            names = slurm_commands.host_names(lists[number]) if number < len(lists) else []
+            if len(names) < part.hosts:
+                has = f"{len(names)} hosts ({', '.join(names)})" + f" in component {number}" * (len(parts) > 1)
+                raise errors.LaunchError(f"job {job} has {has}, and the program needs {part.hosts}")
+            self._nodes += names[: part.hosts]
 
 
 def _await_end(process: subprocess.Popen[bytes], deadline: float) -> bool:

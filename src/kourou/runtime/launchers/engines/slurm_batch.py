@@ -33,15 +33,14 @@ class SlurmBatch:
         script = folder / "job.sh"
         # exec: Slurm's signals reach the launcher, and no shell waits in between.
         text = "\n".join(["#!/bin/bash", "trap '' USR1", *options.lines, f"exec {shlex.join(command)}", ""])
-        arguments = [
-            *options.arguments(plan.program, shape),
+        further = [
             "--requeue",
             "--open-mode=append",
             *([f"--signal=B:USR1@{options.signal_s}"] if options.requeues else []),
             f"--chdir={Path.cwd()}",
             f"--output={slurm_commands.quoted(folder)}/launcher.log",
-            str(script),
         ]
+        arguments = [*options.arguments(plan.program, shape, *further), str(script)]
         return Submission(script=text, path=script, command=("sbatch", "--parsable", *arguments))
 
     def submit(self, submission: Submission) -> str:

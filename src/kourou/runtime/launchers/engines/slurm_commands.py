@@ -80,10 +80,11 @@ def submit(arguments: Sequence[str]) -> str:
 def pending_reason(job: str) -> str:
     """Why a job does not run; "" where it does, or Slurm does not say."""
     try:
-        state, _, reason = call(["squeue", "-h", "-j", job, "-o", "%T|%r"]).strip().partition("|")
+        components = call(["squeue", "-h", "-j", job, "-o", "%T|%r"]).split("\n")
     except errors.LaunchError:
         return ""
-    return reason if state == "PENDING" and reason != "None" else ""
+    waiting = (reason for state, _, reason in (line.partition("|") for line in components) if state == "PENDING")
+    return next((reason for reason in waiting if reason != "None"), "")
 
 
 def host_names(nodes: str) -> list[str]:
@@ -95,16 +96,16 @@ def host_names(nodes: str) -> list[str]:
     return call(["scontrol", "show", "hostnames", nodes]).split()
 
 
-def job_nodes(job: str) -> str:
-    """The node list of a job that runs.
+def job_nodes(job: str) -> list[str]:
+    """The node list of each component of a job that runs; most jobs have one.
 
     Raises:
         LaunchError: Slurm does not know it, or it has no hosts.
     """
-    found = re.search(r" NodeList=(\S+)", call(["scontrol", "-o", "show", "job", job]))
-    if found is None or found[1] == "(null)":
+    found = re.findall(r" NodeList=(\S+)", call(["scontrol", "-o", "show", "job", job]))
+    if not found or "(null)" in found:
         raise errors.LaunchError(f"SLURM_JOB_ID is set, but job {job} has no hosts; unset it to get new ones")
-    return found[1]
+    return found
 
 
 def quoted(path: Path) -> str:
