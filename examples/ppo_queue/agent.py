@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class Agent:
         self._value = make_network(1)
         self._parameters = [*self._policy.parameters(), *self._value.parameters()]
         self._optimizer = torch.optim.Adam(self._parameters, lr=LEARNING_RATE, fused=True)
+        self._parts: tuple[nn.Module | torch.optim.Adam, ...] = (self._policy, self._value, self._optimizer)
 
     def update(self, rollouts: Mapping[str, np.ndarray]) -> None:
         """Learn from rollouts: arrays [rollout, step, …]."""
@@ -60,6 +62,15 @@ class Agent:
         for _ in range(EPOCHS):
             for chosen in torch.randperm(count).split(MINIBATCH):
                 self._step({name: column[chosen] for name, column in steps.items()})
+
+    def save(self, path: Path) -> None:
+        """Write all that learning goes on from."""
+        torch.save([part.state_dict() for part in self._parts], path)
+
+    def load(self, path: Path) -> None:
+        """Go on from what :meth:`save` wrote."""
+        for part, state in zip(self._parts, torch.load(path, weights_only=True), strict=True):
+            part.load_state_dict(state)
 
     def weights(self) -> list[Floats]:
         """A copy of the policy's weights, as :mod:`examples.dqn.policy` uses them."""

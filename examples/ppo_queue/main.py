@@ -5,6 +5,8 @@ learnt from that is older. Run it from the repository's root::
 
     python -m examples.ppo_queue.main
     kourou plan examples.ppo_queue.main:make_program
+    kourou run examples.ppo_queue.main:make_program     # until Ctrl-C; then
+    kourou run --resume last                            # it goes on from there
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def make_program(seed: int = 0) -> lp.Program:
     replay = program.add_node(lp.ReplayNode(make_tables), label="replay")
     rollouts = ACTORS * ENVIRONMENTS_PER_ACTOR
     weights = program.add_node(lp.WeightsNode(keep=ACTORS + 2), label="weights")
-    program.add_node(lp.CourierNode(Learner, replay, weights, rollouts, seed=seed), label="learner")
+    with program.group("learner", checkpoints=lp.Checkpoints(every_s=10)):
+        program.add_node(lp.CourierNode(Learner, replay, weights, rollouts, seed=seed))
     with program.group("actor"):
         for index in range(ACTORS):
             program.add_node(lp.CourierNode(Actor, replay, weights, seed=seed * ACTORS + index))

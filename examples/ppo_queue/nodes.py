@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import numpy as np
 
 import kourou as lp
@@ -91,6 +94,16 @@ class Learner:
         self._rollouts = rollouts
         self._agent = Agent(seed)
         self._publisher = weights.publisher()
+        self._lock = threading.Lock()  # checkpoints are written beside run()
+
+    def save(self, folder: Path) -> None:
+        """Keep what has been learnt, for ``kourou run --resume``."""
+        with self._lock:
+            self._agent.save(folder / "agent.pt")
+
+    def load(self, folder: Path) -> None:
+        """Go on from there."""
+        self._agent.load(folder / "agent.pt")
 
     def run(self) -> None:
         """Learn until the program stops."""
@@ -98,5 +111,6 @@ class Learner:
         # Nothing is taken ahead: a rollout that waited here would be older when its turn comes.
         with self._replay.sampler(TABLE, self._rollouts, max_in_flight=0) as batches:
             for batch in batches:
-                self._agent.update(batch.data)
+                with self._lock:
+                    self._agent.update(batch.data)
                 self._publisher.publish(self._agent.weights())

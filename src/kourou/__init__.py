@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         wait_for_stop,
     )
     from kourou.runtime.graph.broadcast import broadcast
+    from kourou.runtime.graph.checkpoints import Checkpoints
     from kourou.runtime.graph.handles import Deferred, Handle, maybe_dereference
     from kourou.runtime.graph.node import Node
     from kourou.runtime.graph.policies import Restart
@@ -84,6 +85,7 @@ _SOURCES = {
     "kourou.runtime.plan.compile": ("compile_program",),
     "kourou.runtime.context.checkpoints": ("checkpoint_dir",),
     "kourou.runtime.context.context": ("NodeContext", "get_context"),
+    "kourou.runtime.graph.checkpoints": ("Checkpoints",),
     "kourou.runtime.graph.handles": ("Deferred", "Handle", "maybe_dereference"),
     "kourou.runtime.model.engines": ("Kubernetes", "Ray", "Slurm"),
     "kourou.runtime.model.hosts": ("Host", "Hosts"),
@@ -124,6 +126,7 @@ _SOURCE_OF["CourierClient"] = _SOURCE_OF.pop("Client")
 
 __all__ = [
     "CacherNode",
+    "Checkpoints",
     "CourierClient",
     "CourierHandle",
     "CourierNode",

@@ -25,8 +25,8 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
         ├ ReplayError                        what a replay server is asked for makes no sense, or cannot be done
         │  ├ TableNotFound (KeyError)           there is no table of that name; lists those that there are
         │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
-        │  ├ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
-        │  └ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
+        │  └ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
+        ├ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
         ├ WeightsError                       what is asked of a weights node makes no sense, or cannot be done
         │  ├ VersionError (ValueError)          a version is published that is not above those before
         │  ├ VersionNotFound (LookupError)      there is no such version, or not any more
@@ -224,7 +224,7 @@ class WriterExpired(ReplayError, RuntimeError):
     """The server does not know this writer (any more): it was given up for dead, or the server is another one."""
 
 
-class CheckpointError(ReplayError, RuntimeError):
+class CheckpointError(KourouError, RuntimeError):
     """A checkpoint cannot be written, is damaged, or does not fit the tables that it is to be read into."""
 
 

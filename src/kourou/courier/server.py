@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import os
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,7 @@ from kourou.courier.serving.methods import MethodMetrics, MethodTable, is_hidden
 from kourou.courier.serving.reports import CallReport, ServerReport
 from kourou.courier.serving.starvation import StarvationMonitor
 from kourou.courier.serving.workers import WorkerPool
-from kourou.errors import CallCancelled, RpcError, ServerUnavailable
+from kourou.errors import CallCancelled, RpcError, ServerOverloaded, ServerUnavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -164,6 +167,21 @@ class Server:
             calls=tuple(CallReport(method=call.name, for_s=now - call.since if call.since else None) for call in calls),
             batches=self._methods.batches(),
         )
+
+    def run_as_call(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run a function as the handlers of calls run: in a thread of the pool, or a coroutine function on their loop.
+
+        Raises:
+            ServerOverloaded: the queue is full.
+        """
+        if inspect.iscoroutinefunction(function):
+            import asyncio  # noqa: PLC0415 - slow to import, and few servers have coroutines
+
+            return asyncio.run_coroutine_threadsafe(function(*args), self._handlers.event_loop())
+        future: Future[Any] = Future()
+        if not self._pool.submit(functools.partial(_complete, future, function, args)):
+            raise ServerOverloaded(f"{self._handlers.name} has {self._pool.queued} calls waiting")
+        return future
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -308,6 +326,15 @@ class Server:
     Stop = stop
     Join = join
     SetIsHealthy = set_is_healthy
+
+
+def _complete(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function(*args))
+    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+        future.set_exception(error)
 
 
 def _local_listener(loop: EventLoop, dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:

@@ -10,6 +10,7 @@ from kourou.nodes.python import Constructed
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.interpreter.user_code import run_user_code
+from kourou.runtime.node_process.checkpointing import keeping_state
 from kourou.runtime.node_process.serving import node_server, serve
 from kourou.runtime.waiting.node_target import NodeTarget
 
@@ -50,6 +51,8 @@ class CourierNode(Constructed, Generic[T]):
     (Launchpad's semantics); until then the node is STARTING and its callers wait. Where nothing is going to run, the
     node starts the server itself.
 
+    An object with ``save(folder)`` and ``load(folder)`` has its state kept: see :class:`kourou.Checkpoints`.
+
     Args:
         constructor: a class, or anything that returns the object.
         args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
@@ -85,11 +88,12 @@ class CourierNode(Constructed, Generic[T]):
         server.bind_object(instance)
         run = getattr(instance, "run", None) if self._should_run else None
         hand_over = getattr(instance, "set_courier_server", None)
-        if hand_over is not None:
-            run_user_code(hand_over, server)
-        with serve(context, server, start=hand_over is None or run is None):
-            if run is not None:
-                run_user_code(run)
-            else:
-                context.publish(serves_only=True)
-                context.stop.released.wait()
+        with keeping_state(context, self._checkpoint_policy, instance, server, runs=run is not None):
+            if hand_over is not None:
+                run_user_code(hand_over, server)
+            with serve(context, server, start=hand_over is None or run is None):
+                if run is not None:
+                    run_user_code(run)
+                else:
+                    context.publish(serves_only=True)
+                    context.stop.released.wait()

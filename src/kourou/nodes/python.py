@@ -12,7 +12,8 @@ from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import maybe_dereference
 from kourou.runtime.graph.node import NoClientHandle, Node
 from kourou.runtime.interpreter.user_code import run_user_code
-from kourou.runtime.node_process.serving import serve
+from kourou.runtime.node_process.checkpointing import keeping_state
+from kourou.runtime.node_process.serving import node_server, serve
 from kourou.shown import shown
 
 __all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]
@@ -116,6 +117,8 @@ class Constructed(Node):
 class PyClassNode(Constructed):
     """An object whose ``run()``, which may be ``async``, is the node's life.
 
+    One with ``save(folder)`` and ``load(folder)`` has its state kept: see :class:`kourou.Checkpoints`.
+
     Args:
         constructor: a class, or anything that returns the object.
         args, kwargs: its arguments; handles in them arrive as clients, Deferred objects as what they construct.
@@ -133,7 +136,8 @@ class PyClassNode(Constructed):
             if run is None:
                 _log.warning("%s has no run(): %s was constructed and ends", name_of(self._constructor), context.name)
             return
-        with serve(context):
+        server = node_server(context)
+        with keeping_state(context, self._checkpoint_policy, instance, server, runs=True), serve(context, server):
             run_user_code(run)
 
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
-import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.nodes.colocation import MultiProcessingColocation
 from kourou.nodes.python import name_of
 from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.checkpoints import Checkpoints
 from kourou.runtime.graph.handles import Handle, maybe_dereference
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.runtime.model.names import child_name
 from kourou.runtime.model.reports import NodeDetails, TableReport
 from kourou.runtime.node_process import metering
+from kourou.runtime.node_process.checkpointing import Keeper, folder_in_run, say_loaded
 from kourou.runtime.node_process.serving import node_server
 from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
 if TYPE_CHECKING:
-    from kourou.replay import Checkpointer, Client, Compression, GroupClient, Server, Table, TableInfo
+    from kourou.replay import Checkpointer, Client, Compression, GroupClient, Table, TableInfo
 
 __all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode", "ReverbNode"]
-
-_log = logging.getLogger("kourou.replay")
 
 TablesFn = Callable[[], "Sequence[Table]"]
 CheckpointerFn = Callable[[], "Checkpointer"]
@@ -114,29 +113,44 @@ class ReplayNode(Node):
 
         tables_fn, checkpoint_ctor = maybe_dereference((self._tables_fn, self._checkpoint_ctor))
         checkpointer = None if checkpoint_ctor is None else checkpoint_ctor()
+        when = self._checkpoint_policy
+        if checkpointer is None and when is not None:
+            checkpointer = _checkpointer(context, when.keep)
+        when = when or Checkpoints()
+        if self._period_s is not None:
+            when = dataclasses.replace(when, every_s=self._period_s)
         tables = tables_fn()
         transport = node_server(context)
         with shielded():
-            server = Server(tables, checkpointer=checkpointer, transport=transport, spill_dir=self._spill_dir)
-        try:
-            metering.tell(
-                transport,
-                context,
-                lambda: NodeDetails(lines=tuple(line for info in server.info().values() for line in info.lines())),
-                lambda: [_report(info) for info in server.info().values()],
+            server = Server(
+                tables,
+                checkpointer=checkpointer,
+                transport=transport,
+                spill_dir=self._spill_dir,
+                fresh=context.attempt > 1 and when.on_restart == "fresh",
             )
-            context.publish(serves_only=True)
-            context.stop.register(server.cancel_waits)
-            for due in _clock(self._period_s):
-                if context.stop.event.wait(None if due is None else max(0.0, due - time.monotonic())):
-                    break
-                _save(server, context.name)
-            context.stop.released.wait()
+        if checkpointer is not None and checkpointer.loaded is not None:
+            say_loaded(context, checkpointer.loaded)
+        try:
+            with contextlib.ExitStack() as stack:
+                kept: Callable[[], list[str]] = list
+                if checkpointer is not None:
+                    write = lambda: Path(server.checkpoint())  # noqa: E731 - a checkpoint of all tables
+                    kept = stack.enter_context(Keeper(context, when, write, loaded=checkpointer.loaded)).lines
+                metering.tell(
+                    transport,
+                    context,
+                    lambda: NodeDetails(
+                        lines=(*(line for info in server.info().values() for line in info.lines()), *kept())
+                    ),
+                    lambda: [_report(info) for info in server.info().values()],
+                )
+                context.publish(serves_only=True)
+                context.stop.register(server.cancel_waits)
+                context.stop.released.wait()
         finally:
             with shielded():
                 context.stop.unregister(server.cancel_waits)
-                if checkpointer is not None:
-                    _save(server, context.name)
                 server.stop()
 
 
@@ -224,6 +238,13 @@ class ReplayGroup(MultiProcessingColocation):
         return ReplayGroupHandle(self, self._size, self._compression)
 
 
+def _checkpointer(context: NodeContext, keep: int) -> Checkpointer:
+    """What writes checkpoints to the run's folder."""
+    from kourou.replay import Checkpointer  # noqa: PLC0415 - needs NumPy
+
+    return Checkpointer(folder_in_run(context), keep_latest=keep)
+
+
 class _Share:
     """The tables of one server of a group."""
 
@@ -273,24 +294,3 @@ def _client(target: NodeTarget, compression: Compression | str | None) -> Client
     client = Client(target, compression=compression)
     target.binding.clients.add(client.calls)
     return client
-
-
-def _clock(period_s: float | None) -> Iterator[float | None]:
-    """The times of checkpoints, in ``time.monotonic()``: multiples of the period, those left out that are over."""
-    if period_s is None:
-        yield from itertools.repeat(None)
-        return
-    due = time.monotonic()
-    while True:
-        due += period_s * max(1, -(-(time.monotonic() - due) // period_s))
-        yield due
-
-
-def _save(server: Server, node_name: str) -> None:
-    started = time.monotonic()
-    try:
-        path = server.checkpoint()
-    except Exception:  # noqa: BLE001 - a full disk, or a user's object that cannot be pickled: the tables serve on
-        _log.exception("%s could not write a checkpoint", node_name)
-    else:
-        _log.info("%s wrote the checkpoint %s in %.1f s", node_name, path, time.monotonic() - started)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kourou import courier
 from kourou.errors import GraphError
 from kourou.runtime.context.context import NodeContext, current_node
+from kourou.runtime.graph.checkpoints import Checkpoints
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.runtime.model.reports import NodeDetails
 from kourou.runtime.node_process import metering
+from kourou.runtime.node_process.checkpointing import keeping_object
 from kourou.runtime.node_process.serving import node_server
 from kourou.runtime.waiting.node_target import NodeTarget
 
@@ -48,8 +52,9 @@ class WeightsNode(Node):
 
     Args:
         keep: versions of each name that can be read at any time, the latest included. There is memory for one more.
-        checkpoint: a folder on the node's host for the last version of each name: written when the node is stopped, and
-            published again when it starts, as old as it is. None for none.
+        checkpoint: a folder on the node's host for the last version of each name: written when the node ends (and by
+            the clock of its group's :class:`kourou.Checkpoints`), and published again when it starts, as old as it is.
+            None: in the run's folder if the group has such, else nowhere.
 
     Raises:
         GraphError: ``keep`` is below 1.
@@ -76,18 +81,26 @@ class WeightsNode(Node):
 
         transport = node_server(context)
         with shielded():
-            server = Server(keep=self._keep, checkpoint=self._checkpoint, transport=transport)
+            server = Server(keep=self._keep, transport=transport, start=False)
         try:
-            metering.tell(transport, context, lambda: _details(server.reports()))
-            context.publish(serves_only=True)
-            context.stop.register(server.cancel_waits)
-            context.stop.released.wait()
+            with contextlib.ExitStack() as stack:
+                kept: Callable[[], list[str]] = list
+                if self._checkpoint_policy is not None or self._checkpoint is not None:
+                    when = self._checkpoint_policy or Checkpoints()
+                    keeping = keeping_object(context, when, server, transport, folder=self._checkpoint)
+                    kept = stack.enter_context(keeping)
+                metering.tell(transport, context, lambda: _details(server.reports(), kept()))
+                with shielded():
+                    server.start()
+                context.publish(serves_only=True)
+                context.stop.register(server.cancel_waits)
+                context.stop.released.wait()
         finally:
             with shielded():
                 context.stop.unregister(server.cancel_waits)
                 server.stop()
 
 
-def _details(reports: list[WeightsReport]) -> NodeDetails:
+def _details(reports: list[WeightsReport], kept: list[str]) -> NodeDetails:
     lines = (line for report in reports for line in report.lines())
-    return NodeDetails(lines=tuple(lines), weights=tuple(reports))
+    return NodeDetails(lines=(*lines, *kept), weights=tuple(reports))

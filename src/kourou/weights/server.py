@@ -73,6 +73,12 @@ class _Name:
         )
 
 
+def _keep_last(folder: Path, name: str, known: _Name) -> None:
+    found = known.reader.newest()
+    if found is not None:
+        save(folder, name, found, known.reader.publisher)
+
+
 class Server:
     """Serves weights from the moment it is made until ``stop``; also a context manager.
 
@@ -85,6 +91,7 @@ class Server:
             None for none.
         transport: a :class:`kourou.courier.Server` to answer on, started or not, instead of one of its own. It is
             stopped with this server.
+        start: False leaves the start to :meth:`start`, so that :meth:`load` can come before.
 
     Raises:
         GraphError: ``keep`` is below 1, or far too many.
@@ -101,25 +108,52 @@ class Server:
         token: str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         transport: courier.Server | None = None,
+        start: bool = True,
     ) -> None:
         self._keep = check_keep(keep)
         self._names: dict[str, _Name] = {}
         self._closed = False
         self._lock = threading.Lock()
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
-        for kept in [] if self._checkpoint is None else load(self._checkpoint):
-            self._of(kept.name).writer.write(kept.contents, kept.version, kept.publisher, 0.0, age_s=kept.age_s)
+        if self._checkpoint is not None:
+            self.load(self._checkpoint)
         self._transport = transport or courier.Server("weights", port, host=host, token=token)
         for name in _METHODS:
             self._transport.bind(name, getattr(self, f"_{name}"))
-        if not self._transport.has_started:
-            self._transport.start()
+        if start:
+            self.start()
 
     def __enter__(self) -> Server:  # noqa: PYI034 - typing has Self from Python 3.11 on
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def start(self) -> None:
+        """Answer from now on, if it does not yet."""
+        if not self._transport.has_started:
+            self._transport.start()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the last version of each name to a folder.
+
+        Raises:
+            OSError: there is no room, or it may not be written there; the others were written all the same.
+        """
+        with self._lock:
+            names = dict(self._names)
+        with contextlib.ExitStack() as each:  # of each, whatever becomes of the others
+            for name, known in names.items():
+                each.callback(_keep_last, Path(folder), name, known)
+
+    def load(self, folder: str | os.PathLike[str]) -> None:
+        """Publish what :meth:`save` wrote, as old as it is.
+
+        Raises:
+            WeightsError: a file is damaged.
+        """
+        for kept in load(Path(folder)):
+            self._of(kept.name).writer.write(kept.contents, kept.version, kept.publisher, 0.0, age_s=kept.age_s)
 
     @property
     def address(self) -> str:
@@ -149,18 +183,12 @@ class Server:
         """Answer no more. Views stay valid. May be called twice."""
         self.cancel_waits()
         self._transport.stop(grace_s=0.0)
-        with self._lock:
-            names = dict(self._names)
-            self._names.clear()
         with contextlib.ExitStack() as after:
-            for name, known in names.items():
+            for known in self._names.values():
                 after.callback(known.board.close)
-                after.callback(self._keep_last, name, known)  # of each, whatever becomes of the others
-
-    def _keep_last(self, name: str, known: _Name) -> None:
-        found = known.reader.newest()
-        if self._checkpoint is not None and found is not None:
-            save(self._checkpoint, name, found, known.reader.publisher)
+            after.callback(self._names.clear)
+            if self._checkpoint is not None:
+                self.save(self._checkpoint)
 
     # -- what clients call ------------------------------------------------------------------------------------------
 

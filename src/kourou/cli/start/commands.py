@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from kourou.cli.terminal.arguments import Json
+from kourou.cli.terminal.completion import complete_run
 
 __all__ = ["start_app"]
 
@@ -46,7 +47,10 @@ class PlanFormat(str, enum.Enum):
 
 @start_app.command()
 def run(  # noqa: PLR0913 - the options of a command
-    target: Target,
+    target: Annotated[
+        Optional[str],
+        typer.Argument(metavar="MODULE:FUNCTION", help="Returns the lp.Program; path/to/file.py:FUNCTION works too."),
+    ] = None,
     words: Words = None,
     *,
     launch_type: LaunchType = None,
@@ -58,13 +62,24 @@ def run(  # noqa: PLR0913 - the options of a command
     option: EngineWords = None,
     log_to: LogTo = None,
     notify: Annotated[Optional[str], typer.Option(metavar="URL", help="A webhook that is told how it ended.")] = None,
+    resume: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that has ended, from its checkpoints; without MODULE:FUNCTION as it was launched.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
 ) -> None:
     """Launch a program and wait for its end.
 
     Exit codes: 0 it finished, 1 a node failed, 2 a mistake in the command line or the program, 130 Ctrl-C.
     """
-    from kourou.cli.start.run_and_plan import engine_of, hosts_of, run_program
+    from kourou.cli.start.run_and_plan import engine_of, hosts_of, run_again, run_program
 
+    if target is None:
+        run_again(resume, run_dir)
+        return
     run_program(
         target,
         words or [],
@@ -74,6 +89,7 @@ def run(  # noqa: PLR0913 - the options of a command
         hosts=hosts_of(hosts, ssh_config),
         log_to=log_to.split(",") if log_to else None,
         notify=notify,
+        resume=resume,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -19,6 +20,7 @@ from kourou.cli.terminal.output import FAILED, console, print_json, print_text, 
 from kourou.runtime.files.run_folder import new_run_id, runs_dir
 from kourou.runtime.launch.batch import plan_submission, submit
 from kourou.runtime.launch.launch import hosts_to_plan_for, launch
+from kourou.runtime.launch.resuming import RESUME_VARIABLE
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.monitoring.found_run import choose_run
@@ -52,26 +54,23 @@ def engine_of(name: str | None, words: Sequence[str]) -> EngineOptions | None:
     return kind.from_words(words)
 
 
-def run_program(
-    target: str,
-    words: list[str],
-    *,
-    launch_type: EngineOptions | str | None,
-    terminal: str | None,
-    run_dir: Path | None,
-    hosts: Hosts | None,
-    log_to: Sequence[str] | None,
-    notify: str | None,
-) -> None:
-    """Launch a program and wait for its end."""
+def run_program(target: str, words: list[str], *, notify: str | None, **given: Any) -> None:
+    """Launch a program and wait for its end.
+
+    Args:
+        target: which.
+        words: its arguments.
+        notify: a webhook that is told how it ended.
+        given: arguments of ``lp.launch``, instead of the program's own; None: not given.
+    """
     if notify is not None:
         check_url(notify)
     loaded = load_program(target, words)
-    given = {"launch_type": launch_type, "terminal": terminal, "run_dir": run_dir, "hosts": hosts, "log_to": log_to}
     options = {**loaded.launch_kwargs, **{name: value for name, value in given.items() if value is not None}}
     begun = time.monotonic()
     run = launch(loaded.program, **options)
-    tell(f"run {run.run_id} begins; from another shell: kourou status {run.run_id} --watch")
+    verb = "goes on" if run.incarnation > 1 else "begins"
+    tell(f"run {run.run_id} {verb}; from another shell: kourou status {run.run_id} --watch")
     try:
         with notifying(notify, run=run.run_id, program=loaded.program.name):
             run.wait()
@@ -82,6 +81,25 @@ def run_program(
         tell(f"run {run.run_id} was interrupted after {duration(time.monotonic() - begun)}")
         raise
     tell(f"run {run.run_id} finished after {duration(time.monotonic() - begun)}")
+
+
+def run_again(run: str | None, run_dir: Path | None) -> NoReturn:
+    """Launch a run's program as it was launched, to go on from its checkpoints. This process becomes the launcher.
+
+    Raises:
+        PlanError: nobody said which, or it cannot be launched so.
+    """
+    if run is None:
+        raise errors.PlanError("write MODULE:FUNCTION, a program to run; or --resume RUN, a run to go on with")
+    found = choose_run(run, run_dir)
+    python, *command = found.info.command or ("",)
+    if not command or found.info.job or any("ipykernel" in word for word in command):
+        remedy = f"name its MODULE:FUNCTION, or call lp.launch(program, resume={found.run_id!r})"
+        raise errors.PlanError(f"run {found.run_id} was not launched by a command that can be given again: {remedy}")
+    tell(f"in {found.info.cwd}: {shlex.join([Path(python).name, *command])}")
+    os.chdir(found.info.cwd)
+    os.environ[RESUME_VARIABLE] = str(found.path)
+    os.execv(python, [python, *command])  # noqa: S606 - the user's own command, once more
 
 
 def submit_program(

@@ -33,6 +33,7 @@ from typing import Any
 
 import cloudpickle
 
+from kourou.checkpoint_files import ASIDE, number_of, numbered, sync_folder, write_synced
 from kourou.errors import CheckpointError
 from kourou.ownership import make_own_folder, read_own
 from kourou.replay import rate_limiters, selectors
@@ -47,9 +48,7 @@ __all__ = ["Checkpointer"]
 
 _log = logging.getLogger("kourou.replay")
 _FORMAT = 1
-_CHECKPOINT = re.compile(r"checkpoint-(\d{8})")
 _DATA = re.compile(r"data-(\d{8})\.bin")
-_ASIDE = ".writing-"
 _PIECE_BYTES = 8 << 20
 _LEAST_USED = 0.5  # of a data file; below, its rest is written anew
 
@@ -105,6 +104,8 @@ class Checkpointer:
             raise ValueError(f"keep_latest={keep_latest} is at least 1, and config={config!r} is 'code' or 'file'")
         self.path = Path(path).absolute()
         self.config: ConfigFrom = config
+        self.loaded: Path | None = None
+        """The checkpoint that :meth:`load` has read; None for none."""
         self._keep_latest = keep_latest
         self._fallback = None if fallback_path is None else Path(fallback_path).absolute()
         self._lock = threading.Lock()
@@ -133,24 +134,24 @@ class Checkpointer:
 
     def _save(self, snapshot: Snapshot, data: DataStore) -> Path:
         self.path.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((self._number(entry) for entry in self.path.iterdir()), default=0)
+        number = 1 + max(map(_number, self.path.iterdir()), default=0)
         located, used = self._write_data(number, snapshot, data)
         sections = {file: self._sections[file] for file in used}
         state = cloudpickle.dumps(_State(snapshot=snapshot, located=tuple(located), sections=sections))
-        aside = self.path / f"{_ASIDE}{number:08}"
+        aside = self.path / f"{ASIDE}{number:08}"
         shutil.rmtree(aside, ignore_errors=True)
         make_own_folder(aside)  # what is in it is unpickled one day
-        _write(aside / "state.bin", state)
+        write_synced(aside / "state.bin", state)
         manifest = {
             "format": _FORMAT,
             "state": [len(state), zlib.crc32(state)],
             "data": {f"data-{file:08}.bin": self._sums[file] for file in used},
         }
-        _write(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
-        _sync_folder(aside)
+        write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
+        sync_folder(aside)
         final = self.path / f"checkpoint-{number:08}"
         aside.rename(final)
-        _sync_folder(self.path)
+        sync_folder(self.path)
         self._prune()
         return final
 
@@ -196,7 +197,7 @@ class Checkpointer:
     def _prune(self) -> None:
         """Delete what the latest checkpoints do not need, of what checkpointers made."""
         entries = list(self.path.iterdir())
-        kept = sorted((entry for entry in entries if _CHECKPOINT.fullmatch(entry.name)), reverse=True)
+        kept = numbered(self.path)
         needed: set[str] = set()
         for entry in kept[: self._keep_latest]:
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -204,17 +205,12 @@ class Checkpointer:
         for entry in kept[self._keep_latest :]:
             shutil.rmtree(entry, ignore_errors=True)
         for entry in entries:
-            if entry.name.startswith(_ASIDE):
+            if entry.name.startswith(ASIDE):
                 shutil.rmtree(entry, ignore_errors=True)
             elif _DATA.fullmatch(entry.name) and entry.name not in needed:
                 entry.unlink(missing_ok=True)
         self._sections = {file: of for file, of in self._sections.items() if f"data-{file:08}.bin" in needed}
         self._known = {name: place for name, place in self._known.items() if place[0] in self._sections}
-
-    @staticmethod
-    def _number(entry: Path) -> int:
-        found = _CHECKPOINT.fullmatch(entry.name) or _DATA.fullmatch(entry.name)
-        return int(found[1]) if found else 0
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -225,19 +221,26 @@ class Checkpointer:
             CheckpointError: there are checkpoints, but all are damaged, or somebody else could have written them.
         """
         for folder in (self.path, self._fallback):
-            if folder is None or not folder.is_dir():
+            if folder is None:
                 continue
-            found = sorted((entry for entry in folder.iterdir() if _CHECKPOINT.fullmatch(entry.name)), reverse=True)
             problems = []
-            for entry in found:
+            for entry in numbered(folder):
                 try:
-                    return _load(folder, entry)
+                    found = _load(folder, entry)
                 except (OSError, ValueError, KeyError, CheckpointError) as error:
                     problems.append(f"{entry.name}: {error}")
                     _log.warning("a checkpoint cannot be read, and is passed over: %s: %s", entry, error)
+                else:
+                    self.loaded = entry
+                    return found
             if problems:
                 raise CheckpointError(f"no checkpoint in {folder} can be read: " + "; ".join(problems))
         return None
+
+
+def _number(entry: Path) -> int:
+    found = _DATA.fullmatch(entry.name)
+    return int(found[1]) if found else number_of(entry)
 
 
 class _DataFile:
@@ -245,7 +248,7 @@ class _DataFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._aside = path.with_name(f"{_ASIDE}{path.name}")
+        self._aside = path.with_name(f"{ASIDE}{path.name}")
         self._file: Any = None
         self._size = self._sum = 0
 
@@ -343,18 +346,3 @@ def _checked(path: Path, raw: bytes, size_and_sum: Iterable[int]) -> bytes:
     if [len(raw), zlib.crc32(raw)] != list(size_and_sum):
         raise CheckpointError(f"{path.name} is damaged")
     return raw
-
-
-def _write(path: Path, contents: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -61,6 +61,7 @@ class Server:
         spill_dir: a folder on a disk; made if it is not there. The tables' data lies in memory-mapped files there
             (without names, so nothing is left whatever happens), and the system keeps in memory what is in use. By
             default all of it stays in memory. Linux only; elsewhere it is ignored, with a warning.
+        fresh: begin empty, whatever checkpoints there are.
 
     Raises:
         ValueError: no tables, or two of one name.
@@ -77,6 +78,7 @@ class Server:
         token: str | None = None,
         transport: courier.Server | None = None,
         spill_dir: str | os.PathLike[str] | None = None,
+        fresh: bool = False,
     ) -> None:
         names = [table.name for table in tables]
         if not names:
@@ -91,7 +93,7 @@ class Server:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self._data = DataStore(lock, folder)
-        loaded = None if checkpointer is None else checkpointer.load()
+        loaded = None if checkpointer is None or fresh else checkpointer.load()
         sessions = Sessions(lock, self._data, 0 if loaded is None else loaded[0].last_session)
         self._service = Service(self._tables, lock, self._data, sessions, checkpointer)
         if loaded is not None and checkpointer is not None:

@@ -22,9 +22,12 @@ import platformdirs
 from kourou import errors
 from kourou.ownership import write_own
 from kourou.runtime.files.append_file import AppendFile
+from kourou.runtime.model.status import STATUS_FILE
 
 __all__ = [
+    "BEGINS_AGAIN",
     "CERTIFICATE_FILE",
+    "CHECKPOINTS",
     "EVENTS_FILE",
     "ORDER_FILE",
     "PAYLOADS",
@@ -40,7 +43,11 @@ __all__ = [
 
 PLAN_FILE = "plan.json"
 PAYLOADS = "payloads"
+CHECKPOINTS = "checkpoints"
+"""What nodes keep for a run that goes on."""
 EVENTS_FILE = "events.jsonl"
+BEGINS_AGAIN = "begins again"
+"""The event with which a further launcher of a run begins."""
 CERTIFICATE_FILE = "certificate.pem"
 """What clients trust, where nodes are on several hosts; no secret."""
 ORDER_FILE = "dial.json"
@@ -49,6 +56,7 @@ PICKLED_PLAN_FILE = "plan.pickle"
 """Of a run that was submitted: what its launcher brings to life; gone once the run has ended."""
 TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
+_OF_LIVE_RUN = (ORDER_FILE, TOKEN_FILE, STATUS_FILE)
 _IN_JSON = "backslashreplace"  # what stands for a byte that is no UTF-8 (in a path, an argument) is an escape of JSON
 _LONGEST_NAME = 200  # file systems take names of 255 bytes
 
@@ -92,20 +100,24 @@ class RunFolder:
     Args:
         run_id: the folder's name.
         parent: where it is made; None: :func:`runs_dir`.
-        submitted: it was made when the run was submitted, and is used now, for the first time or again.
+        again: it is there: made when the run was submitted, or of a run that begins again.
 
     Raises:
         LaunchError: it cannot be made.
     """
 
-    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None, *, submitted: bool = False) -> None:
+    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None, *, again: bool = False) -> None:
         self.run_id = run_id
         self.path = (Path(parent) if parent is not None else runs_dir()).absolute() / run_id
         with self.written():
-            self.logs.mkdir(parents=True, mode=0o700, exist_ok=submitted)
+            self.logs.mkdir(parents=True, mode=0o700, exist_ok=again)
             self.path.chmod(0o700)
+            for name in _OF_LIVE_RUN if again else ():  # its launcher may have been killed
+                (self.path / name).unlink(missing_ok=True)
             self._events = AppendFile(self.path / EVENTS_FILE, errors=_IN_JSON)
         self._lock = threading.Lock()
+        if again:
+            self.event(BEGINS_AGAIN)
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:

@@ -47,10 +47,12 @@ class RunInfo:
     """Of a run that was submitted: the launch type of its engine, which has the job."""
     job: str = ""
     """The job, as the engine names it. The launcher is unknown (``pid`` 0) until it has begun."""
-    incarnation: int = 1
-    """Of a run that was submitted: counts its launchers, each time that its job begins again."""
     path: tuple[str, ...] = ()
     """The launcher's ``sys.path``: where classes of what nodes return are found."""
+    command: tuple[str, ...] = ()
+    """How the launcher was started, its Python first: what ``kourou run --resume`` does again."""
+    incarnation: int = 1
+    """Counts the run's launchers: one more each time that it is gone on with, or that its job begins again."""
 
     @classmethod
     def of_this_process(cls, **facts: Any) -> RunInfo:
@@ -64,6 +66,7 @@ class RunInfo:
             argv=tuple(sys.argv),
             cwd=str(Path.cwd()),
             path=tuple(str(Path(entry).absolute()) for entry in sys.path),
+            command=(sys.executable, *sys.orig_argv[1:]),
             **facts,
         )
 
@@ -79,7 +82,8 @@ class RunInfo:
             TypeError, KeyError: it is not one.
         """
         known = {field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data}
-        return cls(**{**known, "argv": tuple(data["argv"]), "path": tuple(data.get("path", ()))})
+        lists = {name: tuple(data.get(name, ())) for name in ("path", "command")}
+        return cls(**{**known, **lists, "argv": tuple(data["argv"])})
 
     @property
     def here(self) -> bool:

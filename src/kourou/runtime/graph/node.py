@@ -8,6 +8,7 @@ from typing import Any
 
 from kourou import nested
 from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.checkpoints import Checkpoints
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.policies import OnFailure
 from kourou.runtime.waiting.node_target import NodeTarget
@@ -56,6 +57,7 @@ class Node(abc.ABC):
     # Class attributes, so that a subclass need not call __init__.
     _name: str | None = None
     _run_id: str | None = None
+    _checkpoint_policy: Checkpoints | None = None
 
     @property
     def name(self) -> str | None:
@@ -124,7 +126,7 @@ class Node(abc.ABC):
 
     def arguments(self) -> Mapping[str, Any]:
         """What the user passed, by name: handles in it are edges, and what cannot be pickled is named by it."""
-        return {k: v for k, v in vars(self).items() if k not in {"_name", "_run_id"}}
+        return {k: v for k, v in vars(self).items() if k not in {"_name", "_run_id", "_checkpoint_policy"}}
 
     @property
     def input_handles(self) -> tuple[Handle[Any], ...]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from kourou import errors
 from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.checkpoints import Checkpoints
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, check_policy
@@ -16,7 +17,7 @@ from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import child_name
 from kourou.shown import shown
 
-__all__ = ["Program", "check_label", "check_new", "give_name"]
+__all__ = ["Program", "check_label", "check_new", "give_checkpoints", "give_name"]
 
 H_co = TypeVar("H_co", bound=Handle[Any], covariant=True)
 
@@ -54,6 +55,7 @@ class Program:
         self._current_group: str | None = None
         self._policies: dict[str, OnFailure] = {}
         self._resources: dict[str, PythonProcess] = {}
+        self._checkpoints: dict[str, Checkpoints] = {}
 
     @property
     def name(self) -> str:
@@ -68,6 +70,10 @@ class Program:
     def on_failure(self, label: str) -> OnFailure:
         """What the failure of a node of this group leads to."""
         return self._policies.get(label, "fail")
+
+    def checkpoints(self, label: str) -> Checkpoints | None:
+        """When the nodes of this group write checkpoints; None where it says nothing."""
+        return self._checkpoints.get(label)
 
     def resources(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What the processes of each label get: what groups say, and instead of that what a launch was given."""
@@ -107,12 +113,18 @@ class Program:
         check_new(node)
         nodes = self._groups.setdefault(label, [])
         give_name(node, f"{label}/{len(nodes)}")
+        give_checkpoints(node, self._checkpoints.get(label))
         nodes.append(node)
         return node.create_handle()  # pyright: ignore[reportReturnType]  # to it, isinstance has made the node any Node
 
     @contextlib.contextmanager
     def group(
-        self, label: str, *, on_failure: OnFailure | None = None, resources: PythonProcess | None = None
+        self,
+        label: str,
+        *,
+        on_failure: OnFailure | None = None,
+        resources: PythonProcess | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Iterator[None]:
         """Nodes added in the body belong to the group ``label``; a group may be opened again later.
 
@@ -122,9 +134,11 @@ class Program:
                 that says nothing), ``lp.Restart(...)`` starts the node again, ``"ignore"`` lets the others run on.
             resources: what each of its processes gets: ``lp.Resources(gpus=1)``. What ``local_resources`` of
                 ``lp.launch`` has for the label is in its place.
+            checkpoints: when its nodes write checkpoints: ``lp.Checkpoints(every_s=600)``. Where a group says nothing,
+                objects with ``save(folder)`` and ``load(folder)`` do so on the stop.
 
         Raises:
-            GraphError: an empty label, a group inside of a group, no such policy, or no resources.
+            GraphError: an empty label, a group inside of a group, no such policy, resources, or checkpoints.
         """
         check_label(label)
         if on_failure is not None:
@@ -133,6 +147,12 @@ class Program:
             if not isinstance(resources, PythonProcess):
                 raise errors.GraphError(f"resources are lp.Resources or lp.PythonProcess, got {shown(resources)}")
             self._resources[label] = resources
+        if checkpoints is not None:
+            if not isinstance(checkpoints, Checkpoints):
+                raise errors.GraphError(f"checkpoints are lp.Checkpoints, got {shown(checkpoints)}")
+            self._checkpoints[label] = checkpoints
+            for node in self._groups.get(label, ()):
+                give_checkpoints(node, checkpoints)
         if self._current_group is not None:
             raise errors.GraphError("group() cannot be nested.")
         self._current_group = label
@@ -253,6 +273,12 @@ def give_name(node: Node, name: str | None) -> None:
     node._name = name  # noqa: SLF001 - the program names its nodes
     for place, child in enumerate(node.children()):
         give_name(child, name and child_name(name, place))
+
+
+def give_checkpoints(node: Node, checkpoints: Checkpoints | None) -> None:
+    """Tell a node, and those that it holds, when they write checkpoints."""
+    for member in node.iterate_family():
+        member._checkpoint_policy = checkpoints  # noqa: SLF001 - the program tells its nodes what their groups say
 
 
 def check_label(label: str | None) -> None:

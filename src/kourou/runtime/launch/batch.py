@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from kourou import errors
 from kourou.ownership import read_own, write_own
 from kourou.runtime.context import context
-from kourou.runtime.files.run_folder import ORDER_FILE, PICKLED_PLAN_FILE, PLAN_FILE, TOKEN_FILE, RunFolder, new_run_id
+from kourou.runtime.files.run_folder import PICKLED_PLAN_FILE, PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess
@@ -45,7 +45,6 @@ _NOT_REQUEUED = 75  # EX_TEMPFAIL: it is kept, to go on
 _INTERRUPTED = 128  # codes from here on are of signals that ended it
 _NEAR_LIMIT = "the job's time limit is near"
 _SUBMITTED = "submitted.json"  # run.json as it is until the launcher writes its own
-_ENDED = (ORDER_FILE, TOKEN_FILE, STATUS_FILE)  # of an earlier launcher of the same job, which may have been killed
 
 
 def submit(
@@ -177,9 +176,7 @@ def bring_to_life(plan: LaunchPlan, folder: Path, keys: tuple[str, Authority] | 
     system = batch_system(plan.engine.launch_type)
     job, restarts = system.own_job(), system.own_restarts()
     incarnation = _incarnations(folder) + 1
-    for name in _ENDED:
-        (folder / name).unlink(missing_ok=True)
-    again = RunFolder(folder.name, folder.parent, submitted=True)
+    again = RunFolder(folder.name, folder.parent, again=True)
     run = RunBuilder(plan, again, None, job=job, incarnation=incarnation, keys=keys).build()
     signal.signal(signal.SIGUSR1, lambda *_: run.stop(_NEAR_LIMIT, wait=False))
     code = 0

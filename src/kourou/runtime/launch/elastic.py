@@ -13,7 +13,7 @@ from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files.run_folder import PLAN_FILE, RunFolder
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
-from kourou.runtime.graph.program import check_label, check_new, give_name
+from kourou.runtime.graph.program import check_label, check_new, give_checkpoints, give_name
 from kourou.runtime.graph.replicas import another
 from kourou.runtime.launch.director import Director
 from kourou.runtime.model.names import index_of, label_of, root_of
@@ -71,6 +71,7 @@ class Elastic:
         check_new(node)
         with self._lock:
             self._check_goes_on()
+            give_checkpoints(node, self._recipe.program.checkpoints(label) if self._recipe else None)
             self._add(label, [node], origin)
         return node.create_handle()
 

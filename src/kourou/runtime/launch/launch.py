@@ -17,7 +17,7 @@ from kourou.runtime.context.children_control import ChildServer, SharedControl, 
 from kourou.runtime.control.coordinator import Coordinator, NodeControl
 from kourou.runtime.files.descriptors import make_room
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
-from kourou.runtime.files.run_folder import CERTIFICATE_FILE, PLAN_FILE, RunFolder, new_run_id
+from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.graph.node import Node
@@ -26,6 +26,7 @@ from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.launch.exit_callbacks import ExitCallback
+from kourou.runtime.launch.resuming import Resumed, find_resumed
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.metrics.export import ExportThread
@@ -78,6 +79,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     placement: PlacementOf | None = None,
     setup: Callable[[], object] | None = None,
     log_to: Sequence[str] = (),
+    resume: Run | str | os.PathLike[str] | None = None,
 ) -> Run:
     """Start a program and return at once.
 
@@ -104,9 +106,12 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
             run again in nodes (environments that are registered, logging, torch's defaults). A label's own
             (``local_resources``) is called after it.
         log_to: where ``lp.log``'s metrics go beside the run's folder: ``tensorboard``, ``wandb``, ``mlflow``.
+        resume: a run of this program that has ended, its id or its folder. It goes on there, under its name: nodes load
+            the latest checkpoints that they left.
 
     Raises:
-        PlanError: the program has mistakes; nothing was started.
+        PlanError: the program has mistakes, or its nodes are not those of the run that it resumes; nothing was started.
+        NotFound: there is no run to be resumed of that name.
         LaunchError: the run's folder cannot be made, or there is no tmux; under ``ssh``, no rsync.
         AgentFailedError: a host cannot be reached, with ssh's own words; nothing is left on the others.
         MissingExtra: ``tmux_session`` needs the extra ``tmux``, and ``log_to`` that of its name.
@@ -115,6 +120,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     log_to = [log_to] if isinstance(log_to, str) else log_to
     check_exporters(log_to)
     program = the_program(programs)
+    resumed = find_resumed(resume, program.name, run_dir)
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
     resources = program.resources(local_resources)
@@ -136,7 +142,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         function()
     if plan.terminal == TMUX_SESSION:
         check_tmux()
-    folder = RunFolder(new_run_id(program.name), run_dir)
+    if resumed is not None:
+        resumed.check(plan)
     recipe = Recipe(
         program=program,
         resources=resources,
@@ -145,10 +152,25 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         placement=placement or {},
         setup=setup,
     )
-    run = RunBuilder(plan, folder, on_node_exit, setups, log_to).build(recipe)
+    run = _builder(plan, resumed, run_dir, on_node_exit, setups, log_to).build(recipe)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
+
+
+def _builder(
+    plan: LaunchPlan,
+    resumed: Resumed | None,
+    run_dir: str | os.PathLike[str] | None,
+    on_node_exit: ExitCallback | None,
+    setups: Sequence[Callable[[], object]],
+    log_to: Sequence[str],
+) -> RunBuilder:
+    if resumed is None:
+        return RunBuilder(plan, RunFolder(new_run_id(plan.program), run_dir), on_node_exit, setups, log_to)
+    path = resumed.found.path
+    folder = RunFolder(path.name, path.parent, again=True)
+    return RunBuilder(plan, folder, on_node_exit, setups, log_to, incarnation=resumed.incarnation)
 
 
 class RunBuilder:
@@ -233,7 +255,7 @@ class RunBuilder:
             director=self._director,
             adopt=lambda nodes, addition: self._adopt(nodes, addition, launcher),
         )
-        run = Run(elastic, self._coordinator, self._director, self._folder)
+        run = Run(elastic, self._coordinator, self._director, self._folder, self._incarnation)
         self._bind(program.iterate_members() if program is not None else ())
         self._bind_this_process()
         if self._log_to:
@@ -378,7 +400,7 @@ class RunBuilder:
             "program": self._plan.program,
             "launch_type": str(self._plan.launch_type),
             "incarnation": self._incarnation,
-            "checkpoints": str(self._folder.path / "checkpoints"),
+            "checkpoints": str(self._folder.path / CHECKPOINTS),
         }
 
     def _serve(self) -> str:

@@ -42,11 +42,14 @@ class Run:
     it ends by itself. A run that is simply dropped is waited for at the interpreter's exit.
     """
 
-    def __init__(self, elastic: Elastic, coordinator: Coordinator, director: Director, folder: RunFolder) -> None:
+    def __init__(
+        self, elastic: Elastic, coordinator: Coordinator, director: Director, folder: RunFolder, incarnation: int
+    ) -> None:
         self._elastic = elastic
         self._coordinator = coordinator
         self._director = director
         self._folder = folder
+        self._incarnation = incarnation
         self._interrupted: int | None = None
         self._failure_told = False
 
@@ -54,6 +57,11 @@ class Run:
     def run_id(self) -> str:
         """The run's name, for ``kourou status`` and its like."""
         return self._folder.run_id
+
+    @property
+    def incarnation(self) -> int:
+        """1, and one more each time that the run was gone on with."""
+        return self._incarnation
 
     @property
     def plan(self) -> LaunchPlan:

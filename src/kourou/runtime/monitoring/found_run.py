@@ -17,6 +17,7 @@ from typing import Any
 
 from kourou import errors, ownership
 from kourou.runtime.files.run_folder import (
+    BEGINS_AGAIN,
     CERTIFICATE_FILE,
     EVENTS_FILE,
     PICKLED_PLAN_FILE,
@@ -214,7 +215,7 @@ class FoundRun:
         return _read_json(self.path / PLAN_FILE) or {"nodes": []}
 
     def events(self) -> list[dict[str, Any]]:
-        """What has happened so far, one after the other."""
+        """What has happened since its latest launcher began, one after the other."""
         return _read_events(self.path / EVENTS_FILE)
 
     def _why(self, state: RunState) -> str:
@@ -380,10 +381,13 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
         lines = ownership.read_own(path).decode("utf-8").splitlines()
     except OSError:
         return []
-    events = []
+    events: list[dict[str, Any]] = []
     for line in lines:
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
-            break  # the launcher died in the middle of it
+            continue  # a launcher died in the middle of it
+        if event["event"] == BEGINS_AGAIN:
+            events.clear()
+        events.append(event)
     return events

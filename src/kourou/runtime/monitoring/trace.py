@@ -6,7 +6,6 @@ Each node is a process of the trace, and a call an arrow from its caller to its 
 from __future__ import annotations
 
 import functools
-import json
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,6 @@ from concurrent.futures import Future, wait
 from typing import Any, NamedTuple
 
 from kourou.courier.core.trace import Recording, Span
-from kourou.runtime.files.run_folder import EVENTS_FILE
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
@@ -79,15 +77,7 @@ def record(run: RemoteRun, nodes: Iterable[NodeRecord], pause: Callable[[], None
 
 def lives_of(found: FoundRun) -> list[LifeEvent]:
     """The states of a run's nodes, as its folder tells of them."""
-    lives = []
-    for line in (found.path / EVENTS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("event") == "node":
-            lives.append(LifeEvent(event["name"], event["state"], event["time"]))
-    return lives
+    return [LifeEvent(e["name"], e["state"], e["time"]) for e in found.events() if e["event"] == "node"]
 
 
 def trace_events(traced: Traced, lives: Iterable[LifeEvent]) -> list[dict[str, Any]]:

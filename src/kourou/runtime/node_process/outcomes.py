@@ -14,7 +14,7 @@ from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import Outcome
 from kourou.waits import Working, works_in
 
-__all__ = ["ChildFailed", "outcome_of_exit", "run_to_outcome"]
+__all__ = ["ChildFailed", "caused_by_stop", "outcome_of_exit", "run_to_outcome"]
 
 
 _HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
@@ -40,13 +40,13 @@ def run_to_outcome(entry: Callable[[NodeContext], Any], context: NodeContext) ->
     except ChildFailed as failure:
         return failure.outcome
     except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
-        if _caused_by_stop(error, context):
+        if caused_by_stop(error, context):
             return Outcome(kind="stopped")
         return Outcome(kind="raised", code=1, exception=_described(error), traceback=print_failure(error))
     return Outcome(kind="finished")
 
 
-def _caused_by_stop(error: BaseException, context: NodeContext) -> bool:
+def caused_by_stop(error: BaseException | None, context: NodeContext) -> bool:
     """The program stops: this node's coroutine was cancelled, or whom it called was gone first or cancelled the call.
 
     In the last case this node may hear of the stop a moment later.
