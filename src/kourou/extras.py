@@ -12,15 +12,21 @@ __all__ = ["load_extra"]
 _EXTRAS = {
     "gymnasium": "sb3",
     "mlflow": "mlflow",
+    "opentelemetry": "otel",
     "optuna": "tuning",
     "stable_baselines3": "sb3",
     "starlette": "ui",
     "tensorboard": "tensorboard",
+    "textual": "top",
     "uvicorn": "ui",
     "wandb": "wandb",
 }
 """Module → the extra that installs it; all others are in ``experiments``."""
-_PACKAGES = {"stable_baselines3": "stable-baselines3", "yaml": "pyyaml"}
+_PACKAGES = {
+    "opentelemetry": "opentelemetry-exporter-otlp-proto-http",
+    "stable_baselines3": "stable-baselines3",
+    "yaml": "pyyaml",
+}
 """Module → the package's name, where it is another."""
 
 

@@ -13,6 +13,7 @@ from kourou.cli.terminal.formats import duration, parse_duration, parse_size, pe
 from kourou.errors import PlanError
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import RunState, RunStatus
+from kourou.runtime.monitoring.numbers import families
 from kourou.runtime.monitoring.prometheus import exposition
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample
 
@@ -163,10 +164,10 @@ def test_numbers_with_hostile_names_are_what_prometheus_reads():
     name, evil = shown.status.nodes[0].name, 'a"b\\c\nd{} 1'
     last = {"step": 1, "time": NOW, evil: 0.5, "nan": "NaN", "text": "x"}
     shown.nodes[name] = dataclasses.replace(shown.nodes[name], metrics=last)
-    families = {family.name: family for family in parse(exposition(shown, {}))}
-    (logged,) = families["kourou_logged"].samples
+    found = {family.name: family for family in parse(exposition(families(shown, {})))}
+    (logged,) = found["kourou_logged"].samples
     assert (logged.labels["metric"], logged.labels["node"], logged.value) == (evil, name, 0.5)
-    assert families["process_memory_usage_bytes"].samples[0].value == 15 << 30
+    assert found["process_memory_usage_bytes"].samples[0].value == 15 << 30
 
 
 def test_what_nodes_logged_last_is_a_column():

@@ -42,6 +42,9 @@ class Recorder:
     def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
         self._tell(step, node, name, file.exists())
 
+    def flush(self) -> None:
+        """Told of after each step, which other tests look at."""
+
     def close(self) -> None:
         self._tell("close")
 
@@ -108,7 +111,7 @@ def test_tensorboard_has_a_run_for_each_node_and_results_count_it_once(tmp_path:
 def test_what_is_no_exporter_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     program = lp.Program("p")
     program.add_node(lp.PyNode(print), label="a")
-    with pytest.raises(errors.PlanError, match="metrics can go to mlflow, tensorboard, wandb, not to 'csv'"):
+    with pytest.raises(errors.PlanError, match="metrics can go to mlflow, otel, tensorboard, wandb, not to 'csv'"):
         lp.launch(program, "local_mt", log_to="csv")
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(errors.MissingExtra, match=r"kourou\[wandb\]"):

@@ -13,7 +13,7 @@ from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis, Severity
 from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["show_diagnosis"]
+__all__ = ["diagnosis_lines", "show_diagnosis"]
 
 _CODES = {Severity.NOTE: 0, Severity.WARNING: 3, Severity.ERROR: 4}
 _MARKS = {Severity.NOTE: ("·", "bright_black"), Severity.WARNING: ("!", "yellow"), Severity.ERROR: ("✗", "red")}
@@ -26,13 +26,14 @@ def show_diagnosis(found: FoundRun, *, as_json: bool) -> None:
         print_json(diagnosis.to_dict())
     else:
         out = console()
-        for line in _lines(diagnosis):
+        for line in diagnosis_lines(diagnosis):
             out.print(line)
     if not diagnosis.healthy:
         raise typer.Exit(_CODES[diagnosis.severity])
 
 
-def _lines(diagnosis: Diagnosis) -> Iterator[Text]:
+def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
+    """What people read of it."""
     good = diagnosis.healthy
     yield Text.assemble(
         ("✓ " if good else "✗ ", "green" if good else _MARKS[diagnosis.severity][1]),

@@ -29,7 +29,8 @@ On = Annotated[
     Optional[str], typer.Option("--on", metavar="ENGINE", help="Where hosts come from: slurm, ray or kubernetes.")
 ]
 LogTo = Annotated[
-    Optional[str], typer.Option(metavar="NAMES", help="Where lp.log's metrics go as well: tensorboard, wandb, mlflow.")
+    Optional[str],
+    typer.Option(metavar="NAMES", help="Where lp.log's metrics go as well: tensorboard, wandb, mlflow, otel."),
 ]
 EngineWords = Annotated[
     Optional[list[str]],

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from kourou.cli.terminal.arguments import Json, LiveRun, Nodes, Run, RunOrFolder, RunsDir, chosen_run
+from kourou.cli.terminal.arguments import Json, LiveRun, Nodes, Otlp, Run, RunOrFolder, RunsDir, chosen_run
 from kourou.cli.terminal.completion import complete_run
 
 __all__ = ["status_app"]
@@ -107,12 +107,14 @@ def trace(
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="The file; by default trace.json in the run's folder.")
     ] = None,
+    otlp: Otlp = None,
     runs_dir: RunsDir = None,
 ) -> None:
     """Record what the nodes of a live run call and answer, as one trace for Perfetto with arrows between them."""
     from kourou.cli.status.trace import trace_run
 
-    trace_run(chosen_run(run, runs_dir), nodes or (), seconds=seconds, output=output)
+    found, collector = chosen_run(run, runs_dir), "" if otlp == "env" else otlp
+    trace_run(found, nodes or (), seconds=seconds, output=output, collector=collector)
 
 
 @status_app.command()
@@ -122,19 +124,22 @@ def metrics(
     port: Annotated[
         Optional[int], typer.Option(min=0, help="Serve them at /metrics of this port until the run ends; 0: any.")
     ] = None,
+    otlp: Otlp = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Print a live run's numbers as Prometheus reads them; or serve them, to who shows the run's token."""
+    """Print a live run's numbers as Prometheus reads them; or serve them, to who shows the token; or send them."""
     from kourou.cli.status.prometheus import serve_metrics
 
-    serve_metrics(chosen_run(run, runs_dir), port)
+    serve_metrics(chosen_run(run, runs_dir), port, "" if otlp == "env" else otlp)
 
 
 @status_app.command()
 def export(
     run: RunOrFolder = "last",
     *,
-    log_to: Annotated[str, typer.Option(metavar="NAMES", help="tensorboard, wandb, mlflow; with commas between them.")],
+    log_to: Annotated[
+        str, typer.Option(metavar="NAMES", help="tensorboard, wandb, mlflow, otel; with commas between them.")
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:

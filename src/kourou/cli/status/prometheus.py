@@ -1,8 +1,9 @@
-"""``kourou metrics``: a run's numbers for Prometheus, once or over HTTP."""
+"""``kourou metrics``: a run's numbers for Prometheus, once or over HTTP; or for an OpenTelemetry collector."""
 
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,9 +12,12 @@ from typing import Any
 from kourou import errors
 from kourou.cli.terminal.output import print_text, tell
 from kourou.runtime.files.run_folder import TOKEN_FILE
+from kourou.runtime.metrics.families import Family
+from kourou.runtime.metrics.otel import MetricSender
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.prometheus import CONTENT_TYPE, NodeCalls, exposition
+from kourou.runtime.monitoring.numbers import NodeCalls, families
+from kourou.runtime.monitoring.prometheus import CONTENT_TYPE, exposition
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 from kourou.runtime.node_process.metering import ask_methods
@@ -21,18 +25,30 @@ from kourou.runtime.node_process.metering import ask_methods
 __all__ = ["MetricsServer", "serve_metrics"]
 
 _ANSWER_S = 1.0
+_EVERY_S = 10.0
+_POLL_S = 0.2
 
 
-def serve_metrics(found: FoundRun, port: int | None) -> None:
-    """Print the numbers, or serve them until the run ends.
+def serve_metrics(found: FoundRun, port: int | None, collector: str | None) -> None:
+    """Print the numbers, or serve or send them until the run ends.
+
+    Args:
+        found: the run.
+        port: to serve them at; None: do not.
+        collector: the base of an OTLP/HTTP address that they are sent to; empty: OpenTelemetry's environment variables
+            say which; None: nowhere.
 
     Raises:
         ServerUnavailable: the run does not run any more.
         LaunchError: the port is taken.
+        MissingExtra: OpenTelemetry's exporter is not installed.
     """
     if not found.state.live:
         raise errors.ServerUnavailable(f"run {found.run_id} has ended")
     with RemoteRun(found) as run, Sampler(found) as sampler:
+        if collector is not None:
+            _send(run, sampler, collector)
+            return
         if port is None:
             print_text(_scraped(run, sampler).rstrip("\n"))
             return
@@ -45,6 +61,32 @@ def serve_metrics(found: FoundRun, port: int | None) -> None:
             server.timeout = _ANSWER_S
             while found.state.live:
                 server.handle_request()
+
+
+def _send(run: RemoteRun, sampler: Sampler, collector: str) -> None:
+    """Every ten seconds; a collector that takes nothing for once may do so later."""
+    found = run.found
+    sender = MetricSender(found.run_id, found.info.program, since=found.info.started_at, collector=collector)
+    failing = False
+    try:
+        while found.state.live:
+            try:
+                sender.send(_numbers(run, sampler))
+                failing = False
+            except errors.ServerUnavailable as error:
+                if not failing and found.state.live:
+                    tell(f"{error}; it is tried again every {_EVERY_S:g} s")
+                failing = True
+            _wait(found)
+    finally:
+        sender.close()
+
+
+def _wait(found: FoundRun) -> None:
+    """For the next time, or the end of the run."""
+    until = time.monotonic() + _EVERY_S
+    while time.monotonic() < until and found.state.live:
+        time.sleep(_POLL_S)
 
 
 class MetricsServer(HTTPServer):
@@ -87,8 +129,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _scraped(run: RemoteRun, sampler: Sampler) -> str:
+    return exposition(_numbers(run, sampler))
+
+
+def _numbers(run: RemoteRun, sampler: Sampler) -> list[Family]:
     sample = sampler.sample()
-    return exposition(sample, _calls(run, sample))
+    return families(sample, _calls(run, sample))
 
 
 def _calls(run: RemoteRun, sample: RunSample) -> NodeCalls:

@@ -11,7 +11,7 @@ from kourou.cli.terminal.output import console, print_json
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 
-__all__ = ["show_status"]
+__all__ = ["sample_once", "show_status"]
 
 _RATE_WINDOW_S = 0.4  # a status that is printed once measures rates over this time
 _FIRST_INTERVAL_S = 0.2  # the first table has no rates yet, so the second comes soon
@@ -25,7 +25,7 @@ def show_status(found: FoundRun, *, watch: bool, interval_s: float, as_json: boo
         elif watch:
             _watch(sampler, interval_s)
         else:
-            sample = _sample_once(sampler)
+            sample = sample_once(sampler)
             if as_json:
                 print_json(sample.to_dict())
             else:
@@ -33,7 +33,8 @@ def show_status(found: FoundRun, *, watch: bool, interval_s: float, as_json: boo
                 out.print(status_table(sample, width=out.width, fill=out.is_terminal))
 
 
-def _sample_once(sampler: Sampler) -> RunSample:
+def sample_once(sampler: Sampler) -> RunSample:
+    """A sample with rates, if the run is live."""
     sample = sampler.sample()
     if sample.status.state.live:
         time.sleep(_RATE_WINDOW_S)

@@ -14,8 +14,9 @@ from kourou.cli.terminal.rows import add_flexible_column, clean, most_urgent, on
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.sampling import RunSample
+from kourou.runtime.plan.plan import LaunchType
 
-__all__ = ["NODE_MARKS", "RUN_STYLES", "status_table"]
+__all__ = ["NODE_MARKS", "RUN_STYLES", "URGENCY", "node_cells", "on_hosts", "run_heading", "status_table"]
 
 RUN_STYLES = {
     RunState.RUNNING: "bold green",
@@ -38,9 +39,8 @@ NODE_MARKS = {
     NodeState.KILLED: ("✗", "red"),
 }
 
-# Where there is no room for all nodes, these come first.
 _TOLD_ELSEWHERE = {RunState.DEAD, RunState.FAILED, RunState.PENDING}  # why, in other lines
-_URGENCY = (
+URGENCY = (
     NodeState.FAILED,
     NodeState.KILLED,
     NodeState.STARTING,
@@ -49,6 +49,7 @@ _URGENCY = (
     NodeState.PENDING,
     NodeState.FINISHED,
 )
+"""Where there is no room for all nodes, the first of these come first."""
 _WIDE_COLUMNS = {True: 90, False: 70}  # terminal columns that all figures need, of a live run and of one that has ended
 _NARROW_COLUMNS = 47  # terminal columns of everything but the names, in a narrow terminal
 _OTHER_LINES = 7  # around the nodes: heading, reason of a stop, header, rule, what is hidden, launcher, cursor
@@ -66,8 +67,8 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
     failures = _failures(sample)
     details = _details(sample)
     room = None if height is None else height - _OTHER_LINES - len(failures) - len(details)
-    nodes = most_urgent(sample.status.nodes, room, lambda node: _URGENCY.index(node.state))
-    parts: list[RenderableType] = [_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
+    nodes = most_urgent(sample.status.nodes, room, lambda node: URGENCY.index(node.state))
+    parts: list[RenderableType] = [run_heading(sample, width), _nodes_table(sample, nodes, width, fill=fill)]
     if hidden := len(sample.status.nodes) - len(nodes):
         parts.append(Text(f"  … and {hidden} more nodes: {_count_states(sample, nodes)}", style="bright_black"))
     parts += details
@@ -78,7 +79,8 @@ def status_table(sample: RunSample, *, width: int, height: int | None = None, fi
     return Group(*parts)
 
 
-def _heading(sample: RunSample, width: int) -> Text:
+def run_heading(sample: RunSample, width: int) -> Text:
+    """The run's name, how it fares, and why it stops."""
     status = sample.status
     style = RUN_STYLES[status.state]
     lasted = duration((status.ended_at or sample.taken_at) - status.started_at)
@@ -111,8 +113,7 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
         "node", no_wrap=True, overflow="ellipsis", max_width=28 if wide else max(8, width - _NARROW_COLUMNS)
     )
     table.add_column("state", no_wrap=True, min_width=10)
-    with_host = sample.status.launch_type == "ssh"
-    if with_host:
+    if on_hosts(sample):
         table.add_column("host", no_wrap=True, overflow="ellipsis", max_width=16)
     if wide:
         table.add_column("pid", justify="right", no_wrap=True)
@@ -120,42 +121,46 @@ def _nodes_table(sample: RunSample, nodes: Iterable[NodeRecord], width: int, *, 
     table.add_column("up", justify="right", no_wrap=True, min_width=7)
     for heading, least in (("cpu %", 5), ("memory", 8), ("calls/s", 7)) if sample.status.state.live else ():
         table.add_column(heading, justify="right", no_wrap=True, min_width=least)
-    nodes = list(nodes)
-    with_metrics = wide and any(sample.nodes[node.name].metrics for node in nodes)
-    if with_metrics:
+    rows = [node_cells(node, sample) for node in nodes]
+    if wide and any(row["metrics"] for row in rows):
         add_flexible_column(table, "metrics")
     if wide:
         add_flexible_column(table, "last line")
-    for node in nodes:
-        cells = _cells(node, sample, wide=wide, with_host=with_host)
-        if with_metrics:
-            cells.insert(-1, one_line(_last_metrics(sample.nodes[node.name].metrics)))
-        table.add_row(*cells)
+    for row in rows:
+        table.add_row(*(row[str(column.header)] for column in table.columns))
     return table
 
 
-def _cells(node: NodeRecord, sample: RunSample, *, wide: bool, with_host: bool) -> list[RenderableType]:
-    figures, now = sample.nodes[node.name], sample.taken_at
+def on_hosts(sample: RunSample) -> bool:
+    """Whether nodes may be on several hosts."""
+    return LaunchType(sample.status.launch_type).hosts
+
+
+def node_cells(node: NodeRecord, sample: RunSample) -> dict[str, Text]:
+    """What is told of a node, by the headings of columns."""
+    figures = sample.nodes[node.name]
     mark, style = NODE_MARKS[node.state]
     dim = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
     state = "restarting" if node.will_restart else str(node.state).lower()
-    cells: list[RenderableType] = [
-        Text(node.name, style="" if not node.state.ended else dim),
-        Text(f"{mark} {state}", style=style),
-    ]
-    if with_host:
-        cells.append(Text(node.host, style=dim))
-    if wide:
-        cells.append(Text(str(node.pid or ""), style="bright_black"))
-        cells.append(Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"))
-    up = node.exit.uptime_s if node.state.ended and node.exit else now - node.started_at if node.started_at else None
-    cells.append(Text("" if up is None else duration(up), style=dim))
-    if sample.status.state.live:
-        texts = (percent(figures.cpu_percent), size(figures.memory_bytes), rate(figures.calls_per_s))
-        cells += [Text(text, style="" if text.strip("–0") else "bright_black") for text in texts]
-    if wide:
-        cells.append(one_line(figures.last_line, dim))
-    return cells
+    up = sample.taken_at - node.started_at if node.started_at else None
+    if node.state.ended and node.exit:
+        up = node.exit.uptime_s
+    live = {
+        "cpu %": percent(figures.cpu_percent),
+        "memory": size(figures.memory_bytes),
+        "calls/s": rate(figures.calls_per_s),
+    }
+    return {
+        "node": Text(clean(node.name), style="" if not node.state.ended else dim),
+        "state": Text(f"{mark} {state}", style=style),
+        "host": Text(node.host, style=dim),
+        "pid": Text(str(node.pid or ""), style="bright_black"),
+        "try": Text(str(node.attempt or ""), style="yellow" if node.attempt > 1 else "bright_black"),
+        "up": Text("" if up is None else duration(up), style=dim),
+        **{heading: Text(text, style="" if text.strip("–0") else "bright_black") for heading, text in live.items()},
+        "metrics": one_line(_last_metrics(figures.metrics)),
+        "last line": one_line(figures.last_line, dim),
+    }
 
 
 def _last_metrics(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from kourou import errors
 from kourou.cli.terminal.output import print_text, tell
 from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.otel_spans import send_spans
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
 from kourou.runtime.monitoring.trace import lives_of, record, trace_events
 
@@ -19,8 +20,10 @@ __all__ = ["trace_run"]
 _FILE = "trace.json"
 
 
-def trace_run(found: FoundRun, words: Sequence[str], *, seconds: float, output: Path | None) -> None:
-    """Let the nodes of a run record what they do, and write it as one trace.
+def trace_run(
+    found: FoundRun, words: Sequence[str], *, seconds: float, output: Path | None, collector: str | None
+) -> None:
+    """Let the nodes of a run record what they do, and write it as one trace; or send it to a collector.
 
     Raises:
         ServerUnavailable: the run does not run any more.
@@ -39,13 +42,17 @@ def trace_run(found: FoundRun, words: Sequence[str], *, seconds: float, output: 
                 time.sleep(seconds)
 
         traced = record(run, [node for node in nodes if node.name in wanted], pause, at_most_s=seconds)
-    events = trace_events(traced, [life for life in lives_of(found) if life.node in wanted])
-    file = output or found.path / _FILE
-    file.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
     lost = sum(recording.lost for recording, _ in traced.recordings)
     if lost:
         tell(f"the oldest {lost:,} spans had no room: record for fewer seconds")
     if traced.silent:
         tell(f"no answer from {', '.join(traced.silent)}")
+    if collector is not None:
+        count = send_spans(traced, found.run_id, found.info.program, collector)
+        tell(f"sent {count:,} spans")
+        return
+    events = trace_events(traced, [life for life in lives_of(found) if life.node in wanted])
+    file = output or found.path / _FILE
+    file.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
     tell("open it at https://ui.perfetto.dev, which shows it in your browser and sends it nowhere")
     print_text(str(file))

@@ -20,7 +20,7 @@ from kourou.experiments.results.settings import (
     summarize_settings,
 )
 
-__all__ = ["draw_results", "show_results"]
+__all__ = ["draw_results", "setting_rows", "show_results"]
 
 
 def show_results(
@@ -39,7 +39,7 @@ def show_results(
         if as_json:
             print_json([asdict(setting) for setting in settings])
             return
-        _print(_setting_rows(settings), as_json=False)
+        _print(setting_rows(settings), as_json=False)
         if sort is not None:
             best = settings[0]
             chosen = " ".join(f"{name}={value}" for name, value in best.params.items())
@@ -56,7 +56,7 @@ def _write(frame: Any, output: Path) -> None:
     tell(f"wrote {len(frame)} rows to {output}")
 
 
-def _setting_rows(settings: Sequence[SettingSummary]) -> list[dict[str, Any]]:
+def setting_rows(settings: Sequence[SettingSummary]) -> list[dict[str, Any]]:
     """A column for each parameter in which settings differ; the name only where nothing else tells them apart."""
     params = dict.fromkeys(name for setting in settings for name in setting.params)
     varied = [name for name in params if len({repr(setting.params.get(name)) for setting in settings}) > 1]

@@ -12,7 +12,7 @@ from kourou.cli.terminal.completion import complete_node, complete_run, complete
 if TYPE_CHECKING:
     from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["Json", "LiveRun", "Node", "NodePattern", "Nodes", "Run", "RunOrFolder", "RunsDir", "chosen_run"]
+__all__ = ["Json", "LiveRun", "Node", "NodePattern", "Nodes", "Otlp", "Run", "RunOrFolder", "RunsDir", "chosen_run"]
 
 _RUN = "A run's name or its beginning; '-' is the newest."
 _NODES = "label/index, a label, or 'act*'."
@@ -25,6 +25,12 @@ NodePattern = Annotated[str, typer.Argument(metavar="NODE", help=_NODES, autocom
 Nodes = Annotated[Optional[list[str]], typer.Argument(metavar="[NODE]...", help=_NODES, autocompletion=complete_node)]
 RunsDir = Annotated[
     Optional[Path], typer.Option("--runs-dir", help="Where runs are kept, if not in KOUROU_RUNS_DIR or its default.")
+]
+Otlp = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="URL", help="An OpenTelemetry collector, such as http://localhost:4318; 'env': see its variables."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print plain JSON.")]
 

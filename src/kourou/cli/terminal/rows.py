@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["add_flexible_column", "clean", "most_urgent", "one_line", "plain_table"]
+__all__ = ["add_flexible_column", "clean", "most_urgent", "one_line", "plain_table", "without_escapes"]
 
 T = TypeVar("T")
 
@@ -44,4 +44,9 @@ def most_urgent(rows: Sequence[T], room: int | None, urgency: Callable[[T], Any]
 
 def clean(text: str) -> str:
     """One line without what would move the cursor or colour the table."""
-    return _ESCAPES.sub("", text.replace("\t", " ").partition("\n")[0])
+    return without_escapes(text.replace("\t", " ").partition("\n")[0])
+
+
+def without_escapes(text: str) -> str:
+    """The same lines without what only a terminal understands."""
+    return _ESCAPES.sub("", text)

@@ -44,7 +44,7 @@ def _failures(status: RunStatus, bad: Sequence[ExitRecord]) -> Iterator[Finding]
         mine = [one for one in bad if one.node == name]
         last = mine[-1]
         times = f", {len(mine)} times" if len(mine) > 1 else ""
-        lines = last.traceback.rstrip().splitlines() or list(last.last_lines)
+        lines = [line for line in last.traceback.splitlines() if line.strip(" ^~")] or list(last.last_lines)
         log = (f"log: {last.log_file}",) if last.log_file else ()
         first = " first" if ended and place == 0 else ""
         yield Finding(

@@ -40,6 +40,8 @@ class Export:
         for row in self._rows.read():
             count += 1
             self._tell(self._call_for(row))
+        if count:
+            self._tell(lambda exporter: exporter.flush())
         return count
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where metrics go beside the run's folder: TensorBoard, Weights & Biases, MLflow, or what a user writes.
+"""Where metrics go beside the run's folder: TensorBoard, Weights & Biases, MLflow, OpenTelemetry.
 
 Each is told of the rows of the run's file, in order; none is asked for anything by the nodes.
 """
@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from kourou import errors
 from kourou.extras import load_extra
 from kourou.runtime.metrics.event_files import EventWriter
+from kourou.runtime.metrics.families import LOGGED, Family, Point, of_node
+from kourou.runtime.metrics.otel import MetricSender
 
 __all__ = ["EVENTS_FOLDER", "EXPORTERS", "Exporter", "check_exporters"]
 
@@ -36,11 +38,14 @@ class Exporter(Protocol):
     def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
         """A picture: a PNG file."""
 
+    def flush(self) -> None:
+        """There may be no more for some time: send on what was told."""
+
     def close(self) -> None:
         """There is no more."""
 
 
-class TensorBoard:
+class TensorBoard(Exporter):
     """Event files in ``tensorboard/NODE`` of the folder, each node being a run of TensorBoard's."""
 
     def __init__(self, folder: Path, name: str, program: str) -> None:
@@ -69,7 +74,7 @@ class TensorBoard:
         return self._writers[node]
 
 
-class WandB:
+class WandB(Exporter):
     """A run of Weights & Biases, offline unless WANDB_API_KEY or WANDB_MODE is set. Each node counts its own steps."""
 
     def __init__(self, folder: Path, name: str, program: str) -> None:
@@ -111,7 +116,7 @@ class WandB:
         self._run.log({f"{before}step": step, **{f"{before}{name}": value for name, value in values.items()}})
 
 
-class MLflow:
+class MLflow(Exporter):
     """A run of MLflow, at MLFLOW_TRACKING_URI, else in ``mlflow.db`` of the folder."""
 
     def __init__(self, folder: Path, name: str, program: str) -> None:
@@ -143,6 +148,33 @@ class MLflow:
         self._client.set_terminated(self._run)
 
 
+class OpenTelemetry(Exporter):
+    """Points of ``kourou.logged`` for a collector, each with the time at which it was logged."""
+
+    def __init__(self, folder: Path, name: str, program: str) -> None:
+        del folder
+        self._sender = MetricSender(name, program)
+        self._points: list[Point] = []
+
+    def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
+        """See :class:`Exporter`. Steps are left out: each would be an attribute of its own."""
+        del step
+        self._points += [Point(of_node(node, metric=name), value, time) for name, value in numbers.items()]
+        if len(self._points) >= _MOST_POINTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """See :class:`Exporter`."""
+        points, self._points = self._points, []
+        if points:
+            self._sender.send([Family(LOGGED, "gauge", "", "What nodes log with lp.log.", points)])
+
+    def close(self) -> None:
+        """See :class:`Exporter`."""
+        self.flush()
+        self._sender.close()
+
+
 def _plain(name: str) -> str:
     """A name of the characters that MLflow allows."""
     return re.sub(r"[^\w\-. /]", "_", name)[:_LONGEST_NAME]
@@ -150,13 +182,18 @@ def _plain(name: str) -> str:
 
 _LONGEST_NAME = 250
 _LONGEST_TAG = 5000
+_MOST_POINTS = 1000
 
 EXPORTERS: Mapping[str, Callable[[Path, str, str], Exporter]] = {
     "mlflow": MLflow,
+    "otel": OpenTelemetry,
     "tensorboard": TensorBoard,
     "wandb": WandB,
 }
 """By their names: what makes one from the run's folder, its name and its program's."""
+
+_PACKAGES = {"otel": "opentelemetry-exporter-otlp-proto-http"}
+"""Name → the package that it needs, where it is not called like that."""
 
 
 def check_exporters(names: Sequence[str]) -> None:
@@ -169,5 +206,13 @@ def check_exporters(names: Sequence[str]) -> None:
     for name in names:
         if name not in EXPORTERS:
             raise errors.PlanError(f"metrics can go to {', '.join(EXPORTERS)}, not to {name!r}")
-        if importlib.util.find_spec(name) is None:
-            raise errors.MissingExtra(name, name)
+        package = _PACKAGES.get(name, name)
+        if not _is_installed(package.replace("-", ".")):
+            raise errors.MissingExtra(package, name)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor what it is in
+        return False

@@ -17,6 +17,7 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.node_process.metering import ask_stacks
+from kourou.runtime.plan.plan import LaunchType
 from kourou.runtime.process.process_table import COOKIE, make_cookie
 
 __all__ = ["is_far", "stacks_of"]
@@ -29,7 +30,7 @@ _STACK_LINE = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no P
 
 def is_far(found: FoundRun, node: NodeRecord) -> bool:
     """Whether a node is on another host, where only itself can look at it."""
-    return found.info.launch_type == "ssh" and node.host not in {found.info.host, "localhost"}
+    return LaunchType(found.info.launch_type).hosts and node.host not in {found.info.host, "localhost"}
 
 
 def stacks_of(remote: RemoteRun, name: str, nodes: Mapping[str, NodeRecord], timeout_s: float = _TIMEOUT_S) -> str:

@@ -18,7 +18,7 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.node_process.metering import ask_trace
 
-__all__ = ["LifeEvent", "Traced", "lives_of", "record", "trace_events"]
+__all__ = ["LifeEvent", "Traced", "lives_of", "record", "spans_of", "trace_events"]
 
 _ANSWER_S = 5.0
 _MORE_S = 60.0
@@ -83,12 +83,7 @@ def lives_of(found: FoundRun) -> list[LifeEvent]:
 def trace_events(traced: Traced, lives: Iterable[LifeEvent]) -> list[dict[str, Any]]:
     """The events of a trace in Chrome's format."""
     lives = list(lives)
-    spans = [
-        (_in_our_time(span, ahead_ns), recording.threads)
-        for recording, ahead_ns in traced.recordings
-        for span in recording.spans
-        if _OWN not in span.name
-    ]
+    spans = spans_of(traced)
     names = dict.fromkeys([*(life.node for life in lives), *(span.node or _LAUNCHER for span, _ in spans)])
     places = {name: place for place, name in enumerate(names, start=1)}
     events = [_named("process_name", place, None, name) for name, place in places.items()]
@@ -100,6 +95,16 @@ def trace_events(traced: Traced, lives: Iterable[LifeEvent]) -> list[dict[str, A
     for span, _ in spans:
         events += _of_span(span, places[span.node or _LAUNCHER], arrow=span.call_id in handled & called)
     return events + _of_lives(lives, places)
+
+
+def spans_of(traced: Traced) -> list[tuple[Span, Mapping[int, str]]]:
+    """The spans of the program's own calls, by our clock, and the names of their process's threads."""
+    return [
+        (_in_our_time(span, ahead_ns), recording.threads)
+        for recording, ahead_ns in traced.recordings
+        for span in recording.spans
+        if _OWN not in span.name
+    ]
 
 
 def _in_our_time(span: Span, ahead_ns: int) -> Span:

@@ -10,6 +10,7 @@ from kourou.runtime.process import process_table
 __all__ = ["MemoryWatch"]
 
 _PAUSE_S = 0.1  # between looks
+_NEAR = 0.9  # of a limit
 _SHARE = 0.01  # of a core, which each of the two kinds of looks may take at most
 
 
@@ -23,6 +24,8 @@ class MemoryWatch:
     def __init__(self) -> None:
         self._limits: dict[int, int] = {}
         self._trees: dict[int, set[int]] = {}
+        self._near: dict[int, int] = {}  # bytes of those that are near their limit, told or not
+        self._untold: set[int] = set()
         self._next_look = 0.0
         self._next_reading = 0.0
 
@@ -40,6 +43,8 @@ class MemoryWatch:
         """It has ended, or its fate is sealed."""
         if pid in self._limits:
             del self._limits[pid], self._trees[pid]
+            self._untold.discard(pid)
+            self._near.pop(pid, None)
 
     def look(self) -> Mapping[int, int]:
         """Who is past its limit, with the bytes that it takes; nobody before the next look is due."""
@@ -54,6 +59,11 @@ class MemoryWatch:
             past = self._past()
         return past
 
+    def come_near(self) -> Mapping[int, int]:
+        """Who has come near its limit since this was asked last, once each, with the bytes that it takes."""
+        told, self._untold = self._untold, set()
+        return {pid: self._near[pid] for pid in told}
+
     def _read_trees(self) -> None:
         begun = time.thread_time()
         table = process_table.ProcessTable()
@@ -64,4 +74,7 @@ class MemoryWatch:
         begun = time.thread_time()
         used = {pid: process_table.memory_bytes(tree) for pid, tree in self._trees.items()}
         self._next_look = time.monotonic() + max(_PAUSE_S, (time.thread_time() - begun) / _SHARE)
-        return {pid: taken for pid, taken in used.items() if taken > self._limits[pid]}
+        near = {pid: taken for pid, taken in used.items() if taken > _NEAR * self._limits[pid]}
+        self._untold |= near.keys() - self._near.keys()
+        self._near |= near
+        return {pid: taken for pid, taken in near.items() if taken > self._limits[pid]}

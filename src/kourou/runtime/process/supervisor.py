@@ -187,10 +187,13 @@ class Supervisor:
                     key.data()
             for pid, used_bytes in self._memory.look().items():
                 self._kill_over_limit(self._by_pid[pid], used_bytes)
+            for pid, used_bytes in self._memory.come_near().items():
+                process = self._by_pid[pid]
+                told = f"takes {used_bytes / 2**20:.0f} MiB of memory, and is killed past {_limit_of(process)}"
+                self._events.on_line(process.name, f"kourou: {process.name} {told}", "stderr")
 
     def _kill_over_limit(self, process: Process, used_bytes: int) -> None:
-        limit = f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
-        process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {limit}, and was killed"
+        process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {_limit_of(process)}, and was killed"
         self._memory.discard(process.pid)
         self._signal(process.name, signal.SIGKILL, alone=False)
 
@@ -394,3 +397,7 @@ class Supervisor:
 
 
 _ENTRY = "kourou.runtime.node_process.main"  # the life of a node
+
+
+def _limit_of(process: Process) -> str:
+    return f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"

@@ -1,0 +1,119 @@
+"""When nodes, or runs of a sweep, began and ended: one lane each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kourou.cli.report.page import Markup, escaped
+from kourou.cli.terminal.formats import duration
+from kourou.runtime.model.records import NodeState
+
+__all__ = ["Bar", "Lane", "Mark", "lanes_of_events", "timeline"]
+
+_MOST_LANES = 80
+_MOST_BARS = 200
+_TICKS = 5
+_TONES: Mapping[str, str] = {"STARTING": "warn", "READY": "good", "STOPPING": "warn"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A time in which something was so."""
+
+    begin: float
+    """Unix time."""
+    end: float
+    tone: str
+    """``good``, ``warn``, ``bad`` or ``done``."""
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Something that happened."""
+
+    at: float
+    sign: str
+    tone: str
+    text: str
+
+
+@dataclasses.dataclass(kw_only=True)
+class Lane:
+    """What happened to one node."""
+
+    name: str
+    bars: list[Bar] = dataclasses.field(default_factory=list)
+    marks: list[Mark] = dataclasses.field(default_factory=list)
+
+
+def lanes_of_events(events: Iterable[Mapping[str, Any]], until: float) -> tuple[list[Lane], list[Mark]]:
+    """The lanes of a run's nodes in the order of their starts, and the stops that all have in common.
+
+    Args:
+        events: of the run's folder.
+        until: Unix time at which what goes on ends.
+    """
+    lanes: dict[str, Lane] = {}
+    open_since: dict[str, tuple[str, int, float]] = {}
+    stops = []
+
+    def close(name: str, at: float) -> None:
+        state, attempt, begun = open_since.pop(name, ("", 0, at))
+        if state in _TONES:
+            text = f"{state.lower()}, attempt {attempt}, {duration(at - begun)}"
+            lanes[name].bars.append(Bar(begin=begun, end=at, tone=_TONES[state], text=text))
+
+    for event in events:
+        at, kind = event["time"], event["event"]
+        if kind == "node":
+            name, now = event["name"], (event["state"], event["attempt"])
+            lanes.setdefault(name, Lane(name=name))
+            if open_since.get(name, ("", 0, 0.0))[:2] != now:  # else another part of its record changed
+                close(name, at)
+                if not NodeState(event["state"]).ended:
+                    open_since[name] = (*now, at)
+        elif kind == "exit":
+            fine = event["state"] == NodeState.FINISHED
+            text = f"{event['node']} (attempt {event['attempt']}) {event['cause']}"
+            mark = Mark(at=at, sign="✓" if fine else "✗", tone="done" if fine else "bad", text=text)
+            lanes.setdefault(event["node"], Lane(name=event["node"])).marks.append(mark)
+        elif kind == "stop":
+            stops.append(Mark(at=at, sign="", tone="warn", text=f"stop: {event['reason']}"))
+    for name in list(open_since):
+        close(name, until)
+    return list(lanes.values()), stops
+
+
+def timeline(lanes: Sequence[Lane], stops: Sequence[Mark], begin: float, end: float) -> Markup:
+    """The lanes below each other, from ``begin`` to ``end``; those with failures first, if there are many."""
+    if not lanes:
+        return Markup("")
+    shown = list(lanes)
+    if len(shown) > _MOST_LANES:
+        shown = sorted(shown, key=lambda lane: -sum(mark.tone == "bad" for mark in lane.marks))[:_MOST_LANES]
+    took = max(end - begin, 1e-3)
+
+    def place(at: float) -> float:
+        return 100 * min(1.0, max(0.0, (at - begin) / took))
+
+    def lane_html(lane: Lane) -> str:
+        drawn = [
+            f'<i class="{bar.tone}" title="{escaped(bar.text)}" '
+            f'style="left:{place(bar.begin):.2f}%;width:{place(bar.end) - place(bar.begin):.2f}%"></i>'
+            for bar in lane.bars[-_MOST_BARS:]
+        ]
+        drawn += [f'<u class="{m.tone}" title="{escaped(m.text)}" style="left:{place(m.at):.2f}%"></u>' for m in stops]
+        drawn += [
+            f'<s class="{mark.tone}" title="{escaped(mark.text)}" style="left:{place(mark.at):.2f}%">{mark.sign}</s>'
+            for mark in lane.marks[-_MOST_BARS:]
+        ]
+        name = escaped(lane.name)
+        return f'<div class="lane"><b title="{name}">{name}</b><div class="track">{"".join(drawn)}</div></div>'
+
+    more = len(lanes) - len(shown)
+    rest = f'<p class="note">… and {more} more</p>' if more else ""
+    times = "".join(f"<span>{duration(took * number / (_TICKS - 1))}</span>" for number in range(_TICKS))
+    return Markup("".join(map(lane_html, shown)) + f'<div class="axis"><b></b><div>{times}</div></div>{rest}')
