@@ -9,7 +9,7 @@ import pytest
 
 from kourou.errors import WeightsError
 from kourou.weights import Client
-from kourou.weights.loading import moved
+from kourou.weights.loading import moved, only_copies
 from optional import is_there, optional
 
 torch = optional("torch")
@@ -104,6 +104,32 @@ def test_loading_in_place(client: Client) -> None:
     third = torch.nn.Linear(100, 200)
     client.subscriber("m").require(timeout_s=WAIT_S).load_into(third)
     assert torch.equal(third.bias, model.bias)
+
+
+def test_what_is_loaded_is_copied_whoever_keeps_it(client: Client) -> None:
+    # given targets that copy what they load, and others that may keep it
+    model, tied = torch.nn.Sequential(torch.nn.Linear(100, 200), torch.nn.BatchNorm1d(200)), torch.nn.Linear(3, 3)
+    tied.register_load_state_dict_pre_hook(lambda *_: None)
+    assert [only_copies(target) for target in ([np.zeros(3)], model)] == [True, True]
+    assert [only_copies(target) for target in (tied, torch.optim.Adam(model.parameters()))] == [False, False]
+    # when version after version is loaded, then each target has that one, also once its slot has another
+    publisher, subscriber, kept = client.publisher(), client.subscriber(), []
+    for version in range(1, 8):
+        with torch.no_grad():
+            model[0].weight.fill_(version)
+        publisher.publish({"model": model.state_dict()}, version)
+        other = {"model": {name: torch.empty_like(part) for name, part in model.state_dict().items()}}
+        subscriber.require(timeout_s=WAIT_S).load_into(other)
+        kept.append(other["model"]["0.weight"])
+    assert [float(weight.mean()) for weight in kept] == list(range(1, 8))
+    # and a module may be loaded by itself, from memory that stays mapped
+    for version in (1, 2, 3):
+        with torch.no_grad():
+            model[0].weight.fill_(version)
+        client.publisher("m").publish(model.state_dict())
+        loaded = torch.nn.Sequential(torch.nn.Linear(100, 200), torch.nn.BatchNorm1d(200))
+        client.subscriber("m").require(timeout_s=WAIT_S).load_into(loaded)
+        assert torch.equal(loaded[0].weight, model[0].weight)
 
 
 def test_tensors_move_to_a_device_in_one_piece() -> None:

@@ -11,7 +11,7 @@ from kourou.errors import WeightsError
 from kourou.nested import parts_of
 from kourou.shown import shown
 
-__all__ = ["load_into", "moved"]
+__all__ = ["load_into", "moved", "only_copies"]
 
 _ALIGNMENT = 256  # of tensors on a device
 
@@ -27,6 +27,27 @@ def load_into(target: Any, weights: Any) -> None:
         load(_near(target, weights))
     else:
         _copy(target, weights, "")
+
+
+def only_copies(target: Any) -> bool:
+    """Whether loading into it keeps nothing of what it is given: arrays do not, nor torch's own modules.
+
+    Optimizers keep tensors, and so may modules that have a say in how they are loaded.
+    """
+    if not hasattr(target, "load_state_dict"):
+        return True
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not isinstance(target, torch.nn.Module):
+        return False
+    module = torch.nn.Module
+
+    def is_plain(part: Any) -> bool:
+        kind = type(part)
+        own = kind._load_from_state_dict.__module__.startswith("torch.nn.modules.")  # noqa: SLF001 - what there is
+        hooks = getattr(part, "_load_state_dict_pre_hooks", True)
+        return bool(own and not hooks and kind.set_extra_state is module.set_extra_state)
+
+    return type(target).load_state_dict is module.load_state_dict and all(map(is_plain, target.modules()))
 
 
 def _near(model: Any, weights: Any) -> Any:

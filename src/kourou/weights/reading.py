@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
+import sys
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from kourou.shared_files import SharedFile
@@ -27,6 +30,8 @@ class Found(NamedTuple):
         published_ns: when, by this host's monotonic clock.
         contents: its bytes. As long as any of its buffers is in use, nobody writes there.
         memory: all of the slot; None where it was sent.
+        at_hand: gives the contents in memory that stays mapped, and so is quicker to copy, for as long as ``contents``
+            are in use. None where there is none.
     """
 
     number: int
@@ -34,6 +39,7 @@ class Found(NamedTuple):
     published_ns: int
     contents: Contents
     memory: memoryview | None = None
+    at_hand: Callable[[], Contents] | None = None
 
 
 class Reader(Protocol):
@@ -104,6 +110,7 @@ class BoardReader:
         self._words = self._page.words
         self._is_enrolled = False
         self._row: ReaderRow | None = None
+        self._at_hand: dict[int, memoryview] = {}
         self._files = [self._page.file(slot) for slot in self._page.slots]
 
     @property
@@ -192,4 +199,19 @@ class BoardReader:
             mapping = memoryview(mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_COPY))
         finally:
             os.close(descriptor)
-        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers), mapping)
+        at_hand = functools.partial(self._mapped, slot, row) if "numpy" in sys.modules else None
+        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers), mapping, at_hand)
+
+    def _mapped(self, slot: int, row: Row) -> Contents:
+        """What is in a slot, in a mapping that is kept: to map its pages takes as long as to copy them."""
+        from kourou.courier.wire.codec_numpy import as_writable  # noqa: PLC0415 - imports NumPy
+
+        memory = self._at_hand.get(slot)
+        if memory is None or len(memory) < row.total_bytes:
+            descriptor = self._files[slot].open(os.O_RDONLY)
+            try:
+                mapping = mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_READ)
+            finally:
+                os.close(descriptor)
+            memory = self._at_hand[slot] = as_writable(mapping)
+        return unpack(memory[: row.total_bytes], row.buffers)

@@ -97,13 +97,15 @@ class Subscriber:
         """
         deadline = None
         while True:
-            reader = self._attached()
+            reader, before = self._reader or self._attached(), self._last
             number = reader.latest()
-            if number and not self._is_known(number, newer_than):
-                view = self._take(reader)
-                if view is not None and (newer_than is None or view.version > newer_than):
-                    self._check(view.mark)
-                    return view
+            view = self._take(reader) if number and not self._is_known(number, newer_than) else None
+            is_new = view is not None and view.mark != before
+            if not is_new and self._attached() is not reader:  # who finds something new need look for no other server
+                continue
+            if view is not None and (newer_than is None or view.version > newer_than):
+                self._check(view.mark)
+                return view
             if timeout_s == 0:
                 if self._last is not None:
                     self._check(self._last)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kourou.errors import WeightsError
-from kourou.weights.loading import load_into
+from kourou.weights.loading import load_into, only_copies
 from kourou.weights.reading import Found
 from kourou.weights.transport import Carried, Transport
 
@@ -108,8 +109,15 @@ class View:
         Raises:
             WeightsError: the target's structure is not that of the weights; says where.
         """
-        published = self._published()
+        published = self._to_copy() if self._weights is _UNREAD and only_copies(target) else self._published()
         if isinstance(published, Carried):
             self._received(published.offer, target)
         else:
             load_into(target, published)
+
+    def _to_copy(self) -> Any:
+        """What was published, for those who copy it now and keep nothing of it."""
+        if self._found.at_hand is not None:
+            with contextlib.suppress(FileNotFoundError):  # the server has ended
+                return self._found.at_hand().restored()
+        return self._published()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["REDUCERS"]
+__all__ = ["REDUCERS", "as_writable"]
 
 _Array = np.ndarray[Any, Any]
 
@@ -26,6 +26,12 @@ class _Writable:
         self._keep = array
         pointer, _ = array.__array_interface__["data"]
         self.__array_interface__ = {**array.__array_interface__, "data": (pointer, False)}
+
+
+def as_writable(memory: Any) -> memoryview:
+    """The same memory, said to be writable; for those who only read it and take nothing else."""
+    array: Any = np.asarray(_Writable(np.frombuffer(memory, np.uint8)))
+    return memoryview(array)
 
 
 _NUMBERS = frozenset("?bBhHiIlLqQefdFD")  # dtypes that one character names, and that have a buffer format
