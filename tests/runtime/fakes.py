@@ -27,6 +27,9 @@ class FakeLauncher:
         self.on: dict[str, Callable[[str], None]] = {}
         self._lock = threading.Lock()
 
+    def add(self, nodes: object, blobs: object) -> None:
+        self._call("add", "")
+
     def start(self, name: str, attempt: int) -> None:
         with self._lock:
             self.attempts.append((name, attempt))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import difflib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,10 @@ from kourou.runtime.model.engines import EngineOptions, engine_named
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.names import index_of, label_of
-from kourou.runtime.output.tmux import TMUX_SESSION
 from kourou.runtime.plan import absl_flags
-from kourou.runtime.plan.allocation import Wanted, shape_of, wanted_of
+from kourou.runtime.plan.allocation import shape_of
 from kourou.runtime.plan.devices import hand_out_devices
+from kourou.runtime.plan.mistakes import TERMINALS, check_arguments, check_hosts, check_node
 from kourou.runtime.plan.payloads import Payloads
 from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
@@ -33,9 +32,7 @@ from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 from kourou.shown import shown
 
-__all__ = ["TERMINALS", "compile_program", "is_pickled", "launch_type_from", "plan_nodes", "setups_of"]
-
-TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
+__all__ = ["compile_program", "is_pickled", "launch_type_from", "plan_nodes", "setups_of"]
 
 
 def compile_program(  # noqa: PLR0913 - all but the first two by keyword
@@ -70,13 +67,14 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     Raises:
         PlanError: with all mistakes found at once.
     """
+    if not isinstance(program, Program):
+        raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
     kind = launch_type_from(launch_type)
     engine = engine_named(kind.value if launch_type is None else launch_type)
-    given = program.resources(local_resources) if isinstance(program, Program) else local_resources or {}
+    given = program.resources(local_resources)
+    problems = list(check_arguments(program, given, terminal, setup))
     resources = {label: each for label, each in given.items() if isinstance(each, PythonProcess)}
-    problems = [*_check_program(program), *_check_resources(program, given)]
-    problems += [*_check_terminal(terminal), *_check_setup(setup)]
-    wanted = _check_hosts(program, kind, engine, hosts, placement, problems)
+    wanted = check_hosts(program, kind, engine, hosts, placement, problems)
     spanned = None if wanted is None else wanted.hosts
     payloads = Payloads(one_host=not kind.hosts) if is_pickled(kind, asked=serialize_py_nodes) else None
     plans = plan_nodes(
@@ -90,15 +88,11 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         problems=problems,
     )
     if not problems:
-        try:
+        with _noting(problems):
             plans = hand_out_devices(plans, resources, inventory, spanned, {} if wanted is None else wanted.placement)
-        except errors.PlanError as error:
-            problems += error.problems
     if problems:
         raise errors.PlanError(*problems)
-    shape = None
-    if wanted is not None and wanted.parts:
-        shape, spanned = shape_of(wanted, plans)
+    shape, spanned = shape_of(wanted, plans) if wanted is not None and wanted.parts else (None, spanned)
     return LaunchPlan(
         program=program.name,
         launch_type=kind,
@@ -132,15 +126,21 @@ def plan_nodes(
     """Plans of nodes, without hosts and devices; notes what is wrong with them."""
     plans: list[NodePlan] = []
     for member in _members(program, nodes):
-        if mistakes := _check_node(program, member.node, known):
+        if mistakes := check_node(program, member.node, known):
             problems += mistakes
             continue
-        try:
+        with _noting(problems):
             setups = setups_of(setup, resources.get(label_of(member.node.name or "")))
             plans.append(_plan_node(member, payloads, kind, resources, setups))
-        except errors.PlanError as error:
-            problems += error.problems
     return plans if payloads is None or problems else _with_script(plans, payloads, resources, problems)
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except errors.PlanError as error:
+        problems += error.problems
 
 
 def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Callable[[], object], ...]:
@@ -168,73 +168,6 @@ def launch_type_from(value: LaunchType | EngineOptions | str | None) -> LaunchTy
     return known[value]
 
 
-def _check_program(program: Program) -> list[str]:
-    if not isinstance(program, Program):
-        return [f"lp.launch takes an lp.Program, got {shown(program)}"]
-    if not program.get_all_nodes():
-        return [f"program {program.name!r} is empty: add nodes with program.add_node(node, label=...)"]
-    return []
-
-
-def _check_resources(program: Program, resources: Mapping[str, Any]) -> list[str]:
-    problems = []
-    labels = list(program.groups) if isinstance(program, Program) else []
-    for label, resource in resources.items():
-        if label not in labels:
-            close = difflib.get_close_matches(str(label), labels, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the labels are: {', '.join(labels)}"
-            problems.append(f"local_resources[{label!r}]: the program has no such label; {hint}")
-        if not isinstance(resource, PythonProcess):
-            problems.append(f"local_resources[{label!r}]: Launch config for {label} must be a PythonProcess.")
-    return problems
-
-
-def _check_hosts(
-    program: Program,
-    kind: LaunchType,
-    engine: EngineOptions | None,
-    hosts: Hosts | Sequence[str | Host] | None,
-    placement: PlacementOf | None,
-    problems: list[str],
-) -> Wanted | None:
-    """The hosts that the plan spans; notes what is wrong with them."""
-    placed = placement if isinstance(placement, Mapping) else {}
-    if not kind.hosts:
-        if hosts is not None or placement is not None:
-            problems.append(f"hosts and placement are for launch_type='ssh' and engines, not for {kind}")
-        return None
-    if importlib.util.find_spec("cryptography") is None:
-        problems.append(f"launch_type={kind.value!r}: nodes speak TLS: {errors.MissingExtra('cryptography', 'tls')}")
-    try:
-        if kind.engine:
-            if engine is None:
-                problems.append(f"launch_type={kind.value!r} needs the engine itself, with its options")
-            elif hosts is not None:
-                problems.append(f"hosts are for launch_type='ssh': {kind} allocates them")
-            else:
-                return wanted_of(engine, program.groups if isinstance(program, Program) else (), placed)
-            return None
-        if hosts is None:
-            problems.append("launch_type='ssh' needs hosts=[...], or hosts=lp.Hosts.from_file(...)")
-            return None
-        return Wanted(hosts=Hosts.of(hosts), placement={} if placement is None else placement)
-    except (errors.GraphError, errors.PlanError) as error:
-        problems.append(str(error))
-        return None
-
-
-def _check_setup(setup: object) -> list[str]:
-    if setup is None or callable(setup):
-        return []
-    return [f"setup is a function without arguments, got {shown(setup)}"]
-
-
-def _check_terminal(terminal: str | None) -> list[str]:
-    if terminal is None or terminal in TERMINALS:
-        return []
-    return [f"terminal={shown(terminal)} is unknown; known are {', '.join(TERMINALS)}"]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Member:
     """A node of the program, or a child of a colocation, with its place."""
@@ -258,22 +191,6 @@ def _expand(member: _Member) -> Iterator[_Member]:
         # A thread fails its colocation, so what follows is up to the policy of that one.
         place, policy = (Placement.IN_PARENT, member.policy) if apart is None else (Placement.OWN, apart)
         yield from _expand(_Member(node=child, placement=place, policy=policy, parent=member.node.name))
-
-
-def _check_node(program: Program, node: Node, known: Collection[int]) -> list[str]:
-    """What is wrong with a node and its handles; ``known`` are the ids of the program's nodes."""
-    problems = [f"{node.name}: {mistake}" for mistake in node.mistakes()]
-    for path, handle in node.iterate_handles():
-        target = handle.node
-        if target is None or id(target) not in known:
-            named = handle.node_name or shown(target)
-            problems.append(f"{node.name} {path} is a handle of {named}, which is not in program {program.name!r}")
-        elif not handle.serves:
-            problems.append(
-                f"{node.name} {path} is a handle of {target.name}, a {type(target).__name__}, which serves no methods: "
-                "make it a CourierNode if others shall call it"
-            )
-    return problems
 
 
 def _plan_node(
