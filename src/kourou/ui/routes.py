@@ -41,6 +41,7 @@ _POLL_S = 0.5
 _EVENTS = "text/event-stream"
 _END = b"event: end\ndata: {}\n\n"
 _LINES = 400
+_MOST_EXITS = 20
 _RUNS = 300
 _MOST_LINES = 5000
 _TAIL_BYTES = 1 << 18
@@ -173,14 +174,13 @@ class _Pages:
         return _json(examine(self._run(request)).to_dict())
 
     def node(self, request: Request) -> Response:
-        """All that is known of a node."""
+        """What the page of its run has no room for: how a node was planned, and how it has ended so far."""
         found, name = self._run(request), request.path_params["node"]
-        record = next((node for node in found.status().nodes if node.name == name), None)
-        if record is None:
-            raise errors.NotFound(f"run {found.run_id} has no node {name!r}")
         exits = [event for event in found.events() if event["event"] == "exit" and event["node"] == name]
         plan = next((node for node in found.plan()["nodes"] if node["name"] == name), None)
-        return _json({**record.to_dict(), "exits": exits[-20:], "plan": plan})
+        if plan is None:
+            raise errors.NotFound(f"run {found.run_id} has no node {name!r}")
+        return _json({"plan": plan, "exits": exits[-_MOST_EXITS:]})
 
     def _log(self, request: Request) -> LogFile:
         """The end of what the nodes printed, or some of them."""

@@ -56,7 +56,8 @@ def run_page(sample: RunSample, plan: Plan, before: RunSample | None = None) -> 
         before: how it was; None: there are no rates between nodes and no findings yet.
     """
     status = sample.status
-    nodes = [_node(node, sample, plan) for node in status.nodes]
+    silent = frozenset(sample.silent) & frozenset(before.silent if before else ())  # of one look, it may have been busy
+    nodes = [_node(node, sample, plan, silent) for node in status.nodes]
     return {
         **{field.name: getattr(status, field.name) for field in dataclasses.fields(status) if field.name != "nodes"},
         "state": str(status.state),
@@ -64,7 +65,7 @@ def run_page(sample: RunSample, plan: Plan, before: RunSample | None = None) -> 
         "launcher": dataclasses.asdict(sample.launcher),
         "nodes": nodes,
         "graph": _graph(sample, plan, before),
-        **_waits(sample, plan, before),
+        **_waits(sample, plan, before, silent),
         "tables": [
             {"node": name, **dataclasses.asdict(table)}
             for name, report in sample.reports.items()
@@ -74,7 +75,7 @@ def run_page(sample: RunSample, plan: Plan, before: RunSample | None = None) -> 
     }
 
 
-def _node(node: NodeRecord, sample: RunSample, plan: Plan) -> dict[str, Any]:
+def _node(node: NodeRecord, sample: RunSample, plan: Plan, silent: frozenset[str]) -> dict[str, Any]:
     report = sample.reports.get(node.name)
     row = node.to_dict()
     del row["endpoint"]
@@ -86,7 +87,7 @@ def _node(node: NodeRecord, sample: RunSample, plan: Plan) -> dict[str, Any]:
         "kind": plan.nodes.get(node.name, {}).get("kind", ""),
         **dataclasses.asdict(sample.nodes[node.name]),
         "queued": report.server.queued + sum(one.waiting for one in report.server.batches) if report else None,
-        "silent": node.name in sample.silent,
+        "silent": node.name in silent,
         **{f"asked_{name}": value for name, value in plan.asked(node.name).items()},
     }
 
@@ -117,12 +118,11 @@ def _calls(sample: RunSample) -> dict[tuple[str, str], int]:
     return {(name, one.on): one.calls for name, report in sample.reports.items() for one in report.calls}
 
 
-def _waits(sample: RunSample, plan: Plan, before: RunSample | None) -> dict[str, Any]:
+def _waits(sample: RunSample, plan: Plan, before: RunSample | None, silent: frozenset[str]) -> dict[str, Any]:
     """The waits that have lasted for some time, and what is to be said of them."""
     if before is None:
         return {"waits": [], "findings": []}
-    earlier = _snapshot(before, plan, before.silent)
-    now = _snapshot(sample, plan, tuple(name for name in sample.silent if name in before.silent))
+    earlier, now = _snapshot(before, plan), _snapshot(sample, plan, tuple(sorted(silent)))
     graph = WaitGraph(earlier, now)
     edges = sorted(graph.edges, key=lambda edge: -edge.for_s)[:_MOST_WAITS]
     return {
@@ -131,7 +131,7 @@ def _waits(sample: RunSample, plan: Plan, before: RunSample | None) -> dict[str,
     }
 
 
-def _snapshot(sample: RunSample, plan: Plan, silent: tuple[str, ...]) -> Snapshot:
+def _snapshot(sample: RunSample, plan: Plan, silent: tuple[str, ...] = ()) -> Snapshot:
     return Snapshot(
         taken_at=sample.taken_at, status=sample.status, inputs=plan.inputs, reports=sample.reports, silent=silent
     )

@@ -73,6 +73,8 @@ class _Watched:
             status = self.sampler.status()
             nodes = {node.name: NodeSample() for node in status.nodes}
             sample = RunSample(status=status, taken_at=time.time(), nodes=nodes, launcher=NodeSample())
+        if {node.name for node in sample.status.nodes} != self.plan.nodes.keys():  # some were added, or removed
+            self.plan = Plan(self.found.plan())
         page = run_page(sample, self.plan, self.before)
         if not sample.status.state.live:
             diagnosis = examine(self.found)

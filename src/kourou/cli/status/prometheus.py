@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -138,9 +137,5 @@ def _numbers(run: RemoteRun, sampler: Sampler) -> list[Family]:
 
 
 def _calls(run: RemoteRun, sample: RunSample) -> NodeCalls:
-    serving = [n for n in sample.status.nodes if n.endpoint and n.state in {NodeState.READY, NodeState.STOPPING}]
-    asked = {ask_methods(run.client(node.name)): node.name for node in serving}
-    done, late = wait(asked, _ANSWER_S)
-    for future in late:
-        future.cancel()
-    return {asked[future]: future.result() for future in done if future.exception() is None}
+    serving = [n.name for n in sample.status.nodes if n.endpoint and n.state in {NodeState.READY, NodeState.STOPPING}]
+    return run.ask_all(serving, ask_methods, _ANSWER_S)[0]

@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kourou import errors
@@ -23,8 +23,7 @@ from kourou.waits import is_users
 
 __all__ = ["examine"]
 
-_ANSWER_S = 2.0  # a node that does not answer twice in that time is silent …
-_ANSWER_EACH_S = 0.02  # … or so much for each node, where there are many
+_ANSWER_S = 2.0  # a node that does not answer twice in that time is silent
 _BETWEEN_S = 0.5
 _SERVING = {NodeState.READY, NodeState.STOPPING}
 _STACKS_S = 1.5
@@ -96,12 +95,7 @@ def _look(
 ) -> Snapshot:
     status = remote.status()
     serving = [node.name for node in status.nodes if node.endpoint and node.state in _SERVING]
-    asked = {ask_report(remote.client(name)): name for name in serving}
-    done, late = wait(asked, max(_ANSWER_S, _ANSWER_EACH_S * len(asked)))
-    for future in late:
-        future.cancel()
-    silent = tuple(asked[future] for future in late)
-    reports = {asked[future]: future.result() for future in done if future.exception() is None}
+    reports, silent = remote.ask_all(serving, ask_report, _ANSWER_S)
     if silent_before is not None:
         silent = tuple(name for name in silent if name in silent_before)
     at, calling = _places(remote, status.nodes, silent) if places else ({}, frozenset[str]())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kourou import courier, errors
 from kourou.courier import Client
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["RemoteRun", "choose_node", "choose_nodes"]
 
 _POLL_S = 0.05
+_FRESH_S = 1.0
+_AT_ONCE = 16
+T = TypeVar("T")
 
 
 class RemoteRun:
@@ -47,7 +52,9 @@ class RemoteRun:
         self._passage = None if found.info.here else Passage(found.path)
         address = found.info.coordinator if self._passage is None else self._passage.address
         self._stub = CoordinatorStub(address, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False)
+        self._binding = Binding(run_id=found.run_id, control=self, token=self._token, tls=found.certificate)
         self._clients: dict[str, Client] = {}
+        self._seen: tuple[float, dict[str, NodeRecord]] = (-math.inf, {})
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +76,9 @@ class RemoteRun:
         Raises:
             ServerUnavailable: the run has just ended: its folder tells the rest.
         """
-        return messages.status_from_proto(self._stub.call("Status", pb.StatusRequest(), pb.StatusReply))
+        status = messages.status_from_proto(self._stub.call("Status", pb.StatusRequest(), pb.StatusReply))
+        self._seen = time.monotonic(), {node.name: node for node in status.nodes}
+        return status
 
     def stacks(self) -> str:
         """The stacks of all threads of the launcher's process."""
@@ -96,31 +105,64 @@ class RemoteRun:
         """A client of a node; it is closed with this object."""
         client = self._clients.get(node)
         if client is None:
-            binding = Binding(run_id=self.found.run_id, control=self, token=self._token, tls=self.found.certificate)
-            client = self._clients[node] = Client(NodeTarget(name=node, binding=binding))
+            client = self._clients[node] = Client(NodeTarget(name=node, binding=self._binding))
         return client
+
+    def ask_all(
+        self, names: Sequence[str], question: Callable[[Client], T], within_s: float
+    ) -> tuple[dict[str, T], tuple[str, ...]]:
+        """Ask many nodes, some at a time: a future for each would take a thread for each.
+
+        Args:
+            names: whom.
+            question: asks one, and waits for its answer.
+            within_s: how long each has.
+
+        Returns:
+            What was answered; and the names of those that did not answer in time. Who has just ended is in neither.
+        """
+        answers: dict[str, T] = {}
+        silent: list[str] = []
+
+        def ask(name: str) -> None:
+            try:
+                answers[name] = question(courier.with_options(self.client(name), timeout_s=within_s))
+            except errors.DeadlineExceeded:
+                silent.append(name)
+            except Exception:  # noqa: BLE001, S110 - it has ended, or has no answer to that
+                pass
+
+        if names:
+            with ThreadPoolExecutor(min(_AT_ONCE, len(names)), "kourou-ask") as pool:
+                list(pool.map(ask, names))
+        return answers, tuple(silent)
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        seen_at, nodes = self._seen
+        if time.monotonic() - seen_at > _FRESH_S:  # else whoever connects to many would ask of all for each
+            nodes = self._latest()
         while True:
-            record = next((node for node in self._latest().nodes if node.name == name), None)
+            record = nodes.get(name)
             if record is not None and holds(record):
                 return record
             if deadline is not None and time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_S)  # the coordinator's events are for its nodes
+            nodes = self._latest()
 
     def update(self, name: str, **changes: Any) -> None:
         """Refused: only a node changes its own record."""
         del changes
         raise errors.NotInProgram(f"another shell cannot change the record of {name}")
 
-    def _latest(self) -> RunStatus:
+    def _latest(self) -> dict[str, NodeRecord]:
         try:
-            return self.status()
+            self.status()
         except errors.ServerUnavailable:
-            return self.found.status()
+            return {node.name: node for node in self.found.status().nodes}
+        return self._seen[1]
 
 
 def choose_nodes(names: Sequence[str], word: str) -> list[str]:

@@ -7,7 +7,6 @@ import dataclasses
 import socket
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -170,18 +169,15 @@ class Sampler:
         return self._found.info.launch_type in _SEVERAL_HOSTS and not node.state.ended and not self._has_process(node)
 
     def _answered(
-        self, nodes: Iterable[NodeRecord], ask: Callable[[Client], Future[Any]]
+        self, nodes: Iterable[NodeRecord], ask: Callable[[Client], Any]
     ) -> tuple[dict[tuple[str, int], Any], tuple[str, ...]]:
         """What each attempt answers, of those that answer in time; and the names of those that do not."""
         if self._remote is None:
             return {}, ()
         serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
-        asked = {ask(self._remote.client(node.name)): (node.name, node.attempt) for node in serving}
-        done, late = wait(asked, _ANSWER_S)
-        for future in late:
-            future.cancel()
-        answers = {asked[future]: future.result() for future in done if future.exception() is None}
-        return answers, tuple(asked[future][0] for future in late)
+        attempts = {node.name: node.attempt for node in serving}
+        answers, silent = self._remote.ask_all(list(attempts), ask, _ANSWER_S)
+        return {(name, attempts[name]): answer for name, answer in answers.items()}, silent
 
     def _far_figures(
         self, attempt: tuple[str, int], usage: dict[tuple[str, int], tuple[float, int]], elapsed: float | None

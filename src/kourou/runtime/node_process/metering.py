@@ -15,7 +15,7 @@ from kourou.courier import Client, Server, address
 from kourou.courier.client import traffic
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.trace import Recording, recorder
-from kourou.courier.serving.methods import is_hidden
+from kourou.courier.serving.methods import MethodMetrics, is_hidden
 from kourou.runtime.context.context import NodeContext, current_node_name, process_node_name
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.reports import CallsReport, NodeDetails, NodeReport, TableReport
@@ -80,22 +80,22 @@ def ask_attach(client: Client) -> Future[Any]:
     return future
 
 
-def ask_methods(client: Client) -> Future[Any]:
-    """What happened to each method of a node, as a future of MethodMetrics by their names."""
-    future: Future[Any] = getattr(client.futures, _METHODS)()
-    return future
+def ask_methods(client: Client) -> dict[str, MethodMetrics]:
+    """What happened to each method of a node, by their names."""
+    answer: dict[str, MethodMetrics] = getattr(client, _METHODS)()
+    return answer
 
 
-def ask_report(client: Client) -> Future[Any]:
-    """How a node fares and for whom it waits, as a future of a NodeReport; a busy one takes its time."""
-    future: Future[Any] = getattr(client.futures, _REPORT)()
-    return future
+def ask_report(client: Client) -> NodeReport:
+    """How a node fares, and for whom it waits; a busy one takes its time."""
+    answer: NodeReport = getattr(client, _REPORT)()
+    return answer
 
 
-def ask_usage(client: Client) -> Future[Any]:
+def ask_usage(client: Client) -> tuple[float, int]:
     """CPU seconds and bytes of memory of a node's process and all that it started; for nodes of other hosts."""
-    future: Future[Any] = getattr(client.futures, _USAGE)()
-    return future
+    answer: tuple[float, int] = getattr(client, _USAGE)()
+    return answer
 
 
 def ask_trace(client: Client, *, at_most_s: float) -> Future[Any]:
