@@ -338,3 +338,24 @@ def test_without_runs_every_command_says_so(runs_dir):
         outcome = kourou(command)
         assert outcome.code == 2
         assert f"there are no runs in {runs_dir}" in outcome.err
+
+
+def test_scale_lets_groups_grow_and_shrink(launched):
+    live = launched("make_endless")
+
+    came = live.kourou("scale", "-", "client=4", "--json")
+    assert [(node["name"], node["state"]) for node in came.json] == [("client/2", "READY"), ("client/3", "READY")]
+    went = live.kourou("scale", "-", "client=1")
+    assert went.out.startswith("client has 1 nodes: 3 fewer, ")
+
+    refused = live.kourou("scale", "-", "clint=2")
+    assert (refused.code, refused.err.splitlines()[-1]) == (
+        2,
+        "kourou: program 'endless' has no group 'clint'; did you mean 'client'?",
+    )
+    assert "client/0 was given handles of single nodes (server/0)" in live.kourou("scale", "-", "server=2").err
+    assert live.kourou("scale", "-", "client").code == 2
+    status = live.kourou("status", "-").out.splitlines()
+    states = [line.split()[:3] for line in status if line.startswith("client/")]
+    assert states == [["client/0", "●", "ready"], *([f"client/{i}", "✓", "removed"] for i in (1, 2, 3))]
+    assert live.kourou("logs", "-", "client/3").out == "client 3 begins\n"

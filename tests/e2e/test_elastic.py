@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,57 @@ def test_a_group_grows_and_shrinks(launch_type, tmp_path):
     assert (status["state"], len(status["nodes"])) == ("finished", 6)
 
 
+class Caller:
+    def __init__(self, actors):
+        self._actors = actors
+
+    def ask(self):
+        return self._actors.index()
+
+    def ask_slowly(self):
+        return self._actors.index_later()
+
+
+class Callee:
+    def index(self):
+        return lp.get_context().index
+
+    def index_later(self):
+        index = lp.get_context().index
+        if index:
+            lp.wait_for_stop(WAIT_S)
+            threading.Event().wait(2.0)
+        return index
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_who_calls_a_group_calls_those_that_are_there(launch_type, tmp_path):
+    # Given a group, and one that was given a handle of it before there was any of its nodes
+    program = lp.Program("group")
+    caller = program.add_node(lp.CourierNode(Caller, program.handle_to_group("callee")), label="caller")
+    for _ in range(2):
+        program.add_node(lp.CourierNode(Callee), label="callee")
+    group = program.handle_to_group("callee")
+    with lp.launch(program, launch_type, run_dir=tmp_path) as run:
+        client: Any = caller.dereference()
+        here = lp.broadcast(group, timeout_s=WAIT_S)
+        assert client.ask() == here.index() == [0, 1]
+
+        # When it grows, Then the new ones are called, too
+        run.scale("callee", 3)
+        assert here.index() == [0, 1, 2]
+        until(lambda: client.ask() == [0, 1, 2], WAIT_S)
+
+        # When it shrinks under a call, Then that has the results of those that stay
+        slow = client.futures.ask_slowly()
+        run.scale("callee", 1)
+        assert slow.result(WAIT_S) == [0]
+        assert here.index() == [0]
+        assert repr(here) == "<broadcast to callee/0>"
+        until(lambda: client.ask() == [0], WAIT_S)
+        here.__exit__()
+
+
 @pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
 def test_nodes_are_added_and_removed_one_by_one(launch_type, tmp_path):
     program, learner, _ = program_of(1)
@@ -126,6 +178,38 @@ def test_nodes_are_added_and_removed_one_by_one(launch_type, tmp_path):
             run.remove(other)
         with pytest.raises(errors.NotFound, match=r"did you mean 'actor/0'"):
             run.remove("acto/0")
+
+
+class Controller:
+    def __init__(self, group, learner):
+        self._group, self._learner = group, learner
+
+    def resize(self):
+        """A node lets others come and go; what it saw of that."""
+        me = lp.get_context()
+        came = me.scale("callee", 3)
+        added = me.add_node(lp.CourierNode(Actor, self._learner, seed=7), label="actor")
+        until(lambda: len(self._learner.noted()) == 3, WAIT_S)
+        me.remove(added, "callee/1")
+        with pytest.raises(errors.NodeRemoved, match=r"was removed from the running program \(controller/0\)"):
+            added.dereference().wait()
+        with pytest.raises(errors.NotFound, match="did you mean 'callee'"):
+            me.scale("calle", 1)
+        until(lambda: self._group.index() == [0, 2], WAIT_S)
+        return came, self._learner.noted()
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_a_node_lets_others_come_and_go(launch_type, tmp_path):
+    program, learner, _ = program_of(2)
+    group = program.handle_to_group("callee")
+    controller = program.add_node(lp.CourierNode(Controller, group, learner), label="controller")
+    for _ in range(2):
+        program.add_node(lp.CourierNode(Callee), label="callee")
+    with lp.launch(program, launch_type, run_dir=tmp_path) as run:
+        seen = [("actor/0", 0), ("actor/1", 10), ("actor/2", 7)]
+        assert controller.dereference().resize() == (("callee/2",), seen)
+        assert run.nodes["callee/1"].removed == "controller/0"
 
 
 def test_what_cannot_be_scaled_is_refused_and_nothing_changes(tmp_path):

@@ -46,6 +46,23 @@ def restart(
     restart_nodes(chosen_run(run, runs_dir), node, timeout_s=timeout_s, as_json=json)
 
 
+@control_app.command()
+def scale(
+    run: LiveRun,
+    groups: Annotated[list[str], typer.Argument(metavar="LABEL=NUMBER...", help="How many nodes a group shall have.")],
+    *,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.0, help="Seconds to wait for those that come or go.")
+    ] = 60.0,
+    json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Let groups of a live run grow or shrink; those with the highest numbers go, and their callers get NodeRemoved."""
+    from kourou.cli.control.scale import scale_run
+
+    scale_run(chosen_run(run, runs_dir), groups, timeout_s=timeout_s, as_json=json)
+
+
 @control_app.command(context_settings={"ignore_unknown_options": True})  # -1 is an argument of the method
 def call(
     run: LiveRun,

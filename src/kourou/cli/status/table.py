@@ -142,6 +142,8 @@ def node_cells(node: NodeRecord, sample: RunSample) -> dict[str, Text]:
     mark, style = NODE_MARKS[node.state]
     dim = "bright_black" if node.state.ended or node.state is NodeState.PENDING else ""
     state = "restarting" if node.will_restart else str(node.state).lower()
+    if node.removed and node.state in {NodeState.STOPPING, NodeState.FINISHED}:
+        state = "removed" if node.state.ended else "removing"
     up = sample.taken_at - node.started_at if node.started_at else None
     if node.state.ended and node.exit:
         up = node.exit.uptime_s

@@ -117,6 +117,12 @@ class FollowRequest(_message.Message):
     name: str
     def __init__(self, follower: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
+class Records(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[NodeRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("name", "attempt", "kind", "code", "exception", "traceback")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +154,34 @@ class RestartRequest(_message.Message):
     name: str
     origin: str
     def __init__(self, name: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class ResizeRequest(_message.Message):
+    __slots__ = ("id", "origin", "label", "count", "node", "names")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    origin: str
+    label: str
+    count: int
+    node: bytes
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., origin: _Optional[str] = ..., label: _Optional[str] = ..., count: _Optional[int] = ..., node: _Optional[bytes] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ResizeReply(_message.Message):
+    __slots__ = ("done", "names", "error", "error_type")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    done: bool
+    names: _containers.RepeatedScalarFieldContainer[str]
+    error: str
+    error_type: str
+    def __init__(self, done: bool = ..., names: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., error_type: _Optional[str] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

@@ -21,6 +21,7 @@ from kourou import errors
 from kourou.runtime.context import context
 from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children
 from kourou.script.children import ChildCall
@@ -50,9 +51,17 @@ class SharedControl:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
         return self._reach().wait(name, holds, timeout_s)
 
+    def members(self, label: str) -> list[NodeRecord]:
+        """The nodes of a group, as they are now."""
+        return self._reach().members(label)
+
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program."""
         self._reach().request_stop(reason)
+
+    def resize(self, resize: Resize) -> tuple[str, ...]:
+        """Ask for nodes to come or go; only a node itself does."""
+        return self._reach().resize(resize)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _AskParent, self._server.open()
@@ -85,9 +94,19 @@ class _AskParent:
             time.sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    def members(self, label: str) -> list[NodeRecord]:
+        """The nodes of a group, as they are now."""
+        records: list[NodeRecord] = self._ask("members", label)
+        return records
+
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program."""
         self._ask("request_stop", reason)
+
+    def resize(self, resize: Resize) -> tuple[str, ...]:
+        """Refuse: a child is no node."""
+        del resize
+        raise errors.NotInProgram("only the process of a node itself can ask for nodes to come or go, not its children")
 
     def stopping(self) -> bool:
         """Whether the program stops, or has."""
@@ -169,6 +188,8 @@ class ChildServer:
     def _answer_to(self, what: str, argument: str) -> Any:
         if what == "wait":
             return self._control.wait(argument, lambda _: True, 0)
+        if what == "members":
+            return self._control.members(argument)
         if what == "stopping":
             return self._stopping.is_set()
         return self._control.request_stop(argument)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from kourou import cpython, errors
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.model.records import NodeRecord, Outcome
+from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 from kourou.waits import Working, works_in
 
@@ -52,6 +53,12 @@ class ControlPlane(Protocol):
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None) -> NodeRecord | None:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
+
+    def members(self, label: str) -> list[NodeRecord]:
+        """The nodes of a group that have not ended for good and are not being removed, by their numbers."""
+
+    def resize(self, resize: Resize) -> tuple[str, ...]:
+        """Ask for nodes to come or go, and wait until that has begun; who they are."""
 
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program; idempotent, returns at once."""
@@ -124,6 +131,23 @@ class NodeContext:
     def index(self) -> int:
         """The replica's number in its group."""
         return index_of(self.name)
+
+    def scale(self, label: str, count: int) -> tuple[str, ...]:
+        """As :meth:`kourou.Run.scale`, for the run that this node is of."""
+        return self._resize(label=label, count=count)
+
+    def remove(self, *nodes: Any) -> None:
+        """As :meth:`kourou.Run.remove`: by ``label/index``, or handles."""
+        self._resize(names=tuple(str(node if isinstance(node, str) else node.node_name) for node in nodes))
+
+    def add_node(self, node: Any, label: str) -> Any:
+        """As :meth:`kourou.Run.add_node`; in its arguments clients that this node has do as handles."""
+        (node._name,) = self._resize(label=label, node=node)  # noqa: SLF001 - it was a copy that got it
+        node._run_id = self.run_id  # noqa: SLF001 - likewise
+        return node.create_handle()
+
+    def _resize(self, **what: Any) -> tuple[str, ...]:
+        return self.binding.control.resize(Resize(**what))
 
     def publish(self, **changes: Any) -> None:
         """Change this node's record in the directory."""

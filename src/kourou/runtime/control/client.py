@@ -12,8 +12,10 @@ from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import messages
 from kourou.runtime.control.coordinator import Release, Stop
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub, Events
 from kourou.runtime.model.records import NodeRecord, Outcome, shortened
+from kourou.runtime.model.resize import Resize
 
 __all__ = ["CoordinatorClient"]
 
@@ -51,6 +53,7 @@ class CoordinatorClient:
         self._stub = CoordinatorStub(address, token=token, caller=name, wait_for_ready=True)
         self._directory = Directory()
         self._following: set[str] = set()
+        self._groups: set[str] = set()  # those of which it is told
         self._on_stop = on_stop
         self._on_release = on_release
         self._on_lost = on_lost
@@ -95,9 +98,30 @@ class CoordinatorClient:
             self._following.add(name)
         return self._directory.wait(name, holds, timeout_s)
 
+    def members(self, label: str) -> list[NodeRecord]:
+        """The nodes of a group, as they are now."""
+        if label not in self._groups:
+            request = pb.FollowRequest(follower=self._name, name=label)
+            for message in self._call("FollowGroup", request, pb.Records).records:
+                if self._directory.get(message.name) is None:  # what came through the stream may be newer
+                    self._directory.put(messages.record_from_proto(message))
+            self._groups.add(label)
+        return self._directory.members(label)
+
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program."""
         self._call("Stop", pb.StopRequest(reason=shortened(reason), origin=self._name))
+
+    def resize(self, resize: Resize) -> tuple[str, ...]:
+        """Ask for nodes to come or go; who they are."""
+
+        def call(request: pb.ResizeRequest) -> pb.ResizeReply:
+            reply: pb.ResizeReply = self._stub.call(
+                "Resize", request, pb.ResizeReply, persist=lambda: self._may_answer_yet("Resize")
+            )
+            return reply
+
+        return ask_for(resize, self._name, call)
 
     def report(self, name: str, outcome: Outcome) -> None:
         """The last words of this node, or of a child that it runs."""
@@ -118,12 +142,13 @@ class CoordinatorClient:
             self._stream.cancel()
         self._stub.close()
 
-    def _call(self, method: str, request: Any) -> None:
+    def _call(self, method: str, request: Any, reply: Any = pb.Ack) -> Any:
         try:
-            self._stub.call(method, request, persist=lambda: self._may_answer_yet(method))
+            return self._stub.call(method, request, reply, persist=lambda: self._may_answer_yet(method))
         except errors.ServerUnavailable:
             if not self._closed:
                 raise
+            return reply()
 
     def _may_answer_yet(self, method: str) -> bool:
         if self._stream is None or self._lost.wait(_PAUSE_S) or self._closed:

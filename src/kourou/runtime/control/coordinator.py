@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, shortened
+from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 
 __all__ = ["Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
@@ -76,6 +78,7 @@ class Coordinator:
         on_change: called with every new record.
         on_stop_request: called with (reason, origin) for every request to end the program.
         on_restart_request: called with (name, origin) for every request to start a node again.
+        on_resize: called with (resize, origin) for every request for nodes to come or go; who they are.
         on_attach: called with (name, attempt) when a node's process is there.
         on_report: called with (name, attempt, outcome) when a node said how it ended.
     """
@@ -87,6 +90,7 @@ class Coordinator:
         on_change: Callable[[NodeRecord], None],
         on_stop_request: Callable[[str, str], None],
         on_restart_request: Callable[[str, str], None] = lambda *_: None,
+        on_resize: Callable[[Resize, str], tuple[str, ...]] = lambda *_: (),
         on_attach: Callable[[str, int], None] = lambda *_: None,
         on_report: Callable[[str, int, Outcome], None] = lambda *_: None,
     ) -> None:
@@ -94,11 +98,14 @@ class Coordinator:
         self._on_change = on_change
         self._on_stop_request = on_stop_request
         self._on_restart_request = on_restart_request
+        self.resize = on_resize
+        """Let nodes come or go, and wait until the director has taken it; who they are."""
         self._on_attach = on_attach
         self._on_report = on_report
         self._lock = threading.RLock()
         self._watchers: dict[str, set[Watcher]] = {}
         self._followers: dict[str, set[Watcher]] = {}
+        self._group_followers: dict[str, set[Watcher]] = {}
         self._stop_states: list[tuple[str, StopState]] = []  # each with its node
         self._dismissed: dict[str, str] = {}  # nodes → who had them removed
         self._stop: Stop | None = None
@@ -124,9 +131,7 @@ class Coordinator:
             if of_attempt is not None and old.state is NodeState.STOPPING:
                 changes.pop("state", None)  # it was being constructed when the stop came, and says that it is READY
             new = dataclasses.replace(old, **changes)
-            self.directory.put(new)
-            for watcher in self._followers.get(name, ()):
-                watcher.put(new)
+            self._put(new)
             self._on_change(new)
             return new
 
@@ -134,9 +139,15 @@ class Coordinator:
         """There are these nodes as well."""
         with self._lock:
             for record in records:
-                self.directory.put(record)
-                for watcher in self._followers.get(record.name, ()):
-                    watcher.put(record)
+                self._put(record)
+
+    def _put(self, record: NodeRecord) -> None:
+        """A record is new. With the lock held."""
+        self.directory.put(record)
+        for watcher in self._followers.get(record.name, ()):
+            watcher.put(record)
+        for watcher in self._group_followers.get(label_of(record.name), ()):
+            watcher.put(record)
 
     def attach(self, name: str, attempt: int, on_news: Callable[[], None]) -> Watcher:
         """A node is there; its watcher hears all that happens from now on, and ``on_news`` is called for each event."""
@@ -158,6 +169,8 @@ class Coordinator:
             self._watchers.get(watcher.name, set()).discard(watcher)
             for name in watcher.follows:
                 self._followers[name].discard(watcher)
+            for followers in self._group_followers.values():
+                followers.discard(watcher)
 
     def follow(self, follower: str, name: str) -> None:
         """Tell ``follower`` of ``name``'s record, now and whenever it changes."""
@@ -168,6 +181,12 @@ class Coordinator:
                 self._followers.setdefault(name, set()).add(watcher)
                 if record is not None:
                     watcher.put(record)
+
+    def follow_group(self, follower: str, label: str) -> list[NodeRecord]:
+        """Tell ``follower`` of every node of a group, also of those that come later; their records as they are now."""
+        with self._lock:
+            self._group_followers.setdefault(label, set()).update(self._watchers.get(follower, ()))
+            return self.directory.members(label)
 
     def report(self, name: str, attempt: int, outcome: Outcome) -> None:
         """A node's last words."""
@@ -246,6 +265,14 @@ class NodeControl:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
         return self.coordinator.directory.wait(name, holds, timeout_s)
 
+    def members(self, label: str) -> list[NodeRecord]:
+        """The nodes of a group, as they are now."""
+        return self.coordinator.directory.members(label)
+
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program."""
         self.coordinator.request_stop(reason, self.origin)
+
+    def resize(self, resize: Resize) -> tuple[str, ...]:
+        """Ask for nodes to come or go; who they are."""
+        return self.coordinator.resize(resize, self.origin)

@@ -9,6 +9,7 @@ from kourou.courier.lanes.grpc.calls import CallServer, Methods
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import messages
 from kourou.runtime.control.coordinator import Coordinator, Event, Watcher
+from kourou.runtime.control.resizing import Resizes
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.model.status import RunStatus
@@ -34,13 +35,16 @@ class CoordinatorServer:
         self._coordinator = coordinator
         self._status = status
         self._events = _Encoder()
+        self._resizes = Resizes(coordinator.resize)
         methods = Methods(
             unary=_by_path(
                 Update=self._update,
                 Follow=self._follow,
+                FollowGroup=self._follow_group,
                 Report=self._report,
                 Stop=self._stop,
                 Restart=self._restart,
+                Resize=lambda data: self._resizes.answer(pb.ResizeRequest.FromString(data)),
                 Status=lambda _: messages.status_to_proto(self._status()),
                 Stacks=lambda _: pb.StacksReply(text=stacks_of_this_process()),
             ),
@@ -77,6 +81,11 @@ class CoordinatorServer:
         request = pb.FollowRequest.FromString(data)
         self._coordinator.follow(request.follower, request.name)
         return pb.Ack()
+
+    def _follow_group(self, data: bytes) -> pb.Records:
+        request = pb.FollowRequest.FromString(data)
+        records = self._coordinator.follow_group(request.follower, request.name)
+        return pb.Records(records=map(messages.record_to_proto, records))
 
     def _report(self, data: bytes) -> pb.Ack:
         request = pb.ReportRequest.FromString(data)

@@ -14,6 +14,7 @@ from kourou.runtime.diagnosis import ended, stuck
 from kourou.runtime.diagnosis.finding import Diagnosis, Finding, Severity, seconds
 from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.diagnosis.waiting import NOT_READY
+from kourou.runtime.model.names import group_of, label_of
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
@@ -52,8 +53,18 @@ def examine(found: FoundRun) -> Diagnosis:
     )
 
 
+def _inputs(nodes: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Whom each node may call; who has a handle of a group, all of its nodes."""
+    groups: dict[str, list[str]] = {}
+    for node in nodes:
+        groups.setdefault(group_of(label_of(node["name"])), []).append(node["name"])
+    return {
+        node["name"]: tuple(name for given in node["inputs"] for name in groups.get(given, [given])) for node in nodes
+    }
+
+
 def _of_live(remote: RemoteRun) -> Diagnosis:
-    inputs = {node["name"]: tuple(node["inputs"]) for node in remote.found.plan()["nodes"]}
+    inputs = _inputs(remote.found.plan()["nodes"])
     before = _look(remote, inputs)
     time.sleep(_BETWEEN_S)
     now = _look(remote, inputs, silent_before=before.silent, places=True)

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import courier, errors
 from kourou.courier import Client
+from kourou.runtime.context import context
+from kourou.runtime.context.context import Binding
 from kourou.runtime.graph.handles import Handle
+from kourou.runtime.model.names import group_of
+from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Broadcast", "broadcast"]
+__all__ = ["Broadcast", "GroupHandle", "broadcast"]
 
 
-def broadcast(targets: Iterable[object], *, timeout_s: float | None = None) -> Broadcast:
+def broadcast(targets: Iterable[object] | GroupHandle | Broadcast, *, timeout_s: float | None = None) -> Broadcast:
     """A group of nodes that is called as one.
 
     Example::
@@ -34,7 +38,8 @@ def broadcast(targets: Iterable[object], *, timeout_s: float | None = None) -> B
     a node's arguments arrives as the group. Of handles it makes clients of its own, which the end of a ``with`` closes.
 
     Args:
-        targets: handles, clients, or both.
+        targets: handles, clients, or both; or ``program.handle_to_group(label)``: then each call reaches the nodes that
+            the group has at the time, and one that is removed meanwhile is missing in the results.
         timeout_s: seconds from each call until nodes that have not answered count as failed (``DeadlineExceeded``);
             None: the clients' own time-outs.
 
@@ -43,7 +48,10 @@ def broadcast(targets: Iterable[object], *, timeout_s: float | None = None) -> B
         HandleNotResolved: a handle's program is not running in reach of this process.
         BroadcastError: from calls; some nodes failed, and it has what the others answered.
     """
-    return Broadcast(targets, timeout_s=timeout_s)
+    if isinstance(targets, GroupHandle):
+        targets = targets.dereference()
+    members = targets._members if isinstance(targets, Broadcast) else Given(targets)  # noqa: SLF001 - it is ours
+    return Broadcast(members, timeout_s=timeout_s)
 
 
 class Broadcast:
@@ -52,11 +60,9 @@ class Broadcast:
     A method of such a name is reached through ``gather``, as in ``group.gather.first()``.
     """
 
-    def __init__(self, targets: Iterable[object], *, timeout_s: float | None = None) -> None:
-        self._own: list[Client] = []
-        clients = [self._client(target) for target in targets]
-        self._names = tuple(courier.address(client) for client in clients)
-        self._clients = [c if timeout_s is None else courier.with_options(c, timeout_s=timeout_s) for c in clients]
+    def __init__(self, members: Given | Following, *, timeout_s: float | None = None) -> None:
+        self._members = members
+        self._timeout_s = timeout_s
         self.gather = Calls(self, _gather)
         """Results of all nodes, in order; BroadcastError if one of them failed. ``group.method()`` is short for it."""
         self.first = Calls(self, _first)
@@ -64,13 +70,12 @@ class Broadcast:
         self.stream = Calls(self, Stream)
         """``(index, result)`` as they come; BroadcastError at the end if some failed. Leaving it cancels the rest."""
 
-    def _client(self, target: object) -> Client:
-        client = target.dereference() if isinstance(target, Handle) else target
-        if isinstance(client, Client):
-            if client is not target:
-                self._own.append(client)
-            return client
-        raise TypeError(f"broadcast takes handles and clients of CourierNodes, got {shown(target)}")
+    @property
+    def _clients(self) -> list[Client]:
+        clients = self._members.clients()
+        if self._timeout_s is None:
+            return clients
+        return [courier.with_options(client, timeout_s=self._timeout_s) for client in clients]
 
     def __getattr__(self, name: str) -> Callable[..., list[Any]]:
         method: Callable[..., list[Any]] = getattr(self.gather, _public(name))
@@ -91,15 +96,15 @@ class Broadcast:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for client in self._own:
-            courier.close(client)
+        self._members.close()
 
     def __repr__(self) -> str:
-        return f"<broadcast to {', '.join(self._names) or 'nobody'}>"
+        return f"<broadcast to {', '.join(map(courier.address, self._members.clients())) or 'nobody'}>"
 
     def _submit(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pending:
         replies: list[Future[Any]] = []
-        for client in self._clients:
+        clients = self._clients
+        for client in clients:
             call = client.futures if method == "__call__" else getattr(client.futures, method)
             try:
                 replies.append(call(*args, **kwargs))
@@ -108,7 +113,98 @@ class Broadcast:
             except errors.RpcError as error:
                 replies.append(Future())
                 replies[-1].set_exception(error)
-        return Pending(method, self._names, replies)
+        names = tuple(map(courier.address, clients))
+        return Pending(method, names, replies, forgets_removed=isinstance(self._members, Following))
+
+
+class Given:
+    """Members that somebody named, for good."""
+
+    def __init__(self, targets: Iterable[object]) -> None:
+        self._own: list[Client] = []
+        self._clients = [self._client(target) for target in targets]
+
+    def clients(self) -> list[Client]:
+        """Those of all members."""
+        return self._clients
+
+    def close(self) -> None:
+        """Close those that were made here."""
+        for client in self._own:
+            courier.close(client)
+
+    def _client(self, target: object) -> Client:
+        client = target.dereference() if isinstance(target, Handle) else target
+        if isinstance(client, Client):
+            if client is not target:
+                self._own.append(client)
+            return client
+        raise TypeError(f"broadcast takes handles and clients of CourierNodes, got {shown(target)}")
+
+
+class Following:
+    """The members that a group of a program has at the time."""
+
+    def __init__(self, label: str, make_client: Callable[[NodeTarget], Any], binding: Binding) -> None:
+        self._label = label
+        self._make_client = make_client
+        self._binding = binding
+        self._made: dict[str, Client] = {}
+
+    def clients(self) -> list[Client]:
+        """Those of all members."""
+        names = [record.name for record in self._binding.control.members(self._label)]
+        for name in self._made.keys() - names:
+            if (
+                self._binding.control.wait(name, lambda record: record.gone, 0) is not None
+            ):  # before that, it may answer
+                courier.close(self._made.pop(name))
+        return [self._client(name) for name in names]
+
+    def close(self) -> None:
+        """Close them."""
+        for client in self._made.values():
+            courier.close(client)
+
+    def _client(self, name: str) -> Client:
+        client = self._made.get(name)
+        if client is None:
+            client = self._make_client(NodeTarget(name=name, binding=self._binding))
+            if not isinstance(client, Client):
+                raise TypeError(f"only CourierNodes can be called as a group, and {name} is none")
+            self._made[name] = client
+        return client
+
+
+class GroupHandle(Handle[Broadcast]):
+    """A handle of a group: who gets it calls whichever nodes the group has at the time, as :func:`broadcast` does."""
+
+    def __init__(self, label: str, member: Handle[Any]) -> None:
+        self._label = label
+        self._member = member  # any of them, by which the others are reached, too
+
+    @property
+    def node(self) -> Any:
+        """One of its nodes."""
+        return self._member.node
+
+    @property
+    def node_name(self) -> str:
+        """``label/*``."""
+        return group_of(self._label)
+
+    @property
+    def serves(self) -> bool:  # type: ignore[override]
+        """Whether its nodes answer calls."""
+        return self._member.serves
+
+    def dereference(self) -> Broadcast:
+        """The group, to be called."""
+        run_id, name = self._member._locate()  # noqa: SLF001 - it is one, too
+        return Broadcast(Following(self._label, self._member.make_client, context.binding_of(run_id, name)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GroupHandle, (self._label, self._member)
 
 
 class Calls:
@@ -137,8 +233,11 @@ class Calls:
 class Pending:
     """One method called on every node, and what came of it so far."""
 
-    def __init__(self, method: str, names: Sequence[str], replies: Sequence[Future[Any]]) -> None:
+    def __init__(
+        self, method: str, names: Sequence[str], replies: Sequence[Future[Any]], *, forgets_removed: bool
+    ) -> None:
         self.method = method
+        self._forgets_removed = forgets_removed
         self.names = tuple(names)
         self.replies = replies
         self.results: dict[int, Any] = {}
@@ -151,7 +250,8 @@ class Pending:
         except CancelledError:
             self.failures[index] = errors.CallCancelled(f"{self.method}: the call was cancelled")
         except Exception as error:  # noqa: BLE001 - whatever a node raised
-            self.failures[index] = error
+            if not (self._forgets_removed and isinstance(error, errors.NodeRemoved)):
+                self.failures[index] = error
         return index in self.results
 
     def cancel(self) -> None:
@@ -173,7 +273,7 @@ def _gather(pending: Pending) -> list[Any]:
         raise
     if pending.failures:
         raise pending.error() from next(iter(pending.failures.values()))
-    return [pending.results[index] for index in range(len(pending.replies))]
+    return [pending.results[index] for index in sorted(pending.results)]
 
 
 def _first(pending: Pending) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from kourou import errors
 from kourou.runtime.context.context import NodeContext
+from kourou.runtime.graph.broadcast import GroupHandle
 from kourou.runtime.graph.checkpoints import Checkpoints
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
@@ -15,6 +16,7 @@ from kourou.runtime.graph.policies import OnFailure, check_policy
 from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import child_name
+from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
 __all__ = ["Program", "check_label", "check_new", "give_checkpoints", "give_name"]
@@ -174,6 +176,18 @@ class Program:
         check_label(label)
         return ForwardHandle(self, label, index)
 
+    def handle_to_group(self, label: str) -> GroupHandle:
+        """A handle of a group: a node that has it in its arguments calls all nodes of the group as one.
+
+        In its place the node finds what :func:`kourou.broadcast` returns, which follows the group: nodes that are added
+        while the program runs are called, too, and those that are removed no more. Elsewhere,
+        ``lp.broadcast(program.handle_to_group("actor"))``.
+
+        Args:
+            label: the group, whose nodes may be added later.
+        """
+        return GroupHandle(label, self.handle_to(label))
+
     def get_all_nodes(self) -> list[Node]:
         """The nodes that were added, group by group."""
         return [node for nodes in self._groups.values() for node in nodes]
@@ -236,6 +250,10 @@ class ForwardHandle(Handle[Any]):
     def dereference(self) -> Any:
         """A new client of the node."""
         return self._own_handle().dereference()
+
+    def make_client(self, target: NodeTarget) -> Any:
+        """As the node's own handle does."""
+        return self._own_handle().make_client(target)
 
     def __reduce__(self) -> Any:
         return self._own_handle().__reduce__()

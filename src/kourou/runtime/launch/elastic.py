@@ -18,6 +18,7 @@ from kourou.runtime.graph.replicas import another
 from kourou.runtime.launch.director import Director
 from kourou.runtime.model.names import index_of, label_of, root_of
 from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.resize import Resize
 from kourou.runtime.plan.addition import Addition, Recipe, compile_addition
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.shown import shown
@@ -62,6 +63,15 @@ class Elastic:
         for node in recipe.program.get_all_nodes() if recipe else ():
             name = str(node.name)
             self._members.setdefault(label_of(name), {})[index_of(name)] = node
+
+    def carry_out(self, resize: Resize, origin: str) -> tuple[str, ...]:
+        """What a node, or another shell, asks for; who comes or goes."""
+        if resize.node is not None:
+            return (str(self.add_node(resize.node, resize.label, origin).node_name),)
+        if resize.names:
+            self.remove(resize.names, origin)
+            return resize.names
+        return self.scale(resize.label, resize.count, origin)
 
     def add_node(self, node: Node, label: str, origin: str) -> Handle[Any]:
         """See :meth:`kourou.Run.add_node`."""

@@ -215,6 +215,7 @@ class RunBuilder:
             on_change=self._record_change,
             on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
             on_restart_request=lambda *ask: self._director.request_restart(*ask),  # noqa: PLW0108 - likewise
+            on_resize=lambda *ask: self._elastic.carry_out(*ask),  # noqa: PLW0108 - likewise
             on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
             on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
         )
@@ -247,7 +248,7 @@ class RunBuilder:
         except BaseException:
             self._resources.close()
             raise
-        elastic = Elastic(
+        self._elastic = Elastic(
             self._plan,
             recipe,
             folder=self._folder,
@@ -255,7 +256,7 @@ class RunBuilder:
             director=self._director,
             adopt=lambda nodes, addition: self._adopt(nodes, addition, launcher),
         )
-        run = Run(elastic, self._coordinator, self._director, self._folder, self._incarnation)
+        run = Run(self._elastic, self._coordinator, self._director, self._folder, self._incarnation)
         self._bind(program.iterate_members() if program is not None else ())
         self._bind_this_process()
         if self._log_to:
@@ -296,6 +297,7 @@ class RunBuilder:
             pid=record.pid,
             attempt=record.attempt,
             will_restart=record.will_restart,
+            **({"removed": record.removed} if record.removed else {}),
         )
 
     def _launcher(self, program: Program | None) -> Launcher:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["child_name", "index_of", "label_of", "root_of"]
+__all__ = ["child_name", "group_of", "index_of", "label_of", "root_of"]
 
 
 def label_of(name: str) -> str:
     """The group that a node belongs to; a child belongs to its colocation's."""
     return name.rpartition("/")[0]
+
+
+def group_of(label: str) -> str:
+    """What stands for all nodes of a group where a node's name would stand: ``label/*``."""
+    return f"{label}/*"
 
 
 def index_of(name: str) -> int:

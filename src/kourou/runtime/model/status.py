@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from typing import Any
 
+from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord
 
 __all__ = ["STATUS_FILE", "RunState", "RunStatus"]
@@ -60,7 +61,13 @@ class RunStatus:
     ended_at: float | None = None
     """Unix time; None while it runs, and where it is not known."""
     nodes: tuple[NodeRecord, ...] = ()
-    """In the order of the program."""
+    """In the order of the program; those that were added later stand with their groups."""
+
+    def __post_init__(self) -> None:
+        groups: dict[str, list[NodeRecord]] = {}
+        for node in self.nodes:
+            groups.setdefault(label_of(node.name), []).append(node)
+        object.__setattr__(self, "nodes", tuple(node for group in groups.values() for node in group))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""

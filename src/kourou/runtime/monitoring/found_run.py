@@ -244,6 +244,7 @@ class FoundRun:
                     pid=event["pid"] or records[name].pid,
                     attempt=event["attempt"],
                     will_restart=event["will_restart"],
+                    removed=event.get("removed", ""),
                     started_at=begun,
                 )
         return [_died_with_launcher(node, self.ended_at) if dead else node for node in records.values()]

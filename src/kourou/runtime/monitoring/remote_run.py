@@ -15,9 +15,12 @@ from kourou.courier import Client
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.context.context import Binding
 from kourou.runtime.control import messages
+from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub
 from kourou.runtime.launchers.dialled.passage import Passage
 from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.resize import Resize
 from kourou.runtime.model.restarts import check_restart
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
@@ -101,6 +104,14 @@ class RemoteRun:
         for name in names:
             self._stub.call("Restart", pb.RestartRequest(name=name, origin=origin))
 
+    def resize(self, resize: Resize, origin: str = "another shell") -> tuple[str, ...]:
+        """Ask for nodes to come or go; the names of those that do.
+
+        Raises:
+            KourouError: it was refused.
+        """
+        return ask_for(resize, origin, lambda request: self._stub.call("Resize", request, pb.ResizeReply))
+
     def client(self, node: str) -> Client:
         """A client of a node; it is closed with this object."""
         client = self._clients.get(node)
@@ -151,6 +162,10 @@ class RemoteRun:
                 return None
             time.sleep(_POLL_S)  # the coordinator's events are for its nodes
             nodes = self._latest()
+
+    def members(self, label: str) -> list[NodeRecord]:
+        """The nodes of a group, as they are now."""
+        return Directory(self._latest().nodes).members(label)
 
     def update(self, name: str, **changes: Any) -> None:
         """Refused: only a node changes its own record."""
