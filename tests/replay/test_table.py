@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from kourou.replay.protocol.item_batches import Items
 from kourou.replay.rate_limiters import MinSize, Queue, RateLimiter, SampleToInsertRatio
 from kourou.replay.selectors import Custom, Fifo, Lifo, MaxHeap, MinHeap, Prioritized, Selector, Uniform
 from kourou.replay.table.hooks import Event, Extension
+from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import InsertRequest, SampleRequest
 from kourou.replay.table.table import Table
 from replay.models import ModelTable, episode_of
@@ -298,6 +301,22 @@ def test_a_request_that_nobody_wants_is_skipped() -> None:
     assert keys_of(dead) == []
 
 
+@pytest.mark.parametrize("touched", [Table.maintain, sample], ids=["maintained", "served"])
+def test_thousands_that_nobody_wants_any_more_are_let_go(touched: Callable[[Table], object]) -> None:
+    # given a full queue, and writers far ahead of it
+    table, holder, gone = Table.queue("q", 1), Holder(), threading.Event()
+    table.adopt(TableLock(), holder)
+    for key in range(1, 5001):
+        items = items_of([(key, 1.0, 0)])
+        holder.acquire(items.refs)
+        table.insert(InsertRequest(items, lambda: not gone.is_set()))
+    # when all of them leave at once
+    gone.set()
+    touched(table)
+    # then none waits, and what they held is let go of
+    assert (len(table.waiting), table.info.inserts, list(holder.held)) == (0, 1, [1])
+
+
 def test_replace_makes_an_empty_table_like_it() -> None:
     table = Table("t", Uniform(), Fifo(), 10, MinSize(1), 2, signature={"a": np.zeros(3, np.float32)}, max_bytes=99)
     table.set_rate_limiter(MinSize(4))
@@ -329,12 +348,13 @@ def test_long_waits_are_logged_with_the_limiters_numbers(
 ) -> None:
     table = Table.queue("q", 3)
     sample(table)
+    sample(table)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 11)
     with caplog.at_level(logging.WARNING, "kourou.replay"):
         table.maintain()
         table.maintain()
-    assert caplog.text.count("a sample of table q has been waiting") == 1
+    assert caplog.text.count("a sample of table q has been waiting for 10 s, and 1 behind it: ") == 1
     assert "size 0 of at least 1" in caplog.text
 
 

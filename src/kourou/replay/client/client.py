@@ -197,7 +197,8 @@ class Client:
         Args:
             num_keep_alive_refs: steps that items can be made of.
             validate_items: Reverb's; False is ignored, with a warning: items are always checked.
-            max_in_flight_items: items that the server may not have confirmed; a writer that is further ahead waits.
+            max_in_flight_items: items that the server may not have confirmed; a writer that is further ahead waits. So
+                far an actor runs ahead of a queue that is full, on weights that grow old.
         """
         warn_ignored(validate_items=not validate_items)
         return TrajectoryWriter(self._renewed, num_keep_alive_refs, max_in_flight_items=max_in_flight_items)

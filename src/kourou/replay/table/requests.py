@@ -28,7 +28,6 @@ class Request:
     def __init__(self, wanted: Callable[[], bool] = _always) -> None:
         self.wanted = wanted
         self.since = time.monotonic()
-        self.warned = False
         self.give_up: Callable[[], object] | None = None
 
 

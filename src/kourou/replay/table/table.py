@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
@@ -27,6 +27,8 @@ from kourou.waits import PATIENCE_S
 __all__ = ["Table"]
 
 _log = logging.getLogger("kourou.replay")
+
+_NOT_THERE = object()
 
 
 class Table:
@@ -88,8 +90,9 @@ class Table:
         }
         self._hooks = Hooks(name, extensions)
         self._lock = TableLock()
-        self._inserts: deque[InsertRequest] = deque()
-        self._samples: deque[SampleRequest] = deque()
+        self._inserts: OrderedDict[InsertRequest, None] = OrderedDict()
+        self._samples: OrderedDict[SampleRequest, None] = OrderedDict()
+        self._warned: set[str] = set()  # that some of these have been waiting for long
         self._throughput = Throughput()
         self.state = self._new_state(NoReferences())
 
@@ -208,13 +211,13 @@ class Table:
         """
         with self._lock:
             self.state.check(request.items)
-            self._inserts.append(request)
+            self._inserts[request] = None
             self._serve()
 
     def sample(self, request: SampleRequest) -> None:
         """Draw as soon as the limiter lets; the request's future tells."""
         with self._lock:
-            self._samples.append(request)
+            self._samples[request] = None
             self._serve()
 
     def withdraw(self, request: InsertRequest | SampleRequest) -> bool:
@@ -223,12 +226,8 @@ class Table:
         What was done stays done; references of what was not are let go. Those of what was drawn are the caller's.
         """
         with self._lock:
-            waiting: deque[Any] = self._inserts if isinstance(request, InsertRequest) else self._samples
-            if request not in waiting:
+            if not self._remove(request):
                 return False
-            waiting.remove(request)
-            if isinstance(request, InsertRequest):
-                self._release(request)
             self._serve()
             return True
 
@@ -281,19 +280,24 @@ class Table:
         """Forget requests that nobody waits for, and log those that have waited for long. A few times a second."""
         with self._lock:
             self._throughput.record(self.state.limiter.inserts, self.state.limiter.samples)
-            for request in self.waiting:
-                if not request.wanted():
-                    self._abandon(request)
-                elif not request.warned and time.monotonic() - request.since > PATIENCE_S:
-                    request.warned = True
-                    what = "an insert" if isinstance(request, InsertRequest) else "a sample"
-                    _log.warning(
-                        "%s of table %s has been waiting for %.0f s: %s",
-                        what,
-                        self.name,
-                        PATIENCE_S,
-                        self.state.limiter.describe(),
-                    )
+            unwanted = [request for request in self.waiting if not request.wanted()]
+            for request in unwanted:
+                self._abandon(request)
+            if unwanted:
+                self._serve()
+            self._warn("an insert", self._inserts)
+            self._warn("a sample", self._samples)
+
+    def _warn(self, what: str, waiting: Collection[InsertRequest | SampleRequest]) -> None:
+        """Say that some have been waiting for long, once until none wait any more."""
+        first = next(iter(waiting), None)
+        if first is None:
+            self._warned.discard(what)
+        elif what not in self._warned and time.monotonic() - first.since > PATIENCE_S:
+            self._warned.add(what)
+            behind = f", and {len(waiting) - 1} behind it" if len(waiting) > 1 else ""
+            why = self.state.limiter.describe()
+            _log.warning("%s of table %s has been waiting for %.0f s%s: %s", what, self.name, PATIENCE_S, behind, why)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -332,7 +336,7 @@ class Table:
         """Whether anything was done for the first insert that waits."""
         if not self._inserts:
             return False
-        request = self._inserts[0]
+        request = next(iter(self._inserts))
         if not request.wanted():
             self._abandon(request)
             return True
@@ -350,17 +354,18 @@ class Table:
                 if self._hooks:
                     self._hooks.on_items("on_insert", self.state.items, self._find(part.keys))
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
-            self._fail(self._inserts.popleft(), error)
+            del self._inserts[request]
+            self._fail(request, error)
             return True
         if request.done == len(request.items):
-            self._inserts.popleft()
+            del self._inserts[request]
             self._lock.after_release(functools.partial(request.future.set_result, None))
         return True
 
     def _serve_sample(self) -> bool:
         if not self._samples:
             return False
-        request = self._samples[0]
+        request = next(iter(self._samples))
         if not request.wanted():
             self._abandon(request)
             return True
@@ -369,7 +374,8 @@ class Table:
         try:
             sampled = self.state.sample(request.left)
         except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
-            self._fail(self._samples.popleft(), error)
+            del self._samples[request]
+            self._fail(request, error)
             return True
         if sampled is None:
             return False
@@ -377,7 +383,7 @@ class Table:
         request.left -= len(sampled)
         self._hooks.on_sampled(sampled)
         if not request.left:
-            self._samples.popleft()
+            del self._samples[request]
             self._lock.after_release(functools.partial(request.future.set_result, None))
         return True
 
@@ -387,8 +393,17 @@ class Table:
 
     def _abandon(self, request: InsertRequest | SampleRequest) -> None:
         """Nobody waits for a request any more."""
-        if self.withdraw(request) and isinstance(request, SampleRequest):
+        if self._remove(request) and isinstance(request, SampleRequest):
             self._release(request)
+
+    def _remove(self, request: InsertRequest | SampleRequest) -> bool:
+        """Take a request from those that wait, if it is one. References of what was drawn stay held."""
+        if isinstance(request, SampleRequest):
+            return self._samples.pop(request, _NOT_THERE) is None
+        was_there = self._inserts.pop(request, _NOT_THERE) is None
+        if was_there:
+            self._release(request)
+        return was_there
 
     def _release(self, request: InsertRequest | SampleRequest) -> None:
         """Release the references that a request holds: to what was not inserted, or was drawn and is not wanted."""
