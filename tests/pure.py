@@ -35,7 +35,7 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             "courier": "death full_sockets grpc_bulk grpc_process interrupters load silence",
             "experiments": "example hydra launcher_killed manager_data manager_sb3 manager_slurm manager_torch"
             " manager_tuning managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep"
-            " run_worker sample_factory_flags slurm slurm_template",
+            " run_worker sample_factory_flags slurm slurm_template sweep_on_engine",
             "nodes": "async batched_handler colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
             "runtime": "broadcast channel dialled kubernetes logs nonblocking_stream serving sessions shared_tensors"

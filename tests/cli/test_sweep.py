@@ -114,6 +114,26 @@ def test_a_dry_run_prints_what_a_launch_starts_and_leaves_nothing(here: Path) ->
     assert kourou("sweep", "run", "sweep.yaml", "--dry-run", "--json").json == []
 
 
+def test_a_sweep_may_have_an_allocation_of_its_own(here: Path) -> None:
+    # Given a file that says so
+    write("true")
+    with Path("sweep.yaml").open("a") as file:
+        file.write("on: {engine: slurm, nodes: 2, partition: gpu}\n")
+    # Then two runs at once are planned, one on each host; and the command line has the last word
+    assert [run["slot"] for run in kourou("sweep", "run", "sweep.yaml", "--dry-run", "--json").json] == [0, 1, 0]
+    words = ("sweep", "run", "sweep.yaml", "--dry-run", "--json")
+    assert [run["slot"] for run in kourou(*words, "--on", "slurm", "-o", "nodes=1").json] == [0, 0, 0]
+    # and mistakes are told before anything starts
+    outcome = kourou("sweep", "run", "sweep.yaml", "--on", "slurm", "--backend", "slurm")
+    assert outcome.code == 2
+    assert "--on is in place of --backend slurm" in outcome.err
+    Path("sweep.yaml").write_text(Path("sweep.yaml").read_text().replace("nodes: 2", "nods: 2"))
+    outcome = kourou("sweep", "run", "sweep.yaml")
+    assert outcome.code == 2
+    assert "sweep.yaml: on:" in outcome.err
+    assert "nods" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -79,7 +79,7 @@ def slurm_cluster(folder: Path, machines: Machines | None = None) -> Iterator[Pa
         folder: for its files.
         machines: the hosts of its nodes n1 to n3; None: they are all here.
     """
-    tools = {name: _tool(name) for name in ("munged", "slurmctld", "sinfo")}
+    tools = {name: _tool(name) for name in ("munged", "slurmctld", "slurmd", "sinfo")}
     config = _configure(folder, machines)
     env = {**os.environ, "SLURM_CONF": str(config)}
     munge = {f"--{name}-file": folder / "munge" / name for name in ("key", "pid", "log", "seed")}
@@ -90,18 +90,12 @@ def slurm_cluster(folder: Path, machines: Machines | None = None) -> Iterator[Pa
         _start([tools["slurmctld"], "-f", str(config), "-c"], env)
         for i in range(1, NODES + 1):
             (folder / f"spool-n{i}").mkdir()
-            start_slurmd(config, i, machines)
+            there = [] if machines is None else machines.inside(machines.names[i - 1])
+            _start([*there, tools["slurmd"], "-f", str(config), "-N", f"n{i}"], env)
         until(lambda: _idle(tools["sinfo"], env) == NODES, _START_S, f"nodes that are idle; see {folder}/*.log")
         yield config
     finally:
         _end(folder)
-
-
-def start_slurmd(config: Path, number: int, machines: Machines | None = None) -> None:
-    """Start the slurmd of a node."""
-    there = [] if machines is None else machines.inside(machines.names[number - 1])
-    command = [*there, _tool("slurmd"), "-f", str(config), "-N", f"n{number}"]
-    _start(command, {**os.environ, "SLURM_CONF": str(config)})
 
 
 def _configure(folder: Path, machines: Machines | None) -> Path:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+import kourou as lp
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
 from experiments.test_hydra import multirun
 from kourou import experiments
-from kourou.experiments import Retry, RunSpec, SlurmOptions, SweepOptions
+from kourou.experiments import Retry, RunSpec, Share, SlurmOptions, SweepOptions, run_sweep
 from kourou.experiments.journal.journal import read_records
 from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm.watch import refresh
@@ -355,3 +356,22 @@ def test_jobs_of_hydra(tmp_path: Path) -> None:
     }
     assert all(record.job for record in records)
     assert "x is 3" in (tmp_path / "m" / "2" / "stdout.log").read_text()
+
+
+@pytest.mark.soak
+def test_runs_share_the_hosts_and_gpus_of_one_allocation(tmp_path: Path) -> None:
+    # Given more runs than there is room for at once
+    script = "echo $SLURM_JOB_ID $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES"
+    runs = [shell_run(tmp_path, f"r{i}", script, params={"i": i}) for i in range(8)]
+    share = Share(parallel=4, gpus_per_run=2)
+    # When
+    outcome = run_sweep(runs, tmp_path / "sweep", on=lp.Slurm(nodes=2), share=share)
+    # Then all were in one job, on both hosts, each with GPUs of its own
+    assert set(states(outcome).values()) == {"SUCCEEDED"}
+    jobs, hosts, gpus = (set(told) for told in zip(*(stdout(run).split() for run in runs), strict=True))
+    assert len(jobs) == 1
+    assert hosts == {record.host for record in outcome.records} == {"n1", "n2"}
+    assert gpus == {"0,1", "2,3"}
+    # and nothing is left of it
+    squeue = ["squeue", "-h", "-j", *jobs]
+    until(lambda: not subprocess.run(squeue, check=False, capture_output=True).stdout, 60, "the end of the job")

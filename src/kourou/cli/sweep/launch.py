@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import typer
 
 from kourou import errors
+from kourou.cli.start.run_and_plan import engine_of
 from kourou.cli.sweep.options import LaunchOptions
 from kourou.cli.sweep.table import sweep_table
 from kourou.cli.terminal.formats import parse_duration, parse_size
@@ -31,6 +32,7 @@ from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
 from kourou.experiments.sweep.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.sweep.templates import plan_template_sweep, run_template_sweep
+from kourou.runtime.model.engines import EngineOptions
 
 __all__ = ["launch_sweep"]
 
@@ -46,7 +48,8 @@ def launch_sweep(options: LaunchOptions) -> None:
         loaded = load_source(options.target, changes)
     except (FileNotFoundError, DescriptionError) as error:
         raise errors.PlanError(str(error)) from None
-    backend = _BACKENDS[options.backend or _usual_backend(loaded.folder)]
+    loaded = dataclasses.replace(loaded, on=_engine(options, loaded))
+    backend = _BACKENDS[options.backend or (_HERE if loaded.on else _usual_backend(loaded.folder))]
     if options.dry_run:
         planned, text = backend.plan(options, loaded)
         if options.json:
@@ -67,9 +70,21 @@ def launch_sweep(options: LaunchOptions) -> None:
     raise typer.Exit(outcome.exit_code)
 
 
+def _engine(options: LaunchOptions, loaded: LoadedSweep) -> EngineOptions | None:
+    """Where runs share the hosts of one allocation: as the command line says, else the sweep's file."""
+    if options.backend is not None and (options.on or options.option):
+        raise errors.PlanError(f"--on is in place of --backend {options.backend}: give one of them")
+    return engine_of(options.on, options.option or ()) or (None if options.backend else loaded.on)
+
+
 def _usual_backend(folder: Path) -> str:
     """This host, unless the sweep is somewhere else already."""
-    if (before := last_backend(folder)) not in {"", _HERE}:
+    before = last_backend(folder)
+    if before.startswith("on "):
+        raise errors.PlanError(
+            f"{folder} was launched with --{before}: say that with its options again, or --backend {_HERE}"
+        )
+    if before not in {"", _HERE}:
         raise errors.PlanError(
             f"{folder} was launched with --backend {before}: say --backend {before} with its options again, "
             f"or --backend {_HERE}"
@@ -88,7 +103,7 @@ class _Backend(NamedTuple):
 
 
 def _plan_here(options: LaunchOptions, loaded: LoadedSweep) -> tuple[Any, str]:
-    planned = plan_sweep(loaded.runs, loaded.folder, share=_share(options), rerun=_rerun(options))
+    planned = plan_sweep(loaded.runs, loaded.folder, on=loaded.on, share=_share(options), rerun=_rerun(options))
     return planned_as_json(planned), planned_as_text(planned)
 
 
@@ -96,6 +111,7 @@ def _run_here(options: LaunchOptions, loaded: LoadedSweep, on_change: OnChange) 
     return run_sweep(
         loaded.runs,
         loaded.folder,
+        on=loaded.on,
         share=_share(options),
         options=_sweep_options(options),
         rerun=_rerun(options),

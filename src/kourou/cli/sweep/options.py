@@ -55,6 +55,15 @@ class LaunchOptions:
     ] = None
     template: Annotated[Path | None, typer.Option(help="slurm: a script around $CMD. template: a command line.")] = None
 
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="ENGINE", help="All runs share the hosts of one allocation: slurm or ray."),
+    ] = None
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="FIELD=VALUE", help="Of the engine, such as partition=gpu, nodes=3."),
+    ] = None
+
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs to use; by default all.", rich_help_panel=_HERE)] = None
     runs_per_gpu: Annotated[int | None, typer.Option(min=1, help="Runs that share a GPU.", rich_help_panel=_HERE)] = (
         None

@@ -129,6 +129,8 @@ class SweepFile(Section):
     """Whether the names of runs tell their parameters."""
     experiment_suffix: str = ""
     """Stands behind the names of the experiments' folders."""
+    on: dict[str, Any] | None = None
+    """An engine, all hosts of whose allocation the runs share: {engine: slurm, nodes: 4, partition: gpu}."""
     base: str | None = None
     """Another file that this one adds to: sections are merged, all else is replaced."""
     schema_place: Annotated[str | None, Field(alias="$schema")] = None

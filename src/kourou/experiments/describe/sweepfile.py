@@ -24,6 +24,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kourou.errors import GraphError
 from kourou.experiments.describe.configfile import read_config
 from kourou.experiments.describe.descriptions import Experiment, RunDescription
 from kourou.experiments.describe.parameters import ParamGenerator, ParamGrid, ParamList, ParamNames, Params
@@ -38,6 +39,7 @@ from kourou.experiments.describe.search import (
 )
 from kourou.experiments.failures import DescriptionError
 from kourou.extras import load_extra
+from kourou.runtime.model.engines import EngineOptions
 
 if TYPE_CHECKING:
     from kourou.experiments.describe.sweep_schema import DistributionSection, ExperimentSection, ParamsSection
@@ -58,6 +60,8 @@ class Sweep:
     """Runs of each setting, each with a seed of its own; None: one, without a seed."""
     root_seed: int = 0
     """From which seeds are derived."""
+    on: EngineOptions | None = None
+    """Whose hosts all runs share; None: nothing is said."""
     seed_param: str | None = "seed"
     """The parameter that gets the seed; None: nobody does."""
 
@@ -99,6 +103,7 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
         train_dir=section.train_dir,
         repeats=section.repeats,
         root_seed=section.seed,
+        on=None if section.on is None else file.at(("on",), lambda: _engine(dict(section.on or {}))),
         seed_param=section.seed_param or None,  # TOML has no null, so an empty text says the same
     )
     file.at((), sweep.runs)
@@ -115,6 +120,17 @@ def sweep_schema() -> dict[str, Any]:
     from kourou.experiments.describe.sweep_schema import json_schema  # noqa: PLC0415 - pydantic is loaded where it is needed
 
     return json_schema()
+
+
+def _engine(said: dict[str, Any]) -> EngineOptions:
+    kind = EngineOptions.known.get(str(said.pop("engine", None)))
+    if kind is None:
+        raise DescriptionError(f"engine is one of {', '.join(sorted(EngineOptions.known))}")
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    try:
+        return kind(**fields)
+    except (TypeError, GraphError) as error:
+        raise DescriptionError(str(error)) from None
 
 
 def _experiment(file: ConfigFile, keys: Keys, section: ExperimentSection) -> Experiment:

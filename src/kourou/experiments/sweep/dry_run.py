@@ -16,7 +16,8 @@ from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.sweep.free_memory import Memory
 from kourou.experiments.sweep.launch import AnyRun, Rerun, check_rerun, should_run
 from kourou.experiments.sweep.prepared import PreparedRun, prepare, process_spec
-from kourou.experiments.sweep.slots import Share, Slot, SlotPool, make_slots
+from kourou.experiments.sweep.slots import Share, Slot, SlotPool, engine_slots, make_slots
+from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.plan.plan import ProcessSpec
 
@@ -41,10 +42,11 @@ class PlannedStart:
     cpus: tuple[int, ...] | None
 
 
-def plan_sweep(
+def plan_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     runs: Sequence[RunSpec],
     folder: str | os.PathLike[str],
     *,
+    on: EngineOptions | None = None,
     share: Share | None = None,
     rerun: Rerun = "lost",
     inventory: Inventory | None = None,
@@ -54,7 +56,9 @@ def plan_sweep(
 ) -> list[PlannedStart]:
     """What :func:`kourou.experiments.run_sweep` would start, with the same arguments; it raises the same errors."""
     share = share or Share()
-    if slots is None:
+    if on is not None:
+        _, slots = engine_slots(share, on, len(runs))
+    elif slots is None:
         slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
     top = Path(folder).absolute()
     pool, taken = SlotPool(slots, share.parallel), list[Slot]()

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -20,8 +21,9 @@ from kourou.experiments.sweep.leftovers import end_leftovers
 from kourou.experiments.sweep.prepared import PreparedRun, prepare
 from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
-from kourou.experiments.sweep.slots import Share, Slot, SlotPool, make_slots
+from kourou.experiments.sweep.slots import Share, Slot, SlotPool, engine_slots, make_slots
 from kourou.notebook import table
+from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
@@ -127,6 +129,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     runs: Sequence[RunSpec],
     folder: str | os.PathLike[str],
     *,
+    on: EngineOptions | None = None,
     share: Share | None = None,
     options: SweepOptions | None = None,
     rerun: Rerun = "lost",
@@ -145,7 +148,9 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     Args:
         runs: all runs of the sweep.
         folder: the sweep's folder, where its journal is kept; one that exists is continued.
-        share: how the machine is shared among runs; None: a run for each CPU.
+        on: an engine, such as ``lp.Slurm(nodes=4)``: all runs share the hosts of one allocation; None: this host.
+        share: how the machine is shared among runs; None: a run for each CPU. On an engine's hosts, what each run gets
+            and how many there are at once say what is asked for; nothing said: one CPU, and a run on each host.
         options: retries, limits, and how runs are stopped.
         rerun: what is run again.
         inventory: the CPUs and GPUs to share; None: those that this process may use.
@@ -161,13 +166,19 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
             started.
         DescriptionError: two runs are the same, or share a folder.
         SweepBusy: another process runs this sweep.
-        SweepError: its folder cannot be used.
+        SweepError: its folder cannot be used, or all hosts of an engine are lost.
+        LaunchError: the engine refuses; with its own words.
         SweepInterrupted: Ctrl-C came, and all runs have ended.
     """
     check_rerun(rerun)
     specs = check_runs(runs)
     share, memory = share or Share(), memory or Memory.of_this_process()
-    if slots is None:
+    if on is not None:
+        from kourou.experiments.sweep.engine_hosts import EngineHosts  # noqa: PLC0415 - others need none of it
+
+        shape, slots = engine_slots(share, on, len(specs))
+        make_supervisor = partial(EngineHosts, engine=on, shape=shape)
+    elif slots is None:
         slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
     gate = None if share.gpu_memory_bytes is None else GpuGate(share.gpu_memory_bytes, memory)
     prepared = prepare(specs)
@@ -175,7 +186,12 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     launch_id = new_launch_id(top)
     with locked_journal(top) as journal:
         end_leftovers(top, journal)
-        journal.launch(launch_id, backend="processes", slots=len(slots), parallel=share.parallel)
+        journal.launch(
+            launch_id,
+            backend="processes" if on is None else f"on {on.launch_type}",
+            slots=len(slots),
+            parallel=share.parallel,
+        )
         declare(journal, [run.declaration() for run in prepared])
         chosen = select_runs(journal, top, prepared, rerun, source)
         scheduler = Scheduler(

@@ -12,9 +12,10 @@ __all__ = ["CAUSES", "AttemptOutcome", "Retry", "classify_exit"]
 
 CAUSES = ("exit", "signal", "memory", "timeout", "start", "node")
 """It exited with another code than 0; was killed by a signal; took more memory than its limit; took longer than its
-time limit; could not be started; its host, or its place there, was taken from it (batch systems only)."""
+time limit; could not be started; its host, or its place there, was taken from it (batch systems and engines)."""
 
 _NOT_STARTED = 127  # the exit code that shells, and the zygote, give to what could not be executed
+_TOLD = {"of memory": "memory", "could not start": "start", "was lost with its host": "node"}
 _FIRST = ("exit", "signal", "memory", "timeout", "node")  # what a plain number of retries is for
 
 
@@ -76,7 +77,7 @@ def classify_exit(end: ProcessExit, *, timed_out_after_s: float | None = None) -
             ok=False, cause="timeout", message=f"took longer than its time limit of {timed_out_after_s:g} s"
         )
     if end.cause:
-        cause = "memory" if "of memory" in end.cause else "start" if "could not start" in end.cause else "signal"
+        cause = next((cause for words, cause in _TOLD.items() if words in end.cause), "signal")
         return AttemptOutcome(ok=False, cause=cause, message=end.cause)
     if end.signal is not None:
         return AttemptOutcome(ok=False, cause="signal", message=f"was killed by {describe_signal(end.signal)}")

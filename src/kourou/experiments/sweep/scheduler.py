@@ -121,6 +121,7 @@ class Scheduler:
             self._preload = dict.fromkeys(self._runs, given)
         preload = Preload(modules=("kourou.experiments.sweep.run_process", "cloudpickle")) if payloads else COMMANDS
         handler = self._make_supervisor(self, run_id=self._launch_id, folder=self._folder, preload=preload)
+        self._slots.ask_host = getattr(handler, "refusal", self._slots.ask_host)
         with handler as self._supervisor, signals_to(self._on_signal):
             if not any(self._preload.values()):  # else the first run's own variables decide what is prepared
                 self._supervisor.prepare()
@@ -187,7 +188,8 @@ class Scheduler:
             spec, boot = process_spec(live.run, live.slot, live.number, self._folder)
             if live.run.payload is not None:
                 spec = dataclasses.replace(spec, preload=self._preload[live.run.run_id])
-            self._supervisor.start(self._adapt(spec, live.run, live.slot), live.number, boot)
+            where = () if live.slot.host is None else (live.slot.host,)
+            self._supervisor.start(self._adapt(spec, live.run, live.slot), live.number, boot, *where)
 
     def _report_waiting(self) -> None:
         """Report, once for each run, that it is not started although a slot is free."""
@@ -202,7 +204,7 @@ class Scheduler:
             return None
         slot = self._slots.acquire()
         attempt = record.attempt + 1
-        self._record("started", run, attempt=attempt, slot=slot.index, gpus=slot.gpus, host=self._host)
+        self._record("started", run, attempt=attempt, slot=slot.index, gpus=slot.gpus, host=self._host_of(slot))
         try:
             logs = self._prepare_folder(run, slot, attempt)
         except OSError as error:
@@ -215,9 +217,8 @@ class Scheduler:
         self._running[run.run_id] = live
         return live
 
-    @property
-    def _host(self) -> str:
-        return str(self._provenance.facts["host"])
+    def _host_of(self, slot: Slot) -> str:
+        return str(self._provenance.facts["host"] if slot.host is None else self._supervisor.shown(slot.host))
 
     def _prepare_folder(self, run: PreparedRun, slot: Slot, attempt: int) -> RunLogs:
         """Make the run's folder, and write down what is about to be started."""
@@ -237,6 +238,7 @@ class Scheduler:
             "cpus": slot.cpus,
             "started_at": time.time(),
             **self._provenance.facts,
+            "host": self._host_of(slot),
         }
         write_json(run.folder / RUN_FILE, facts)
         return RunLogs(run.folder)
@@ -351,7 +353,7 @@ class Scheduler:
             live.stop(why, [(signal.SIGINT, options.interrupt_s), (signal.SIGTERM, options.terminate_s)])
 
     def _send_signal(self, live: Attempt, number: int) -> None:
-        if number in {signal.SIGTERM, signal.SIGKILL}:
+        if number in {signal.SIGTERM, signal.SIGKILL} or (live.slot.host is not None and live.pid is not None):
             self._supervisor.signal(live.run.run_id, number)
         elif live.pid is None:
             live.deadline = time.monotonic()  # it has barely begun: nothing to save

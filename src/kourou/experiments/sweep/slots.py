@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kourou import errors
 from kourou.experiments.sweep.free_memory import GpuGate, Memory, find_gpu, in_gib
+from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.inventory import Inventory
 
-__all__ = ["Share", "Slot", "SlotPool", "make_slots"]
+__all__ = ["Share", "Slot", "SlotPool", "engine_slots", "make_slots"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class Slot:
     """A place for one run."""
 
     index: int
+    host: str | None = None
+    """One of an engine's, whose CPUs and GPUs are numbered by their place among those that it gave; None: this one."""
     gpus: tuple[str, ...] | None = None
     """What its run finds in CUDA_VISIBLE_DEVICES; None: what the launcher has there."""
     cpus: tuple[int, ...] | None = None
@@ -90,6 +94,35 @@ def make_slots(share: Share, inventory: Inventory, memory: Memory | None = None)
         )
         for i in range(count if share.parallel else at_once)
     )
+
+
+def engine_slots(share: Share, engine: EngineOptions, runs: int) -> tuple[Shape, tuple[Slot, ...]]:
+    """What is asked for, and the places for runs that this has.
+
+    Args:
+        share: what each run gets, and how many there are at once.
+        engine: how many hosts, and what each has; what it does not say is what the share needs.
+        runs: how many there are.
+
+    Raises:
+        PlanError: a host has not enough for one run.
+    """
+    if share.gpu_memory_bytes is not None or share.gpus is not None:
+        raise errors.PlanError(
+            "gpus and gpu_memory_bytes are for runs on this host: an engine's hosts have gpus_per_node"
+        )
+    hosts = engine.nodes or 1
+    each = -(-min(share.parallel or hosts, max(1, runs)) // hosts)  # at once, on each
+    gpus = each * (share.gpus_per_run or 1) if share.runs_per_gpu is None else -(-each // share.runs_per_gpu)
+    shape = Shape(
+        hosts=hosts,
+        cpus=engine.cpus_per_node or each * (share.cpus_per_run or 1),
+        gpus=(gpus if share.gives_gpus else 0) if engine.gpus_per_node is None else engine.gpus_per_node,
+    )
+    places = Inventory(cpus=tuple(range(shape.cpus)), gpus=tuple(map(str, range(shape.gpus))))
+    alike = make_slots(dataclasses.replace(share, parallel=None), places, Memory(total_bytes=sys.maxsize))
+    slots = [dataclasses.replace(slot, host=f"host{host}") for slot in alike for host in range(hosts)]
+    return shape, tuple(dataclasses.replace(slot, index=index) for index, slot in enumerate(slots))
 
 
 def _gpu_sets(share: Share, gpus: Sequence[str]) -> list[tuple[str, ...]] | None:
@@ -157,6 +190,8 @@ class SlotPool:
         self._taken: dict[int, Slot] = {}
         self._parallel = min(parallel or len(slots), len(slots))
         self._gate = gate
+        self.ask_host: Callable[[Slot], str] = lambda _: ""
+        """Why a slot's host cannot be had now; empty: it can."""
 
     @property
     def size(self) -> int:
@@ -177,8 +212,8 @@ class SlotPool:
 
     def acquire(self) -> Slot:
         """A free slot, which is no longer free."""
-        room = Counter(slot.gpus for slot in self._free.values())
-        chosen = min(self._admitted(), key=lambda slot: (-room[slot.gpus], slot.index))
+        room = Counter((slot.host, slot.gpus) for slot in self._free.values())
+        chosen = min(self._admitted(), key=lambda slot: (-room[slot.host, slot.gpus], slot.index))
         self._taken[chosen.index] = self._free.pop(chosen.index)
         if self._gate is not None:
             self._gate.note_start(chosen.index, chosen.gpus or ())
@@ -194,4 +229,4 @@ class SlotPool:
         return [slot for slot in self._free.values() if not self._refusal_of(slot)]
 
     def _refusal_of(self, slot: Slot) -> str:
-        return "" if self._gate is None else self._gate.refusal(slot.gpus or ())
+        return self.ask_host(slot) or ("" if self._gate is None else self._gate.refusal(slot.gpus or ()))

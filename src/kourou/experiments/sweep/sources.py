@@ -16,6 +16,7 @@ from kourou.experiments.describe.sweepfile import Sweep, load_sweep
 from kourou.experiments.failures import DescriptionError
 from kourou.experiments.sweep.launch import SOURCE_FILE
 from kourou.ownership import read_own
+from kourou.runtime.model.engines import EngineOptions
 
 __all__ = ["Changes", "LoadedSweep", "load_source"]
 
@@ -44,6 +45,8 @@ class LoadedSweep:
     """Its own folder: that of its description below the train_dir, or ``sweep_dir``."""
     source: dict[str, Any]
     """What :func:`load_source` would have to be given to get it again."""
+    on: EngineOptions | None = None
+    """Whose hosts all runs share; None: nothing is said."""
 
 
 def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
@@ -77,6 +80,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
         runs=sweep.runs(),
         folder=Path(own or Path(sweep.train_dir, sweep.description.run_name)).absolute(),
         source={"target": target, "cwd": str(Path.cwd()), "changes": dataclasses.asdict(changes)},
+        on=sweep.on,
     )
 
 

@@ -161,13 +161,13 @@ class HostAgent:
         with (self._payloads / name).open("ab") as file:
             file.write(piece)
 
-    def _do_start(self, spec: ProcessSpec, attempt: int) -> None:
+    def _do_start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any] | None) -> None:
         assert self._supervisor is not None  # noqa: S101 - the launcher begins with "set_up"
         assert self._host_setup is not None  # noqa: S101 - set together with the supervisor
         interpreter = sys.executable if spec.interpreter == self._host_setup.interpreter else spec.interpreter
         cwd = self._mapped(spec.cwd)
-        # The working folder last: a module there is found, but never in place of another one.
-        boot = {**self._boot, "path": [*self._boot["path"], cwd]}
+        if boot is None:  # the working folder last: a module there is found, but never in place of another one
+            boot = {**self._boot, "path": [*self._boot["path"], cwd]}
         if self._host_setup.counted:
             spec = _named(spec, self._inventory)
         self._supervisor.start(dataclasses.replace(spec, interpreter=interpreter, cwd=cwd), attempt, boot)

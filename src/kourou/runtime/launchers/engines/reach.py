@@ -35,11 +35,11 @@ class EngineReach:
         folder: the run's.
         token: what agents show.
         authority: signs what the launcher proves itself with.
-        coordinator: where other shells' connections lead.
+        coordinator: where other shells' connections lead; None: nowhere.
     """
 
     def __init__(
-        self, plan: LaunchPlan, *, folder: Path, token: str, authority: Authority, coordinator: tuple[str, int]
+        self, plan: LaunchPlan, *, folder: Path, token: str, authority: Authority, coordinator: tuple[str, int] | None
     ) -> None:
         assert plan.engine is not None  # noqa: S101 - whoever makes this has looked
         assert plan.hosts is not None  # noqa: S101 - a plan with an engine has hosts

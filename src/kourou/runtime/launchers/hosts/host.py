@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from kourou import errors
@@ -70,6 +70,11 @@ class RemoteHost:
         return self._lost is not None
 
     @property
+    def loss(self) -> errors.KourouError | None:
+        """Why it is lost."""
+        return self._lost
+
+    @property
     def shown(self) -> str:
         """What people are told: its own name, where the plan knows but a place."""
         return self._transport.name or self.name
@@ -92,9 +97,15 @@ class RemoteHost:
         """Tell the host of the run; before the first start."""
         self._when_there(lambda info: self._transport.send("set_up", make(info, self._transport)))
 
-    def start(self, spec: ProcessSpec, attempt: int) -> None:
-        """Start a process there; returns at once."""
-        self._when_there(lambda _: self._start(spec, attempt))
+    def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any] | None = None) -> None:
+        """Start a process there; returns at once.
+
+        Args:
+            spec: what to start.
+            attempt: 1 for the first start.
+            boot: see :meth:`kourou.runtime.process.supervisor.Supervisor.start`; None: it is a node.
+        """
+        self._when_there(lambda _: self._start(spec, attempt, boot))
 
     def signal(self, name: str, number: int, *, alone: bool) -> None:
         """Signal a process there; returns at once."""
@@ -154,9 +165,9 @@ class RemoteHost:
             elif self.info is not None and not self.lost and not self._closed:
                 command(self.info)
 
-    def _start(self, spec: ProcessSpec, attempt: int) -> None:
+    def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any] | None) -> None:
         self._send_blobs(spec.payload)
-        self._transport.send("start", spec, attempt)
+        self._transport.send("start", spec, attempt, boot)
 
     def _send_piece(self, operation: str, number: int, data: bytes) -> None:
         self._transport.send_first("tunnel", operation, number, data)
