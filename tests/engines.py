@@ -17,12 +17,13 @@ ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "tmux": ("tmux",),
         "hosts": ("sshd", "ssh", "ssh-keygen", "ip", "unshare"),
         "rsync": ("rsync",),
+        "namespaces": ("ip", "unshare", "nsenter", "setpriv"),
         "slurm": ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "squeue", "scancel"),
     }
 )
 """The commands of each."""
 
-_OF_ROOT = ("hosts", "slurm")  # network namespaces; daemons for many users
+_OF_ROOT = ("hosts", "namespaces", "slurm")  # network namespaces; daemons for many users
 
 
 @functools.cache

@@ -31,6 +31,7 @@ from kourou.testing.polling import until
 __all__ = ["ENGINE_CHECKS"]
 
 _MARK = "KOUROU_CONTRACT"
+_AGENTS = ("host_agent.dialling import main", "host_agent.pod import be_agent")
 _PATIENCE_S = 60.0
 _STOP = lp.StopTimeline(ask_s=3, interrupt_s=1, terminate_s=1)
 
@@ -49,7 +50,8 @@ class _Server:
 
     def lose_host(self) -> None:
         """The agent is killed, as the out-of-memory killer would, and its node with it."""
-        agent = next(p for p in psutil.Process().parents() if "host_agent.dialling" in " ".join(p.cmdline()))
+        above = psutil.Process().parents()
+        agent = next(p for p in above if any(each in " ".join(p.cmdline()) for each in _AGENTS))
         agent.kill()
 
 

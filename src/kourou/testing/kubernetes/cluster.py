@@ -81,6 +81,7 @@ class FakeCluster:
         self._as_user = _others_can_run(sys.executable, __file__)
         self._lock = threading.RLock()
         self._closing = False
+        self._failure: BaseException | None = None
         self.applied: list[dict[str, Any]] = []
         """Every object that was handed over, as it was."""
 
@@ -102,11 +103,12 @@ class FakeCluster:
     def __exit__(self, *_: object) -> None:
         self._closing = True
         self._thread.join()
-        self._socket.close()
         for sandbox in self._controllers.sandboxes.values():
             sandbox.close()
         self._network.close()
         self._temporary.cleanup()
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def path(self) -> str:
@@ -164,12 +166,16 @@ class FakeCluster:
         )
 
     def _serve(self) -> None:
-        while not self._closing:
-            with contextlib.suppress(socket.timeout), self._socket.accept()[0] as caller:
-                caller.settimeout(None)
-                self._answer(caller)
-            with self._lock:
-                self._controllers.step()
+        try:
+            while not self._closing:
+                with contextlib.suppress(socket.timeout), self._socket.accept()[0] as caller:
+                    caller.settimeout(None)
+                    self._answer(caller)
+                with self._lock:
+                    self._controllers.step()
+        except BaseException as error:  # noqa: BLE001 - whoever closes the cluster is told
+            self._failure = error
+        self._socket.close()  # no kubectl waits any more
 
     def _answer(self, caller: socket.socket) -> None:
         with caller.makefile("rw", encoding="utf-8") as file:

@@ -76,7 +76,7 @@ class Controllers:
         """A new object, or another version of one."""
         there = self.objects[kind].get(thing["metadata"]["name"])
         if there is not None:
-            there.update(thing)
+            there.update({**thing, "metadata": {**there["metadata"], **thing["metadata"]}})
             return there
         thing["metadata"]["uid"] = thing["metadata"].get("uid") or secrets.token_hex(8)
         thing["metadata"]["creationTimestamp"] = time.time()

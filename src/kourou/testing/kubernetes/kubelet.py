@@ -19,7 +19,9 @@ import psutil
 
 __all__ = ["Network", "Sandbox", "Unmountable"]
 
-_ENTER = ("unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc")
+_WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
+# What the shell forks is process 1 of the new namespace; unlike `unshare --fork`, a shell tells which signal killed it.
+_ENTER = ("unshare", "--mount", "--pid", "--uts", "/bin/sh", "-c", '"$@"; exit $?', "sh", *_WITH_PARENT)
 _IP = (shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "ip",)
 
 
@@ -103,7 +105,11 @@ class Sandbox:
 
     def start(self) -> None:
         """Start the container."""
-        mounts = ["mount -t tmpfs tmpfs /run", f"mount --bind {shlex.quote(str(self._hosts))} /etc/hosts"]
+        mounts = [
+            "mount -t proc proc /proc",
+            "mount -t tmpfs tmpfs /run",
+            f"mount --bind {shlex.quote(str(self._hosts))} /etc/hosts",
+        ]
         mounts.append(f"hostname {shlex.quote(self._spec['hostname'])}")
         for mount in self._container.get("volumeMounts", ()):
             source, path = self._volumes[mount["name"]], shlex.quote(mount["mountPath"])
@@ -112,7 +118,7 @@ class Sandbox:
         script = "; ".join(["set -e", *mounts, f"exec {shlex.join([*self.user_words(), *self._container['command']])}"])
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_IP, "netns", "exec", self.space, *_ENTER, "/bin/sh", "-c", script],
+                [*_WITH_PARENT, *_IP, "netns", "exec", self.space, *_ENTER, "/bin/sh", "-c", script],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -92,13 +92,12 @@ class JobSetJob:
                 if condition["type"] == kind and condition["status"] == "True":
                     return JobState(state="gone", reason=condition.get("message", kind), outcome=outcome)
         pods = self.pods()
-        launcher = next((pod for pod in pods if _is_launcher(pod) and _is_running(pod)), None)
-        reason = self.reason(job_set, pods)
-        if launcher is not None:
+        reason = self._reason(job_set, pods)
+        if any(_is_launcher(pod) and _is_running(pod) for pod in pods):
             return JobState(state="running", reason=reason)
-        return JobState(state="pending", reason=reason or "its pods, which are being made")
+        return JobState(state="pending", reason=reason or ("" if pods else "pods, which are being made"))
 
-    def reason(self, job_set: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+    def _reason(self, job_set: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
         """Why pods do not run, in Kubernetes' own words; "" where all do."""
         if job_set.get("spec", {}).get("suspend"):
             return self._why_suspended(job_set)

@@ -87,8 +87,7 @@ class KubernetesEngine:
     def why_pending(self) -> str:
         """See :class:`Engine`."""
         assert self._job is not None  # noqa: S101 - it was asked
-        job = self._job.look()
-        return job.reason
+        return self._job.look().reason
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """See :class:`Engine`."""

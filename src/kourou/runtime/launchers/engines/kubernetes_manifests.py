@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kourou.runtime.host_agent import pod
+from kourou.runtime.host_agent.dialling import NAME_VARIABLE
 from kourou.runtime.model.engines import HostNeeds, Kubernetes, Shape
 
 __all__ = ["LAUNCHER", "PORT", "PRESENT", "JobSetPlan", "job_set_name"]
@@ -132,8 +133,8 @@ class JobSetPlan:
             {"name": pod.RUN_ID, "value": self.run_id},
             {"name": pod.MADE_BY, "value": f"{sys.version_info[0]}.{sys.version_info[1]}"},
             {"name": "KOUROU_RUNS_DIR", "value": f"{pod.CLAIM if self.options.claim else pod.WORK}/runs"},
-            _from_annotation(pod.COUNTED, _COUNTED),
-            _from_annotation(pod.IGNORED, _IGNORED),
+            _from_field(pod.COUNTED, f"metadata.annotations['{_COUNTED}']"),
+            _from_field(pod.IGNORED, f"metadata.annotations['{_IGNORED}']"),
         ]
         container = self._container(LAUNCHER, "from kourou.runtime.launch.pod import main; main()", env)
         container["resources"] = {"requests": dict(self.options.launcher)}
@@ -158,7 +159,7 @@ class JobSetPlan:
         return {"name": LAUNCHER, "replicas": 1, "template": {"spec": job}}
 
     def _hosts_job(self, name: str, needs: HostNeeds, places: Sequence[int]) -> dict[str, Any]:
-        env = [{"name": pod.PLACES, "value": ",".join(map(str, places))}]
+        env = [{"name": pod.PLACES, "value": ",".join(map(str, places))}, _from_field(NAME_VARIABLE, "metadata.name")]
         if self.plan is None:
             env.append({"name": pod.ONCE, "value": "1"})
         container = self._container(_HOST, "from kourou.runtime.host_agent.pod import main; main()", env)
@@ -281,8 +282,8 @@ def _with_agent(memory_bytes: int) -> str | None:
     return f"{math.ceil(memory_bytes / (1 << 20)) + _AGENTS_MIB}Mi" if memory_bytes else None
 
 
-def _from_annotation(name: str, annotation: str) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}}
+def _from_field(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _toleration(text: str) -> dict[str, str]:

@@ -1,0 +1,276 @@
+"""Programs on a fake of a Kubernetes cluster, which takes only what a real one would."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kourou as lp
+from cli.commands import kourou, start
+from kourou.cli.control.stop_and_call import stop_run
+from kourou.runtime.metrics.reading import read_metrics
+from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.found_run import choose_run
+from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
+from kourou.testing.kubernetes import FakeCluster, FakePod
+from manifests import check_manifest
+from polling import until
+
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+
+WITHIN_S = 60.0
+TESTS = Path(__file__).parents[1]
+BIG_NODE = {"cpu": 8.0, "memory": 2.0**36}
+
+
+@contextlib.contextmanager
+def cluster_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[FakeCluster]:
+    with FakeCluster(validate=check_manifest, **options) as cluster:
+        monkeypatch.setenv("PATH", cluster.path, prepend=os.pathsep)
+        yield cluster
+
+
+@pytest.fixture(name="cluster")
+def _cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    with cluster_of(monkeypatch) as cluster:
+        yield cluster
+
+
+def on_kubernetes(**options: Any) -> lp.Kubernetes:
+    """An image that is this host, whose tests are on its path."""
+    given = {"image": "here", "python": sys.executable, "tree": None, "lost_after_s": 4.0, **options}
+    return lp.Kubernetes(env={"PYTHONPATH": str(TESTS)}, **given)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_programs_run_in_pods_as_on_any_engine() -> None:
+    check_a_run(on_kubernetes(nodes=2))
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("check", [check for check in ENGINE_CHECKS if check is not check_a_run])
+def test_kubernetes_keeps_the_contract(check: Callable[[EngineOptions], None]) -> None:
+    check(on_kubernetes(nodes=2))
+
+
+SCRIPT = """
+import os
+import kourou as lp
+
+class Server:
+    def where(self):
+        return [os.environ["KOUROU_HOST_NAME"], os.getcwd(), lp.get_context().attempt]
+
+def use(server):
+    print("the server is on", server.where()[0], flush=True)
+    lp.wait_for_stop()
+
+def make():
+    program = lp.Program("served")
+    with program.group("server", on_failure=lp.Restart(backoff_s=0.01)):
+        server = program.add_node(lp.CourierNode(Server))
+    program.add_node(lp.PyNode(use, server), label="user")
+    return program, {"placement": {"server": "a", "user": "b"}}
+"""
+
+
+def run(*words: str) -> str:
+    """A command of a shell; what it printed."""
+    with start(*words) as process:
+        out, err = process.communicate(timeout=WITHIN_S)
+        assert process.returncode == 0, err
+    return out
+
+
+def test_a_submitted_program_is_asked_and_stopped_from_a_shell_that_sees_no_folder_of_it(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a script in a folder of this host only
+    (tmp_path / "served_in_pods.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    words = [f"-o{each}" for each in ("image=here", f"python={sys.executable}", "lost_after_s=4")]
+    submitted = kourou("submit", "served_in_pods.py:make", "--on", "kubernetes", *words)
+    found = choose_run(submitted.out.strip())
+    launcher = await_log(cluster, "launcher", "the server is on served-")
+    # When the pod of a host is deleted, then what ran there starts again in another one
+    (pod,) = (pod for pod in cluster.pods("hosts") if f"the server is on {pod.name}" in launcher.log.read_text())
+    cluster.delete_pod(pod.name)
+    until(lambda: "restart 1 of" in launcher.log.read_text(), WITHIN_S, "a restart")
+    until(lambda: pod.name not in {each.name for each in cluster.pods()}, WITHIN_S, "the end of the pod")
+    # When a shell calls it, then its command is carried out beside the launcher
+    host, folder, attempt = json.loads(run("call", "-", "server", "where", "--json"))
+    assert host != pod.name
+    assert (folder, attempt) == ("/run/kourou/work/tree", 2)
+    # and when it is stopped, nothing is left but the launcher's log
+    assert "finished" in run("stop", found.run_id)
+    until(lambda: found.state is RunState.FINISHED, WITHIN_S, "the end of the JobSet")
+    until(lambda: [each.phase for each in cluster.pods()] == ["Succeeded"], WITHIN_S, "the end of the hosts")
+    assert "the server is on" in run("logs", found.run_id)
+
+
+def await_log(cluster: FakeCluster, kind: str, words: str) -> FakePod:
+    """A pod that has printed this."""
+    found: list[FakePod] = []
+
+    def told() -> bool:
+        found[:] = [pod for pod in cluster.pods(kind) if pod.log.exists() and words in pod.log.read_text()]
+        return bool(found)
+
+    try:
+        until(told, WITHIN_S, f"{words!r} in the log of {kind}")
+    except AssertionError:
+        for pod in cluster.pods():
+            print(pod, pod.log.read_text() if pod.log.exists() else "")
+        raise
+    return found[0]
+
+
+def stop() -> None:
+    lp.stop()
+
+
+def small() -> lp.Program:
+    program = lp.Program("small")
+    program.add_node(lp.PyNode(stop), label="worker")
+    return program
+
+
+def test_a_program_that_waits_says_why_and_can_be_cancelled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = {"n1": BIG_NODE, "n2": BIG_NODE}
+    with cluster_of(monkeypatch, nodes=nodes, held={"team-a": "quota for cpu exceeded"}) as cluster:
+        # Given one for which no node is large enough, and one that Kueue holds
+        greedy = choose_run(lp.submit(small(), on_kubernetes(cpus_per_node=64, launcher={"cpu": "64"})))
+        held = choose_run(lp.submit(small(), on_kubernetes(queue="team-a")))
+        # Then each says so
+        until(lambda: "Insufficient cpu" in greedy.status().stop_reason, WITHIN_S, "the scheduler's reason")
+        assert "0/2 nodes are available: 2 Insufficient cpu." in greedy.pending_reason
+        assert held.state is RunState.PENDING
+        assert held.pending_reason == "Kueue: quota for cpu exceeded"
+        # and nothing of one is left that is cancelled before it began
+        for each in (greedy, held):
+            stop_run(each, timeout_s=None, as_json=False)
+        assert "had not begun" in capsys.readouterr().out
+        until(lambda: not cluster.kinds(), WITHIN_S, "that nothing is left")
+
+
+def test_what_a_cluster_refuses_leaves_nothing(cluster: FakeCluster) -> None:
+    with pytest.raises(lp.errors.LaunchError, match="The JobSet is invalid"):
+        lp.submit(small(), on_kubernetes(launcher={"cpu": "many"}))
+    assert cluster.kinds() == {}
+
+
+def count_on() -> None:
+    folder, incarnation = lp.checkpoint_dir(), lp.get_context().incarnation
+    (folder / f"{incarnation}").touch()
+    print(f"incarnation {incarnation} finds {sorted(path.name for path in folder.iterdir())}")
+    if incarnation == 1:
+        lp.wait_for_stop()
+    else:
+        lp.stop()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("how", ["evict", "kill"])
+def test_a_launcher_whose_pod_is_lost_is_started_again_on_the_same_hosts(cluster: FakeCluster, how: str) -> None:
+    # Given
+    cluster.make_claim("runs")
+    program = lp.Program("counting")
+    program.add_node(lp.PyNode(count_on), label="counter")
+    found = choose_run(lp.submit(program, on_kubernetes(claim="runs")))
+    launcher = await_log(cluster, "launcher", "incarnation 1")
+    hosts = [pod.name for pod in cluster.pods("hosts")]
+    # When its node is drained, or the out-of-memory killer finds it
+    getattr(cluster, how)(launcher.name)
+    # Then
+    await_log(cluster, "launcher", "incarnation 2 finds ['1', '2']")
+    assert [pod.name for pod in cluster.pods("hosts")] == hosts
+    until(lambda: found.state is RunState.FINISHED, WITHIN_S, "the end of the run")
+
+
+def fail() -> None:
+    raise ValueError("it cannot work")
+
+
+@pytest.mark.soak
+def test_a_program_that_fails_is_not_tried_again(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    program = lp.Program("failing")
+    program.add_node(lp.PyNode(fail), label="worker")
+    found = choose_run(lp.submit(program, on_kubernetes()))
+    until(lambda: found.state is RunState.FAILED, WITHIN_S, "the end of the JobSet")
+    assert "matches a FailJob rule" in found.status().stop_reason
+    assert len(cluster.pods("launcher")) == 1
+    assert "ValueError: it cannot work" in run("logs", found.run_id)
+
+
+def ape_x() -> lp.Program:
+    """The example, whose actors may be lost."""
+    from examples.apex_dqn import main as apex
+    from examples.apex_dqn.nodes import ApexActor, ApexLearner
+    from examples.dqn.nodes import Evaluator
+    from examples.dqn.replay import TABLE
+
+    program = lp.Program("apex")
+    replay = program.add_node(lp.ReplayNode(functools.partial(apex.make_tables, 0)), label="replay")
+    weights = program.add_node(lp.WeightsNode(keep=apex.ACTORS + 2), label="weights")
+    program.add_node(lp.CourierNode(ApexLearner, replay, weights, seed=0), label="learner")
+    with program.group("actor", on_failure=lp.Restart(backoff_s=0.1)):
+        for index in range(apex.ACTORS):
+            epsilons = np.full(4, 0.3, np.float32)
+            program.add_node(lp.CourierNode(ApexActor, replay, weights, epsilons=epsilons, seed=index))
+    program.add_node(lp.CourierNode(Evaluator, weights, replay, table=TABLE, seed=0), label="evaluator")
+    return program
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_ape_x_goes_on_when_a_pod_is_killed_and_replaced(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given it over three pods
+    monkeypatch.syspath_prepend(TESTS.parent)
+    folder = cluster.make_claim("runs")
+    placement: Any = dict.fromkeys(("replay", "weights", "learner", "evaluator"), "main")
+    placement["actor"] = {"one": 2, "two": 2}
+    options = on_kubernetes(claim="runs")
+    options = dataclasses.replace(options, env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"})
+    found = choose_run(lp.submit(ape_x(), options, placement=placement))
+    run_dir = folder / "runs" / found.run_id
+
+    def evaluations() -> int:
+        there = (run_dir / "metrics.jsonl").exists()
+        return len([row for row in read_metrics(run_dir) if row["node"] == "evaluator/0"]) if there else 0
+
+    def nodes() -> dict[str, tuple[str, str, int]]:
+        status = json.loads(run("status", found.run_id, "--json"))
+        return {node["name"]: (node["state"], node["host"], node["attempt"]) for node in status["nodes"]}
+
+    until(lambda: evaluations() >= 2, 120, "agents that are evaluated")
+    before = nodes()
+    assert len({host for _, host, _ in before.values()}) == 3
+    # When one that actors run in is killed, in whatever they are
+    lost = before["actor/0"][1]
+    cluster.delete_pod(lost)
+    until(lambda: lost not in {pod.name for pod in cluster.pods()}, WITHIN_S, "the end of the pod")
+    # Then those start again in the pod that takes its place, and nothing else does
+    until(lambda: all(state == "READY" for state, _, _ in nodes().values()), WITHIN_S, "all nodes at work")
+    after = nodes()
+    for name, (_, host, attempt) in after.items():
+        moved = before[name][1] == lost
+        assert (attempt, host == before[name][1]) == ((2, False) if moved else (1, True)), (name, before, after)
+    # and learning goes on
+    there = evaluations()
+    until(lambda: evaluations() >= there + 2, 120, "agents that are evaluated")
+    run("stop", found.run_id)
+    until(lambda: found.state is RunState.FINISHED, WITHIN_S, "the end of the JobSet")
