@@ -38,7 +38,7 @@ class Walk(Base):  # defined in the script itself, which has no main guard
     pass
 
 agent, env = (Net, None) if sys.argv[1] == "torch" else (Walk, "CartPole-v1")
-for mode in ("thread", "spawn", "forkserver", "fork"):
+for mode in sys.argv[3:]:
     made = manager(sys.argv[2], agent, mode=mode, train_env=env)
     made.fit()
     if agent is Walk:
@@ -49,8 +49,12 @@ for mode in ("thread", "spawn", "forkserver", "fork"):
 
 
 @pytest.mark.timeout(240)  # eight fits import torch, on a busy machine
-@pytest.mark.parametrize("kind", ["numpy", "torch"])
-def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "modes"), [("numpy", MODES), ("torch", MODES[:2]), pytest.param("torch", MODES, marks=pytest.mark.soak)]
+)
+def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(
+    tmp_path: Path, kind: str, modes: list[str]
+) -> None:
     # given a script that does not import torch itself: the first fit does; and a program without any file
     script = tmp_path / "page.py"
     script.write_text(PAGE)
@@ -58,12 +62,12 @@ def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(tmp_path
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "error"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     # when
-    command = [sys.executable, *program, kind, str(tmp_path)]
+    command = [sys.executable, *program, kind, str(tmp_path), *modes]
     done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
     # then
     assert done.returncode == 0, done.stderr
     results = done.stdout.splitlines()
-    assert len(results) == len(MODES)
+    assert len(results) == len(modes)
     assert len(set(results)) == 1, done.stdout
     assert len(set(results[0].split())) == 3  # and fits differ
 

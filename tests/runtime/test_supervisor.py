@@ -160,9 +160,9 @@ def test_a_daemon_without_environment_or_parent_is_gone_with_its_node_and_no_oth
 
 def test_hundreds_of_short_processes_are_started_and_all_their_ends_are_told(supervised):
     _, events = supervised
-    for i in range(400):
+    for i in range(200):
         start(supervised, sh(f"a/{i}", "exit 3"))
-    assert {events.wait(f"a/{i}").code for i in range(400)} == {3}
+    assert {events.wait(f"a/{i}").code for i in range(200)} == {3}
 
 
 def suspended_zygote(supervised):

@@ -59,6 +59,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)  # three zygotes import torch, on a busy machine
 def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
     script = tmp_path / "page.py"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 import kourou as lp
+from cli.commands import kourou as command
 from kourou import courier
 from kourou.errors import DeadlineExceeded, ProgramFailed, RpcError
 from polling import WAIT_S, until
@@ -122,19 +122,17 @@ def test_a_cut_under_a_shared_connection_is_noticed_although_ssh_does_not(
 
 
 def kourou(*words: str) -> str:
-    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "kourou.cli", *words], capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = command(*words)
+    assert done.code == 0, done.err
+    return done.out
 
 
 def test_the_command_line_works_from_another_shell(hosts: MakeHosts) -> None:
     program, handle = one_server()
     with lp.launch(program, "ssh", hosts=hosts("m3"), stop_timeline=FAST_STOP) as run:
         handle.dereference().say("words of m3")
-        (node,) = json.loads(kourou("status", run.run_id, "--json"))["nodes"]
+        told = subprocess.run([sys.executable, "-m", "kourou.cli", "status", "--json"], capture_output=True, check=True)
+        (node,) = json.loads(told.stdout)["nodes"]
         assert node["host"] == "m3"
         assert node["memory_bytes"] > 1 << 20  # told by the node itself
         assert "m3" in kourou("status", run.run_id)
