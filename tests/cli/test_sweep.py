@@ -56,6 +56,10 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
     # when looked at from the folder above, without saying which sweep
     outcome = kourou("sweep", "status", "--json")
     assert (outcome.json["done"], outcome.json["total"], outcome.json["active"]) == (3, 3, False)
+    assert kourou("ps", "--json").json == []
+    (listed,) = kourou("ps", "--all", "--json").json
+    assert (listed["run"], listed["launch_type"], listed["state"]) == ("out/small", "sweep", "finished")
+    assert "out/small" in kourou("ps", "--all").out
     shown = kourou("sweep", "status", "out/small").out
     assert "3/3 done" in shown
     assert "00_base_x_1" in shown

@@ -67,3 +67,20 @@ def test_what_no_newline_ends_is_bounded(told: Told) -> None:
     told.splitter.feed(b"\r" + b"y" * 10)
     told.splitter.finish()
     assert told.lines[2:] == ["x" * LONGEST_LINE, "y" * 10]
+
+
+def test_bars_below_each_other_are_told_together_now_and_then(told: Told) -> None:
+    # Given what rich prints for three bars that are drawn anew ten times a second
+    up = b"\r\x1b[2K" + b"\x1b[1A\x1b[2K" * 2
+    told.splitter.feed(b"before\n\x1b[?25la 0\nb 0\nc 0")
+    for tenth in range(1, 101):
+        told.now += 0.1
+        told.splitter.feed(up + f"a {tenth}\nb {tenth}\nc {tenth}".encode())
+    # Then they are told as seldom as one, all three at the same moment, without moves of the cursor
+    assert told.lines == ["before", "a 0", "b 0"]
+    moments = [drawing.split()[1] for drawing in told.drawings[::3]]
+    assert told.drawings == [f"{bar} {moment}" for moment in moments for bar in "abc"]
+    assert 2 <= len(moments) <= 4
+    # And as they stand at the end, once something else is printed
+    told.splitter.feed(b"\n\x1b[?25h\nafter\n")
+    assert told.lines[3:] == ["a 100", "b 100", "c 100", "after"]

@@ -537,6 +537,9 @@ def test_what_a_failure_leads_to_is_told_in_the_nodes_log():
         ("a/0", "was killed by SIGKILL (attempt 1, after 1.5 s); it starts again in 2 s (restart 1 of 1 in 300 s)")
     ]
     play.wait(2.0)
+    assert told(Placed(name="a/0", attempt=2, host="here"), Placed(name="a/0", attempt=2, host="there")) == [
+        ("a/0", "attempt 2 is on there, the one before was on here")
+    ]
     assert told(*raised("a/0", attempt=2)) == [
         ("a/0", "raised ValueError: x (attempt 2, after 0.0 s); all restarts are used up (1 in 300 s)")
     ]

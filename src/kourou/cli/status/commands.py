@@ -22,7 +22,7 @@ def ps(
     json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """List the runs that are live; --all lists those that have ended as well."""
+    """List the runs and sweeps that are live; --all lists those that have ended as well."""
     from kourou.cli.status.ps import list_runs
 
     list_runs(runs_dir, every=every, as_json=json)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
+from kourou import errors
 from kourou.cli.status.table import RUN_STYLES
 from kourou.cli.terminal.formats import UNKNOWN, duration, size
 from kourou.cli.terminal.output import console, print_json, print_text
 from kourou.cli.terminal.rows import plain_table
+from kourou.experiments.journal.known_sweeps import known_sweeps
+from kourou.experiments.journal.progress import progress_of
+from kourou.experiments.journal.run_records import RunState as SweepRunState
+from kourou.experiments.journal.sweep_folder import read_sweep
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import find_runs
@@ -22,9 +29,9 @@ _MAY_BE_LIVE = {RunState.PENDING, RunState.RUNNING, RunState.STOPPING, RunState.
 
 
 def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
-    """Print the runs: the live ones, or all."""
-    runs = find_runs(parent)
-    shown = [row for row in (run.to_dict() for run in runs) if every or RunState(row["state"]) in _MAY_BE_LIVE]
+    """Print the runs and sweeps: the live ones, or all."""
+    runs = [*(run.to_dict() for run in find_runs(parent)), *_sweeps(parent)]
+    shown = [row for row in runs if every or RunState(row["state"]) in _MAY_BE_LIVE]
     if as_json:
         print_json(shown)
         return
@@ -45,7 +52,7 @@ def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
             Text(row["run"]),
             row["launch_type"],
             Text(_STATE_TEXTS.get(state, str(state)), style=RUN_STYLES[state]),
-            str(row["nodes"]),
+            f"{row['done']}/{row['nodes']}" if "done" in row else str(row["nodes"]),
             duration(row["age_s"]),
             UNKNOWN if row["took_s"] is None else duration(row["took_s"]),
         )
@@ -53,6 +60,44 @@ def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
 
 
 _STATE_TEXTS = {RunState.DEAD: "dead launcher"}
+
+
+def _sweeps(parent: Path | None) -> Iterator[dict[str, Any]]:
+    """Sweeps like runs, their names being what ``kourou sweep status`` takes here, and their runs what nodes are."""
+    for folder in known_sweeps(parent):
+        try:
+            found = read_sweep(folder)
+        except errors.KourouError:  # it is another user's by now, or no sweep's any more
+            continue
+        begun = min((record.started_at for record in found.records if record.started_at), default=time.time())
+        ended = None if found.active else max((record.ended_at or begun for record in found.records), default=begun)
+        states = {record.state for record in found.records}
+        state = RunState.FINISHED if states <= {SweepRunState.SUCCEEDED} else RunState.INTERRUPTED
+        if any(one.failed for one in states):
+            state = RunState.FAILED
+        if found.active:
+            state = RunState.RUNNING
+        yield {
+            "run": _as_typed(folder),
+            "program": folder.name,
+            "launch_type": "sweep",
+            "state": str(state),
+            "nodes": len(found.records),
+            "done": progress_of(found.records).done,
+            "started_at": begun,
+            "ended_at": ended,
+            "age_s": round(time.time() - begun, 3),
+            "took_s": None if ended is None else round(ended - begun, 3),
+            "folder": str(folder),
+        }
+
+
+def _as_typed(folder: Path) -> str:
+    """As few letters as a shell needs here."""
+    here, home = Path.cwd(), Path.home()
+    if folder.is_relative_to(here):
+        return str(folder.relative_to(here))
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def clean_runs(parent: Path | None, *, older_than_s: float, dry_run: bool, as_json: bool) -> None:

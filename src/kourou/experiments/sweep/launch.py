@@ -14,6 +14,7 @@ from kourou import errors
 from kourou.experiments.describe.runs import RunSpec, check_runs
 from kourou.experiments.failures import SweepInterrupted
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
+from kourou.experiments.journal.known_sweeps import remember
 from kourou.experiments.journal.run_folder import own_folder, write_json
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.sweep.free_memory import GpuGate, Memory
@@ -222,6 +223,7 @@ def open_sweep(folder: str | os.PathLike[str]) -> Path:
         own_folder(top)
     except OSError as error:
         raise errors.PlanError(f"cannot make the sweep's folder {top}: {error}; choose another one") from error
+    remember(top)
     return top
 
 

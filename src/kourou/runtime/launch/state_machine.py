@@ -127,6 +127,9 @@ class StateMachine:
 
     def _hear(self, node: TrackedNode, event: OfAttempt) -> None:
         if isinstance(event, Placed):
+            if node.exit is not None and node.exit.host not in {"", event.host}:
+                told = f"attempt {event.attempt} is on {event.host}, the one before was on {node.exit.host}"
+                self._do(do.Tell(name=node.name, text=told))
             for each in self._with_threads(node):
                 self._change(each, host=event.host)
         elif isinstance(event, Started):
