@@ -62,6 +62,7 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
     assert "out/small" in kourou("ps", "--all").out
     shown = kourou("sweep", "status", "out/small").out
     assert "3/3 done" in shown
+    assert kourou("sweep", "status", "sweep.yaml").out == shown  # the file that `sweep run` was given
     assert "00_base_x_1" in shown
     assert kourou("sweep", "logs", "out/small", "01_base_x_2").out == "said --x=2\n"
     assert "00_base_x_1 │ said --x=1" in kourou("sweep", "logs", "out/small", "-n", "1").out

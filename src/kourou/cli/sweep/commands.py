@@ -20,7 +20,10 @@ sweep_app = typer.Typer(
 )
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="[FOLDER]", help="The sweep's folder; without it, the newest one below this folder.")
+    Path,
+    typer.Argument(
+        metavar="[FOLDER]", help="The sweep's folder or file; without it, the newest one below this folder."
+    ),
 ]
 Runs = Annotated[
     Optional[list[str]],

@@ -22,6 +22,7 @@ import dataclasses
 import importlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kourou.errors import GraphError
@@ -64,6 +65,11 @@ class Sweep:
     """Whose hosts all runs share; None: nothing is said."""
     seed_param: str | None = "seed"
     """The parameter that gets the seed; None: nobody does."""
+
+    @property
+    def folder(self) -> Path:
+        """Its own folder."""
+        return Path(self.train_dir, self.description.run_name).absolute()
 
     def runs(self) -> tuple[RunSpec, ...]:
         """All runs, as ``RunDescription.generate_runs``."""

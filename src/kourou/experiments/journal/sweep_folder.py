@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.experiments.describe.sweepfile import load_sweep
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
 from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState
@@ -53,15 +54,21 @@ class FoundSweep:
 def find_sweep(folder: str | os.PathLike[str]) -> Path:
     """The folder itself if it is a sweep's, else the newest sweep in it or one or two folders below.
 
+    Args:
+        folder: or the file that describes the sweep, whose folder it tells.
+
     Raises:
         NotFound: there is none.
     """
     top = Path(folder)
+    if top.is_file():
+        top = load_sweep(top).folder
     if (top / JOURNAL_FILE).exists():
         return top.absolute()
     found = find_sweeps(top)
     if not found:
-        raise errors.NotFound(f"there is no sweep in {top.absolute()}: name its folder, such as train_dir/NAME")
+        where = f"there is no sweep in {top.absolute()}"
+        raise errors.NotFound(f"{where}: name its folder, such as train_dir/NAME, or the file that describes it")
     return found[0]
 
 

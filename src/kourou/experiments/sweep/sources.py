@@ -78,7 +78,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     sweep = dataclasses.replace(sweep, **overrides)
     return LoadedSweep(
         runs=sweep.runs(),
-        folder=Path(own or Path(sweep.train_dir, sweep.description.run_name)).absolute(),
+        folder=Path(own).absolute() if own else sweep.folder,
         source={"target": target, "cwd": str(Path.cwd()), "changes": dataclasses.asdict(changes)},
         on=sweep.on,
     )
