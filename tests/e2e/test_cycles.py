@@ -13,7 +13,7 @@ from kourou import courier
 from leaks import Snapshot
 from polling import marked
 
-FEW, MANY = 10, 60  # a leak of one thing a cycle shows in both; the rest needs time
+FEW, MANY = 5, 60  # a leak of one thing a cycle shows in both; the rest needs time
 WAIT_S = 60.0
 QUICK = lp.StopTimeline(ask_s=20.0)
 SETTLE_S = 5.0
@@ -70,7 +70,7 @@ def test_cycles_leave_nothing_behind(launch_type, cycles, runs_dir, tmp_path_fac
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("workers", [24, pytest.param(64, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("workers", [12, pytest.param(64, marks=pytest.mark.soak)])
 def test_many_workers_start_answer_and_stop(workers, runs_dir):
     # Given a program of many processes that all call one server.
     program = lp.Program("many")

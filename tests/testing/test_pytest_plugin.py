@@ -31,72 +31,32 @@ def program_of(node):
 """
 
 
-@pytest.fixture
-def outcome(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """Runs tests given as text in a process of their own."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "")
-
-    def run(*tests: str) -> pytest.RunResult:
-        pytester.makepyfile(PRELUDE + "\n".join(tests))
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-
-    return run
-
-
-def test_a_program_is_stopped_with_its_test(outcome):
-    result = outcome(
-        """
+INNER = (
+    PRELUDE
+    + """
 @pytest.mark.parametrize("launch_type", [None, "test_mt", "test_mp"])
-def test_it(launch, launch_type):
+def test_stopped_with_its_test(launch, launch_type):
     program = program_of(lp.CourierNode(Server))
     run = launch(program, launch_type)
     assert str(run.plan.launch_type) == (launch_type or "test_mt")
     assert program.handle_to("node").dereference().ping() == "pong"
     launch(program_of(lp.PyNode(wait)), launch_type)
-"""
-    )
 
-    result.assert_outcomes(passed=3)
-
-
-def test_a_node_that_fails_fails_the_test(outcome):
-    result = outcome(
-        """
 @pytest.mark.parametrize("launch_type", ["test_mt", "test_mp"])
-def test_it(launch, launch_type):
+def test_with_a_node_that_fails(launch, launch_type):
     run = launch(program_of(lp.PyNode(fail)), launch_type)
     while not run.failures:
         time.sleep(0.01)
 
 def test_another_is_not_blamed(launch):
     launch(program_of(lp.PyNode(wait)))
-"""
-    )
 
-    result.assert_outcomes(passed=1, failed=2)
-    result.stdout.fnmatch_lines(
-        ["*ProgramFailed: program 'tested' failed: node/0 raised ValueError: the disk is on fire*"]
-    )
-
-
-def test_what_the_node_did_is_told_before_what_the_test_ran_into(outcome):
-    result = outcome(
-        """
-def test_it(launch):
+def test_that_ran_into_what_the_node_did(launch):
     program = program_of(lp.CourierNode(Server))
     launch(program, "test_mp")
     program.handle_to("node").dereference().fail_for_good()
-"""
-    )
 
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*NodeExited*", "*direct cause*", "*node/0 exited with code 3*"])
-
-
-def test_an_expected_failure_is_taken(outcome):
-    result = outcome(
-        """
-def test_it(launch):
+def test_that_expects_the_failure(launch):
     with pytest.raises(ProgramFailed, match="on fire"):
         launch(program_of(lp.PyNode(fail))).wait()
 
@@ -111,32 +71,51 @@ def broken(launch):
 
 def test_not_begun(broken):
     pass
-"""
-    )
-
-    result.assert_outcomes(passed=1, skipped=1, errors=1)
-    assert result.ret == 1
-
-
-def test_what_is_left_behind_is_an_error(outcome):
-    result = outcome(
-        """
-import kourou.testing.pytest_plugin as plugin
-plugin._GONE_WITHIN_S = 0.2
 
 def leave_a_thread():
     threading.Thread(target=time.sleep, args=(30,), name="forgotten", daemon=True).start()
 
-def test_it(launch):
+def test_that_leaves_a_thread(launch, monkeypatch):
+    monkeypatch.setattr("kourou.testing.pytest_plugin._GONE_WITHIN_S", 0.2)
     launch(program_of(lp.PyNode(leave_a_thread))).wait()
 """
-    )
+)
 
-    result.assert_outcomes(passed=1, errors=1)
+
+def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tests: str) -> pytest.RunResult:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "")
+    pytester.makepyfile(tests)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", "-rA")
+
+
+def test_a_program_lives_and_fails_with_its_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_pytest(pytester, monkeypatch, INNER)
+    assert result.ret == 1
+    ends = {
+        "PASSED": (
+            *("stopped_with_its_test[None]", "stopped_with_its_test[test_mt]", "stopped_with_its_test[test_mp]"),
+            *("that_expects_the_failure", "another_is_not_blamed", "that_leaves_a_thread"),
+        ),
+        "FAILED": (
+            *("with_a_node_that_fails[test_mt]", "with_a_node_that_fails[test_mp]"),
+            "that_ran_into_what_the_node_did",
+        ),
+        "ERROR": ("not_begun", "that_leaves_a_thread"),
+    }
+    for end, names in ends.items():
+        for name in names:
+            result.stdout.fnmatch_lines([f"{end} *::test_{name.replace('[', '[[]')}*"])
+    result.assert_outcomes(passed=6, failed=3, errors=2, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*ProgramFailed: program 'tested' failed: node/0 raised ValueError: the disk is on fire*"]
+    )
+    # what the node did is told before what the test ran into
+    result.stdout.fnmatch_lines(["*NodeExited*", "*direct cause*", "*node/0 exited with code 3*"])
     result.stdout.fnmatch_lines(["*left behind by the programs of this test:", "*thread forgotten"])
 
 
-def test_a_pytest_without_programs_does_not_import_the_runtime(outcome):
-    result = outcome("def test_it():\n    import sys\n    assert 'kourou.runtime.launch.launch' not in sys.modules\n")
-
-    result.assert_outcomes(passed=1)
+def test_a_pytest_without_programs_does_not_import_the_runtime(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = "def test_it():\n    import sys\n    assert 'kourou.runtime.launch.launch' not in sys.modules\n"
+    run_pytest(pytester, monkeypatch, tests).assert_outcomes(passed=1)
