@@ -63,21 +63,6 @@ def drive(learner: Any) -> None:
     assert learner.ranks[1].where()[0] == 1
     with pytest.raises(ValueError, match="of rank 1"):  # which rank 0 would never tell
         learner.all.fail_in_rank_1()
-    lp.stop()
-
-
-def test_a_class_is_served_by_all_ranks() -> None:
-    program = lp.Program("torch")
-    learner = program.add_node(lp.TorchNode(Learner, 2, 10.0), label="learner")
-    program.add_node(lp.PyNode(drive, learner), label="driver")
-    run = lp.launch(program, "local_mp", stop_timeline=FAST_STOP)
-    run.wait(timeout_s=WITHIN_S)
-    assert {name: str(record.state) for name, record in run.nodes.items()} == {
-        "learner/0": "FINISHED",
-        "learner/0:0": "FINISHED",
-        "learner/0:1": "FINISHED",
-        "driver/0": "FINISHED",
-    }
 
 
 def train(expected: float) -> None:
@@ -86,29 +71,42 @@ def train(expected: float) -> None:
     assert total.item() == expected
 
 
-def test_a_function_ends_the_node_when_it_has_returned_everywhere() -> None:
-    program = lp.Program("torch")
-    program.add_node(lp.TorchNode(train, 2, 3.0, backend="gloo"), label="train")
-    run = lp.launch(program, "local_mp", stop_timeline=FAST_STOP)
-    run.wait(timeout_s=WITHIN_S)
-    assert str(run.nodes["train/0"].state) == "FINISHED"
-
-
 def fail_in_a_collective() -> None:
     if dist.get_rank() == 1:
         raise ValueError("rank one has had enough")
     dist.barrier()
 
 
-def test_the_error_of_one_rank_is_the_nodes_while_the_others_sit_in_a_collective() -> None:
+def test_objects_are_served_by_all_ranks_functions_end_and_errors_are_the_nodes() -> None:
+    # Given nodes whose ranks answer calls, return, fail while others sit in a collective, and lack GPUs
     program = lp.Program("torch")
-    program.add_node(lp.TorchNode(fail_in_a_collective, 2, backend="gloo"), label="train")
-    with pytest.raises(ProgramFailed, match="ValueError: rank one has had enough"):
-        lp.launch(program, "local_mp", stop_timeline=FAST_STOP).wait(timeout_s=WITHIN_S)
+    learner = program.add_node(lp.TorchNode(Learner, 2, 10.0), label="learner")
+    program.add_node(lp.PyNode(drive, learner), label="driver")
+    program.add_node(lp.TorchNode(train, 2, 3.0, backend="gloo"), label="train")
+    with program.group("failing", on_failure="ignore"):
+        program.add_node(lp.TorchNode(fail_in_a_collective, 2, backend="gloo"))
+    with program.group("nccl", on_failure="ignore"):
+        program.add_node(lp.TorchNode(train, 2, 3.0, backend="nccl"))
+    # When all but the server have ended
+    with lp.launch(program, "local_mp", stop_timeline=FAST_STOP) as run:
+        run.wait(["driver", "train", "failing", "nccl"], timeout_s=WITHIN_S)
+    # Then each did so in its way
+    for name in ("learner/0", "learner/0:0", "learner/0:1", "driver/0", "train/0"):
+        assert str(run.nodes[name].state) == "FINISHED", run.nodes[name]
+    assert "ValueError: rank one has had enough" in cause_of(run, "failing/0")
+    if not torch.cuda.is_available():
+        assert "say backend='gloo', or 'auto'" in cause_of(run, "nccl/0")
 
 
-def test_the_ranks_start_again_as_one_and_find_each_other() -> None:
+def cause_of(run: lp.Run, name: str) -> str:
+    record = run.nodes[name].exit
+    assert record is not None
+    return record.cause
+
+
+def test_the_ranks_start_again_as_one_and_a_stop_reaches_those_that_work_for_ever() -> None:
     program = lp.Program("torch")
+    program.add_node(lp.TorchNode(work_for_ever, 2, backend=None), label="train")
     with program.group("learner", on_failure=lp.Restart(max_times=1, backoff_s=0.01)):
         learner = program.add_node(lp.TorchNode(Learner, 2, 1.0, backend="gloo"))
     with lp.launch(program, "local_mp", stop_timeline=FAST_STOP) as run:
@@ -122,12 +120,6 @@ def test_the_ranks_start_again_as_one_and_find_each_other() -> None:
         assert [answer[3] for answer in after] == [2, 2]
         assert not {answer[2] for answer in before} & {answer[2] for answer in after}
         assert learner.dereference().all.step(0.0) == [1.0, 1.0]
-
-
-def test_a_stop_reaches_ranks_that_work_for_ever() -> None:
-    program = lp.Program("torch")
-    program.add_node(lp.TorchNode(work_for_ever, 2, backend=None), label="train")
-    with lp.launch(program, "local_mp", stop_timeline=FAST_STOP) as run:
         until(lambda: str(run.nodes["train/0"].state) == "READY", WITHIN_S)
     assert str(run.nodes["train/0"].state) in {"FINISHED", "KILLED"}
 
@@ -136,15 +128,6 @@ def work_for_ever() -> None:
     assert os.environ["WORLD_SIZE"] == "2"
     while True:
         time.sleep(0.01)
-
-
-def test_nccl_without_gpus_is_refused_with_what_to_say_instead() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    program = lp.Program("torch")
-    program.add_node(lp.TorchNode(train, 2, 3.0, backend="nccl"), label="train")
-    with pytest.raises(ProgramFailed, match="say backend='gloo', or 'auto'"):
-        lp.launch(program, "local_mp", stop_timeline=FAST_STOP).wait(timeout_s=WITHIN_S)
 
 
 def test_threads_cannot_be_ranks() -> None:
