@@ -110,6 +110,8 @@ CALLER_WITH_A_GROUP = """
         return value.item()
 
     def nested():
+        if dist.get_rank():  # one imports torch once more, and that is enough
+            return None
         with kourou.spmd.Launcher(["localhost"], workers_per_host=2, backend="gloo") as inner:
             return inner.run(total).results["localhost"]
 
@@ -117,7 +119,7 @@ CALLER_WITH_A_GROUP = """
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     with kourou.spmd.Launcher(["localhost"], workers_per_host=3, backend="gloo") as launcher:
         first, second = launcher.submit(nested), launcher.submit(total)
-        print(first.result().rank(2), second.result().results["localhost"], dist.is_initialized(), total())
+        print(first.result().rank(0), second.result().results["localhost"], dist.is_initialized(), total())
     dist.destroy_process_group()
 """
 
