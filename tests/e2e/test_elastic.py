@@ -187,7 +187,9 @@ class Controller:
     def resize(self):
         """A node lets others come and go; what it saw of that."""
         me = lp.get_context()
+        assert self._group.index() == [0, 1]
         came = me.scale("callee", 3)
+        assert self._group.index() == [0, 1, 2]
         added = me.add_node(lp.CourierNode(Actor, self._learner, seed=7), label="actor")
         until(lambda: len(self._learner.noted()) == 3, WAIT_S)
         me.remove(added, "callee/1")
@@ -195,7 +197,7 @@ class Controller:
             added.dereference().wait()
         with pytest.raises(errors.NotFound, match="did you mean 'callee'"):
             me.scale("calle", 1)
-        until(lambda: self._group.index() == [0, 2], WAIT_S)
+        assert self._group.index() == [0, 2]
         return came, self._learner.noted()
 
 

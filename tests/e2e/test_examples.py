@@ -51,6 +51,20 @@ def test_consumer_adds_up_what_the_producers_found(launch_type: str) -> None:
 
 
 @pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
+def test_a_population_learns_by_rates_that_none_of_the_first_had(launch_type: str) -> None:
+    rounds = run_script("examples/pbt/main.py", "--launch-type", launch_type).splitlines()
+
+    found = [re.fullmatch(r".* Round \d: member/(\d+) errs by (.*), with a rate of (.*)\.", line) for line in rounds]
+    errors = [float(match[2]) for match in found if match]
+    last = found[-1]
+    assert last is not None
+    assert len(errors) == 8
+    assert errors[-1] < 0.02 < errors[0]
+    assert int(last[1]) >= 6
+    assert float(last[3]) > 0.01
+
+
+@pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
 def test_launcher_waits_for_the_workers_only(launch_type: str) -> None:
     output = run_script("examples/program_wait/main.py", "--launch-type", launch_type)
 

@@ -14,6 +14,7 @@ from kourou.runtime.control.coordinator import Release, Stop
 from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub, Events
+from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, Outcome, shortened
 from kourou.runtime.model.resize import Resize
 
@@ -113,7 +114,7 @@ class CoordinatorClient:
         self._call("Stop", pb.StopRequest(reason=shortened(reason), origin=self._name))
 
     def resize(self, resize: Resize) -> tuple[str, ...]:
-        """Ask for nodes to come or go; who they are."""
+        """Ask for nodes to come or go; who they are. Groups that are followed have changed by then."""
 
         def call(request: pb.ResizeRequest) -> pb.ResizeReply:
             reply: pb.ResizeReply = self._stub.call(
@@ -121,7 +122,12 @@ class CoordinatorClient:
             )
             return reply
 
-        return ask_for(resize, self._name, call)
+        before = {record.name for record in self._directory.all()}
+        names = ask_for(resize, self._name, call)
+        for name in names:
+            if label_of(name) in self._groups:
+                self._directory.wait(name, lambda r: r.name not in before or r.gone or bool(r.removed), _ATTACH_S)
+        return names
 
     def report(self, name: str, outcome: Outcome) -> None:
         """The last words of this node, or of a child that it runs."""

@@ -2,5 +2,6 @@
 
 Start with ``launch`` and ``run``. ``director`` is a thread around ``state_machine``, which turns ``events`` into
 instructions and asks ``exit_records`` (how a node ended), ``held_exits`` (exits that are not judged at once) and
-``slow_starts`` (who is not ready after ten seconds). It may use all of the runtime but ``monitoring``.
+``slow_starts`` (who is not ready after ten seconds). ``elastic`` checks what is asked for when nodes are to come or go.
+It may use all of the runtime but ``monitoring``.
 """
