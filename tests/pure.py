@@ -41,7 +41,7 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             "runtime": "broadcast channel dialled kubernetes logs nonblocking_stream serving sessions shared_tensors"
             " slurm_commands supervisor threads zygotes",
             "script": "children identity sharing",
-            "ui": "routes",
+            "ui": "browser routes",
             "spmd": "failures front_ends output run seed_page ssh weaknesses",
             "weights": "kills restart",
             ".": "cpython import leaks pure",

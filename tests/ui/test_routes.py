@@ -11,7 +11,7 @@ from cli.commands import LiveRun, kourou
 from kourou.ui.history import lives_page
 from kourou.ui.lists import Listed
 from optional import optional
-from polling import until
+from polling import WAIT_S, until
 
 testclient = optional("starlette.testclient")
 routes = optional("kourou.ui.routes")
@@ -151,7 +151,7 @@ def test_a_live_run(friend, live: LiveRun) -> None:
         page: dict = friend.get(url(live)).json()
         return page if page["graph"]["edges"][0]["calls_per_s"] else {}
 
-    page = until(with_rates, 20.0, "rates")
+    page = until(with_rates, WAIT_S, "rates")
     [edge] = page["graph"]["edges"]
     assert (edge["from"], edge["to"]) == ("client", "server")
     assert page["hosts"][0]["nodes"] == 3
@@ -189,11 +189,13 @@ def test_a_sweep(friend) -> None:
 
 def test_a_node_is_restarted_and_the_run_is_stopped(friend, live: LiveRun) -> None:
     assert friend.post(url(live, "restart?node=client/0")).json() == {"asked": ["client/0"]}
-    until(lambda: len([e for e in live.found.events() if e["event"] == "exit"]) == 1, 20.0, "the end of the first one")
+    until(
+        lambda: len([e for e in live.found.events() if e["event"] == "exit"]) == 1, WAIT_S, "the end of the first one"
+    )
     assert friend.post(url(live, "stop")).json() == {"asked": True}
-    until(lambda: live.found.state.over, 30.0, "the end of the run")
+    until(lambda: live.found.state.over, WAIT_S, "the end of the run")
     # when it is looked at after its end
-    page = until(lambda: ended_page(friend, live), 20.0, "its last page")
+    page = until(lambda: ended_page(friend, live), WAIT_S, "its last page")
     assert page["stop_reason"].startswith("kourou ui, by")
     lives = lives_page(live.found.events())["lives"]
     assert [life["attempt"] for life in lives if life["node"] == "client/0"] == [1, 2]

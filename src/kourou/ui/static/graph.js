@@ -64,8 +64,7 @@ function path(from, to, port, bottom) {
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 function Box({ group, at, nodes, onOpen }) {
-  const known = nodes.filter((node) => node.calls_per_s !== null);
-  const served = known.reduce((sum, node) => sum + node.calls_per_s, 0);
+  const served = nodes.reduce((sum, node) => sum + (node.calls_per_s || 0), 0);
   const queued = nodes.reduce((sum, node) => sum + (node.queued || 0), 0);
   const worst = ["bad", "warn", "good"].find((one) => nodes.some((node) => tone(node.state) === one)) || "done";
   const keys = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onOpen(group.label); } };
@@ -77,7 +76,7 @@ function Box({ group, at, nodes, onOpen }) {
     ${nodes.length > 1 ? html`<text class="dim end" x=${WIDTH - 12} y="22">×${count(nodes.length)}</text>` : ""}
     <text class="dim" x="12" y="39">${cut(group.kind, 29)}</text>
     ${nodes.slice(0, MOST_DOTS).map((node, place) => html`<circle class=${node.silent ? "bad" : tone(node.state)} cx=${16 + place * 9.6} cy="53" r="3.4"><title>${node.name}: ${node.state.toLowerCase()}</title></circle>`)}
-    <text class="figure" x="12" y="73">${known.length ? `${rate(served)} calls/s` : ""}</text>
+    <text class="figure" x="12" y="73">${served ? `${rate(served)} calls/s` : ""}</text>
     ${queued ? html`<text class="figure queued end" x=${WIDTH - 12} y="73">${count(queued)} queued</text>` : ""}
   </g>`;
 }

@@ -31,7 +31,7 @@ export function SweepPage({ sweep, onTitle }) {
     ${metrics.length ? html`<div class="picker"><label>metric <select value=${chosen} onChange=${(event) => setMetric(event.target.value)}>${metrics.map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
       <${Curves} results=${results} metric=${chosen}/>
       <${Parallel} rows=${rows} varied=${data.varied} metric=${chosen} onOpen=${setOpened}/>
-      <${Settings} results=${results} varied=${data.varied} metric=${chosen}/>` : results && !results.why ? html`<${Empty}>No run has logged a number yet. A line does it: <code>lp.log(step, score=score)</code><//>` : ""}
+      <${Settings} results=${results} varied=${data.varied} metric=${chosen}/>` : !results ? html`<${Empty}>Reading what its runs have measured…<//>` : !results.why ? html`<${Empty}>No run has logged a number yet. A line does it: <code>lp.log(step, score=score)</code><//>` : ""}
     <${Runs} rows=${rows} varied=${data.varied} metrics=${metrics} onOpen=${(row) => setOpened(row.name)} opened=${opened}/>
     ${opened ? html`<${RunPanel} key=${opened} sweep=${sweep} row=${rows.find((row) => row.name === opened)} onClose=${() => setOpened(null)}/>` : ""}`;
 }
@@ -77,8 +77,11 @@ function Parallel({ rows, varied, metric, onOpen }) {
   const shareOf = (row) => axes[axes.length - 1].at(row);
   return html`<${Section} title="Settings and what they reached" aside=${html`<small>a line for each run, coloured by ${metric}</small>`}><div class="parallel" ref=${place}>
     ${drawn.length < 2 || axes.length < 2 ? html`<${Empty}>There is something to compare once two runs with different settings have logged ${metric}.<//>` : html`<svg width=${width} height=${height} viewBox="0 0 ${width} ${height}">
-      ${drawn.map((row) => html`<path key=${row.name} class=${over === row.name ? "over" : over ? "under" : ""} style=${{ stroke: shade(shareOf(row)) }} onMouseEnter=${() => setOver(row.name)} onMouseLeave=${() => setOver(null)} onClick=${() => onOpen(row.name)}
-        d=${`M${axes.map((axis, number) => `${x(number)} ${y(axis.at(row))}`).join("L")}`}><title>${row.name}: ${axes.map((axis) => `${axis.name} ${text(axis.of(row))}`).join(", ")}</title></path>`)}
+      ${drawn.map((row) => {
+        const d = `M${axes.map((axis, number) => `${x(number)} ${y(axis.at(row))}`).join("L")}`;
+        return html`<g key=${row.name} class="run ${over === row.name ? "over" : over ? "under" : ""}" onMouseEnter=${() => setOver(row.name)} onMouseLeave=${() => setOver(null)} onClick=${() => onOpen(row.name)}>
+          <title>${row.name}: ${axes.map((axis) => `${axis.name} ${text(axis.of(row))}`).join(", ")}</title><path class="wide" d=${d}/><path d=${d} style=${{ stroke: shade(shareOf(row)) }}/></g>`;
+      })}
       ${axes.map((axis, number) => html`<g transform="translate(${x(number)} 0)"><line y1=${y(0)} y2=${y(1)}/><text class="title" y="16">${axis.name}</text>
         ${axis.ticks.map(([share, label]) => html`<text x=${number === axes.length - 1 ? 8 : -8} y=${y(share) + 4} class=${number === axes.length - 1 ? "right" : "left"}>${label}</text>`)}</g>`)}
     </svg>`}</div><//>`;
