@@ -113,6 +113,14 @@ __all__ = [
 class KourouError(Exception):
     """The root of all errors that kourou raises on purpose."""
 
+    @property
+    def __notes__(self) -> list[str]:
+        """What Python shows below a traceback, from 3.11 on."""
+        own = next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__)
+        where = f"what it means, and what to do: kourou explain {own}"
+        notes: list[str] = self.__dict__.setdefault("__notes__", [where])
+        return notes
+
 
 class GraphError(KourouError, ValueError):
     """A program was built in a way that has no meaning (labels, groups, handles)."""

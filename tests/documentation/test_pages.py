@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kourou
 from documentation.pages import DOCS, Block, blocks, pages, shown
 from kourou import errors
+from kourou.cli.control.explain import explain_error
 
 FRAGMENTS = [
     pytest.param(block, id=f"{shown(page)}:{block.line}")
@@ -38,3 +42,15 @@ def test_every_error_has_an_entry_and_no_entry_is_of_the_past() -> None:
     raised = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
     abstract = {"KourouError", "RpcError", "StatusCode"}
     assert described == raised - abstract
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tracebacks have no notes before")
+def test_a_traceback_says_where_its_error_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    error: Any = errors.NodeExited("gone")
+    error.add_note("and a note of the user's")
+    told = traceback.format_exception_only(error)
+    assert told[1:] == ["what it means, and what to do: kourou explain NodeExited\n", "and a note of the user's\n"]
+    explain_error("kourou.errors.nodeexited")
+    assert capsys.readouterr().out.startswith("# NodeExited\n\nThe node that was called has ended")
+    with pytest.raises(errors.NotFound, match="did you mean NodeExited"):
+        explain_error("NodeExit")

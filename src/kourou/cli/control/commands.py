@@ -32,6 +32,16 @@ def stop(
 
 
 @control_app.command()
+def explain(
+    error: Annotated[str, typer.Argument(metavar="ERROR", help="Its name, such as NodeExited.")],
+) -> None:
+    """Say what an error means, and what to do about it."""
+    from kourou.cli.control.explain import explain_error
+
+    explain_error(error)
+
+
+@control_app.command()
 def restart(
     run: LiveRun,
     node: NodePattern,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "folder_in_run", "keeping_object", "keeping_state", "say_loaded"]
 
 _PATIENCE_S = 1.0  # after a stop, until a node whose work goes on is saved in the midst of it
+_LONG_S = 2.0  # of the last checkpoint, before people are told that it is being written
 _POLL_S = 0.05
 
 
@@ -83,15 +84,18 @@ class Keeper:
         ended_itself = not interrupted and (error is None or isinstance(error, SystemExit))
         self._last_wanted = self._when.on_stop and (ended_itself or (interrupted and not self._saved_since_stop))
         late: errors.StopRequested | None = None
+        patience_s: float | None = _LONG_S
         with shielded():
             self.ended.set()
             self._wake.set()
             while self._thread.is_alive():
                 try:
-                    self._thread.join()
+                    self._thread.join(patience_s)
                 except errors.StopRequested as stop:
                     late = stop
-                    _say(f"{self._context.name} writes its checkpoint; it is killed at the end of the stop's timeline")
+                if patience_s is not None and self._thread.is_alive():
+                    patience_s = None
+                    _say(f"{self._context.name} writes its checkpoint; a stop gives it until the end of its timeline")
             self._context.stop.unwatch(self._wake.set)
         if late is not None and error is None:
             raise late
