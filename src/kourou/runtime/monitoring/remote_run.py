@@ -165,7 +165,7 @@ class RemoteRun:
 
     def members(self, label: str) -> list[NodeRecord]:
         """The nodes of a group, as they are now."""
-        return Directory(self._latest().nodes).members(label)
+        return Directory(self._latest().values()).members(label)
 
     def update(self, name: str, **changes: Any) -> None:
         """Refused: only a node changes its own record."""
