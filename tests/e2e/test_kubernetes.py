@@ -27,7 +27,7 @@ from kourou.testing.kubernetes import FakeCluster, FakePod
 from manifests import check_manifest
 from polling import until
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(180)]
 
 WITHIN_S = 60.0
 TESTS = Path(__file__).parents[1]
@@ -201,6 +201,14 @@ def test_a_launcher_whose_pod_is_lost_is_started_again_on_the_same_hosts(cluster
     until(lambda: found.state is RunState.FINISHED, WITHIN_S, "the end of the run")
 
 
+@pytest.mark.soak
+def test_an_image_that_cannot_run_the_launcher_is_said_to_be_such(cluster: FakeCluster) -> None:
+    found = choose_run(lp.submit(small(), on_kubernetes(python="/nothing/python3", restarts=1)))
+    until(lambda: found.state is RunState.FAILED, WITHIN_S, "the end of the JobSet")
+    assert len(cluster.pods("launcher")) == 2
+    assert "its launcher said: /bin/sh: 1: exec: /nothing/python3: not found" in found.status().stop_reason
+
+
 def fail() -> None:
     raise ValueError("it cannot work")
 
@@ -211,8 +219,14 @@ def test_a_program_that_fails_is_not_tried_again(cluster: FakeCluster, capfd: py
     program.add_node(lp.PyNode(fail), label="worker")
     found = choose_run(lp.submit(program, on_kubernetes()))
     until(lambda: found.state is RunState.FAILED, WITHIN_S, "the end of the JobSet")
-    assert "matches a FailJob rule" in found.status().stop_reason
     assert len(cluster.pods("launcher")) == 1
+    # and what its launcher knew is kept, also when the cluster has forgotten it
+    told = run("status", found.run_id)
+    assert "failed after" in told
+    assert "ValueError: it cannot work" in told
+    (node,) = found.status().nodes
+    assert node.exit is not None
+    assert "ValueError: it cannot work" in node.exit.cause
     assert "ValueError: it cannot work" in run("logs", found.run_id)
 
 

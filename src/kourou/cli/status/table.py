@@ -100,7 +100,7 @@ def run_heading(sample: RunSample, width: int) -> Text:
         facts.append(f"  ({duration(sample.taken_at - status.ended_at)} ago)", style="bright_black")
     separator = "  ·  " if len(status.run_id) + len(facts) + 5 <= width else "\n"
     text = Text.assemble((status.run_id, "bold"), (separator, "bright_black"), facts)
-    if status.stop_reason and status.state not in _TOLD_ELSEWHERE:
+    if status.stop_reason and (status.state not in _TOLD_ELSEWHERE or (status.state.over and not status.nodes)):
         verb = "stopping" if status.state.live else "stopped"
         text.append(f"\n{verb} because: {clean(status.stop_reason)}", style="bright_black")
     return text

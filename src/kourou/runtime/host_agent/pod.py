@@ -23,6 +23,7 @@ __all__ = [
     "CLAIM",
     "COUNTED",
     "IGNORED",
+    "LAST_WORDS",
     "MADE_BY",
     "ONCE",
     "ORDER",
@@ -47,6 +48,8 @@ WORK = "/run/kourou/work"
 """A folder of the pod's own, gone with it."""
 CLAIM = "/run/kourou/claim"
 """Where a volume is mounted that all pods share."""
+LAST_WORDS = "/run/kourou/last-words"
+"""What is written here, 4 KiB at most, Kubernetes keeps after the container has ended."""
 RUN_ID, PATH, PLACES, ONCE = "KOUROU_RUN_ID", "KOUROU_PATH", "KOUROU_PLACES", "KOUROU_ONCE"
 """Variables: the run; folders of the tree that modules are in; the places of a job's pods, in their order; whether the
 launcher is never started again."""

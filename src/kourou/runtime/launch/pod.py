@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 import signal
@@ -17,10 +18,12 @@ from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dialling import DialOrder
 from kourou.runtime.launch.batch import bring_to_life
 from kourou.runtime.launchers.engines.kubernetes_batch import Travelling
+from kourou.runtime.model.status import STATUS_FILE, RunStatus
 from kourou.runtime.plan.plan import LaunchPlan, ProcessSpec
 
 __all__ = ["main"]
 
+_LAST_WORDS_BYTES = 4096
 _LINGER_S = 2.0  # shells in this pod end with it: so long they have to tell how the run ended
 
 
@@ -35,9 +38,21 @@ def main() -> None:
     keys = order.token, Authority.from_pem(read_own(f"{pod.SECRET}/{pod.AUTHORITY}"))
     travelled: Travelling = pickle.loads(pod.joined(pod.PLAN_PARTS))
     runs_dir().mkdir(parents=True, exist_ok=True)
-    code = bring_to_life(_at_home(travelled), runs_dir() / os.environ[pod.RUN_ID], keys)
+    folder = runs_dir() / os.environ[pod.RUN_ID]
+    code = bring_to_life(_at_home(travelled), folder, keys)
+    _leave_status(folder)
     time.sleep(_LINGER_S)
     sys.exit(code)
+
+
+def _leave_status(folder: Path) -> None:
+    """Let Kubernetes keep the last status, with as much of it as there is room for."""
+    status = RunStatus.from_dict(json.loads(read_own(folder / STATUS_FILE)))
+    for told in (status, status.without_details(), dataclasses.replace(status, nodes=())):
+        text = json.dumps(told.to_dict(), default=str)
+        if len(text) <= _LAST_WORDS_BYTES:
+            Path(pod.LAST_WORDS).write_text(text, encoding="ascii")
+            return
 
 
 def _at_home(travelled: Travelling) -> LaunchPlan:

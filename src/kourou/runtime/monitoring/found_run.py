@@ -26,6 +26,7 @@ from kourou.runtime.files.run_folder import (
     runs_dir,
 )
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
+from kourou.runtime.launchers.engines.base import JobState
 from kourou.runtime.launchers.engines.batch_systems import batch_system, look_at_job
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
@@ -133,8 +134,32 @@ class FoundRun:
             job = look_at_job(self.info.engine, self.info.job)
         except errors.LaunchError:
             return RunState.ELSEWHERE
-        known = {"pending": RunState.PENDING, "running": RunState.RUNNING, "gone": job.outcome or RunState.DEAD}
-        return known[job.state]
+        if job.state != "gone":
+            return RunState(job.state)
+        if job.outcome is None:
+            return RunState.DEAD
+        return self._keep_last_status(job).state
+
+    def _keep_last_status(self, job: JobState) -> RunStatus:
+        """Write how a run ended that was elsewhere, before its engine forgets it."""
+        assert job.outcome is not None  # noqa: S101 - it has ended
+        try:
+            status = RunStatus.from_dict(json.loads(job.last_words))
+        except (ValueError, KeyError, TypeError):  # no status, but the end of what was printed
+            said = job.last_words.rstrip().rpartition("\n")[2]
+            reason = job.reason + (f"; its launcher said: {said}" if said else "")
+            status = RunStatus(
+                run_id=self.run_id,
+                program=self.info.program,
+                launch_type=self.info.launch_type,
+                state=job.outcome,
+                stop_reason=reason,
+                started_at=self.info.started_at,
+                ended_at=time.time(),
+            )
+        with contextlib.suppress(OSError):  # another shell may have done it
+            ownership.write_own(self.path / STATUS_FILE, json.dumps(status.to_dict(), default=str).encode())
+        return status
 
     @property
     def ended(self) -> bool:
@@ -219,7 +244,7 @@ class FoundRun:
         return _read_events(self.path / EVENTS_FILE)
 
     def _why(self, state: RunState) -> str:
-        if self.info.job and state in {RunState.DEAD, RunState.FAILED}:
+        if self.info.job and state is RunState.DEAD:
             job = look_at_job(self.info.engine, self.info.job)
             see = f"kourou logs {self.run_id}" if self.is_with_launcher else self.path / "launcher.log"
             return f"its job {self.info.job} has ended: {job.reason}; see {see}"

@@ -285,19 +285,24 @@ class Controllers:
         again = pod["spec"]["restartPolicy"] == "OnFailure" and code != 0 and not leaves
         if not again:
             pod["status"]["phase"] = "Failed" if code else "Succeeded"
-            self._set_state(pod, terminated={"exitCode": code})
+            ended = {"exitCode": code, "message": sandbox.last_words(code), "finishedAt": f"{time.time():f}"}
+            self._set_state(pod, terminated=ended)
             self.sandboxes.pop(name).close()
-        elif time.monotonic() >= memory.setdefault("again", time.monotonic() + _BACKOFF_S):
+        elif "again" not in memory:
+            memory["again"] = time.monotonic() + _BACKOFF_S
+            memory["last"] = {"terminated": {"exitCode": code, "message": sandbox.last_words(code)}}
+            self._set_state(pod, waiting={"reason": "CrashLoopBackOff", "message": f"it exited with {code}"})
+        elif time.monotonic() >= memory["again"]:
             del memory["again"]
             memory["restarts"] = memory.get("restarts", 0) + 1
             sandbox.start()
             self._set_state(pod, running={})
-        else:
-            self._set_state(pod, waiting={"reason": "CrashLoopBackOff", "message": f"it exited with {code}"})
 
     def _set_state(self, pod: Object, **state: Object) -> None:
         name, restarts = pod["spec"]["containers"][0]["name"], self._memory(pod).get("restarts", 0)
-        pod["status"]["containerStatuses"] = [{"name": name, "state": state, "restartCount": restarts}]
+        last = self._memory(pod).get("last", {})
+        status = {"name": name, "state": state, "lastState": last, "restartCount": restarts}
+        pod["status"]["containerStatuses"] = [status]
 
     # -- all of them -----------------------------------------------------------------------------------------------
 

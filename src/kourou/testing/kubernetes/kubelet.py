@@ -19,6 +19,7 @@ import psutil
 
 __all__ = ["Network", "Sandbox", "Unmountable"]
 
+_LOG_LINES, _LOG_CHARACTERS = 80, 2048  # of a container that failed without a word
 _WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
 # What the shell forks is process 1 of the new namespace; unlike `unshare --fork`, a shell tells which signal killed it.
 _ENTER = ("unshare", "--mount", "--pid", "--uts", "/bin/sh", "-c", '"$@"; exit $?', "sh", *_WITH_PARENT)
@@ -98,6 +99,7 @@ class Sandbox:
         self._user = context.get("runAsUser") if as_user else None
         self._log = log
         folder.mkdir(parents=True, exist_ok=True)
+        self._last_words = folder / "last-words"
         self._volumes = {volume["name"]: self._make(volume, secret) for volume in self._spec.get("volumes", ())}
         self.space, self.address = network.add()
         self.environ = {**image_env, **self._environment()}
@@ -110,6 +112,12 @@ class Sandbox:
             "mount -t tmpfs tmpfs /run",
             f"mount --bind {shlex.quote(str(self._hosts))} /etc/hosts",
         ]
+        path = shlex.quote(self._container.get("terminationMessagePath", "/run/termination-log"))
+        mounts.append(
+            f"mkdir -p $(dirname {path}); touch {path}; mount --bind {shlex.quote(str(self._last_words))} {path}"
+        )
+        self._last_words.write_bytes(b"")
+        self._last_words.chmod(0o666)
         mounts.append(f"hostname {shlex.quote(self._spec['hostname'])}")
         for mount in self._container.get("volumeMounts", ()):
             source, path = self._volumes[mount["name"]], shlex.quote(mount["mountPath"])
@@ -154,6 +162,13 @@ class Sandbox:
         assert self._process is not None
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
+
+    def last_words(self, code: int) -> str:
+        """The message that a container leaves which ended with this code."""
+        text = self._last_words.read_text("utf-8", errors="replace")
+        if text or code == 0 or self._container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            return text
+        return "\n".join(self._log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:])[-_LOG_CHARACTERS:]
 
     def close(self) -> None:
         """Kill what is left, and give everything back."""

@@ -99,6 +99,8 @@ class JobState:
     there."""
     outcome: RunState | None = None
     """How the program ended, where the engine knows that."""
+    last_words: str = ""
+    """What the launcher left, where its folder is not shared: its last status, as JSON; or the end of its output."""
 
 
 class BatchSystem(Protocol):

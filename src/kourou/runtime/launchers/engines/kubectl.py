@@ -90,11 +90,16 @@ class JobSetJob:
         for kind, outcome in (("Completed", RunState.FINISHED), ("Failed", RunState.FAILED)):
             for condition in conditions:
                 if condition["type"] == kind and condition["status"] == "True":
-                    return JobState(state="gone", reason=condition.get("message", kind), outcome=outcome)
+                    words = _last_words(self.pods())
+                    return JobState(
+                        state="gone", reason=condition.get("message", kind), outcome=outcome, last_words=words
+                    )
         pods = self.pods()
         reason = self._reason(job_set, pods)
         if any(_is_launcher(pod) and _is_running(pod) for pod in pods):
             return JobState(state="running", reason=reason)
+        if not reason and (words := _last_words(pods)):
+            reason = f"another pod for its launcher, whose last one failed: {_last_line(words)}"
         return JobState(state="pending", reason=reason or ("" if pods else "pods, which are being made"))
 
     def _reason(self, job_set: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
@@ -178,8 +183,25 @@ def _why_pending(pod: Mapping[str, Any]) -> str:
     for each in status.get("containerStatuses", []):
         waiting = each.get("state", {}).get("waiting", {})
         if waiting.get("reason") and waiting["reason"] not in {"ContainerCreating", "PodInitializing"}:
-            return ": ".join(filter(None, (waiting["reason"], waiting.get("message"))))
+            words = _last_line(each.get("lastState", {}).get("terminated", {}).get("message", ""))
+            return ": ".join(filter(None, (waiting["reason"], words or waiting.get("message"))))
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
     return ""
+
+
+def _last_words(pods: Sequence[Mapping[str, Any]]) -> str:
+    """What the last launcher that has ended left; "" where there is none."""
+    ended = [
+        (each["state"]["terminated"].get("finishedAt", ""), each["state"]["terminated"].get("message", ""))
+        for pod in pods
+        if _is_launcher(pod)
+        for each in pod.get("status", {}).get("containerStatuses", ())
+        if "terminated" in each.get("state", {})
+    ]
+    return str(max(ended)[1]) if ended else ""
+
+
+def _last_line(words: str) -> str:
+    return words.rstrip().rpartition("\n")[2]

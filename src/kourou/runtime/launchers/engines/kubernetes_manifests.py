@@ -217,6 +217,8 @@ class JobSetPlan:
             "name": name,
             "image": options.image,
             "command": [options.python, "-u", "-c", statement],
+            "terminationMessagePath": pod.LAST_WORDS,
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "env": [*({"name": key, "value": value} for key, value in known.items()), *env],
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }

@@ -37,7 +37,9 @@ def pack(folder: Path) -> bytes:
             for path in sizes:
                 archive.add(path, str(path.relative_to(folder)), recursive=False, filter=_anonymous)
     if not buffer.tell() or buffer.tell() > _MOST_BYTES:
-        largest = ", ".join(str(path.relative_to(folder)) for path in sorted(sizes, key=sizes.__getitem__)[-_NAMED:])
+        largest = ", ".join(
+            str(path.relative_to(folder)) for path in sorted(sizes, key=sizes.__getitem__)[: -_NAMED - 1 : -1]
+        )
         size, most = sum(sizes.values()) >> 20, _MOST_BYTES >> 20
         raise errors.PlanError(
             f"tree: {folder} is too large to travel ({size} MiB in {len(sizes)} files, packed more than {most} MiB; "
