@@ -21,7 +21,7 @@ from kourou.runtime.simulation.simulation import Report, simulate
 from runtime import playing
 
 AGAIN = lp.Restart(max_times=3, window_s=600.0)
-ALL_FAULTS = Faults.parse("node=2000%,host=300%,cut=500%,slow=5%,loss=1%,deaf=5%,delay=0.01")
+ALL_FAULTS = Faults.parse("node=2000%,host=300%,cut=500%,slow=5%,loss=1%,deaf=5%,delay=0.01,resize=60")
 
 
 def own(name, **options):

@@ -154,6 +154,20 @@ TABLES: dict[str, Table] = {
             (finished("c/0"), ["c/0 FINISHED"]),
         ],
     ),
+    "a colocation of threads is removed with its process, though its threads have ended": (
+        [*threads(on_failure="ignore"), node("b/0")],
+        [
+            (0, ["launch c/0 1", "launch b/0 1"]),
+            ([ready("c/0"), reported("c/0:a", Outcome(kind="finished"))], ["c/0:a FINISHED"]),
+            (reported("c/0:b", Outcome(kind="finished")), ["c/0:b FINISHED"]),
+            (
+                remove("c/0"),
+                ["c/0 STOPPING, removed", "dismiss c/0", "c/0:a stays ended, removed", "c/0:b stays ended, removed"],
+            ),
+            (finished("c/0"), ["c/0 FINISHED"]),
+            (finished("b/0"), ["b/0 FINISHED"]),
+        ],
+    ),
     "a program that stops takes no nodes, and ends with those that are being removed": (
         [node("a/0"), node("b/0")],
         [

@@ -147,8 +147,9 @@ def simulate(  # noqa: PLR0913 - the options of a command
         typer.Option(
             metavar="TEXT",
             help="Shares of nodes that fail, and hosts that die or are cut off, in an hour; of starts that are slow, "
-            "calls that are lost, processes that are deaf to a stop; a message's seconds: "
-            "node=1%,host=1%,cut=1%,slow=5%,loss=0.1%,deaf=1%,delay=0.01.",
+            "calls that are lost, processes that are deaf to a stop; a message's seconds; how often an hour a node is "
+            "added or removed: "
+            "node=1%,host=1%,cut=1%,slow=5%,loss=0.1%,deaf=1%,delay=0.01,resize=6.",
         ),
     ] = "",
     hours: Annotated[float, typer.Option(min=0.0, help="Simulated time until the stop.")] = 24.0,

@@ -53,7 +53,12 @@ class Family:
 
     def units_below(self, name: str) -> list[str]:
         """Those among them that this one is made of, inner ones first."""
-        return [each for each in reversed([*self.below(name)]) if self._nodes[each].placement is Placement.UNIT]
+        return [each for each in self.units_of(name) if each != name]
+
+    def units_of(self, name: str) -> list[str]:
+        """The same, with this one itself, if it is one."""
+        family = [name, *self.below(name)]
+        return [each for each in reversed(family) if self._nodes[each].placement is Placement.UNIT]
 
     def launched(self, name: str) -> bool:
         """The launcher starts a process or a thread for it."""

@@ -385,7 +385,7 @@ class StateMachine:
                 self._begin_removal(each, ask.origin)
             if name in self._unstarted:
                 self._unstarted.remove(name)
-            for unit in (*self._family.units_below(name), *([name] if self._family.children(name) else [])):
+            for unit in self._family.units_of(name):
                 self._end_unit_without_parts(unit)  # its parts may only have waited for their restart
             if name in self._alive:
                 self._removals[name] = self._stop_steps(removed_by(ask.origin), family, lambda: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Request
@@ -11,7 +12,7 @@ from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.plan.placement import place
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
 
-__all__ = ["enlarged", "simulated_hosts"]
+__all__ = ["copied", "enlarged", "simulated_hosts"]
 
 _CPUS, _GPUS = 64, 8  # of each host, for programs that ask for some
 
@@ -36,13 +37,18 @@ def enlarged(plan: LaunchPlan, nodes: int) -> LaunchPlan:
     template = next(root for root in parts if label_of(root) == label)
     grown = list(plan.nodes)
     while len(grown) < nodes:
-        grown += [_copied(node, template, f"{label}/{count}") for node in parts[template]]
+        grown += copied(parts[template], template, f"{label}/{count}")
         count += 1
     claims = {node.name: node.site for node in grown if node.process and node.site}
     requests = [Request(name=name, cpus=site.cpus, gpus=site.gpus) for name, site in claims.items()]
     sites, _ = place(requests, plan.hosts, {})
     placed = tuple(dataclasses.replace(node, site=sites.get(node.name)) for node in grown)
     return dataclasses.replace(plan, nodes=placed, launch_type=LaunchType.SSH)
+
+
+def copied(family: Sequence[NodePlan], template: str, root: str) -> list[NodePlan]:
+    """A node of that name, with its parts, planned like another one."""
+    return [_copied(node, template, root) for node in family]
 
 
 def _copied(node: NodePlan, template: str, root: str) -> NodePlan:

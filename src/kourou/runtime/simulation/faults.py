@@ -17,6 +17,7 @@ _WORDS = {
     "loss": "losses",
     "deaf": "deaf",
     "delay": "delay_s",
+    "resize": "resizes_per_hour",
 }
 
 
@@ -41,6 +42,8 @@ class Faults:
     """Share of the processes that do not end when they are asked to; half of them not by SIGTERM either."""
     delay_s: float = 0.001
     """Of a message, on average."""
+    resizes_per_hour: float = 0.0
+    """How often somebody adds a node like another one, or removes one."""
 
     @classmethod
     def parse(cls, text: str) -> Faults:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from kourou.runtime.launchers.base import LauncherEvents
@@ -47,7 +47,7 @@ class SimulatedLauncher:
     def __init__(self, plan: LaunchPlan, hosts: Hosts, events: LauncherEvents, world: World) -> None:
         self.hosts = {name: SimulatedHost(name) for name in hosts.names}
         self.decisions: collections.Counter[str] = collections.Counter()
-        self._nodes = {node.name: node for node in plan.nodes if node.process is not None}
+        self._nodes: dict[str, NodePlan] = {}
         self._lost_after_s = hosts.lost_after_s
         self._connect_timeout_s = hosts.connect_timeout_s
         self._events = events
@@ -56,13 +56,19 @@ class SimulatedLauncher:
         self._chance = world.chance
         self._faults = world.faults
         self._threads: dict[str, list[str]] = collections.defaultdict(list)  # of each process
-        for node in plan.nodes:
-            if node.placement is Placement.IN_PARENT and node.parent:
-                self._threads[node.parent].append(node.name)
+        self.add(plan.nodes)
         self._attempts: dict[str, int] = {}  # of those that run, as far as the launcher knows
         self._sites = Relocation(hosts, self._is_lost, self._call_again, lambda: self._clock.now)
 
     # -- what the director asks for -------------------------------------------------------------------------------
+
+    def add(self, nodes: Iterable[NodePlan]) -> None:
+        """There are these nodes as well."""
+        for node in nodes:
+            if node.process is not None:
+                self._nodes[node.name] = node
+            if node.placement is Placement.IN_PARENT and node.parent:
+                self._threads[node.parent].append(node.name)
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node of the plan."""

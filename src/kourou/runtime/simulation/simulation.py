@@ -9,12 +9,26 @@ import time
 from typing import Any
 
 from kourou.runtime.control.coordinator import Coordinator
-from kourou.runtime.launch.events import Attached, Due, Event, Exited, Placed, Published, Reported, Started, StopAsked
+from kourou.runtime.launch.events import (
+    AddAsked,
+    Attached,
+    Due,
+    Event,
+    Exited,
+    Placed,
+    Published,
+    RemoveAsked,
+    Reported,
+    Started,
+    StopAsked,
+)
 from kourou.runtime.launch.state_machine import StateMachine
 from kourou.runtime.model import instructions as do
+from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.simulation.clock import Clock
+from kourou.runtime.simulation.enlarged import copied
 from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.hosts import SimulatedHost, SimulatedLauncher
 from kourou.runtime.simulation.invariants import InvariantBroken, Invariants
@@ -111,6 +125,7 @@ class Simulation:
         self._machine = StateMachine(plan, run_id="simulated", here="here", log_file=lambda name: f"{name}.log", now=0)
         self._events: collections.deque[Event] = collections.deque()
         self._is_directing = False
+        self._own = [node.name for node in plan.nodes if node.process is not None]
         self._not_ready = {node.name for node in plan.nodes}
         self._all_ready_s: float | None = None
         self._stopped_at: float | None = None
@@ -250,11 +265,12 @@ class Simulation:
 
     def _schedule_faults(self, duration_s: float) -> None:
         hosts = list(self.launcher.hosts.values())
-        own = [node.name for node in self._plan.nodes if node.process is not None]
+        own = self._own
         for rate, count, strike in (
             (self._faults.node_per_hour, len(own), lambda: self._fail(self._chance.choice(own))),
             (self._faults.host_per_hour, len(hosts), lambda: self._strike(self._chance.choice(hosts))),
             (self._faults.cut_per_hour, len(hosts), lambda: self._cut(self._chance.choice(hosts))),
+            (self._faults.resizes_per_hour, 1, self._resize),
         ):
             at = 0.0
             while rate and (at := at + self._chance.expovariate(rate * count / _HOUR_S)) < duration_s:
@@ -277,6 +293,22 @@ class Simulation:
     def _cut(self, host: SimulatedHost) -> None:
         self._decisions["fault: host cut off"] += 1
         self.launcher.cut_off(host, self._chance.uniform(0.0, self._faults.cut_s))
+
+    def _resize(self) -> None:
+        """Somebody adds a node like another one of the plan, or removes one."""
+        roots = [record.name for record in self.coordinator.directory.all() if root_of(record.name) == record.name]
+        if self._chance.random() < 0.5:  # noqa: PLR2004 - as often this as that
+            self._decisions["resize: a node removed"] += 1
+            self._tell(RemoveAsked(names=(self._chance.choice(roots),), origin="simulation"))
+            return
+        self._decisions["resize: a node added"] += 1
+        template = self._chance.choice([node.name for node in self._plan.nodes if node.parent is None])
+        family = [node for node in self._plan.nodes if root_of(node.name) == template]
+        new = copied(family, template, f"{label_of(template)}/{len(roots)}")
+        self.launcher.add(new)
+        self.invariants.add(new)
+        self._own += [node.name for node in new if node.process is not None]
+        self._tell(AddAsked(nodes=tuple(new), origin="simulation"))
 
     def _fail(self, name: str) -> None:
         record = self.coordinator.directory.get(name)
