@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from cli.commands import LiveRun
 from cli.folders import failed_run
 from cli.test_status_table import sample
 from kourou.runtime.model.records import NodeState
+from polling import WAIT_S
 
 pytest.importorskip("textual")
 
@@ -121,3 +124,29 @@ def test_bars_are_of_any_numbers() -> None:
     assert spark([3, 3]) == "▅▅"
     assert spark([-1e308, float("nan"), 1e308]) == "▁ █"
     assert spark([]) == ""
+
+
+@pytest.mark.soak
+def test_a_node_is_restarted_and_the_run_stopped_once_somebody_says_yes(launched: Callable[..., LiveRun]) -> None:
+    live = launched("make_endless", "--launch-type", "local_mp")
+
+    async def work() -> None:
+        app = TopApp(live.found, interval_s=0.1)
+        async with app.run_test() as pilot:
+
+            async def until_there_is(text: str, name: str = "events") -> None:
+                deadline = time.monotonic() + WAIT_S
+                while text not in shown(app, name):
+                    assert time.monotonic() < deadline, (text, app.nodes.chosen, app.screen, shown(app, name))
+                    await pilot.pause(0.02)
+
+            await until_there_is("client/1 ready")
+            await pilot.press("down", "down", "r", "n", "r", "y")
+            await until_there_is("client/1 ready, attempt 2")
+            assert "client/1 was ended to be started again: kourou top" in shown(app, "events")
+            await pilot.press("x", "n", "x", "y")
+            await until_there_is("finished after", "heading")
+
+    asyncio.run(work())
+    assert live.launcher.wait(WAIT_S) == 0
+    assert "stopped because: kourou top, by" in live.kourou("status").out

@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 
 from kourou.cli.report.page import Markup, escaped
+from kourou.runtime.metrics.curves import Curve
+from kourou.ui.history import thinned
 
 __all__ = ["COLORS", "Line", "figure", "short", "ticks"]
 
 COLORS = ("#4269d0", "#d99a00", "#ff725c", "#3aa6a0", "#3ca951", "#e0609a", "#a463f2", "#5d9fe0", "#9c6b4e", "#8b919b")
 """Can be told apart on light and on dark."""
-_BUCKETS = 300
+_MOST_POINTS = 600
 _SIZE = 1000
 _UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _LARGE = 1e4
@@ -58,7 +60,8 @@ def figure(title: str, lines: Sequence[Line], legend: Sequence[tuple[str, str]])
             lower = [place(x, y) for x, y in zip(line.steps, line.low, strict=True)]
             edge = "L".join([*upper, *reversed(lower)])
             drawn.append(f'<path class="band" style="fill:{line.color}" d="M{edge}Z"/>')
-        points = _thinned(line.steps, line.values)
+        thin = thinned(Curve(title, "", list(line.steps), list(line.values)), _MOST_POINTS)
+        points = list(zip(thin.steps, thin.values, strict=True))
         points = points * 2 if len(points) == 1 else points  # a dot
         dashes = ' stroke-dasharray="6 3"' if line.dashed else ""
         path = "L".join(place(x, y) for x, y in points)
@@ -71,19 +74,6 @@ def figure(title: str, lines: Sequence[Line], legend: Sequence[tuple[str, str]])
         f'<div class="steps"><span>{short(left)}</span><span>step</span><span>{short(right)}</span></div>'
         f'<div class="legend">{told}</div></figure>'
     )
-
-
-def _thinned(steps: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """Of many points, the lowest and the highest of each bucket, so that spikes stay."""
-    points = list(zip(steps, values, strict=True))
-    if len(points) <= 2 * _BUCKETS:
-        return points
-    kept: dict[tuple[float, float], None] = {points[0]: None}
-    for bucket in range(_BUCKETS):
-        some = points[bucket * len(points) // _BUCKETS : (bucket + 1) * len(points) // _BUCKETS]
-        ends = {min(some, key=lambda point: point[1]), max(some, key=lambda point: point[1])}
-        kept.update(dict.fromkeys(sorted(ends)))
-    return [*kept, points[-1]]
 
 
 def _span(numbers: Sequence[float]) -> tuple[float, float]:

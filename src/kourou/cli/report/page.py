@@ -67,8 +67,10 @@ def section(title: str, *parts: Markup, note: str = "") -> Markup:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], right: Iterable[str] = ()) -> Markup:
-    """A table with its headings; columns of numbers stand at the right."""
-    listed = list(rows)
+    """A table with its headings, without columns that are empty; those of numbers stand at the right."""
+    whole = list(rows)
+    there = [place for place in range(len(columns)) if any(_shown(row[place]) for row in whole)]
+    columns, listed = [columns[place] for place in there], [[row[place] for place in there] for row in whole]
     kinds = [' class="n"' if column in set(right) else "" for column in columns]
     heads = "".join(f"<th{kind}>{escaped(column)}</th>" for column, kind in zip(columns, kinds, strict=True))
     lines = [

@@ -9,13 +9,13 @@ from typing import Any
 from kourou.cli.report.page import Markup, escaped
 from kourou.cli.terminal.formats import duration
 from kourou.runtime.model.records import NodeState
+from kourou.ui.history import lives_page
 
 __all__ = ["Bar", "Lane", "Mark", "lanes_of_events", "timeline"]
 
 _MOST_LANES = 80
 _MOST_BARS = 200
 _TICKS = 5
-_TONES: Mapping[str, str] = {"STARTING": "warn", "READY": "good", "STOPPING": "warn"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,35 +56,21 @@ def lanes_of_events(events: Iterable[Mapping[str, Any]], until: float) -> tuple[
         events: of the run's folder.
         until: Unix time at which what goes on ends.
     """
-    lanes: dict[str, Lane] = {}
-    open_since: dict[str, tuple[str, int, float]] = {}
-    stops = []
-
-    def close(name: str, at: float) -> None:
-        state, attempt, begun = open_since.pop(name, ("", 0, at))
-        if state in _TONES:
-            text = f"{state.lower()}, attempt {attempt}, {duration(at - begun)}"
-            lanes[name].bars.append(Bar(begin=begun, end=at, tone=_TONES[state], text=text))
-
-    for event in events:
-        at, kind = event["time"], event["event"]
-        if kind == "node":
-            name, now = event["name"], (event["state"], event["attempt"])
-            lanes.setdefault(name, Lane(name=name))
-            if open_since.get(name, ("", 0, 0.0))[:2] != now:  # else another part of its record changed
-                close(name, at)
-                if not NodeState(event["state"]).ended:
-                    open_since[name] = (*now, at)
-        elif kind == "exit":
-            fine = event["state"] == NodeState.FINISHED
-            text = f"{event['node']} (attempt {event['attempt']}) {event['cause']}"
-            mark = Mark(at=at, sign="✓" if fine else "✗", tone="done" if fine else "bad", text=text)
-            lanes.setdefault(event["node"], Lane(name=event["node"])).marks.append(mark)
-        elif kind == "stop":
-            stops.append(Mark(at=at, sign="", tone="warn", text=f"stop: {event['reason']}"))
-    for name in list(open_since):
-        close(name, until)
-    return list(lanes.values()), stops
+    told, lanes = lives_page(events), dict[str, Lane]()
+    for life in told["lives"]:
+        lane = lanes.setdefault(life["node"], Lane(name=life["node"]))
+        attempt, end = f"attempt {life['attempt']}", life["ended_at"] or until
+        ready = life["ready_at"] or end
+        for begin, over, tone, what in (life["started_at"], ready, "warn", "starts"), (ready, end, "good", "runs"):
+            if over > begin:
+                text = f"{what}, {attempt}, {duration(over - begin)}"
+                lane.bars.append(Bar(begin=begin, end=over, tone=tone, text=text))
+        if life["ended_at"]:
+            fine = life["state"] == NodeState.FINISHED
+            text = f"{lane.name} ({attempt}) {life['cause']}"
+            lane.marks.append(Mark(at=end, sign="✓" if fine else "✗", tone="done" if fine else "bad", text=text))
+    stops = [mark for mark in told["marks"] if mark["event"] == "stop"]
+    return list(lanes.values()), [Mark(at=m["time"], sign="", tone="warn", text=f"stop: {m['reason']}") for m in stops]
 
 
 def timeline(lanes: Sequence[Lane], stops: Sequence[Mark], begin: float, end: float) -> Markup:

@@ -186,10 +186,6 @@ class TopApp(App[None]):
 
     # --- What is chosen
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """The cursor moved."""
-        self.nodes.choose(event.cursor_row)
-
     def on_data_table_row_selected(self) -> None:
         """Enter, or a click on the chosen node."""
         self.action_log()

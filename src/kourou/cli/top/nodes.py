@@ -68,14 +68,18 @@ class NodesTable(DataTable[Text]):
 
     def __init__(self) -> None:
         super().__init__(id="nodes", cursor_type="row", cell_padding=0)
-        self.chosen = ""
-        """The node of the cursor."""
         self._names: list[str] = []
         self._columns: list[tuple[str, int]] = []
         self._cells: list[list[Text]] = []
 
+    @property
+    def chosen(self) -> str:
+        """The node of the cursor; empty: there is none."""
+        return self._names[self.cursor_row] if 0 <= self.cursor_row < len(self._names) else ""
+
     def show(self, sample: RunSample, view: View, width: int) -> None:
         """Show a sample."""
+        chosen = self.chosen
         nodes = arranged(sample, view)
         self._names = [node.name for node in nodes]
         columns = _columns(sample, self._names, width)
@@ -85,15 +89,8 @@ class NodesTable(DataTable[Text]):
             for name, cells in columns:
                 self.add_column(_fitted(self._heading(name, view), name, cells), width=cells + 1, key=name)
         self._fill([self._row(node, sample) for node in nodes])
-        if self.chosen not in self._names:
-            self.chosen = self._names[min(self.cursor_row, len(self._names) - 1)] if self._names else ""
-        elif self._names[self.cursor_row : self.cursor_row + 1] != [self.chosen]:
-            self.move_cursor(row=self._names.index(self.chosen), animate=False)
-
-    def choose(self, row: int) -> None:
-        """The cursor was moved to a row."""
-        if row == self.cursor_row and row < len(self._names):  # else the nodes have moved since
-            self.chosen = self._names[row]
+        if chosen in self._names and chosen != self.chosen:
+            self.move_cursor(row=self._names.index(chosen), animate=False)
 
     def _headings(self) -> list[str]:
         return [str(column.label).strip() for column in self.ordered_columns]
