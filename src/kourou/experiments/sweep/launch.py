@@ -175,10 +175,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     specs = check_runs(runs)
     share, memory = share or Share(), memory or Memory.of_this_process()
     if on is not None:
-        from kourou.experiments.sweep.engine_hosts import EngineHosts  # noqa: PLC0415 - others need none of it
-
-        shape, slots = engine_slots(share, on, len(specs))
-        make_supervisor = partial(EngineHosts, engine=on, shape=shape)
+        make_supervisor, slots = _hosts_of(on, share, len(specs))
     elif slots is None:
         slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
     gate = None if share.gpu_memory_bytes is None else GpuGate(share.gpu_memory_bytes, memory)
@@ -187,12 +184,8 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     launch_id = new_launch_id(top)
     with locked_journal(top) as journal:
         end_leftovers(top, journal)
-        journal.launch(
-            launch_id,
-            backend="processes" if on is None else f"on {on.launch_type}",
-            slots=len(slots),
-            parallel=share.parallel,
-        )
+        backend = "processes" if on is None else f"on {on.launch_type}"
+        journal.launch(launch_id, backend=backend, slots=len(slots), parallel=share.parallel)
         declare(journal, [run.declaration() for run in prepared])
         chosen = select_runs(journal, top, prepared, rerun, source)
         scheduler = Scheduler(
@@ -210,6 +203,13 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         if chosen:
             scheduler.run()
         return SweepOutcome.of(journal, top, prepared, scheduler.stopped)
+
+
+def _hosts_of(engine: EngineOptions, share: Share, count: int) -> tuple[Callable[..., Any], Sequence[Slot]]:
+    from kourou.experiments.sweep.engine_hosts import EngineHosts  # noqa: PLC0415 - others need none of it
+
+    shape, slots = engine_slots(share, engine, count)
+    return partial(EngineHosts, engine=engine, shape=shape), slots
 
 
 def open_sweep(folder: str | os.PathLike[str]) -> Path:

@@ -1,7 +1,7 @@
 """A run: put together, directed by one thread, held by its user.
 
-Start with ``launch`` and ``run``. ``director`` is a thread around ``state_machine``, which turns ``events`` into
-instructions and asks ``exit_records`` (how a node ended), ``held_exits`` (exits that are not judged at once) and
-``slow_starts`` (who is not ready after ten seconds). ``elastic`` checks what is asked for when nodes are to come or go.
-It may use all of the runtime but ``monitoring``.
+Start with ``launch``, ``run_builder`` and ``run``. ``director`` is a thread around ``state_machine``, which turns
+``events`` into instructions and asks ``exit_records`` (how a node ended), ``held_exits`` (exits that are not judged at
+once) and ``slow_starts`` (who is not ready after ten seconds). ``elastic`` checks what is asked for when nodes are to
+come or go. It may use all of the runtime but ``monitoring``.
 """

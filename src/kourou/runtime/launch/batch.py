@@ -24,7 +24,8 @@ from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.interpreter.startup import python_command
-from kourou.runtime.launch.launch import RunBuilder, the_program
+from kourou.runtime.launch.launch import the_program
+from kourou.runtime.launch.run_builder import RunBuilder
 from kourou.runtime.launchers.engines.base import BatchSystem, Submission
 from kourou.runtime.launchers.engines.batch_systems import batch_system
 from kourou.runtime.model.engines import EngineOptions

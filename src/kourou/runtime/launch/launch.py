@@ -2,64 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from kourou import errors
 from kourou.runtime.context import context
-from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
-from kourou.runtime.control.coordinator import Coordinator, NodeControl
-from kourou.runtime.files.descriptors import make_room
-from kourou.runtime.files.nonblocking_stream import NonBlockingStream
-from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, PLAN_FILE, RunFolder, new_run_id
-from kourou.runtime.files.run_info import INFO_FILE, RunInfo
-from kourou.runtime.files.scratch import ScratchFolder
-from kourou.runtime.graph.node import Node
+from kourou.runtime.files.run_folder import RunFolder, new_run_id
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.launch.director import Director
-from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.resuming import Resumed, find_resumed
 from kourou.runtime.launch.run import Run
-from kourou.runtime.launchers.base import Launcher
-from kourou.runtime.metrics.export import ExportThread
+from kourou.runtime.launch.run_builder import RunBuilder
 from kourou.runtime.metrics.exporters import check_exporters
-from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
-from kourou.runtime.metrics.writing import close_files
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory
-from kourou.runtime.model.records import NodeRecord
-from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
-from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
-from kourou.runtime.output.tmux import TMUX_SESSION, check_tmux, open_session
-from kourou.runtime.plan.addition import Addition, Recipe
+from kourou.runtime.output.tmux import TMUX_SESSION, check_tmux
+from kourou.runtime.plan.addition import Recipe
 from kourou.runtime.plan.compile import compile_program, launch_type_from, setups_of
-from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType
-from kourou.runtime.stopping import exit_signals
-from kourou.runtime.stopping.state import StopState
-from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
-from kourou.script import children, main_module, names
+from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.shown import shown
 
-if TYPE_CHECKING:
-    from kourou.runtime.host_agent.authority import Authority
-    from kourou.runtime.launchers.hosts.transport import Reach
-
-__all__ = ["RunBuilder", "hosts_to_plan_for", "launch", "the_program"]
-
-_TOKEN_BYTES = 32
-_STATUS_BYTES = 1500  # of status.json for each node, and for the run
-_DESCRIPTORS_PER_NODE = 8  # of the launcher: a process takes four (pipe, log, streams, a client), a thread's server six
+__all__ = ["hosts_to_plan_for", "launch", "the_program"]
 
 
 def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
@@ -124,18 +92,16 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if xm_resources is not None:
         raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
     resources = program.resources(local_resources)
-    hosts = hosts_to_plan_for(launch_type, hosts, resources)
+    made_with: dict[str, Any] = {"serialize_py_nodes": serialize_py_nodes, "inventory": inventory, "setup": setup}
     plan = compile_program(
         program,
         launch_type,
         local_resources=resources,
         terminal=terminal,
         stop=stop_timeline,
-        serialize_py_nodes=serialize_py_nodes,
-        inventory=inventory,
-        hosts=hosts,
+        hosts=hosts_to_plan_for(launch_type, hosts, resources),
         placement=placement,
-        setup=setup,
+        **made_with,
     )
     setups = setups_of(setup, *resources.values()) if plan.launch_type.threads else ()
     for function in setups:
@@ -144,14 +110,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         check_tmux()
     if resumed is not None:
         resumed.check(plan)
-    recipe = Recipe(
-        program=program,
-        resources=resources,
-        serialize_py_nodes=serialize_py_nodes,
-        inventory=inventory,
-        placement=placement or {},
-        setup=setup,
-    )
+    recipe = Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
     run = _builder(plan, resumed, run_dir, on_node_exit, setups, log_to).build(recipe)
     if test_case is not None:
         test_case.addCleanup(run.stop)
@@ -171,333 +130,6 @@ def _builder(
     path = resumed.found.path
     folder = RunFolder(path.name, path.parent, again=True)
     return RunBuilder(plan, folder, on_node_exit, setups, log_to, incarnation=resumed.incarnation)
-
-
-class RunBuilder:
-    """Puts the parts of a run together, in the order that gets nodes started soonest."""
-
-    def __init__(
-        self,
-        plan: LaunchPlan,
-        folder: RunFolder,
-        on_node_exit: ExitCallback | None,
-        setups: Sequence[Callable[[], object]] = (),
-        log_to: Sequence[str] = (),
-        *,
-        job: str = "",
-        incarnation: int = 1,
-        keys: tuple[str, Authority] | None = None,
-    ) -> None:
-        self._incarnation = incarnation
-        self._job = job  # of the engine, where this launcher runs in one
-        self._log_to = log_to
-        self._entries: dict[str, Callable[[context.NodeContext], None]] = {}  # of nodes that are threads
-        self._setups = setups  # of this process, whose children need them, too
-        self._plan = plan
-        self._folder = folder
-        self._token = keys[0] if keys else secrets.token_hex(_TOKEN_BYTES)
-        self._authority = keys[1] if keys else None
-        self._certificate: bytes | None = None  # of the nodes' servers, where they are on several hosts
-        self._binding: context.Binding | None = None  # of this process
-        self._scratch: ScratchFolder | None = None
-        self._child_server: ChildServer | None = None
-        self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        merged = folder.path / MERGED_LOG
-        output = None
-        if plan.terminal == "current_terminal" and sys.stdout is not None:
-            output = NonBlockingStream(sys.stdout, kept_in=merged)
-            self._resources.callback(output.close)  # last of all, since it may take a moment
-        self._logs = NodeLogs(folder.log_file, Terminal(output), merged=merged)
-        self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
-        self._started_at = time.time()
-        self._coordinator = Coordinator(
-            [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
-            on_change=self._record_change,
-            on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
-            on_restart_request=lambda *ask: self._director.request_restart(*ask),  # noqa: PLW0108 - likewise
-            on_resize=lambda *ask: self._elastic.carry_out(*ask),  # noqa: PLW0108 - likewise
-            on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
-            on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
-        )
-        self._director = Director(
-            plan,
-            self._coordinator,
-            folder=folder,
-            logs=self._logs,
-            on_node_exit=on_node_exit,
-            on_end=self._resources.close,
-        )
-
-    def build(self, recipe: Recipe | None = None) -> Run:
-        """Start everything; on an error, give back what was taken.
-
-        Args:
-            recipe: what the plan was made of; None where it is not here, and nodes are no threads.
-        """
-        program = recipe.program if recipe is not None else None
-        self._resources.callback(self._folder.close)
-        self._resources.callback(self._logs.close)
-        self._resources.callback(close_files, self._metrics_dir)
-        make_room(_DESCRIPTORS_PER_NODE * len(self._plan.nodes))
-        try:
-            launcher = self._launcher(program)
-            if self._plan.terminal == TMUX_SESSION:
-                # A child thread of a node's process prints where the node does, and a node of processes prints nothing.
-                threads = self._plan.launch_type.threads
-                open_session(self._folder.path, [node.name for node in self._plan.nodes if threads or node.process])
-        except BaseException:
-            self._resources.close()
-            raise
-        self._elastic = Elastic(
-            self._plan,
-            recipe,
-            folder=self._folder,
-            coordinator=self._coordinator,
-            director=self._director,
-            adopt=lambda nodes, addition: self._adopt(nodes, addition, launcher),
-        )
-        run = Run(self._elastic, self._coordinator, self._director, self._folder, self._incarnation)
-        self._bind(program.iterate_members() if program is not None else ())
-        self._bind_this_process()
-        if self._log_to:
-            export = ExportThread(
-                Path(self._metrics_dir), self._log_to, run=self._folder.run_id, program=self._plan.program
-            )
-            self._resources.callback(export.close)
-        exit_signals.watch(run)
-        self._director.start(launcher)
-        return run
-
-    def _bind(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            node._run_id = self._folder.run_id  # noqa: SLF001 - the launch binds the graph to its run
-
-    def _adopt(self, nodes: Sequence[Node], addition: Addition, launcher: Launcher) -> None:
-        """Nodes come into the program that runs."""
-        make_room(_DESCRIPTORS_PER_NODE * len(addition.nodes))
-        count = len(self._coordinator.directory.all()) + len(addition.nodes)
-        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + count))
-        members = [member for node in nodes for member in node.iterate_family()]
-        self._entries |= {str(node.name): node.run for node in members}
-        with self._folder.written():
-            launcher.add(addition.nodes, addition.blobs)
-        if addition.scope is not names.ANYTHING:
-            self._resources.callback(addition.scope.close)
-            self._resources.enter_context(names.shared_with(addition.scope))
-        self._bind(members)
-
-    def _record_change(self, record: NodeRecord) -> None:
-        self._director.on_changed(record)
-        if self._binding is not None:
-            self._binding.forget_if_gone(record)
-        self._folder.event(
-            "node",
-            name=record.name,
-            state=str(record.state),
-            pid=record.pid,
-            attempt=record.attempt,
-            will_restart=record.will_restart,
-            **({"removed": record.removed} if record.removed else {}),
-        )
-
-    def _launcher(self, program: Program | None) -> Launcher:
-        if program is not None and self._plan.launch_type.threads:
-            return self._thread_launcher(program)
-        if self._plan.hosts is not None:
-            return self._host_launcher(self._plan.hosts)
-        return self._process_launcher()
-
-    def _process_launcher(self) -> Launcher:
-        from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - threads need none of it
-
-        folder = self._folder
-        launcher = ProcessLauncher(self._plan, self._director, run_id=folder.run_id, folder=folder.path)
-        self._resources.callback(launcher.close)  # while its zygote starts, the rest is prepared
-        with folder.written():
-            store_blobs(self._plan.blobs, folder.payloads)
-        address = self._serve()
-        launcher.configure(
-            **self._facts_for_nodes(),
-            coordinator=address,
-            token_file=str(folder.token_file),
-            metrics_dir=self._metrics_dir,
-            payloads=str(folder.payloads),
-            socket_dir=str(self._socket_dir()),
-        )
-        return launcher
-
-    def _host_launcher(self, hosts: Hosts) -> Launcher:
-        from kourou.runtime.host_agent.authority import Authority  # noqa: PLC0415 - others need none of it
-        from kourou.runtime.launchers.hosts.launcher import HostLauncher  # noqa: PLC0415 - likewise
-
-        folder, authority = self._folder, self._authority or Authority()
-        host, _, port = self._serve().rpartition(":")
-        coordinator = host, int(port)
-        launcher = HostLauncher(
-            self._plan,
-            self._director,
-            run_id=folder.run_id,
-            coordinator=coordinator,
-            metrics_dir=self._metrics_dir,
-            reach=self._reach(hosts, authority, coordinator),
-            authority=authority,
-        )
-        self._resources.callback(launcher.close)
-        launcher.configure(self._token, **self._facts_for_nodes())
-        self._certificate = authority.certificate
-        (folder.path / CERTIFICATE_FILE).write_bytes(self._certificate)
-        return launcher
-
-    def _reach(self, hosts: Hosts, authority: Authority, coordinator: tuple[str, int]) -> Reach:
-        if self._plan.engine is None:
-            from kourou.runtime.launchers.ssh.transport import SshReach  # noqa: PLC0415 - others need none of it
-
-            return SshReach(hosts)
-        from kourou.runtime.launchers.engines.reach import EngineReach  # noqa: PLC0415 - likewise
-
-        reach = EngineReach(
-            self._plan, folder=self._folder.path, token=self._token, authority=authority, coordinator=coordinator
-        )
-        self._resources.callback(reach.release)
-        reach.allocate()
-        return reach
-
-    def _thread_launcher(self, program: Program) -> Launcher:
-        from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
-
-        self._serve()
-        self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
-        self._entries |= {str(node.name): node.run for node in program.iterate_members()}
-        launcher = ThreadLauncher(
-            self._entries,
-            self._node_context,
-            self._director,
-            self._coordinator.report,
-        )
-        self._resources.callback(launcher.close)
-        return launcher
-
-    def _node_context(self, name: str, attempt: int) -> context.NodeContext:
-        control = NodeControl(coordinator=self._coordinator, origin=name, attempt=attempt)
-        stop = StopState(control.request_stop)
-        self._coordinator.add_stop_state(stop, name)
-        shared = SharedControl(control, self._control_for_children())
-        binding = context.Binding(
-            run_id=self._folder.run_id, control=shared, token=self._token, metrics_dir=self._metrics_dir
-        )
-        self._resources.callback(binding.disconnect)
-        return context.NodeContext(
-            **self._facts_for_nodes(),
-            name=name,
-            attempt=attempt,
-            binding=binding,
-            stop=stop,
-            report_child=lambda child, outcome: self._coordinator.report(child, attempt, outcome),
-            server_options={"token": self._token, "socket_dir": str(self._socket_dir())},
-        )
-
-    def _facts_for_nodes(self) -> dict[str, Any]:
-        return {
-            "run_id": self._folder.run_id,
-            "program": self._plan.program,
-            "launch_type": str(self._plan.launch_type),
-            "incarnation": self._incarnation,
-            "checkpoints": str(self._folder.path / CHECKPOINTS),
-        }
-
-    def _serve(self) -> str:
-        """Open the coordinator's port and write run.json, by which other shells find it."""
-        from kourou.runtime.control.service import CoordinatorServer  # noqa: PLC0415 - imports protobuf
-
-        self._folder.write_token(self._token)
-        server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))
-        self._resources.callback(server.close)
-        self._folder.write_json(PLAN_FILE, self._plan.to_dict())
-        info = RunInfo.of_this_process(
-            run_id=self._folder.run_id,
-            program=self._plan.program,
-            launch_type=str(self._plan.launch_type),
-            terminal=self._plan.terminal,
-            nodes=len(self._plan.nodes),
-            coordinator=server.address,
-            stop_s=self._plan.stop.total_s,
-            started_at=self._started_at,
-            metrics_dir=self._metrics_dir,
-            engine=self._plan.engine.launch_type if self._plan.engine is not None and self._job else "",
-            job=self._job,
-            incarnation=self._incarnation,
-        )
-        self._folder.write_json(INFO_FILE, info.to_dict())
-        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
-        # Called before the server closes: whoever finds it closed finds the status as well.
-        self._resources.callback(self._write_status)
-        return server.address
-
-    def _write_status(self) -> None:
-        status = self._status(ended=True)
-        for told in (status, status.without_details()):  # for which room was reserved, should the disk be full
-            with contextlib.suppress(errors.LaunchError):
-                self._folder.write_json(STATUS_FILE, told.to_dict())
-                return
-
-    def _status(self, *, ended: bool) -> RunStatus:
-        reason = self._coordinator.stop_reason
-        if not ended:
-            state = RunState.RUNNING if reason is None else RunState.STOPPING
-        elif reason == INTERRUPTED:
-            state = RunState.INTERRUPTED
-        else:
-            state = RunState.FAILED if self._director.failures else RunState.FINISHED
-        return RunStatus(
-            run_id=self._folder.run_id,
-            program=self._plan.program,
-            launch_type=str(self._plan.launch_type),
-            state=state,
-            stop_reason=reason or "",
-            started_at=self._started_at,
-            ended_at=time.time() if ended else None,
-            nodes=tuple(self._coordinator.directory.all()),
-        )
-
-    def _socket_dir(self) -> Path:
-        """A private folder for UNIX sockets: their paths may have 107 bytes only, and a run's folder can be longer."""
-        if self._scratch is None:
-            self._scratch = ScratchFolder()
-            self._resources.callback(self._scratch.remove)
-        return self._scratch.path
-
-    def _control_for_children(self) -> ChildServer:
-        """Where children of this process ask for the program."""
-        if self._child_server is None:
-            control = NodeControl(coordinator=self._coordinator, origin="launcher")
-            stop = StopState(control.request_stop)
-            self._coordinator.add_stop_state(stop)
-            self._child_server = ChildServer(control, str(self._socket_dir()), stop.event)
-            self._resources.callback(self._child_server.close)
-        return self._child_server
-
-    def _bind_this_process(self) -> None:
-        control = NodeControl(coordinator=self._coordinator, origin="launcher")
-        stop = StopState(control.request_stop)
-        self._coordinator.add_stop_state(stop)
-        self._binding = context.Binding(
-            run_id=self._folder.run_id,
-            control=SharedControl(control, self._control_for_children()),
-            token=self._token,
-            tls=self._certificate,
-            metrics_dir=self._metrics_dir,
-        )
-        self._resources.enter_context(context.live_run(self._binding, stop))
-        self._resources.callback(self._plan.scope.close)
-        self._resources.enter_context(names.shared_with(self._plan.scope))
-        if self._plan.launch_type.threads:
-            calls = {
-                "script": main_module.for_children,
-                "setup": lambda: main_module.setup_for_children(self._setups),
-                "program": for_children,
-            }
-            for what, make in calls.items():
-                self._resources.enter_context(children.calling_first(what, make))
 
 
 def hosts_to_plan_for(

@@ -71,8 +71,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
     kind = launch_type_from(launch_type)
     engine = engine_named(kind.value if launch_type is None else launch_type)
-    given = program.resources(local_resources)
-    problems = list(check_arguments(program, given, terminal, setup))
+    problems = list(check_arguments(program, given := program.resources(local_resources), terminal, setup))
     resources = {label: each for label, each in given.items() if isinstance(each, PythonProcess)}
     wanted = check_hosts(program, kind, engine, hosts, placement, problems)
     spanned = None if wanted is None else wanted.hosts
