@@ -27,7 +27,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast gpu-check tools pythons soak lint format docs proto proto-check bench clean
+.PHONY: help venv demo test test-fast gpu-check tools pythons soak lint dist format docs proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -57,7 +57,12 @@ gpu-check: $(DEV_STAMP) ## Run the tests that need an NVIDIA GPU, on a machine t
 pythons: ## Run the tests of the lower packages on Python 3.10, 3.12 and 3.13, as far as they are installed
 	@bash .ci/pythons $(ARGS)
 
-lint: $(DEV_STAMP) proto-check ## Check style, types, layers and generated code
+dist: $(DEV_STAMP) ## Build what is published into .venv/dist, and check what its page will show
+	rm -rf $(VENV)/dist
+	$(BIN)/python -m build --outdir $(VENV)/dist > $(VENV)/dist.log || { cat $(VENV)/dist.log; exit 1; }
+	$(BIN)/twine check --strict $(VENV)/dist/*
+
+lint: $(DEV_STAMP) proto-check dist ## Check style, types, layers and generated code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -9,6 +9,8 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FILE_NAME = re.compile(r"# (\S+\.(?:py|yaml))\n")
 
 
@@ -33,9 +35,24 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """All pages that are written by hand, and the README."""
+    """All pages that are written by hand, and those at the top."""
     own = [page for page in sorted(DOCS.rglob("*.md")) if "generated" not in page.parts and "_build" not in page.parts]
-    return [DOCS.parent / "README.md", *own]
+    return [*sorted(DOCS.parent.glob("*.md")), *own]
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """What a page links to in this repository: files, each with an anchor or \"\"."""
+    text = BLOCK.sub("", page.read_text())
+    for target in LINK.findall(text):
+        if "://" not in target and not target.startswith("mailto:"):
+            path, _, anchor = target.partition("#")
+            yield ((page.parent / path).resolve() if path else page), anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to a page can name: its headings, as GitHub and the site's builder make anchors of them."""
+    headings = HEADING.findall(BLOCK.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def shown(page: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kourou
-from documentation.pages import DOCS, Block, blocks, pages, shown
+from documentation.pages import DOCS, Block, anchors, blocks, links, pages, shown
 from kourou import errors
 from kourou.cli.control.explain import explain_error
 
@@ -35,6 +35,14 @@ def test_python_fragments_can_be_parsed(fragment: Block) -> None:
 def test_names_of_kourou_that_a_page_uses_exist(page: Path) -> None:
     used = set(USED_NAME.findall(page.read_text()))
     assert sorted(name for name in used if not hasattr(kourou, name)) == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=shown)
+def test_links_lead_to_something(page: Path) -> None:
+    generated = DOCS / "reference"  # by the site's builder, which looks at links to there
+    found = [(target, anchor) for target, anchor in links(page) if generated not in target.parents]
+    assert [str(target) for target, _ in found if not target.exists()] == []
+    assert [f"{target}#{anchor}" for target, anchor in found if anchor and anchor not in anchors(target)] == []
 
 
 def test_every_error_has_an_entry_and_no_entry_is_of_the_past() -> None:
