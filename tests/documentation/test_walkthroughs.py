@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from documentation.pages import DOCS, blocks
+from documentation.pages import DOCS, Block, blocks, pages, shown
 
 
 class Reader:
@@ -45,6 +45,33 @@ class Reader:
                 assert len(block.commands) == 1 or not shown or all(line.startswith("$ ") for line in shown)
                 printed = "".join(self.type(line) for line in block.commands)
                 assert [line for line in shown if not line.startswith("$ ") and line not in printed] == []
+
+
+FOLLOWED = {DOCS / "quickstart.md", DOCS / "tutorial.md", DOCS / "checkpoints.md"}
+NEEDS_MORE = ("lp.Slurm(", "hostnames=", "run.folder", "python -m train")
+"""What a block has that is there on a cluster, on other hosts, after a run, or beside a script alone."""
+WHOLE = [
+    pytest.param(block, marks=[] if page.stem == "README" else pytest.mark.soak, id=f"{shown(page)}:{block.line}")
+    for page in pages()
+    for block in blocks(page)
+    if page not in FOLLOWED
+    and block.language == "python"
+    and block.text.startswith(("import ", "from "))
+    and not any(word in block.text for word in NEEDS_MORE)
+]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("block", WHOLE)
+def test_a_block_that_begins_with_its_imports_runs(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(block.text)
+    Reader(tmp_path).type("python script.py")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+def test_the_page_on_checkpoints(tmp_path: Path) -> None:
+    Reader(tmp_path).follow(DOCS / "checkpoints.md")
 
 
 @pytest.mark.timeout(120)
