@@ -101,3 +101,17 @@ def test_types_of_nodes_say_what_they_import_themselves():
     program.add_node(lp.TorchNode(print, 2), label="ranks")
     preloads = [node.process.preload for node in lp.compile_program(program, "local_mp").nodes if node.process]
     assert preloads == [("torch",), ("torch",)]
+
+
+def test_nodes_are_forked_with_what_their_clients_import():
+    # Given nodes whose code names no library, with handles that become clients of replay and weights
+    program = lp.Program("p")
+    replay, weights = program.add_node(lp.ReplayNode(list), label="r"), program.add_node(lp.WeightsNode(), label="w")
+    with program.group("actor"):
+        for _ in range(2):
+            program.add_node(lp.PyNode(print, {"clients": [replay, weights]}))
+    # When it is compiled
+    compiled = lp.compile_program(program, "local_mp")
+    # Then they, and the servers, find those imported
+    found = {node.process.preload for node in compiled.nodes if node.process}
+    assert found == {("kourou.replay", "kourou.weights", "numpy")}

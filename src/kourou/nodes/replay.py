@@ -32,6 +32,7 @@ __all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode", "Re
 
 TablesFn = Callable[[], "Sequence[Table]"]
 CheckpointerFn = Callable[[], "Checkpointer"]
+_IMPORTS = ("numpy", "kourou.replay")
 
 
 class ReplayHandle(Handle["Client"]):
@@ -40,6 +41,11 @@ class ReplayHandle(Handle["Client"]):
     def __init__(self, node: Node, compression: Compression | str | None = None) -> None:
         super().__init__(node)
         self._compression = compression
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The client's."""
+        return _IMPORTS
 
     def make_client(self, target: NodeTarget) -> Client:
         """A client of the node's server; it finds the server again when the node was restarted."""
@@ -93,7 +99,7 @@ class ReplayNode(Node):
     @property
     def imports(self) -> tuple[str, ...]:
         """The tables'."""
-        return ("numpy",)
+        return _IMPORTS
 
     def arguments(self) -> Mapping[str, Any]:
         """What makes the tables and the checkpointer."""
@@ -174,6 +180,11 @@ class ReplayGroupHandle(Handle["GroupClient"]):
         super().__init__(node)
         self._size = size
         self._compression = compression
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The clients'."""
+        return _IMPORTS
 
     def make_client(self, target: NodeTarget) -> GroupClient:
         """One client for all the servers."""

@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["WeightsHandle", "WeightsNode"]
 
 
+_IMPORTS = ("numpy", "kourou.weights")
+
+
 class WeightsHandle(Handle["Client"]):
     """A promise of a :class:`kourou.weights.Client` of a WeightsNode."""
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The client's."""
+        return _IMPORTS
 
     def make_client(self, target: NodeTarget) -> Client:
         """A client of the node; it finds the node again when that was restarted."""
@@ -70,6 +78,11 @@ class WeightsNode(Node):
     def serves_only(self) -> bool:
         """True: its work is to answer."""
         return True
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The server's."""
+        return _IMPORTS
 
     def create_handle(self) -> WeightsHandle:
         """A promise of a client of this node."""

@@ -47,6 +47,11 @@ class Handle(Generic[C_co]):
         self._address: tuple[str | None, str] | None = None  # (run id, node name) of a handle that travelled
 
     @property
+    def imports(self) -> tuple[str, ...]:
+        """What :meth:`make_client` imports; see :attr:`Node.imports`."""
+        return ()
+
+    @property
     def node(self) -> Named | None:
         """The node it stands for; None in another process than the one that built the program."""
         return self._node

@@ -95,7 +95,13 @@ class Payloads:
         data = pickle.dumps([(part.stream, part.needs, len(part.buffers)) for part in parts], 5)
         stream = self._add_blob(data)
         # A setup comes first, perhaps because what it sets has to be there before anything is imported.
-        own = {library for member in node.iterate_family() for library in member.imports}
+        family = tuple(node.iterate_family())
+        promised = [handle for member in family for handle in member.input_handles]
+        own = {
+            library
+            for one in [*(each.imports for each in family), *(each.imports for each in promised)]
+            for library in one
+        }
         known = parts[-1]._replace(imports=parts[-1].imports.union([Imports(at_once=FORKABLE & own)]))
         self._nodes[stream] = Pickled(b"", (), []) if setup else known
         return Payload(

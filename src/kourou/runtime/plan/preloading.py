@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["FORKABLE", "choose", "installed"]
 
-FORKABLE = frozenset({"gymnasium", "numpy", "torch"})
+FORKABLE = frozenset({"gymnasium", "kourou.replay", "kourou.weights", "numpy", "torch"})
 """Those whose import starts nothing that a fork cannot carry along; each zygote makes sure of that."""
 
 _SLOW = "torch"  # a second: who does not need it does not wait for it
@@ -30,6 +30,8 @@ def choose(imported: Mapping[str, Collection[str]], restarting: Collection[str])
 
 def installed(library: str) -> bool:
     """Whether the name is that of an installed package, and not of a file of the user's that stands in its place."""
+    if library.startswith("kourou."):
+        return True  # this one
     try:
         spec = importlib.util.find_spec(library)
     except (ImportError, ValueError):
