@@ -42,7 +42,7 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             " slurm_commands supervisor threads zygotes",
             "script": "children identity sharing",
             "ui": "browser routes",
-            "spmd": "failures front_ends output run seed_page ssh weaknesses",
+            "spmd": "engine failures front_ends output run seed_page ssh weaknesses",
             "weights": "kills restart",
             ".": "cpython import leaks pure",
         }.items()

@@ -76,7 +76,8 @@ def run(  # noqa: PLR0913 - the options of a command
 
     Exit codes: 0 it finished, 1 a node failed, 2 a mistake in the command line or the program, 130 Ctrl-C.
     """
-    from kourou.cli.start.run_and_plan import engine_of, hosts_of, run_again, run_program
+    from kourou.cli.start.run_and_plan import hosts_of, run_again, run_program
+    from kourou.runtime.model.engines import engine_of
 
     if target is None:
         run_again(resume, run_dir)
@@ -108,7 +109,8 @@ def submit(
 
     ps, status, logs, call and stop find the run by its folder.
     """
-    from kourou.cli.start.run_and_plan import engine_of, submit_program
+    from kourou.cli.start.run_and_plan import submit_program
+    from kourou.runtime.model.engines import engine_of
 
     engine = engine_of(on, option or [])
     assert engine is not None  # noqa: S101 - an option that has to be given
@@ -129,7 +131,8 @@ def plan(  # noqa: PLR0913 - the options of a command
     option: EngineWords = None,
 ) -> None:
     """Print what a launch would start, and start nothing."""
-    from kourou.cli.start.run_and_plan import engine_of, hosts_of, show_plan
+    from kourou.cli.start.run_and_plan import hosts_of, show_plan
+    from kourou.runtime.model.engines import engine_of
 
     shown, where = "json" if json else form.value, engine_of(on, option or []) or launch_type
     show_plan(target, words or [], launch_type=where, form=shown, hosts=hosts_of(hosts, ssh_config))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +25,7 @@ from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.monitoring.found_run import choose_run
 from kourou.runtime.plan.compile import compile_program
 
-__all__ = ["engine_of", "hosts_of", "run_program", "show_plan", "submit_program"]
+__all__ = ["hosts_of", "run_program", "show_plan", "submit_program"]
 
 
 def hosts_of(text: str | None, ssh_config: Path | None) -> Hosts | None:
@@ -36,22 +35,6 @@ def hosts_of(text: str | None, ssh_config: Path | None) -> Hosts | None:
     if Path(text).is_file():
         return Hosts.from_file(text, ssh_config=ssh_config)
     return Hosts([name for name in text.split(",") if name], ssh_config=ssh_config)
-
-
-def engine_of(name: str | None, words: Sequence[str]) -> EngineOptions | None:
-    """What ``--on`` and its ``-o field=value`` mean; None when it was not given.
-
-    Raises:
-        PlanError: there is no such engine, or a word has no meaning for it.
-    """
-    if name is None:
-        if words:
-            raise errors.PlanError(f"-o {words[0]} is an option of an engine: name it with --on")
-        return None
-    kind = EngineOptions.known.get(name)
-    if kind is None:
-        raise errors.PlanError(f"there is no engine {name!r}; known are {', '.join(sorted(EngineOptions.known))}")
-    return kind.from_words(words)
 
 
 def run_program(target: str, words: list[str], *, notify: str | None, **given: Any) -> None:

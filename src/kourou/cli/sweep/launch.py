@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeAlias
 import typer
 
 from kourou import errors
-from kourou.cli.start.run_and_plan import engine_of
 from kourou.cli.sweep.options import LaunchOptions
 from kourou.cli.sweep.table import sweep_table
 from kourou.cli.terminal.formats import parse_duration, parse_size
@@ -32,7 +31,7 @@ from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
 from kourou.experiments.sweep.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.sweep.templates import plan_template_sweep, run_template_sweep
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.engines import EngineOptions, engine_of
 
 __all__ = ["launch_sweep"]
 

@@ -20,9 +20,10 @@ from kourou.runtime.host_agent.host_service import HostInfo, HostSetup
 from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.model.engines import EngineOptions, Shape
-from kourou.runtime.model.hosts import Host, Hosts, matching_variables
+from kourou.runtime.model.hosts import Host, matching_variables
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, ProcessSpec
+from kourou.runtime.plan.allocation import plan_of_hosts
+from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.preload import Preload
 from kourou.runtime.process.supervisor import ProcessEvents
 
@@ -65,16 +66,9 @@ class EngineHosts:
         self._run_id = run_id
         self._folder = folder
         self._authority = Authority()
-        names = [Host(f"host{number}", cpus=shape.cpus, gpus=shape.gpus) for number in range(shape.hosts)]
-        self._wanted = Hosts(names, lost_after_s=engine.lost_after_s, copy_env_vars=engine.copy_env_vars)
-        self._plan = LaunchPlan(
-            program=folder.name,
-            launch_type=LaunchType(engine.launch_type),
-            nodes=(),
-            hosts=self._wanted,
-            engine=engine,
-            shape=shape,
-        )
+        self._plan = plan_of_hosts(folder.name, engine, shape)
+        assert self._plan.hosts is not None  # noqa: S101 - it has nothing else
+        self._wanted = self._plan.hosts
         self._lock = threading.RLock()
         self._hosts: dict[str, RemoteHost] = {}
         self._lost: list[RemoteHost] = []
@@ -88,7 +82,6 @@ class EngineHosts:
             folder=self._folder,
             token=secrets.token_hex(16),
             authority=self._authority,
-            coordinator=None,
         )
         try:
             self._reach.allocate()

@@ -16,8 +16,10 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,9 @@ class Caller:
         self._closed = asyncio.Event()
         self._refused: str | None = None
         self._spoke: tuple[str, int] | None = None
+        self._room = threading.Event()
+        self._room.set()
+        self._on_full: Callable[[bool], None] = lambda _: None
         self.session = Session()
         self.heard_at = time.monotonic()
         self.on_message: Any = lambda *_: None
@@ -142,6 +147,29 @@ class Caller:
         """Send one ahead of all that wait."""
         self.session.put(message, first=True)
         self._schedule()
+
+    def send_bulk(self, *message: Any) -> None:
+        """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
+        self._room.wait()
+        self.send(*message)
+
+    def watch_room(self, on_full: Callable[[bool], None]) -> None:
+        """Have somebody told when much waits, and when there is room again."""
+        self._on_full = on_full
+        self.session.on_full = self._note_room
+
+    def end(self, timeout_s: float) -> None:
+        """Nobody waits for room any more."""
+        del timeout_s
+        self.session.on_full = lambda _: None
+        self._room.set()
+
+    def _note_room(self, full: bool) -> None:  # noqa: FBT001 - a callback of Session's
+        if full:
+            self._room.clear()
+        else:
+            self._room.set()
+        self._on_full(full)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -294,7 +322,7 @@ async def dial(order: DialOrder, place: int, *, ends_on_term: bool = False) -> N
         try:
             if not service:
                 service.append(importlib.import_module(order.entry).serve(caller))
-                caller.session.on_full = service[0].pause_output
+                caller.watch_room(service[0].pause_output)
             service[0].handle(kind, *arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this agent's end
             done.set_exception(error)

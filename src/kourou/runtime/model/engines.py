@@ -13,7 +13,7 @@ from kourou import errors
 from kourou.runtime.model.hosts import COPIED_VARIABLES
 from kourou.shown import shown
 
-__all__ = ["EngineOptions", "HostNeeds", "Kubernetes", "Ray", "Shape", "Slurm", "engine_named"]
+__all__ = ["EngineOptions", "HostNeeds", "Kubernetes", "Ray", "Shape", "Slurm", "engine_named", "engine_of"]
 
 _OF_A_GROUP = (
     *("nodes", "cpus_per_node", "gpus_per_node", "partition", "mem", "account", "qos", "constraint", "gres", "extra"),
@@ -339,6 +339,22 @@ def engine_named(value: object) -> EngineOptions | None:
         return value
     kind = EngineOptions.known.get(value) if isinstance(value, str) else None
     return None if kind is None else kind()
+
+
+def engine_of(name: str | None, words: Sequence[str]) -> EngineOptions | None:
+    """What ``--on`` and its ``-o field=value`` mean; None when it was not given.
+
+    Raises:
+        PlanError: there is no such engine, or a word has no meaning for it.
+    """
+    if name is None:
+        if words:
+            raise errors.PlanError(f"-o {words[0]} is an option of an engine: name it with --on")
+        return None
+    kind = EngineOptions.known.get(name)
+    if kind is None:
+        raise errors.PlanError(f"there is no engine {name!r}; known are {', '.join(sorted(EngineOptions.known))}")
+    return kind.from_words(words)
 
 
 def _typed(name: str, text: str, kind: str, engine: str) -> Any:

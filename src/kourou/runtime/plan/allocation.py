@@ -9,9 +9,9 @@ from kourou import errors
 from kourou.runtime.model.engines import EngineOptions, HostNeeds, Shape
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.plan.placement import PlacementOf, hosts_named
-from kourou.runtime.plan.plan import NodePlan
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
 
-__all__ = ["Part", "Wanted", "shape_of", "wanted_of"]
+__all__ = ["Part", "Wanted", "plan_of_hosts", "shape_of", "wanted_of"]
 
 _MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
 _HOST = "host"
@@ -117,6 +117,19 @@ def shape_of(wanted: Wanted, plans: Sequence[NodePlan]) -> tuple[Shape, Hosts]:
     cpus, gpus = max(one.cpus for one in each), max(one.gpus for one in each)
     whole = Shape(hosts=len(each), cpus=cpus, gpus=gpus, each=tuple(each))
     return whole, dataclasses.replace(wanted.hosts, hosts=sized)
+
+
+def plan_of_hosts(name: str, engine: EngineOptions, shape: Shape) -> LaunchPlan:
+    """A plan without nodes, for who has other work for an engine's hosts: ``host0`` and so on, all alike."""
+    hosts = [Host(f"{_HOST}{number}", cpus=shape.cpus, gpus=shape.gpus) for number in range(shape.hosts)]
+    return LaunchPlan(
+        program=name,
+        launch_type=LaunchType(engine.launch_type),
+        nodes=(),
+        hosts=Hosts(hosts, lost_after_s=engine.lost_after_s, copy_env_vars=engine.copy_env_vars),
+        engine=engine,
+        shape=shape,
+    )
 
 
 def _needs_of(part: Part, plans: Sequence[NodePlan]) -> HostNeeds:

@@ -1,4 +1,4 @@
-"""The workers of another host, as the launcher has them: an agent over ssh does what LocalHost does here."""
+"""The workers of another host, as the launcher has them: an agent there does what LocalHost does here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import os
 import queue
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous
@@ -18,19 +19,67 @@ from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
 from kourou.spmd.worker import parcel
 
-__all__ = ["RemoteHost"]
+__all__ = ["ENTRY", "Agent", "MakeAgent", "RemoteHost", "host_over_ssh"]
+
+ENTRY = "kourou.spmd.hosts.service"
+"""The agent's service, see :mod:`kourou.runtime.host_agent.main`."""
+
+
+class Agent(Protocol):
+    """What leads to an agent."""
+
+    @property
+    def lost(self) -> bool:
+        """It cannot be used any more."""
+        ...
+
+    def await_ready(self) -> None:
+        """Wait until it is there.
+
+        Raises:
+            AgentFailedError: it is not.
+        """
+
+    def send(self, *message: Any) -> None:
+        """Tell it something; returns at once."""
+
+    def send_bulk(self, *message: Any) -> None:
+        """Likewise, but wait until there is room."""
+
+    def close(self) -> None:
+        """End it, and all that it runs."""
+
+
+MakeAgent: TypeAlias = "Callable[[Callable[..., None], Callable[[errors.AgentFailedError], None]], Agent]"
+
+
+def host_over_ssh(name: str, options: SshOptions, abandoned: threading.Event) -> RemoteHost:
+    """A host that ssh leads to; once ``abandoned`` is set, files are not copied there any more.
+
+    Raises:
+        LaunchError: files could not be copied to it.
+    """
+    options = with_files(name, options, abandoned)
+
+    def make(on_message: Callable[..., None], on_lost: Callable[[errors.AgentFailedError], None]) -> SshAgent:
+        return SshAgent(name, options, entry=ENTRY, on_message=on_message, on_lost=on_lost)
+
+    return RemoteHost(name, options.timeout_s, make, copied=options.tree is not None)
 
 
 class RemoteHost:
     """Implements :class:`kourou.spmd.launch.job.WorkerHost`. Made, it is on its way; :meth:`await_ready` waits for it.
 
-    Raises:
-        LaunchError: files could not be copied to it.
+    Args:
+        name: the host, as the user wrote it; or its place in an allocation.
+        timeout_s: for an answer.
+        make_agent: starts the agent, or has it called; it is told whom to tell of messages, and of its loss.
+        copied: the working folder there is a copy.
     """
 
-    def __init__(self, name: str, options: SshOptions, abandoned: threading.Event) -> None:
+    def __init__(self, name: str, timeout_s: float, make_agent: MakeAgent, *, copied: bool = False) -> None:
         self.name = name
-        self._timeout_s = options.timeout_s
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._runs: dict[str, WorkerEvents] = {}
@@ -42,11 +91,8 @@ class RemoteHost:
         """Where other hosts reach it; known once it is ready."""
         self.launcher_address = ""
         """Where it sees this machine; known once it is ready."""
-        options = with_files(name, options, abandoned)
-        self._copied = options.tree is not None
-        self._agent = SshAgent(
-            name, options, entry="kourou.spmd.hosts.service", on_message=self._on_message, on_lost=self._on_lost
-        )
+        self._copied = copied
+        self._agent = make_agent(self._on_message, self._on_lost)
 
     @property
     def lost(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from kourou.runtime.host_agent.addresses import is_this_machine
@@ -24,6 +24,7 @@ def resolve_hosts(
     hostnames: Hostnames,
     workers_per_host: WorkersPerHost,
     inventory_of: Callable[[str], Inventory] = lambda _: Inventory.of_this_process(),
+    elsewhere: Collection[str] | None = None,
 ) -> list[Host]:
     """The hosts of a run.
 
@@ -31,13 +32,14 @@ def resolve_hosts(
         hostnames: as the Launcher has it.
         workers_per_host: as the Launcher has it.
         inventory_of: what a host of that name has; asked for "cpu" and "gpu".
+        elsewhere: the names of those that are not this machine; None: the names tell it.
 
     Raises:
         ValueError: the two do not fit, or a number of workers is none.
         RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` where a host has none.
     """
     names = resolve_hostnames(hostnames)
-    local = [is_this_machine(name) for name in names]
+    local = [is_this_machine(name) if elsewhere is None else name not in elsewhere for name in names]
     counts = _counts(names, workers_per_host, inventory_of)
     return [Host(name=n, workers=c, local=here) for n, c, here in zip(names, counts, local, strict=True)]
 

@@ -9,13 +9,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.addresses import interface_of
-from kourou.runtime.host_agent.wire import Wire
 from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
@@ -26,7 +25,23 @@ from kourou.spmd.worker import parcel
 __all__ = ["serve"]
 
 
-def serve(wire: Wire) -> HostService:
+class AgentWire(Protocol):
+    """What leads to the launcher: a ``Wire``, or the ``Caller`` of an engine's agent."""
+
+    ends: tuple[str, str]
+    """The addresses of this host and of the launcher's, where it crosses hosts."""
+
+    def send(self, *message: Any) -> None:
+        """Tell the launcher something, after all that was told before; returns at once."""
+
+    def send_bulk(self, *message: Any) -> None:
+        """Likewise, but wait until there is room."""
+
+    def end(self, timeout_s: float) -> object:
+        """What is still sent is for nobody."""
+
+
+def serve(wire: AgentWire) -> HostService:
     """The entry of :mod:`kourou.runtime.host_agent.main`."""
     return HostService(wire)
 
@@ -34,16 +49,14 @@ def serve(wire: Wire) -> HostService:
 class HostService:
     """Implements :class:`kourou.runtime.host_agent.main.Service`. Its first message tells what this host is and has."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: AgentWire) -> None:
         self._send = wire.send
         self._outcomes = _OutcomeSender(wire)
         self._host = LocalHost()
         self._runs: dict[str, _Run] = {}
-        # "client address, client port, server address, server port"
-        connection = os.environ.get("SSH_CONNECTION", "").split()
-        self._address = connection[2] if len(connection) > 2 else "127.0.0.1"  # noqa: PLR2004 - see above
-        launcher = connection[0] if connection else "127.0.0.1"
-        self._hello = ("hello", Inventory.of_this_process(), self._address, launcher)
+        own, launcher = wire.ends
+        self._address = own or "127.0.0.1"
+        self._hello = ("hello", Inventory.of_this_process(), self._address, launcher or "127.0.0.1")
 
     def handle(self, kind: str, *arguments: Any) -> None:
         """A message of :class:`kourou.spmd.hosts.remote.RemoteHost`."""
@@ -143,7 +156,7 @@ class _Run:
 class _OutcomeSender:
     """Sends workers' outcomes, one after the other and from a thread: they may be large, and hold nothing else up."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: AgentWire) -> None:
         self._wire = wire
         self._sent: set[tuple[str, str]] = set()
         self._queue: queue.SimpleQueue[tuple[str, Place, ProcessExit, int] | None] = queue.SimpleQueue()

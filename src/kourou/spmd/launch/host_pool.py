@@ -7,20 +7,24 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.courier.wire import codec
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.transport import close_all
+from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.spmd.hosts.local import LocalHost
 from kourou.spmd.hosts.places import Host
-from kourou.spmd.hosts.remote import RemoteHost
+from kourou.spmd.hosts.remote import RemoteHost, host_over_ssh
 from kourou.spmd.launch.future import LaunchFuture
-from kourou.spmd.launch.job import Cancelled, Job, JobSpec, WorkerHost
+from kourou.spmd.launch.job import Cancelled, Job, JobSpec, Way, WorkerHost
 from kourou.spmd.launch.output import HandlerFactory, OnOutput, Output
 from kourou.spmd.launch.results import LaunchResult
 from kourou.spmd.worker import parcel
+
+if TYPE_CHECKING:
+    from kourou.spmd.hosts.allocated import Allocation
 
 __all__ = ["HostPool"]
 
@@ -33,7 +37,8 @@ class HostPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._local: LocalHost | None = None
-        self._remote: dict[tuple[str, SshOptions], RemoteHost] = {}
+        self._remote: dict[tuple[str, Way], RemoteHost] = {}
+        self._allocation: Allocation | None = None
         self._owner = os.getpid()
         self._numbers = itertools.count(1)
         self._jobs: dict[Job, threading.Thread] = {}
@@ -70,7 +75,7 @@ class HostPool:
     def new_job(self, spec: JobSpec) -> Job:
         """A job of this pool, which is among those that :meth:`close` ends."""
         with self._lock:
-            job = Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.ssh))
+            job = Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.way))
             self._jobs[job] = threading.current_thread()
         return job
 
@@ -86,6 +91,7 @@ class HostPool:
             jobs = dict(self._jobs)
             local, self._local = self._local, None
             remote, self._remote = list(self._remote.values()), {}
+            allocation, self._allocation = self._allocation, None
         for job, thread in jobs.items():
             job.cancel()
             if thread is not threading.current_thread():
@@ -93,6 +99,8 @@ class HostPool:
         if local is not None:
             local.close()
         close_all(remote)
+        if allocation is not None:
+            allocation.release()
 
     def close_when_dropped(self) -> None:
         """As :meth:`close`, for the garbage collector.
@@ -104,7 +112,29 @@ class HostPool:
         else:
             threading.Thread(target=self.close, name="kourou-spmd-close").start()
 
-    def connect(self, names: Iterable[str], options: SshOptions) -> dict[str, RemoteHost]:
+    def allocation(self, engine: EngineOptions, shape: Shape, timeout_s: float) -> Allocation:
+        """An engine's hosts: those of earlier runs, if these had the same.
+
+        Raises:
+            LaunchError: a run has others.
+        """
+        from kourou.spmd.hosts.allocated import Allocation  # noqa: PLC0415 - others need none of it
+
+        self._reset_after_fork()
+        with self._lock:
+            have = self._allocation
+            if have is not None and (have.engine, have.shape) == (engine, shape):
+                return have
+            if have is not None and self._jobs:
+                raise errors.LaunchError("a run is under way on other hosts of an engine: await it first")
+            gone = [self._remote.pop(key) for key in list(self._remote) if key[1] is have]
+            made = self._allocation = Allocation(engine, shape, timeout_s)
+        close_all(gone)
+        if have is not None:
+            have.release()
+        return made
+
+    def connect(self, names: Iterable[str], options: Way) -> dict[str, RemoteHost]:
         """Connect to an agent on each of these hosts; agents of earlier runs are used again.
 
         Raises:
@@ -125,12 +155,17 @@ class HostPool:
             with self._lock:
                 here = [key for key in keys if key in self._remote]
                 gone += [self._remote.pop(key) for key in here if not self._jobs or self._remote[key].lost]
+                idle = not self._jobs
+            if idle and not isinstance(options, SshOptions):  # the next run gets hosts anew
+                close_all(gone)
+                gone.clear()
+                options.release()
             raise
         finally:
             close_all(gone)
         return hosts
 
-    def _host_of(self, host: Host, options: SshOptions) -> WorkerHost:
+    def _host_of(self, host: Host, options: Way) -> WorkerHost:
         if not host.local:
             return self._remote[host.name, options]
         if self._local is None:
@@ -144,14 +179,15 @@ class HostPool:
             self._lock = threading.Lock()
             self._local = None
             self._remote = {}
+            self._allocation = None
             self._jobs = {}
 
 
-def _connect_all(keys: Sequence[tuple[str, SshOptions]]) -> dict[tuple[str, SshOptions], RemoteHost]:
+def _connect_all(keys: Sequence[tuple[str, Way]]) -> dict[tuple[str, Way], RemoteHost]:
     """Connect to hosts, to all of them at once: copying files there may take long."""
     abandoned = threading.Event()
     with futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-connect") as pool:
-        connecting = {key: pool.submit(RemoteHost, *key, abandoned) for key in keys}
+        connecting = {key: pool.submit(_connect, *key, abandoned) for key in keys}
         try:
             return {key: future.result() for key, future in connecting.items()}
         except BaseException:
@@ -159,6 +195,10 @@ def _connect_all(keys: Sequence[tuple[str, SshOptions]]) -> dict[tuple[str, SshO
             futures.wait(connecting.values())
             close_all([future.result() for future in connecting.values() if future.exception() is None])
             raise
+
+
+def _connect(name: str, way: Way, abandoned: threading.Event) -> RemoteHost:
+    return host_over_ssh(name, way, abandoned) if isinstance(way, SshOptions) else way.connect(name)
 
 
 class _Submission:
@@ -217,7 +257,7 @@ class _Submission:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, output: Output) -> dict[str, list[Any]]:
-        self._pool.connect([host.name for host in self._spec.hosts if not host.local], self._spec.ssh)
+        self._pool.connect([host.name for host in self._spec.hosts if not host.local], self._spec.way)
         with self._lock:
             if self._cancelled:
                 raise Cancelled

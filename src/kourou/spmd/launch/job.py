@@ -9,7 +9,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous, place_variables
@@ -24,6 +24,9 @@ from kourou.spmd.launch.blame import WorkerExit, exception_of, root_cause
 from kourou.spmd.launch.output import Output
 from kourou.spmd.worker import parcel
 
+if TYPE_CHECKING:
+    from kourou.spmd.hosts.allocated import Allocation
+
 __all__ = ["Cancelled", "Job", "JobSpec", "WorkerHost"]
 
 _TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
@@ -32,6 +35,10 @@ _TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one fai
 
 class Cancelled(Exception):
     """The run was cancelled."""
+
+
+Way: TypeAlias = "SshOptions | Allocation"
+"""How a host is reached."""
 
 
 class WorkerHost(Protocol):
@@ -69,7 +76,7 @@ class JobSpec:
     backend: str | None
     timeout_s: float
     log_level: int
-    ssh: SshOptions
+    way: Way
     """How other hosts are reached."""
     address: str
     """Of the first host, where ranks meet; all hosts reach it."""

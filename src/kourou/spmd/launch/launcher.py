@@ -9,7 +9,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 from kourou import errors
 from kourou.arguments import also_named
@@ -19,15 +19,16 @@ from kourou.nodes.ranks import LOOPBACK_INTERFACE
 from kourou.runtime.host_agent.addresses import interface_of, is_this_machine
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.metrics.log import metrics_owner
+from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.inventory import Inventory, Request, allocate
 from kourou.script.packed import pack
 from kourou.shown import shown
 from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.hosts.remote import RemoteHost
-from kourou.spmd.hosts.resolve import resolve_hostnames, resolve_hosts
+from kourou.spmd.hosts.resolve import Hostnames, resolve_hostnames, resolve_hosts
 from kourou.spmd.launch.future import LaunchFuture
 from kourou.spmd.launch.host_pool import HostPool
-from kourou.spmd.launch.job import JobSpec
+from kourou.spmd.launch.job import JobSpec, Way
 from kourou.spmd.launch.log_handlers import log_level
 from kourou.spmd.launch.output import HandlerFactory, OnOutput
 from kourou.spmd.launch.results import LaunchResult
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Launcher"]
+
+if TYPE_CHECKING:
+    Where: TypeAlias = Hostnames | EngineOptions
+else:  # command lines are made of a field's type, and have no words for an engine
+    Where = Hostnames
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,9 +58,11 @@ class Launcher:
     the interpreter's exit, whichever comes first.
     """
 
-    hostnames: list[str] | Literal["auto", "slurm"] = "auto"
+    hostnames: Where = "auto"
     """Names or addresses. "auto": the hosts of the Slurm job that this runs in, else ["localhost"]. "slurm": those of
-    the job. Rank 0 is on the first. Loopback addresses such as 127.0.0.2 are hosts of their own on this machine."""
+    the job. Rank 0 is on the first. Loopback addresses such as 127.0.0.2 are hosts of their own on this machine. An
+    engine, such as ``lp.Slurm(nodes=2, gpus_per_node=4)``: its hosts, which are allocated for the first run and kept
+    until :meth:`close`."""
     workers_per_host: int | list[int] | Literal["cpu", "gpu"] = "gpu"
     """Workers on every host, or one number for each, or one for every CPU or GPU that a host lets us use."""
     ssh_config_file: str | Path | None = None
@@ -195,9 +203,9 @@ class Launcher:
             cwd=str(Path.cwd()),
             sync=self.sync is not None,
         )
-        names = resolve_hostnames(self.hostnames)
-        remote = self._pool.connect([name for name in names if not is_this_machine(name)], ssh)
-        hosts = resolve_hosts(names, self.workers_per_host, lambda name: _inventory_of(remote.get(name)))
+        way, names, elsewhere = self._way(ssh)
+        remote = self._pool.connect(elsewhere, way)
+        hosts = resolve_hosts(names, self.workers_per_host, lambda name: _inventory_of(remote.get(name)), elsewhere)
         return JobSpec(
             hosts=tuple(hosts),
             env=env,
@@ -207,10 +215,25 @@ class Launcher:
             backend=self.backend,
             timeout_s=float(self.worker_timeout_s),
             log_level=log_level(),
-            ssh=ssh,
+            way=way,
             address=_rendezvous_address(names[0], remote),
             metrics_of=metrics_owner(),
         )
+
+    def _way(self, ssh: SshOptions) -> tuple[Way, list[str], list[str]]:
+        """How hosts are reached, the names of all, and of those that are not this machine."""
+        engine = self.hostnames
+        if not isinstance(engine, EngineOptions):
+            names = resolve_hostnames(engine)
+            return ssh, names, [name for name in names if not is_this_machine(name)]
+        workers = self.workers_per_host if isinstance(self.workers_per_host, int) else 1
+        shape = Shape(
+            hosts=engine.nodes or 1,
+            cpus=engine.cpus_per_node or workers,
+            gpus=workers * (self.gpus_per_worker or 0) if engine.gpus_per_node is None else engine.gpus_per_node,
+        )
+        allocation = self._pool.allocation(engine, shape, ssh.timeout_s)
+        return allocation, allocation.names, allocation.names
 
     def _devices(self, hosts: list[Host], remote: Mapping[str, RemoteHost]) -> dict[int, str]:
         """CUDA_VISIBLE_DEVICES by rank. Each host hands out its own GPUs; several names of this machine share them."""

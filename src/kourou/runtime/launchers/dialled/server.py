@@ -41,6 +41,7 @@ class AgentServer:
         port: likewise; 0: one that the kernel chooses.
         words: what the engine said last, for messages.
         coordinator: where shells' connections lead.
+        entry: the service of the agents, see :mod:`kourou.runtime.host_agent.main`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class AgentServer:
         port: int = 0,
         words: Callable[[], str] = str,
         coordinator: tuple[str, int] | None = None,
+        entry: str = ENTRY,
     ) -> None:
         self.thread = LoopThread("kourou-agents")
         self._token = token
@@ -61,6 +63,7 @@ class AgentServer:
         self._address = address
         self._words = words
         self._coordinator = coordinator
+        self._entry = entry
         self._shells: dict[Link, Tunnel] = {}
         self._expected: dict[int, DialledTransport] = {}
         self._early: dict[int, tuple[Link, dict[str, Any]]] = {}
@@ -87,7 +90,7 @@ class AgentServer:
             authority=self._authority.decode("ascii"),
             token=self._token,
             silence_s=self._silence_s,
-            entry=ENTRY,
+            entry=self._entry,
         )
 
     def expect(self, place: int, events: TransportEvents, within_s: float) -> DialledTransport:

@@ -12,6 +12,7 @@ from kourou import errors
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.host_service import ENTRY
 from kourou.runtime.interpreter.startup import python_command
 from kourou.runtime.launchers.dialled.server import AgentServer
 from kourou.runtime.launchers.dialled.transport import DialledTransport
@@ -36,10 +37,18 @@ class EngineReach:
         token: what agents show.
         authority: signs what the launcher proves itself with.
         coordinator: where other shells' connections lead; None: nowhere.
+        entry: the service of the agents.
     """
 
     def __init__(
-        self, plan: LaunchPlan, *, folder: Path, token: str, authority: Authority, coordinator: tuple[str, int] | None
+        self,
+        plan: LaunchPlan,
+        *,
+        folder: Path,
+        token: str,
+        authority: Authority,
+        coordinator: tuple[str, int] | None = None,
+        entry: str = ENTRY,
     ) -> None:
         assert plan.engine is not None  # noqa: S101 - whoever makes this has looked
         assert plan.hosts is not None  # noqa: S101 - a plan with an engine has hosts
@@ -60,6 +69,7 @@ class EngineReach:
             port=self._engine.port,
             words=self._engine.words,
             coordinator=coordinator,
+            entry=entry,
         )
         self._order = folder / ORDER_FILE
         self._server.order.write(self._order)
