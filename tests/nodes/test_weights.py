@@ -13,6 +13,7 @@ import pytest
 import kourou as lp
 from kourou.errors import GraphError
 from kourou.runtime.monitoring.found_run import find_run
+from kourou.runtime.monitoring.numbers import families
 from kourou.runtime.monitoring.prometheus import exposition
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 from polling import until
@@ -164,7 +165,7 @@ def test_a_stalled_learner_shows_in_status() -> None:
         (node,) = (node for node in sample.to_dict()["nodes"] if node["name"] == "weights/0")
         (reader,) = node["weights"][0]["readers"]
         assert (reader["reader"], reader["version"], reader["lag"]) == ("actor/0", 5, 0)
-        text = exposition(sample, {})
+        text = exposition(families(sample, {}))
         labels = 'node="weights/0",label="weights",weights="default"'
         assert f"kourou_weights_version{{{labels}}} 5.0\n" in text
         assert f'kourou_weights_reader_lag{{{labels},reader="actor/0"' in text
