@@ -129,6 +129,16 @@ def test_each_host_asks_for_what_its_nodes_do_and_no_secret_is_shown() -> None:
     assert shlex.join(made.command) == "kubectl --namespace=ml apply --server-side --filename=- --output=json"
 
 
+def test_one_whose_launcher_is_here_ends_with_its_pods_and_lets_the_launcher_call_them() -> None:
+    job_set = dataclasses.replace(submission("all").job_set, plan=None)
+    documents = [job_set.job_set(), *job_set.owned("8f2e", {"dial.json": "{}"})]
+    for document in documents:
+        check_manifest(document)
+    assert [document["kind"] for document in documents] == ["JobSet", "Secret"]
+    assert [job["name"] for job in documents[0]["spec"]["replicatedJobs"]] == ["hosts0", "hosts1"]
+    assert documents[0]["spec"]["ttlSecondsAfterFinished"] == 0
+
+
 def test_what_travels_is_in_secrets_that_a_cluster_takes() -> None:
     # Given something that is larger than one may be
     job_set = submission("least").job_set

@@ -97,18 +97,17 @@ class JobSetPlan:
             uid: Kubernetes' own name of the JobSet.
             secrets: file → content, of the Secret that lets agents call.
         """
+        pods = {"podSelector": {"matchLabels": {PRESENT: self.name}}}
         policy = {
-            "podSelector": {"matchLabels": {PRESENT: self.name}},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {PRESENT: self.name}}}]}],
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": self._metadata("", uid),
+            "spec": {**pods, "policyTypes": ["Ingress"], "ingress": [{"from": [pods]}]},
         }
         return [
-            {
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "NetworkPolicy",
-                "metadata": self._metadata("", uid),
-                "spec": policy,
-            },
+            *(
+                [policy] if self.plan is not None else []
+            ),  # else the launcher, which is no pod of it, calls nodes as well
             {**self._secret("", uid), "stringData": dict(secrets)},
             *(
                 {**self._secret(suffix, uid), "data": {name: base64.b64encode(piece).decode("ascii")}}
