@@ -46,20 +46,21 @@ def read(pipe: Connection, address: str) -> None:
 
     subscriber = Client(address).subscriber()
     pipe.send(subscriber.version)
-    last, own = 0, np.empty(0)
+    last, own = 0, [np.zeros(0)]
     while (name := pipe.recv()) is not None:
         start = time.perf_counter()
         view = subscriber.latest(newer_than=last, timeout_s=WAIT_S)
         assert view is not None
-        arrays = view.weights
+        if name == "load" and len(own) == PARTS:
+            view.load_into(own)
+        else:
+            own = view.weights if name != "load" else [np.zeros_like(array) for array in view.weights]
         took_s = time.perf_counter() - start
-        if name == "load":
-            if own.size != sum(array.size for array in arrays):
-                own = np.zeros(sum(array.size for array in arrays), arrays[0].dtype)
-            np.concatenate(arrays, out=own)
         at = time.monotonic()
         last = view.version
-        del view, arrays
+        if name != "load":
+            own = []
+        del view
         pipe.send(took_s if name == "time" else at)
 
 

@@ -70,4 +70,5 @@ class FrameReader:
             raise ConnectionResetError(f"{self._peer} closed the connection")
         self._http2.consumed(count)
         self.packets.consumed(count)
+        self._socket.expect(len(sink) - count)
         return self._parser.filled(count)

@@ -26,6 +26,7 @@ That is twice the time after which a program takes a host for lost: after a cut 
 The kernels ask and answer, not the processes: a server that is busy, or stopped by a debugger, is not silent."""
 _INFO = struct.Struct("=2xBB48xII")  # of tcp_info: retransmits, probes, last_data_recv, last_ack_recv
 _UNIX = "unix:"
+_AT_ONCE_BYTES, _WORTH_WAITING_BYTES = 256 << 10, 64 << 10
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
@@ -37,6 +38,7 @@ class PlainSocket:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._at_once = 1
 
     def fileno(self) -> int:
         """For ``poll``."""
@@ -70,6 +72,14 @@ class PlainSocket:
             return self._socket.recv_into(sink)
         except BlockingIOError:
             return None
+
+    def expect(self, size: int) -> None:
+        """So much will come at least: ``poll`` and ``receive`` may wait for a good part of it."""
+        at_once = min(size, _AT_ONCE_BYTES) if size >= _WORTH_WAITING_BYTES else 1
+        if at_once != self._at_once:
+            self._at_once = at_once
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
 
     def settimeout(self, timeout_s: float | None) -> None:
         """How long receiving may take from now on."""
@@ -119,19 +129,17 @@ class TlsSocket:
 
     def send(self, buffers: Sequence[Buffer]) -> int:
         """See ``PlainSocket``."""
-        data, size = [], 0
-        for buffer in buffers:
-            data.append(buffer)
-            size += len(buffer)
-            if size >= _RECORD_BYTES:
-                break
         from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
 
+        data, sent = memoryview(_record(buffers)), 0
         try:
-            with self._lock:
-                return self._socket.send(data[0] if len(data) == 1 else b"".join(data))
+            while sent < len(data):  # OpenSSL sends one record at a time
+                with self._lock:
+                    sent += self._socket.send(data[sent:])
         except (SSLWantReadError, SSLWantWriteError) as error:
-            raise BlockingIOError(*error.args) from None
+            if not sent:
+                raise BlockingIOError(*error.args) from None
+        return sent
 
     def receive(self, size: int) -> bytes | None:
         """See ``PlainSocket``; None when nothing whole has come yet."""
@@ -147,11 +155,20 @@ class TlsSocket:
         """See ``receive``."""
         from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
 
+        received = 0
         try:
-            with self._lock:
-                return self._socket.recv_into(sink)
+            while received < len(sink):  # OpenSSL gives one record at a time
+                with self._lock:
+                    count = self._socket.recv_into(sink[received:])
+                if not count:
+                    break
+                received += count
         except (SSLWantReadError, SSLWantWriteError):
-            return None
+            return received or None
+        return received
+
+    def expect(self, size: int) -> None:
+        """Nothing: records of TLS are smaller."""
 
     def settimeout(self, timeout_s: float | None) -> None:
         """See ``PlainSocket``. Without a limit, nothing waits."""
@@ -186,6 +203,20 @@ class TlsSocket:
         self.shutdown()
         with self._lock:
             self._socket.close()
+
+
+def _record(buffers: Sequence[Buffer]) -> Buffer:
+    """The first buffer, if it is worth a record of TLS; else as much as is, or all."""
+    if len(buffers[0]) >= _RECORD_BYTES or len(buffers) == 1:
+        return buffers[0]
+    pieces: list[Buffer] = []
+    left = _RECORD_BYTES
+    for buffer in buffers:
+        pieces.append(memoryview(buffer)[:left])
+        left -= len(pieces[-1])
+        if not left:
+            break
+    return b"".join(pieces)
 
 
 TcpSocket: TypeAlias = PlainSocket | TlsSocket
