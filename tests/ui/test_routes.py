@@ -140,7 +140,7 @@ def test_lists(friend, live: LiveRun) -> None:
     [sweep] = found["sweeps"]
     assert (sweep["sweep"], sweep["done"], sweep["total"], sweep["active"]) == ("out/small", 3, 3, False)
     assert friend.get("/api/runs?text=nothing-like-it").json()["runs"] == []
-    assert friend.get("/api/runs?most=0").json()["more"] == 1
+    assert len(friend.get("/api/runs?most=0").json()["runs"]) == 1  # one that is live is always there
 
 
 def test_a_live_run(friend, live: LiveRun) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.experiments.journal.sweep_folder import find_sweeps, read_sweep
-from kourou.runtime.files.run_folder import runs_dir
-from kourou.runtime.model.status import RunState
+from kourou.runtime.files.run_folder import PICKLED_PLAN_FILE, TOKEN_FILE, runs_dir
+from kourou.runtime.model.status import STATUS_FILE, RunState
 from kourou.runtime.monitoring.found_run import FoundRun, find_run
 
 __all__ = ["Listed"]
+
+_BEGINS_S = 60.0  # a run's folder is there before what tells that it is live
 
 
 class Listed:
@@ -26,7 +30,7 @@ class Listed:
     def __init__(self, runs: Path | None, sweeps: Path) -> None:
         self.runs_folder = (runs or runs_dir()).absolute()
         self.sweeps_folder = sweeps.absolute()
-        self._found: dict[str, FoundRun] = {}
+        self._quiet: dict[str, float] = {}  # runs that have ended for good → when
         self._ended: dict[str, dict[str, Any]] = {}
 
     def run(self, run_id: str) -> FoundRun:
@@ -40,20 +44,36 @@ class Listed:
             raise errors.NotFound(f"{run_id!r} is no run's name")
         return find_run(self.runs_folder / run_id)
 
-    def runs(self) -> list[dict[str, Any]]:
-        """All runs, the newest first."""
-        names = {path.name for path in self.runs_folder.iterdir()} if self.runs_folder.is_dir() else set()
-        for name in names - self._found.keys():
-            with contextlib.suppress(errors.NotOwned, errors.NotFound):  # many users may keep their runs in one folder
-                self._found[name] = self.run(name)
-        rows = [self._row(name) for name in names & self._found.keys()]
-        return sorted(rows, key=lambda row: -float(row["started_at"]))
+    def runs(self, text: str = "", most: int = sys.maxsize) -> tuple[list[dict[str, Any]], int]:
+        """Runs whose names have a text, the newest first: all that may be live, and those that have ended last.
 
-    def _row(self, name: str) -> dict[str, Any]:
+        Returns:
+            The runs; and how many more there are. There may be thousands: only those that are shown are read.
+        """
+        names = {path.name for path in self.runs_folder.iterdir()} if self.runs_folder.is_dir() else set()
+        for name in names - self._quiet.keys():
+            with contextlib.suppress(OSError):
+                self._look(self.runs_folder / name)
+        meant = {name for name in names if text in name}
+        ended = sorted(meant & self._quiet.keys(), key=self._quiet.__getitem__, reverse=True)
+        rows = [row for name in [*(meant - self._quiet.keys()), *ended[:most]] if (row := self._row(name))]
+        return sorted(rows, key=lambda row: -float(row["started_at"])), len(ended[most:])
+
+    def _look(self, path: Path) -> None:
+        """See whether a run has ended for good: without what a live one has, and what one has that waits in a queue."""
+        changed_at = path.stat().st_mtime
+        begins = time.time() - changed_at < _BEGINS_S and not (path / STATUS_FILE).exists()
+        if not begins and not (path / TOKEN_FILE).exists() and not (path / PICKLED_PLAN_FILE).exists():
+            self._quiet[path.name] = changed_at
+
+    def _row(self, name: str) -> dict[str, Any] | None:
         row = self._ended.get(name)
         if row is None:
-            row = self._found[name].to_dict()
-            if RunState(row["state"]).over and not self._found[name].info.job:  # a job may be put back into the queue
+            try:
+                row = self.run(name).to_dict()
+            except (errors.NotOwned, errors.NotFound):  # many users may keep their runs in one folder
+                return None
+            if name in self._quiet and RunState(row["state"]).over:
                 self._ended[name] = row
         return row
 

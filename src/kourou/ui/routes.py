@@ -23,6 +23,8 @@ from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import choose_runs, read_sweep
 from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.files.log_file import LogFile
+from kourou.runtime.files.run_folder import EVENTS_FILE
+from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
@@ -42,6 +44,7 @@ _EVENTS = "text/event-stream"
 _END = b"event: end\ndata: {}\n\n"
 _LINES = 400
 _MOST_EXITS = 20
+_MOST_MADE = 16
 _RUNS = 300
 _MOST_LINES = 5000
 _TAIL_BYTES = 1 << 18
@@ -110,6 +113,7 @@ class _Pages:
     def __init__(self, listed: Listed) -> None:
         self._listed = listed
         self.watching = Watching()
+        self._made: dict[str, tuple[str, bytes]] = {}
 
     def index(self, _: Request) -> Response:
         """The one file of all pages."""
@@ -118,11 +122,11 @@ class _Pages:
     def lists(self, request: Request) -> Response:
         """Runs, the newest of those whose names have a text, and sweeps."""
         text, most = request.query_params.get("text", ""), _number(request, "most", _RUNS)
-        runs = [row for row in self._listed.runs() if text in row["run"]]
+        runs, more = self._listed.runs(text, most)
         return _json(
             {
-                "runs": runs[:most],
-                "more": max(0, len(runs) - most),
+                "runs": runs,
+                "more": more,
                 "sweeps": self._listed.sweeps(),
                 "runs_folder": str(self._listed.runs_folder),
                 "sweeps_folder": str(self._listed.sweeps_folder),
@@ -150,16 +154,16 @@ class _Pages:
     def lives(self, request: Request) -> Response:
         """Starts, exits and restarts."""
         found = self._run(request)
-        return self._unless_known(request, found.path / "events.jsonl", lambda: lives_page(found.events()))
+        return self._unless_known(request, found.path / EVENTS_FILE, lambda: lives_page(found.events()))
 
     def curves(self, request: Request) -> Response:
         """What its nodes logged."""
         found = self._run(request)
-        file = Path(found.info.metrics_dir or found.path, "metrics.jsonl")
+        file = Path(found.info.metrics_dir or found.path, METRICS_FILE)
         return self._unless_known(request, file, lambda: curves_page(found))
 
     def _unless_known(self, request: Request, file: Path, make: Callable[[], Any]) -> Response:
-        """What is made of a file; who has the answer already that it would give is told so."""
+        """What is made of a file, once as long as it does not change; who has that already is told so."""
         try:
             stat = file.stat()
             mark = f'"{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'
@@ -167,7 +171,11 @@ class _Pages:
             mark = '"nothing"'
         if request.headers.get("if-none-match") == mark:
             return Response(status_code=304)
-        return _json(make(), headers={"etag": mark, "cache-control": "no-cache"})
+        made_of, body = self._made.get(request.url.path, ("", b""))
+        if made_of != mark:
+            body = encoded(make())
+            self._made = dict([*self._made.items(), (request.url.path, (mark, body))][-_MOST_MADE:])
+        return _json(body, headers={"etag": mark, "cache-control": "no-cache"})
 
     def doctor(self, request: Request) -> Response:
         """Why it does not go on, or how it ended."""
@@ -176,11 +184,15 @@ class _Pages:
     def node(self, request: Request) -> Response:
         """What the page of its run has no room for: how a node was planned, and how it has ended so far."""
         found, name = self._run(request), request.path_params["node"]
-        exits = [event for event in found.events() if event["event"] == "exit" and event["node"] == name]
-        plan = next((node for node in found.plan()["nodes"] if node["name"] == name), None)
-        if plan is None:
-            raise errors.NotFound(f"run {found.run_id} has no node {name!r}")
-        return _json({"plan": plan, "exits": exits[-_MOST_EXITS:]})
+
+        def make() -> dict[str, Any]:
+            plan = next((node for node in found.plan()["nodes"] if node["name"] == name), None)
+            if plan is None:
+                raise errors.NotFound(f"run {found.run_id} has no node {name!r}")
+            exits = [event for event in found.events() if event["event"] == "exit" and event["node"] == name]
+            return {"plan": plan, "exits": exits[-_MOST_EXITS:]}
+
+        return self._unless_known(request, found.path / EVENTS_FILE, make)
 
     def _log(self, request: Request) -> LogFile:
         """The end of what the nodes printed, or some of them."""
