@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,3 +204,11 @@ def test_a_node_is_restarted_and_the_run_is_stopped(friend, live: LiveRun) -> No
     assert events.endswith("event: end\ndata: {}\n\n")
     refused = friend.post(url(live, "stop"))
     assert (refused.status_code, "has ended" in refused.json()["error"]) == (409, True)
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    outcome = kourou("ui", "no-such-run", "--runs-dir", str(tmp_path))
+    assert (outcome.code, "there are no runs in" in outcome.err) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        outcome = kourou("ui", "--port", str(taken.getsockname()[1]), "--runs-dir", str(tmp_path))
+    assert (outcome.code, "cannot listen on port" in outcome.err) == (2, True)

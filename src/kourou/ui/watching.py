@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from kourou import errors
 from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample, Sampler
@@ -20,7 +21,7 @@ from kourou.ui.run_page import Plan, run_page
 __all__ = ["Watching", "encoded"]
 
 _INTERVAL_S = 1.0
-_SHARE = 0.03
+_SHARE = 0.02
 """Of a core that looking at a run may take: the more nodes it has, the rarer it is looked at."""
 _LONGEST_INTERVAL_S = 30.0
 _IDLE_S = 15.0
@@ -80,10 +81,13 @@ class _Watched:
             diagnosis = examine(self.found)
             page.update(findings=[finding.to_dict() for finding in diagnosis.findings], summary=diagnosis.summary)
             self.over = bool(self.page) and sample.status.state.over
-        self.before = sample if self.page else None
         self.page, self.number = encoded(page), self.number + 1
         took_s = time.process_time() - spent_s
-        self.interval_s = min(max(_INTERVAL_S, took_s / _SHARE), _LONGEST_INTERVAL_S) if self.before else 0.0
+        if self.before is not None:  # the first looks connect, and wait for another one to tell rates by
+            self.interval_s = min(max(_INTERVAL_S, took_s / _SHARE), _LONGEST_INTERVAL_S)
+        elif self.number > 1:
+            self.interval_s = _INTERVAL_S
+        self.before = sample if self.number > 1 else None
         self.looked_at = time.monotonic()
 
 
@@ -118,12 +122,16 @@ class Watching:
         return watched.page
 
     async def pages(self, found: FoundRun) -> AsyncIterator[bytes]:
-        """The page of a run whenever there is a new one, until the run has ended."""
+        """The page of a run whenever there is a new one, until the run has ended; or why there is none."""
         number = 0
         while True:
             watched = await self._of(found)
-            if not watched.due_s:
-                await self._look(watched)
+            try:
+                if not watched.due_s:
+                    await self._look(watched)
+            except (errors.KourouError, OSError) as error:  # its folder has just been deleted, say
+                yield encoded({"trouble": str(error)})
+                await asyncio.sleep(_INTERVAL_S)
             if watched.number != number:
                 number = watched.number
                 yield watched.page

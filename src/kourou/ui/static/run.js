@@ -15,7 +15,8 @@ export function RunPage({ run, onTitle }) {
   const url = api("runs", run);
   const [page, setPage] = useState(null);
   const [error, setError] = useState("");
-  const connection = useEvents(page || !error ? `${url}/events` : null, setPage);
+  const take = useCallback((data) => { setError(data.trouble || ""); if (!data.trouble) setPage(data); }, []);
+  const connection = useEvents(page || !error ? `${url}/events` : null, take);
   const [opened, setOpened] = useState(null);
   const [filter, setFilter] = useState("");
   const { tab: hash } = usePlace();
@@ -44,6 +45,7 @@ export function RunPage({ run, onTitle }) {
   }[tab];
   return html`<${Head} page=${page}/>
     ${connection !== "live" && connection !== "ended" && connection !== "connecting" ? html`<${Failure}>${connection === "lost" ? "The dashboard does not answer. What you see is how the run was; it is asked again." : connection}<//>` : ""}
+    ${error ? html`<${Failure}>${error}<//>` : ""}
     <nav class="tabs" aria-label="Parts of the page">${TABS.map((name, place) => html`<a href="#${name}" aria-current=${tab === name ? "page" : null} title="Key ${place + 1}">${name}</a>`)}</nav>
     ${body()}
     ${opened && page.nodes.some((node) => node.name === opened) ? html`<${NodePanel} key=${opened} page=${page} name=${opened} onClose=${() => setOpened(null)}/>` : ""}`;
