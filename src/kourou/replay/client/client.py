@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -59,7 +60,7 @@ class Client:
     ) -> None:
         if isinstance(compression, str):
             compression = Compression(codec=compression)
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "target": target,
             "token": token,
             "lane": lane,
@@ -74,11 +75,11 @@ class Client:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._arguments,)
+        return functools.partial(Client, **self._arguments), ()
 
     def copy(self) -> Client:
         """Another client of the same server, with a connection of its own."""
-        return _restore(dict(self._arguments))
+        return Client(**self._arguments)
 
     def __repr__(self) -> str:
         return f"<replay client of {self.server_address}>"
@@ -116,8 +117,6 @@ class Client:
                 self._remote.close()
                 self._remote = self._inserter = None
         courier.close(self._calls)
-
-    # -- inserting --------------------------------------------------------------------------------------------------
 
     @also_named(formerly={"timeout": "timeout_s"})
     def insert(
@@ -229,8 +228,6 @@ class Client:
             self._renewed, num_environments, num_keep_alive_refs, max_in_flight_items=max_in_flight_items
         )
 
-    # -- sampling ---------------------------------------------------------------------------------------------------
-
     @also_named(formerly={"timeout": "timeout_s"})
     @waits_in(lambda here: Blocked(what=f"a sample of table {here['table']!r}"))
     def sample_batch(self, table: str, num_samples: int, timeout_s: float | None = None) -> SampleBatch:
@@ -283,8 +280,6 @@ class Client:
     def sample(self, table: str, num_samples: int = 1, timeout_s: float | None = None) -> Iterator[ReplaySample]:
         """Draw items, one after the other; as ``sample_batch``."""
         yield from self.sample_batch(table, num_samples, timeout_s)
-
-    # -- everything else --------------------------------------------------------------------------------------------
 
     @also_named(formerly={"timeout": "timeout_s"})
     def mutate_priorities(
@@ -403,7 +398,3 @@ def _keys(keys: Any) -> Array:
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"keys are integers, not {array.dtype}")
     return array.astype(np.uint64)
-
-
-def _restore(arguments: dict[str, Any]) -> Client:
-    return Client(**arguments)

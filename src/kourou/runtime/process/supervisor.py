@@ -60,9 +60,6 @@ class ProcessEvents(Protocol):
 class Supervisor:
     """Owner of the processes of one host. Use it in a ``with``, or call :meth:`close`.
 
-    Args:
-        preload: what all processes find imported already; a spec may name more.
-
     Raises:
         UnsupportedPlatform: it is neither Linux nor macOS.
         LaunchError: there is no /proc.
