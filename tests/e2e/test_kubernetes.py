@@ -94,10 +94,18 @@ def run(*words: str) -> str:
     return out
 
 
+@pytest.fixture(name="apart")
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """A cluster that has none of this test's files."""
+    with cluster_of(monkeypatch, hidden=[tmp_path]) as cluster:
+        yield cluster
+
+
 def test_a_submitted_program_is_asked_and_stopped_from_a_shell_that_sees_no_folder_of_it(
-    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    apart: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a script in a folder of this host only
+    cluster = apart
     (tmp_path / "served_in_pods.py").write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
     words = [f"-o{each}" for each in ("image=here", f"python={sys.executable}", "lost_after_s=4")]

@@ -71,6 +71,7 @@ def enter_tree() -> None:
     if Path(TREE_PARTS).is_dir():
         tree = Path(WORK) / "tree"
         with tarfile.open(fileobj=io.BytesIO(joined(TREE_PARTS))) as archive:
+            archive.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _: member)  # asked for since 3.12
             archive.extractall(tree)  # noqa: S202 - from who could have run any command here
         os.chdir(tree)
     for entry in reversed([each for each in os.environ.get(PATH, "").split(":") if each]):

@@ -12,14 +12,14 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kourou.runtime.model.hosts import matching_variables
 from kourou.testing.kubernetes import kubectl
 from kourou.testing.kubernetes.controllers import Controllers
-from kourou.testing.kubernetes.kubelet import Network, Sandbox, Unmountable, decoded
+from kourou.testing.kubernetes.kubelet import Image, Network, Sandbox, Unmountable, decoded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,6 +54,7 @@ class FakeCluster:
         nodes: name → resource → how much of it there is.
         validate: raises for an object that is to be refused.
         held: Kueue's queues that admit nothing, with what Kueue says: :meth:`admit` ends that.
+        hidden: folders of this host that are not in images.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class FakeCluster:
         *,
         validate: Callable[[Mapping[str, Any]], object] = lambda _: None,
         held: Mapping[str, str] | None = None,
+        hidden: Sequence[Path] = (),
     ) -> None:
+        self._hidden = hidden
         plenty = {"cpu": 64.0, "memory": 2.0**40, "ephemeral-storage": 2.0**40}
         self._held = dict(held or {})
         self._controllers = Controllers(
@@ -193,15 +196,16 @@ class FakeCluster:
     def _make_sandbox(self, pod: Mapping[str, Any]) -> Sandbox:
         name = pod["metadata"]["name"]
         path = os.pathsep.join(each for each in self._environ["PATH"].split(os.pathsep) if each != self.path)
+        env = {**self._environ, "PATH": path, "HOME": "/"}
+        image = Image(env=env, as_user=self._as_user, hidden=self._hidden)
         sandbox = Sandbox(
             pod,
             folder=self._folder / "pods" / name,
             network=self._network,
             secret=self._secret,
             hosts=self._hosts,
-            image_env={**self._environ, "PATH": path, "HOME": "/"},
+            image=image,
             log=Path(self._log_of(name)),
-            as_user=self._as_user,
         )
         own = pod["spec"]["hostname"]
         self._names[f"{own}.{pod['spec']['subdomain']} {own}"] = sandbox.address

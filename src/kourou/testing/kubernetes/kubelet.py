@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import os
 import re
 import shlex
@@ -11,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-__all__ = ["Network", "Sandbox", "Unmountable"]
+__all__ = ["Image", "Network", "Sandbox", "Unmountable", "decoded"]
 
 _LOG_LINES, _LOG_CHARACTERS = 80, 2048  # of a container that failed without a word
 _WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
@@ -64,6 +65,17 @@ class Network:
             _ip("link", "del", self.name)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Image:
+    """What every image is: this host, as far as it is seen in pods."""
+
+    env: Mapping[str, str]
+    as_user: bool
+    """The user and the groups of manifests are taken: everybody can run what is here."""
+    hidden: Sequence[Path]
+    """Folders that are not in it."""
+
+
 class Sandbox:
     """One pod on its node: volumes, an address, and a container, which may be started again.
 
@@ -73,9 +85,8 @@ class Sandbox:
         network: where it is.
         secret: a Secret's files by name; raises :class:`Unmountable`.
         hosts: the file that stands for DNS.
-        image_env: the environment of every image.
+        image: what it runs.
         log: where its container prints.
-        as_user: whether the user and the groups of the manifest are taken.
     """
 
     def __init__(
@@ -86,23 +97,22 @@ class Sandbox:
         network: Network,
         secret: Callable[[str], Mapping[str, bytes]],
         hosts: Path,
-        image_env: Mapping[str, str],
+        image: Image,
         log: Path,
-        as_user: bool,
     ) -> None:
+        self._hidden = image.hidden
         self._pod, self._folder, self._network, self._hosts = pod, folder, network, hosts
         self._spec = pod["spec"]
         (self._container,) = self._spec["containers"]
-        self._as_user = as_user
         context = self._spec.get("securityContext", {})
-        self._group = int(context.get("fsGroup", 0)) if as_user else os.getgid()
-        self._user = context.get("runAsUser") if as_user else None
+        self._group = int(context.get("fsGroup", 0)) if image.as_user else os.getgid()
+        self._user = context.get("runAsUser") if image.as_user else None
         self._log = log
         folder.mkdir(parents=True, exist_ok=True)
         self._last_words = folder / "last-words"
         self._volumes = {volume["name"]: self._make(volume, secret) for volume in self._spec.get("volumes", ())}
         self.space, self.address = network.add()
-        self.environ = {**image_env, **self._environment()}
+        self.environ = {**image.env, **self._environment()}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -123,6 +133,7 @@ class Sandbox:
             source, path = self._volumes[mount["name"]], shlex.quote(mount["mountPath"])
             what = "-t tmpfs -o mode=1777 tmpfs" if source is None else f"--bind {shlex.quote(str(source))}"
             mounts.append(f"mkdir -p {path}; mount {what} {path}")
+        mounts += [f"mount -t tmpfs tmpfs {shlex.quote(str(folder))}" for folder in self._hidden]
         script = "; ".join(["set -e", *mounts, f"exec {shlex.join([*self.user_words(), *self._container['command']])}"])
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -35,7 +35,7 @@ class Travelling:
 
     plan: LaunchPlan
     cwd: str
-    """The working folder, which has another name there."""
+    """The folder that is the working folder there."""
     interpreter: str
     """Likewise."""
 
@@ -60,7 +60,8 @@ def as_job_set(options: Kubernetes, shape: Shape, run_id: str, plan: LaunchPlan 
         PlanError: the folder that is to travel cannot.
     """
     tree = None if options.tree is None else Path(options.tree).absolute()
-    travelling = plan and Travelling(plan=plan, cwd=str(Path.cwd()), interpreter=sys.executable)
+    cwd = tree if tree is not None and Path.cwd().is_relative_to(tree) else Path.cwd()
+    travelling = plan and Travelling(plan=plan, cwd=str(cwd), interpreter=sys.executable)
     return JobSetPlan(
         options=options,
         run_id=run_id,
