@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ _ANSWER_S = 5.0
 _MORE_S = 60.0
 _LAUNCHER = "launcher"
 _OWN = "kourou."  # in the names of kourou's own methods
+_SUBMIT_NS = 100  # of a call by a future, that an arrow has a slice to begin in
 _LIFE = 0  # the thread of a node's track that shows its states
 
 
@@ -88,13 +89,59 @@ def trace_events(traced: Traced, lives: Iterable[LifeEvent]) -> list[dict[str, A
     places = {name: place for place, name in enumerate(names, start=1)}
     events = [_named("process_name", place, None, name) for name, place in places.items()]
     events += [_named("thread_name", place, _LIFE, "state") for place in places.values()]
-    threads = {(places[span.node or _LAUNCHER], _thread(span)): known.get(span.thread, "") for span, known in spans}
+    tracks = _tracks([span for span, _ in spans])
+    threads = {
+        (places[span.node or _LAUNCHER], track): known.get(span.thread, "")
+        for (span, known), track in zip(spans, tracks, strict=True)
+    }
     events += [_named("thread_name", place, thread, name) for (place, thread), name in threads.items()]
     handled = {span.call_id for span, _ in spans if span.kind == "handler"}
     called = {span.call_id for span, _ in spans if span.kind != "handler"}
-    for span, _ in spans:
-        events += _of_span(span, places[span.node or _LAUNCHER], arrow=span.call_id in handled & called)
-    return events + _of_lives(lives, places)
+    both = handled & called
+    for (span, _), track in zip(spans, tracks, strict=True):
+        where = {"pid": places[span.node or _LAUNCHER], "tid": track}
+        events += _of_span(span, where, arrow=span.call_id in both)
+    events += _of_lives(lives, places)
+    return _since_the_first(events)
+
+
+def _since_the_first(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events by a clock that begins with them: a float has no room for the nanoseconds since 1970."""
+    first = min((event["ts"] for event in events if "ts" in event), default=0)
+    for event in events:
+        if "ts" in event:
+            event["ts"] = (event["ts"] - first) / 1e3
+        if "dur" in event:
+            event["dur"] /= 1e3
+    return events
+
+
+def _tracks(spans: Sequence[Span]) -> list[int]:
+    """The thread's number of each span; another one where it would overlap with others of its thread.
+
+    A handler that waits for a table gives its thread back meanwhile, and a viewer shows only what is within each other.
+    """
+    tracks = [_thread(span) for span in spans]
+    ends: dict[tuple[str, int], list[list[int]]] = {}  # of each of a thread's tracks, of what is open there
+    for place in sorted(range(len(spans)), key=lambda at: (spans[at].start_ns, -spans[at].duration_ns)):
+        span = spans[place]
+        if span.kind == "future":
+            continue
+        end, beside = span.start_ns + span.duration_ns, ends.setdefault((span.node, span.thread), [])
+        fits = (number for number, still in enumerate(beside) if _has_room(still, span.start_ns, end))
+        number = next(fits, len(beside))
+        if number == len(beside):
+            beside.append([])
+        beside[number].append(end)
+        tracks[place] += number
+    return tracks
+
+
+def _has_room(ends: list[int], start_ns: int, end_ns: int) -> bool:
+    """Whether a span is after, or within, all that is open on a track."""
+    while ends and ends[-1] <= start_ns:
+        ends.pop()
+    return not ends or end_ns <= ends[-1]
 
 
 def spans_of(traced: Traced) -> list[tuple[Span, Mapping[int, str]]]:
@@ -111,15 +158,16 @@ def _in_our_time(span: Span, ahead_ns: int) -> Span:
     return span._replace(start_ns=span.start_ns - ahead_ns)
 
 
-def _of_span(span: Span, place: int, *, arrow: bool) -> list[dict[str, Any]]:
-    where = {"pid": place, "tid": _thread(span), "cat": span.kind}
-    start, number = span.start_ns / 1e3, f"{span.call_id:x}"  # microseconds
+def _of_span(span: Span, track: Mapping[str, int], *, arrow: bool) -> list[dict[str, Any]]:
+    """Times are in nanoseconds."""
+    where = {**track, "cat": span.kind}
+    start, number = span.start_ns, f"{span.call_id:x}"
     if span.kind == "future":  # several of a thread at once
         both = {**where, "name": span.name, "id": number}
-        events = [{**both, "ph": "b", "ts": start}, {**both, "ph": "e", "ts": start + span.duration_ns / 1e3}]
-        events.append({**where, "ph": "X", "name": f"submit {span.name}", "ts": start, "dur": 1.0})
+        events = [{**both, "ph": "b", "ts": start}, {**both, "ph": "e", "ts": start + span.duration_ns}]
+        events.append({**where, "ph": "X", "name": f"submit {span.name}", "ts": start, "dur": _SUBMIT_NS})
     else:
-        events = [{**where, "ph": "X", "name": span.name, "ts": start, "dur": span.duration_ns / 1e3}]
+        events = [{**where, "ph": "X", "name": span.name, "ts": start, "dur": span.duration_ns}]
     if arrow:
         end = {"ph": "f", "bp": "e"} if span.kind == "handler" else {"ph": "s"}
         events.append({**where, **end, "cat": "arrow", "name": "call", "id": number, "ts": start})
@@ -137,11 +185,12 @@ def _of_lives(lives: Iterable[LifeEvent], places: Mapping[str, int]) -> list[dic
         where = {"pid": places[node], "tid": _LIFE, "cat": "state"}
         following = [*states[1:], LifeEvent(node, "", time.time())]
         for life, then in zip(states, following, strict=True):
-            named = {**where, "name": life.state, "ts": life.time_s * 1e6}
+            begun_ns = int(life.time_s * 1e9)
+            named = {**where, "name": life.state, "ts": begun_ns}
             if NodeState(life.state).ended:
                 events.append({**named, "ph": "i", "s": "p"})
             elif life.state != NodeState.PENDING:
-                events.append({**named, "ph": "X", "dur": max(0.0, then.time_s - life.time_s) * 1e6})
+                events.append({**named, "ph": "X", "dur": max(0, int(then.time_s * 1e9) - begun_ns)})
     return events
 
 
