@@ -20,6 +20,7 @@ from kourou import replay as kr
 from kourou.checkpoint_files import CheckpointFolder, numbered
 from kourou.errors import GraphError, PlanError, ProgramFailed
 from kourou.runtime.files.run_folder import node_checkpoints
+from kourou.runtime.metrics.reading import read_metrics
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -53,6 +54,15 @@ class Counter:
         if self._fails_on == "load":
             raise ValueError("its total is no number")
         self._total = int((folder / "total").read_text().split()[0])
+
+
+class Logging(Counter):
+    """Logs each step."""
+
+    def add(self, amount: int) -> int:
+        step = super().add(amount)
+        lp.log(step, incarnation=lp.get_context().incarnation)
+        return step
 
 
 class Stubborn(Counter):
@@ -133,6 +143,22 @@ def test_a_run_is_gone_on_with(launch_type: str) -> None:
     assert "checkpoint-00000001" in begun
     assert _total(again) == 7
     assert [path.name for path in numbered(_kept(run))] == ["checkpoint-00000002", "checkpoint-00000001"]
+
+
+def test_metrics_go_on_and_what_is_done_once_more_counts_once() -> None:
+    # given a run that was stopped later than it was saved
+    checkpoints = lp.Checkpoints(on_stop=False)
+    program, counter = _program(lp.CourierNode(Logging), checkpoints=checkpoints)
+    with lp.launch(program, "local_mt") as run:
+        for _ in range(3):
+            counter.dereference().add(1)
+    # when it is gone on with
+    program, counter = _program(lp.CourierNode(Logging), checkpoints=checkpoints)
+    with lp.launch(program, "local_mt", resume=run):
+        for _ in range(2):
+            counter.dereference().add(1)
+    # then what it had logged beyond that is left out
+    assert [(row["step"], row["incarnation"]) for row in read_metrics(run.folder)] == [(1, 2), (2, 2)]
 
 
 @LAUNCH

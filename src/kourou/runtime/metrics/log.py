@@ -129,9 +129,10 @@ def _destination() -> _Destination | None:
     marks: dict[str, Any] = {"node": name} if name else {}
     if restarts > 1:
         marks[rows.RESTART] = restarts
-    attempt = os.environ.get(RUN_ATTEMPT_VARIABLE)
-    if attempt and attempt != "1" and attempt.isdecimal():
-        marks[rows.ATTEMPT] = int(attempt)
+    node, told = context.current_node(), os.environ.get(RUN_ATTEMPT_VARIABLE, "")
+    attempt = max(1 if node is None else node.incarnation, int(told) if told.isdecimal() else 1)
+    if attempt > 1:
+        marks[rows.ATTEMPT] = attempt
     return folder, marks
 
 
