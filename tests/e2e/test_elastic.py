@@ -13,6 +13,7 @@ import pytest
 
 import kourou as lp
 from kourou import errors
+from kourou.testing.engines import LocalHosts
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -102,7 +103,7 @@ def test_a_group_grows_and_shrinks(launch_type, tmp_path):
             assert cause_of(run, f"actor/{number}") == "was removed (run.scale())"
 
         # And numbers are not used twice
-        assert run.scale("actor", 2) == ("actor/4",)
+        assert run.scale("actor", 2) == ("actor/4",)  # with a seed that goes on, though one of two is left
         assert run.scale("actor", 2) == ()
         until(lambda: ("actor/4", 40) in client.noted(), WAIT_S)
     # And its files tell of all of them
@@ -252,6 +253,38 @@ def test_devices_are_those_that_are_left(tmp_path):
         await_state(run, "actor/0", lp.NodeState.FINISHED)
         assert run.scale("actor", 3) == ("actor/3",)
         assert gpus_of(run)["actor/3"] == "a"
+
+
+def test_what_a_removed_node_alone_needed_is_let_go(tmp_path):
+    program, _, _ = program_of(1)
+    with lp.launch(program, "local_mp", run_dir=tmp_path) as run:
+        payloads = run.folder / "payloads"
+        before = set(payloads.iterdir())
+        for number in range(3):
+            run.add_node(lp.PyNode(lp.wait_for_stop, bytes(200_000 + number)), label="large")
+            run.remove(f"large/{number}")
+            await_state(run, f"large/{number}", lp.NodeState.FINISHED)
+        assert len(set(payloads.iterdir()) - before) <= 2  # of the last one: its stream, and the script
+        with pytest.raises(errors.PlanError, match=r"its nodes differ in args\[0\]"):
+            run.scale("large", 1)
+        assert json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["nodes"] == 5
+
+
+def test_nodes_are_added_where_an_engines_hosts_have_room(tmp_path):
+    program = lp.Program("hosts")
+    with program.group("callee", resources=lp.Resources(cpus=1)):
+        for _ in range(2):
+            program.add_node(lp.CourierNode(Callee))
+    with lp.launch(program, LocalHosts(nodes=2), run_dir=tmp_path) as run:
+        group = lp.broadcast(program.handle_to_group("callee"), timeout_s=WAIT_S)
+        assert group.index() == [0, 1]
+        with pytest.raises(errors.PlanError, match=r"callee/2: no host has room; host0: 1 CPUs are asked for"):
+            run.scale("callee", 3)
+        run.scale("callee", 1)
+        await_state(run, "callee/1", lp.NodeState.FINISHED)
+        assert run.scale("callee", 2) == ("callee/2",)
+        assert group.index() == [0, 2]
+        assert [node.site.host for node in run.plan.nodes if node.site] == ["host0", "host1", "host1"]
 
 
 def test_policies_hold_for_what_was_added(tmp_path):

@@ -163,6 +163,10 @@ class Collector:
         """See :class:`kourou.script.names.Scope`."""
         return name in self._held and self._held[name] is value
 
+    def covers(self, other: Collector) -> bool:
+        """Whether whoever has this has all that travelled with another."""
+        return all(self.holds(name, value) for name, value in other._held.items())
+
     def close(self) -> None:
         """Let go of the script's globals, and of what reducers keep."""
         self._held = {}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Elastic"]
 
 _POLL_S = 0.1
+_PATTERN = 2  # nodes say how a group's nodes differ
 
 
 class Elastic:
@@ -39,6 +40,7 @@ class Elastic:
         recipe: what it was compiled from; None: this launcher has the plan alone.
         folder, coordinator, director: of the run.
         adopt: makes new nodes known to the launcher, before the director starts them.
+        let_go: told of nodes that are gone for good.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Elastic:
         coordinator: Coordinator,
         director: Director,
         adopt: Callable[[Sequence[Node], Addition], None],
+        let_go: Callable[[set[str]], None],
     ) -> None:
         self.plan = plan
         """With all nodes that came later; those that went are in it, too."""
@@ -58,11 +61,13 @@ class Elastic:
         self._coordinator = coordinator
         self._director = director
         self._adopt = adopt
+        self._let_go = let_go
         self._lock = threading.Lock()
-        self._members: dict[str, dict[int, Node]] = {}  # label → number → node; a number is given once
+        self._members: dict[str, dict[int, Node]] = {}  # label → number → node
         for node in recipe.program.get_all_nodes() if recipe else ():
             name = str(node.name)
             self._members.setdefault(label_of(name), {})[index_of(name)] = node
+        self._next = {label: max(members) + 1 for label, members in self._members.items()}  # a number is given once
 
     def carry_out(self, resize: Resize, origin: str) -> tuple[str, ...]:
         """What a node, or another shell, asks for; who comes or goes."""
@@ -112,20 +117,20 @@ class Elastic:
             return self._add(label, self._more(label, count - len(present)), origin)
 
     def _more(self, label: str, count: int) -> list[Node]:
+        self._forget_removed()
         members = self._members.get(label, {})
         if not members:
             raise errors.PlanError(self._cannot(label, self._without_recipe()))
-        number = max(members) + 1
         try:
-            return [another(members, number + more) for more in range(count)]
+            return [another(members, self._next[label] + more) for more in range(count)]
         except errors.GraphError as error:
             raise errors.PlanError(self._cannot(label, str(error))) from None
 
     def _add(self, label: str, nodes: Sequence[Node], origin: str) -> tuple[str, ...]:
         if self._recipe is None:
             raise errors.PlanError(self._cannot(label, self._without_recipe()))
-        own = self._members.get(label, {})
-        first = max(own, default=-1) + 1
+        self._forget_removed()
+        first = self._next.get(label, 0)
         numbered = dict(enumerate(nodes, first))
         others = [node for members in self._members.values() for node in members.values()]
         names = tuple(f"{label}/{number}" for number in numbered)
@@ -145,8 +150,18 @@ class Elastic:
             if self.plan is not before:
                 self._set_plan(before)
             raise
-        self._members[label] = {**own, **numbered}
+        self._members[label] = {**self._members.get(label, {}), **numbered}
+        self._next[label] = first + len(nodes)
         return names
+
+    def _forget_removed(self) -> None:
+        """Let go of nodes that were removed; the first two of a group stay: what they differ in, others do, too."""
+        records = [record for record in self._coordinator.directory.all() if record.removed]
+        removed = {record.name for record in records}
+        for label, members in self._members.items():
+            pattern = sorted(members)[:_PATTERN]
+            self._members[label] = {n: node for n, node in members.items() if n in pattern or node.name not in removed}
+        self._let_go({record.name for record in records if record.gone})
 
     def _remove(self, names: Sequence[str], origin: str) -> None:
         def is_taken() -> bool:

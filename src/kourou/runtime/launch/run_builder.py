@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import sys
@@ -34,7 +35,7 @@ from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
-from kourou.runtime.output.tmux import TMUX_SESSION, open_session
+from kourou.runtime.output.tmux import TMUX_SESSION, add_windows, open_session
 from kourou.runtime.plan.addition import Addition, Recipe
 from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.plan import LaunchPlan
@@ -87,6 +88,7 @@ class RunBuilder:
         self._logs = NodeLogs(folder.log_file, Terminal(self._output(merged)), merged=merged)
         self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
         self._started_at = time.time()
+        self._info: RunInfo  # what run.json says
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
             on_change=self._record_change,
@@ -139,6 +141,7 @@ class RunBuilder:
             coordinator=self._coordinator,
             director=self._director,
             adopt=lambda nodes, addition: self._adopt(nodes, addition, launcher),
+            let_go=lambda gone: self._let_go(gone, launcher),
         )
         run = Run(self._elastic, self._coordinator, self._director, self._folder, self._incarnation)
         self._bind(program.iterate_members() if program is not None else ())
@@ -169,6 +172,16 @@ class RunBuilder:
             self._resources.callback(addition.scope.close)
             self._resources.enter_context(names.shared_with(addition.scope))
         self._bind(members)
+        if self._plan.terminal == TMUX_SESSION:
+            add_windows(self._folder.path, [node.name for node in addition.nodes if node.process or self._entries])
+        self._info = dataclasses.replace(self._info, nodes=count)
+        self._folder.write_json(INFO_FILE, self._info.to_dict())
+
+    def _let_go(self, gone: set[str], launcher: Launcher) -> None:
+        """Nodes were removed, and have ended."""
+        for name in gone & self._entries.keys():
+            del self._entries[name]
+        launcher.forget(gone)
 
     def _record_change(self, record: NodeRecord) -> None:
         self._director.on_changed(record)
@@ -297,7 +310,7 @@ class RunBuilder:
         server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))
         self._resources.callback(server.close)
         self._folder.write_json(PLAN_FILE, self._plan.to_dict())
-        info = RunInfo.of_this_process(
+        self._info = RunInfo.of_this_process(
             run_id=self._folder.run_id,
             program=self._plan.program,
             launch_type=str(self._plan.launch_type),
@@ -311,7 +324,7 @@ class RunBuilder:
             job=self._job,
             incarnation=self._incarnation,
         )
-        self._folder.write_json(INFO_FILE, info.to_dict())
+        self._folder.write_json(INFO_FILE, self._info.to_dict())
         self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
         # Called before the server closes: whoever finds it closed finds the status as well.
         self._resources.callback(self._write_status)

@@ -34,6 +34,9 @@ class Launcher(Protocol):
     def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
         """There are these nodes as well, with these parts of payloads; from any thread."""
 
+    def forget(self, names: set[str]) -> None:
+        """These nodes are gone for good; from any thread, and again and again."""
+
     def start(self, name: str, attempt: int) -> None:
         """Start a node of the plan; returns at once."""
 

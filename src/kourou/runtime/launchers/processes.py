@@ -11,7 +11,7 @@ from typing import Any
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model.records import INTERRUPT
 from kourou.runtime.plan.payloads import Blobs, store_blobs
-from kourou.runtime.plan.plan import LaunchPlan, NodePlan
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, unneeded_blobs
 from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["ProcessLauncher"]
@@ -39,6 +39,12 @@ class ProcessLauncher:
         folders = [spec.cwd for spec in specs.values() if spec.cwd not in self._boot["path"]]
         self._boot = {**self._boot, "path": [*self._boot["path"], *dict.fromkeys(filter(None, folders))]}
         self._specs |= specs
+
+    def forget(self, names: set[str]) -> None:
+        """These nodes are gone for good: what they alone would have unpickled is, too."""
+        gone = [self._specs.pop(name) for name in names & self._specs.keys()]
+        for blob in unneeded_blobs(gone, self._specs.values()):
+            (Path(self._boot["payloads"]) / blob).unlink(missing_ok=True)
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""

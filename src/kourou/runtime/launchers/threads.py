@@ -59,6 +59,9 @@ class ThreadLauncher:
     def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
         """Nothing: ``entries`` has them."""
 
+    def forget(self, names: set[str]) -> None:
+        """Nothing: likewise."""
+
     def start(self, name: str, attempt: int) -> None:
         """Start a node's thread."""
         thread = threading.Thread(target=self._run_child, args=(name, attempt), name=f"kourou:{name}", daemon=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from kourou import errors
 
-__all__ = ["TMUX_SESSION", "check_tmux", "open_session", "session_name"]
+__all__ = ["TMUX_SESSION", "add_windows", "check_tmux", "open_session", "session_name"]
 
 TMUX_SESSION = "tmux_session"
 """The terminal's name."""
@@ -58,17 +58,35 @@ def open_session(folder: Path, nodes: Sequence[str]) -> None:
     Raises:
         LaunchError: tmux refused.
     """
-    import libtmux  # noqa: PLC0415 - an extra
-
-    inside = os.environ.get("TMUX")  # socket, process and session of the tmux that this launcher runs in
-    server = libtmux.Server(socket_path=inside.split(",")[0]) if inside else libtmux.Server()
+    inside, server = _server()
     name = session_name(folder.name)
-    for node in nodes:
-        # "new-session" makes the first window; "=name:" is the session of exactly that name.
-        make = ("new-session", *_SIZE, "-s", name) if node == nodes[0] else ("new-window", "-t", f"={name}:")
-        _tmux(server, *make, "-d", "-n", window_name(node), "--", *_window_command(folder, node))
+    _make(server, ("new-session", *_SIZE, "-s", name), folder, nodes[0])  # with the first window
+    add_windows(folder, nodes[1:])
     attach = f"tmux switch-client -t ={name}" if inside else f"tmux attach -t ={name}"
     print(f"kourou: the nodes are in tmux: {attach}", file=sys.stderr, flush=True)  # noqa: T201 - it is announced
+
+
+def add_windows(folder: Path, nodes: Sequence[str]) -> None:
+    """Make windows of more nodes.
+
+    Raises:
+        LaunchError: tmux refused.
+    """
+    _, server = _server()
+    for node in nodes:  # "=name:" is the session of exactly that name
+        _make(server, ("new-window", "-t", f"={session_name(folder.name)}:"), folder, node)
+
+
+def _server() -> tuple[str | None, Any]:
+    """Where this launcher runs itself, if it does so in tmux, and tmux."""
+    import libtmux  # noqa: PLC0415 - an extra
+
+    inside = os.environ.get("TMUX")  # socket, process and session
+    return inside, libtmux.Server(socket_path=inside.split(",")[0]) if inside else libtmux.Server()
+
+
+def _make(server: Any, make: tuple[str, ...], folder: Path, node: str) -> None:
+    _tmux(server, *make, "-d", "-n", window_name(node), "--", *_window_command(folder, node))
 
 
 def window_name(node: str) -> str:

@@ -17,6 +17,7 @@ from kourou.runtime.plan.payloads import Blobs, Payloads
 from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.script import names
+from kourou.script.definitions import Collector
 from kourou.script.names import Scope
 
 __all__ = ["Addition", "Recipe", "compile_addition"]
@@ -41,7 +42,7 @@ class Addition:
     nodes: tuple[NodePlan, ...]
     blobs: Blobs = dataclasses.field(repr=False)
     scope: Scope = dataclasses.field(repr=False)
-    """What these nodes have of the launcher's script."""
+    """What these nodes have of the launcher's script; ANYTHING: no less than the others."""
 
 
 def compile_addition(
@@ -92,8 +93,10 @@ def compile_addition(
         {label: where for label, where in placement.items() if label in labels},
         [node for node in plan.nodes if node.name in running],
     )
-    own = payloads if payloads is not None and not kind.threads else None
-    return Addition(nodes=tuple(plans), blobs=own.blobs if own else {}, scope=own.scope if own else names.ANYTHING)
+    if payloads is None or kind.threads:
+        return Addition(nodes=tuple(plans), blobs={}, scope=names.ANYTHING)
+    is_more = isinstance(plan.scope, Collector) and payloads.scope.covers(plan.scope)
+    return Addition(nodes=tuple(plans), blobs=payloads.blobs, scope=names.ANYTHING if is_more else payloads.scope)
 
 
 def _preloaded(node: NodePlan, preload: tuple[str, ...] | None) -> NodePlan:

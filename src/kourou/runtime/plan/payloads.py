@@ -73,7 +73,7 @@ class Payloads:
         self._hashes: dict[int, str] = {}
 
     @property
-    def scope(self) -> Scope:
+    def scope(self) -> Collector:
         """What the program's processes have of the script, once all is finished."""
         return self._collector
 

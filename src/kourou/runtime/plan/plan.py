@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from kourou.cpython import interpreter_options
@@ -25,6 +26,7 @@ __all__ = [
     "Site",
     "is_local_launch",
     "is_local_launch_or_test",
+    "unneeded_blobs",
 ]
 
 
@@ -135,6 +137,14 @@ class ProcessSpec:
     """Standard error goes where standard output goes, in the order in which it was written."""
     preload: tuple[str, ...] = ()
     """Modules that it finds imported already, if they can be forked."""
+
+
+def unneeded_blobs(gone: Iterable[ProcessSpec | None], left: Iterable[ProcessSpec | None]) -> set[str]:
+    """The parts of payloads that only those processes would have needed which are gone."""
+    of_gone, of_left = (
+        {blob for spec in specs if spec and spec.payload for blob in spec.payload.blobs} for specs in (gone, left)
+    )
+    return of_gone - of_left
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.hosts import Host, Hosts, matching_variables
 from kourou.runtime.model.records import INTERRUPT, ProcessExit
 from kourou.runtime.plan.payloads import Blobs
-from kourou.runtime.plan.plan import LaunchPlan, NodePlan
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, unneeded_blobs
 from kourou.runtime.plan.relocation import Relocation
 
 __all__ = ["HostLauncher"]
@@ -94,6 +94,12 @@ class HostLauncher:
         """There are these nodes as well, with these parts of payloads."""
         self._blobs.update(blobs)
         self._nodes |= {node.name: node for node in nodes if node.process is not None}
+
+    def forget(self, names: set[str]) -> None:
+        """These nodes are gone for good: what they alone would have unpickled is, too."""
+        gone = [self._nodes.pop(name).process for name in names & self._nodes.keys()]
+        for blob in unneeded_blobs(gone, [node.process for node in self._nodes.values()]):
+            self._blobs.pop(blob, None)
 
     def start(self, name: str, attempt: int) -> None:
         """Start a node's process; returns at once."""
