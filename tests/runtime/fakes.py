@@ -30,6 +30,9 @@ class FakeLauncher:
     def add(self, nodes: object, blobs: object) -> None:
         self._call("add", "")
 
+    def forget(self, names: set[str]) -> None:
+        self._call("forget", "")
+
     def start(self, name: str, attempt: int) -> None:
         with self._lock:
             self.attempts.append((name, attempt))

@@ -56,9 +56,11 @@ class ControlPlane(Protocol):
 
     def members(self, label: str) -> list[NodeRecord]:
         """The nodes of a group that have not ended for good and are not being removed, by their numbers."""
+        ...
 
     def resize(self, resize: Resize) -> tuple[str, ...]:
         """Ask for nodes to come or go, and wait until that has begun; who they are."""
+        ...
 
     def request_stop(self, reason: str) -> None:
         """Ask for the end of the program; idempotent, returns at once."""
