@@ -116,9 +116,9 @@ class KourouError(Exception):
     @property
     def __notes__(self) -> list[str]:
         """What Python shows below a traceback, from 3.11 on."""
-        own = next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__)
-        where = f"what it means, and what to do: kourou explain {own}"
-        notes: list[str] = self.__dict__.setdefault("__notes__", [where])
+        own = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        where = [f"what it means, and what to do: kourou explain {own.__name__}"]
+        notes: list[str] = self.__dict__.setdefault("__notes__", [] if own is KourouError else where)
         return notes
 
 

@@ -99,7 +99,7 @@ def test_a_failure_that_wait_raised_is_told_once(tmp_path):
     )
     with Script(tmp_path, source) as launcher:
         assert launcher.end() == 1
-        assert launcher.errors.count("ProgramFailed") == 1
+        assert launcher.errors.count("ProgramFailed:") == 1
         assert launcher.errors.count("program 'signals' failed") == 1
 
 

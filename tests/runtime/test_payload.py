@@ -73,6 +73,20 @@ def test_arrays_that_live_only_while_they_are_pickled_keep_their_content(tmp_pat
     assert [int(_arguments(payload, tmp_path)[0][0]) for payload in made] == values
 
 
+def test_what_is_stored_once_more_is_left_alone_since_somebody_may_read_it(tmp_path):
+    # Given a payload that somebody has mapped
+    payloads = Payloads()
+    made = payloads.add(lp.PyNode(run, np.zeros(MEGABYTE, np.uint8)))
+    store_blobs(payloads.blobs, tmp_path)
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    array = _arguments(made, tmp_path)[0][0]
+    # When nodes are added that need the same
+    store_blobs({name: b"" for name in payloads.blobs}, tmp_path)
+    # Then nothing is written, and no file is there beside
+    assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    assert not array.any()
+
+
 class Window:
     """Pickles a part of a larger buffer."""
 

@@ -69,6 +69,11 @@ class Elastic:
             self._members.setdefault(label_of(name), {})[index_of(name)] = node
         self._next = {label: max(members) + 1 for label, members in self._members.items()}  # a number is given once
 
+    def close(self) -> None:
+        """The run has ended, and lets go of its program, and of all that was given to its nodes."""
+        self._recipe = None
+        self._members = {}
+
     def carry_out(self, resize: Resize, origin: str) -> tuple[str, ...]:
         """What a node, or another shell, asks for; who comes or goes."""
         if resize.node is not None:

@@ -38,7 +38,7 @@ from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redi
 from kourou.runtime.output.tmux import TMUX_SESSION, add_windows, open_session
 from kourou.runtime.plan.addition import Addition, Recipe
 from kourou.runtime.plan.payloads import store_blobs
-from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
 from kourou.runtime.stopping.timeline import INTERRUPTED
@@ -128,9 +128,7 @@ class RunBuilder:
         try:
             launcher = self._launcher(program)
             if self._plan.terminal == TMUX_SESSION:
-                # A child thread of a node's process prints where the node does, and a node of processes prints nothing.
-                threads = self._plan.launch_type.threads
-                open_session(self._folder.path, [node.name for node in self._plan.nodes if threads or node.process])
+                open_session(self._folder.path, self._windows(self._plan.nodes))
         except BaseException:
             self._resources.close()
             raise
@@ -143,6 +141,8 @@ class RunBuilder:
             adopt=lambda nodes, addition: self._adopt(nodes, addition, launcher),
             let_go=lambda gone: self._let_go(gone, launcher),
         )
+        self._resources.callback(self._elastic.close)
+        self._resources.callback(self._entries.clear)
         run = Run(self._elastic, self._coordinator, self._director, self._folder, self._incarnation)
         self._bind(program.iterate_members() if program is not None else ())
         self._bind_this_process()
@@ -173,9 +173,13 @@ class RunBuilder:
             self._resources.enter_context(names.shared_with(addition.scope))
         self._bind(members)
         if self._plan.terminal == TMUX_SESSION:
-            add_windows(self._folder.path, [node.name for node in addition.nodes if node.process or self._entries])
+            add_windows(self._folder.path, self._windows(addition.nodes))
         self._info = dataclasses.replace(self._info, nodes=count)
         self._folder.write_json(INFO_FILE, self._info.to_dict())
+
+    def _windows(self, nodes: Iterable[NodePlan]) -> list[str]:
+        """Who gets one: a child thread of a node's process prints where the node does, a node of processes nothing."""
+        return [node.name for node in nodes if self._plan.launch_type.threads or node.process]
 
     def _let_go(self, gone: set[str], launcher: Launcher) -> None:
         """Nodes were removed, and have ended."""
@@ -265,12 +269,7 @@ class RunBuilder:
         self._serve()
         self._resources.enter_context(redirect_threads(self._folder.run_id, self._logs))
         self._entries |= {str(node.name): node.run for node in program.iterate_members()}
-        launcher = ThreadLauncher(
-            self._entries,
-            self._node_context,
-            self._director,
-            self._coordinator.report,
-        )
+        launcher = ThreadLauncher(self._entries, self._node_context, self._director, self._coordinator.report)
         self._resources.callback(launcher.close)
         return launcher
 

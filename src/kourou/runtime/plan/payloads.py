@@ -167,10 +167,13 @@ def _is_whole(view: memoryview) -> bool:
 
 
 def store_blobs(blobs: Blobs, folder: Path) -> None:
-    """Write every blob to ``folder`` under its name."""
+    """Write every blob to ``folder`` under its name; one that is there is left alone, since nodes may have it mapped."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, data in blobs.items():
-        (folder / name).write_bytes(data)
+        if not (folder / name).exists():
+            draft = folder / f".{name}"
+            draft.write_bytes(data)
+            draft.replace(folder / name)
 
 
 def script_of(payload: Payload, folder: Path) -> tuple[Snapshot, main_module.Buffers]:
