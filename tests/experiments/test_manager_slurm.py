@@ -62,7 +62,7 @@ def test_a_job_that_fails_is_named_one_that_is_killed_begins_anew_and_only_what_
     with pytest.raises(FitsFailed) as failed:
         made.fit()
     # then
-    assert [one.name for one in failed.value.failures] == ["faulty, fit 0"]
+    assert [one.name for one in failed.value.failures] == ["faulty, fit 0"], failed.value.failures
     assert "the reward is not a number" in failed.value.failures[0].traceback
     assert made.fitted == (1, 2)
     # and once it is mended, as if nothing had failed
