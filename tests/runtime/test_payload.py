@@ -81,7 +81,7 @@ def test_what_is_stored_once_more_is_left_alone_since_somebody_may_read_it(tmp_p
     before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
     array = _arguments(made, tmp_path)[0][0]
     # When nodes are added that need the same
-    store_blobs({name: b"" for name in payloads.blobs}, tmp_path)
+    store_blobs(dict.fromkeys(payloads.blobs, b""), tmp_path)
     # Then nothing is written, and no file is there beside
     assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
     assert not array.any()

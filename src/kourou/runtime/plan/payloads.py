@@ -167,7 +167,7 @@ def _is_whole(view: memoryview) -> bool:
 
 
 def store_blobs(blobs: Blobs, folder: Path) -> None:
-    """Write every blob to ``folder`` under its name; one that is there is left alone, since nodes may have it mapped."""
+    """Write every blob to ``folder`` under its name; one that is there stays as it is: nodes may have mapped it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, data in blobs.items():
         if not (folder / name).exists():
