@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,17 +75,25 @@ _OTHERS = frozenset(psutil.process_iter()) - frozenset(psutil.Process().children
 
 
 def _processes(mark: str) -> Iterator[psutil.Process]:
-    own = psutil.Process()
-    children = set(own.children(recursive=True))
-    for process in psutil.process_iter():
-        try:
-            if process in _OTHERS or process == own or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            ours = process in children or process.environ().get("KOUROU_RUNS_DIR", "").startswith(mark)
+    own = os.getpid()
+    parents: dict[int, int] = {}
+    found: list[psutil.Process] = []
+    for process in set(psutil.process_iter()) - _OTHERS:
+        with contextlib.suppress(psutil.Error), process.oneshot():  # it may have ended while we looked
+            if process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
+                parents[process.pid] = process.ppid()
+                found.append(process)
+    for process in found:
+        with contextlib.suppress(psutil.Error):  # it may have ended, or belong to somebody else
+            ours = _descends(process.pid, own, parents) or process.environ().get("KOUROU_RUNS_DIR", "").startswith(mark)
             if ours and not any(helper in " ".join(process.cmdline()) for helper in HELPERS):
                 yield process
-        except psutil.Error:
-            continue  # it ended while we looked, or belongs to somebody else
+
+
+def _descends(pid: int, ancestor: int, parents: Mapping[int, int]) -> bool:
+    while pid in parents and pid != ancestor:
+        pid = parents[pid]
+    return pid == ancestor
 
 
 def _describe(process: psutil.Process) -> str:
