@@ -38,14 +38,23 @@ BYTES_PER_S = 8 << 20
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with Machines(tmp_path_factory.mktemp("machines")).up() as three:
+    gpus = {"m1": {"CUDA_VISIBLE_DEVICES": "4,5,6"}, "m2": {"CUDA_VISIBLE_DEVICES": "2,7"}}  # this machine has none
+    with Machines(tmp_path_factory.mktemp("machines"), variables=gpus).up() as three:
         yield three
 
 
 @pytest.fixture(scope="module")
-def shared_two(machines: Machines) -> Iterator[Launcher]:
+def launcher_of_two(machines: Machines) -> Iterator[Launcher]:
     with of(machines, ["m1", "m2"]) as launcher:
         yield launcher
+
+
+@pytest.fixture
+def shared_two(launcher_of_two: Launcher) -> Iterator[Launcher]:
+    """A launcher whose zygotes most tests share: each of them has torch imported. It has the same fields at the end."""
+    before = {name: value for name, value in vars(launcher_of_two).items() if not name.startswith("_")}
+    yield launcher_of_two
+    vars(launcher_of_two).update(before)
 
 
 def of(machines: Machines, names: list[str], timeout_s: int = PATIENT_S) -> Launcher:
@@ -75,11 +84,6 @@ def test_runs_may_overlap(shared_two: Launcher) -> None:
     assert [run.result(LONG_S).rank(1) for run in running] == [(1, 1.0)] * 4
 
 
-def test_this_machine_may_be_one_of_them(machines: Machines) -> None:
-    with of(machines, ["localhost", "m3"]) as launcher:
-        assert launcher.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m3": [(1, 1.0)]}
-
-
 def test_what_ranks_log_is_the_callers(shared_two: Launcher, tmp_path: Path) -> None:
     with logging_to(tmp_path):
         shared_two.run(functions.log_rank, 3)
@@ -88,10 +92,10 @@ def test_what_ranks_log_is_the_callers(shared_two: Launcher, tmp_path: Path) -> 
 
 
 def test_copied_variables_cross_and_others_do_not(shared_two: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NCCL_HOSTILE", "a 'b'\n\"$c\"")
+    monkeypatch.setenv("CUDA_HOSTILE", "a 'b'\n\"$c\"")
     monkeypatch.setenv("SECRET_OF_THE_LAUNCHER", "1")
-    seen = shared_two.run(functions.variables, "NCCL_HOSTILE", "SECRET_OF_THE_LAUNCHER").rank(1)
-    assert seen == {"NCCL_HOSTILE": "a 'b'\n\"$c\"", "SECRET_OF_THE_LAUNCHER": None}
+    seen = shared_two.run(functions.variables, "CUDA_HOSTILE", "SECRET_OF_THE_LAUNCHER").rank(1)
+    assert seen == {"CUDA_HOSTILE": "a 'b'\n\"$c\"", "SECRET_OF_THE_LAUNCHER": None}
 
 
 def test_an_exception_of_another_host_says_where_it_was_raised(shared_two: Launcher) -> None:
@@ -112,10 +116,7 @@ def test_the_env_file_is_read_here_and_means_the_same_there(
     monkeypatch.setenv("ROOT_OF_ALL", "/data")
     shared_two.env_file = tmp_path / "my env"
     shared_two.env_file.write_text('export A_PLACE="${ROOT_OF_ALL}/my runs"  # here\n', encoding="utf-8")
-    try:
-        assert shared_two.run(functions.variables, "A_PLACE").rank(1) == {"A_PLACE": "/data/my runs"}
-    finally:
-        shared_two.env_file = None
+    assert shared_two.run(functions.variables, "A_PLACE").rank(1) == {"A_PLACE": "/data/my runs"}
 
 
 def test_a_run_that_is_cancelled_ends_on_all_hosts(shared_two: Launcher, tmp_path: Path) -> None:
@@ -128,12 +129,11 @@ def test_a_run_that_is_cancelled_ends_on_all_hosts(shared_two: Launcher, tmp_pat
     assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
 
 
-def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(machines: Machines, tmp_path: Path) -> None:
-    with of(machines, ["m1", "m2"]) as launcher:
-        launcher.retries = 1
-        running = launcher.submit(functions.announce_and_wait_once, tmp_path)
-        started_on(tmp_path, 2)[-1].kill()  # the agent of m2
-        assert running.result(LONG_S).results == {"m1": [0], "m2": [1]}
+def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(shared_two: Launcher, tmp_path: Path) -> None:
+    shared_two.retries = 1
+    running = shared_two.submit(functions.announce_and_wait_once, tmp_path)
+    started_on(tmp_path, 2)[-1].kill()  # the agent of m2
+    assert running.result(LONG_S).results == {"m1": [0], "m2": [1]}
 
 
 SLOW_WAY = """
@@ -172,37 +172,31 @@ def test_what_takes_longer_than_a_host_may_be_silent_gets_through(machines: Mach
         assert total == value.numel()
 
 
-def test_workers_get_gpus_of_their_own_host(tmp_path_factory: pytest.TempPathFactory) -> None:
-    # Given two hosts with GPUs, which this machine does not have
-    gpus = {"m1": {"CUDA_VISIBLE_DEVICES": "4,5,6"}, "m2": {"CUDA_VISIBLE_DEVICES": "2,7"}}
-    with Machines(tmp_path_factory.mktemp("gpus"), 2, variables=gpus).up() as machines:
-        launcher = of(machines, ["m1", "m2"])
-        launcher.backend, launcher.workers_per_host, launcher.gpus_per_worker = None, 2, 1
-        with launcher:
-            # When
-            results = launcher.run(functions.variables, "CUDA_VISIBLE_DEVICES").results
-            # Then
-            seen = {host: [answer["CUDA_VISIBLE_DEVICES"] for answer in answers] for host, answers in results.items()}
-            assert seen == {"m1": ["4", "5"], "m2": ["2", "7"]}
-            # and what is too much is refused by name
-            launcher.workers_per_host = 3
-            with pytest.raises(PlanError, match="m2: 3 GPUs are asked for"):
-                launcher.run(functions.rank)
+def test_workers_get_gpus_of_their_own_host(shared_two: Launcher) -> None:
+    # Given two hosts with GPUs
+    shared_two.backend, shared_two.workers_per_host, shared_two.gpus_per_worker = None, 2, 1
+    # When
+    results = shared_two.run(functions.variables, "CUDA_VISIBLE_DEVICES").results
+    # Then
+    seen = {host: [answer["CUDA_VISIBLE_DEVICES"] for answer in answers] for host, answers in results.items()}
+    assert seen == {"m1": ["4", "5"], "m2": ["2", "7"]}
+    # and what is too much is refused by name
+    shared_two.workers_per_host = 3
+    with pytest.raises(PlanError, match="m2: 3 GPUs are asked for"):
+        shared_two.run(functions.rank)
 
 
-def test_what_is_large_crosses_once_for_all_workers_of_a_host(machines: Machines) -> None:
-    others = set(psutil.Process().children())
-    with of(machines, ["m1"]) as launcher:
-        launcher.workers_per_host = 2
-        launcher.run(functions.rank)
-        (ssh,) = set(psutil.Process().children()) - others
-        value = torch.ones(8 << 20)
-        before = ssh.io_counters().read_chars
-        # When it goes there and comes back
-        results = launcher.run(functions.same, value).results["m1"]
-        # Then ssh had to read it twice, and not four times
-        assert ssh.io_counters().read_chars - before < 3 * value.nbytes
-        assert [result.sum() for result in results] == [value.sum()] * 2
+def test_what_is_large_crosses_once_for_all_workers_of_a_host(shared_two: Launcher) -> None:
+    shared_two.hostnames, shared_two.workers_per_host = ["m1"], 2
+    shared_two.run(functions.rank)
+    (ssh,) = [child for child in psutil.Process().children() if "m1" in child.cmdline()]
+    value = torch.ones(2 << 20)
+    before = ssh.io_counters().read_chars
+    # When it goes there and comes back
+    results = shared_two.run(functions.same, value).results["m1"]
+    # Then ssh had to read it twice, and not four times
+    assert ssh.io_counters().read_chars - before < 3 * value.nbytes
+    assert [result.sum() for result in results] == [value.sum()] * 2
 
 
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "route|timed out"), ("no-such-host.invalid", "resolve")])
@@ -224,18 +218,18 @@ def test_a_folder_that_is_not_there_is_told_in_the_shells_words(
             launcher.run(functions.rank)
 
 
-def test_an_agent_that_is_killed_is_a_lost_host_and_nothing_is_left(machines: Machines, tmp_path: Path) -> None:
-    with of(machines, ["m1", "m2"]) as launcher:
-        running = launcher.submit(functions.announce_and_wait, tmp_path)
-        processes = started_on(tmp_path, 2)
-        # When
-        processes[-1].kill()
-        # Then
-        with pytest.raises(AgentFailedError, match="m2"):
-            running.result(5)
-        # and the next run has a new agent
-        assert launcher.run(functions.rank).results == {"m1": [0], "m2": [1]}
-    all_gone(processes, 5)
+def test_an_agent_that_is_killed_is_a_lost_host_and_nothing_is_left(shared_two: Launcher, tmp_path: Path) -> None:
+    running = shared_two.submit(functions.announce_and_wait, tmp_path)
+    processes = started_on(tmp_path, 2)
+    # When
+    processes[-1].kill()
+    # Then
+    with pytest.raises(AgentFailedError, match="m2"):
+        running.result(5)
+    workers, (zygote, agent) = processes[:2], processes[3::2]
+    all_gone([*workers, zygote, agent], LONG_S)  # those of m1 wait for the next run
+    # and that has a new agent
+    assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
 
 
 SCRIPT = """
@@ -243,7 +237,7 @@ SCRIPT = """
     from kourou.spmd import Launcher
     from spmd import functions
 
-    launcher = Launcher(["m1", "m2"], 1, sys.argv[1], "gloo").set_logging_handlers(None)
+    launcher = Launcher(["m1"], 2, sys.argv[1], "gloo").set_logging_handlers(None)
     launcher.run(functions.announce_and_wait, pathlib.Path(sys.argv[2]))
 """
 
@@ -259,8 +253,11 @@ def test_nothing_is_left_when_the_launcher_is_killed(machines: Machines, tmp_pat
     all_gone(processes, 5)
 
 
-def test_a_link_that_is_cut_for_a_while_is_survived(machines: Machines, tmp_path: Path) -> None:
-    with of(machines, ["m1", "m3"]) as launcher:
+def test_this_machine_may_be_one_of_them_and_a_link_that_is_cut_for_a_while_is_survived(
+    machines: Machines, tmp_path: Path
+) -> None:
+    with of(machines, ["localhost", "m3"]) as launcher:
+        assert launcher.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m3": [(1, 1.0)]}
         running = launcher.submit(functions.wait_for, tmp_path / "go")
         until(lambda: len(list(tmp_path.glob("waiting*"))) == 2, LONG_S)
         # When
@@ -271,7 +268,7 @@ def test_a_link_that_is_cut_for_a_while_is_survived(machines: Machines, tmp_path
             machines.mend("m3")
         (tmp_path / "go").touch()
         # Then
-        assert running.result(LONG_S).results == {"m1": [0], "m3": [1]}
+        assert running.result(LONG_S).results == {"localhost": [0], "m3": [1]}
 
 
 def test_a_link_that_is_cut_for_good_is_a_lost_host(machines: Machines, tmp_path: Path) -> None:
@@ -293,8 +290,5 @@ def test_a_link_that_is_cut_for_good_is_a_lost_host(machines: Machines, tmp_path
 
 def test_no_secret_is_in_any_command_line(shared_two: Launcher) -> None:
     shared_two.extra_env_vars = {"MY_SECRET": "c0ffee-c0ffee"}
-    try:
-        assert shared_two.run(functions.variables, "MY_SECRET").rank(1) == {"MY_SECRET": "c0ffee-c0ffee"}
-    finally:
-        shared_two.extra_env_vars = None
+    assert shared_two.run(functions.variables, "MY_SECRET").rank(1) == {"MY_SECRET": "c0ffee-c0ffee"}
     assert not any("c0ffee" in word for p in psutil.process_iter(["cmdline"]) for word in p.info["cmdline"] or ())

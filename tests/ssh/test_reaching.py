@@ -166,19 +166,7 @@ def test_a_plan_tells_the_host_of_each_node_and_starts_nothing(tmp_path: Path) -
     ]
 
 
-def test_the_ranks_of_one_node_may_be_on_several_hosts(hosts: MakeHosts) -> None:
-    program = lp.Program("ranks")
-    learner = program.add_node(lp.TorchNode(ranks.Learner, 3, backend="gloo"), label="learner")
-    placement = {"learner": {"m1": 2, "m2": 1}}
-    with lp.launch(program, "ssh", hosts=hosts("m1", "m2"), placement=placement, stop_timeline=FAST_STOP) as run:
-        client = learner.dereference()
-        assert client.all.sum() == [3.0, 3.0, 3.0]
-        told = client.all.variables("RANK", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE")
-        assert told == [["0", "0", "0", "2"], ["1", "1", "0", "2"], ["2", "0", "1", "1"]]
-        assert [run.nodes[f"learner/0:{rank}"].host for rank in range(3)] == ["m1", "m1", "m2"]
-
-
-def test_the_ranks_of_a_lost_host_start_again_together_with_the_others(hosts: MakeHosts) -> None:
+def test_the_ranks_of_one_node_may_be_on_several_hosts_and_start_again_together(hosts: MakeHosts) -> None:
     # Given a group of ranks on two hosts
     program = lp.Program("ranks")
     with program.group("learner", on_failure=lp.Restart(backoff_s=0.01)):
@@ -187,6 +175,9 @@ def test_the_ranks_of_a_lost_host_start_again_together_with_the_others(hosts: Ma
     with lp.launch(program, "ssh", hosts=hosts("m1", "m2"), placement=placement, stop_timeline=FAST_STOP) as run:
         client = learner.dereference()
         assert client.all.sum() == [3.0, 3.0, 3.0]
+        told = client.all.variables("RANK", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE")
+        assert told == [["0", "0", "0", "2"], ["1", "1", "0", "2"], ["2", "0", "1", "1"]]
+        assert [run.nodes[f"learner/0:{rank}"].host for rank in range(3)] == ["m1", "m1", "m2"]
         pid = run.nodes["learner/0:2"].pid
         assert pid is not None
         # When
