@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import kourou as lp
 from cli.commands import kourou
 from kourou.replay import Table
+from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis, Finding
+from kourou.runtime.monitoring.found_run import find_runs
+from kourou.testing.engines import LocalEngine, LocalHosts
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")
@@ -149,6 +154,52 @@ def test_a_node_that_does_not_become_ready_is_named() -> None:
         assert finding.nodes == ("learner/0",)
         assert finding.waiters == ("actor/0",)
         assert any("in held" in line for line in finding.details)
+
+
+class NoHosts(LocalEngine):
+    """An engine whose queue does not move."""
+
+    def granted(self, timeout_s: float) -> bool:
+        if gate.wait(timeout_s):
+            raise lp.errors.LaunchError("there are no hosts")
+        return False
+
+    def why_pending(self) -> str:
+        return "job 7, which is pending: Resources"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Full(LocalHosts):
+    implementation: ClassVar[str] = f"{__name__}:NoHosts"
+
+
+def test_nodes_that_nobody_can_place_are_named_with_the_engines_words() -> None:
+    program = lp.Program("stuck")
+    program.add_node(lp.CourierNode(Learner), label="learner")
+    with program.group("actor"):
+        program.add_node(lp.PyNode(held))
+    told: list[Any] = []
+
+    def ask() -> None:
+        try:
+            run = until(find_runs, WAIT_S, "the run's folder")[0]
+            told.append(until(lambda: (one := examine(run)).findings and one, WAIT_S, "a finding"))
+            told.append(kourou("status", run.run_id))
+            told.append(kourou("doctor", run.run_id))
+        finally:
+            gate.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        with pytest.raises(lp.errors.LaunchError, match="there are no hosts"):
+            lp.launch(program, Full(), terminal="output_to_files")
+        asking.result()
+    diagnosis, status, doctor = told
+    assert [(one.kind, one.nodes) for one in diagnosis.findings] == [("unplaced", ("learner/0", "actor/0"))]
+    assert "waiting for job 7, which is pending: Resources" in status.out
+    assert doctor.code == 3
+    assert "learner/0, actor/0 cannot be placed" in doctor.out
+    assert "test_engine waits for job 7, which is pending: Resources" in doctor.out
 
 
 class Sampling:

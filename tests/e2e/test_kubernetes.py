@@ -164,7 +164,7 @@ def test_a_program_that_waits_says_why_and_can_be_cancelled(
         greedy = choose_run(lp.submit(small(), on_kubernetes(cpus_per_node=64, launcher={"cpu": "64"})))
         held = choose_run(lp.submit(small(), on_kubernetes(queue="team-a")))
         # Then each says so
-        until(lambda: "Insufficient cpu" in greedy.status().stop_reason, WITHIN_S, "the scheduler's reason")
+        until(lambda: "Insufficient cpu" in greedy.status().waits_for, WITHIN_S, "the scheduler's reason")
         assert "0/2 nodes are available: 2 Insufficient cpu." in greedy.pending_reason
         assert held.state is RunState.PENDING
         assert held.pending_reason == "Kueue: quota for cpu exceeded"

@@ -204,7 +204,7 @@ def test_a_program_waits_for_hosts_that_others_have_and_says_so() -> None:
         text=True,
     ).stdout.strip()
     found = choose_run(lp.submit(three_servers(), lp.Slurm(nodes=3), placement={"server": ["a", "b", "c"]}))
-    until(lambda: found.status().stop_reason == "Resources", WITHIN_S, "Slurm's reason")
+    until(lambda: found.status().waits_for == "Resources", WITHIN_S, "Slurm's reason")
     assert found.state is RunState.PENDING
     # When they fall free
     subprocess.run(["scancel", taken], check=True)

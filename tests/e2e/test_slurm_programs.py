@@ -14,6 +14,7 @@ import pytest
 import kourou as lp
 from experiments.slurm_cluster import slurm_cluster
 from kourou.cli.control.stop_and_call import stop_run
+from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.status import RunState
@@ -141,7 +142,10 @@ def test_groups_of_two_partitions_are_two_components_of_one_job() -> None:
 def test_a_job_that_waits_says_why_and_can_be_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
     found = choose_run(lp.submit(served(), lp.Slurm(nodes=2, extra=("--begin=now+1hour",))))
     assert found.state is RunState.PENDING
-    assert found.status().stop_reason == "BeginTime"
+    assert found.status().waits_for == "BeginTime"
+    [finding] = examine(found).findings
+    assert (finding.kind, finding.nodes) == ("unplaced", ("server/0", "user/0"))
+    assert finding.details == ("slurm waits for BeginTime",)
     stop_run(found, timeout_s=None, as_json=False)
     assert f"its job {found.info.job} was cancelled" in capsys.readouterr().out
     with pytest.raises(lp.errors.LaunchError, match="invalid partition"):

@@ -240,9 +240,19 @@ def test_a_breakpoint() -> None:
     assert finding.ends == "one attaches: kourou attach r actor/0"
 
 
-def test_a_node_that_does_not_answer() -> None:
-    [finding] = said(picture(does("actor/0", on="learner/0", what="step"), silent=("learner/0",)))
-    assert (finding.kind, finding.severity, finding.waiters) == ("silent", Severity.ERROR, ("actor/0",))
+@pytest.mark.parametrize(("for_s", "severity"), [(5.0, Severity.WARNING), (15.0, Severity.ERROR)])
+def test_a_node_that_does_not_answer(for_s: float, severity: Severity) -> None:
+    [finding] = said(picture(does("actor/0", on="learner/0", what="step", for_s=for_s), silent=("learner/0",)))
+    assert (finding.kind, finding.severity, finding.waiters) == ("silent", severity, ("actor/0",))
+
+
+def test_nodes_for_which_there_is_no_host_are_told_in_one_with_the_engines_words() -> None:
+    now = picture(nodes={"actor/0": NodeState.PENDING, "learner/0": NodeState.PENDING})
+    status = dataclasses.replace(now.status, launch_type="slurm", waits_for="job 7, which is pending: Resources")
+    [finding] = said(dataclasses.replace(now, status=status))
+    assert (finding.kind, finding.severity) == ("unplaced", Severity.WARNING)
+    assert finding.nodes == ("actor/0", "learner/0")
+    assert finding.details == ("slurm waits for job 7, which is pending: Resources",)
 
 
 def test_what_is_the_same_of_many_nodes_is_said_once() -> None:

@@ -79,7 +79,19 @@ def test_waits_come_with_what_is_said_of_them() -> None:
     page = run_page(sample(2, waits=wait), plan(), sample(2, at=NOW - 2, waits=wait))
     [edge] = page["waits"]
     assert (edge["who"], edge["on"], edge["for_s"], edge["in_circle"]) == ("actor/0", "replay/0", 12.0, False)
-    assert [finding["waiters"] for finding in page["findings"]] == [("actor/0",)]
+    [finding] = page["findings"]
+    assert finding["waiters"] == ("actor/0",)
+    assert finding["severity"] == edge["severity"] == "note"  # the table's limiter holds it back, as it should
+
+
+def test_a_wait_for_a_node_that_does_not_answer_is_as_bad_as_that() -> None:
+    wait = Wait(on="replay/0", what="insert", for_s=12.0, ends="it answers")
+    looks = [sample(2, at=at, waits=wait) for at in (NOW - 2, NOW)]
+    reports = {name: report for name, report in looks[1].reports.items() if name != "replay/0"}
+    before, now = (dataclasses.replace(look, reports=reports, silent=("replay/0",)) for look in looks)
+    page = run_page(now, plan(), before)
+    assert [edge["severity"] for edge in page["waits"]] == ["error"]
+    assert [node["silent"] for node in page["nodes"]] == [True, False, False]
 
 
 def test_hosts_have_what_their_nodes_take_and_were_given() -> None:

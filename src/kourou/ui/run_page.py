@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kourou.runtime.diagnosis import stuck
+from kourou.runtime.diagnosis.finding import Finding, Severity
 from kourou.runtime.diagnosis.snapshot import Snapshot
-from kourou.runtime.diagnosis.waiting import WaitGraph
+from kourou.runtime.diagnosis.waiting import Edge, WaitGraph
 from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord
@@ -124,11 +125,25 @@ def _waits(sample: RunSample, plan: Plan, before: RunSample | None, silent: froz
         return {"waits": [], "findings": []}
     earlier, now = _snapshot(before, plan), _snapshot(sample, plan, tuple(sorted(silent)))
     graph = WaitGraph(earlier, now)
+    findings = stuck.find(earlier, now)
     edges = sorted(graph.edges, key=lambda edge: -edge.for_s)[:_MOST_WAITS]
     return {
-        "waits": [{**dataclasses.asdict(edge), "in_circle": edge.who in graph.in_cycles} for edge in edges],
-        "findings": [finding.to_dict() for finding in stuck.find(earlier, now)],
+        "waits": [
+            {
+                **dataclasses.asdict(edge),
+                "in_circle": edge.who in graph.in_cycles,
+                "severity": str(_severity(edge, findings)),
+            }
+            for edge in edges
+        ],
+        "findings": [finding.to_dict() for finding in findings],
     }
+
+
+def _severity(edge: Edge, findings: list[Finding]) -> Severity:
+    """How bad the worst is of what holds a wait up."""
+    concerned = (one for one in findings if edge.who in one.waiters and edge.on in {*one.nodes, *one.waiters})
+    return next((one.severity for one in concerned), Severity.NOTE)  # the worst come first
 
 
 def _snapshot(sample: RunSample, plan: Plan, silent: tuple[str, ...] = ()) -> Snapshot:

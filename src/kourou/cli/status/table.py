@@ -39,7 +39,7 @@ NODE_MARKS = {
     NodeState.KILLED: ("✗", "red"),
 }
 
-_TOLD_ELSEWHERE = {RunState.DEAD, RunState.FAILED, RunState.PENDING}  # why, in other lines
+_TOLD_ELSEWHERE = {RunState.DEAD, RunState.FAILED}  # why, in other lines
 URGENCY = (
     NodeState.FAILED,
     NodeState.KILLED,
@@ -89,7 +89,7 @@ def run_heading(sample: RunSample, width: int) -> Text:
         RunState.STOPPING: f"stopping, after {lasted}",
         RunState.DEAD: f"its launcher died, after {lasted}",
         RunState.ELSEWHERE: "launched on another host: look there",
-        RunState.PENDING: f"pending for {lasted}" + (f": {clean(status.stop_reason)}" if status.stop_reason else ""),
+        RunState.PENDING: f"pending for {lasted}" + (f": {clean(status.waits_for)}" if status.waits_for else ""),
     }
     facts = Text.assemble(
         status.launch_type,
@@ -103,6 +103,8 @@ def run_heading(sample: RunSample, width: int) -> Text:
     if status.stop_reason and (status.state not in _TOLD_ELSEWHERE or (status.state.over and not status.nodes)):
         verb = "stopping" if status.state.live else "stopped"
         text.append(f"\n{verb} because: {clean(status.stop_reason)}", style="bright_black")
+    if status.waits_for and status.state.live:
+        text.append(f"\nno node has a host yet: waiting for {clean(status.waits_for)}", style="yellow")
     return text
 
 

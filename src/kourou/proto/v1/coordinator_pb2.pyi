@@ -188,7 +188,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("run_id", "program", "launch_type", "state", "stop_reason", "nodes", "started_at", "ended_at")
+    __slots__ = ("run_id", "program", "launch_type", "state", "stop_reason", "nodes", "started_at", "ended_at", "waits_for")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +197,7 @@ class StatusReply(_message.Message):
     NODES_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     program: str
     launch_type: str
@@ -205,7 +206,8 @@ class StatusReply(_message.Message):
     nodes: _containers.RepeatedCompositeFieldContainer[NodeRecord]
     started_at: float
     ended_at: float
-    def __init__(self, run_id: _Optional[str] = ..., program: _Optional[str] = ..., launch_type: _Optional[str] = ..., state: _Optional[str] = ..., stop_reason: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., started_at: _Optional[float] = ..., ended_at: _Optional[float] = ...) -> None: ...
+    waits_for: str
+    def __init__(self, run_id: _Optional[str] = ..., program: _Optional[str] = ..., launch_type: _Optional[str] = ..., state: _Optional[str] = ..., stop_reason: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ..., started_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., waits_for: _Optional[str] = ...) -> None: ...
 
 class StacksRequest(_message.Message):
     __slots__ = ()

@@ -17,6 +17,7 @@ from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.diagnosis.waiting import NOT_READY
 from kourou.runtime.model.names import group_of, label_of
 from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import is_far, stacks_of
@@ -44,6 +45,9 @@ def examine(found: FoundRun) -> Diagnosis:
             if found.state.live:
                 return _of_silent_launcher(found, error)
     status = found.status()
+    if status.state is RunState.PENDING:
+        waits = tuple(stuck.unplaced(status, time.time()))
+        return Diagnosis(run_id=found.run_id, state=str(status.state), findings=waits, summary="it has not begun")
     findings = ended.find(status, found.events())
     lasted = "" if status.ended_at is None else f"after {seconds(status.ended_at - status.started_at)}"
     return Diagnosis(

@@ -12,9 +12,10 @@ from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.diagnosis.waiting import NOT_READY, STUCK_S, Edge, WaitGraph
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.reports import DEBUGGER, NodeReport, TableReport
+from kourou.runtime.model.status import RunStatus
 from kourou.waits import PATIENCE_S
 
-__all__ = ["find"]
+__all__ = ["find", "unplaced"]
 
 _MOST_DETAILS = 4
 _MOST_ALIKE = 3
@@ -33,6 +34,7 @@ def find(before: Snapshot, now: Snapshot) -> list[Finding]:
     found = [
         *(_cycle(graph, circle) for circle in graph.cycles),
         *_silent(graph),
+        *unplaced(now.status, now.taken_at),
         *_not_ready(graph),
         *_tables(before, graph),
     ]
@@ -101,15 +103,32 @@ def _silent(graph: WaitGraph) -> Iterator[Finding]:
         edges = graph.into(name)
         place = graph.now.places.get(name)
         at = (f"it is at {place}",) if place else ()
+        waited_s = edges[0].for_s if edges else 0.0
         yield Finding(
-            severity=Severity.ERROR,
+            severity=Severity.ERROR if waited_s >= PATIENCE_S else Severity.WARNING,
             kind="silent",
             nodes=(name,),
             waiters=_waiters(edges),
             text=f"{name} does not answer: it is suspended, or runs code that holds the interpreter's lock",
             for_s=edges[0].for_s if edges else None,
-            ends="that code returns; kourou debug RUN NODE shows where it is",
+            ends=f"that code returns; kourou debug {graph.now.status.run_id} {name} shows where it is",
             details=(*at, *_listed(edges)),
+        )
+
+
+def unplaced(status: RunStatus, taken_at: float) -> Iterator[Finding]:
+    """Nodes for which an engine has no hosts yet, of a run that has been submitted or that asks for them itself."""
+    names = tuple(node.name for node in status.nodes if node.state is NodeState.PENDING)
+    if status.waits_for and names:
+        for_s = taken_at - status.started_at
+        yield Finding(
+            severity=Severity.WARNING,
+            kind="unplaced",
+            nodes=names,
+            text=f"{counted(names)} cannot be placed, for {seconds(for_s)}: no host is there yet",
+            for_s=for_s,
+            ends=f"{status.launch_type} gives the hosts, or kourou stop {status.run_id} gives them up",
+            details=(f"{status.launch_type} waits for {status.waits_for}",),
         )
 
 
@@ -117,6 +136,8 @@ def _not_ready(graph: WaitGraph) -> Iterator[Finding]:
     for node in graph.now.status.nodes:
         if not (node.state in NOT_READY or node.will_restart) or node.name in graph.in_cycles:
             continue
+        if node.state is NodeState.PENDING and graph.now.status.waits_for:
+            continue  # told of all in one
         begun = node.started_at or graph.now.status.started_at
         for_s = graph.now.taken_at - begun
         edges = graph.into(node.name)
@@ -141,7 +162,7 @@ def _stage(node: NodeRecord) -> str:
     if node.state is NodeState.PENDING:
         return "nothing has started it: its host is not connected, or nodes before it are not there"
     if node.pid is None:
-        return "its process is not there yet"
+        return "its process is not there yet" + (f", on {node.host}" if node.host else "")
     return "it imports what it needs, or is being constructed"
 
 

@@ -88,6 +88,7 @@ class RunBuilder:
         self._logs = NodeLogs(folder.log_file, Terminal(self._output(merged)), merged=merged)
         self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
         self._started_at = time.time()
+        self._waits_for = ""  # what an engine says of hosts that are not there
         self._info: RunInfo  # what run.json says
         self._coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
@@ -257,11 +258,19 @@ class RunBuilder:
         from kourou.runtime.launchers.engines.reach import EngineReach  # noqa: PLC0415 - likewise
 
         reach = EngineReach(
-            self._plan, folder=self._folder.path, token=self._token, authority=authority, coordinator=coordinator
+            self._plan,
+            folder=self._folder.path,
+            token=self._token,
+            authority=authority,
+            coordinator=coordinator,
+            on_wait=self._wait_for,
         )
         self._resources.callback(reach.release)
         reach.allocate()
         return reach
+
+    def _wait_for(self, why: str) -> None:
+        self._waits_for = why
 
     def _thread_launcher(self, program: Program) -> Launcher:
         from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
@@ -350,6 +359,7 @@ class RunBuilder:
             launch_type=str(self._plan.launch_type),
             state=state,
             stop_reason=reason or "",
+            waits_for="" if ended else self._waits_for,
             started_at=self._started_at,
             ended_at=time.time() if ended else None,
             nodes=tuple(self._coordinator.directory.all()),

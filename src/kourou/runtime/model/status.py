@@ -56,6 +56,8 @@ class RunStatus:
     launch_type: str
     state: RunState
     stop_reason: str = ""
+    waits_for: str = ""
+    """What has to come before nodes can be placed, in the words of the engine that is to give hosts; "": nothing."""
     started_at: float
     """Unix time."""
     ended_at: float | None = None

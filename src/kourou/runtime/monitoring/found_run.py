@@ -229,7 +229,8 @@ class FoundRun:
             program=self.info.program,
             launch_type=self.info.launch_type,
             state=state,
-            stop_reason=self._why(state),
+            stop_reason=self._why_over(state),
+            waits_for=self.job_reason if state is RunState.PENDING else "",
             started_at=self.info.started_at,
             ended_at=self.ended_at,
             nodes=tuple(self._nodes_of_events(dead=state is RunState.DEAD)),
@@ -243,12 +244,12 @@ class FoundRun:
         """What has happened since its latest launcher began, one after the other."""
         return _read_events(self.path / EVENTS_FILE)
 
-    def _why(self, state: RunState) -> str:
+    def _why_over(self, state: RunState) -> str:
         if self.info.job and state is RunState.DEAD:
             job = look_at_job(self.info.engine, self.info.job)
             see = f"kourou logs {self.run_id}" if self.is_with_launcher else self.path / "launcher.log"
             return f"its job {self.info.job} has ended: {job.reason}; see {see}"
-        return "its launcher died" if state is RunState.DEAD else self.pending_reason
+        return "its launcher died" if state is RunState.DEAD else ""
 
     def _final(self) -> dict[str, Any] | None:
         return _read_json(self.path / STATUS_FILE)

@@ -49,7 +49,7 @@ export function Chart({ lines, height = 190 }) {
       }
     }
     const plot = new uPlot({
-      width: target.clientWidth || 300, height, series, bands, legend: { show: false }, padding: [8, 10, 0, 0],
+      width: target.clientWidth || 300, height, series, bands, legend: { show: false }, padding: [8, 16, 0, 0],
       cursor: { points: { size: 6 }, drag: { x: true, y: false }, y: false },
       scales: { x: { time: false } },
       axes: [

@@ -1,5 +1,5 @@
-// The groups of a program, callers to the left; rates and queues on the edges; waits in red.
-import { html, duration, rate, count, tone, plural } from "./lib.js";
+// The groups of a program, callers to the left; rates and queues on the edges; waits in amber, those that nothing ends in red.
+import { html, duration, rate, count, tone, plural, stateOf } from "./lib.js";
 
 const [WIDTH, HEIGHT, COLUMN_GAP, ROW_GAP, MARGIN] = [196, 84, 168, 30, 20];
 const MOST_DOTS = 18;
@@ -66,7 +66,7 @@ const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…
 function Box({ group, at, nodes, onOpen }) {
   const served = nodes.reduce((sum, node) => sum + (node.calls_per_s || 0), 0);
   const queued = nodes.reduce((sum, node) => sum + (node.queued || 0), 0);
-  const worst = ["bad", "warn", "good"].find((one) => nodes.some((node) => tone(node.state) === one)) || "done";
+  const worst = ["bad", "warn", "good"].find((one) => nodes.some((node) => tone(stateOf(node)) === one)) || "done";
   const keys = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onOpen(group.label); } };
   return html`<g class="box ${worst}" transform="translate(${at.x} ${at.y})" tabindex="0" role="button" onClick=${() => onOpen(group.label)} onKeyDown=${keys}
       aria-label="${group.label}, ${plural(nodes.length, "node")}">
@@ -75,16 +75,19 @@ function Box({ group, at, nodes, onOpen }) {
     <text class="label" x="12" y="22">${cut(group.label, 22)}</text>
     ${nodes.length > 1 ? html`<text class="dim end" x=${WIDTH - 12} y="22">×${count(nodes.length)}</text>` : ""}
     <text class="dim" x="12" y="39">${cut(group.kind, 29)}</text>
-    ${nodes.slice(0, MOST_DOTS).map((node, place) => html`<circle class=${node.silent ? "bad" : tone(node.state)} cx=${16 + place * 9.6} cy="53" r="3.4"><title>${node.name}: ${node.state.toLowerCase()}</title></circle>`)}
+    ${nodes.slice(0, MOST_DOTS).map((node, place) => html`<circle class=${tone(stateOf(node))} cx=${16 + place * 9.6} cy="53" r="3.4"><title>${node.name}: ${stateOf(node).toLowerCase()}</title></circle>`)}
     <text class="figure" x="12" y="73">${served ? `${rate(served)} calls/s` : ""}</text>
     ${queued ? html`<text class="figure queued end" x=${WIDTH - 12} y="73">${count(queued)} queued</text>` : ""}
   </g>`;
 }
 
+const kindOf = (waits) => (waits.some((wait) => wait.severity !== "note") ? "stuck" : waits.length ? "waits" : "");
+
 function Edge({ edge, way, waits }) {
-  return html`<g class="edge ${waits.length ? "waits" : ""} ${waits.some((wait) => wait.in_circle) ? "circle" : ""}">
+  const kind = kindOf(waits);
+  return html`<g class="edge ${kind} ${waits.some((wait) => wait.in_circle) ? "circle" : ""}">
     <title>${edge.from} calls ${edge.to}${waits.map((wait) => `\n${wait.who} waits for ${wait.on} (${wait.what})`).join("")}</title>
-    <path d=${way.d} marker-end="url(#${waits.length ? "head-waits" : "head"})"/></g>`;
+    <path d=${way.d} marker-end="url(#head${kind && `-${kind}`})"/></g>`;
 }
 
 function Words({ edge, way, waits }) {
@@ -94,7 +97,7 @@ function Words({ edge, way, waits }) {
   if (edge.unanswered && !waits.length) words.push(`${count(edge.unanswered)} in flight`);
   const text = words.join(" · ");
   const width = text.length * 6.1 + 12;
-  return text ? html`<g class="edge words ${waits.length ? "waits" : ""}"><rect x=${way.x - width / 2} y=${way.y - 8} width=${width} height="16" rx="8"/><text x=${way.x} y=${way.y + 3.8}>${text}</text></g>` : "";
+  return text ? html`<g class="edge words ${kindOf(waits)}"><rect x=${way.x - width / 2} y=${way.y - 8} width=${width} height="16" rx="8"/><text x=${way.x} y=${way.y + 3.8}>${text}</text></g>` : "";
 }
 
 export function Graph({ page, onOpen }) {
@@ -116,7 +119,7 @@ export function Graph({ page, onOpen }) {
   const port = ports(drawn, at);
   const parts = drawn.map((edge) => ({ key: `${edge.from} ${edge.to}`, edge, waits: waits.get(`${edge.from}\n${edge.to}`) || [], way: path(at.get(edge.from), at.get(edge.to), port.get(edge), height) }));
   return html`<div class="graph"><svg width=${width} height=${height + below} viewBox="0 0 ${width} ${height + below}" role="group" aria-label="Who calls whom">
-    <defs>${["head", "head-waits"].map((id) => html`<marker id=${id} viewBox="0 0 8 8" refX="1" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0l8 4-8 4z"/></marker>`)}</defs>
+    <defs>${["head", "head-waits", "head-stuck"].map((id) => html`<marker id=${id} viewBox="0 0 8 8" refX="1" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0l8 4-8 4z"/></marker>`)}</defs>
     ${parts.map((part) => html`<${Edge} ...${part}/>`)}
     ${parts.map((part) => html`<${Words} ...${part}/>`)}
     ${groups.map((group) => html`<${Box} key=${group.label} group=${group} at=${at.get(group.label)} nodes=${page.nodes.filter((node) => node.label === group.label)} onOpen=${onOpen}/>`)}

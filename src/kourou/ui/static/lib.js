@@ -155,9 +155,12 @@ export const sweepPath = (sweep) => `/sweeps/${sweep.split("/").map(encodeURICom
 
 const TONES = {
   running: "good", ready: "good", succeeded: "done", finished: "done", stopping: "warn", starting: "warn", queued: "warn", restarting: "warn",
-  interrupted: "warn", failed: "bad", dead: "bad", killed: "bad", timeout: "bad", lost: "bad", cancelled: "dim", pending: "dim", elsewhere: "dim",
+  interrupted: "warn", "no answer": "warn", failed: "bad", dead: "bad", killed: "bad", timeout: "bad", lost: "bad", cancelled: "dim", pending: "dim", elsewhere: "dim",
 };
 export const tone = (state) => TONES[String(state).toLowerCase()] || "dim";
+
+// Of a node, as it is shown: one that does not answer may be suspended or busy, and has not failed.
+export const stateOf = (node) => (node.silent ? "no answer" : node.will_restart ? "restarting" : node.state);
 
 export const State = ({ state, note }) =>
   html`<span class="state ${tone(state)}"><i></i>${String(state).toLowerCase()}${note ? html` <small>${note}</small>` : ""}</span>`;
@@ -167,6 +170,18 @@ export const Failure = ({ children }) => html`<p class="failure" role="alert">${
 
 export function Section({ title, aside, children, id }) {
   return html`<section id=${id}><header class="section"><h2>${title}</h2>${aside ? html`<div class="aside">${aside}</div>` : ""}</header>${children}</section>`;
+}
+
+// What the dialog at the side of a page needs: it is opened without a backdrop, takes the focus, and gives it back.
+export function usePanel() {
+  const dialog = useRef(null);
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current.show();
+    dialog.current.querySelector("button").focus();
+    return () => before?.focus();
+  }, []);
+  return dialog;
 }
 
 // A table whose columns sort. Columns: {name, title, of, show, className, numeric}.

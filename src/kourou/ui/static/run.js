@@ -1,6 +1,6 @@
 // The page of a run.
 import { html, useState, useEffect, useRef, useMemo, useCallback, api, post, fetchJson, usePolled, useEvents, usePlace, runPath, duration, size, rate, percent, count, plural,
-  clock, day, short, LIVE, UNKNOWN, State, Empty, Failure, Section, Table, tone } from "./lib.js";
+  clock, day, short, LIVE, UNKNOWN, State, Empty, Failure, Section, Table, tone, stateOf, usePanel } from "./lib.js";
 import { Graph } from "./graph.js";
 import { Chart, Legend, COLORS, smooth } from "./chart.js";
 import { Timeline } from "./timeline.js";
@@ -8,7 +8,6 @@ import { Timeline } from "./timeline.js";
 const TABS = ["overview", "metrics", "timeline", "data", "hosts", "logs"];
 const URGENCY = ["FAILED", "KILLED", "STARTING", "STOPPING", "READY", "PENDING", "FINISHED"];
 const urgency = (node) => (node.silent ? -1 : node.will_restart ? 1.5 : URGENCY.indexOf(node.state));
-const stateOf = (node) => (node.will_restart ? "restarting" : node.state);
 const many = (given) => (Array.isArray(given) ? given.join(", ") : given ?? null);
 
 export function RunPage({ run, onTitle }) {
@@ -63,6 +62,7 @@ function Head({ page }) {
     <div><h1>${page.run_id}</h1>
       <p class="facts"><${State} state=${page.state}/><span>${page.launch_type}</span><span>${live ? "for" : "after"} ${duration(lasted)}</span>
         <span title=${new Date(page.started_at * 1000).toString()}>since ${day(page.started_at)}</span>
+        ${page.waits_for ? html`<span class="warn-text">waits for ${page.waits_for}</span>` : ""}
         ${page.stop_reason ? html`<span>because ${page.stop_reason}</span>` : ""}</p></div>
     <dl class="figures"><div><dt>nodes</dt><dd>${count(page.nodes.length)}</dd></div>
       ${live ? html`<div><dt>calls/s</dt><dd>${rate(served)}</dd></div><div><dt>CPU %</dt><dd>${percent(cpu)}</dd></div><div><dt>memory</dt><dd>${size(memory)}</dd></div>` : ""}
@@ -94,7 +94,7 @@ function Overview({ page, onOpen, filter, setFilter, opened }) {
     if (own.length === 1) onOpen(own[0].name); else setFilter(`${label}/`);
   };
   return html`${bad.length ? html`<ul class="findings" role="alert">${bad.map((finding) => html`<${Finding} finding=${finding} onOpen=${onOpen}/>`)}</ul>` : ""}
-    <${Section} title="Who calls whom" aside=${LIVE.has(page.state) && page.graph.edges.length ? html`<small>calls a second, calls in flight; a wait of more than 2 s is red</small>` : ""}>
+    <${Section} title="Who calls whom" aside=${LIVE.has(page.state) && page.graph.edges.length ? html`<small>calls a second, calls in flight; waits of more than 2 s are amber, and red where nothing moves</small>` : ""}>
       <div ref=${graph}><${Graph} page=${page} onOpen=${openGroup}/></div><//>
     ${page.waits.length ? html`<${Waits} page=${page} onOpen=${onOpen}/>` : ""}
     ${notes.length ? html`<${Section} title="Worth knowing"><ul class="findings">${notes.map((finding) => html`<${Finding} finding=${finding} onOpen=${onOpen}/>`)}</ul><//>` : ""}
@@ -110,7 +110,7 @@ const Waits = ({ page, onOpen }) => html`<${Section} title="Who waits for whom" 
 
 const WAIT_COLUMNS = [
   { name: "who", title: "who", of: (wait) => wait.who, show: (wait) => html`<b>${wait.who}</b>${wait.doing ? html` <small>in ${wait.doing}</small>` : ""}` },
-  { name: "on", title: "waits for", of: (wait) => wait.on, show: (wait) => html`<span class=${wait.in_circle ? "bad-text" : ""}>${wait.on}</span> <small>${wait.what}</small>` },
+  { name: "on", title: "waits for", of: (wait) => wait.on, show: (wait) => html`<span class=${wait.severity === "note" ? "" : "bad-text"}>${wait.on}</span> <small>${wait.what}</small>` },
   { name: "for", title: "for", numeric: true, of: (wait) => wait.for_s, show: (wait) => duration(wait.for_s) },
   { name: "where", title: "at", className: "line wide-only", of: (wait) => wait.where, show: (wait) => html`<code>${wait.where}</code>` },
   { name: "ends", title: "ends when", className: "line wide-only", of: (wait) => wait.ends, show: (wait) => wait.ends },
@@ -125,7 +125,7 @@ function nodeColumns(page) {
   const some = (of) => page.nodes.some((node) => of(node) !== null && of(node) !== undefined && of(node) !== "");
   return [
     { name: "name", title: "node", className: "name", of: (node) => node.name, show: (node) => html`<b>${node.name}</b><span class="under narrow-only">${hasFailed(node) ? node.exit.cause : node.last_line}</span>` },
-    { name: "state", title: "state", of: urgency, show: (node) => html`<${State} state=${node.silent ? "failed" : stateOf(node)} note=${node.silent ? "does not answer" : ""}/>` },
+    { name: "state", title: "state", of: urgency, show: (node) => html`<${State} state=${stateOf(node)}/>` },
     { name: "attempt", title: "try", numeric: true, className: "mid-only", of: (node) => node.attempt, show: (node) => (node.attempt > 1 ? html`<span class="warn-text">${node.attempt}</span>` : node.attempt || "") },
     { name: "host", title: "host", className: "wide-only", of: (node) => node.host },
     { name: "pid", title: "pid", numeric: true, className: "wide-only dim", of: (node) => node.pid, show: (node) => node.pid ?? "" },
@@ -169,8 +169,7 @@ function NodePanel({ page, name, onClose }) {
   const [stacks, setStacks] = useState("");
   const [show, setShow] = useState("log");
   const { data } = usePolled(api("runs", page.run_id, "nodes", name), LIVE.has(page.state) ? 5 : 0);
-  const dialog = useRef(null);
-  useEffect(() => { dialog.current.show(); dialog.current.querySelector("button").focus(); }, []);
+  const dialog = usePanel();
   const live = LIVE.has(page.state) && tone(node.state) !== "dim" && node.state !== "FINISHED";
   const askStacks = async () => { setShow("stacks"); setStacks("Asking…"); setStacks((await post(`${api("runs", page.run_id, "stacks")}?node=${encodeURIComponent(name)}`)).stacks); };
   const inputs = data?.plan?.inputs || [];
@@ -182,7 +181,7 @@ function NodePanel({ page, name, onClose }) {
         <${Action} label="Stacks" ask=${askStacks}/>` : ""}
       <span class="chips">${["log", ...(stacks ? ["stacks"] : []), ...(exits.length ? ["exits"] : [])].map((one) => html`<button class="chip" aria-pressed=${show === one} onClick=${() => setShow(one)}>${one}</button>`)}</span></div>
     <dl class="grid">
-      <div><dt>state</dt><dd><${State} state=${node.silent ? "failed" : stateOf(node)} note=${node.silent ? "does not answer" : ""}/></dd></div>
+      <div><dt>state</dt><dd><${State} state=${stateOf(node)}/></dd></div>
       <div><dt>attempt</dt><dd>${node.attempt}</dd></div><div><dt>host</dt><dd>${node.host || UNKNOWN}</dd></div><div><dt>pid</dt><dd>${node.pid ?? UNKNOWN}</dd></div>
       <div><dt>up</dt><dd>${duration(up(node, page.taken_at))}</dd></div><div><dt>CPU %</dt><dd>${percent(node.cpu_percent)}</dd></div><div><dt>memory</dt><dd>${size(node.memory_bytes)}</dd></div>
       <div><dt>calls/s</dt><dd>${rate(node.calls_per_s)}</dd></div><div><dt>answered</dt><dd>${count(node.calls)}</dd></div>

@@ -1,5 +1,5 @@
 // The page of a sweep.
-import { html, useState, useEffect, useMemo, useRef, api, fetchJson, usePolled, duration, count, short, day, State, Empty, Failure, Section, Table, UNKNOWN } from "./lib.js";
+import { html, useState, useEffect, useMemo, useRef, api, fetchJson, usePolled, duration, count, short, day, State, Empty, Failure, Section, Table, UNKNOWN, usePanel } from "./lib.js";
 import { Chart, Legend, COLORS } from "./chart.js";
 
 const ORDER = ["RUNNING", "FAILED", "TIMEOUT", "LOST", "INTERRUPTED", "QUEUED", "PENDING", "CANCELLED", "SUCCEEDED"];
@@ -133,8 +133,7 @@ function Runs({ rows, varied, metrics, onOpen, opened }) {
 
 function RunPanel({ sweep, row, onClose }) {
   const { data, error } = usePolled(`${api("sweep-logs", sweep)}?run=${encodeURIComponent(row.name)}`, row.state === "RUNNING" ? 2 : 0);
-  const dialog = useRef(null);
-  useEffect(() => { dialog.current.show(); dialog.current.querySelector("button").focus(); }, []);
+  const dialog = usePanel();
   return html`<dialog ref=${dialog} class="panel" aria-label=${row.name} onKeyDown=${(event) => event.key === "Escape" && onClose()}>
     <header><button class="close" aria-label="Close" title="Close (Esc)" onClick=${onClose}>×</button><h2>${row.name}</h2></header>
     <dl class="grid"><div><dt>state</dt><dd><${State} state=${row.state}/></dd></div><div><dt>attempt</dt><dd>${row.attempt || UNKNOWN}</dd></div><div><dt>took</dt><dd>${duration(tookOf(row))}</dd></div>

@@ -38,6 +38,7 @@ class EngineReach:
         authority: signs what the launcher proves itself with.
         coordinator: where other shells' connections lead; None: nowhere.
         entry: the service of the agents.
+        on_wait: told what is waited for whenever that changes, in the engine's words; "" once all is there.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class EngineReach:
         authority: Authority,
         coordinator: tuple[str, int] | None = None,
         entry: str = ENTRY,
+        on_wait: Callable[[str], object] = lambda _: None,
     ) -> None:
         assert plan.engine is not None  # noqa: S101 - whoever makes this has looked
         assert plan.hosts is not None  # noqa: S101 - a plan with an engine has hosts
@@ -71,6 +73,7 @@ class EngineReach:
             coordinator=coordinator,
             entry=entry,
         )
+        self._on_wait = on_wait
         self._order = folder / ORDER_FILE
         self._server.order.write(self._order)
 
@@ -92,7 +95,9 @@ class EngineReach:
             why = self._engine.why_pending()
             if why and why != told:
                 nonblocking_stream.warn("%s: waiting for %s", self._options.launch_type, why)
+                self._on_wait(why)
                 told = why
+        self._on_wait("")
 
     def _all_called(self, timeout_s: float) -> bool:
         """Whether the agents of all hosts that are used have called.
