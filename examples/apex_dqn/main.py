@@ -43,7 +43,7 @@ def make_program(seed: int = 0) -> lp.Program:
     program.add_node(lp.CourierNode(ApexLearner, replay, weights, seed=seed), label="learner")
     count = ACTORS * ENVIRONMENTS_PER_ACTOR
     epsilons = np.geomspace(*EXPLORATION, count, dtype=np.float32)
-    with program.group("actor"):
+    with program.group("actor", on_failure=lp.Restart()):  # what they have seen is in the replay node
         for index in range(ACTORS):
             share = epsilons[index::ACTORS]
             program.add_node(lp.CourierNode(ApexActor, replay, weights, epsilons=share, seed=seed * ACTORS + index))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import sys
@@ -12,13 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import kourou as lp
 from cli.commands import kourou, start
+from e2e import ape_x
 from kourou.cli.control.stop_and_call import stop_run
-from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import choose_run
@@ -238,61 +236,24 @@ def test_a_program_that_fails_is_not_tried_again(cluster: FakeCluster, capfd: py
     assert "ValueError: it cannot work" in run("logs", found.run_id)
 
 
-def ape_x() -> lp.Program:
-    """The example, whose actors may be lost."""
-    from examples.apex_dqn import main as apex
-    from examples.apex_dqn.nodes import ApexActor, ApexLearner
-    from examples.dqn.nodes import Evaluator
-    from examples.dqn.replay import TABLE
-
-    program = lp.Program("apex")
-    replay = program.add_node(lp.ReplayNode(functools.partial(apex.make_tables, 0)), label="replay")
-    weights = program.add_node(lp.WeightsNode(keep=apex.ACTORS + 2), label="weights")
-    program.add_node(lp.CourierNode(ApexLearner, replay, weights, seed=0), label="learner")
-    with program.group("actor", on_failure=lp.Restart(backoff_s=0.1)):
-        for index in range(apex.ACTORS):
-            epsilons = np.full(4, 0.3, np.float32)
-            program.add_node(lp.CourierNode(ApexActor, replay, weights, epsilons=epsilons, seed=index))
-    program.add_node(lp.CourierNode(Evaluator, weights, replay, table=TABLE, seed=0), label="evaluator")
-    return program
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_ape_x_goes_on_when_a_pod_is_killed_and_replaced(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given it over three pods
     monkeypatch.syspath_prepend(TESTS.parent)
     folder = cluster.make_claim("runs")
-    placement: Any = dict.fromkeys(("replay", "weights", "learner", "evaluator"), "main")
-    placement["actor"] = {"one": 2, "two": 2}
     options = on_kubernetes(claim="runs")
     options = dataclasses.replace(options, env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"})
-    found = choose_run(lp.submit(ape_x(), options, placement=placement))
-    run_dir = folder / "runs" / found.run_id
+    program, said = ape_x.make()
+    found = choose_run(lp.submit(program, options, **said))
 
-    def evaluations() -> int:
-        there = (run_dir / "metrics.jsonl").exists()
-        return len([row for row in read_metrics(run_dir) if row["node"] == "evaluator/0"]) if there else 0
+    def nodes() -> ape_x.Nodes:
+        return ape_x.nodes_of(json.loads(run("status", found.run_id, "--json")))
 
-    def nodes() -> dict[str, tuple[str, str, int]]:
-        status = json.loads(run("status", found.run_id, "--json"))
-        return {node["name"]: (node["state"], node["host"], node["attempt"]) for node in status["nodes"]}
+    def lose(pod: str) -> None:
+        cluster.delete_pod(pod)
+        until(lambda: pod not in {each.name for each in cluster.pods()}, WITHIN_S, "the end of the pod")
 
-    until(lambda: evaluations() >= 2, 120, "agents that are evaluated")
-    before = nodes()
-    assert len({host for _, host, _ in before.values()}) == 3
-    # When one that actors run in is killed, in whatever they are
-    lost = before["actor/0"][1]
-    cluster.delete_pod(lost)
-    until(lambda: lost not in {pod.name for pod in cluster.pods()}, WITHIN_S, "the end of the pod")
-    # Then those start again in the pod that takes its place, and nothing else does
-    until(lambda: all(state == "READY" for state, _, _ in nodes().values()), WITHIN_S, "all nodes at work")
-    after = nodes()
-    for name, (_, host, attempt) in after.items():
-        moved = before[name][1] == lost
-        assert (attempt, host == before[name][1]) == ((2, False) if moved else (1, True)), (name, before, after)
-    # and learning goes on
-    there = evaluations()
-    until(lambda: evaluations() >= there + 2, 120, "agents that are evaluated")
+    ape_x.check_that_a_lost_host_takes_its_actors_only(folder / "runs" / found.run_id, nodes, lose)
     run("stop", found.run_id)
     until(lambda: found.state is RunState.FINISHED, WITHIN_S, "the end of the JobSet")

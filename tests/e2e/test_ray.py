@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 
 import kourou as lp
+from cli.commands import kourou, start
+from e2e import ape_x
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import COPIED_VARIABLES
+from kourou.runtime.monitoring.found_run import find_runs
 from kourou.testing.contracts.engines import ENGINE_CHECKS
 from polling import until
 
@@ -27,39 +34,40 @@ pytestmark = [
 ]
 
 WITHIN_S = 60.0
+ROOT = Path(__file__).parents[2]
 COPIED = (*COPIED_VARIABLES, "KOUROU_CONTRACT")  # the check looks for processes by it
 CLUSTER = """
-import itertools, sys
+import itertools, json, os, sys
 from ray.cluster_utils import Cluster
 
-folder = sys.argv[1]
+os.makedirs(os.path.join(os.environ["RAY_TMPDIR"], "ray"))  # Ray writes the address there
 node = {"num_cpus": 2, "object_store_memory": 80 << 20}
-head = {**node, "node_name": "head", "include_dashboard": False, "temp_dir": folder, "gcs_server_port": 0}
-cluster = Cluster(initialize_head=True, head_node_args=head)
-names = iter(("one", "two", "three"))
-for line in itertools.chain(["add"], sys.stdin):
-    if line.strip() == "add":
-        other = cluster.add_node(**node, node_name=next(names))
-    elif line.strip() == "kill":
-        cluster.remove_node(other, allow_graceful=False)
+cluster = Cluster(initialize_head=True, head_node_args={**node, "node_name": "head", **json.loads(sys.argv[1])})
+nodes = {}
+for line in itertools.chain(["add one"], sys.stdin):
+    what, name = line.split()
+    if what == "add":
+        nodes[name] = cluster.add_node(**node, node_name=name)
     else:
-        break
+        cluster.remove_node(nodes.pop(name), allow_graceful=False)
     print(cluster.address, flush=True)
 cluster.shutdown()
 """
 
 
 class Cluster:
-    """A cluster of Ray's, in a process of its own."""
+    """A cluster of Ray's, in a process of its own: the nodes ``head`` and ``one``."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, **head: object) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("KOUROU_", "RAY_"))}
+        head = {"include_dashboard": False, "gcs_server_port": 0, **head}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER, folder],
+            [sys.executable, "-c", CLUSTER, json.dumps(head)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith(("KOUROU_", "RAY_"))},
+            env={**environ, "RAY_TMPDIR": folder},
         )
         self.address = self._line()
 
@@ -86,8 +94,14 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    with cluster_of() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def cluster_of(**head: object) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # a socket's path is short
-        made = Cluster(folder)
+        made = Cluster(folder, **head)
         try:
             yield made
         finally:
@@ -134,7 +148,7 @@ def test_what_ray_cannot_give_is_said_and_comes_with_a_node(cluster: Cluster, ca
         assert "nodes that this Ray cluster does not have: 3 hosts need each CPU 1; its nodes are" in caplog.text
         assert "CPU 2 of 2" in caplog.text
         # and goes on once there is a node for it
-        cluster.tell("add")
+        cluster.tell("add two")
         launched.result(WITHIN_S).wait()
 
 
@@ -148,7 +162,7 @@ def test_a_killed_node_of_ray_restarts_what_was_there_alone(cluster: Cluster) ->
         assert {name for name, _, _ in before} == {"head", "one", "two"}
         lost = next(place for place, (name, _, _) in enumerate(before) if name == "two")
         # When
-        cluster.tell("kill")
+        cluster.tell("kill two")
         # Then
         after: list[tuple[str, int, int]] = []
 
@@ -162,3 +176,61 @@ def test_a_killed_node_of_ray_restarts_what_was_there_alone(cluster: Cluster) ->
         assert [clients[place].where() for place in range(3) if place != lost] == [
             found for place, found in enumerate(before) if place != lost
         ]
+
+
+@pytest.mark.timeout(240)
+def test_ape_x_goes_on_when_one_of_rays_nodes_dies(cluster: Cluster, runs_dir: Path) -> None:
+    # Given it over three of Ray's nodes
+    cluster.tell("add three")
+    words = ("run", ape_x.MAKER, "--on", "ray", f"-oaddress={cluster.address}", "-ocpus_per_node=2", "-olost_after_s=4")
+    with start(*words, cwd=ROOT) as launcher:
+        found = until(lambda: find_runs(runs_dir), WITHIN_S, "the run's folder")[0]
+
+        def nodes() -> ape_x.Nodes:
+            return ape_x.nodes_of(kourou("status", found.run_id, "--json").json)
+
+        try:
+            # When one of them dies, then its actors alone start again, and learning goes on
+            kill = lambda name: cluster.tell(f"kill {name}")  # noqa: E731
+            ape_x.check_that_a_lost_host_takes_its_actors_only(found.path, nodes, kill, spared="head")
+            # and Ctrl-C ends it
+            launcher.send_signal(signal.SIGINT)
+            assert launcher.wait(WITHIN_S) == 130
+        finally:
+            launcher.kill()
+            print(*launcher.communicate())
+
+
+SCRIPT = """
+import kourou as lp
+
+class Server:
+    def echo(self, value):
+        return value
+
+def use(server):
+    print("first answer", server.echo(3))
+    lp.stop()
+
+def make():
+    program = lp.Program("served")
+    server = program.add_node(lp.CourierNode(Server), label="server")
+    program.add_node(lp.PyNode(use, server), label="user")
+    return program, {"placement": {"server": "a", "user": "b"}}
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs Ray's jobs: pip install 'ray[default]'")
+@pytest.mark.timeout(240)
+def test_a_job_of_ray_runs_a_program_on_its_cluster(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with cluster_of(include_dashboard=True, dashboard_port=port):
+        submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", f"--address=http://127.0.0.1:{port}"]
+        program = [sys.executable, "-m", "kourou.cli", "run", str(tmp_path / "served.py:make"), "--on", "ray"]
+        done = subprocess.run([*submit, "--", *program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "first answer 3" in done.stdout
+        assert "succeeded" in done.stdout

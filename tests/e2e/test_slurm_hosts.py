@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,8 @@ import psutil
 import pytest
 
 import kourou as lp
+from cli.commands import kourou
+from e2e import ape_x
 from e2e.test_slurm_programs import begin_now, queue
 from experiments.slurm_cluster import slurm_cluster
 from kourou import replay as kr
@@ -33,6 +38,7 @@ pytestmark = [
 ]
 
 WITHIN_S = 90.0
+ROOT = Path(__file__).parents[2]
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
 ITEMS = 40
 
@@ -144,7 +150,7 @@ def requeue(job: str) -> None:
 @pytest.mark.parametrize("take_away", [requeue, preemption, time_limit])
 def test_the_replay_table_is_as_it_was_when_the_job_begins_again(take_away: Callable[[str], None]) -> None:
     # Given a job with a table that was filled
-    slurm = lp.Slurm(time="1", signal_s=50) if take_away is time_limit else lp.Slurm()
+    slurm = lp.Slurm(time="1", signal_s=15) if take_away is time_limit else lp.Slurm()
     slurm = lp.Slurm(nodes=2, lost_after_s=4, time=slurm.time, signal_s=slurm.signal_s)
     placement = {"replay": "a", "worker": "b"}
     found = choose_run(lp.submit(remembering(), slurm, placement=placement, stop_timeline=FAST_STOP))
@@ -214,23 +220,49 @@ def test_a_program_waits_for_hosts_that_others_have_and_says_so() -> None:
     until(lambda: found.ended, WITHIN_S, "the end")
 
 
+def submit_from_a_shell_that_is_killed(*words: str) -> FoundRun:
+    """It is killed with all that it started."""
+    script = f"{shlex.join((sys.executable, '-m', 'kourou.cli', 'submit', *words))} && sleep 1000"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as shell:
+        assert shell.stdout is not None
+        run_id = shell.stdout.readline().strip()
+        os.killpg(shell.pid, signal.SIGKILL)
+    return choose_run(run_id)
+
+
+def nodes_of(found: FoundRun) -> ape_x.Nodes:
+    """As another shell sees them."""
+    return ape_x.nodes_of(kourou("status", found.run_id, "--json").json)
+
+
+APE_X = (ape_x.MAKER, "--on", "slurm", "-olost_after_s=4")
+
+
+def test_ape_x_in_batch_over_three_hosts_is_followed_after_its_shell_was_killed() -> None:
+    # Given the example, submitted by a shell that is killed
+    found = submit_from_a_shell_that_is_killed(*APE_X)
+    # When another one follows it, then it sees it learn, and can stop it
+    ape_x.check_that_it_learns(found.path, lambda: nodes_of(found))
+    assert {host for _, host, _ in nodes_of(found).values()} == {"n1", "n2", "n3"}
+    assert "finished" in kourou("stop", found.run_id).out
+    assert found.status().state is RunState.FINISHED
+
+
 # The last one: the host is not brought back.
 @pytest.mark.soak
-def test_a_host_that_dies_takes_its_nodes_only_and_they_start_again_on_another(machines: Machines) -> None:
-    # Given a batch job on three hosts
-    slurm = lp.Slurm(nodes=3, lost_after_s=4)
-    found = choose_run(lp.submit(three_servers(), slurm, placement={"server": ["a", "b", "c"]}))
-    until(lambda: found.refreshed().state is RunState.RUNNING and ready(found) == 3, WITHIN_S, "all nodes")
-    # When the host of one dies, with its slurmd and all
-    doomed = machines.processes("m3")
-    for process in doomed:
-        if process.name() != "sshd":
+def test_ape_x_in_batch_goes_on_when_one_of_its_three_hosts_dies(machines: Machines) -> None:
+    found = submit_from_a_shell_that_is_killed(*APE_X)
+
+    def lose(host: str) -> None:
+        """With its slurmd and all."""
+        there = [each for each in machines.processes(f"m{host[1:]}") if each.name() != "sshd"]
+        for process in there:
             process.kill()
-    all_gone([process for process in doomed if process.name() != "sshd"], WITHIN_S)
-    # Then that one alone starts again, on a host that is left, and answers
-    until(lambda: attempts(found) == [1, 1, 2] and ready(found) == 3, WITHIN_S, "its restart")
+        all_gone(there, WITHIN_S)
+
+    ape_x.check_that_a_lost_host_takes_its_actors_only(found.path, lambda: nodes_of(found), lose)
     # and the end is as usual, though the host is gone
-    with RemoteRun(found) as remote:
-        remote.request_stop("enough")
-    until(lambda: found.ended, WITHIN_S, "the end of the run")
+    assert "finished" in kourou("stop", found.run_id).out
     assert found.status().state is RunState.FINISHED

@@ -14,7 +14,7 @@ from experiments.agents import Plain, Walk, manager, scores
 from experiments.sweeping import function_run, states, sweep
 from kourou.errors import NotOwned
 from kourou.experiments import Agent, ExperimentManager, SlurmOptions, SweepError
-from kourou.experiments.slurm.job import Manifest
+from kourou.experiments.slurm.manifest import Manifest
 from kourou.experiments.sweep.prepared import prepare, process_spec
 from kourou.experiments.sweep.run_process import read_payload
 from kourou.experiments.sweep.scheduler import SweepOptions

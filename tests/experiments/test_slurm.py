@@ -323,13 +323,13 @@ def test_a_dry_run_does_nothing_and_says_what_the_launch_will_do(tmp_path: Path)
     assert outcome.exit_code == 0
     scripts = sorted((tmp_path / "sweep" / "jobs").glob("sweep-*.sh"))
     launch = scripts[0].name.rpartition("-")[0]
-    assert [script.read_text() for script in scripts] == [each.text.replace("LAUNCH", launch) for each in planned]
-    assert planned[1].arguments[-3:] == (
+    assert [script.read_text() for script in scripts] == [each.script.replace("LAUNCH", launch) for each in planned]
+    assert planned[1].command[-3:] == (
         "--array=0-0",
         f"--output={tmp_path}/sweep/jobs/%A_%a.out",
         f"{tmp_path}/sweep/jobs/LAUNCH-2.sh",
     )
-    assert {"--time=5", "--mem=100M", "--comment=it is"} <= set(planned[0].arguments)
+    assert {"--time=5", "--mem=100M", "--comment=it is"} <= set(planned[0].command)
 
 
 @pytest.mark.soak

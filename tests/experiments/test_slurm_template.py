@@ -18,8 +18,14 @@ from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WATCH = "import sys, pathlib; from kourou.experiments.slurm.template import run_script as r; "
-WATCH += "print(*r(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))"
+WATCH = """
+import pathlib, signal, sys
+from kourou.experiments.slurm.template import run_script
+from kourou.runtime.stopping.held_signal import HeldSignal
+
+near_limit = HeldSignal(signal.SIGUSR1)
+print(run_script(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), near_limit), near_limit.came)
+"""
 SCRIPT = """#!/usr/bin/env -S bash -u
 trap : USR1
 echo "of $KOUROU_TEMPLATE_OF" > "$(dirname "$0")/begun"
@@ -68,9 +74,9 @@ def test_where_the_launchers_python_is_missing_the_templates_watches_the_run(
     (run,) = prepare([RunSpec(name="r", folder=str(top / "r"), command=("true",))])
     # When
     (made,) = submissions([run], "s", top / "m.pkl", SlurmOptions(template=template), largest_array=1)
-    made.script.write_text(made.text)
+    made.path.write_text(made.script)
     done = subprocess.run(
-        ["sh", str(made.script), "run"],
+        ["sh", str(made.path), "run"],
         env={"PATH": f"{top / 'bin'}:/bin:/usr/bin"},
         capture_output=True,
         text=True,
@@ -78,6 +84,6 @@ def test_where_the_launchers_python_is_missing_the_templates_watches_the_run(
     )
     # Then
     assert done.stdout == f"-m|kourou.experiments.slurm.job|{top / 'm.pkl'}|0|"
-    lines = made.text.splitlines()
+    lines = made.script.splitlines()
     assert lines[:2] == ["#!/bin/bash", "#SBATCH --comment=x"]
-    assert lines[-1] == f"sh '{made.script}' run $ $PATH"
+    assert lines[-1] == f"sh '{made.path}' run $ $PATH"

@@ -8,6 +8,7 @@ import pytest
 
 import kourou as lp
 from kourou.errors import LaunchError
+from kourou.runtime.launchers.engines.base import Submission
 from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, quoted, submit
 
 
@@ -21,6 +22,10 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tool(folder: Path, name: str, script: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
+
+
+def submission(folder: Path) -> Submission:
+    return Submission(script="true", path=folder / "job.sh", command=("sbatch", "--parsable", f"{folder}/job.sh"))
 
 
 FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
@@ -53,19 +58,19 @@ def test_accounting_is_asked_first_and_then_the_controller(
 
 def test_a_federated_cluster_says_which_it_is(tools: Path) -> None:
     tool(tools, "sbatch", "echo '12;east'")
-    assert submit(["job.sh"]) == "12"
+    assert submit(submission(tools)) == "12"
 
 
 @pytest.mark.parametrize("printed", ["echo", "echo 'Submitted batch job 12'", "echo no >&2; exit 1"])
 def test_what_is_no_jobs_id_is_an_error(tools: Path, printed: str) -> None:
     tool(tools, "sbatch", printed)
     with pytest.raises(LaunchError):
-        submit(["job.sh"])
+        submit(submission(tools))
 
 
 def test_a_missing_command_is_named(tools: Path) -> None:
     with pytest.raises(LaunchError, match="sbatch"):
-        submit(["job.sh"])
+        submit(submission(tools))
     assert final_state("1") is None
 
 

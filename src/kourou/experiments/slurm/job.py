@@ -1,148 +1,22 @@
-"""What a Slurm job executes: one run of a manifest, under the same scheduler as on any host.
-
-Shortly before the job's time limit Slurm sends SIGUSR1: the run is told to save its work, and the job is put back into
-the queue under its own id, as often as the sweep allows. How the run ended is written to its folder, where the
-launcher, or whoever reads it later, finds it without any accounting.
-"""
+"""What a Slurm job executes. It may be told of its time limit before it is ready for anything, so that comes first."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import pickle
 import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
-from kourou import errors
-from kourou.experiments.journal.journal import Journal, declare
-from kourou.experiments.journal.requests import take_requests
-from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_own
-from kourou.experiments.journal.run_records import RunState
-from kourou.experiments.journal.shared_disks import try_lock
-from kourou.experiments.slurm.options import SlurmOptions
-from kourou.experiments.slurm.template import run_script
-from kourou.experiments.sweep.launch import new_launch_id
-from kourou.experiments.sweep.prepared import PreparedRun
-from kourou.experiments.sweep.provenance import Provenance
-from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
-from kourou.experiments.sweep.slots import Slot, SlotPool
-from kourou.ownership import read_own
-from kourou.runtime.launchers.engines import slurm_commands
+from kourou.runtime.stopping.held_signal import HeldSignal
 
-__all__ = ["Manifest", "main"]
-
-_SHUTDOWN_S = 5.0  # of the time before the limit: for the run's end and for requeuing
-_BUSY = 75  # EX_TEMPFAIL
-_IN_SCRIPT = 2  # the index of the argument that names it
-_POLL_S = 0.2
+__all__ = ["main"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The runs of one launch, as their jobs read them."""
+def main() -> int:
+    """The job's exit code."""
+    near_limit = HeldSignal(signal.SIGUSR1)
+    from kourou.experiments.slurm.manifest import run_one  # noqa: PLC0415 - it takes a while
 
-    folder: Path
-    """The sweep's."""
-    runs: tuple[PreparedRun, ...]
-    attempts: tuple[int, ...]
-    """Of each run, the number of the attempt that its job makes first."""
-    options: SweepOptions
-    slurm: SlurmOptions
-    path: tuple[str, ...]
-    """The launcher's ``sys.path``."""
-
-    def save(self, file: Path) -> None:
-        """Write it."""
-        write_own(file, pickle.dumps(self))
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the run at a place of a manifest, in the user's script if there is a third argument; the job's exit code."""
-    manifest: Manifest = pickle.loads(read_own(argv[0]))
-    sys.path += [folder for folder in manifest.path if folder not in sys.path]
-    run, attempt = manifest.runs[int(argv[1])], manifest.attempts[int(argv[1])]
-    own_folder(run.folder)
-    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    if len(argv) > _IN_SCRIPT:
-        code, near_limit = run_script(Path(argv[_IN_SCRIPT]), run.folder)
-        saved = near_limit and (read_json(run.folder / EXIT_FILE) or {}).get("state") == RunState.INTERRUPTED
-        return _requeue(run, restarts, manifest.slurm.requeues) if saved else code
-    lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    if not try_lock(lock, run.folder / ".lock"):
-        print(f"kourou: {run.name} is being run by another job", file=sys.stderr)  # noqa: T201 - the job's output
-        return _BUSY
-    return _run(manifest, run, attempt, restarts)
-
-
-def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int) -> int:
-    journal = Journal(run.folder, on_disk=False)
-    declare(journal, [run.declaration()])
-    before = journal.records[run.run_id]
-    journal.records[run.run_id] = dataclasses.replace(before, attempt=attempt - 1 + restarts)
-    launch_id = new_launch_id(manifest.folder)
-    threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-    scheduler = Scheduler(
-        manifest.folder,
-        journal,
-        [run],
-        SlotPool([Slot(index=0, threads=threads)]),
-        manifest.options,
-        launch_id=launch_id,
-        provenance=lambda: _provenance(launch_id),
-        takes_requests=False,
-    )
-    slurm = manifest.slurm
-    number = signal.Signals[f"SIG{slurm.checkpoint_signal.removeprefix('SIG')}"]
-    wait_s = max(1.0, slurm.signal_s - _SHUTDOWN_S - manifest.options.terminate_s)
-    signal.signal(signal.SIGUSR1, lambda *_: scheduler.checkpoint(number, wait_s))
-    if slurm.template is not None:
-        told = (run.folder, lambda: scheduler.checkpoint(number, wait_s))
-        threading.Thread(target=_await_checkpoint_request, args=told, name="kourou-checkpoint", daemon=True).start()
-    scheduler.run()
-    record = journal.records[run.run_id]
-    if run.run_id in scheduler.checkpointed:  # from a template, whoever runs that requeues it
-        return _requeue(run, restarts, slurm.requeues) if slurm.template is None else _BUSY
-    return 0 if record.state is RunState.SUCCEEDED else record.code or 1
-
-
-def _await_checkpoint_request(folder: Path, checkpoint: Callable[[], None]) -> None:
-    """Wait for what the job's batch process asks for through the run's folder."""
-    while not any(request.kind == "checkpoint" for request in take_requests(folder)):
-        time.sleep(_POLL_S)
-    checkpoint()
-
-
-def _provenance(launch_id: str) -> Provenance:
-    found = Provenance.of_this_process(launch_id)
-    return dataclasses.replace(found, facts={**found.facts, "job": own_job()})
-
-
-def own_job() -> str:
-    """This job's id as squeue has it: ``12``, or ``12_3`` for an element of an array."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
-
-
-def _requeue(run: PreparedRun, restarts: int, most: int) -> int:
-    """Put this job back into the queue; Slurm ends it then, with whatever it is doing."""
-    exit_info: dict[str, Any] = read_json(run.folder / EXIT_FILE) or {}
-    words = f"reached its time limit {restarts + 1} times; it was requeued {restarts} times"
-    if restarts < most:
-        write_json(run.folder / EXIT_FILE, {**exit_info, "requeued": True})
-        try:
-            slurm_commands.requeue(os.environ["SLURM_JOB_ID"])
-        except errors.LaunchError as error:
-            words = f"reached its time limit, and {error}"
-        else:
-            signal.pause()
-    write_json(run.folder / EXIT_FILE, {**exit_info, "state": str(RunState.TIMEOUT), "cause": words})
-    return 1
+    return run_one(sys.argv[1:], near_limit)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -16,11 +16,11 @@ from kourou.experiments.describe.runs import RunSpec, check_runs
 from kourou.experiments.failures import asking_slurm
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.requests import take_requests
-from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, write_own
+from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder
 from kourou.experiments.journal.run_records import RunRecord, RunState
-from kourou.experiments.slurm.job import Manifest
+from kourou.experiments.slurm.manifest import Manifest
 from kourou.experiments.slurm.options import SlurmOptions
-from kourou.experiments.slurm.script import Submission, submissions
+from kourou.experiments.slurm.script import RunSubmission, submissions
 from kourou.experiments.slurm.watch import SlurmWatch, runs_in_slurm
 from kourou.experiments.sweep.dry_run import unfinished_runs
 from kourou.experiments.sweep.launch import (
@@ -95,7 +95,7 @@ def plan_slurm_sweep(
     *,
     slurm: SlurmOptions | None = None,
     rerun: Rerun = "lost",
-) -> list[Submission]:
+) -> list[RunSubmission]:
     """What :func:`run_slurm_sweep` would hand over, with the same arguments.
 
     Nothing is written, and Slurm is asked for its MaxArraySize at most.
@@ -110,7 +110,7 @@ def _prepared(runs: Sequence[RunSpec], slurm: SlurmOptions) -> list[PreparedRun]
     return prepare(check_runs(runs), python=python)
 
 
-def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[Submission]:
+def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[RunSubmission]:
     largest = 1
     if slurm.array and slurm.template is None:
         with asking_slurm():
@@ -162,12 +162,11 @@ class _Launch:
             time.sleep(self._slurm.pause_s)
         self._write_scancel(folder)
 
-    def _submit(self, submission: Submission) -> None:
-        write_own(submission.script, submission.text.encode())
+    def _submit(self, submission: RunSubmission) -> None:
         for run in submission.runs:
             (run.folder / EXIT_FILE).unlink(missing_ok=True)  # it tells of an earlier attempt
         try:
-            job = slurm_commands.submit(submission.arguments)
+            job = slurm_commands.submit(submission)
         except errors.LaunchError as error:
             for run in submission.runs:
                 self._record("ended", run.run_id, state=str(RunState.FAILED), cause=str(error))

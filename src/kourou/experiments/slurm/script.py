@@ -14,21 +14,18 @@ from kourou.experiments.describe.naming import folder_name
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.template import INSIDE_VARIABLE
 from kourou.experiments.sweep.prepared import PreparedRun
+from kourou.runtime.launchers.engines.base import Submission
+from kourou.runtime.launchers.engines.slurm_commands import quoted
 
-__all__ = ["Submission", "job_command", "submissions", "submissions_as_json", "submissions_as_text"]
+__all__ = ["RunSubmission", "job_command", "submissions", "submissions_as_json", "submissions_as_text"]
 
 JOB = "kourou.experiments.slurm.job"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Submission:
-    """One call of sbatch."""
+class RunSubmission(Submission):
+    """One call of sbatch, for runs."""
 
-    script: Path
-    """Where the script is written."""
-    text: str
-    arguments: tuple[str, ...]
-    """sbatch's, the script included."""
     runs: tuple[PreparedRun, ...]
     """Those that its jobs run; of an array, element ``i`` runs the one at place ``i``."""
     array: bool
@@ -45,7 +42,7 @@ def job_command(manifest: Path, index: int | str) -> list[str]:
 
 def submissions(
     runs: Sequence[PreparedRun], name: str, manifest: Path, options: SlurmOptions, *, largest_array: int
-) -> list[Submission]:
+) -> list[RunSubmission]:
     """How runs are handed to Slurm: as arrays, or as one job each."""
     if options.template is not None or not options.array:
         return [_single(run, place, name, manifest, options) for place, run in enumerate(runs)]
@@ -53,28 +50,28 @@ def submissions(
     return [_array(runs[first : first + size], first, name, manifest, options) for first in range(0, len(runs), size)]
 
 
-def _array(runs: Sequence[PreparedRun], first: int, name: str, manifest: Path, options: SlurmOptions) -> Submission:
+def _array(runs: Sequence[PreparedRun], first: int, name: str, manifest: Path, options: SlurmOptions) -> RunSubmission:
     folder = options.workdir or manifest.parent
     script = folder / f"{manifest.stem}-{first}.sh"
     index = f"$(( {first} + SLURM_ARRAY_TASK_ID ))" if first else "$SLURM_ARRAY_TASK_ID"
     command = f"{shlex.join(job_command(manifest, '')[:-1])} {index}"
     cap = f"%{options.at_once}" if options.at_once else ""
-    arguments = [
-        *options.arguments(name),
-        f"--array=0-{len(runs) - 1}{cap}",
-        f"--output={folder}/%A_%a.out",
-        str(script),
-    ]
-    text = _script(options, command)
-    return Submission(script=script, text=text, arguments=tuple(arguments), runs=tuple(runs), array=True)
+    arguments = [*options.arguments(name), f"--array=0-{len(runs) - 1}{cap}", f"--output={quoted(folder)}/%A_%a.out"]
+    return RunSubmission(
+        path=script,
+        script=options.script(command),
+        command=("sbatch", "--parsable", *arguments, str(script)),
+        runs=tuple(runs),
+        array=True,
+    )
 
 
-def _single(run: PreparedRun, place: int, name: str, manifest: Path, options: SlurmOptions) -> Submission:
+def _single(run: PreparedRun, place: int, name: str, manifest: Path, options: SlurmOptions) -> RunSubmission:
     folder = options.workdir or manifest.parent
     script = folder / f"sbatch_{folder_name(run.name)}.sh"
     command = shlex.join(job_command(manifest, place))
     if options.template is None:
-        text = _script(options, command)
+        text = options.script(command)
     else:
         text = string.Template(_inside(options.template, command, script)).safe_substitute(
             CMD=f"sh {shlex.quote(str(script))} run",
@@ -84,8 +81,14 @@ def _single(run: PreparedRun, place: int, name: str, manifest: Path, options: Sl
             CPU=options.cpus or 1,
             TIMEOUT=options.timeout,
         )
-    arguments = [*options.arguments(name), f"--output={folder}/{script.name}-slurm-%j.out", str(script)]
-    return Submission(script=script, text=text, arguments=tuple(arguments), runs=(run,), array=False)
+    output = f"--output={quoted(folder)}/{quoted(script.name)}-slurm-%j.out"
+    return RunSubmission(
+        path=script,
+        script=text,
+        command=("sbatch", "--parsable", *options.arguments(name), output, str(script)),
+        runs=(run,),
+        array=False,
+    )
 
 
 def _inside(template: Path, command: str, script: Path) -> str:
@@ -117,25 +120,19 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _script(options: SlurmOptions, command: str) -> str:
-    # exec: Slurm's signals reach what they are for, and no shell waits in between. One that comes before the job is
-    # ready for it must not end it.
-    return "\n".join(["#!/bin/bash", "trap '' USR1", *options.lines, f"exec {command}", ""])
-
-
-def submissions_as_text(planned: Sequence[Submission]) -> str:
+def submissions_as_text(planned: Sequence[RunSubmission]) -> str:
     """A dry run on Slurm: each script, and the command that would submit it."""
     parts = []
     for submission in planned:
-        parts.append(f"# {submission.script}, for {', '.join(run.name for run in submission.runs)}:")
-        parts.append(submission.text.rstrip())
-        parts.append(f"# submitted by:\n{shlex.join(['sbatch', '--parsable', *submission.arguments])}\n")
+        parts.append(f"# {submission.path}, for {', '.join(run.name for run in submission.runs)}:")
+        parts.append(submission.script.rstrip())
+        parts.append(f"# submitted by:\n{shlex.join(submission.command)}\n")
     return "\n".join(parts)
 
 
-def submissions_as_json(planned: Sequence[Submission]) -> list[dict[str, Any]]:
+def submissions_as_json(planned: Sequence[RunSubmission]) -> list[dict[str, Any]]:
     """A dry run on Slurm as JSON holds it."""
     return [
-        {"script": str(s.script), "text": s.text, "sbatch": s.arguments, "runs": [run.name for run in s.runs]}
+        {"script": str(s.path), "text": s.script, "sbatch": s.command[2:], "runs": [run.name for run in s.runs]}
         for s in planned
     ]

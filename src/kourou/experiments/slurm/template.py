@@ -17,6 +17,7 @@ from types import FrameType
 from kourou.experiments.journal.requests import ask, take_requests
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.process import process_table
+from kourou.runtime.stopping.held_signal import HeldSignal
 
 __all__ = ["INSIDE_VARIABLE", "run_script"]
 
@@ -26,28 +27,30 @@ INSIDE_VARIABLE = "KOUROU_TEMPLATE_OF"
 """Holds the id of the job whose script runs: one that the script submits is another's, though it inherits this."""
 
 
-def run_script(script: Path, run_folder: Path) -> tuple[int, bool]:
-    """Run a job's script; its exit code, and whether Slurm has told meanwhile that the time limit is near."""
+def run_script(script: Path, run_folder: Path, near_limit: HeldSignal) -> int:
+    """Run a job's script; its exit code.
+
+    Args:
+        script: the user's.
+        run_folder: of the run that it runs, which is told through it that the time limit is near.
+        near_limit: comes then.
+    """
     take_requests(run_folder)  # what is there is of an earlier attempt
     env = {**os.environ, INSIDE_VARIABLE: os.environ["SLURM_JOB_ID"]}
-    told: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         del frame
-        told.append(number)
-        if number == signal.SIGUSR1:
-            ask(run_folder, "checkpoint")
-        else:
-            process_table.signal_all(process_table.ProcessTable().below(os.getpid()), number)
+        process_table.signal_all(process_table.ProcessTable().below(os.getpid()), number)
 
+    near_limit.deliver_to(lambda: ask(run_folder, "checkpoint"))
     handlers = SignalHandlers()
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT):
         handlers.set(number, pass_on)
     try:
         code = subprocess.Popen([*_shell_of(script), str(script)], env=env).wait()
     finally:
         handlers.give_back()
-    return (code if code >= 0 else _SHELL_SIGNALS - code), signal.SIGUSR1 in told
+    return code if code >= 0 else _SHELL_SIGNALS - code
 
 
 def _shell_of(script: Path) -> list[str]:

@@ -19,7 +19,6 @@ from kourou.runtime.launchers.engines.slurm_commands import SlurmState
 
 __all__ = ["SlurmWatch", "refresh", "runs_in_slurm"]
 
-_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED", "CONFIGURING", "SPECIAL_EXIT"}
 _SHELL_SIGNALS = 128  # a shell whose command was ended by signal n exits with this + n
 _GONE_S = 15.0  # a job may leave the queue before its last file is seen on a network's file system
 _ENDS = {
@@ -81,7 +80,7 @@ class SlurmWatch:
         if job is None:
             return self._on_missing_job(record, folder, end)
         self._missing.pop(record.run_id, None)
-        if job.state in _WAITING:
+        if job.waits:
             if record.state is RunState.RUNNING or (job.reason == "BeginTime" and _has_begun(record)):
                 slurm_commands.release(record.job)  # it was requeued
                 return self._journal.append("submitted", record.run_id, attempt=record.attempt + 1, job=record.job)

@@ -33,13 +33,14 @@ from kourou.runtime.model.status import STATUS_FILE
 from kourou.runtime.plan.compile import compile_program
 from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan
+from kourou.runtime.stopping.held_signal import HeldSignal
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 
 if TYPE_CHECKING:
     from kourou.runtime.host_agent.authority import Authority
 
-__all__ = ["bring_to_life", "main", "plan_submission", "submit"]
+__all__ = ["bring_to_life", "plan_submission", "run_submitted", "submit"]
 
 _TERMINATED = 128 + signal.SIGTERM  # by whoever cancels the job; or preempts it, and has it begin again
 _NOT_REQUEUED = 75  # EX_TEMPFAIL: it is kept, to go on
@@ -144,7 +145,7 @@ def plan_submission(plan: LaunchPlan, folder: Path) -> Submission:
         PlanError: the engine takes no batch jobs, or what has to travel to it cannot.
     """
     assert plan.engine is not None  # noqa: S101 - it was compiled for one
-    command = python_command(f"from kourou.runtime.launch.batch import main; main({str(folder)!r})")
+    command = python_command(f"from kourou.runtime.launch.batch_job import main; main({str(folder)!r})")
     return batch_system(plan.engine.launch_type).plan(_detached(plan), folder=folder, command=command)
 
 
@@ -153,24 +154,30 @@ def _detached(plan: LaunchPlan) -> LaunchPlan:
     return dataclasses.replace(plan, terminal="output_to_files", scope=names.ANYTHING)
 
 
-def main(path: str) -> None:
-    """What the job runs: the launcher of a run that was submitted."""
+def run_submitted(path: str, near_limit: HeldSignal) -> None:
+    """Be the launcher of the run in a folder, and end with its code."""
     folder = Path(path)
     plan: LaunchPlan = pickle.loads(read_own(folder / PICKLED_PLAN_FILE))
-    code = bring_to_life(plan, folder)
+    code = bring_to_life(plan, folder, near_limit=near_limit)
     if code not in {_TERMINATED, _NOT_REQUEUED}:
         (folder / PICKLED_PLAN_FILE).unlink(missing_ok=True)
     sys.exit(code)
 
 
-def bring_to_life(plan: LaunchPlan, folder: Path, keys: tuple[str, Authority] | None = None) -> int:
+def bring_to_life(
+    plan: LaunchPlan,
+    folder: Path,
+    *,
+    near_limit: HeldSignal | None = None,
+    keys: tuple[str, Authority] | None = None,
+) -> int:
     """Be the launcher of a run until that has ended; the exit code.
-
-    Near the job's time limit (SIGUSR1) the program is stopped, and the job put back into the queue.
 
     Args:
         plan: of a run that was submitted.
         folder: the run's.
+        near_limit: comes when the job's time limit is near: then the program is stopped, and the job put back into the
+            queue. None: there is no such limit.
         keys: the token and the authority, where agents know them already.
     """
     assert plan.engine is not None  # noqa: S101 - it was submitted
@@ -179,7 +186,8 @@ def bring_to_life(plan: LaunchPlan, folder: Path, keys: tuple[str, Authority] | 
     incarnation = _incarnations(folder) + 1
     again = RunFolder(folder.name, folder.parent, again=True)
     run = RunBuilder(plan, again, None, job=job, incarnation=incarnation, keys=keys).build()
-    signal.signal(signal.SIGUSR1, lambda *_: run.stop(_NEAR_LIMIT, wait=False))
+    if near_limit is not None:
+        near_limit.deliver_to(lambda: run.stop(_NEAR_LIMIT, wait=False))
     code = 0
     try:
         run.wait()

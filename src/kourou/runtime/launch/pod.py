@@ -39,7 +39,7 @@ def main() -> None:
     travelled: Travelling = pickle.loads(pod.joined(pod.PLAN_PARTS))
     runs_dir().mkdir(parents=True, exist_ok=True)
     folder = runs_dir() / os.environ[pod.RUN_ID]
-    code = bring_to_life(_at_home(travelled), folder, keys)
+    code = bring_to_life(_at_home(travelled), folder, keys=keys)
     _leave_status(folder)
     time.sleep(_LINGER_S)
     sys.exit(code)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from kourou import errors
 from kourou.runtime.model.hosts import COPIED_VARIABLES
+from kourou.runtime.model.slurm_job import SlurmJob
 from kourou.shown import shown
 
 __all__ = ["EngineOptions", "HostNeeds", "Kubernetes", "Ray", "Shape", "Slurm", "engine_named", "engine_of"]
@@ -157,43 +158,29 @@ class EngineOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Slurm(EngineOptions):
+class Slurm(SlurmJob, EngineOptions):
     """Hosts that Slurm allocates; inside an allocation (SLURM_JOB_ID is set), those that it has.
 
     What is not said is left to the cluster's defaults.
+
+    Raises:
+        GraphError: a field has no meaning.
     """
 
     launch_type: ClassVar[str] = "slurm"
     implementation: ClassVar[str] = "kourou.runtime.launchers.engines.slurm:SlurmEngine"
     batch: ClassVar[str] = "kourou.runtime.launchers.engines.slurm_batch:BATCH"
 
-    partition: str | None = None
-    time: str | None = None
-    """The time limit, as sbatch takes it: ``4:00:00``, ``2-0``, or minutes."""
-    mem: str | None = None
-    """Memory of each host, such as ``16G``."""
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
     gres: str | None = None
     """Instead of ``gpu:N``, such as ``gpu:a100:4``."""
-    job_name: str | None = None
-    """None: the program's name."""
-    extra: tuple[str, ...] = ()
-    """Further arguments of salloc and sbatch, such as ``--exclude=node7``."""
-    lines: tuple[str, ...] = ()
-    """Of a batch job: lines of shell before the launcher, such as ``module load cuda``."""
-    requeues: int = 3
-    """How often a batch job that nears its time limit is put back into the queue, under the same id; 0: never."""
-    signal_s: int = 120
-    """So many seconds before the time limit, the program of a batch job is stopped."""
     groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Label → options of the hosts of its processes, as ``{"learner": {"partition": "gpu", "gres": "gpu:a100:1"}}``:
     the job is a heterogeneous one then. What is not said of a group is as above, but for ``nodes``, what each has, and
     ``gres``. Groups of which the same is said share their hosts."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        EngineOptions.__post_init__(self)
+        SlurmJob.__post_init__(self)
         for label in self.groups:
             self.of_group(label)
 
@@ -367,18 +354,11 @@ def _typed(name: str, text: str, kind: str, engine: str) -> Any:
 
 
 def _slurm_arguments(options: Slurm, name: str, shape: Shape) -> list[str]:
-    said = {
-        "--job-name": options.job_name or re.sub(r"[^\w.-]+", "-", name) or "kourou",
+    further = {
         "--nodes": shape.hosts,
         "--ntasks-per-node": 1,
         "--cpus-per-task": shape.cpus,
         "--gres": options.gres or (f"gpu:{shape.gpus}" if shape.gpus else None),
-        "--partition": options.partition,
-        "--time": options.time,
-        "--mem": options.mem,
-        "--account": options.account,
-        "--qos": options.qos,
-        "--constraint": options.constraint,
     }
-    listed = [f"{option}={value}" for option, value in said.items() if value is not None]
-    return [*listed, "--no-kill", *options.extra]  # a host that fails ends what is on it, and not the job
+    # A host that fails ends what is on it, and not the job.
+    return [*options.asked(name, further), "--no-kill", *options.extra]

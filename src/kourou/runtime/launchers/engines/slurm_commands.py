@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kourou import errors
+from kourou.ownership import write_own
+from kourou.runtime.launchers.engines.base import Submission
 
 __all__ = [
     "SlurmState",
@@ -19,8 +21,11 @@ __all__ = [
     "final_state",
     "host_names",
     "job_nodes",
+    "known_job",
     "max_array_size",
     "outer_environment",
+    "own_job",
+    "own_restarts",
     "pending_reason",
     "queued_jobs",
     "quoted",
@@ -32,6 +37,14 @@ __all__ = [
 _TIMEOUT_S = 60.0
 _BEHIND = {"", "PENDING", "RUNNING", "REQUEUED", "RESIZING"}  # records lag behind by seconds
 _MOST_IDS = 200  # on one command line
+_OVER = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
+    *("REVOKED", "TIMEOUT"),
+}
+_WAITING = {
+    *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED", "CONFIGURING"),
+    "SPECIAL_EXIT",
+}
 _KEPT = ("SLURM_CONF", "SLURM_JWT")
 
 
@@ -42,6 +55,16 @@ class SlurmState:
     state: str
     """PENDING, RUNNING, COMPLETING, NODE_FAIL …"""
     reason: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """It has no hosts now; and will have some, if nobody minds."""
+        return self.state in _WAITING
+
+    @property
+    def over(self) -> bool:
+        """It will not run any more."""
+        return self.state in _OVER
 
 
 def call(command: Sequence[str]) -> str:
@@ -64,17 +87,30 @@ def call(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def submit(arguments: Sequence[str]) -> str:
-    """Call ``sbatch --parsable`` with these arguments; the job's id.
+def submit(submission: Submission) -> str:
+    """Write a script, and call what submits it; the job's id.
 
     Raises:
         LaunchError: it refuses; the message is what it said.
     """
-    printed = call(["sbatch", "--parsable", *arguments])
+    submission.path.unlink(missing_ok=True)  # an earlier one of the same run
+    write_own(submission.path, submission.script.encode())
+    printed = call(submission.command)
     job = printed.rstrip().rpartition("\n")[2].partition(";")[0]  # id;cluster where there are several
     if not job.isdigit():
         raise errors.LaunchError(f"sbatch printed {printed!r} where a job's id is expected")
     return job
+
+
+def own_job() -> str:
+    """The job that this process runs in, as squeue has it: ``12``, or ``12_3`` for an array's element; "": none."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def own_restarts() -> int:
+    """How often that was put back into the queue."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def pending_reason(job: str) -> str:
@@ -108,7 +144,7 @@ def job_nodes(job: str) -> list[str]:
     return found
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """A path as it is written in what Slurm takes for a pattern of names."""
     return str(path).replace("%", "%%")
 
@@ -139,9 +175,23 @@ def final_state(job: str) -> SlurmState | None:
     except errors.LaunchError:
         pass  # many clusters have no accounting
     try:
-        printed = call(["scontrol", "-o", "show", "job", job])
+        return known_job(job)
     except errors.LaunchError:
         return None
+
+
+def known_job(job: str) -> SlurmState | None:
+    """What slurmctld says of a job, of the last component; None: it does not know it any more.
+
+    Raises:
+        LaunchError: it cannot be asked.
+    """
+    try:
+        printed = call(["scontrol", "-o", "show", "job", job])
+    except errors.LaunchError as error:
+        if "nvalid job id" in str(error):
+            return None
+        raise
     found = re.findall(r"\bJobState=(\S+) Reason=(\S+)", printed)
     return SlurmState(state=found[-1][0], reason=found[-1][1]) if found else None
 

@@ -1,0 +1,36 @@
+"""A signal that may come before there is anybody to act on it, and is kept until then."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+__all__ = ["HeldSignal"]
+
+
+class HeldSignal:
+    """Takes a signal from now on. It is for the main thread, and for a process that does nothing else with the signal.
+
+    Jobs that near their time limit are told once, and Slurm may do so as soon as they have begun.
+
+    Args:
+        number: of the signal.
+
+    Attributes:
+        came: whether it has come.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.came = False
+        self._act: Callable[[], object] = lambda: None
+        signal.signal(number, lambda *_: self._on())
+
+    def deliver_to(self, act: Callable[[], object]) -> None:
+        """Have this called whenever it comes, and at once if it has come; it may be called twice."""
+        self._act = act
+        if self.came:
+            act()
+
+    def _on(self) -> None:
+        self.came = True
+        self._act()
