@@ -44,6 +44,7 @@ class Row(NamedTuple):
         version: as its publisher calls it.
         published_ns: when, by the host's monotonic clock.
         buffers, total_bytes: how many arrays' memory is in the slot, and what all of it takes.
+        head_bytes: what comes before the arrays' memory.
     """
 
     descriptor: int
@@ -53,6 +54,7 @@ class Row(NamedTuple):
     published_ns: int
     buffers: int
     total_bytes: int
+    head_bytes: int
 
 
 _NUMBER = Row._fields.index("number")
@@ -199,7 +201,7 @@ def make_board(keep: int) -> Board:
         os.ftruncate(descriptors[1], PAGE_BYTES)
         page.words[_READERS_DESCRIPTOR], page.words[_READERS_INODE] = descriptors[1], os.fstat(descriptors[1]).st_ino
         for slot, descriptor in enumerate(descriptors[2:]):
-            page.set_row(slot, Row(descriptor, os.fstat(descriptor).st_ino, 0, 0, 0, 0, 0))
+            page.set_row(slot, Row(descriptor, os.fstat(descriptor).st_ino, 0, 0, 0, 0, 0, 0))
         page.words[_SLOTS] = keep + 1
     except BaseException:
         for descriptor in descriptors:

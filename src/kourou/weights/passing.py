@@ -13,16 +13,11 @@ from kourou import courier
 from kourou.weights.messages import Block, Have, Head, News
 from kourou.weights.reading import BoardReader
 
-__all__ = ["BoardFeed", "Feed", "Transit", "block_of", "follow"]
+__all__ = ["BoardFeed", "Feed", "Transit", "follow"]
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20  # what each host adds to the way of the last one, and a turn of several threads
 _SLICE_S = 0.1  # of a wait, after which it looks whether anybody waits for it
 _SAYS_EVERY_S = 1.0  # so that who follows knows that there is somebody
-
-
-def block_of(memory: memoryview, index: int) -> memoryview:
-    """A block's place."""
-    return memory[index * _BLOCK_BYTES : (index + 1) * _BLOCK_BYTES]
 
 
 class Transit:
@@ -30,11 +25,13 @@ class Transit:
 
     Args:
         head: what it is.
-        memory: its bytes, as they come. Nobody writes another version there as long as any of it is in use.
+        memory: its bytes, as they come.
+        lock: keeps everybody from writing another version there, for as long as it exists.
     """
 
-    def __init__(self, head: Head, memory: memoryview) -> None:
+    def __init__(self, head: Head, memory: memoryview, lock: object) -> None:
         self.head = head
+        self._lock = lock
         self.published_ns = time.monotonic_ns() - head.age_ns
         self._memory = memory
         self.digests: list[bytes] = []
@@ -48,7 +45,7 @@ class Transit:
 
     def block(self, index: int) -> memoryview:
         """The memory of one."""
-        return block_of(self._memory, index)
+        return self._memory[index * _BLOCK_BYTES : (index + 1) * _BLOCK_BYTES]
 
     def digest(self, index: int, timeout_s: float) -> bytes | None:
         """The digest of a block, once that is there; None if it is not in time."""
@@ -123,7 +120,7 @@ class BoardFeed:
             buffers=len(found.contents.buffers),
             total_bytes=len(found.memory),
         )
-        return _Whole(head, found.memory)
+        return _Whole(head, found.memory if found.at_hand is None else found.at_hand(), found)
 
 
 class _Whole(Transit):

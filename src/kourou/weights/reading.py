@@ -30,7 +30,7 @@ class Found(NamedTuple):
         published_ns: when, by this host's monotonic clock.
         contents: its bytes. As long as any of its buffers is in use, nobody writes there.
         memory: all of the slot; None where it was sent.
-        at_hand: gives the contents in memory that stays mapped, and so is quicker to copy, for as long as ``contents``
+        at_hand: gives the same memory in a mapping that stays, and so is quicker to read, for as long as ``contents``
             are in use. None where there is none.
     """
 
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     published_ns: int
     contents: Contents
     memory: memoryview | None = None
-    at_hand: Callable[[], Contents] | None = None
+    at_hand: Callable[[], memoryview] | None = None
 
 
 class Reader(Protocol):
@@ -195,14 +195,15 @@ class BoardReader:
             row = self._page.row(slot)
             if row.number != number:
                 return None
+            head = os.pread(descriptor, row.head_bytes, 0)  # to touch memory that was just mapped takes longer
             # The mapping keeps the lock for as long as anything uses it, also where its process ends without a word.
             mapping = memoryview(mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_COPY))
         finally:
             os.close(descriptor)
         at_hand = functools.partial(self._mapped, slot, row) if "numpy" in sys.modules else None
-        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers), mapping, at_hand)
+        return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers, head), mapping, at_hand)
 
-    def _mapped(self, slot: int, row: Row) -> Contents:
+    def _mapped(self, slot: int, row: Row) -> memoryview:
         """What is in a slot, in a mapping that is kept: to map its pages takes as long as to copy them."""
         from kourou.courier.wire.codec_numpy import as_writable  # noqa: PLC0415 - imports NumPy
 
@@ -214,4 +215,4 @@ class BoardReader:
             finally:
                 os.close(descriptor)
             memory = self._at_hand[slot] = as_writable(mapping)
-        return unpack(memory[: row.total_bytes], row.buffers)
+        return memory[: row.total_bytes]

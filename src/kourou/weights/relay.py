@@ -24,7 +24,7 @@ from kourou.courier.wire.copying import fill
 from kourou.errors import CallCancelled, RpcError, WeightsError
 from kourou.weights.board import Board, Page, make_board
 from kourou.weights.messages import Block, Have, Head, News, Place
-from kourou.weights.passing import Transit, block_of, follow
+from kourou.weights.passing import Transit, follow
 from kourou.weights.readers import readings
 from kourou.weights.writing import BoardWriter, Draft
 
@@ -212,10 +212,9 @@ class Relay:
         if draft is None:
             self._here.writer.tell_of_skipped(head.version)
             return
-        # What is passed on is read by way of the lock, so it keeps the lock for as long as it is in use.
-        passed_on = memoryview(mmap.mmap(draft.descriptor, head.total_bytes, access=mmap.ACCESS_READ))
+        lock = mmap.mmap(draft.descriptor, 1, access=mmap.ACCESS_READ)  # which who passes it on has, too
         with self._changed:
-            self._coming = Transit(head, passed_on), draft
+            self._coming = Transit(head, draft.memory, lock), draft
             self._changed.notify_all()
 
     def _add(self, block: Block) -> None:
@@ -229,7 +228,7 @@ class Relay:
             if there is None or there.digests[block.position : block.position + 1] != [block.digest]:
                 raise WeightsError(f"block {block.position} of the weights {self._name!r} is not here")
             data = there.block(block.position)
-        fill(block_of(draft.memory, block.position), data)
+        fill(coming.block(block.position), data)
         coming.add(block.digest)
         if len(coming.digests) == coming.blocks:
             self._publish(coming, draft)

@@ -10,7 +10,7 @@ from kourou.courier.wire import codec
 from kourou.courier.wire.copying import fill
 from kourou.courier.wire.frames import Buffer
 
-__all__ = ["Contents", "pack", "unpack"]
+__all__ = ["Contents", "head_bytes", "pack", "unpack"]
 
 _ALIGNMENT = 64  # of buffers: what arithmetic on vectors likes best
 
@@ -58,17 +58,29 @@ def pack(contents: Contents, memory: memoryview) -> None:
         fill(memory[start : start + size], piece)
 
 
-def unpack(memory: memoryview, buffers: int) -> Contents:
+def head_bytes(memory: memoryview) -> int:
+    """What comes before the buffers of the version that was packed there."""
+    end: int = struct.unpack_from("<8xQ", memory)[0]
+    return end
+
+
+def unpack(memory: memoryview, buffers: int, head: bytes | None = None) -> Contents:
     """The version that was packed there; nothing is copied but the pickle.
+
+    Args:
+        memory: where it is.
+        buffers: how many it has.
+        head: its first :func:`head_bytes`, where they are at hand; then none of the memory is looked at.
 
     Raises:
         ValueError: a part of it is missing.
     """
-    ends = struct.unpack_from(f"<{2 * buffers + 2}Q", memory)
+    first = memory if head is None else head
+    ends = struct.unpack_from(f"<{2 * buffers + 2}Q", first)
     if ends[-1] > len(memory):
         raise ValueError(f"there are {len(memory)} of its {ends[-1]} bytes")
-    body, *rest = [memory[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)]
-    return Contents(bytes(body), rest)
+    rest = [memory[start:end] for start, end in zip(ends[2::2], ends[3::2], strict=True)]
+    return Contents(bytes(first[ends[0] : ends[1]]), rest)
 
 
 def _spans(body_bytes: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kourou.errors import WeightsError
 from kourou.weights.loading import load_into, only_copies
 from kourou.weights.reading import Found
+from kourou.weights.slots import unpack
 from kourou.weights.transport import Carried, Transport
 
 __all__ = ["Mark", "View"]
@@ -117,7 +118,8 @@ class View:
 
     def _to_copy(self) -> Any:
         """What was published, for those who copy it now and keep nothing of it."""
-        if self._found.at_hand is not None:
+        found = self._found
+        if found.at_hand is not None:
             with contextlib.suppress(FileNotFoundError):  # the server has ended
-                return self._found.at_hand().restored()
+                return unpack(found.at_hand(), len(found.contents.buffers)).restored()
         return self._published()

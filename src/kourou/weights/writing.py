@@ -16,7 +16,7 @@ from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
 from kourou.weights.locks import processes_that_map, try_exclusive, try_shared
-from kourou.weights.slots import Contents, pack
+from kourou.weights.slots import Contents, head_bytes, pack
 
 __all__ = ["BoardWriter", "Draft"]
 
@@ -151,6 +151,7 @@ class BoardWriter:
             published_ns=published_ns,
             buffers=buffers,
             total_bytes=len(draft.memory),
+            head_bytes=head_bytes(draft.memory),
         )
         self._page.set_row(draft.slot, row)
         try_shared(draft.descriptor)

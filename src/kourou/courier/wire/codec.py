@@ -261,7 +261,9 @@ def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
 
 
 def _rebuild_memoryview(buffer: Buffer, form: Any, shape: tuple[int, ...]) -> memoryview:
-    owned = memoryview(buffer if isinstance(buffer, bytearray) else bytearray(buffer))
+    owned = memoryview(buffer)
+    if owned.readonly:
+        owned = memoryview(bytearray(owned))
     return owned.cast(form, shape) if 0 not in shape else owned
 
 
