@@ -19,7 +19,7 @@ Target = Annotated[
     str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns the lp.Program; path/to/file.py:FUNCTION works too.")
 ]
 Words = Annotated[Optional[list[str]], typer.Argument(metavar="[-- ARGS]", help="Arguments of FUNCTION.")]
-LaunchType = Annotated[Optional[str], typer.Option(help="local_mt, local_mp, test_mt, test_mp or ssh.")]
+LaunchType = Annotated[Optional[str], typer.Option(help="local_mt (the default), local_mp, test_mt, test_mp or ssh.")]
 HostsOption = Annotated[
     Optional[str],
     typer.Option("--hosts", metavar="NAMES|FILE", help="For ssh: names with commas between them, or a file of hosts."),

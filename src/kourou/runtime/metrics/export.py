@@ -82,6 +82,7 @@ class ExportThread:
     """An :class:`Export` that follows a run of this process, from a thread of its own. Its owner closes it."""
 
     def __init__(self, folder: Path, names: Sequence[str], *, run: str, program: str) -> None:
+        self._again = f"`kourou export {folder} --log-to {','.join(names)}`"
         self._make = functools.partial(Export, folder, names, run=run, program=program)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="kourou-export", daemon=True)
@@ -92,7 +93,7 @@ class ExportThread:
         self._closed.set()
         self._thread.join(_LAST_S)
         if self._thread.is_alive():
-            warn(f"exporters of metrics did not end within {_LAST_S:g} s, and are left")
+            warn(f"exporters of metrics did not end within {_LAST_S:g} s; {self._again} hands all of them on later")
 
     def _work(self) -> None:
         export = self._make()

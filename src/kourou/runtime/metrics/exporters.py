@@ -117,14 +117,16 @@ class WandB(Exporter):
 
 
 class MLflow(Exporter):
-    """A run of MLflow, at MLFLOW_TRACKING_URI, else in ``mlflow.db`` of the folder."""
+    """A run of MLflow, at MLFLOW_TRACKING_URI, else in ``mlflow.db`` and, its images, ``mlflow`` of the folder."""
 
     def __init__(self, folder: Path, name: str, program: str) -> None:
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+        there = os.environ.get("MLFLOW_TRACKING_URI")
+        uri = there or f"sqlite:///{folder / 'mlflow.db'}"
+        images = None if there else (folder / "mlflow").as_uri()  # MLflow's default is the working folder
         self._client: Any = load_extra("mlflow").MlflowClient(tracking_uri=uri)
         wanted = os.environ.get("MLFLOW_EXPERIMENT_NAME", program)
         known = self._client.get_experiment_by_name(wanted)
-        experiment = known.experiment_id if known else self._client.create_experiment(wanted)
+        experiment = known.experiment_id if known else self._client.create_experiment(wanted, images)
         self._run = self._client.create_run(experiment, run_name=name).info.run_id
 
     def config(self, settings: Mapping[str, Any]) -> None:
