@@ -145,6 +145,13 @@ def test_plain_values(value):
     assert cross(value) == value
 
 
+def test_where_libraries_are_barred_from_import_values_travel_all_the_same(monkeypatch):
+    for name in ("numpy", "torch", "jax"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert not {"numpy", "torch"} & {made.__module__ for made in codec.reducers()}
+    assert codec.decode(*codec.encode([1, "two"], "a value")) == [1, "two"]
+
+
 def test_large_bytes_are_not_copied_into_the_pickle_stream():
     data = b"x" * 10_000_000
     body, _ = codec.encode([data, 1], "a test")

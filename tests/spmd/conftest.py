@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kourou.spmd import Launcher
+from spmd.machines import WITHOUT_TORCH
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,12 @@ def gloo2(shared: Launcher) -> Iterator[Launcher]:
     before = {name: value for name, value in vars(shared).items() if not name.startswith("_")}
     yield shared
     vars(shared).update(before)
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts that the test starts, and their workers, are as where torch is not installed."""
+    monkeypatch.setenv("PYTHONPATH", WITHOUT_TORCH)
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,9 @@ import psutil
 
 from polling import WAIT_S, until
 
+WITHOUT_TORCH = str(Path(__file__).parent / "without_torch")
+"""For PYTHONPATH, where no torch is wanted."""
+
 
 class Machines:
     """Three hosts, ``m1`` to ``m3``.

@@ -42,15 +42,15 @@ def test_places_that_are_none_are_refused() -> None:
         result.index("b", 1)
 
 
-def test_loopback_addresses_are_hosts_of_their_own() -> None:
-    with Launcher(["127.0.0.1", "127.0.0.2"], [1, 2], backend="gloo").set_logging_handlers(None) as launcher:
-        assert launcher.run(functions.sum_of_ranks).results == {
-            "127.0.0.1": [(0, 3.0)],
-            "127.0.0.2": [(1, 3.0), (2, 3.0)],
-        }
-        names = ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        seen = [tuple(v.values()) for host in launcher.run(functions.variables, *names).results.values() for v in host]
-        assert seen == [("0", "0", "1"), ("1", "0", "2"), ("1", "1", "2")]
+def test_loopback_addresses_are_hosts_of_their_own(gloo2: Launcher) -> None:
+    gloo2.hostnames, gloo2.workers_per_host = ["127.0.0.1", "127.0.0.2"], [1, 2]
+    assert gloo2.run(functions.sum_of_ranks).results == {
+        "127.0.0.1": [(0, 3.0)],
+        "127.0.0.2": [(1, 3.0), (2, 3.0)],
+    }
+    names = ("GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    seen = [tuple(v.values()) for host in gloo2.run(functions.variables, *names).results.values() for v in host]
+    assert seen == [("0", "0", "1"), ("1", "0", "2"), ("1", "1", "2")]
 
 
 def test_workers_know_their_place(gloo2: Launcher) -> None:
@@ -111,15 +111,15 @@ def test_variables_are_inherited_and_extra_ones_count_more_and_the_file_most(
 
 
 def test_variables_that_torch_reads_at_its_import_reach_it(gloo2: Launcher) -> None:
-    gloo2.extra_env_vars = {"OMP_NUM_THREADS": "1"}
-    assert gloo2.run(torch.get_num_threads).results == {"localhost": [1, 1]}
-    gloo2.extra_env_vars = {"OMP_NUM_THREADS": "2"}
-    assert gloo2.run(torch.get_num_threads).results == {"localhost": [2, 2]}
+    usual = gloo2.run(torch.get_num_threads).rank(0)
+    other = usual - 1 or 2
+    gloo2.extra_env_vars = {"OMP_NUM_THREADS": str(other)}
+    assert gloo2.run(torch.get_num_threads).results == {"localhost": [other, other]}
 
 
 def test_a_rank_that_has_nothing_to_do_does_not_leave_while_others_still_connect(gloo2: Launcher) -> None:
     gloo2.workers_per_host = 3
-    for _ in range(10):
+    for _ in range(5):
         assert gloo2.run(functions.rank).results == {"localhost": [0, 1, 2]}
 
 
@@ -163,23 +163,23 @@ def test_large_results_are_mapped_and_may_be_changed(gloo2: Launcher) -> None:
     assert gloo2.run(functions.ones, 0).rank(0).numel() == 0
 
 
-def test_a_launcher_may_be_used_again_after_its_close_be_copied_and_be_dropped(tmp_path: Path) -> None:
-    launcher = Launcher(["localhost"], workers_per_host=1, backend=None).set_logging_handlers(None)
-    # When it is closed, then what was under way is cancelled, and it may be used again
-    with launcher:
-        running = launcher.submit(functions.announce_and_wait, tmp_path)
+def test_a_launcher_may_be_copied_be_used_again_after_its_close_and_be_dropped(gloo2: Launcher, tmp_path: Path) -> None:
+    zygote = gloo2.run(functions.parent).rank(0)
+    # When a copy is closed, then what was under way is cancelled
+    copy = pickle.loads(pickle.dumps(gloo2))
+    assert copy == gloo2
+    with copy:
+        running = copy.submit(functions.announce_and_wait, tmp_path)
         until(lambda: list(tmp_path.glob("*.pid")), WAIT_S)
     assert running.cancelled()
-    zygote = launcher.run(functions.parent).rank(0)
-    # And a copy is a launcher of its own
-    with pickle.loads(pickle.dumps(launcher)) as copy:
-        assert copy == launcher
-        assert copy.run(functions.parent).rank(0) != zygote
-    assert psutil.pid_exists(zygote)
+    # And it may be used again, as a launcher of its own
+    own = copy.run(functions.parent).rank(0)
+    assert own != zygote
     # When it is dropped, then its zygote ends
-    del launcher
+    del copy, running
     gc.collect()
-    until(lambda: not psutil.pid_exists(zygote), WAIT_S)
+    until(lambda: not psutil.pid_exists(own), WAIT_S)
+    assert gloo2.run(functions.parent).rank(0) == zygote
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFaile
 from kourou.runtime.metrics.reading import read_images, read_metrics
 from kourou.spmd import Launcher
 from polling import WAIT_S, until
-from spmd.machines import Machines
+from spmd.machines import WITHOUT_TORCH, Machines
 from ssh import nodes
 from ssh.looking import agents, answer_of
 
@@ -230,7 +230,8 @@ def test_a_copy_of_the_working_folder_runs_where_there_is_no_shared_one(
 
     program = lp.Program("copied")
     program.add_node(lp.PyNode(far_away.tell), label="teller")
-    with Machines(tmp_path_factory.mktemp("apart"), count=1, empty=(project, cache)).up() as one:
+    variables = {"m1": {"PYTHONPATH": WITHOUT_TORCH}}
+    with Machines(tmp_path_factory.mktemp("apart"), 1, empty=(project, cache), variables=variables).up() as one:
         # When
         run = lp.launch(program, "ssh", hosts=lp.Hosts(["m1"], ssh_config=one.ssh_config, sync="rsync"))
         run.wait(timeout_s=WAIT_S)

@@ -99,7 +99,7 @@ def seed_globals(seeder: Seeder) -> None:
     python_seed, numpy_seed, torch_seed = (int(word) for word in seeder.generate_state(3))
     random.seed(python_seed)
     load_extra("numpy").random.seed(numpy_seed)
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:
         sys.modules["torch"].manual_seed(torch_seed)
 
 

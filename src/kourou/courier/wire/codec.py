@@ -229,11 +229,11 @@ def reducers() -> Mapping[type, _Reducer]:
     known: dict[type, _Reducer] = {memoryview: _reduce_memoryview}
     if (connections := sys.modules.get("multiprocessing.connection")) is not None:
         known[connections.Connection] = _refuse_pipe
-    if "numpy" in sys.modules:
+    if sys.modules.get("numpy") is not None:  # None bars a module
         from kourou.courier.wire import codec_numpy  # noqa: PLC0415 - imports NumPy
 
         known.update(codec_numpy.REDUCERS)
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:
         from kourou.courier.wire import codec_torch  # noqa: PLC0415 - imports torch
 
         known.update(codec_torch.REDUCERS)

@@ -233,7 +233,7 @@ def _why_not(collector: Collector, value: Any) -> Exception | None:
 
 
 def _collector(*, one_host: bool = True) -> Collector:
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         return Collector(absl_flags.reduced, codec.reducers(), FORKABLE)
     from kourou.runtime.plan import shared_tensors  # noqa: PLC0415 - imports torch
 
