@@ -11,8 +11,6 @@ import json
 import os
 import re
 import signal
-import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +41,8 @@ def run(
         dropped: variables that it does not get. Without compiled files, both would measure Python's compiler, so
             PYTHONDONTWRITEBYTECODE never reaches it.
     """
+    import subprocess  # noqa: PLC0415 - a run that is measured starts none
+
     left_out = {"PYTHONDONTWRITEBYTECODE", *dropped}
     environ = {name: value for name, value in os.environ.items() if name not in left_out} | dict(env or {})
     with subprocess.Popen(
@@ -64,6 +64,8 @@ def run(
 
 def in_turn(peer: str, theirs: Measure, ours: Measure, rounds: int, digits: int = 4) -> None:
     """Measure A B A B A B, and print for each metric our median, the peer's, and their ratio."""
+    import statistics  # noqa: PLC0415 - likewise
+
     pairs = [(theirs(), ours()) for _ in range(rounds)]
     for metric in pairs[0][1]:
         their, our = (statistics.median(result[metric] for result in results) for results in zip(*pairs, strict=True))

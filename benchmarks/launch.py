@@ -18,10 +18,8 @@ STARTED_AT = time.time()
 import argparse  # noqa: E402 - see above
 import importlib  # noqa: E402
 import json  # noqa: E402
-import statistics  # noqa: E402
-import subprocess  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
-import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from compare import add_arguments, emit, in_turn, parse, run  # noqa: E402
@@ -58,18 +56,18 @@ def measure(nodes: int, module: str | None = None) -> None:
             self._sink.hello()
             lp.wait_for_stop()
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "times.json"
-        program = lp.Program("launch")
-        with program.group("sink"):
-            sink = program.add_node(lp.CourierNode(Sink, path))
-        with program.group("worker"):
-            for _ in range(nodes):
-                program.add_node(lp.PyClassNode(Worker, sink))
-        resources = {"worker": lp.PythonProcess(preload=None if module is None else [module])}
-        lp.launch(program, launch_type="local_mp", terminal="current_terminal", local_resources=resources).wait()
-        done_at = time.time()
-        times = json.loads(path.read_text(encoding="utf-8"))
+    path = Path(f"/tmp/kourou_launch_{os.getpid()}.json")  # noqa: S108 - as in the peer's script
+    program = lp.Program("launch")
+    with program.group("sink"):
+        sink = program.add_node(lp.CourierNode(Sink, path))
+    with program.group("worker"):
+        for _ in range(nodes):
+            program.add_node(lp.PyClassNode(Worker, sink))
+    resources = {"worker": lp.PythonProcess(preload=None if module is None else [module])}
+    lp.launch(program, launch_type="local_mp", terminal="current_terminal", local_resources=resources).wait()
+    done_at = time.time()
+    times = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
     name = f"launch.{nodes}" if module is None else f"launch.{nodes}_{module}"
     emit(f"{name}_up_s", times["up_at"] - STARTED_AT)
     emit(f"{name}_stop_s", done_at - times["stop_at"])
@@ -90,6 +88,9 @@ def compare(nodes: int, rounds: int, scripts: Path, environments: Path) -> None:
 
 def compare_with_import(nodes: int, rounds: int, module: str) -> None:
     """Run one import of a module, and workers that import it, in turn."""
+    import statistics  # noqa: PLC0415 - the runs that are measured need neither
+    import subprocess  # noqa: PLC0415
+
     own = [sys.executable, __file__, "--nodes", str(nodes), "--module", module, "--rounds", "0"]
     alone, up = [], []
     for _ in range(rounds):

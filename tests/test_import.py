@@ -49,6 +49,38 @@ def test_a_launch_imports_nothing_that_few_programs_need() -> None:
     assert not {"asyncio", "grpc", "psutil", "ssl"}.intersection(in_a_fresh_interpreter(code).split())
 
 
+def test_a_program_is_compiled_before_what_directs_or_serves_it_is_imported() -> None:
+    # The zygote starts then, and imports what nodes need while the launcher imports the rest.
+    code = (
+        "import sys, kourou as lp; program = lp.Program('p'); "
+        "program.add_node(lp.CourierNode(object), label='n'); "
+        "lp.compile_program(program, 'local_mp'); lp.launch; print(*sys.modules)"
+    )
+    later = {
+        "kourou.courier.client",
+        "kourou.courier.server",
+        "kourou.runtime.control.coordinator",
+        "kourou.runtime.graph.topology",
+        "kourou.runtime.launch.director",
+        "kourou.runtime.model.engine_options",
+    }
+    loaded = in_a_fresh_interpreter(code).split()
+    assert "kourou.runtime.plan.compile" in loaded
+    assert not later.intersection(loaded)
+
+
+def test_what_runs_in_a_node_is_imported_before_it_is_forked() -> None:
+    code = (
+        "import importlib, sys, kourou.runtime.process.zygote; from kourou.runtime.process import preload; "
+        "[*map(importlib.import_module, preload.NODES.modules)]; before = {*sys.modules}; "
+        "import kourou.nodes, kourou.courier; "
+        "[getattr(m, n) for m in (kourou.nodes, kourou.courier) for n in m.__all__]; "
+        "import kourou.runtime.node_process.serving, kourou.runtime.node_process.checkpointing; "
+        "print(*sorted({*sys.modules} - before))"
+    )
+    assert in_a_fresh_interpreter(code).split() == []
+
+
 def test_a_node_of_processes_has_no_grpc_until_somebody_needs_it() -> None:
     # It takes asyncio and ssl along, which is a quarter of all that each node would have in its memory.
     code = (

@@ -17,7 +17,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kourou.later import import_later
 
 if TYPE_CHECKING:
     from kourou import aio, courier, errors
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from kourou.runtime.launch.launch import launch
     from kourou.runtime.launch.run import Run
     from kourou.runtime.metrics.log import log, log_config, log_image
-    from kourou.runtime.model.engines import Kubernetes, Ray, Slurm
+    from kourou.runtime.model.engine_options import Kubernetes, Ray, Slurm
     from kourou.runtime.model.hosts import Host, Hosts
     from kourou.runtime.model.inventory import Inventory
     from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
@@ -72,57 +74,70 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _SOURCES = {
-    "kourou": ("aio", "courier", "errors"),
-    "kourou.courier": ("Client", "batched_handler"),
-    "kourou.nodes.cacher": ("CacherNode",),
-    "kourou.nodes.colocation": ("MultiProcessingColocation", "MultiThreadingColocation"),
-    "kourou.nodes.courier": ("CourierHandle", "CourierNode"),
-    "kourou.nodes.python": ("PyClassNode", "PyNode"),
-    "kourou.nodes.replay": ("ReplayGroup", "ReplayNode", "ReverbNode"),
-    "kourou.nodes.torch": ("TorchNode",),
-    "kourou.nodes.weights": ("WeightsNode",),
-    "kourou.runtime.graph.broadcast": ("broadcast",),
-    "kourou.runtime.plan.compile": ("compile_program",),
-    "kourou.runtime.context.checkpoints": ("checkpoint_dir",),
-    "kourou.runtime.context.context": ("NodeContext", "get_context"),
-    "kourou.runtime.graph.checkpoints": ("Checkpoints",),
-    "kourou.runtime.graph.handles": ("Deferred", "Handle", "maybe_dereference"),
-    "kourou.runtime.model.engines": ("Kubernetes", "Ray", "Slurm"),
-    "kourou.runtime.model.hosts": ("Host", "Hosts"),
-    "kourou.runtime.model.inventory": ("Inventory",),
-    "kourou.runtime.launch.batch": ("submit",),
-    "kourou.runtime.launch.launch": ("launch",),
-    "kourou.runtime.graph.node": ("Node",),
-    "kourou.runtime.plan.plan": (
-        "LaunchPlan",
-        "LaunchType",
-        "NodePlan",
-        "ProcessSpec",
-        "is_local_launch",
-        "is_local_launch_or_test",
-    ),
-    "kourou.runtime.graph.policies": ("Restart",),
-    "kourou.runtime.graph.program": ("Program",),
-    "kourou.runtime.model.records": ("ExitRecord", "NodeRecord", "NodeState"),
-    "kourou.runtime.graph.resources": ("PythonProcess", "Resources"),
-    "kourou.runtime.launch.run": ("Run",),
-    "kourou.runtime.metrics.log": ("log", "log_config", "log_image"),
-    "kourou.runtime.node_process.debugger": ("wait_for_debugger",),
-    "kourou.runtime.node_process.serving": ("node_server", "serve"),
-    "kourou.runtime.stopping.timeline": ("StopTimeline",),
-    "kourou.runtime.waiting.node_target": ("NodeTarget",),
-    "kourou.runtime.context.stop_functions": (
-        "make_program_stopper",
-        "register_stop_handler",
-        "stop",
-        "stop_event",
-        "unregister_stop_handler",
-        "wait_for_stop",
-    ),
+    "CacherNode": "nodes.cacher",
+    "Checkpoints": "runtime.graph.checkpoints",
+    "CourierClient": "courier.client:Client",
+    "CourierHandle": "nodes.courier",
+    "CourierNode": "nodes.courier",
+    "Deferred": "runtime.graph.handles",
+    "ExitRecord": "runtime.model.records",
+    "Handle": "runtime.graph.handles",
+    "Host": "runtime.model.hosts",
+    "Hosts": "runtime.model.hosts",
+    "Inventory": "runtime.model.inventory",
+    "Kubernetes": "runtime.model.engine_options",
+    "LaunchPlan": "runtime.plan.plan",
+    "LaunchType": "runtime.plan.plan",
+    "MultiProcessingColocation": "nodes.colocation",
+    "MultiThreadingColocation": "nodes.colocation",
+    "Node": "runtime.graph.node",
+    "NodeContext": "runtime.context.context",
+    "NodePlan": "runtime.plan.plan",
+    "NodeRecord": "runtime.model.records",
+    "NodeState": "runtime.model.records",
+    "NodeTarget": "runtime.waiting.node_target",
+    "ProcessSpec": "runtime.plan.plan",
+    "Program": "runtime.graph.program",
+    "PyClassNode": "nodes.python",
+    "PyNode": "nodes.python",
+    "PythonProcess": "runtime.graph.resources",
+    "Ray": "runtime.model.engine_options",
+    "ReplayGroup": "nodes.replay",
+    "ReplayNode": "nodes.replay",
+    "Resources": "runtime.graph.resources",
+    "Restart": "runtime.graph.policies",
+    "ReverbNode": "nodes.replay",
+    "Run": "runtime.launch.run",
+    "Slurm": "runtime.model.engine_options",
+    "StopTimeline": "runtime.stopping.timeline",
+    "TorchNode": "nodes.torch",
+    "WeightsNode": "nodes.weights",
+    "aio": "aio",
+    "batched_handler": "courier.serving.batching",
+    "broadcast": "runtime.graph.broadcast",
+    "checkpoint_dir": "runtime.context.checkpoints",
+    "compile_program": "runtime.plan.compile",
+    "courier": "courier",
+    "errors": "errors",
+    "get_context": "runtime.context.context",
+    "is_local_launch": "runtime.plan.plan",
+    "is_local_launch_or_test": "runtime.plan.plan",
+    "launch": "runtime.launch.launch",
+    "log": "runtime.metrics.log",
+    "log_config": "runtime.metrics.log",
+    "log_image": "runtime.metrics.log",
+    "make_program_stopper": "runtime.context.stop_functions",
+    "maybe_dereference": "runtime.graph.handles",
+    "node_server": "runtime.node_process.serving",
+    "register_stop_handler": "runtime.context.stop_functions",
+    "serve": "runtime.node_process.serving",
+    "stop": "runtime.context.stop_functions",
+    "stop_event": "runtime.context.stop_functions",
+    "submit": "runtime.launch.batch",
+    "unregister_stop_handler": "runtime.context.stop_functions",
+    "wait_for_debugger": "runtime.node_process.debugger",
+    "wait_for_stop": "runtime.context.stop_functions",
 }
-_SOURCE_OF = {name: module for module, names in _SOURCES.items() for name in names}
-_ALIASES = {"CourierClient": "Client"}  # a name that differs from that in its module
-_SOURCE_OF["CourierClient"] = _SOURCE_OF.pop("Client")
 
 __all__ = [
     "CacherNode",
@@ -191,21 +206,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    source = _SOURCE_OF.get(name)
-    if source is None:
-        raise AttributeError(f"module 'kourou' has no attribute {name!r}")
-    if source == "kourou":
-        value = importlib.import_module(f"kourou.{name}")
-    else:
-        value = getattr(importlib.import_module(source), _ALIASES.get(name, name))
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
+if not TYPE_CHECKING:  # who checks types knows all names
+    __getattr__, __dir__ = import_later(__name__, _SOURCES)
 
 if "absl.flags" in sys.modules:  # a script written for Launchpad: it is about to parse its command line
     importlib.import_module("kourou.runtime.plan.absl_flags").define_launch_type(

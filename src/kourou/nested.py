@@ -8,10 +8,10 @@ listed, and are leaves when leaves are replaced. Anything else is a leaf.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import functools
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -125,8 +125,11 @@ def _taking_apart(kind: type) -> Callable[[Any], Parts] | None:
     """How instances of a class are taken apart; None if they are leaves."""
     if issubclass(kind, tuple):
         return _named_parts if hasattr(kind, "_fields") else _tuple_parts
-    if (base := next((base for base in _CONTAINERS if issubclass(kind, base)), None)) is not None:
-        return _CONTAINERS[base]
+    containers = _CONTAINERS
+    if argparse := sys.modules.get("argparse"):  # else there is no namespace of its
+        containers = {**containers, argparse.Namespace: _namespace_parts}
+    if (base := next((base for base in containers if issubclass(kind, base)), None)) is not None:
+        return containers[base]
     if dataclasses.is_dataclass(kind):
         return functools.partial(_object_parts, tuple(field.name for field in dataclasses.fields(kind)))
     if hasattr(kind, "__attrs_attrs__"):
@@ -154,6 +157,10 @@ def _partial_parts(value: functools.partial[Any]) -> Parts:
     return Parts(PARTIAL, names, [value.func, *value.args, *value.keywords.values()])
 
 
+def _namespace_parts(value: Any) -> Parts:
+    return _object_parts(tuple(vars(value)), value)
+
+
 def _object_parts(names: Sequence[str], value: Any) -> Parts:
     there = tuple(name for name in names if hasattr(value, name))
     return Parts(OBJECT, there, [getattr(value, name) for name in there])
@@ -166,8 +173,7 @@ _CONTAINERS: dict[type, Callable[[Any], Parts]] = {
     frozenset: _set_parts,
     deque: lambda value: Parts(DEQUE, range(len(value)), list(value)),
     types.MappingProxyType: lambda value: Parts(VIEW, tuple(value), list(value.values())),
-    types.SimpleNamespace: lambda value: _object_parts(tuple(vars(value)), value),
-    argparse.Namespace: lambda value: _object_parts(tuple(vars(value)), value),
+    types.SimpleNamespace: _namespace_parts,
     functools.partial: _partial_parts,
 }
 _FUNCTION = object()  # the name of what a partial calls; its positional arguments have numbers, the others names

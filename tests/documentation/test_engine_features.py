@@ -9,7 +9,7 @@ import pytest
 
 from documentation.pages import DOCS
 from kourou.runtime.launchers.engines.batch_systems import batch_system
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.engines import known_engines
 from kourou.testing.contracts.engines import ENGINE_CHECKS
 
 ENGINES = ("slurm", "ray", "kubernetes")
@@ -23,7 +23,7 @@ TESTS = Path(__file__).parents[1]
 
 def features(name: str) -> dict[str, str]:
     """What an engine can."""
-    kind = EngineOptions.known[name]
+    kind = known_engines()[name]
     batch = batch_system(name) if kind.batch else None
     fields = {field.name for field in dataclasses.fields(kind)}
     shares_folder = batch is None or batch.shares_folder
@@ -62,6 +62,6 @@ def test_the_page_has_the_table() -> None:
 
 
 def test_every_engine_of_users_is_in_it() -> None:
-    assert {name for name, kind in EngineOptions.known.items() if kind.__module__.startswith("kourou.runtime")} == set(
+    assert {name for name, kind in known_engines().items() if kind.__module__.startswith("kourou.runtime")} == set(
         ENGINES
     )

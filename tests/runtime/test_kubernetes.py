@@ -24,7 +24,7 @@ from kourou.runtime.launchers.engines import kubernetes_tree
 from kourou.runtime.launchers.engines.kubernetes_batch import KubernetesSubmission
 from kourou.runtime.launchers.engines.kubernetes_manifests import job_set_name
 from kourou.runtime.launchers.engines.yaml_text import to_yaml
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.engines import known_engines
 from kourou.runtime.plan.compile import compile_program
 from manifests import check_manifest
 
@@ -172,7 +172,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(lp.errors.GraphError, match="run_as_user is at least 1, got 0"):
         lp.Kubernetes(image="x", run_as_user=0)
     words = ["image=x", "run_as_user=none", "tree=none", "node_selector=pool=gpu", "tolerations=a", "tolerations=b"]
-    assert EngineOptions.known["kubernetes"].from_words(words) == lp.Kubernetes(
+    assert known_engines()["kubernetes"].from_words(words) == lp.Kubernetes(
         image="x", run_as_user=None, tree=None, node_selector={"pool": "gpu"}, tolerations=("a", "b")
     )
 

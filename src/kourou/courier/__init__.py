@@ -2,31 +2,66 @@
 
 ``Server`` binds functions, ``Client`` calls them. Read ``calling`` for the client's half, ``serving`` for the server's,
 ``wire`` for what goes between, and ``lanes`` for how it gets there.
+
+Names are imported when they are first used: a program is made, and compiled, without most of them.
 """
 
 from __future__ import annotations
 
-from kourou.courier.address_target import AddressTarget
-from kourou.courier.client import (
-    Client,
-    address,
-    close,
-    closing,
-    disconnect,
-    futures,
-    give_up,
-    lane,
-    list_methods,
-    submit,
-    with_options,
-)
-from kourou.courier.core.endpoint import Endpoint, host_id
-from kourou.courier.core.target import Target
-from kourou.courier.core.token import new_token, user_token
-from kourou.courier.server import Server
-from kourou.courier.serving.batching import BatchedHandler, batched_handler
-from kourou.courier.serving.call_info import CallInfo, Cancellation, Peer, current_call
-from kourou.courier.serving.methods import MethodMetrics
+from typing import TYPE_CHECKING
+
+from kourou.later import import_later
+
+if TYPE_CHECKING:
+    from kourou.courier.address_target import AddressTarget
+    from kourou.courier.client import (
+        Client,
+        address,
+        close,
+        closing,
+        disconnect,
+        futures,
+        give_up,
+        lane,
+        list_methods,
+        submit,
+        with_options,
+    )
+    from kourou.courier.core.endpoint import Endpoint, host_id
+    from kourou.courier.core.target import Target
+    from kourou.courier.core.token import new_token, user_token
+    from kourou.courier.server import Server
+    from kourou.courier.serving.batching import BatchedHandler, batched_handler
+    from kourou.courier.serving.call_info import CallInfo, Cancellation, Peer, current_call
+    from kourou.courier.serving.methods import MethodMetrics
+
+_SOURCES = {
+    "AddressTarget": "address_target",
+    "BatchedHandler": "serving.batching",
+    "CallInfo": "serving.call_info",
+    "Cancellation": "serving.call_info",
+    "Client": "client",
+    "Endpoint": "core.endpoint",
+    "MethodMetrics": "serving.methods",
+    "Peer": "serving.call_info",
+    "Server": "server",
+    "Target": "core.target",
+    "address": "client",
+    "batched_handler": "serving.batching",
+    "close": "client",
+    "closing": "client",
+    "current_call": "serving.call_info",
+    "disconnect": "client",
+    "futures": "client",
+    "give_up": "client",
+    "host_id": "core.endpoint",
+    "lane": "client",
+    "list_methods": "client",
+    "new_token": "core.token",
+    "submit": "client",
+    "user_token": "core.token",
+    "with_options": "client",
+}
 
 __all__ = [
     "AddressTarget",
@@ -55,3 +90,6 @@ __all__ = [
     "user_token",
     "with_options",
 ]
+
+if not TYPE_CHECKING:  # who checks types knows all names
+    __getattr__, __dir__ = import_later(__name__, _SOURCES)

@@ -5,8 +5,7 @@ NumPy, pandas, SciPy and PyYAML are loaded by the functions that need them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kourou.experiments.describe.descriptions import Experiment, RunDescription
 from kourou.experiments.describe.parameters import ParamGenerator, ParamGrid, ParamList
@@ -57,6 +56,7 @@ from kourou.experiments.rlpyt.affinity_code import (
 from kourou.experiments.rlpyt.cpus import available_cores, fit_affinity
 from kourou.experiments.rlpyt.quick_affinity import quick_affinity_code
 from kourou.experiments.seeding import Seeder, safe_reseed, seed_globals, seeder_for
+from kourou.later import import_later
 from kourou.runtime.metrics.log import log, log_to
 from kourou.runtime.metrics.reading import read_metrics
 
@@ -231,14 +231,5 @@ __all__ = [
     "update_config",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # who checks types knows all names
+    __getattr__, __dir__ = import_later(__name__, _LATER)

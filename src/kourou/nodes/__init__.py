@@ -1,12 +1,38 @@
-"""Node types."""
+"""Node types. Each is imported when it is first used."""
 
-from kourou.nodes.cacher import CacherNode
-from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
-from kourou.nodes.courier import CourierHandle, CourierNode
-from kourou.nodes.python import PyClassNode, PyNode
-from kourou.nodes.replay import ReplayGroup, ReplayGroupHandle, ReplayHandle, ReplayNode
-from kourou.nodes.torch import TorchClient, TorchHandle, TorchNode
-from kourou.nodes.weights import WeightsHandle, WeightsNode
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kourou.later import import_later
+
+if TYPE_CHECKING:
+    from kourou.nodes.cacher import CacherNode
+    from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
+    from kourou.nodes.courier import CourierHandle, CourierNode
+    from kourou.nodes.python import PyClassNode, PyNode
+    from kourou.nodes.replay import ReplayGroup, ReplayGroupHandle, ReplayHandle, ReplayNode
+    from kourou.nodes.torch import TorchClient, TorchHandle, TorchNode
+    from kourou.nodes.weights import WeightsHandle, WeightsNode
+
+_SOURCES = {
+    "CacherNode": "cacher",
+    "CourierHandle": "courier",
+    "CourierNode": "courier",
+    "MultiProcessingColocation": "colocation",
+    "MultiThreadingColocation": "colocation",
+    "PyClassNode": "python",
+    "PyNode": "python",
+    "ReplayGroup": "replay",
+    "ReplayGroupHandle": "replay",
+    "ReplayHandle": "replay",
+    "ReplayNode": "replay",
+    "TorchClient": "torch",
+    "TorchHandle": "torch",
+    "TorchNode": "torch",
+    "WeightsHandle": "weights",
+    "WeightsNode": "weights",
+}
 
 __all__ = [
     "CacherNode",
@@ -26,3 +52,6 @@ __all__ = [
     "WeightsHandle",
     "WeightsNode",
 ]
+
+if not TYPE_CHECKING:  # who checks types knows all names
+    __getattr__, __dir__ = import_later(__name__, _SOURCES)

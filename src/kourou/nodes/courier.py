@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from kourou.courier import Client
+from kourou import courier
 from kourou.nodes.python import Constructed
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.interpreter.user_code import run_user_code
-from kourou.runtime.node_process.checkpointing import keeping_state
-from kourou.runtime.node_process.serving import node_server, serve
 from kourou.runtime.waiting.node_target import NodeTarget
 
 __all__ = ["CourierHandle", "CourierNode"]
@@ -38,7 +36,7 @@ class CourierHandle(Handle[T_co]):
     def make_client(self, target: NodeTarget) -> T_co:
         """A client of the node's server."""
         interface = self._node.object_class if isinstance(self._node, CourierNode) else None
-        client = Client(target, **{"interface": interface, **self._client_kwargs})
+        client = courier.Client(target, **{"interface": interface, **self._client_kwargs})
         target.binding.clients.add(client)
         return cast("T_co", client)
 
@@ -83,6 +81,9 @@ class CourierNode(Constructed, Generic[T]):
 
     def run(self, context: NodeContext) -> None:
         """Construct the object, serve its methods, and run it if it has ``run``."""
+        from kourou.runtime.node_process.checkpointing import keeping_state  # noqa: PLC0415 - not where it is launched
+        from kourou.runtime.node_process.serving import node_server, serve  # noqa: PLC0415 - likewise
+
         instance = self._construct()
         server = node_server(context, **self._courier_kwargs)
         server.bind_object(instance)

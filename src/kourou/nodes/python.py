@@ -12,8 +12,6 @@ from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import maybe_dereference
 from kourou.runtime.graph.node import NoClientHandle, Node
 from kourou.runtime.interpreter.user_code import run_user_code
-from kourou.runtime.node_process.checkpointing import keeping_state
-from kourou.runtime.node_process.serving import node_server, serve
 from kourou.shown import shown
 
 __all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]
@@ -38,6 +36,8 @@ class PyNode(Node):
 
     def run(self, context: NodeContext) -> None:
         """Call the function."""
+        from kourou.runtime.node_process.serving import serve  # noqa: PLC0415 - not where it is launched
+
         args, kwargs = maybe_dereference((self._args, self._kwargs))
         function = maybe_dereference(self._function)
         with serve(context):
@@ -130,6 +130,9 @@ class PyClassNode(Constructed):
 
     def run(self, context: NodeContext) -> None:
         """Construct the object and call its ``run()``, if it has one."""
+        from kourou.runtime.node_process.checkpointing import keeping_state  # noqa: PLC0415 - not where it is launched
+        from kourou.runtime.node_process.serving import node_server, serve  # noqa: PLC0415 - likewise
+
         instance = self._construct()
         run = getattr(instance, "run", None)
         if not self._should_run or run is None:

@@ -49,7 +49,7 @@ class Client:
             "caller": caller,
         }
         self._target: courier.Target = AddressTarget(target, token) if isinstance(target, str) else target
-        self._calls = courier.Client(self._target, lane=lane)
+        self._calls: courier.Client = courier.Client(self._target, lane=lane)
         self._connect_timeout_s = connect_timeout_s
         self._caller = caller
         self._relays = None

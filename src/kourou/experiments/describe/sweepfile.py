@@ -40,7 +40,7 @@ from kourou.experiments.describe.search import (
 )
 from kourou.experiments.failures import DescriptionError
 from kourou.extras import load_extra
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.engines import EngineOptions, known_engines
 
 if TYPE_CHECKING:
     from kourou.experiments.describe.sweep_schema import DistributionSection, ExperimentSection, ParamsSection
@@ -129,9 +129,9 @@ def sweep_schema() -> dict[str, Any]:
 
 
 def _engine(said: dict[str, Any]) -> EngineOptions:
-    kind = EngineOptions.known.get(str(said.pop("engine", None)))
+    kind = known_engines().get(str(said.pop("engine", None)))
     if kind is None:
-        raise DescriptionError(f"engine is one of {', '.join(sorted(EngineOptions.known))}")
+        raise DescriptionError(f"engine is one of {', '.join(sorted(known_engines()))}")
     fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
     try:
         return kind(**fields)

@@ -68,7 +68,7 @@ class Client:
             "compression": compression,
         }
         self._compression = compression
-        self._calls = courier.Client(target, token=token, lane=lane)
+        self._calls: courier.Client = courier.Client(target, token=token, lane=lane)
         self._connect_timeout_s = connect_timeout_s
         self._remote: Remote | None = None
         self._inserter: BatchInserter | None = None

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from kourou import cpython, errors
+from kourou import courier, cpython, errors
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.model.records import NodeRecord, Outcome
 from kourou.runtime.model.resize import Resize
@@ -82,10 +82,8 @@ class Binding:
 
     def disconnect(self) -> None:
         """Close the clients' connections; the clients themselves stay, to say how their nodes have ended."""
-        from kourou.courier import disconnect  # noqa: PLC0415 - a launcher that made no clients needs none of it
-
         for client in list(self.clients):
-            disconnect(client)
+            courier.disconnect(client)
 
     def forget_if_gone(self, record: NodeRecord) -> None:
         """Where nodes are on several hosts, one that is lost may live on for a while, and its connections for ever.
@@ -94,12 +92,10 @@ class Binding:
         """
         if self.tls is None or not record.state.ended or record.endpoint is None:
             return
-        from kourou.courier import Endpoint, address, give_up  # noqa: PLC0415 - only programs on several hosts need it
-
-        endpoint = Endpoint.from_json(record.endpoint)
+        endpoint = courier.Endpoint.from_json(record.endpoint)
         for client in list(self.clients):
-            if address(client) == record.name:
-                give_up(client, endpoint, _CLOSES_BY_ITSELF_S)
+            if courier.address(client) == record.name:
+                courier.give_up(client, endpoint, _CLOSES_BY_ITSELF_S)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

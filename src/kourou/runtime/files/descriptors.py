@@ -11,11 +11,13 @@ import sys
 if sys.platform != "win32":
     import resource
 
-__all__ = ["is_readable", "make_room", "with_remedy"]
+__all__ = ["is_readable", "make_room_for_nodes", "with_remedy"]
+
+_PER_NODE = 8  # of a launcher: a process takes four (pipe, log, streams, a client), a thread's server six
 
 
-def make_room(count: int) -> None:
-    """Raise this process's soft limit of descriptors, as far as the hard one allows, to ``count`` more than are open.
+def make_room_for_nodes(count: int) -> None:
+    """Raise this launcher's soft limit of descriptors, as far as the hard one allows, to what so many more nodes take.
 
     The soft one is 1024 on most systems, for the sake of programs that use ``select``. It is raised no further than is
     needed: some programs go through all numbers below it when they start another one.
@@ -23,7 +25,7 @@ def make_room(count: int) -> None:
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _open_now() + count
+    wanted = _open_now() + _PER_NODE * count
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if resource.RLIM_INFINITY != soft < wanted:

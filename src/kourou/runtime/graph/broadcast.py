@@ -9,7 +9,6 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from kourou import courier, errors
-from kourou.courier import Client
 from kourou.runtime.context import context
 from kourou.runtime.context.context import Binding
 from kourou.runtime.graph.handles import Handle
@@ -19,6 +18,8 @@ from kourou.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from kourou.courier import Client
 
 __all__ = ["Broadcast", "GroupHandle", "broadcast"]
 
@@ -135,7 +136,7 @@ class Given:
 
     def _client(self, target: object) -> Client:
         client = target.dereference() if isinstance(target, Handle) else target
-        if isinstance(client, Client):
+        if isinstance(client, courier.Client):
             if client is not target:
                 self._own.append(client)
             return client
@@ -170,7 +171,7 @@ class Following:
         client = self._made.get(name)
         if client is None:
             client = self._make_client(NodeTarget(name=name, binding=self._binding))
-            if not isinstance(client, Client):
+            if not isinstance(client, courier.Client):
                 raise TypeError(f"only CourierNodes can be called as a group, and {name} is none")
             self._made[name] = client
         return client

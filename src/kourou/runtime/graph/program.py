@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kourou import errors
 from kourou.runtime.context.context import NodeContext
@@ -14,10 +14,12 @@ from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.policies import OnFailure, check_policy
 from kourou.runtime.graph.resources import PythonProcess
-from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.names import child_name
 from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
+
+if TYPE_CHECKING:
+    from kourou.runtime.graph.topology import Topology
 
 __all__ = ["Program", "check_label", "check_new", "give_checkpoints", "give_name"]
 
@@ -206,6 +208,8 @@ class Program:
         return self._topology().to_svg()
 
     def _topology(self) -> Topology:
+        from kourou.runtime.graph.topology import Topology, Vertex  # noqa: PLC0415 - for those who look at it
+
         added = {id(node) for node in self.get_all_nodes()}
         return Topology.of(
             Vertex(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kourou import errors
+from kourou.later import importing
 from kourou.runtime.context import context
+from kourou.runtime.files.descriptors import make_room_for_nodes
 from kourou.runtime.files.run_folder import RunFolder, new_run_id
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.resuming import Resumed, find_resumed
-from kourou.runtime.launch.run import Run
-from kourou.runtime.launch.run_builder import RunBuilder
-from kourou.runtime.metrics.exporters import check_exporters
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory
@@ -26,6 +24,11 @@ from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.shown import shown
+
+if TYPE_CHECKING:
+    from kourou.runtime.launch.exit_callbacks import ExitCallback
+    from kourou.runtime.launch.run import Run
+    from kourou.runtime.launchers.processes import ProcessLauncher
 
 __all__ = ["hosts_to_plan_for", "launch", "the_program"]
 
@@ -86,7 +89,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     """
     context.check_launch()
     log_to = [log_to] if isinstance(log_to, str) else log_to
-    check_exporters(log_to)
+    _check_exporters(log_to)
     program = the_program(programs)
     resumed = find_resumed(resume, program.name, run_dir)
     if xm_resources is not None:
@@ -111,25 +114,55 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     if resumed is not None:
         resumed.check(plan)
     recipe = Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
-    run = _builder(plan, resumed, run_dir, on_node_exit, setups, log_to).build(recipe)
+    with importing():
+        run = _build(plan, recipe, resumed, run_dir, on_node_exit, setups, log_to)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
 
 
-def _builder(
+def _check_exporters(log_to: Sequence[str]) -> None:
+    if log_to:
+        from kourou.runtime.metrics.exporters import check_exporters  # noqa: PLC0415 - others need none of it
+
+        check_exporters(log_to)
+
+
+def _build(
     plan: LaunchPlan,
+    recipe: Recipe,
     resumed: Resumed | None,
     run_dir: str | os.PathLike[str] | None,
     on_node_exit: ExitCallback | None,
     setups: Sequence[Callable[[], object]],
     log_to: Sequence[str],
-) -> RunBuilder:
+) -> Run:
     if resumed is None:
-        return RunBuilder(plan, RunFolder(new_run_id(plan.program), run_dir), on_node_exit, setups, log_to)
-    path = resumed.found.path
-    folder = RunFolder(path.name, path.parent, again=True)
-    return RunBuilder(plan, folder, on_node_exit, setups, log_to, incarnation=resumed.incarnation)
+        folder, incarnation = RunFolder(new_run_id(plan.program), run_dir), 1
+    else:
+        path, incarnation = resumed.found.path, resumed.incarnation
+        folder = RunFolder(path.name, path.parent, again=True)
+    processes = _processes(plan, folder)
+    # While their zygote imports what nodes need, this process imports what directs a run.
+    from kourou.runtime.launch.run_builder import RunBuilder  # noqa: PLC0415 - see above
+
+    try:
+        builder = RunBuilder(plan, folder, on_node_exit, setups, log_to, incarnation=incarnation, processes=processes)
+        return builder.build(recipe)
+    except BaseException:
+        if processes is not None:
+            processes.close()
+        raise
+
+
+def _processes(plan: LaunchPlan, folder: RunFolder) -> ProcessLauncher | None:
+    """The launcher of nodes that are processes of this host."""
+    if plan.launch_type.threads or plan.hosts is not None:
+        return None
+    from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - others need none of it
+
+    make_room_for_nodes(len(plan.nodes))  # which a zygote and its nodes inherit
+    return ProcessLauncher(plan, run_id=folder.run_id, folder=folder.path)
 
 
 def hosts_to_plan_for(

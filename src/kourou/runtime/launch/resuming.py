@@ -7,14 +7,17 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kourou import errors
 from kourou.checkpoint_files import numbered
 from kourou.runtime.files.run_folder import CHECKPOINTS, node_checkpoints
-from kourou.runtime.launch.run import Run
 from kourou.runtime.model.names import label_of, root_of
-from kourou.runtime.monitoring.found_run import FoundRun, choose_run, find_run
 from kourou.runtime.plan.plan import LaunchPlan
+
+if TYPE_CHECKING:
+    from kourou.runtime.launch.run import Run
+    from kourou.runtime.monitoring.found_run import FoundRun
 
 __all__ = ["RESUME_VARIABLE", "Resumed", "find_resumed"]
 
@@ -85,6 +88,11 @@ def find_resumed(
         NotOwned: others could have written it.
     """
     given = os.environ.get(RESUME_VARIABLE)
+    if given is None and resume is None:
+        return None
+    from kourou.runtime.launch.run import Run  # noqa: PLC0415 - most launches begin anew
+    from kourou.runtime.monitoring.found_run import choose_run, find_run  # noqa: PLC0415 - likewise
+
     if given is not None and (found := find_run(Path(given))).info.program == program:
         del os.environ[RESUME_VARIABLE]  # nodes launch programs, too
         return Resumed(found=found)

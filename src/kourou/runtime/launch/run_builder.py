@@ -16,7 +16,7 @@ from kourou import errors
 from kourou.runtime.context import context
 from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
 from kourou.runtime.control.coordinator import Coordinator, NodeControl
-from kourou.runtime.files.descriptors import make_room
+from kourou.runtime.files.descriptors import make_room_for_nodes
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, PLAN_FILE, RunFolder
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
@@ -47,18 +47,18 @@ from kourou.script import children, main_module, names
 if TYPE_CHECKING:
     from kourou.runtime.host_agent.authority import Authority
     from kourou.runtime.launchers.hosts.transport import Reach
+    from kourou.runtime.launchers.processes import ProcessLauncher
 
 __all__ = ["RunBuilder"]
 
 _TOKEN_BYTES = 32
 _STATUS_BYTES = 1500  # of status.json for each node, and for the run
-_DESCRIPTORS_PER_NODE = 8  # of the launcher: a process takes four (pipe, log, streams, a client), a thread's server six
 
 
 class RunBuilder:
     """Puts the parts of a run together, in the order that gets nodes started soonest."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is there before it
         self,
         plan: LaunchPlan,
         folder: RunFolder,
@@ -69,7 +69,9 @@ class RunBuilder:
         job: str = "",
         incarnation: int = 1,
         keys: tuple[str, Authority] | None = None,
+        processes: ProcessLauncher | None = None,
     ) -> None:
+        self._processes = processes  # of this host, whose zygote starts already; None: nodes are something else
         self._incarnation = incarnation
         self._job = job  # of the engine, where this launcher runs in one
         self._log_to = log_to
@@ -125,7 +127,7 @@ class RunBuilder:
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
         self._resources.callback(close_files, self._metrics_dir)
-        make_room(_DESCRIPTORS_PER_NODE * len(self._plan.nodes))
+        make_room_for_nodes(len(self._plan.nodes))
         try:
             launcher = self._launcher(program)
             if self._plan.terminal == TMUX_SESSION:
@@ -162,7 +164,7 @@ class RunBuilder:
 
     def _adopt(self, nodes: Sequence[Node], addition: Addition, launcher: Launcher) -> None:
         """Nodes come into the program that runs."""
-        make_room(_DESCRIPTORS_PER_NODE * len(addition.nodes))
+        make_room_for_nodes(len(addition.nodes))
         count = len(self._coordinator.directory.all()) + len(addition.nodes)
         self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + count))
         members = [member for node in nodes for member in node.iterate_family()]
@@ -210,15 +212,14 @@ class RunBuilder:
         return self._process_launcher()
 
     def _process_launcher(self) -> Launcher:
-        from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - threads need none of it
-
-        folder = self._folder
-        launcher = ProcessLauncher(self._plan, self._director, run_id=folder.run_id, folder=folder.path)
-        self._resources.callback(launcher.close)  # while its zygote starts, the rest is prepared
+        folder, launcher = self._folder, self._processes
+        assert launcher is not None  # noqa: S101 - there are no other plans
+        self._resources.callback(launcher.close)
         with folder.written():
             store_blobs(self._plan.blobs, folder.payloads)
         address = self._serve()
         launcher.configure(
+            self._director,
             **self._facts_for_nodes(),
             coordinator=address,
             token_file=str(folder.token_file),

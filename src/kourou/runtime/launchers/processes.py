@@ -18,16 +18,20 @@ __all__ = ["ProcessLauncher"]
 
 
 class ProcessLauncher:
-    """Runs each node of a plan as a process of its own, under a :class:`Supervisor`."""
+    """Runs each node of a plan as a process of its own, under a :class:`Supervisor`.
 
-    def __init__(self, plan: LaunchPlan, events: LauncherEvents, *, run_id: str, folder: Path) -> None:
+    From its making on, what they are forked from is prepared; meanwhile the rest of a run can be put together.
+    """
+
+    def __init__(self, plan: LaunchPlan, *, run_id: str, folder: Path) -> None:
         self._specs = {node.name: node.process for node in plan.nodes if node.process is not None}
         self._boot: dict[str, Any] = {}
-        self._supervisor = Supervisor(events, run_id=run_id, folder=folder)
+        self._supervisor = Supervisor(run_id=run_id, folder=folder)
         self._supervisor.prepare(*self._specs.values())
 
-    def configure(self, **boot: Any) -> None:
-        """What every node process needs to know; set once, before the first start."""
+    def configure(self, events: LauncherEvents, **boot: Any) -> None:
+        """Who is told of all that happens, and what every node process needs to know; once, before the first start."""
+        self._supervisor.events = events
         # The working folder last: a module there is found, but never in place of another one.
         path = [*sys.path, *{spec.cwd for spec in self._specs.values() if spec.cwd}]
         self._boot = {**boot, "path": path}

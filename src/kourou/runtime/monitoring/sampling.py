@@ -16,7 +16,7 @@ from kourou.courier import Client
 from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.metrics.reading import last_metrics
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.engines import known_engines
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.reports import NodeDetails, NodeReport
 from kourou.runtime.model.status import RunStatus
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["NodeSample", "RunSample", "Sampler"]
 
 _ANSWER_S = 0.5  # a node whose threads are all busy does not answer in time, and its calls are not known then
-_SEVERAL_HOSTS = {"ssh", *EngineOptions.known}
+_SEVERAL_HOSTS = {"ssh", *known_engines()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

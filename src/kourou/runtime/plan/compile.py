@@ -70,7 +70,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     if not isinstance(program, Program):
         raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
     kind = launch_type_from(launch_type)
-    engine = engine_named(kind.value if launch_type is None else launch_type)
+    engine = engine_named(kind.value if launch_type is None else launch_type) if kind.engine else None
     problems = list(check_arguments(program, given := program.resources(local_resources), terminal, setup))
     resources = {label: each for label, each in given.items() if isinstance(each, PythonProcess)}
     wanted = check_hosts(program, kind, engine, hosts, placement, problems)

@@ -6,16 +6,18 @@ import dataclasses
 import enum
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kourou.cpython import interpreter_options
 from kourou.runtime.graph.policies import OnFailure
-from kourou.runtime.graph.topology import Topology, Vertex
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.payloads import Blobs, Payload
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script.names import ANYTHING, Scope
+
+if TYPE_CHECKING:
+    from kourou.runtime.graph.topology import Topology
 
 __all__ = [
     "LaunchPlan",
@@ -216,6 +218,8 @@ class LaunchPlan:
         return self._topology().to_svg()
 
     def _topology(self) -> Topology:
+        from kourou.runtime.graph.topology import Topology, Vertex  # noqa: PLC0415 - for those who look at it
+
         return Topology.of(
             Vertex(name=node.name, kind=node.kind, inputs=node.inputs, is_child=node.parent is not None)
             for node in self.nodes

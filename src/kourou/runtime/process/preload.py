@@ -36,8 +36,15 @@ NODES = Preload(
         "kourou.courier.lanes.inproc",
         "kourou.courier.lanes.local.client",
         "kourou.courier.lanes.local.server",
-        "kourou.nodes",
+        "kourou.nodes.cacher",
+        "kourou.nodes.colocation",
+        "kourou.nodes.courier",
+        "kourou.nodes.python",
+        "kourou.nodes.replay",
+        "kourou.nodes.torch",
+        "kourou.nodes.weights",
         "kourou.runtime.node_process.main",
+        "kourou.runtime.node_process.serving",
         "multiprocessing.spawn",  # to tell children of the script
     ),
 )

@@ -65,13 +65,19 @@ class Supervisor:
         LaunchError: there is no /proc.
     """
 
-    def __init__(self, events: ProcessEvents, *, run_id: str, folder: Path, preload: Preload = NODES) -> None:
+    events: ProcessEvents
+    """Who is told; there is nothing to be told before the first start."""
+
+    def __init__(
+        self, events: ProcessEvents | None = None, *, run_id: str, folder: Path, preload: Preload = NODES
+    ) -> None:
         if not sys.platform.startswith(("linux", "darwin")):
             raise errors.UnsupportedPlatform(
                 f"kourou starts processes on Linux and macOS, not on {sys.platform}; local_mt works here"
             )
         process_table.check_proc()
-        self._events = events
+        if events is not None:
+            self.events = events
         self._run_id = run_id
         self._zygotes = Zygotes(run_id=run_id, folder=folder, preload=preload)
         self._processes: dict[str, Process] = {}  # by the id of the spawn request
@@ -172,7 +178,7 @@ class Supervisor:
         for name, attempt, lines in lost:
             record = ProcessExit(code=None, signal=signal.SIGKILL, last_lines=tuple(lines), cause=cause)
             try:
-                self._events.on_exited(name, attempt, record)
+                self.events.on_exited(name, attempt, record)
             except Exception:  # noqa: BLE001 - the others want to be told, too
                 _log.exception("nobody could be told that %s was lost", name)
 
@@ -187,7 +193,7 @@ class Supervisor:
             for pid, used_bytes in self._memory.come_near().items():
                 process = self._by_pid[pid]
                 told = f"takes {used_bytes / 2**20:.0f} MiB of memory, and is killed past {_limit_of(process)}"
-                self._events.on_line(process.name, f"kourou: {process.name} {told}", "stderr")
+                self.events.on_line(process.name, f"kourou: {process.name} {told}", "stderr")
 
     def _kill_over_limit(self, process: Process, used_bytes: int) -> None:
         process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {_limit_of(process)}, and was killed"
@@ -208,7 +214,7 @@ class Supervisor:
             self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter or sys.executable}: {error}")
             return
         if news := self._zygotes.take_news():
-            self._events.on_line(spec.name, f"kourou: {news}", "stderr")
+            self.events.on_line(spec.name, f"kourou: {news}", "stderr")
         self._latest[spec.name] = zygote, attempt
         zygote.waiting[request_id(spec.name, attempt)] = start
         self._send_waiting(zygote)
@@ -229,7 +235,7 @@ class Supervisor:
         spec, attempt = start.spec, start.attempt
         streams = ("stdout",) if spec.merge_stderr else ("stdout", "stderr")
         try:
-            output = OutputPipes(streams, lambda line, stream: self._events.on_line(spec.name, line, stream))
+            output = OutputPipes(streams, lambda line, stream: self.events.on_line(spec.name, line, stream))
         except OSError as error:
             start.cancel()
             self._fail_start(spec.name, attempt, f"cannot make its pipes: {with_remedy(error)}")
@@ -253,8 +259,8 @@ class Supervisor:
         zygote.channel.send({"op": "spawn", "id": process.request, "boot": boot}, (*output.write_ends, *start.fds))
 
     def _fail_start(self, name: str, attempt: int, reason: str) -> None:
-        self._events.on_line(name, f"kourou: {reason}", "stderr")
-        self._events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
+        self.events.on_line(name, f"kourou: {reason}", "stderr")
+        self.events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
 
     def _zygote_for(self, spec: ProcessSpec, env: Mapping[str, str]) -> ZygoteProcess:
         zygote = self._zygotes.find(spec, env)
@@ -282,11 +288,11 @@ class Supervisor:
             if process.memory_bytes:
                 self._by_pid[message["pid"]] = process
                 self._memory.add(message["pid"], process.memory_bytes)
-            self._events.on_started(process.name, process.attempt, message["pid"])
+            self.events.on_started(process.name, process.attempt, message["pid"])
         elif message["event"] == "exited":
             self._end(process, message["code"], message["signal"])
         elif message["event"] == "failed":
-            self._events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
+            self.events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
             self._end(process, 127, None)
 
     def _on_zygote_died(self, zygote: ZygoteProcess) -> None:
@@ -357,7 +363,7 @@ class Supervisor:
             self._by_pid.pop(process.pid, None)
         lines = tuple(process.output.last_lines)
         record = ProcessExit(code=code, signal=number, last_lines=lines, cause=process.cause)
-        self._events.on_exited(process.name, process.attempt, record)
+        self.events.on_exited(process.name, process.attempt, record)
 
     def _signal(self, name: str, number: int, *, alone: bool) -> None:
         if name not in self._latest:
@@ -366,7 +372,7 @@ class Supervisor:
         request = request_id(name, attempt)
         if (start := zygote.waiting.pop(request, None)) is not None:
             start.cancel()
-            self._events.on_exited(
+            self.events.on_exited(
                 name, attempt, ProcessExit(code=0 if alone else None, signal=None if alone else number)
             )
         elif request in self._processes:

@@ -71,7 +71,6 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # while it imports, nobody listens to the socket
     if _is_closed(fd):
         sys.exit("the launcher ended before its first process was started")
-    gc.disable()  # nothing that is imported becomes garbage
     _print_lines()
     for module in preload:
         importlib.import_module(module)

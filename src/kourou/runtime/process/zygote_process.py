@@ -25,7 +25,7 @@ __all__ = ["Process", "Start", "ZygoteProcess", "request_id", "start_zygote"]
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
 _BOOT = (
-    "import sys; {path}; from {zygote} import main; "
+    "import gc, sys; gc.disable(); {path}; from {zygote} import main; "
     "main({fd}, preload={preload}, libraries={libraries}, version={version})"
 )
 _ZYGOTE = "kourou.runtime.process.zygote"

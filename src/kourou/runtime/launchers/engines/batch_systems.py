@@ -8,7 +8,7 @@ from typing import cast
 
 from kourou import errors
 from kourou.runtime.launchers.engines.base import BatchSystem, JobState
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.model.engines import known_engines
 
 __all__ = ["batch_system", "look_at_job"]
 
@@ -22,9 +22,9 @@ def batch_system(engine: str) -> BatchSystem:
     Raises:
         PlanError: it takes none.
     """
-    kind = EngineOptions.known.get(engine)
+    kind = known_engines().get(engine)
     if kind is None or not kind.batch:
-        known = ", ".join(sorted(name for name, each in EngineOptions.known.items() if each.batch))
+        known = ", ".join(sorted(name for name, each in known_engines().items() if each.batch))
         raise errors.PlanError(f"{engine!r} takes no batch jobs; those that do are {known}")
     return cast("BatchSystem", pkgutil.resolve_name(kind.batch))
 

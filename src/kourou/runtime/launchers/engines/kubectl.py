@@ -12,7 +12,7 @@ from kourou import errors
 from kourou.runtime.launchers.engines.base import JobState
 from kourou.runtime.launchers.engines.kubernetes_manifests import LAUNCHER, PRESENT
 from kourou.runtime.launchers.engines.yaml_text import to_yaml
-from kourou.runtime.model.engines import Kubernetes
+from kourou.runtime.model.engine_options import Kubernetes
 from kourou.runtime.model.status import RunState
 
 __all__ = ["APPLY", "JobSetJob"]

@@ -17,7 +17,8 @@ from kourou.runtime.launchers.engines.base import AgentCommand, Engine
 from kourou.runtime.launchers.engines.kubectl import JobSetJob
 from kourou.runtime.launchers.engines.kubernetes_batch import apply, as_job_set
 from kourou.runtime.launchers.engines.kubernetes_manifests import PORT
-from kourou.runtime.model.engines import Kubernetes, Shape
+from kourou.runtime.model.engine_options import Kubernetes
+from kourou.runtime.model.engines import Shape
 
 __all__ = ["KubernetesEngine", "PodsAround", "engine"]
 

@@ -20,7 +20,8 @@ from kourou.runtime.launchers.engines.base import JobState, Submission
 from kourou.runtime.launchers.engines.kubectl import APPLY, JobSetJob
 from kourou.runtime.launchers.engines.kubernetes_manifests import PORT, JobSetPlan
 from kourou.runtime.launchers.engines.yaml_text import to_yaml
-from kourou.runtime.model.engines import Kubernetes, Shape
+from kourou.runtime.model.engine_options import Kubernetes
+from kourou.runtime.model.engines import Shape
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping.timeline import StopTimeline
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from kourou.runtime.host_agent import pod
 from kourou.runtime.host_agent.dialling import NAME_VARIABLE
-from kourou.runtime.model.engines import HostNeeds, Kubernetes, Shape
+from kourou.runtime.model.engine_options import Kubernetes
+from kourou.runtime.model.engines import HostNeeds, Shape
 
 __all__ = ["LAUNCHER", "PORT", "PRESENT", "JobSetPlan", "job_set_name"]
 

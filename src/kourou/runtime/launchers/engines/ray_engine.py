@@ -21,7 +21,8 @@ from kourou import errors
 from kourou.runtime.interpreter.startup import python_command
 from kourou.runtime.launchers.engines.base import AgentCommand
 from kourou.runtime.launchers.engines.ray_driver import Wanted
-from kourou.runtime.model.engines import Ray, Shape
+from kourou.runtime.model.engine_options import Ray
+from kourou.runtime.model.engines import Shape
 from kourou.runtime.model.hosts import matching_variables
 
 __all__ = ["RayEngine"]

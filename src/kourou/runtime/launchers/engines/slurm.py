@@ -15,7 +15,8 @@ from kourou import errors
 from kourou.runtime.files.descriptors import is_readable
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import AgentCommand
-from kourou.runtime.model.engines import Shape, Slurm
+from kourou.runtime.model.engine_options import Slurm
+from kourou.runtime.model.engines import Shape
 
 __all__ = ["SlurmEngine"]
 

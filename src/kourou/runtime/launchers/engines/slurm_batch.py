@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import JobState, Submission
-from kourou.runtime.model.engines import Slurm
+from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.plan.plan import LaunchPlan
 
 __all__ = ["BATCH", "SlurmBatch"]
