@@ -25,6 +25,7 @@ exclude_patterns = ["_build", "_extensions", "reference/generated"]
 smartquotes = False  # they would make a dash of the two that an option begins with
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"kourou {release}"
 html_static_path = ["_static"]
 html_js_files = ["diagrams.js"]
