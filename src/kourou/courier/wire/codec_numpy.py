@@ -41,7 +41,7 @@ def _reduce(array: Any) -> Any:
     dtype = array.dtype
     flags = array.flags
     if dtype.char in _NUMBERS and flags.c_contiguous and flags.writeable and dtype.isbuiltin == 1 and array.size:
-        return _rebuild, (pickle.PickleBuffer(array), dtype.char, array.shape)  # the common case, and cheap
+        return np.ndarray, (array.shape, dtype.char, pickle.PickleBuffer(array))  # the common case, and cheap
     if dtype.hasobject:
         return array.__reduce_ex__(2)  # objects are pickled one by one; protocol 2 makes the array writable
     order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
@@ -53,9 +53,8 @@ def _reduce(array: Any) -> Any:
     return _rebuild, (pickle.PickleBuffer(memoryview(flat)), dtype, array.shape, order)
 
 
-def _rebuild(buffer: bytearray | memoryview, dtype: Any, shape: tuple[int, ...], order: Any = "C") -> _Array:
-    flat = np.frombuffer(buffer, dtype)
-    return flat if len(shape) == 1 else flat.reshape(shape, order=order)
+def _rebuild(buffer: bytearray | memoryview, dtype: Any, shape: tuple[int, ...], order: Any) -> _Array:
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
 
 
 REDUCERS: Mapping[type, Callable[[Any], Any]] = {np.ndarray: _reduce}
