@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import sys
 
 import pytest
 
 import kourou as lp
+from kourou.runtime.files.log_file import last_line
+from kourou.runtime.interpreter.stacks import STACK_LINE
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
 
 
@@ -99,3 +102,14 @@ def test_a_thread_that_prints_no_newline_costs_no_memory(runs_dir):
     *_, last = log.read_text(encoding="utf-8").splitlines()
     assert last.endswith("x" * 9_999 + "end")
     assert last.count("x") == 9_999
+
+
+def test_stacks_are_nobodys_last_line(tmp_path):
+    # Given a node that printed a line, and was asked for its stacks since
+    log = tmp_path / "log"
+    with log.open("w", encoding="utf-8") as file:
+        print("  step 7", file=file, flush=True)
+        faulthandler.dump_traceback(file, all_threads=True)
+    # Then what it printed is what it said last
+    assert last_line(log).startswith("File ")
+    assert last_line(log, passing_over=STACK_LINE) == "step 7"

@@ -27,7 +27,9 @@ def show_diagnosis(found: FoundRun, *, as_json: bool) -> None:
     else:
         out = console()
         for line in diagnosis_lines(diagnosis):
-            out.print(line)
+            indent = len(line.plain) - len(line.plain.lstrip())
+            for part in line[indent:].wrap(out, out.width - indent):  # further lines stand below the first one
+                out.print(Text(" " * indent).append_text(part))
     if not diagnosis.healthy:
         raise typer.Exit(_CODES[diagnosis.severity])
 

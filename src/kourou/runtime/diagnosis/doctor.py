@@ -14,7 +14,7 @@ from kourou import errors
 from kourou.runtime.diagnosis import ended, stuck
 from kourou.runtime.diagnosis.finding import Diagnosis, Finding, Severity, seconds
 from kourou.runtime.diagnosis.snapshot import Snapshot
-from kourou.runtime.diagnosis.waiting import NOT_READY
+from kourou.runtime.diagnosis.waiting import NOT_READY, STUCK_S
 from kourou.runtime.model.names import group_of, label_of
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunState
@@ -131,7 +131,12 @@ def _places(
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Where those nodes are that cannot tell, and which of them are in a call; of some, if there are many."""
     by_name = {node.name: node for node in nodes}
-    unready = [name for name, node in by_name.items() if node.state in NOT_READY or node.state is NodeState.STOPPING]
+    begun_before = time.time() - STUCK_S  # whoever begins just now is not asked: it writes its stacks into its log
+    unready = [
+        name
+        for name, node in by_name.items()
+        if node.state is NodeState.STOPPING or (node.state in NOT_READY and (node.started_at or 0.0) <= begun_before)
+    ]
     wanted = [name for name in [*silent, *unready] if by_name[name].pid is not None]
     wanted = [name for name in wanted if not is_far(remote.found, by_name[name])][:_MOST_STACKS]
     frames: dict[str, list[re.Match[str]]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO
 __all__ = ["LogFile", "LogLine", "last_line"]
 
 _BLOCK_BYTES = 1 << 16
-_LAST_LINE_BYTES = 1 << 12
+_LAST_LINE_BYTES = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,16 +84,17 @@ class LogFile:
         return file.seek(0, io.SEEK_END)
 
 
-def last_line(path: Path) -> str:
-    """The last line of a node's log that is not empty; "" without one."""
+def last_line(path: Path, passing_over: re.Pattern[str] | None = None) -> str:
+    """The last line of a node's log that is not empty, and does not begin with that pattern; "" without one."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, io.SEEK_END) - _LAST_LINE_BYTES))
             lines = file.read().split(b"\n")
     except OSError:
         return ""
-    texts = (line.decode(errors="replace").strip() for line in reversed(lines))
-    return next((text for text in texts if text), "")
+    texts = (line.decode(errors="replace") for line in reversed(lines))
+    told = (text for text in texts if passing_over is None or not passing_over.match(text))
+    return next((text.strip() for text in told if text.strip()), "")
 
 
 def _parse(raw: bytes) -> LogLine | None:

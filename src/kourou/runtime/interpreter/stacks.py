@@ -7,18 +7,22 @@ handler needs no Python to run.
 from __future__ import annotations
 
 import faulthandler
+import re
 import signal
 import threading
 import traceback
 
 from kourou import cpython
 
-__all__ = ["DUMP_STACKS", "dump_on_signal", "stacks_of_this_process"]
+__all__ = ["DUMP_STACKS", "STACK_LINE", "dump_on_signal", "stacks_of_this_process"]
 
 DUMP_STACKS = signal.SIGWINCH
 """Makes a node write the stacks of its threads to its log. Its default action is to be ignored, so one that comes
 before the node listens, or to a node that is a command, is harmless; terminals send it to their own sessions only, and
 nodes have none; and SIGUSR1 and SIGUSR2 stay the user's."""
+
+STACK_LINE = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no Python frame|invalid)|  \.\.\.")
+"""What each line of it begins with."""
 
 
 def dump_on_signal(fd: int) -> None:

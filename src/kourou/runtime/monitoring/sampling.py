@@ -15,6 +15,7 @@ from kourou import errors
 from kourou.courier import Client
 from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.run_folder import node_log
+from kourou.runtime.interpreter.stacks import STACK_LINE
 from kourou.runtime.metrics.reading import last_metrics
 from kourou.runtime.model.engines import known_engines
 from kourou.runtime.model.records import NodeRecord, NodeState
@@ -134,7 +135,7 @@ class Sampler:
                 figures,
                 calls=count,
                 calls_per_s=self._rate(node, count, elapsed),
-                last_line=last_line(node_log(self._found.path, node.name)),
+                last_line=last_line(node_log(self._found.path, node.name), passing_over=STACK_LINE),
                 metrics=metrics.get(node.name, {}),
                 details=told.lines,
                 weights=told.weights,

@@ -12,7 +12,7 @@ import psutil
 
 from kourou import errors
 from kourou.runtime.files.run_folder import node_log
-from kourou.runtime.interpreter.stacks import DUMP_STACKS
+from kourou.runtime.interpreter.stacks import DUMP_STACKS, STACK_LINE
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
@@ -25,7 +25,6 @@ __all__ = ["is_far", "stacks_of"]
 _TIMEOUT_S = 5.0
 _QUIET_S = 0.3  # the dump is complete when the log has not grown for this long
 _POLL_S = 0.02
-_STACK_LINE = re.compile(r"(?:Current thread|Thread) 0x\w+ |  File \"|  <(?:no Python frame|invalid)|  \.\.\.")
 
 
 def is_far(found: FoundRun, node: NodeRecord) -> bool:
@@ -72,7 +71,7 @@ def _dump_stacks(found: FoundRun, owner: str, pid: int, timeout_s: float) -> str
 
 def _stack_lines(text: str) -> str:
     """What faulthandler wrote; the node may print while it does."""
-    return "\n".join(line for line in text.split("\n") if _STACK_LINE.match(line))
+    return "\n".join(line for line in text.split("\n") if STACK_LINE.match(line))
 
 
 def _main_thread_first(text: str) -> str:

@@ -3,18 +3,20 @@ import { html, duration, rate, count, tone, plural, stateOf } from "./lib.js";
 
 const [WIDTH, HEIGHT, COLUMN_GAP, ROW_GAP, MARGIN] = [196, 84, 168, 30, 20];
 const MOST_DOTS = 18;
+const ALONE_IN_A_ROW = 4;  // groups, where nobody calls anybody
 
 const labelOf = (name) => name.slice(0, name.lastIndexOf("/"));
 
 // Rows of a column in the order of the middle of those they are called by: fewer edges cross.
 function placed(groups, edges) {
   const columns = [];
-  for (const group of groups) (columns[group.column] ||= []).push(group);
+  groups.forEach((group, place) => (columns[edges.length ? group.column : place % ALONE_IN_A_ROW] ||= []).push(group));
+  const gap = edges.length ? COLUMN_GAP : ROW_GAP;
   const at = new Map();
   const most = Math.max(...columns.map((column) => column.length));
   const put = (column, number) => {
-    const top = MARGIN + ((most - column.length) * (HEIGHT + ROW_GAP)) / 2;
-    column.forEach((group, row) => at.set(group.label, { x: MARGIN + number * (WIDTH + COLUMN_GAP), y: top + row * (HEIGHT + ROW_GAP), column: number }));
+    const top = MARGIN + (edges.length ? ((most - column.length) * (HEIGHT + ROW_GAP)) / 2 : 0);
+    column.forEach((group, row) => at.set(group.label, { x: MARGIN + number * (WIDTH + gap), y: top + row * (HEIGHT + ROW_GAP), column: number }));
   };
   columns.forEach(put);
   for (const [mine, other] of [["to", "from"], ["from", "to"], ["to", "from"]]) {
@@ -24,7 +26,7 @@ function placed(groups, edges) {
     };
     columns.forEach((column, number) => put(column.sort((a, b) => middle(a) - middle(b)), number));
   }
-  return { at, width: 2 * MARGIN + columns.length * (WIDTH + COLUMN_GAP) - COLUMN_GAP, height: 2 * MARGIN + most * (HEIGHT + ROW_GAP) - ROW_GAP };
+  return { at, width: 2 * MARGIN + columns.length * (WIDTH + gap) - gap, height: 2 * MARGIN + most * (HEIGHT + ROW_GAP) - ROW_GAP };
 }
 
 // Where edges leave and arrive: apart from each other on a box's side, in the order of their other ends.

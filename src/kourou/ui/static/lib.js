@@ -42,6 +42,10 @@ export function short(value) {
   return text.includes("e") ? String(Number(text)) : String(Number(text));
 }
 
+// Colours of terminals are not shown; neither are the rest of their commands.
+// eslint-disable-next-line no-control-regex
+export const plain = (text) => text.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]/g, "");
+
 export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB");
 export const day = (unix) => new Date(unix * 1000).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 

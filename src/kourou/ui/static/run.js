@@ -1,6 +1,6 @@
 // The page of a run.
 import { html, useState, useEffect, useRef, useMemo, useCallback, api, post, fetchJson, usePolled, useEvents, usePlace, runPath, duration, size, rate, percent, count, plural,
-  clock, day, short, LIVE, UNKNOWN, State, Empty, Failure, Section, Table, tone, stateOf, usePanel } from "./lib.js";
+  clock, day, short, LIVE, UNKNOWN, State, Empty, Failure, Section, Table, tone, stateOf, usePanel, plain } from "./lib.js";
 import { Graph } from "./graph.js";
 import { Chart, Legend, COLORS, smooth } from "./chart.js";
 import { Timeline } from "./timeline.js";
@@ -79,7 +79,7 @@ function Action({ label, sure, ask, danger }) {
   const click = async () => {
     if (sure && step !== "sure") { setStep("sure"); setTold(""); return; }
     setStep("asking");
-    try { await ask(); setTold("Asked for."); } catch (error) { setTold(error.message); }
+    try { await ask(); setTold(sure ? "Asked for." : ""); } catch (error) { setTold(error.message); }
     setStep("");
   };
   return html`<span class="action"><button class=${danger ? "danger" : ""} data-sure=${step === "sure" ? "" : null} disabled=${step === "asking"} onClick=${click}>${step === "sure" ? sure : label}</button>${told ? html`<small role="status">${told}</small>` : ""}</span>`;
@@ -124,7 +124,7 @@ function nodeColumns(page) {
   const live = LIVE.has(page.state);
   const some = (of) => page.nodes.some((node) => of(node) !== null && of(node) !== undefined && of(node) !== "");
   return [
-    { name: "name", title: "node", className: "name", of: (node) => node.name, show: (node) => html`<b>${node.name}</b><span class="under narrow-only">${hasFailed(node) ? node.exit.cause : node.last_line}</span>` },
+    { name: "name", title: "node", className: "name", of: (node) => node.name, show: (node) => html`<b>${node.name}</b><span class="under narrow-only">${hasFailed(node) ? node.exit.cause : plain(node.last_line)}</span>` },
     { name: "state", title: "state", of: urgency, show: (node) => html`<${State} state=${stateOf(node)}/>` },
     { name: "attempt", title: "try", numeric: true, className: "mid-only", of: (node) => node.attempt, show: (node) => (node.attempt > 1 ? html`<span class="warn-text">${node.attempt}</span>` : node.attempt || "") },
     { name: "host", title: "host", className: "wide-only", of: (node) => node.host },
@@ -140,7 +140,7 @@ function nodeColumns(page) {
       { name: "queued", title: "queue", numeric: true, className: "mid-only", of: (node) => node.queued, show: (node) => (node.queued ? html`<span class="warn-text">${count(node.queued)}</span>` : node.queued === 0 ? "0" : UNKNOWN) },
     ] : []),
     ...(some((node) => metricsOf(node).length || null) ? [{ name: "metrics", title: "metrics", className: "line wide-only", of: (node) => node.metrics.step ?? null, show: (node) => html`<span>${metricsOf(node).map(([name, value]) => html`<span class="metric">${name} <b>${short(value)}</b></span>`)}</span>` }] : []),
-    { name: "line", title: live ? "last line" : "last line, or how it ended", className: "line grow wide-only", of: (node) => node.last_line, show: (node) => (hasFailed(node) ? html`<span class="bad-text">${node.exit.cause}</span>` : html`<span class="dim">${node.last_line}</span>`) },
+    { name: "line", title: live ? "last line" : "last line, or how it ended", className: "line grow wide-only", of: (node) => node.last_line, show: (node) => (hasFailed(node) ? html`<span class="bad-text">${node.exit.cause}</span>` : html`<span class="dim">${plain(node.last_line)}</span>`) },
   ];
 }
 
@@ -192,7 +192,7 @@ function NodePanel({ page, name, onClose }) {
     ${hasFailed(node) ? html`<p class="failure">${node.exit.cause}</p>` : ""}
     ${node.details.length ? html`<ul class="details">${node.details.map((line) => html`<li>${line}</li>`)}</ul>` : ""}
     ${show === "stacks" ? html`<pre>${stacks}</pre>` : show === "exits" ? [...exits].reverse().map((exit) => html`<article class="exit"><p><b>attempt ${exit.attempt}</b> ${exit.cause} <small>${clock(exit.time)}, after ${duration(exit.uptime_s)}, on ${exit.host}</small></p>
-        ${exit.traceback || exit.last_lines.length ? html`<pre>${exit.traceback || exit.last_lines.join("\n")}</pre>` : ""}</article>`)
+        ${exit.traceback || exit.last_lines.length ? html`<pre>${exit.traceback || plain(exit.last_lines.join("\n"))}</pre>` : ""}</article>`)
       : html`<${Logs} page=${page} node=${name} bare/>`}
   </dialog>`;
 }
@@ -219,10 +219,6 @@ function Logs({ page, node, bare }) {
   return html`<${Section} title="Logs" aside=${html`<select aria-label="Nodes" value=${word} onChange=${(event) => setWord(event.target.value)}><option value="">all nodes</option>${labels.map((label) => html`<option value=${label}>${label}</option>`)}</select>
     <input type="search" placeholder="Filter lines" aria-label="Filter lines" value=${text} onInput=${(event) => setText(event.target.value)}/>`}>${body}<//>`;
 }
-
-// Colours of terminals are not shown; neither are the rest of their commands.
-// eslint-disable-next-line no-control-regex
-const plain = (text) => text.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]/g, "");
 
 const MOST_CURVES = 20;
 

@@ -1,5 +1,5 @@
 // The page of a sweep.
-import { html, useState, useEffect, useMemo, useRef, api, fetchJson, usePolled, duration, count, short, day, State, Empty, Failure, Section, Table, UNKNOWN, usePanel } from "./lib.js";
+import { html, useState, useEffect, useMemo, useRef, api, fetchJson, usePolled, duration, count, short, day, State, Empty, Failure, Section, Table, UNKNOWN, usePanel, plain } from "./lib.js";
 import { Chart, Legend, COLORS } from "./chart.js";
 
 const ORDER = ["RUNNING", "FAILED", "TIMEOUT", "LOST", "INTERRUPTED", "QUEUED", "PENDING", "CANCELLED", "SUCCEEDED"];
@@ -23,7 +23,7 @@ export function SweepPage({ sweep, onTitle }) {
   const metrics = (results?.metrics || []).filter((name) => rows.some((row) => typeof row.last[name] === "number"));
   const chosen = metrics.includes(metric) ? metric : metrics[0] || "";
   return html`<header class="head"><div><h1>${data.name}</h1><p class="facts">${Object.entries(data.states).map(([state, n]) => html`<${State} state=${state} note=${count(n)}/>`)}
-      ${data.launcher ? html`<span>run by ${data.launcher}</span>` : html`<span>nobody runs it</span>`}${data.eta_s ? html`<span>about ${duration(data.eta_s)} to go</span>` : ""}</p></div>
+      ${data.launcher ? html`<span>run by ${data.launcher}</span>` : data.done < data.total ? html`<span>nobody runs it</span>` : ""}${data.eta_s ? html`<span>about ${duration(data.eta_s)} to go</span>` : ""}</p></div>
       <dl class="figures"><div><dt>runs</dt><dd>${count(data.total)}</dd></div><div><dt>done</dt><dd>${count(data.done)}</dd></div></dl></header>
     <${Bar} data=${data}/>
     ${error ? html`<${Failure}>${error}<//>` : ""}
@@ -141,6 +141,6 @@ function RunPanel({ sweep, row, onClose }) {
       ${Object.entries(row.params).map(([name, value]) => html`<div><dt>${name}</dt><dd>${text(value)}</dd></div>`)}</dl>
     ${row.cause && row.state !== "SUCCEEDED" ? html`<p class="failure">${row.cause}</p>` : ""}
     ${error ? html`<${Failure}>${error}<//>` : ""}
-    ${data ? html`<pre class="log">${data["stdout.log"] || "(nothing on standard output)"}</pre>${data["stderr.log"] ? html`<h3>standard error</h3><pre class="log">${data["stderr.log"]}</pre>` : ""}` : ""}
+    ${data ? html`<pre class="log">${plain(data["stdout.log"]) || "(nothing on standard output)"}</pre>${data["stderr.log"] ? html`<h3>standard error</h3><pre class="log">${plain(data["stderr.log"])}</pre>` : ""}` : ""}
   </dialog>`;
 }

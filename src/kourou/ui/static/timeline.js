@@ -41,7 +41,7 @@ export function Timeline({ page, onOpen }) {
     <//>
     <${Section} title="What happened">
       ${marks.length || bad.length ? html`<ul class="events">
-        ${[...marks.map((mark) => ({ at: mark.time, tone: "warn", who: mark.node || "the run", what: mark.event === "stop" ? `stop: ${mark.reason}` : "was to be started again" })),
+        ${[...marks.map((mark) => ({ at: mark.time, tone: "warn", who: mark.node || "the run", what: mark.event === "stop" ? `stop: ${mark.reason}` : "is started again" })),
           ...bad.map((life) => ({ at: life.ended_at, tone: "bad", who: life.node, what: `${life.cause}, attempt ${life.attempt}, after ${duration(life.ended_at - life.started_at)}` }))]
           .sort((a, b) => b.at - a.at).map((one) => html`<li class=${one.tone}><time>${clock(one.at)}</time><b>${one.who}</b> <span>${one.what}</span></li>`)}</ul>`
         : html`<${Empty}>No node has failed, and nobody has asked for a stop or a restart.<//>`}
