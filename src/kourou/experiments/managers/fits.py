@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -23,7 +22,7 @@ from kourou.experiments.sweep.launch import run_sweep
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
-from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.model.inventory import Inventory, thread_counts
 from kourou.runtime.plan.preloading import installed
 from kourou.runtime.process.supervisor import Supervisor
 
@@ -35,7 +34,6 @@ Context: TypeAlias = Literal["spawn", "forkserver", "fork"]
 already. ``fork``: forks of this process."""
 
 _RETRY = Retry(times={"signal": 1})
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,15 +176,13 @@ def _preload(runs: Sequence[RunSpec], workers: Workers, libraries: Collection[st
 
 def _run_spec(job: FitJob, fit: int, workers: Workers) -> RunSpec:
     function_of = workers.parallelization != "process" or workers.mp_context != "spawn"
-    threads = workers.threads_per_fit
-    given = {} if threads is None else {name: str(threads) for name in _THREAD_COUNTS if name not in os.environ}
     return RunSpec(
         name=f"{job.name}, fit {fit}",
         folder=str(job.folder_of(fit)),
         function=do_fit if function_of else None,
         command=None if function_of else ("python", "-m", "kourou.experiments.managers", str(job.file), str(fit)),
         params={"job": str(job.file), "fit": fit},
-        env=given,
+        env={} if workers.threads_per_fit is None else thread_counts(workers.threads_per_fit),
         repeat=fit,
         setting=f"{job.folder.name}/call-{job.call}",
     )

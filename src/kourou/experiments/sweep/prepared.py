@@ -5,7 +5,6 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import hashlib
-import os
 import pickle
 import sys
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.program import Program
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
+from kourou.runtime.model.inventory import thread_counts
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.plan.preloading import FORKABLE
@@ -30,8 +30,6 @@ __all__ = ["PreparedRun", "prepare", "process_spec"]
 WORKER = "kourou.experiments.sweep.run_process"
 PAYLOAD_FILE = "payload.pkl"
 _PYTHONS = ("python", "python3")
-# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +65,7 @@ class PreparedRun:
         }
         if self.record["seed"] is not None:
             env["KOUROU_SEED"] = str(self.record["seed"])
-        env |= {name: str(slot.threads) for name in _THREAD_COUNTS if name not in os.environ}
+        env |= thread_counts(slot.threads)
         if slot.gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         return {**env, **self.env}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 
 from kourou import errors
 from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.model.hosts import Hosts
-from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
+from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate, thread_counts
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.plan.placement import PlacementOf, place
 from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
@@ -75,11 +74,5 @@ def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
             raise errors.PlanError(f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both")
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
     if allocation.cpus is not None:
-        for variable in _THREAD_COUNTS:
-            if variable not in os.environ:
-                env.setdefault(variable, str(max(1, len(allocation.cpus))))
+        env = thread_counts(max(1, len(allocation.cpus))) | env
     return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allocation.cpus)
-
-
-# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
