@@ -194,6 +194,21 @@ def test_keys(browser, url, run) -> None:
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_a_node_that_is_suspended_has_not_failed(browser, url, run) -> None:
+    pids = {node.name: node.pid for node in run.status().nodes}
+    with contextlib.closing(Shown(browser, url)) as shown:
+        page = shown.go(f"/runs/{run.run_id}", "tbody tr")
+        os.kill(pids["actor/0"] or 0, signal.SIGSTOP)
+        try:
+            page.wait_for_selector("tr:has-text('actor/0') .state.warn >> text=no answer")
+            page.wait_for_selector(".graph circle.warn", state="attached")
+            assert page.locator(".findings .warn >> text=actor/0 does not answer").count() == 1
+        finally:
+            os.kill(pids["actor/0"] or 0, signal.SIGCONT)
+        page.wait_for_selector("tr:has-text('actor/0') .state.good >> text=ready")
+        shown.check()
+
+
 def test_a_killed_node_and_one_that_is_restarted_by_a_button(browser, url, run) -> None:
     pids = {node.name: node.pid for node in run.status().nodes}
     os.kill(pids["actor/1"] or 0, signal.SIGKILL)
