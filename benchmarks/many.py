@@ -81,9 +81,9 @@ def draw(found: dict[int, dict[str, float]], path: Path) -> None:
     curve(right, "ready_ms_a_node", "until READY, ms a process")
     curve(right, "cpu_ms_a_node", "CPU, ms a process")
     curve(right, "launcher_kib_a_node", "launcher's memory, KiB a process")
-    right.set(title="What one more costs", xlabel="processes", xscale="log")
+    right.set(title="What one more costs", xlabel="processes", xscale="log", yscale="log")
+    left.set_ylim(bottom=0)
     for axes in (left, right):
-        axes.set_ylim(bottom=0)
         axes.grid(visible=True, alpha=0.3)
         axes.legend(frameon=False)
     figure.savefig(path, dpi=130)

@@ -73,8 +73,8 @@ def test_what_runs_in_a_node_is_imported_before_it_is_forked() -> None:
     code = (
         "import importlib, sys, kourou.runtime.process.zygote; from kourou.runtime.process import preload; "
         "[*map(importlib.import_module, preload.NODES.modules)]; before = {*sys.modules}; "
-        "import kourou.nodes, kourou.courier; "
-        "[getattr(m, n) for m in (kourou.nodes, kourou.courier) for n in m.__all__]; "
+        "import kourou as lp, kourou.nodes; lp.stop, lp.wait_for_stop, lp.checkpoint_dir, lp.log, lp.get_context; "
+        "[getattr(m, n) for m in (kourou.nodes, lp.courier) for n in m.__all__]; "
         "import kourou.runtime.node_process.serving, kourou.runtime.node_process.checkpointing; "
         "print(*sorted({*sys.modules} - before))"
     )

@@ -43,6 +43,8 @@ NODES = Preload(
         "kourou.nodes.replay",
         "kourou.nodes.torch",
         "kourou.nodes.weights",
+        "kourou.runtime.context.checkpoints",
+        "kourou.runtime.context.stop_functions",
         "kourou.runtime.node_process.main",
         "kourou.runtime.node_process.serving",
         "multiprocessing.spawn",  # to tell children of the script
