@@ -5,7 +5,10 @@ weights.hosts8_256MiB_over_wire: that, over the time that one copy takes on one 
 weights.hosts8_egress_over_size: bytes that the publisher's host sent, over 256 MiB.
 weights.hosts8_unchanged_s: the same time, where a hundredth of the weights has changed.
 
-``--hosts``, ``--mib`` and ``--repeat`` make it smaller; the names do not change.
+weights.hosts8_relay_cpu_s: CPU time of a host in the middle of the chain, for a whole version.
+
+All of it goes over TLS, as between hosts of a program; ``--plain`` shows what that costs. ``--hosts``, ``--mib`` and
+``--repeat`` make it smaller; the names do not change.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from compare import emit
 
 BYTES_PER_S = 1e9 / 8
 WAIT_S = 120.0
+PUBLISHER = "10.99.99.1"
+WARM_UP = 4  # versions: each host has so many slots
 
 
 def run(command: str) -> str:
@@ -64,13 +69,25 @@ def network(hosts: int) -> Iterator[list[str]]:
             run(f"ip link del {prefix}b")
 
 
-def be_reader(address: str, token: str, own: str, folder: str) -> None:
+def certified(authority: str, host: str) -> tuple[Any, Any]:
+    """What clients trust, and what a server at this address shows them; None, None without TLS."""
+    from kourou.runtime.host_agent.authority import Authority  # noqa: PLC0415 - only some processes need it
+
+    if not authority:
+        return None, None
+    signs = Authority.from_pem(Path(authority).read_bytes())
+    return signs.certificate, signs.issue(host).make_context()
+
+
+def be_reader(address: str, token: str, authority: str, own: str, folder: str) -> None:
     """Print when each version was mapped."""
     from kourou import courier  # noqa: PLC0415 - only these processes need it
+    from kourou.courier.address_target import AddressTarget  # noqa: PLC0415 - as above
     from kourou.weights import Client, Relaying  # noqa: PLC0415 - as above
 
-    relaying = Relaying(folder=folder, serve=lambda: courier.Server("relay", host=own, token=token))
-    with Client(address, token=token, relaying=relaying) as client:
+    trusts, shows = certified(authority, own)
+    relaying = Relaying(folder=folder, serve=lambda: courier.Server("relay", host=own, token=token, tls=shows))
+    with Client(AddressTarget(address, token, trusts), relaying=relaying) as client:
         subscriber, last = client.subscriber(), 0
         print("ready", subscriber.latest() is None, flush=True)
         while True:
@@ -82,14 +99,18 @@ def be_reader(address: str, token: str, own: str, folder: str) -> None:
             del view
 
 
-def be_publisher(token: str, size: int) -> None:
+def be_publisher(token: str, authority: str, size: int) -> None:
     """Publish what standard input asks for: a whole version, or one with few changes; print when."""
     import numpy as np  # noqa: PLC0415 - only these processes need it
 
-    from kourou.weights import Server  # noqa: PLC0415 - as above
+    from kourou import courier  # noqa: PLC0415 - as above
+    from kourou.courier.address_target import AddressTarget  # noqa: PLC0415 - as above
+    from kourou.weights import Client, Server  # noqa: PLC0415 - as above
 
+    trusts, shows = certified(authority, PUBLISHER)
+    transport = courier.Server("weights", host=PUBLISHER, token=token, tls=shows)
     rows = np.ones((256, size // 256 // 4), np.float32)
-    with Server(host="10.99.99.1", token=token) as server, server.localhost_client() as client:
+    with Server(transport=transport) as server, Client(AddressTarget(server.address, token, trusts)) as client:
         publisher = client.publisher()
         print(server.address, flush=True)
         for version, line in enumerate(sys.stdin, 1):
@@ -108,16 +129,20 @@ def sent_bytes() -> int:
 class Team:
     """The processes."""
 
-    def __init__(self, names: list[str], size: int, folder: str) -> None:
-        token = secrets.token_hex(16)
+    def __init__(self, names: list[str], size: int, folder: str, *, plain: bool = False) -> None:
+        from kourou.runtime.host_agent.authority import Authority  # noqa: PLC0415 - only this process needs it
+
+        token, authority = secrets.token_hex(16), Path(folder) / "authority"
+        authority.write_bytes(Authority().to_pem())
+        common = token, "" if plain else str(authority)
         self._processes: list[subprocess.Popen[str]] = []
-        self.publisher = self._start(names[0], "--publisher", token, str(size))
+        self.publisher = self._start(names[0], "--publisher", *common, str(size))
         address = self._line(self.publisher)[0]
         self.readers = []
         for number, name in enumerate(names[1:], 2):
             own = Path(folder) / name
             own.mkdir()
-            self.readers.append(self._start(name, "--reader", address, token, f"10.99.99.{number}", str(own)))
+            self.readers.append(self._start(name, "--reader", address, *common, f"10.99.99.{number}", str(own)))
             self._line(self.readers[-1])
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -139,6 +164,12 @@ class Team:
         sent, start = self._line(self.publisher)
         return max(float(self._line(reader)[1]) for reader in self.readers) - float(start), int(sent)
 
+    def relay_cpu_s(self) -> float:
+        """CPU time so far of a host in the middle."""
+        relay = self._processes[1 + len(self.readers) // 2]
+        fields = Path(f"/proc/{relay.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         """End them."""
         for process in self._processes:
@@ -146,20 +177,25 @@ class Team:
             process.wait(WAIT_S)
 
 
-def measure(hosts: int, mib: int, repeat: int) -> None:
+def measure(hosts: int, mib: int, repeat: int, *, plain: bool) -> None:
     """Publish again and again."""
     size = mib << 20
     with network(hosts) as names, tempfile.TemporaryDirectory() as folder:
-        team = Team(names, size, folder)
+        team = Team(names, size, folder, plain=plain)
         try:
-            whole = [team.publish("all") for _ in range(repeat + 4)]
+            for _ in range(WARM_UP):
+                team.publish("all")
+            cpu_s = -team.relay_cpu_s()
+            whole = [team.publish("all") for _ in range(repeat)]
+            cpu_s += team.relay_cpu_s()
             few = [team.publish("few") for _ in range(repeat + 1)]
         finally:
             team.close()
-    seconds = statistics.median(time_s for time_s, _ in whole[4:])  # four slots of each host are warm then
+    seconds = statistics.median(time_s for time_s, _ in whole)
     emit("weights.hosts8_256MiB_s", seconds)
     emit("weights.hosts8_256MiB_over_wire", seconds / (size / BYTES_PER_S))
-    emit("weights.hosts8_egress_over_size", (few[0][1] - whole[4][1]) / repeat / size)
+    emit("weights.hosts8_egress_over_size", (few[0][1] - whole[0][1]) / repeat / size)
+    emit("weights.hosts8_relay_cpu_s", cpu_s / repeat)
     emit("weights.hosts8_unchanged_s", statistics.median(time_s for time_s, _ in few[1:]))
 
 
@@ -169,17 +205,18 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=8, help="beside the publisher's (default: 8)")
     parser.add_argument("--mib", type=int, default=256, help="size of the weights (default: 256)")
     parser.add_argument("--repeat", type=int, default=5, help="how often each is measured (default: 5)")
-    parser.add_argument("--reader", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--publisher", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help="without TLS")
+    parser.add_argument("--reader", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--publisher", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.reader:
         be_reader(*args.reader)
     elif args.publisher:
-        be_publisher(args.publisher[0], int(args.publisher[1]))
+        be_publisher(*args.publisher[:2], int(args.publisher[2]))
     elif os.geteuid() != 0:
         sys.exit("weights_hosts.py: only root can make network namespaces")
     else:
-        measure(args.hosts, args.mib, args.repeat)
+        measure(args.hosts, args.mib, args.repeat, plain=args.plain)
 
 
 if __name__ == "__main__":
