@@ -28,7 +28,8 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     lines = [_row("th", columns), *(_row("td", row) for row in cells[:_MOST_ROWS])]
     if more > 0:
         lines.append(f'<tr><td colspan="{len(columns)}" style="text-align:left">… and {more} more</td></tr>')
-    return f'<table><caption style="text-align:left">{html.escape(caption)}</caption>{"".join(lines)}</table>'
+    style = "text-align:left;white-space:nowrap"
+    return f'<table><caption style="{style}">{html.escape(caption)}</caption>{"".join(lines)}</table>'
 
 
 def bar(text: str, done: int, total: int) -> str:

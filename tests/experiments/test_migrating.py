@@ -15,6 +15,10 @@ from kourou import replay, spmd
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding="utf-8")
 PROJECTS = ["Launchpad", "Reverb", "torchrunx", "Sample Factory's launcher", "rlpyt", "rlberry"]
+HABITS = [
+    "Ray's actors",
+    "submitit, and Hydra's launchers",
+]  # names are ours alone; tests/documentation runs the programs
 SECTIONS = dict(part.split("\n", 1) for part in PAGE.split("\n## ")[1:])
 ROOTS = {"lp": kourou, "kourou": kourou, "replay": replay, "spmd": spmd}
 
@@ -45,7 +49,14 @@ def resolved(path: str) -> Any:
 
 
 def test_every_project_is_there() -> None:
-    assert list(SECTIONS) == ["Old programs as they are", *PROJECTS]
+    assert sorted(SECTIONS) == sorted(["Old programs as they are", *PROJECTS, *HABITS])
+
+
+@pytest.mark.parametrize("project", HABITS)
+def test_names_that_take_the_place_of_others_are_there(project: str) -> None:
+    spans = re.findall(r"`([A-Za-z_]\w*(?:\.\w+)+)", SECTIONS[project])
+    looked_up = [resolved(span) for span in spans if span.partition(".")[0] in ROOTS]
+    assert len(looked_up) > 3
 
 
 @pytest.mark.parametrize("project", PROJECTS)
