@@ -19,7 +19,7 @@ from kourou import errors
 from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dialling import DialOrder, dial
-from kourou.runtime.launchers.dialled.passage import Passage
+from kourou.runtime.launchers.dialled.coordinator_tunnel import CoordinatorTunnel
 from kourou.runtime.launchers.dialled.server import AgentServer
 from polling import WAIT_S, until
 
@@ -344,13 +344,13 @@ def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
         order = server.order
         proxy = Proxy(order.addresses[0])
         dataclasses.replace(order, addresses=(("127.0.0.1", proxy.port),)).write(tmp_path / ORDER_FILE)
-        passage = Passage(tmp_path)
+        tunnel = CoordinatorTunnel(tmp_path)
         try:
             for _ in range(2):
                 # Given a call, which is answered
                 with socket.socket(socket.AF_UNIX) as call:
                     call.settimeout(WAIT_S)
-                    call.connect(passage.address.removeprefix("unix:"))
+                    call.connect(tunnel.address.removeprefix("unix:"))
                     call.sendall(b"question")
                     answering, _ = coordinator.accept()
                     with answering:
@@ -365,12 +365,12 @@ def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
             # When the launcher is gone, then nobody waits for it
             with socket.socket(socket.AF_UNIX) as call:
                 call.settimeout(WAIT_S)
-                call.connect(passage.address.removeprefix("unix:"))
+                call.connect(tunnel.address.removeprefix("unix:"))
                 with coordinator.accept()[0]:
                     proxy.shut = True
                     server.close()
                     assert call.recv(100) == b""
         finally:
-            passage.close()
+            tunnel.close()
             proxy.close()
             server.close()

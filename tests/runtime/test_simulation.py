@@ -14,9 +14,9 @@ from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
-from kourou.runtime.simulation.enlarged import enlarged, simulated_hosts
 from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.invariants import InvariantBroken, Invariants
+from kourou.runtime.simulation.scaled_plan import enlarged, simulated_hosts
 from kourou.runtime.simulation.simulation import Report, simulate
 from runtime import playing
 

@@ -9,7 +9,7 @@ import pytest
 from kourou.courier.wire.failures import Failure
 from kourou.nodes.ranks import Place
 from kourou.runtime.model.records import ProcessExit
-from kourou.spmd.launch.blame import WorkerExit, exception_of, root_cause
+from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause
 from kourou.spmd.worker.main import Raised, Returned
 
 

@@ -33,8 +33,8 @@ from kourou.runtime.output.node_logs import MERGED_LOG
 from kourou.ui.access import Access
 from kourou.ui.history import curves_page, lives_page
 from kourou.ui.lists import Listed
+from kourou.ui.live_runs import LiveRuns, encoded
 from kourou.ui.sweep_page import results_page, sweep_page
-from kourou.ui.watching import Watching, encoded
 
 __all__ = ["make_app"]
 
@@ -83,7 +83,7 @@ def make_app(listed: Listed, *, token: str, host: str = "127.0.0.1") -> Starlett
         ],
         middleware=[Middleware(Access, token=token, host=host)],
         exception_handlers={errors.KourouError: _failed, OSError: _failed},
-        lifespan=lambda _: pages.watching.run(),
+        lifespan=lambda _: pages.live_runs.run(),
     )
 
 
@@ -112,7 +112,7 @@ class _Pages:
 
     def __init__(self, listed: Listed) -> None:
         self._listed = listed
-        self.watching = Watching()
+        self.live_runs = LiveRuns()
         self._made: dict[str, tuple[str, bytes]] = {}
 
     def index(self, _: Request) -> Response:
@@ -138,14 +138,14 @@ class _Pages:
 
     async def run(self, request: Request) -> Response:
         """A run as it is."""
-        return _json(await self.watching.page(await run_in_threadpool(self._run, request)))
+        return _json(await self.live_runs.page(await run_in_threadpool(self._run, request)))
 
     async def run_events(self, request: Request) -> Response:
         """The same whenever it changes."""
         found = await run_in_threadpool(self._run, request)
 
         async def events() -> AsyncIterator[bytes]:
-            async for page in self.watching.pages(found):
+            async for page in self.live_runs.pages(found):
                 yield _event(page)
             yield _END
 

@@ -23,8 +23,8 @@ from kourou import courier
 from kourou.courier.wire.copying import fill
 from kourou.errors import CallCancelled, RpcError, WeightsError
 from kourou.weights.board import Board, Page, make_board
+from kourou.weights.forwarding import Transit, follow
 from kourou.weights.messages import Block, Have, Head, News, Place
-from kourou.weights.passing import Transit, follow
 from kourou.weights.readers import readings
 from kourou.weights.writing import BoardWriter, Draft
 

@@ -15,11 +15,11 @@ from kourou.errors import GraphError
 from kourou.shared_files import SharedFile
 from kourou.shown import shown
 from kourou.weights.board import MOST_KEPT, Board, make_board
-from kourou.weights.kept import load, save
+from kourou.weights.forwarding import BoardFeed, follow
 from kourou.weights.messages import Block, Have, Head, News, Place, Sent
-from kourou.weights.passing import BoardFeed, follow
 from kourou.weights.readers import Reading, WeightsReport
 from kourou.weights.reading import BoardReader
+from kourou.weights.saved_versions import load, save
 from kourou.weights.slots import Contents
 from kourou.weights.writing import BoardWriter
 

@@ -12,8 +12,8 @@ from kourou.cli.report.curves import Line, figure
 from kourou.cli.report.page import Markup, facts, folded, page, pre, section, table, word
 from kourou.cli.report.run import local_time
 from kourou.cli.report.timeline import Bar, Lane, Mark, timeline
-from kourou.cli.sweep.look import look
 from kourou.cli.sweep.results import setting_rows
+from kourou.cli.sweep.status_and_logs import look
 from kourou.cli.terminal.formats import duration
 from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState

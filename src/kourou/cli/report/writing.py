@@ -7,8 +7,8 @@ from pathlib import Path
 from kourou import errors
 from kourou.cli.report.run import run_page
 from kourou.cli.report.sweep import sweep_page
+from kourou.cli.terminal.cluster_runs import chosen_run
 from kourou.cli.terminal.output import print_text
-from kourou.cli.terminal.there import chosen_run
 from kourou.experiments.journal.journal import JOURNAL_FILE
 from kourou.experiments.journal.sweep_folder import find_sweep
 from kourou.runtime.monitoring.found_run import FoundRun, find_run

@@ -11,8 +11,8 @@ from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, print_text, tell
 from kourou.runtime.plan.compile import compile_program
 from kourou.runtime.plan.plan import LaunchType
-from kourou.runtime.simulation.enlarged import enlarged, simulated_hosts
 from kourou.runtime.simulation.faults import Faults
+from kourou.runtime.simulation.scaled_plan import enlarged, simulated_hosts
 from kourou.runtime.simulation.simulation import Report, simulate
 
 __all__ = ["simulate_program"]

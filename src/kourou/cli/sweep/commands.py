@@ -52,7 +52,7 @@ def status(
     json: Json = False,
 ) -> None:
     """Show each run: state, attempt, slot, GPU, how long, and how it ended."""
-    from kourou.cli.sweep.look import show_sweep
+    from kourou.cli.sweep.status_and_logs import show_sweep
     from kourou.experiments.journal.sweep_folder import find_sweep
 
     show_sweep(find_sweep(folder), watch=watch, as_json=json)
@@ -67,7 +67,7 @@ def logs(
     lines: Annotated[Optional[int], typer.Option("--lines", "-n", min=0, help="Only the last N of each log.")] = None,
 ) -> None:
     """Print what runs printed, standard output and standard error; with several runs, each line with its run's name."""
-    from kourou.cli.sweep.look import show_sweep_logs
+    from kourou.cli.sweep.status_and_logs import show_sweep_logs
 
     show_sweep_logs(folder, runs or [], follow=follow, lines=lines)
 

@@ -36,7 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print plain JSON.")]
 
 
 def chosen_run(run: str, runs_dir: Path | None) -> FoundRun:
-    """See :func:`kourou.cli.terminal.there.chosen_run`, which is imported when a command needs it."""
-    from kourou.cli.terminal import there
+    """See :func:`kourou.cli.terminal.cluster_runs.chosen_run`, which is imported when a command needs it."""
+    from kourou.cli.terminal import cluster_runs
 
-    return there.chosen_run(run, runs_dir)
+    return cluster_runs.chosen_run(run, runs_dir)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Container, Mapping
 
-from kourou.runtime.launch.family import Family
+from kourou.runtime.launch.node_tree import NodeTree
 from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model.records import ProcessExit
 
@@ -18,8 +18,8 @@ _STOP_FOLLOWS_S = 0.5  # a SIGTERM that the launcher got as well: until it asks 
 class HeldExits:
     """Whose exits wait to be judged, and for how long."""
 
-    def __init__(self, family: Family, nodes: Mapping[str, TrackedNode], alive: Container[str]) -> None:
-        self._family = family
+    def __init__(self, tree: NodeTree, nodes: Mapping[str, TrackedNode], alive: Container[str]) -> None:
+        self._tree = tree
         self._nodes = nodes
         self._alive = alive
         self._exits: dict[str | None, dict[str, ProcessExit]] = {}  # by unit
@@ -28,7 +28,7 @@ class HeldExits:
 
     def note_raised(self, name: str) -> None:
         """The node's present attempt said that it raised something."""
-        unit = self._family.unit_of(name)
+        unit = self._tree.unit_of(name)
         if unit is not None:
             self._raised[unit].append((name, self._nodes[name].attempt))
 
@@ -41,14 +41,14 @@ class HeldExits:
 
     def hold(self, name: str, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         """Keep a node's exit."""
-        self._exits.setdefault(self._family.unit_of(name), {})[name] = exit
+        self._exits.setdefault(self._tree.unit_of(name), {})[name] = exit
 
     def __contains__(self, name: str) -> bool:
-        return name in self._exits.get(self._family.unit_of(name), {})
+        return name in self._exits.get(self._tree.unit_of(name), {})
 
     def take(self, name: str) -> list[tuple[str, ProcessExit]]:
         """A node's exit, which is held no longer, with its name."""
-        held = self._exits[self._family.unit_of(name)]
+        held = self._exits[self._tree.unit_of(name)]
         return [(name, held.pop(name))]
 
     def take_unit(self, unit: str) -> list[tuple[str, ProcessExit]]:
@@ -63,7 +63,7 @@ class HeldExits:
 
     def _follows_another(self, name: str) -> bool:
         """Whether another part of its unit raised first and is about to end: ranks fail when one of them is gone."""
-        unit = self._family.unit_of(name)
+        unit = self._tree.unit_of(name)
         outcome = self._nodes[name].outcome
         if unit is None or outcome is None or outcome.kind != "raised":
             return False

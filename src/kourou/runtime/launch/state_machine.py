@@ -30,8 +30,8 @@ from kourou.runtime.launch.events import (
     StopAsked,
 )
 from kourou.runtime.launch.exit_records import exit_record_of, removed_by, unit_exit_record_of
-from kourou.runtime.launch.family import Family
 from kourou.runtime.launch.held_exits import HeldExits
+from kourou.runtime.launch.node_tree import NodeTree
 from kourou.runtime.launch.slow_starts import SlowStarts
 from kourou.runtime.launch.timers import Decision, RemovalStep, Restarting, Timers
 from kourou.runtime.launch.tracked_node import TrackedNode
@@ -64,7 +64,7 @@ class StateMachine:
         self._here = here
         self._log_file = log_file
         self._now = now
-        self._family = Family(())
+        self._tree = NodeTree(())
         self._nodes: dict[str, TrackedNode] = {}
         self._alive: dict[str, TrackedNode] = {}  # those that have begun and not ended, in that order
         self._unstarted: collections.deque[str] = collections.deque()
@@ -72,7 +72,7 @@ class StateMachine:
         self._parts_starting: dict[str, Countdown] = {}  # of each unit
         self._parts_living: dict[str, Countdown] = {}  # of each unit
         self._workers = Countdown((), self._is_no_worker)  # of a program that stops
-        self._held = HeldExits(self._family, self._nodes, self._alive)
+        self._held = HeldExits(self._tree, self._nodes, self._alive)
         self._decided: collections.deque[tuple[str, ProcessExit]] = collections.deque()  # held no longer, to be judged
         self._timers = Timers()
         self._steps: StopSteps | None = None  # of a program that stops
@@ -148,19 +148,19 @@ class StateMachine:
         node.serves_only = event.serves_only
         if event.ready and node.state is NodeState.STARTING:
             node.state = NodeState.READY
-            self._part_ready(self._family.unit_of(node.name))
+            self._part_ready(self._tree.unit_of(node.name))
 
     def _reported(self, node: TrackedNode, outcome: Outcome) -> None:
         node.outcome = outcome
         if outcome.kind == "raised":
             self._held.note_raised(node.name)
-        if self._family.inside(node.name):
+        if self._tree.inside(node.name):
             self._exited(node, ProcessExit(code=outcome.code))
 
     def _with_threads(self, node: TrackedNode) -> Iterator[TrackedNode]:
         """The node, and those that live in its process."""
         yield node
-        for name in self._family.threads_of(node.name):
+        for name in self._tree.threads_of(node.name):
             if name in self._alive:
                 yield self._nodes[name]
 
@@ -173,7 +173,7 @@ class StateMachine:
         if unit is None or self._nodes[unit].state is not NodeState.STARTING or not self._parts_starting[unit].done():
             return
         self._change(self._nodes[unit], state=NodeState.READY)
-        self._part_ready(self._family.unit_of(unit))
+        self._part_ready(self._tree.unit_of(unit))
 
     # --- What is due
 
@@ -200,7 +200,7 @@ class StateMachine:
         self._alive[name] = node
         self._slow_starts.begin(name, self._now)
         self._do(do.Begin(name=name, attempt=node.attempt, host=node.host))
-        children = self._family.children(name)
+        children = self._tree.children(name)
         if children:
             self._parts_starting[name] = Countdown(
                 children, lambda part: self._nodes[part].state is not NodeState.STARTING
@@ -208,20 +208,20 @@ class StateMachine:
             self._parts_living[name] = Countdown(children, lambda part: self._nodes[part].gone)
         for child in children:  # first, since a colocation publishes for those that it runs
             self._start(child)
-        if self._family.launched(name):
+        if self._tree.launched(name):
             self._do(do.Launch(name=name, attempt=node.attempt))
 
     def _restart(self, node: TrackedNode) -> None:
         self._do(do.Write(event="restart", fields={"node": node.name, "attempt": node.attempt + 1}))
-        for child in self._family.below(node.name):
+        for child in self._tree.below(node.name):
             self._nodes[child].restarts.clear()
         self._start(node.name)
 
     def _restart_asked(self, ask: RestartAsked) -> None:
         """End a node, or all parts of a unit, to start it again. What is not there any more stays as it is."""
-        for name in (ask.name, *self._family.below(ask.name)) if ask.name in self._nodes else ():
+        for name in (ask.name, *self._tree.below(ask.name)) if ask.name in self._nodes else ():
             node = self._nodes[name]
-            if name not in self._alive or not self._family.launched(name) or self._stopping or node.removed:
+            if name not in self._alive or not self._tree.launched(name) or self._stopping or node.removed:
                 continue
             node.restart_asked = ask.origin
             self._note_killed(name, f"was ended to be started again: {ask.origin}")
@@ -239,7 +239,7 @@ class StateMachine:
     def _exited(self, node: TrackedNode, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         if node.name in self._held:
             return  # told twice
-        unit = self._family.unit_of(node.name)
+        unit = self._tree.unit_of(node.name)
         is_clear = self._stopping or node.removed or unit in self._broken
         wait_s = None if is_clear else self._held.wait_s(node.name, exit)
         if wait_s is None:
@@ -249,17 +249,17 @@ class StateMachine:
             self._timers.set(self._now + wait_s, Decision(name=node.name))
 
     def _judge(self, node: TrackedNode, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        for child in self._family.threads_of(node.name):
+        for child in self._tree.threads_of(node.name):
             if child in self._alive:
                 self._judge(self._nodes[child], exit)
         del self._alive[node.name]
         log_file = str(self._log_file(node.name))
         record = exit_record_of(node, exit, stopping=self._stopping, now=self._now, log_file=log_file)
         # What a thread's failure leads to is decided when its colocation ends of it.
-        failed = record.state is NodeState.FAILED and not self._family.inside(node.name)
+        failed = record.state is NodeState.FAILED and not self._tree.inside(node.name)
         restart_in = self._answer_restart(node, record)
         self._end(node, record, self._react(record) if failed and restart_in is None else restart_in)
-        unit = self._family.unit_of(node.name)
+        unit = self._tree.unit_of(node.name)
         if unit is not None:
             for name, held in self._held.take_unit(unit):
                 self._timers.discard(Decision(name=name))
@@ -273,19 +273,19 @@ class StateMachine:
             self._end_removal(node.name)
         node.will_restart = restart_in is not None or self._may_restart_with_parent(node)
         self._do(do.End(record=record, will_restart=node.will_restart))
-        for child in map(self._nodes.__getitem__, self._family.below(node.name)):
+        for child in map(self._nodes.__getitem__, self._tree.below(node.name)):
             if child.will_restart is not node.will_restart:
                 self._change(child, will_restart=node.will_restart)
         if restart_in is not None:
             self._timers.set(self._now + restart_in, Restarting(name=node.name))
-        self._end_unit_without_parts(self._family.unit_of(node.name))
+        self._end_unit_without_parts(self._tree.unit_of(node.name))
         if self._stopping:
             self._release_if_idle()
 
     def _may_restart_with_parent(self, node: TrackedNode) -> bool:
         """For a thread that failed: its callers shall wait until it is known what becomes of its colocation."""
         restarts = isinstance(node.plan.on_failure, Restart) and not self._stopping and not node.removed
-        return restarts and self._family.inside(node.name) and node.state is NodeState.FAILED
+        return restarts and self._tree.inside(node.name) and node.state is NodeState.FAILED
 
     def _react(self, record: ExitRecord) -> float | None:
         """Apply the policy to a failure: seconds until the restart, or None."""
@@ -306,7 +306,7 @@ class StateMachine:
                 self._tell(record, f"it starts again in {restart_in:g} s (restart {len(node.restarts)} of {budget})")
                 return restart_in
             self._tell(record, f"all restarts are used up ({budget})")
-        unit = self._family.unit_of(node.name)
+        unit = self._tree.unit_of(node.name)
         if unit is not None:
             self._fail_unit(unit, record)
             return None
@@ -324,7 +324,7 @@ class StateMachine:
     # --- Colocations that are units
 
     def _in_broken_unit(self, name: str) -> bool:
-        return any(unit in self._broken for unit in self._family.above(name))
+        return any(unit in self._broken for unit in self._tree.above(name))
 
     def _fail_unit(self, unit: str, part: ExitRecord) -> None:
         """A part failed for good, and the unit with it: unless the program stops anyway, the others are killed."""
@@ -333,15 +333,15 @@ class StateMachine:
         self._broken[unit] = failure, self._react(failure)
         if self._stopping:
             return
-        for node in map(self._nodes.__getitem__, self._family.below(unit)):
+        for node in map(self._nodes.__getitem__, self._tree.below(unit)):
             if node.will_restart:
                 self._timers.discard(Restarting(name=node.name))
                 self._change(node, will_restart=False)
-            if node.name in self._alive and self._family.launched(node.name):
+            if node.name in self._alive and self._tree.launched(node.name):
                 self._note_killed(node.name, f"was killed, because {part.node} of the same colocation failed")
                 self._do(do.Interrupt(name=node.name))  # for a thread, which cannot be killed
                 self._do(do.Kill(name=node.name))
-        for inner in self._family.units_below(unit):  # one whose parts only waited for their restart
+        for inner in self._tree.units_below(unit):  # one whose parts only waited for their restart
             self._end_unit_without_parts(inner)
 
     def _end_unit_without_parts(self, unit: str | None) -> None:
@@ -349,7 +349,7 @@ class StateMachine:
         if unit is None or unit not in self._alive or not self._parts_living[unit].done():
             return
         node = self._alive.pop(unit)
-        parts = [self._nodes[child] for child in self._family.children(unit)]
+        parts = [self._nodes[child] for child in self._tree.children(unit)]
         failure, restart_in = self._broken.pop(unit, (None, None))
         if self._stopping or self._in_broken_unit(unit):
             restart_in = None
@@ -360,7 +360,7 @@ class StateMachine:
     def _take_in(self, plans: Iterable[NodePlan]) -> None:
         """There are these nodes, which are to be started."""
         plans = tuple(plans)
-        self._family.add(plans)
+        self._tree.add(plans)
         for plan in plans:
             host = plan.site.host if plan.site else self._here
             self._nodes[plan.name] = TrackedNode(plan=plan, host=host, serves_only=plan.serves_only)
@@ -380,15 +380,15 @@ class StateMachine:
             if node is None or node.gone or node.removed or node.plan.parent is not None or self._stopping:
                 continue
             self._do(do.Write(event="remove", fields={"node": name, "origin": ask.origin}))
-            family = (name, *self._family.below(name))
-            for each in map(self._nodes.__getitem__, family):
+            tree = (name, *self._tree.below(name))
+            for each in map(self._nodes.__getitem__, tree):
                 self._begin_removal(each, ask.origin)
             if name in self._unstarted:
                 self._unstarted.remove(name)
-            for unit in self._family.units_of(name):
+            for unit in self._tree.units_of(name):
                 self._end_unit_without_parts(unit)  # its parts may only have waited for their restart
             if name in self._alive:
-                self._removals[name] = self._stop_steps(removed_by(ask.origin), family, lambda: None)
+                self._removals[name] = self._stop_steps(removed_by(ask.origin), tree, lambda: None)
                 for wait_s, step in self._removals[name].schedule(at_once=False):
                     self._timers.set(self._now + wait_s, RemovalStep(name=name, step=step))
 
@@ -408,7 +408,7 @@ class StateMachine:
         else:
             starting = node.state is NodeState.STARTING
             self._change(node, removed=origin, state=NodeState.STOPPING)
-            if self._family.launched(node.name):
+            if self._tree.launched(node.name):
                 self._do(do.Dismiss(name=node.name, origin=origin))
                 if starting and self._may_be_interrupted_at_once(node):
                     self._do(do.Interrupt(name=node.name))
@@ -446,7 +446,7 @@ class StateMachine:
         for node in self._nodes.values():
             if node.will_restart:
                 self._change(node, will_restart=False)
-        for unit in self._family.units():
+        for unit in self._tree.units():
             self._end_unit_without_parts(unit)
         self._set_steps(at_once=ask.at_once)
         self._release_if_idle()
@@ -458,7 +458,7 @@ class StateMachine:
 
     def _leave_unstarted(self) -> None:
         for root in self._unstarted:
-            for name in (root, *self._family.below(root)):
+            for name in (root, *self._tree.below(root)):
                 cause = "was not started, because the program stopped"
                 end = ExitRecord(node=name, attempt=0, state=NodeState.FINISHED, cause=cause)
                 self._change(self._nodes[name], state=end.state, exit=end)
@@ -476,9 +476,7 @@ class StateMachine:
         return StopSteps(
             self._plan.stop,
             reason,
-            running=lambda: [
-                self._nodes[name] for name in names if name in self._alive and self._family.launched(name)
-            ],
+            running=lambda: [self._nodes[name] for name in names if name in self._alive and self._tree.launched(name)],
             do=self._do,
             release=release,
             on_killed=lambda name: self._note_killed(

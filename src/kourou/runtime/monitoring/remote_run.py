@@ -18,7 +18,7 @@ from kourou.runtime.control import messages
 from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub
-from kourou.runtime.launchers.dialled.passage import Passage
+from kourou.runtime.launchers.dialled.coordinator_tunnel import CoordinatorTunnel
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.resize import Resize
 from kourou.runtime.model.restarts import check_restart
@@ -52,8 +52,8 @@ class RemoteRun:
         self._token = found.token
         if not found.info.coordinator:
             raise errors.ServerUnavailable(f"run {found.run_id} has not begun")
-        self._passage = None if found.info.here else Passage(found.path)
-        address = found.info.coordinator if self._passage is None else self._passage.address
+        self._tunnel = None if found.info.here else CoordinatorTunnel(found.path)
+        address = found.info.coordinator if self._tunnel is None else self._tunnel.address
         self._stub = CoordinatorStub(address, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False)
         self._binding = Binding(run_id=found.run_id, control=self, token=self._token, tls=found.certificate)
         self._clients: dict[str, Client] = {}
@@ -70,8 +70,8 @@ class RemoteRun:
         for client in self._clients.values():
             courier.close(client)
         self._stub.close()
-        if self._passage is not None:
-            self._passage.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def status(self) -> RunStatus:
         """The run and its nodes as they are now.

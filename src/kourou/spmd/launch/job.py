@@ -20,8 +20,8 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
 from kourou.spmd.hosts.places import Host, assign_ranks
-from kourou.spmd.launch.blame import WorkerExit, exception_of, root_cause
 from kourou.spmd.launch.output import Output
+from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause
 from kourou.spmd.worker import parcel
 
 if TYPE_CHECKING:

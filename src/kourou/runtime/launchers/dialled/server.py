@@ -19,7 +19,7 @@ from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import BrokenSession, Session
 from kourou.runtime.host_agent.tunnel import Tunnel
-from kourou.runtime.launchers.dialled.entrance import Entrance
+from kourou.runtime.launchers.dialled.listener import Listener
 from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
@@ -71,19 +71,19 @@ class AgentServer:
         self._over: set[str] = set()  # sessions of hosts that were taken for dead
         context = authority.issue(SERVER_NAME).make_context()
         try:
-            self._entrance = Entrance(
+            self._listener = Listener(
                 self.thread.loop, (address, port), context, lambda: Link(self._on_line, self._on_closed)
             )
         except OSError as error:
             self.thread.close()
             raise errors.LaunchError(f"cannot listen for agents: {error}") from error
-        self.thread.post(self._entrance.open)
+        self.thread.post(self._listener.open)
         self.thread.post(self._look)
 
     @property
     def order(self) -> DialOrder:
         """What agents need to know."""
-        port = self._entrance.port
+        port = self._listener.port
         hosts = [self._address] if self._address else own_addresses()
         return DialOrder(
             addresses=tuple((host, port) for host in hosts),
@@ -134,10 +134,10 @@ class AgentServer:
     async def _end(self) -> None:
         for link in (*self._owners, *self._shells, *(link for link, _ in self._early.values())):
             link.abort()
-        await self._entrance.close()
+        await self._listener.close()
 
     def _on_line(self, link: Link, line: dict[str, Any]) -> None:
-        self._entrance.forget(link)
+        self._listener.forget(link)
         if not hmac.compare_digest(str(line.get("token", "")).encode(errors="replace"), self._token.encode()):
             link.abort()
         elif line.get("role") == SHELL:
@@ -179,7 +179,7 @@ class AgentServer:
             link.close()
 
     def _on_closed(self, link: Link) -> None:
-        self._entrance.forget(link)
+        self._listener.forget(link)
         if (tunnel := self._shells.pop(link, None)) is not None:
             tunnel.close()
         if (transport := self._owners.pop(link, None)) is not None:

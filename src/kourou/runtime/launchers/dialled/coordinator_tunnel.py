@@ -15,12 +15,12 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import Session
 from kourou.runtime.host_agent.tunnel import Tunnel
 
-__all__ = ["Passage"]
+__all__ = ["CoordinatorTunnel"]
 
 _PATIENCE_S = 10.0
 
 
-class Passage:
+class CoordinatorTunnel:
     """Made, it is open. Its owner closes it.
 
     Where the way to the launcher breaks, so do the connections; new ones go over the next one, until there is none.

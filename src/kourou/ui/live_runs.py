@@ -18,7 +18,7 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample, Sampler
 from kourou.ui.run_page import Plan, run_page
 
-__all__ = ["Watching", "encoded"]
+__all__ = ["LiveRuns", "encoded"]
 
 _INTERVAL_S = 1.0
 _SHARE = 0.02
@@ -91,7 +91,7 @@ class _Watched:
         self.looked_at = time.monotonic()
 
 
-class Watching:
+class LiveRuns:
     """The runs that are looked at. To be used by one event loop; :meth:`run` is entered while it serves."""
 
     def __init__(self) -> None:

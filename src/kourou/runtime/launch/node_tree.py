@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from kourou.runtime.plan.plan import NodePlan, Placement
 
-__all__ = ["Family"]
+__all__ = ["NodeTree"]
 
 
-class Family:
+class NodeTree:
     """The tree of a plan's nodes."""
 
     def __init__(self, nodes: Iterable[NodePlan]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from kourou.runtime.host_agent.link import Link
 
-__all__ = ["Entrance"]
+__all__ = ["Listener"]
 
 _GREETING_S = 10.0  # a stranger who has not said who he is by then is sent away
 _MOST_STRANGERS = 512
@@ -27,7 +27,7 @@ class _Stranger:
     socket: socket.socket
 
 
-class Entrance:
+class Listener:
     """Listens, once it is open, and shakes hands. All but the constructor is the loop's.
 
     Whoever is too many makes room for the newest: an agent says who it is within a moment, a flood does not.

@@ -17,13 +17,13 @@ from kourou.ownership import check_own, make_own_folder, read_own
 from kourou.weights.reading import Found
 from kourou.weights.slots import Contents, unpack
 
-__all__ = ["Kept", "load", "save"]
+__all__ = ["SavedVersion", "load", "save"]
 
 _SUFFIX = ".weights"
 _LONGEST_NAME = 200  # file systems take names of 255 bytes
 
 
-class Kept(NamedTuple):
+class SavedVersion(NamedTuple):
     """A version that was in a file.
 
     Attributes:
@@ -71,7 +71,7 @@ def save(folder: Path, name: str, found: Found, publisher: str) -> None:
         raise
 
 
-def load(folder: Path) -> list[Kept]:
+def load(folder: Path) -> list[SavedVersion]:
     """What is in the files of a folder, if there are any.
 
     Raises:
@@ -91,12 +91,12 @@ def _file_name(name: str) -> str:
     return quoted
 
 
-def _load(path: Path) -> Kept:
+def _load(path: Path) -> SavedVersion:
     line, _, memory = read_own(path).partition(b"\n")
     try:
         facts = json.loads(line)
         contents = unpack(memoryview(memory), facts["buffers"])
         age_s = max(0.0, time.time() - facts["published_at"])
-        return Kept(facts["name"], facts["version"], facts["publisher"], age_s, contents)
+        return SavedVersion(facts["name"], facts["version"], facts["publisher"], age_s, contents)
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise WeightsError(f"{path} has no weights that can be read: {error}; remove it to begin without") from error
