@@ -68,4 +68,4 @@ def test_each_cause_begins_with_a_frame_of_the_users_and_keeps_what_the_user_cal
 
 
 def test_an_error_without_any_frame_of_the_users_keeps_ours() -> None:
-    assert set(files(told(kourou.__getattr__, "no_such_name"))) == {"__init__.py"}
+    assert set(files(told(kourou.__getattr__, "no_such_name"))) == {"later.py"}
