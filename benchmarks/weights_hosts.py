@@ -212,7 +212,8 @@ def main() -> None:
     if args.reader:
         be_reader(*args.reader)
     elif args.publisher:
-        be_publisher(*args.publisher[:2], int(args.publisher[2]))
+        token, authority, size = args.publisher
+        be_publisher(token, authority, int(size))
     elif os.geteuid() != 0:
         sys.exit("weights_hosts.py: only root can make network namespaces")
     else:

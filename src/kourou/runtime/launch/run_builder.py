@@ -86,8 +86,7 @@ class RunBuilder:
         self._scratch: ScratchFolder | None = None
         self._child_server: ChildServer | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        merged = folder.path / MERGED_LOG
-        self._logs = NodeLogs(folder.log_file, Terminal(self._output(merged)), merged=merged)
+        self._logs = NodeLogs(folder.log_file, Terminal(self._output()), merged=folder.path / MERGED_LOG)
         self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
         self._started_at = time.time()
         self._waits_for = ""  # what an engine says of hosts that are not there
@@ -110,10 +109,10 @@ class RunBuilder:
             on_end=self._resources.close,
         )
 
-    def _output(self, merged: Path) -> NonBlockingStream | None:
+    def _output(self) -> NonBlockingStream | None:
         if self._plan.terminal != "current_terminal" or sys.stdout is None:
             return None
-        output = NonBlockingStream(sys.stdout, kept_in=merged)
+        output = NonBlockingStream(sys.stdout, kept_in=self._folder.path / MERGED_LOG)
         self._resources.callback(output.close)  # last of all, since it may take a moment
         return output
 
