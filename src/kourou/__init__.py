@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from kourou.runtime.model.engine_options import Kubernetes, Ray, Slurm
     from kourou.runtime.model.hosts import Host, Hosts
     from kourou.runtime.model.inventory import Inventory
+    from kourou.runtime.model.process import ProcessSpec
     from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
     from kourou.runtime.node_process.debugger import wait_for_debugger
     from kourou.runtime.node_process.serving import node_server, serve
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
         LaunchPlan,
         LaunchType,
         NodePlan,
-        ProcessSpec,
         is_local_launch,
         is_local_launch_or_test,
     )
@@ -96,7 +96,7 @@ _SOURCES = {
     "NodeRecord": "runtime.model.records",
     "NodeState": "runtime.model.records",
     "NodeTarget": "runtime.waiting.node_target",
-    "ProcessSpec": "runtime.plan.plan",
+    "ProcessSpec": "runtime.model.process",
     "Program": "runtime.graph.program",
     "PyClassNode": "nodes.python",
     "PyNode": "nodes.python",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import kourou as lp
-from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
+from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.plan.plan import NodePlan, Site
 from kourou.runtime.plan.relocation import Relocation
 
 

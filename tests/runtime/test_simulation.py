@@ -12,8 +12,9 @@ from kourou.errors import GraphError
 from kourou.runtime.launch import state_machine
 from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model import instructions as do
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec, Site
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, Site
 from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.invariants import InvariantBroken, Invariants
 from kourou.runtime.simulation.scaled_plan import enlarged, simulated_hosts

@@ -6,8 +6,9 @@ import math
 
 from kourou.runtime.launch.slow_starts import SlowStarts
 from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import NodeState
-from kourou.runtime.plan.plan import NodePlan, Placement, ProcessSpec
+from kourou.runtime.plan.plan import NodePlan, Placement
 
 
 class Clock:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from kourou import errors
-from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor
 from polling import WAIT_S, alive, marked, until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.process import supervisor
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor

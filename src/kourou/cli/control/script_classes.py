@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import ownership
 from kourou.runtime.files.run_folder import PAYLOADS, PLAN_FILE
+from kourou.runtime.model.process import Payload
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.plan.payloads import Payload, script_of
+from kourou.runtime.plan.payloads import script_of
 from kourou.script import main_module, names
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kourou.errors import LaunchError
 
-__all__ = ["is_itself", "listen"]
+__all__ = ["listen"]
 
 _BACKLOG = 1024
 _TAKEN_TIMEOUT_S = 5.0  # a server that was killed has its port until the system has taken its memory back
@@ -34,14 +34,6 @@ def listen(host: str, port: int) -> socket.socket:
             if time.monotonic() >= deadline:
                 raise LaunchError(f"cannot listen on {host}:{port}: {_holder(port)}{_advice(port)}") from error
             time.sleep(_POLL_S)
-
-
-def is_itself(connection: socket.socket) -> bool:
-    """Whether a client is connected to itself: nobody listens there, and the system gave its own end that very port."""
-    try:
-        return bool(connection.getsockname() == connection.getpeername())
-    except OSError:  # it has ended already
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kourou import cpython
 from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process import process_table
 from kourou.runtime.process.supervisor import ProcessEvents
 from kourou.tracebacks import format_failure

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import cpython
 from kourou.experiments.sweep.run_process import read_payload
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import ProcessEvents
 from kourou.tracebacks import format_failure
 

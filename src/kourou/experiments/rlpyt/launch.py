@@ -27,8 +27,8 @@ from kourou.experiments.sweep.launch import Rerun, SweepOutcome, new_launch_id, 
 from kourou.experiments.sweep.prepared import PreparedRun
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Slot
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor
 

@@ -19,7 +19,7 @@ from kourou.experiments.sweep.prepared import PreparedRun, prepare, process_spec
 from kourou.experiments.sweep.slots import Share, Slot, SlotPool, engine_slots, make_slots
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
-from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.model.process import ProcessSpec
 
 __all__ = ["PlannedStart", "known_records", "last_backend", "plan_sweep", "unfinished_runs"]
 

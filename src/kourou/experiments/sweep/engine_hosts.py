@@ -21,9 +21,9 @@ from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Host, matching_variables
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.plan.allocation import plan_of_hosts
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.preload import Preload
 from kourou.runtime.process.supervisor import ProcessEvents
 

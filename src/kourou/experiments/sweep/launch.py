@@ -26,7 +26,7 @@ from kourou.experiments.sweep.slots import Share, Slot, SlotPool, engine_slots, 
 from kourou.notebook import table
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
-from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.runtime.stopping.exit_signals import interrupted
 

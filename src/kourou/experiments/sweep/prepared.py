@@ -20,8 +20,8 @@ from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.program import Program
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.model.inventory import thread_counts
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan import absl_flags
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import pack
 

@@ -29,8 +29,8 @@ from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.retries import AttemptOutcome, Retry, classify_exit
 from kourou.experiments.sweep.signals import signals_to
 from kourou.experiments.sweep.slots import Slot, SlotPool
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit, describe_signal
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.plan.preloading import choose
 from kourou.runtime.process.preload import COMMANDS, Preload
 from kourou.runtime.process.supervisor import Supervisor

@@ -16,9 +16,9 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.node_process.certificate import Certificate
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["ENTRY", "HostAgent", "HostInfo", "HostSetup", "serve"]

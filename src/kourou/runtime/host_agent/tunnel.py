@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from kourou.courier.lanes.ports import is_itself
 from kourou.runtime.host_agent.loop import LoopThread
+from kourou.sockets import is_itself
 
 __all__ = ["Tunnel"]
 

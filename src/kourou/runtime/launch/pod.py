@@ -18,8 +18,9 @@ from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dialling import DialOrder
 from kourou.runtime.launch.batch import bring_to_life
 from kourou.runtime.launchers.engines.kubernetes_batch import Travelling
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.status import STATUS_FILE, RunStatus
-from kourou.runtime.plan.plan import LaunchPlan, ProcessSpec
+from kourou.runtime.plan.plan import LaunchPlan
 
 __all__ = ["main"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.plan.payloads import Blobs
 from kourou.runtime.plan.plan import NodePlan
 
 __all__ = ["Launcher", "LauncherEvents"]

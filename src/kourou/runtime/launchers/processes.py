@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.model.process import Blobs, unneeded_blobs
 from kourou.runtime.model.records import INTERRUPT
-from kourou.runtime.plan.payloads import Blobs, store_blobs
-from kourou.runtime.plan.plan import LaunchPlan, NodePlan, unneeded_blobs
+from kourou.runtime.plan.payloads import store_blobs
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.process.supervisor import Supervisor
 
 __all__ = ["ProcessLauncher"]

@@ -12,9 +12,9 @@ from kourou import errors
 from kourou.runtime.context import context
 from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
 from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import Outcome, ProcessExit
 from kourou.runtime.node_process.outcomes import run_to_outcome
-from kourou.runtime.plan.payloads import Blobs
 from kourou.runtime.plan.plan import NodePlan
 
 __all__ = ["Entry", "ThreadLauncher"]

@@ -21,11 +21,12 @@ from kourou.runtime.interpreter import startup
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers, ignore_signal
 from kourou.runtime.interpreter.thread_interrupts import interrupt_here
 from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
+from kourou.runtime.model.process import Payload
 from kourou.runtime.model.records import INTERRUPT, Outcome
 from kourou.runtime.node_process.certificate import Certificate
 from kourou.runtime.node_process.outcomes import run_to_outcome
 from kourou.runtime.plan import absl_flags
-from kourou.runtime.plan.payloads import Payload, load_payload, script_of
+from kourou.runtime.plan.payloads import load_payload, script_of
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children, main_module

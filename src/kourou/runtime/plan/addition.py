@@ -11,9 +11,10 @@ from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.names import label_of
+from kourou.runtime.model.process import Blobs
 from kourou.runtime.plan.compile import is_pickled, plan_nodes
 from kourou.runtime.plan.devices import hand_out_devices
-from kourou.runtime.plan.payloads import Blobs, Payloads
+from kourou.runtime.plan.payloads import Payloads
 from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.script import names

@@ -20,12 +20,13 @@ from kourou.runtime.model.engines import EngineOptions, engine_named
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.names import index_of, label_of
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.allocation import shape_of
 from kourou.runtime.plan.devices import hand_out_devices
 from kourou.runtime.plan.payloads import Payloads
 from kourou.runtime.plan.placement import PlacementOf
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, ProcessSpec
+from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement
 from kourou.runtime.plan.preloading import choose
 from kourou.runtime.plan.validation import TERMINALS, check_arguments, check_hosts, check_node
 from kourou.runtime.stopping.timeline import StopTimeline

@@ -11,8 +11,9 @@ from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate, thread_counts
 from kourou.runtime.model.names import index_of, label_of
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan.placement import PlacementOf, place
-from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
+from kourou.runtime.plan.plan import NodePlan, Site
 
 __all__ = ["hand_out_devices"]
 

@@ -13,7 +13,7 @@ import hashlib
 import mmap
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from kourou import errors
 from kourou.courier.wire import codec
 from kourou.runtime.context import context
 from kourou.runtime.graph.node import Node
+from kourou.runtime.model.process import Blobs, Payload
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script import main_module, unpicklable
@@ -29,29 +30,7 @@ from kourou.script.names import Scope
 from kourou.script.snapshot import Imports, Pickled, Snapshot
 from kourou.shown import shown
 
-__all__ = ["Blobs", "Payload", "Payloads", "load_payload", "script_of", "why_not_picklable"]
-
-Blobs = Mapping[str, "bytes | memoryview"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Payload:
-    """The names of a payload's blobs."""
-
-    stream: str
-    """SHA-256 of the pickle stream."""
-    buffers: tuple[str, ...] = ()
-    """SHA-256 of each buffer, in the stream's order."""
-    script: str = ""
-    """SHA-256 of the script's snapshot, which all payloads of a program share."""
-    script_buffers: tuple[str, ...] = ()
-    size_bytes: int = 0
-    """Stream and buffers, without the script's."""
-
-    @property
-    def blobs(self) -> tuple[str, ...]:
-        """The names of all."""
-        return tuple(name for name in (self.stream, *self.buffers, self.script, *self.script_buffers) if name)
+__all__ = ["Payloads", "load_payload", "script_of", "why_not_picklable"]
 
 
 class Payloads:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from kourou.cpython import interpreter_options
 from kourou.runtime.graph.policies import OnFailure
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Hosts
-from kourou.runtime.plan.payloads import Blobs, Payload
+from kourou.runtime.model.process import Blobs, ProcessSpec
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script.names import ANYTHING, Scope
 
@@ -24,11 +22,9 @@ __all__ = [
     "LaunchType",
     "NodePlan",
     "Placement",
-    "ProcessSpec",
     "Site",
     "is_local_launch",
     "is_local_launch_or_test",
-    "unneeded_blobs",
 ]
 
 
@@ -110,43 +106,6 @@ class Placement(str, enum.Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProcessSpec:
-    """One operating-system process: a node's payload in a Python process, or a command.
-
-    ``payload`` given: ``argv`` is the node's ``sys.argv``. Not given: ``argv`` is the command.
-    """
-
-    name: str
-    """``label/index``."""
-    argv: tuple[str, ...]
-    payload: Payload | None = None
-    interpreter: str = ""
-    """Path of the Python that runs the payload."""
-    interpreter_args: tuple[str, ...] = dataclasses.field(default_factory=interpreter_options)
-    """Its options; by default the launcher's own."""
-    env: tuple[tuple[str, str], ...] = ()
-    """What differs from the launcher's environment."""
-    cwd: str = ""
-    """Working folder; empty: the launcher's."""
-    cpus: tuple[int, ...] | None = None
-    """The CPUs that it may run on; None: the launcher's."""
-    memory_bytes: int | None = None
-    """Resident memory of its own that it and all that it starts may take; None: no limit."""
-    merge_stderr: bool = True
-    """Standard error goes where standard output goes, in the order in which it was written."""
-    preload: tuple[str, ...] = ()
-    """Modules that it finds imported already, if they can be forked."""
-
-
-def unneeded_blobs(gone: Iterable[ProcessSpec | None], left: Iterable[ProcessSpec | None]) -> set[str]:
-    """The parts of payloads that only those processes would have needed which are gone."""
-    of_gone, of_left = (
-        {blob for spec in specs if spec and spec.payload for blob in spec.payload.blobs} for specs in (gone, left)
-    )
-    return of_gone - of_left
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from kourou import errors
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Inventory, Request, allocate
 from kourou.runtime.model.names import root_of
-from kourou.runtime.plan.plan import NodePlan, ProcessSpec, Site
+from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.plan.plan import NodePlan, Site
 
 __all__ = ["Relocation"]
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou import errors
 from kourou.runtime.files.descriptors import with_remedy
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process import process_table
 from kourou.runtime.process.memory_limit import MemoryWatch
 from kourou.runtime.process.preload import NODES, Preload

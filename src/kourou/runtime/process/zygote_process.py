@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kourou.runtime.interpreter.startup import path_for
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.output.output_pipes import OutputPipes
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel
 from kourou.runtime.process.preload import Preload

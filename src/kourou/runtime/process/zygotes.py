@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.process import process_table
 from kourou.runtime.process.preload import Preload, read_early
 from kourou.runtime.process.zygote_process import ZygoteProcess, start_zygote

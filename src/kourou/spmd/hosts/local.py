@@ -16,8 +16,8 @@ from kourou import errors
 from kourou.nodes.process_group import bind, torch_is_there
 from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.plan.plan import ProcessSpec
 from kourou.runtime.process.preload import Preload
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.spmd.worker import parcel

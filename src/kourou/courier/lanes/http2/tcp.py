@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from kourou.courier.core.target import Tls
-from kourou.courier.lanes.ports import is_itself
 from kourou.courier.wire.frames import Buffer
+from kourou.sockets import is_itself
 
 if TYPE_CHECKING:
     import ssl

@@ -12,8 +12,7 @@ from kourou.runtime.host_agent.host_service import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.launchers.hosts.transport import Transport, TransportEvents
-from kourou.runtime.plan.payloads import Blobs, Payload
-from kourou.runtime.plan.plan import ProcessSpec
+from kourou.runtime.model.process import Blobs, Payload, ProcessSpec
 
 __all__ = ["HostEvents", "RemoteHost"]
 
