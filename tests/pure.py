@@ -32,11 +32,11 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             "cli": "ended_runs foreign_runs live_run run_command sweep sweep_init tmux",
             "compat": "programs",
             "documentation": "walkthroughs",
-            "courier": "death full_sockets grpc_bulk grpc_process interrupters load silence",
+            "courier": "death full_sockets grpc_bulk grpc_process interpreter_end interrupters load silence",
             "experiments": "example hydra launcher_killed manager_data manager_sb3 manager_slurm manager_torch"
             " manager_tuning managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep"
             " run_worker sample_factory_flags slurm slurm_template sweep_on_engine",
-            "nodes": "async batched_handler colocation courier custom_node python replay torch weights",
+            "nodes": "async batched_handler checkpoints colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
             "runtime": "broadcast channel dialled kubernetes logs nonblocking_stream serving sessions shared_tensors"
             " slurm_commands supervisor threads zygotes",
@@ -75,6 +75,7 @@ TESTS_OF_OTHER_FILES = (
     "test_concurrency_page.py::test_a_program_takes_locks_in_the_drawn_order",
     "test_pure.py::test_what_a_pure_test_does_not_do_fails_it",
     "weights/test_publishing.py::test_a_forked_child_reads_and_publishes",
+    "weights/test_relays.py::test_hosts_outlive_the_server",
 )
 """How their names begin."""
 
