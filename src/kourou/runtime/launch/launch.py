@@ -88,8 +88,7 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         MissingExtra: ``tmux_session`` needs the extra ``tmux``, and ``log_to`` that of its name.
     """
     context.check_launch()
-    log_to = [log_to] if isinstance(log_to, str) else log_to
-    _check_exporters(log_to)
+    exporters = _exporters(log_to)
     program = the_program(programs)
     resumed = find_resumed(resume, program.name, run_dir)
     if xm_resources is not None:
@@ -115,17 +114,19 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         resumed.check(plan)
     recipe = Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
     with importing():
-        run = _build(plan, recipe, resumed, run_dir, on_node_exit, setups, log_to)
+        run = _build(plan, recipe, resumed, run_dir, on_node_exit, setups, exporters)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
 
 
-def _check_exporters(log_to: Sequence[str]) -> None:
-    if log_to:
+def _exporters(log_to: str | Sequence[str]) -> Sequence[str]:
+    names = [log_to] if isinstance(log_to, str) else log_to
+    if names:
         from kourou.runtime.metrics.exporters import check_exporters  # noqa: PLC0415 - others need none of it
 
-        check_exporters(log_to)
+        check_exporters(names)
+    return names
 
 
 def _build(
