@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -199,46 +198,3 @@ def test_ape_x_goes_on_when_one_of_rays_nodes_dies(cluster: Cluster, runs_dir: P
         finally:
             launcher.kill()
             print(*launcher.communicate())
-
-
-SCRIPT = """
-import kourou as lp
-
-class Server:
-    def echo(self, value):
-        return value
-
-def use(server):
-    print("first answer", server.echo(3))
-    lp.stop()
-
-def make():
-    program = lp.Program("served")
-    server = program.add_node(lp.CourierNode(Server), label="server")
-    program.add_node(lp.PyNode(use, server), label="user")
-    return program, {"placement": {"server": "a", "user": "b"}}
-"""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="needs Ray's jobs: pip install 'ray[default]'")
-@pytest.mark.timeout(240)
-def test_a_job_of_ray_runs_a_program_on_its_cluster(tmp_path: Path) -> None:
-    (tmp_path / "served.py").write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with cluster_of(include_dashboard=True, dashboard_port=port):
-        submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", f"--address=http://127.0.0.1:{port}"]
-        program = [sys.executable, "-m", "kourou.cli", "run", str(tmp_path / "served.py:make"), "--on", "ray"]
-        done: list[subprocess.CompletedProcess[str]] = []
-
-        def answered() -> bool:
-            """Ray takes jobs a while after its dashboard answers."""
-            done[:] = [subprocess.run([*submit, "--", *program], capture_output=True, text=True, check=False)]
-            return "No available agent" not in done[0].stderr
-
-        until(answered, WITHIN_S, "a cluster that takes jobs")
-        told = done[0].stdout
-        assert done[0].returncode == 0, told + done[0].stderr
-        assert "first answer 3" in told
-        assert "succeeded" in told
