@@ -61,7 +61,7 @@ def test_the_last_lines_are_the_last_lines(tmp_path, monkeypatch, lines, count, 
     assert [line.text for line in log.read()] == (expected[-count:] if count else [])
 
 
-@pytest.mark.parametrize(("text", "last"), [("", ""), ("a\nb\n\n  \n", "b"), ("x" * 9000, "x" * 4096)])
+@pytest.mark.parametrize(("text", "last"), [("", ""), ("a\nb\n\n  \n", "b"), ("x" * 20_000, "x" * (1 << 14))])
 def test_the_last_line_of_a_node(tmp_path, text, last):
     (tmp_path / "log").write_text(text)
 
