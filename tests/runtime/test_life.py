@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import threading
 
@@ -10,7 +12,7 @@ import pytest
 from kourou.errors import StopRequested
 from kourou.runtime.interpreter import thread_interrupts
 from kourou.runtime.interpreter.startup import print_failure
-from kourou.runtime.interpreter.thread_interrupts import interrupt_thread, shielded
+from kourou.runtime.interpreter.thread_interrupts import interrupt_here, interrupt_thread, shielded
 
 
 def run_and_interrupt(body):
@@ -51,6 +53,27 @@ def test_an_interrupt_is_raised_at_the_end_of_the_shield():
     # Then all that the outer one covers is done, and nothing after it
     assert done == ["inner"]
     assert [type(error) for error in raised] == [StopRequested]
+
+
+def test_a_signal_that_comes_within_a_shield_interrupts_at_its_end():
+    # Given the thread that signals are handled in
+    done = []
+
+    def work(shield):
+        with shield():
+            signal.raise_signal(signal.SIGUSR2)
+            done.append(shield)
+        done.append("behind it")
+
+    before = signal.signal(signal.SIGUSR2, lambda *_: interrupt_here())
+    try:
+        # When a signal comes there that would interrupt it, then it does so after the body of a shield, or else at once
+        for shield in (shielded, contextlib.nullcontext):
+            with pytest.raises(StopRequested):
+                work(shield)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert done == [shielded]
 
 
 def test_without_a_shield_it_is_raised_at_once():

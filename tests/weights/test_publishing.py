@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 
+from kourou import courier
 from kourou.errors import CallCancelled, SerializationError, VersionError, VersionNotFound, WeightsOutdated
 from kourou.weights import Client, Server
 from polling import until
@@ -228,3 +229,12 @@ def test_a_forked_child_reads_and_publishes(client: Client, lane: str) -> None:
             os._exit(2)
     assert os.waitpid(pid, 0)[1] == 0
     assert subscriber.require().weights == 2
+
+
+def test_a_server_that_was_not_started_is_stopped_as_well() -> None:
+    # given one whose owner starts it later, and is interrupted before
+    transport = courier.Server("weights")
+    server = Server(transport=transport, start=False)
+    # when it is stopped, then that is no error
+    server.stop()
+    assert not transport.has_started

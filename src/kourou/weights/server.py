@@ -182,7 +182,8 @@ class Server:
     def stop(self) -> None:
         """Answer no more. Views stay valid. May be called twice."""
         self.cancel_waits()
-        self._transport.stop(grace_s=0.0)
+        if self._transport.has_started:
+            self._transport.stop(grace_s=0.0)
         with contextlib.ExitStack() as after:
             for known in self._names.values():
                 after.callback(known.board.close)

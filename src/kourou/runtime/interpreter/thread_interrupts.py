@@ -113,11 +113,15 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
 
 
 def interrupt_here() -> None:
-    """Interrupt the thread that this is called in, by a signal handler.
+    """Interrupt the thread that this is called in, by a signal handler; at the end of its shield, if it has one.
 
     Raises:
-        StopRequested: no event loop is there whose coroutine can be cancelled.
+        StopRequested: there is no shield, and no event loop whose coroutine can be cancelled.
     """
-    loop = _loops.get(threading.get_ident())
+    ident = threading.get_ident()
+    if ident in _shields:  # without the lock, which what this came upon may hold
+        _shields[ident] = True
+        return
+    loop = _loops.get(ident)
     if loop is None or not loop.cancel():
         raise errors.StopRequested

@@ -153,7 +153,7 @@ class _NodeProcess:
                 raise SystemExit(128 + number)
             time.sleep(_POLL_S)
         if self._interrupted and not self._done:
-            raise errors.StopRequested
+            interrupt_here()
 
 
 def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]:
