@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
+from optional import optional
+
+jsonschema, kubernetes_validate = optional("jsonschema"), optional("kubernetes_validate")
 
 __all__ = ["check_manifest"]
 
@@ -69,7 +70,7 @@ def _check_job(job: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _job_set_schema() -> jsonschema.Draft202012Validator:
+def _job_set_schema() -> Any:
     schema = json.loads(_SCHEMA.read_text("utf-8"))
     for each in _objects(schema):
         each.setdefault("additionalProperties", False)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,9 @@ from kourou.runtime.launchers.engines.yaml_text import to_yaml
 from kourou.runtime.model.engines import known_engines
 from kourou.runtime.plan.compile import compile_program
 from manifests import check_manifest
+from optional import optional
+
+yaml = optional("yaml")
 
 
 def work() -> None:
