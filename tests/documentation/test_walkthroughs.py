@@ -74,12 +74,12 @@ def test_the_page_on_checkpoints(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "checkpoints.md")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(120)
 def test_the_quickstart(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "quickstart.md")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(120)
 def test_the_tutorial_up_to_its_sweep(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "tutorial.md", without=("python", "kourou sweep"))
 

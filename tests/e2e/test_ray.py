@@ -29,10 +29,10 @@ from polling import until
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install 'kourou[ray]'"),
     pytest.mark.soak,  # a cluster takes seconds to start
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(90),
 ]
 
-WITHIN_S = 90.0
+WITHIN_S = 60.0
 ROOT = Path(__file__).parents[2]
 COPIED = (*COPIED_VARIABLES, "KOUROU_CONTRACT")  # the check looks for processes by it
 CLUSTER = """

@@ -150,7 +150,7 @@ def requeue(job: str) -> None:
 @pytest.mark.parametrize("take_away", [requeue, preemption, time_limit])
 def test_the_replay_table_is_as_it_was_when_the_job_begins_again(take_away: Callable[[str], None]) -> None:
     # Given a job with a table that was filled
-    slurm = lp.Slurm(time="1", signal_s=15) if take_away is time_limit else lp.Slurm()
+    slurm = lp.Slurm(time="1", signal_s=50) if take_away is time_limit else lp.Slurm()
     slurm = lp.Slurm(nodes=2, lost_after_s=4, time=slurm.time, signal_s=slurm.signal_s)
     placement = {"replay": "a", "worker": "b"}
     found = choose_run(lp.submit(remembering(), slurm, placement=placement, stop_timeline=FAST_STOP))

@@ -177,7 +177,7 @@ def test_8_nothing_of_a_local_run_listens_beyond_loopback_and_no_name_is_looked_
 def test_9_no_line_is_lost_and_runs_of_one_second_have_folders_of_their_own(gloo2: Launcher, log_dir: Path) -> None:
     # Given
     gloo2.set_logging_handlers("auto")
-    lines = 5_000  # more than a pipe holds
+    lines = 20_000
     # When
     for _ in range(2):
         with pytest.raises(WorkerFailedError, match="SIGKILL"):

@@ -50,10 +50,11 @@ def kill_sshd(machines: Machines, pid: int) -> None:
 def test_a_killed_agent_or_sshd_is_a_lost_host_and_its_nodes_start_again_elsewhere(
     hosts: MakeHosts, machines: Machines, kill: Callable[[Machines, int], None]
 ) -> None:
-    # Given a node on m2 that may also run on m3
+    # Given a node on m2 with a grandchild of its own, that may also run on m3
     program, handle = one_server(lp.Restart(backoff_s=0.01))
-    placement = {"server": ["m2", "m3"]}
-    with lp.launch(program, "ssh", hosts=hosts("m2", "m3"), placement=placement, stop_timeline=FAST_STOP) as run:
+    program.add_node(lp.PyNode(nodes.spawn_and_wait), label="worker")
+    placement = {"server": ["m2", "m3"], "worker": "m1"}
+    with lp.launch(program, "ssh", hosts=hosts(), placement=placement, stop_timeline=FAST_STOP) as run:
         client = handle.dereference()
         host, pid, _ = answer_of(client, attempt=1)
         assert host == "m2"
@@ -99,8 +100,7 @@ def test_a_link_that_is_cut_for_five_seconds_is_survived(hosts: MakeHosts, machi
     program.add_node(lp.PyNode(nodes.count, handle, tmp_path), label="client")
     counted = tmp_path / "count"
     placement = {"server": "m3", "client": "m1"}
-    given = hosts("m1", "m3")
-    with lp.launch(program, "ssh", hosts=given, placement=placement, stop_timeline=FAST_STOP) as run:
+    with lp.launch(program, "ssh", hosts=hosts(), placement=placement, stop_timeline=FAST_STOP) as run:
         until(counted.exists, WAIT_S)
         # When
         machines.cut("m3")
@@ -118,11 +118,11 @@ def test_a_link_that_is_cut_for_five_seconds_is_survived(hosts: MakeHosts, machi
 def test_a_link_that_is_cut_for_good_is_noticed_in_time_by_all_who_wait(
     hosts: MakeHosts, machines: Machines, tmp_path: Path
 ) -> None:
-    # Given a call under way from m2 to m3
+    # Given a call under way from m1 to m3
     program, handle = one_server(lp.Restart(backoff_s=0.01))
     program.add_node(lp.PyNode(nodes.call_for_ever, handle, tmp_path), label="client")
-    placement = {"server": ["m3", "m2"], "client": "m2"}
-    given = hosts("m2", "m3", lost_after_s=LOST_AFTER_S)
+    placement = {"server": ["m3", "m2"], "client": "m1"}
+    given = hosts(lost_after_s=LOST_AFTER_S)
     with lp.launch(program, "ssh", hosts=given, placement=placement, stop_timeline=FAST_STOP) as run:
         until((tmp_path / "calling").exists, WAIT_S)
         record = run.nodes["server/0"]
@@ -149,9 +149,9 @@ SCRIPT = """
     from ssh import nodes
 
     program = lp.Program("killed")
-    for _ in range(2):
+    for _ in range(3):
         program.add_node(lp.PyNode(nodes.spawn_and_wait), label="worker")
-    hosts = lp.Hosts(["m1", "localhost"], ssh_config=sys.argv[1], copy_env_vars=("KOUROU_RUNS_DIR",))
+    hosts = lp.Hosts(["m1", "m2", "localhost"], ssh_config=sys.argv[1], copy_env_vars=("KOUROU_RUNS_DIR",))
     run = lp.launch(program, "ssh", hosts=hosts)
     while {str(record.state) for record in run.nodes.values()} != {"READY"}:
         pass
@@ -171,7 +171,7 @@ def test_nothing_is_left_on_any_host_when_the_launcher_is_killed(machines: Machi
         try:
             assert launcher.stdout.readline() == "ready\n"
             # An agent, a zygote, a node and a grandchild on each host.
-            until(lambda: len(everything_on_hosts()) >= 2 * 4, WAIT_S)
+            until(lambda: len(everything_on_hosts()) >= 3 * 4, WAIT_S)
             processes = everything_on_hosts()
         finally:
             # When
