@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 GATE = threading.Event()
 ENTERED = threading.Event()
+ASKED = threading.Event()
 
 
 class Slow:
@@ -33,9 +34,10 @@ def _open_gate():
 def client():
     GATE.clear()
     ENTERED.clear()
+    ASKED.clear()
     with Server("s", token="t") as server, Client(server.address, token="t", lane="local", timeout_s=20) as made:
         server.bind("echo", lambda value: value)
-        server.bind("slow", Slow)
+        server.bind("slow", lambda: ASKED.wait(20) and Slow())
         yield made
         GATE.set()
 
@@ -46,7 +48,8 @@ def test_an_answer_that_is_slow_to_unpickle_holds_up_nobody_else(client):
     thread = threading.Thread(target=lambda: got.append(client.slow()))
     thread.start()
     watched = client.futures.slow()
-    watched.add_done_callback(lambda future: got.append(future.result()))
+    watched.add_done_callback(lambda future: got.append(future.result()))  # before the answer: else it is called here
+    ASKED.set()
     assert ENTERED.wait(20)
     # when others call, then they are answered, and the deadlines of futures hold
     assert client.echo(1) == 1

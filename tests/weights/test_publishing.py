@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import logging
 import os
 import pickle
 import resource
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from kourou import courier
 from kourou.errors import CallCancelled, SerializationError, VersionError, VersionNotFound, WeightsOutdated
 from kourou.weights import Client, Server
+from kourou.weights.writing import BoardWriter
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -112,6 +115,30 @@ def test_one_exact_version(client: Client) -> None:
     publisher.publish("later", version=50)
     with pytest.raises(VersionNotFound, match="no version 10"):
         subscriber.exact(10)
+
+
+def test_a_version_that_is_being_written_is_still_to_come(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a publisher that has written a version, which nobody sees yet
+    writing, go_on, publish = threading.Event(), threading.Event(), BoardWriter.publish
+
+    def held(*args: Any) -> None:
+        writing.set()
+        assert go_on.wait(WAIT_S)
+        publish(*args)
+
+    monkeypatch.setattr(BoardWriter, "publish", held)
+    subscriber = client.subscriber()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        published = pool.submit(client.publisher().publish, "late", 5)
+        assert writing.wait(WAIT_S)
+        # when somebody wants that very version, then it is not said to have been skipped
+        with pytest.raises(VersionNotFound, match="the last is None"):
+            subscriber.exact(5)
+        # and it is waited for
+        wanted = pool.submit(subscriber.exact, 5, timeout_s=WAIT_S)
+        go_on.set()
+        assert wanted.result().weights == "late"
+        assert published.result()
 
 
 def test_old_weights_are_an_error(client: Client) -> None:

@@ -18,10 +18,10 @@ from kourou.shared_files import SharedFile
 from kourou.weights.futex import sleep_while, wake_all
 from kourou.weights.readers import PAGE_BYTES
 
-__all__ = ["LATEST", "MOST_KEPT", "OFFERED", "SLOT_BITS", "Board", "Page", "Row", "make_board"]
+__all__ = ["LATEST", "MOST_KEPT", "SLOT_BITS", "Board", "Page", "Row", "make_board"]
 
 LATEST = 0  # the number of the latest publication << SLOT_BITS | its slot; 0: nothing was published
-OFFERED = 1  # publications so far, those included that found no slot
+_OFFERED = 1  # the number of the last publication that found no slot, or that a relay knows of but does not have
 _OFFERED_VERSION = 2
 _CLOSED = 3  # 1: the program stops, so nobody waits any more
 _SLOTS = 4
@@ -82,9 +82,21 @@ class Page:
         return range(self.words[_SLOTS])
 
     @property
+    def offered(self) -> int:
+        """Publications so far, those included that found no slot; one that is being written does not count yet."""
+        return max(self.words[_OFFERED], self.words[LATEST] >> SLOT_BITS)
+
+    @property
     def offered_version(self) -> int:
-        """The version that was published last, be it that it found no slot."""
-        return self.words[_OFFERED_VERSION]
+        """The version of the last of those; 0 before the first."""
+        while True:
+            latest = self.words[LATEST]
+            if self.words[_OFFERED] > latest >> SLOT_BITS or not latest:
+                version = self.words[_OFFERED_VERSION]
+            else:
+                version = self.row(latest & (1 << SLOT_BITS) - 1).version
+            if self.words[LATEST] == latest:  # so nobody has written that row anew
+                return version
 
     @property
     def closed(self) -> bool:
@@ -135,9 +147,9 @@ class Page:
         self.words[_FIRST_ROW + slot * _ROW_WORDS + _NUMBER] = number
 
     def offer(self, number: int, version: int) -> None:
-        """Count a publication."""
+        """Count a publication that is not here, and will not be, or only later."""
         self.words[_OFFERED_VERSION] = version
-        self.words[OFFERED] = number
+        self.words[_OFFERED] = number
 
     def file(self, slot: int) -> SharedFile:
         """The file of a slot."""

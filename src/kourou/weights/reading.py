@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from kourou.shared_files import SharedFile
-from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
+from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import try_shared
 from kourou.weights.readers import Reading, Who, enrol, readings
 from kourou.weights.readers import Row as ReaderRow
@@ -126,7 +126,7 @@ class BoardReader:
     @property
     def offered(self) -> int:
         """Publications so far, those included that were skipped."""
-        return self._words[OFFERED]
+        return self._page.offered
 
     @property
     def offered_version(self) -> int:

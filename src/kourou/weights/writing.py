@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from kourou.courier.wire.buffer_pool import block_size
 from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import SharedFile
-from kourou.weights.board import LATEST, OFFERED, SLOT_BITS, Page, Row
+from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import processes_that_map, try_exclusive, try_shared
 from kourou.weights.slots import Contents, head_bytes, pack
 
@@ -97,7 +97,8 @@ class BoardWriter:
         """
         with self._lock, self._alone():
             page = self._page
-            last = page.offered_version if page.words[OFFERED] else None
+            offered = page.offered
+            last = page.offered_version if offered else None
             if version is None:
                 version = 1 if last is None else last + 1
             elif last is not None and version <= last:
@@ -105,7 +106,7 @@ class BoardWriter:
                     f"version {version} of the weights {self._name!r} is not above {last}, which {page.publisher} "
                     "published before; leave the version out to count on from there"
                 )
-            number = page.words[OFFERED] + 1
+            number = offered + 1
             page.publisher = publisher
             draft = self.draft(contents.total_bytes, wait_s)
             if draft is None:
@@ -114,7 +115,6 @@ class BoardWriter:
                 return None
             with draft:
                 pack(contents, draft.memory)
-                page.offer(number, version)
                 published_ns = time.monotonic_ns() - int(1e9 * age_s)
                 self.publish(draft, number, version, published_ns, len(contents.buffers))
             return version
