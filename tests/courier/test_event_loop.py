@@ -103,7 +103,7 @@ def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch)
     start = event_loop.EventLoop._start_thread
 
     def refuse_once(loop):
-        if loop._busy_since is not None and not refused:
+        if loop._unmanned and not refused:
             refused.append(loop)
             raise RuntimeError("can't start new thread")
         start(loop)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,6 +36,7 @@ _TRUSTED = 8  # fast runs before a caller's own thread runs a handler
 _MAX_TRUST = 16
 _PENALTY = 12  # for a slow run: a method that was always fast survives one, since the system may have been at fault
 _LEAST_TRUST = -64
+_ADD_UP_EVERY = 256  # answered calls
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,7 @@ class Method:
         self.seconds = 0.0
         self.histogram = [0] * 40
         self.trust = 0  # below zero: it was slow lately, and must not run where others wait for it
+        self._answered: deque[tuple[float, bool, int, int]] = deque()  # not added up yet: no call pays for a lock
         self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
 
     @property
@@ -86,17 +90,25 @@ class Method:
                 self.trust += 1
         elif seconds > _SLOW_S and self.trust > _LEAST_TRUST:
             self.trust -= _PENALTY
-        with self._lock:
-            self.calls += 1
-            self.errors += failed
-            self.seconds += seconds
-            self.bytes_in += bytes_in
-            self.bytes_out += bytes_out
-            self.histogram[int(seconds * 1e6).bit_length()] += 1
+        self._answered.append((seconds, failed, bytes_in, bytes_out))
+        if len(self._answered) >= _ADD_UP_EVERY:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        with self._lock, contextlib.suppress(IndexError):  # a signal handler that came in between took the rest
+            for _ in range(len(self._answered)):
+                seconds, failed, bytes_in, bytes_out = self._answered.popleft()
+                self.calls += 1
+                self.errors += failed
+                self.seconds += seconds
+                self.bytes_in += bytes_in
+                self.bytes_out += bytes_out
+                self.histogram[int(seconds * 1e6).bit_length()] += 1
 
     def metrics(self, in_flight: int) -> MethodMetrics:
         """The record so far."""
         with self._lock:
+            self._add_up()
             last = max((index for index, count in enumerate(self.histogram) if count), default=-1)
             return MethodMetrics(
                 calls=self.calls,

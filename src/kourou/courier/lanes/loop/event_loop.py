@@ -23,6 +23,7 @@ from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.loop.acceptor import Acceptor, ConnectionFactory, ServedConnection
 from kourou.courier.lanes.loop.poller import new_poller
 from kourou.courier.lanes.loop.quota import ConnectionQuota
+from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.execution import enqueue, run
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ProtocolError, Unauthenticated
@@ -55,7 +56,8 @@ class EventLoop:
         self._posted: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._generation = 0  # counts the threads that have run the loop
-        self._busy_since: float | None = None
+        self._handlers: dict[RunningCall, float] = {}  # that the thread is in, since when; who takes one out has it
+        self._unmanned = False  # a thread was replaced, but the system had none
         self._served = self._seen = 0
         self._stopped = False
         self._kept_house = time.monotonic()
@@ -82,7 +84,7 @@ class EventLoop:
                 return
             self._stopped = True
             self._generation += 1
-            stuck = self._busy_since is not None  # then its thread will not look at the sockets again
+            stuck = self._unmanned or bool(self._handlers)  # then its thread will not look at the sockets again
         self._watchdog.stop()
         self._wake()
         if not stuck and self._thread is not threading.current_thread():
@@ -114,14 +116,12 @@ class EventLoop:
         self._thread = thread
 
     def _replace_thread(self) -> None:
-        """With the lock held: let another thread go on, if the system has one. The watchdog tries again if not."""
-        self._generation += 1
-        try:
+        """With the lock held: let another thread go on, as soon as the system has one. The watchdog tries again."""
+        self._generation += not self._unmanned
+        self._unmanned = True
+        with contextlib.suppress(RuntimeError):
             self._start_thread()
-        except RuntimeError:
-            self._generation -= 1
-        else:
-            self._busy_since = None
+            self._unmanned = False
 
     def _run(self, generation: int) -> None:
         """Serve until replaced."""
@@ -167,11 +167,15 @@ class EventLoop:
         return _UNAUTHENTICATED_S if any(acceptor.unauthenticated for acceptor in acceptors) else _HOUSEKEEPING_S
 
     def _serve(self, connection: ServedConnection, generation: int) -> bool:
-        """Act on the frames that a connection has sent. False when another thread runs the loop now."""
+        """Act on the frames that a connection has sent. False when another thread runs the loop now.
+
+        Without a lock, as for every call: a handler that the thread is in is marked, and then the generation is looked
+        at; whoever stops the loop does it the other way round, so one of two sees both.
+        """
         frames = connection.frames
         session = connection.session
         assert session is not None  # noqa: S101 - frames come after the greeting; for the type checker
-        pool = self._pool
+        pool, handlers = self._pool, self._handlers
         connection.serving = True
         has_slot = pool.try_enter()  # one for the whole batch: it is over in a moment, or this thread is replaced
         try:
@@ -182,22 +186,18 @@ class EventLoop:
                 if not has_slot or call.method.trust < 0 or call.method.is_coroutine_function:
                     enqueue(call)
                     continue
-                with self._lock:
-                    if self._generation != generation:
-                        return False  # the server has stopped; the call ends with its connection
-                    self._busy_since = time.monotonic()
+                handlers[call] = time.monotonic()
+                if self._generation != generation:
+                    del handlers[call]
+                    return False  # the server has stopped; the call ends with its connection
                 self._watchdog.wake()  # after the mark was made: before it sleeps, the watchdog looks once more
                 run(call)
-                with self._lock:
-                    if self._generation != generation:  # replaced meanwhile: the mark is the next thread's
-                        connection.flush()
-                        return False
-                    self._busy_since = None
+                if handlers.pop(call, None) is None or self._generation != generation:  # replaced meanwhile, or stopped
+                    connection.flush()
+                    return False
         except Exception as error:  # noqa: BLE001 - one client's trouble must not end the event loop
-            with self._lock:
-                if self._generation != generation:
-                    return False  # the connection is the next thread's
-                self._busy_since = None
+            if self._generation != generation:
+                return False  # the server has stopped
             frames.clear()
             self._on_error(connection, error)
         finally:
@@ -315,15 +315,15 @@ class EventLoop:
     def _watchdog_tick(self) -> float | None:
         """Replace the thread if it is stuck in a handler."""
         for connection in list(self._connections.values()):
-            if connection.needs_flush and self._busy_since is None:
+            if connection.needs_flush and not self._handlers:
                 connection.flush()
         active = self._served != self._seen
         self._seen = self._served
-        since = self._busy_since
-        if since is None:
+        busy = list(self._handlers.copy().items())
+        if not busy and not self._unmanned:
             return TICK_S if active else None
-        if time.monotonic() - since >= TICK_S:
-            with self._lock:
-                if self._busy_since == since and not self._stopped:
-                    self._replace_thread()
+        stuck = any(time.monotonic() - since >= TICK_S for _, since in busy)
+        with self._lock:
+            if not self._stopped and (self._unmanned or (stuck and self._handlers.pop(busy[0][0], None) is not None)):
+                self._replace_thread()
         return TICK_S
