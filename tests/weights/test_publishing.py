@@ -17,6 +17,7 @@ import pytest
 from kourou import courier
 from kourou.errors import CallCancelled, SerializationError, VersionError, VersionNotFound, WeightsOutdated
 from kourou.weights import Client, Server
+from kourou.weights.board import Page
 from kourou.weights.writing import BoardWriter
 from polling import until
 
@@ -265,3 +266,63 @@ def test_a_server_that_was_not_started_is_stopped_as_well() -> None:
     # when it is stopped, then that is no error
     server.stop()
     assert not transport.has_started
+
+
+def test_a_child_that_is_forked_during_a_publication_keeps_nothing_locked(
+    client: Client, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lane != "local":
+        pytest.skip("one way to publish is enough")
+    # given a publisher that is at it in a thread
+    monkeypatch.setattr("kourou.weights.writing._OTHERS_TAKE_S", 1.0)
+    writing, go_on, publish = threading.Event(), threading.Event(), BoardWriter.publish
+
+    def held(*args: Any) -> None:
+        writing.set()
+        assert go_on.wait(WAIT_S)
+        publish(*args)
+
+    publisher = client.publisher()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, monkeypatch.context() as patched:
+        patched.setattr(BoardWriter, "publish", held)
+        first = pool.submit(publisher.publish, 1)
+        assert writing.wait(WAIT_S)
+        # when another thread forks a child that stays
+        ends, end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(end)
+            os.read(ends, 1)
+            os._exit(0)
+        go_on.set()
+        assert first.result()
+    # then as many versions are published as there are slots
+    try:
+        assert [publisher.publish(version) for version in range(2, 6)] == [True] * 4
+    finally:
+        os.close(end)
+        os.close(ends)
+        os.waitpid(pid, 0)
+
+
+def test_what_a_publisher_had_not_published_when_it_was_killed_was_never_there(client: Client, lane: str) -> None:
+    if lane != "local":
+        pytest.skip("one way to publish is enough")
+    # given a publisher that was killed when it had described a version, and nobody knew of it
+    publisher, subscriber = client.publisher(), client.subscriber()
+    publisher.publish("one", 1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Page.publish = lambda *_: os._exit(0)  # type: ignore[method-assign]
+            publisher.publish("two, of the dead", 2)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    # when somebody wants that version, then it is still to come
+    with pytest.raises(VersionNotFound, match="the last is 1"):
+        subscriber.exact(2)
+    # and it is what another one published as such
+    for version in (2, 3):
+        publisher.publish(version, version)
+        assert subscriber.exact(2).weights == 2

@@ -190,3 +190,22 @@ def test_the_server_knows_who_reads_what(server: Server, hosts: Hosts, learner: 
     assert "has version 7, 2 behind" in others[0]
     del subscriber, far, views
     until(lambda: not server.reports()[0].readers, 4 * WAIT_S, "the readers to be forgotten")
+
+
+def test_a_relay_that_cannot_be_started_can_be_later(server: Server, tmp_path: Path, learner: Client) -> None:
+    # given a reader of another host, which cannot serve others just now
+    serve = [OSError("no port is free"), courier.Server("a")]
+
+    def served() -> courier.Server:
+        made = serve.pop(0)
+        if isinstance(made, OSError):
+            raise made
+        return made
+
+    learner.publisher().publish(content(1))
+    with Client(server.address, lane="grpc", relaying=Relaying(folder=str(tmp_path), serve=served)) as client:
+        with pytest.raises(OSError, match="no port is free"):
+            client.subscriber().latest()
+        # when it looks again, then it is the relay of its host
+        check(client.subscriber().require(timeout_s=WAIT_S), 1)
+        assert not serve

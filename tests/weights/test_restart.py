@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kourou.errors import WeightsError
 from kourou.weights import Client, Server
+from kourou.weights.writing import BoardWriter
 from polling import until
 from quiet_ports import quiet_port
 
@@ -149,3 +153,32 @@ def test_a_version_that_cannot_be_kept_costs_no_other_one(tmp_path: Path) -> Non
     with Server(checkpoint=tmp_path) as server, server.localhost_client() as client:
         for name in (names[0], names[2]):
             assert client.subscriber(name).require(timeout_s=WAIT_S).weights == name
+
+
+def test_threads_that_publish_at_once_count_on_over_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a publisher that counts by itself, whose server was replaced
+    port = quiet_port()
+    with Client(f"127.0.0.1:{port}", lane="local") as client:
+        publisher = client.publisher()
+        with server_process(port):
+            publisher.publish("one")
+            publisher.publish("two")
+        with server_process(port), concurrent.futures.ThreadPoolExecutor(2) as pool:
+            # when two threads find that out before either has published there
+            both, write = threading.Barrier(2), BoardWriter.write
+
+            def side_by_side(self: BoardWriter, *args: Any, **options: Any) -> int | None:
+                if not both.broken:
+                    both.wait(WAIT_S)
+                try:
+                    return write(self, *args, **options)
+                except FileNotFoundError:
+                    if both.wait(WAIT_S) == 0:
+                        both.abort()
+                    raise
+
+            monkeypatch.setattr(BoardWriter, "write", side_by_side)
+            published = [pool.submit(publisher.publish, text) for text in ("three", "four")]
+            # then each version is above those before
+            assert [each.result() for each in published] == [True] * 2
+            assert publisher.last_version() == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 
 from kourou.errors import NodeRestarted
 from kourou.weights.attaching import Way
@@ -30,7 +31,8 @@ class Publisher:
     def __init__(self, way: Way, transport: Transport | None = None) -> None:
         self._way = way
         self._transport = transport
-        self._last: int | None = None  # that this publisher has published
+        self._last: int | None = None  # that this publisher has published; readers take no version twice
+        self._lock = threading.Lock()
         self._writer: BoardWriter | RemoteWriter | None = None
 
     def __repr__(self) -> str:
@@ -65,18 +67,16 @@ class Publisher:
         contents = Contents.of(weights if self._transport is None else Carried(offer=offer))
         publisher = f"{self._way.caller or 'a publisher'} (pid {os.getpid()} on {platform.node()})"
         while True:
-            if self._writer is None:
-                self._writer = self._way.writer()
+            writer = self._writer = self._writer or self._way.writer()
             try:
-                written = self._writer.write(contents, version, publisher, wait_s)
+                written = writer.write(contents, version, publisher, wait_s, above=self._last)
             except (FileNotFoundError, NodeRestarted):  # what was published there is gone with it
                 self._writer = None
-                if version is None and self._last is not None:  # readers take no version twice
-                    version = max(self._last, self.last_version() or 0) + 1
                 continue
             if written is None:
                 return False
-            self._last = written
+            with self._lock:
+                self._last = written if self._last is None else max(self._last, written)
             if self._transport is not None:
                 self._transport.send(weights, offer)
             return True

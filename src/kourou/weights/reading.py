@@ -164,7 +164,8 @@ class BoardReader:
         """
         for slot in self._page.slots:
             row = self._page.row(slot)
-            if row.number and row.version == version and (found := self._take(slot, row.number)) is not None:
+            is_published = 0 < row.number <= self.latest()  # a publisher may have been killed before it was
+            if is_published and row.version == version and (found := self._take(slot, row.number)) is not None:
                 return found
         return None
 

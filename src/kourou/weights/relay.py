@@ -11,10 +11,10 @@ import contextlib
 import dataclasses
 import json
 import logging
-import mmap
 import os
 import platform
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from kourou.courier.wire.copying import fill
 from kourou.errors import CallCancelled, RpcError, WeightsError
 from kourou.weights.board import Board, Page, make_board
 from kourou.weights.forwarding import Transit, follow
+from kourou.weights.locks import Own
 from kourou.weights.messages import Block, Have, Head, News, Place
 from kourou.weights.readers import readings
 from kourou.weights.writing import BoardWriter, Draft
@@ -55,13 +56,12 @@ class Relay:
     """
 
     def __init__(
-        self, name: str, server: courier.Server, dial: Callable[[str | None], courier.Client], role: int
+        self, name: str, server: courier.Server, dial: Callable[[str | None], courier.Client], role: Own
     ) -> None:
         self._name = name
         self._server = server
         self._dial = dial
         self._role = role
-        _roles.add(role)
         self._here: _Here | None = None
         self._news: News | None = None
         self._keep = 1
@@ -128,8 +128,7 @@ class Relay:
             self._let_go()
             if self._server_calls is not None:
                 courier.close(self._server_calls)
-            _roles.discard(self._role)
-            os.close(self._role)
+            self._role.close()
 
     def _join(self, lost: str | None) -> Place:
         with self._client_of(None) as calls:
@@ -197,7 +196,7 @@ class Relay:
         self._let_go()
         board = make_board(self._keep + 1)  # one more than the server: who follows may hold one up
         self._here = _Here(board, BoardWriter(self._name, board.file))
-        os.pwrite(self._role, json.dumps(dataclasses.asdict(board.file)).ljust(200).encode(), 0)
+        os.pwrite(self._role.number, json.dumps(dataclasses.asdict(board.file)).ljust(200).encode(), 0)
         return self._here
 
     def _begin(self, head: Head) -> None:
@@ -212,9 +211,10 @@ class Relay:
         if draft is None:
             self._here.writer.tell_of_skipped(head.version)
             return
-        lock = mmap.mmap(draft.descriptor, 1, access=mmap.ACCESS_READ)  # which who passes it on has, too
+        transit = Transit(head, draft.memory)
+        weakref.finalize(transit, Own(os.dup(draft.lock.number)).close)  # who passes it on has the lock, too
         with self._changed:
-            self._coming = Transit(head, draft.memory, lock), draft
+            self._coming = transit, draft
             self._changed.notify_all()
 
     def _add(self, block: Block) -> None:
@@ -258,16 +258,3 @@ class Relay:
         if self._here is not None:
             self._here.board.close()
         self._here = None
-
-
-_roles: set[int] = set()
-
-
-def _close_roles() -> None:
-    """A child of a fork must not keep its parent's role."""
-    while _roles:
-        os.close(_roles.pop())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_roles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from kourou import courier
 from kourou.courier.core.endpoint import host_id
 from kourou.shared_files import SharedFile
-from kourou.weights.locks import try_exclusive
+from kourou.weights.locks import Own, try_exclusive
 from kourou.weights.reading import BoardReader, Found
 from kourou.weights.relay import Relay
 from kourou.weights.remote import RemoteReader
@@ -64,17 +65,18 @@ class Relays:
         path = Path(self._relaying.folder) / f"weights-{key}"
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            role = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if try_exclusive(role):
-                os.ftruncate(role, 0)
-                self._own.append(Relay(name, self._relaying.serve(), self._dial, role))
-                continue
-            try:
-                return _RelayedReader(SharedFile(**json.loads(os.pread(role, 4096, 0))), remote)
-            except (ValueError, FileNotFoundError):  # it has just begun, or ended
-                time.sleep(_POLL_S)
-            finally:
-                os.close(role)
+            role = Own(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with contextlib.ExitStack() as unless_taken:
+                unless_taken.callback(role.close)
+                if try_exclusive(role.number):
+                    os.ftruncate(role.number, 0)
+                    self._own.append(Relay(name, self._relaying.serve(), self._dial, role))
+                    unless_taken.pop_all()
+                    continue
+                try:
+                    return _RelayedReader(SharedFile(**json.loads(os.pread(role.number, 4096, 0))), remote)
+                except (ValueError, FileNotFoundError):  # it has just begun, or ended
+                    time.sleep(_POLL_S)
         return None
 
     def close(self) -> None:

@@ -104,8 +104,10 @@ class RemoteWriter:
         self._calls: Any = calls
         self._name = name
 
-    def write(self, contents: Contents, version: int | None, publisher: str, wait_s: float) -> int | None:
+    def write(
+        self, contents: Contents, version: int | None, publisher: str, wait_s: float, *, above: int | None = None
+    ) -> int | None:
         """Publish a version; as :meth:`BoardWriter.write`."""
         sent = Sent(body=bytes(contents.body), buffers=tuple(memoryview(buffer) for buffer in contents.buffers))
-        written: int | None = self._calls.store(self._name, sent, version, publisher, wait_s)
+        written: int | None = self._calls.store(self._name, sent, version, publisher, wait_s, above)
         return written

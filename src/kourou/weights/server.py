@@ -222,8 +222,11 @@ class Server:
             buffers=tuple(memoryview(buffer) for buffer in found.contents.buffers),
         )
 
-    def _store(self, name: str, sent: Sent, version: int | None, publisher: str, wait_s: float) -> int | None:
-        return self._of(name).writer.write(Contents(sent.body, sent.buffers), version, publisher, wait_s)
+    def _store(
+        self, name: str, sent: Sent, version: int | None, publisher: str, wait_s: float, above: int | None
+    ) -> int | None:
+        contents = Contents(sent.body, sent.buffers)
+        return self._of(name).writer.write(contents, version, publisher, wait_s, above=above)
 
     def _join(self, name: str, address: str, lost: str | None) -> Place:
         relays = self._of(name).relays

@@ -15,7 +15,7 @@ from kourou.courier.wire.buffer_pool import block_size
 from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
-from kourou.weights.locks import processes_that_map, try_exclusive, try_shared
+from kourou.weights.locks import Own, processes_that_map, try_exclusive, try_shared
 from kourou.weights.slots import Contents, head_bytes, pack
 
 __all__ = ["BoardWriter", "Draft"]
@@ -35,12 +35,12 @@ class Draft(NamedTuple):
     Attributes:
         slot: which.
         memory: of the version.
-        descriptor: has the slot's lock: alone until it is published, and then with those who read it.
+        lock: the slot's: alone until it is published, and then with those who read it.
     """
 
     slot: int
     memory: memoryview
-    descriptor: int
+    lock: Own
 
     def __enter__(self) -> Draft:  # noqa: PYI034 - typing has Self from Python 3.11 on
         return self
@@ -50,13 +50,13 @@ class Draft(NamedTuple):
 
     def close(self) -> None:
         """Give up the lock."""
-        os.close(self.descriptor)
+        self.lock.close()
 
 
 class BoardWriter:
     """Writes versions; any number of threads and processes may do so, one after the other.
 
-    Locks are of descriptors that are opened for one publication only, so that no child of a fork keeps them.
+    Locks are of descriptors that are opened for one publication only, and no child of a fork keeps them.
 
     Args:
         name: of the weights, for messages.
@@ -80,15 +80,23 @@ class BoardWriter:
             os.close(descriptor)
 
     def write(
-        self, contents: Contents, version: int | None, publisher: str, wait_s: float, *, age_s: float = 0.0
+        self,
+        contents: Contents,
+        version: int | None,
+        publisher: str,
+        wait_s: float,
+        *,
+        above: int | None = None,
+        age_s: float = 0.0,
     ) -> int | None:
         """Publish: the version; None when all slots are being read.
 
         Args:
             contents: what to copy.
-            version: above all versions that were published before; None for the one after the last.
+            version: above all versions that were published before; None for the one after the last and ``above``.
             publisher: who does it, for messages.
             wait_s: how long to wait for a slot.
+            above: a version that was published on another board, if any.
             age_s: seconds since it was published, where that was elsewhere.
 
         Raises:
@@ -100,7 +108,7 @@ class BoardWriter:
             offered = page.offered
             last = page.offered_version if offered else None
             if version is None:
-                version = 1 if last is None else last + 1
+                version = 1 + max((known for known in (last, above) if known is not None), default=0)
             elif last is not None and version <= last:
                 raise VersionError(
                     f"version {version} of the weights {self._name!r} is not above {last}, which {page.publisher} "
@@ -127,18 +135,23 @@ class BoardWriter:
             wait_s: how long to wait for one.
         """
         page = self._page
-        latest = page.words[LATEST] & ((1 << SLOT_BITS) - 1) if page.words[LATEST] else None
+        word = page.words[LATEST]
+        latest = word & ((1 << SLOT_BITS) - 1) if word else None
+        for slot in page.slots:
+            if page.row(slot).number > word >> SLOT_BITS:  # of a publisher that was killed before it was the latest
+                page.set_number(slot, 0)
         slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
         with contextlib.ExitStack() as opened:
-            descriptors = {slot: page.file(slot).open(os.O_RDWR) for slot in slots}
-            for descriptor in descriptors.values():
-                opened.callback(os.close, descriptor)
-            slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(descriptors[slot])), None))
+            locks = {}
+            for slot in slots:
+                locks[slot] = Own(page.file(slot).open(os.O_RDWR))
+                opened.callback(locks[slot].close)
+            slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(locks[slot].number)), None))
             if slot is None:
                 return None
             memory = self._memory(slot, size)
             page.set_number(slot, 0)
-            return Draft(slot, memory[:size], os.dup(descriptors[slot]))
+            return Draft(slot, memory[:size], Own(os.dup(locks[slot].number)))
 
     def publish(self, draft: Draft, number: int, version: int, published_ns: int, buffers: int) -> None:
         """Let a slot that was written be the latest. Its memory stays as it is until the draft is closed."""
@@ -154,7 +167,7 @@ class BoardWriter:
             head_bytes=head_bytes(draft.memory),
         )
         self._page.set_row(draft.slot, row)
-        try_shared(draft.descriptor)
+        try_shared(draft.lock.number)
         self._page.publish(number, draft.slot)
 
     def _memory(self, slot: int, size: int) -> memoryview:
@@ -178,16 +191,16 @@ class BoardWriter:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """While entered, no other process publishes on this board."""
-        descriptor = self._file.open(os.O_RDWR)
+        turn = Own(self._file.open(os.O_RDWR))
         try:
-            if _within(_OTHERS_TAKE_S, lambda: try_exclusive(descriptor) or None) is None:
+            if _within(_OTHERS_TAKE_S, lambda: try_exclusive(turn.number) or None) is None:
                 raise WeightsError(
                     f"the weights {self._name!r} cannot be published: another publisher ({self._page.publisher}) has "
                     f"been at it for {_OTHERS_TAKE_S:.0f} s; is it stopped?"
                 )
             yield
         finally:
-            os.close(descriptor)
+            turn.close()
 
     def tell_of_skipped(self, version: int) -> None:
         """Warn that a version found no slot; now and then."""
