@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -220,6 +221,59 @@ def test_sampling_goes_on_while_one_is_written(tmp_path: Path, monkeypatch: pyte
         go_on.set()
         thread.join()
     # then the checkpoint has what was there when it began
+    with Server(tables(), checkpointer=Checkpointer(tmp_path)) as server, server.localhost_client() as client:
+        assert contents(client) == expected
+
+
+def test_the_later_of_two_checkpoints_has_what_came_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a checkpoint that is asked for, and waits for its turn, while items come
+    checkpointer = Checkpointer(tmp_path)
+    asked, go_on, save = threading.Event(), threading.Event(), checkpointer.save
+
+    def late(*args: Any) -> Path:
+        if not asked.is_set():
+            asked.set()
+            assert go_on.wait(20)
+        return save(*args)
+
+    monkeypatch.setattr(checkpointer, "save", late)
+    with Server(tables(), checkpointer=checkpointer) as server, server.localhost_client() as client:
+        fill(client, 0)
+        thread = threading.Thread(target=client.checkpoint)
+        thread.start()
+        assert asked.wait(20)
+        fill(client, 1)
+        expected = contents(client)
+        # when another one overtakes it
+        client.checkpoint()
+        go_on.set()
+        thread.join()
+    # then what is kept is not older than that
+    with Server(tables(), checkpointer=Checkpointer(tmp_path)) as server, server.localhost_client() as client:
+        assert contents(client) == expected
+
+
+def test_after_a_disk_was_full_a_checkpoint_is_whole_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a checkpoint whose data did not fit on the disk
+    with (
+        Server(tables(), checkpointer=Checkpointer(tmp_path)) as server,
+        server.localhost_client() as client,
+        monkeypatch.context() as patched,
+    ):
+        fill(client, 0)
+
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(CheckpointError, match="No space left"):
+            client.checkpoint()
+        patched.undo()
+        # when there is room again, for that and for more
+        fill(client, 1)
+        expected = contents(client)
+        client.checkpoint()
+    # then all is in the next one
     with Server(tables(), checkpointer=Checkpointer(tmp_path)) as server, server.localhost_client() as client:
         assert contents(client) == expected
 

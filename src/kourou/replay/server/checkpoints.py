@@ -28,6 +28,7 @@ import shutil
 import threading
 import zlib
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,17 @@ class Checkpointer:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def save(self, snapshot: Snapshot, data: DataStore) -> Path:
+    def save(self, cut: AbstractContextManager[Snapshot], data: DataStore) -> Path:
         """Write a checkpoint; its folder.
+
+        Args:
+            cut: made when it is its turn, so that of two checkpoints, the later one never has what was there before.
+            data: of the server.
 
         Raises:
             CheckpointError: the disk is full, the folder cannot be written to, …. Older checkpoints are untouched.
         """
-        with self._lock:
+        with self._lock, cut as snapshot:
             try:
                 return self._save(snapshot, data)
             except OSError as error:
@@ -167,6 +172,7 @@ class Checkpointer:
         self._forget_sparse({name for of_store in names for name in of_store})
         located = []
         sections: dict[int, _Section] = {}
+        written: dict[tuple[int, int, int], tuple[int, int]] = {}
         with _DataFile(self.path / f"data-{number:08}.bin") as file:
             for store, of_store in zip(snapshot.stores, names, strict=True):
                 places = [self._known.get(name) for name in of_store]
@@ -176,12 +182,13 @@ class Checkpointer:
                 for position, index in enumerate(new):
                     places[index] = number, position
                     if store.complete[index]:
-                        self._known[of_store[index]] = number, position
+                        written[of_store[index]] = number, position
                 pairs = np.array(places, np.int64).reshape(-1, 2)
                 located.append(_Located(files=pairs[:, 0], indices=pairs[:, 1]))
             if sections:
-                self._sections[number] = sections
                 self._sums[number] = file.finish()
+                self._sections[number] = sections
+                self._known.update(written)
         return located, {int(one) for part in located for one in np.unique(part.files)}
 
     def _forget_sparse(self, wanted: set[tuple[int, int, int]]) -> None:

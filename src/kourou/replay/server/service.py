@@ -21,7 +21,7 @@ from kourou.replay.server.client_sessions import KEYS_PER_SESSION, Sessions
 from kourou.replay.server.data import DataStore
 from kourou.replay.server.inserts import Inserts
 from kourou.replay.server.samples import Samples
-from kourou.replay.server.snapshot import release_snapshot, take_snapshot
+from kourou.replay.server.snapshot import snapshot_of
 from kourou.replay.server.waits import Waits
 from kourou.replay.storage.compression import Compression
 from kourou.replay.storage.layout import ColumnSpec, Pattern
@@ -146,11 +146,8 @@ class Service:
         """
         if self._checkpointer is None:
             raise CheckpointError("this server was made without a checkpointer")
-        snapshot = take_snapshot(list(self._tables.values()), self._data, self._sessions, self._lock)
-        try:
-            return str(self._checkpointer.save(snapshot, self._data))
-        finally:
-            release_snapshot(snapshot, self._data, self._lock)
+        cut = snapshot_of(list(self._tables.values()), self._data, self._sessions, self._lock)
+        return str(self._checkpointer.save(cut, self._data))
 
     # -- not for clients ------------------------------------------------------------------------------------------
 

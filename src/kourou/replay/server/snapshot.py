@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from kourou.errors import CheckpointError
@@ -15,7 +16,7 @@ from kourou.replay.storage.layout import ColumnSpec, Pattern
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.table import Table
 
-__all__ = ["ConfigFrom", "Snapshot", "StoreSnapshot", "TableSnapshot", "release_snapshot", "restore", "take_snapshot"]
+__all__ = ["ConfigFrom", "Snapshot", "StoreSnapshot", "TableSnapshot", "restore", "snapshot_of"]
 
 ConfigFrom = Literal["code", "file"]
 
@@ -73,7 +74,7 @@ class StoreSnapshot:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Everything. Its data is held until ``release``.
+    """Everything, as it was at one moment.
 
     Attributes:
         tables, stores: by their order.
@@ -87,24 +88,21 @@ class Snapshot:
     last_session: int
 
 
-def take_snapshot(tables: Sequence[Table], data: DataStore, sessions: Sessions, lock: TableLock) -> Snapshot:
-    """Cut. Takes as long as copying a few numbers for each item; the data is held, not copied.
-
-    Whoever calls lets go of the data with ``release``.
-    """
+@contextlib.contextmanager
+def snapshot_of(tables: Sequence[Table], data: DataStore, sessions: Sessions, lock: TableLock) -> Iterator[Snapshot]:
+    """Cut on entry, which takes as long as copying a few numbers for each item; the data is held until the exit."""
     with lock:
         taken = tuple(_take_table(table) for table in tables)
         for table in taken:
             data.acquire(table.refs)
         stores = tuple(_take_store(data, number, [table.refs for table in taken]) for number in range(len(data.stores)))
-        return Snapshot(tables=taken, stores=stores, patterns=tuple(data.patterns), last_session=sessions.last_number)
-
-
-def release_snapshot(snapshot: Snapshot, data: DataStore, lock: TableLock) -> None:
-    """Let go of the data of a snapshot that was taken here."""
-    with lock:
-        for table in snapshot.tables:
-            data.release(table.refs)
+        patterns, last = tuple(data.patterns), sessions.last_number
+    try:
+        yield Snapshot(tables=taken, stores=stores, patterns=patterns, last_session=last)
+    finally:
+        with lock:
+            for table in taken:
+                data.release(table.refs)
 
 
 def _take_table(table: Table) -> TableSnapshot:
