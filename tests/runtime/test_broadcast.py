@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import os
 import pickle
 import threading
 import time
+import types
 from typing import Any
 
 import pytest
@@ -23,6 +25,8 @@ from kourou.errors import (
     RemoteError,
     SerializationError,
 )
+from kourou.runtime.graph.broadcast import Following
+from kourou.runtime.model.records import NodeRecord, NodeState
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -275,3 +279,29 @@ def test_a_call_of_many_takes_no_longer_than_one() -> None:
         with pytest.raises(BroadcastError, match="8 of 8 nodes failed"):
             actors.wait_if(*range(8))
         assert time.monotonic() - started < 8 * 0.3
+
+
+def test_threads_that_call_a_group_may_find_at_once_that_a_member_has_gone() -> None:
+    # given a group that two threads call, one of whose members is gone
+    both_know = threading.Barrier(2)
+
+    class Control:
+        present = (NodeRecord(name="a/0"), NodeRecord(name="a/1"))
+
+        def members(self, _: str) -> list[NodeRecord]:
+            return list(self.present)
+
+        def wait(self, *_: Any) -> NodeRecord:
+            both_know.wait(WAIT_S)
+            return NodeRecord(name="a/1", state=NodeState.FINISHED)
+
+    control = Control()
+    binding: Any = types.SimpleNamespace(control=control)
+    group = Following("a", lambda target: courier.Client(f"{target.name}:1", token="t"), binding)
+    kept, _ = group.clients()
+    control.present = control.present[:1]
+    # when both find that out before either lets go of it, then both call the other one
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(group.clients) for _ in range(2)]
+        assert [each.result() for each in found] == [[kept]] * 2
+    group.close()

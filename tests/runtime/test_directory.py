@@ -13,11 +13,13 @@ import pytest
 
 from grpc_poller import _grpc_is_up_here
 from kourou import errors
-from kourou.runtime.control import client, service
+from kourou.proto.v1 import coordinator_pb2 as pb
+from kourou.runtime.control import client, messages, service
 from kourou.runtime.control import stub as coordinator_stub
 from kourou.runtime.control.client import CoordinatorClient
 from kourou.runtime.control.coordinator import Coordinator, NodeControl, Stop, Welcome
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.resizing import Resizes
 from kourou.runtime.control.service import CoordinatorServer
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome
 from kourou.runtime.stopping.state import StopState
@@ -158,6 +160,44 @@ def test_a_node_publishes_and_sees_others_across_the_network(control):
     control.coordinator.change("b/0", state=NodeState.READY)
     assert control.client.wait("b/0", ready, WAIT_S).name == "b/0"
     assert control.client.wait("a/0", ready, WAIT_S).endpoint == "{}"
+
+
+def test_what_comes_by_the_stream_is_not_replaced_by_an_earlier_answer(control, monkeypatch):
+    # given a node that asks for a group
+    control.client.attach()
+    decode = messages.record_from_proto
+
+    def late(message):
+        if threading.current_thread() is threading.main_thread():
+            # when a member becomes ready after the answer was given, and before that is looked at
+            control.coordinator.change("b/0", state=NodeState.READY)
+            assert control.client._directory.wait("b/0", ready, WAIT_S)
+        return decode(message)
+
+    monkeypatch.setattr(messages, "record_from_proto", late)
+    # then the node knows the newer state
+    assert [record.state for record in control.client.members("b")] == [NodeState.READY]
+
+
+def test_a_question_whose_answer_is_to_come_is_carried_out_once_however_many_ask():
+    # given more requests than are kept, none of which is done yet
+    go_on, done, asked = threading.Event(), [], 150
+
+    def carry_out(resize, origin):
+        assert go_on.wait(WAIT_S)
+        done.append(resize.label)
+        return (resize.label,)
+
+    resizes = Resizes(carry_out)
+    requests = [pb.ResizeRequest(id=str(number), label=str(number)) for number in range(asked)]
+    assert not any(resizes.answer(request).done for request in requests)
+    go_on.set()
+    # when all ask again and again, as who asks does, and once more, as if an answer had been lost
+    for request in requests:
+        until(lambda: resizes.answer(request).done, WAIT_S)  # noqa: B023
+        assert list(resizes.answer(request).names) == [request.label]
+    # then each was done once
+    assert sorted(done, key=int) == [request.label for request in requests]
 
 
 def test_stop_release_and_loss_reach_a_node_in_order(control):

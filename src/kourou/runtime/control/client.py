@@ -104,8 +104,7 @@ class CoordinatorClient:
         if label not in self._groups:
             request = pb.FollowRequest(follower=self._name, name=label)
             for message in self._call("FollowGroup", request, pb.Records).records:
-                if self._directory.get(message.name) is None:  # what came through the stream may be newer
-                    self._directory.put(messages.record_from_proto(message))
+                self._directory.add(messages.record_from_proto(message))  # what came through the stream may be newer
             self._groups.add(label)
         return self._directory.members(label)
 

@@ -33,6 +33,12 @@ class Directory:
             if record.name in self._changed:
                 self._changed[record.name].notify_all()
 
+    def add(self, record: NodeRecord) -> None:
+        """A record that came by another way than changes do, unless there is one: that may be newer."""
+        with self._lock:
+            if record.name not in self._records:
+                self.put(record)
+
     def get(self, name: str) -> NodeRecord | None:
         """A node's record, or None when nothing is known of it."""
         return self._records.get(name)  # a single look, which needs no lock

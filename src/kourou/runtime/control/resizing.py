@@ -73,6 +73,7 @@ class Resizes:
     def __init__(self, carry_out: Callable[[Resize, str], tuple[str, ...]]) -> None:
         self._carry_out = carry_out
         self._asked: dict[str, Future[tuple[str, ...]]] = {}
+        self._told: dict[str, None] = {}  # those that were answered; an answer may be lost, and be asked for again
 
     def answer(self, request: pb.ResizeRequest) -> pb.ResizeReply:
         """What is known by now."""
@@ -80,10 +81,11 @@ class Resizes:
         if future is None:
             future = self._asked[request.id] = Future()
             threading.Thread(target=self._run, args=(request, future), name="kourou-resizing", daemon=True).start()
-            while len(self._asked) > _MOST_KEPT:
-                del self._asked[next(iter(self._asked))]
         if not future.done():
             return pb.ResizeReply()
+        self._told[request.id] = None
+        while len(self._told) > _MOST_KEPT:
+            del self._asked[oldest := next(iter(self._told))], self._told[oldest]
         error = future.exception()
         if error is None:
             return pb.ResizeReply(done=True, names=future.result())

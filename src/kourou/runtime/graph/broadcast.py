@@ -156,10 +156,9 @@ class Following:
         """Those of all members."""
         names = [record.name for record in self._binding.control.members(self._label)]
         for name in self._made.keys() - names:
-            if (
-                self._binding.control.wait(name, lambda record: record.gone, 0) is not None
-            ):  # before that, it may answer
-                courier.close(self._made.pop(name))
+            has_ended = self._binding.control.wait(name, lambda record: record.gone, 0) is not None
+            if has_ended and (client := self._made.pop(name, None)) is not None:  # before that, it may answer
+                courier.close(client)
         return [self._client(name) for name in names]
 
     def close(self) -> None:
@@ -173,7 +172,7 @@ class Following:
             client = self._make_client(NodeTarget(name=name, binding=self._binding))
             if not isinstance(client, courier.Client):
                 raise TypeError(f"only CourierNodes can be called as a group, and {name} is none")
-            self._made[name] = client
+            client = self._made.setdefault(name, client)  # another thread's may be there by now
         return client
 
 
