@@ -1,6 +1,7 @@
 """What a client promises about connecting, repeating, waiting and being copied."""
 
 import asyncio
+import concurrent.futures
 import datetime
 import inspect
 import logging
@@ -387,3 +388,26 @@ def test_a_streams_deadline_is_for_its_start(server):
         stream = client.deadlines()
         assert [next(stream) for _ in range(3)] == [None] * 3
         stream.close()
+
+
+def test_a_client_that_is_closed_while_it_connects_makes_no_call(server, monkeypatch):
+    # given a call that is about to connect
+    client: Any = Client(server.address, token="t", lane="local")
+    dial, dialled, go_on = client._link._dial, threading.Event(), threading.Event()
+
+    def late(*args):
+        transport = dial(*args)
+        dialled.set()
+        assert go_on.wait(20)
+        return transport
+
+    monkeypatch.setattr(client._link, "_dial", late)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.echo, 1)
+        assert dialled.wait(20)
+        # when the client is closed, then the call is cancelled as those that were sent are, and nothing is left
+        courier.close(client)
+        go_on.set()
+        with pytest.raises(CallCancelled):
+            call.result()
+    assert client._link.connection is None

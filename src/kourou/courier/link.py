@@ -164,6 +164,9 @@ class Link:
                 raise CallCancelled(f"{what}: this client of {self.target.name} is closed")
             if self.connection is None:
                 self._connection = self._connect(limit or ConnectDeadline(self.target.name, deadline), what)
+                if self._closed:  # meanwhile, by another thread, which looks the other way round
+                    self.close()
+                    raise CallCancelled(f"{what}: the client of {self.target.name} was closed")
             connection = self._connection
             assert connection is not None  # noqa: S101 - made in the line above; for the type checker
             return connection

@@ -137,15 +137,15 @@ class BoardWriter:
         page = self._page
         word = page.words[LATEST]
         latest = word & ((1 << SLOT_BITS) - 1) if word else None
-        for slot in page.slots:
-            if page.row(slot).number > word >> SLOT_BITS:  # of a publisher that was killed before it was the latest
-                page.set_number(slot, 0)
+        for unknown in page.slots:
+            if page.row(unknown).number > word >> SLOT_BITS:  # its publisher was killed before it was the latest
+                page.set_number(unknown, 0)
         slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
         with contextlib.ExitStack() as opened:
             locks = {}
-            for slot in slots:
-                locks[slot] = Own(page.file(slot).open(os.O_RDWR))
-                opened.callback(locks[slot].close)
+            for free in slots:
+                locks[free] = Own(page.file(free).open(os.O_RDWR))
+                opened.callback(locks[free].close)
             slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(locks[slot].number)), None))
             if slot is None:
                 return None
