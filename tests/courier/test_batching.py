@@ -17,7 +17,7 @@ from fuzzing import examples
 from kourou import courier
 from kourou.courier import Client, Server, batched_handler, new_token
 from kourou.courier.serving import batching
-from kourou.errors import CallCancelled, ConnectionLost
+from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded
 from optional import is_there, optional
 from polling import until
 
@@ -371,3 +371,18 @@ def test_a_server_parks_no_threads_for_a_batch(lane):
         assert all(isinstance(future.exception(20), CallCancelled | ConnectionLost) for future in parked)
         RELEASE.set()
         courier.close(client)
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, DeadlineExceeded])
+def test_an_error_that_tells_of_a_time_out_is_the_functions_own(kind):
+    # given a function that asks somebody who does not answer in time
+    @batched_handler(batch_size=1)
+    def act(observation):
+        raise kind("nobody answered")
+
+    # when a handler of the same server calls it, then it hears of that
+    with Server(token="t") as server, Client(server.address, token="t", timeout_s=20) as client:
+        server.bind("ask", lambda: act(1.0))
+        with pytest.raises(TimeoutError, match="nobody answered"):
+            client.ask()
+        act.close()

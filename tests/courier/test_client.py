@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import pytest
@@ -411,3 +412,20 @@ def test_a_client_that_is_closed_while_it_connects_makes_no_call(server, monkeyp
         with pytest.raises(CallCancelled):
             call.result()
     assert client._link.connection is None
+
+
+def test_a_stream_that_another_thread_closes_while_an_item_is_taken_ends(server):
+    # given a stream that another thread closes between the look for an item and its taking
+    class Held(deque):
+        def popleft(self):
+            stream.close()
+            return super().popleft()
+
+    server.bind("numbers", lambda: (number for number in range(5)))
+    with Client(server.address, token="t", lane="inproc") as client:
+        stream = client.numbers()
+        assert next(stream) == 0
+        until(lambda: stream._buffer.frames, 20)
+        stream._buffer.frames = Held(stream._buffer.frames)
+        # when it is read on, then it is at its end
+        assert list(stream) == []

@@ -286,16 +286,16 @@ def test_threads_that_call_a_group_may_find_at_once_that_a_member_has_gone() -> 
     both_know = threading.Barrier(2)
 
     class Control:
-        present = (NodeRecord(name="a/0"), NodeRecord(name="a/1"))
+        present = ("a/0", "a/1")
 
         def members(self, _: str) -> list[NodeRecord]:
-            return list(self.present)
+            return [NodeRecord(name=name) for name in self.present]
 
         def wait(self, *_: Any) -> NodeRecord:
             both_know.wait(WAIT_S)
             return NodeRecord(name="a/1", state=NodeState.FINISHED)
 
-    control = Control()
+    control: Any = Control()
     binding: Any = types.SimpleNamespace(control=control)
     group = Following("a", lambda target: courier.Client(f"{target.name}:1", token="t"), binding)
     kept, _ = group.clients()

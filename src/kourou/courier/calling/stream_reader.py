@@ -146,12 +146,13 @@ class RemoteIterator(Iterator[Any]):
     def _take(self) -> Any:
         """What has come: an item, or ``_NO_MORE``."""
         buffer = self._buffer
-        if not buffer.frames:
+        try:
+            frame = buffer.frames.popleft()
+        except IndexError:  # the connection is gone, or another thread has closed this
             self._ended = True
             if buffer.lost is None:
                 return _NO_MORE
-            raise buffer.lost
-        frame = buffer.frames.popleft()
+            raise buffer.lost from None
         if frame.kind == Kind.ITEM:
             self._acknowledge()
             return codec.decode(frame.body, frame.buffers)

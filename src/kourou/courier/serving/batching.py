@@ -247,13 +247,14 @@ class BatchedHandler(Generic[P, R]):
         """Take part in a batch and wait for the own result."""
         future = self.submit(*args, **kwargs)
         scope = call_scope.get()
-        if scope is None:
-            return future.result()
-        while not scope.is_set():
+        while scope is not None:
+            if scope.is_set():
+                future.cancel()
+                raise CallCancelled(f"{self._name}: the call that was to be part of a batch was cancelled")
             with contextlib.suppress(FutureTimeoutError, TimeoutError):
-                return future.result(_CANCEL_POLL_S)
-        future.cancel()
-        raise CallCancelled(f"{self._name}: the call that was to be part of a batch was cancelled")
+                future.exception(_CANCEL_POLL_S)  # it is returned: the function may have raised such an error itself
+                break
+        return future.result()
 
     @overload
     def __get__(self, instance: None, owner: type) -> BatchedHandler[P, R]: ...
