@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import threading
 import time
 from collections import deque
@@ -21,13 +20,13 @@ from kourou.courier.calling.in_flight import InFlight
 from kourou.courier.calling.reentrancy import Entered
 from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import NotSentError, Transport
+from kourou.courier.calling.unanswered_warning import UnansweredWarning
 from kourou.courier.core.background import TICK_S
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.trace import call_numbers
 from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.frames import Frame, Kind, make_frame
 from kourou.errors import CallCancelled, ConnectionLost, ProtocolError, RpcError
-from kourou.waits import PATIENCE_S
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from kourou.courier.calling.awaiting import LoopReader
 
 __all__ = ["Connection"]
-
-_log = logging.getLogger("kourou.courier")
 
 _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
 _BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
@@ -64,7 +61,7 @@ class Connection:
         inside: set[int],
     ) -> None:
         self.name = name
-        self._warned: set[str] = set()  # methods of which ``warn_unanswered`` has spoken
+        self.warn_unanswered = UnansweredWarning(name).give
         self._tidy = tidy
         self._inside = inside
         self.endpoint = endpoint
@@ -193,18 +190,6 @@ class Connection:
         if self._streams.pop(call_id, None) is not None and self.alive:
             self._later.append(Frame(Kind.CANCEL, call_id))
             self._background.wake(urgent=True)
-
-    def warn_unanswered(self, method: str) -> None:
-        """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
-        if method not in self._warned:
-            self._warned.add(method)
-            _log.warning(
-                "%s of %s has not answered for %.0f s, and is waited for without a time-out; timeout_s, or "
-                "courier.with_options(client, timeout_s=…), sets one; kourou doctor tells why",
-                method,
-                self.name,
-                PATIENCE_S,
-            )
 
     @property
     def reads_here(self) -> bool:
