@@ -117,6 +117,24 @@ def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
     courier.close(client)
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_bulk_of_any_size_is_waited_for_no_longer_than_until_it_is_there(encrypted, identity, authority, tmp_path):
+    # Given messages that end shortly before and after what is worth waiting for, in one buffer or in several
+    sizes = [(part << 14) + more for part in (1, 4, 5, 16, 17, 64, 80, 145) for more in (-1, 0, 1, 9000)]
+    whole = [[bytearray(size)] for size in sizes]
+    pieces = [[bytearray(size) for size in sizes[start::5]] for start in range(5)]
+    with Server(token="t", tls=proving(identity, tmp_path) if encrypted else None) as server:
+        server.bind("count", lambda buffers: [len(buffer) for buffer in buffers])
+        server.bind("give", lambda sizes: [bytearray(size) for size in sizes])
+        trusts = authority.root if encrypted else None
+        with Client(address_of(server), lane="grpc", token="t", tls=trusts, timeout_s=20) as client:
+            # When they go there and back, then nobody waits for what does not come
+            for buffers in (*whole, *pieces):
+                counts = client.count([pickle.PickleBuffer(buffer) for buffer in buffers])
+                assert counts == [len(buffer) for buffer in buffers]
+                assert list(map(len, client.give(counts))) == counts
+
+
 def test_both_ends_may_show_certificates(authority, identity, tmp_path):
     # Given a server that wants to see its clients' certificates
     demanding = proving(identity, tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from kourou.courier.lanes.http2.framing import Http2
 from kourou.courier.lanes.http2.packets import PacketReader
@@ -25,7 +25,7 @@ class FrameReader:
         self._peer = peer
         self._parser = FrameParser()
 
-    def read(self) -> Sequence[Frame]:
+    def read(self) -> list[Frame]:
         """Receive, and return the frames that are complete.
 
         Raises:
@@ -33,11 +33,18 @@ class FrameReader:
             ProtocolError: what came makes no sense.
         """
         parser = self._parser
-        if parser.filling:
-            room = min(self._http2.body_left, self.packets.left, len(parser.sink))
-            if room >= _DIRECT_BYTES:
-                return self._read_into(parser.sink[:room])
-        return self.parse(self._http2.feed(self.receive()))
+        if not parser.filling:
+            frames = self.parse(self._http2.feed(self.receive()))
+            if parser.filling:
+                self._socket.expect(len(parser.sink))
+            return frames
+        room = min(self._http2.body_left, self.packets.left, len(parser.sink))
+        if room >= _DIRECT_BYTES:
+            frames = self._read_into(parser.sink[:room])
+        else:
+            frames = self.parse(self._http2.feed(self.receive()))
+        self._socket.expect(len(parser.sink) if parser.filling else 0)
+        return frames
 
     def parse(self, pieces: Iterable[bytes]) -> list[Frame]:
         """The frames that are complete with these pieces of the body."""
@@ -62,13 +69,12 @@ class FrameReader:
             data += self._socket.receive(_READ_BYTES) or b""
         return data
 
-    def _read_into(self, sink: memoryview) -> Sequence[Frame]:
+    def _read_into(self, sink: memoryview) -> list[Frame]:
         count = self._socket.receive_into(sink)
         if count is None:
-            return ()
+            return []
         if not count:
             raise ConnectionResetError(f"{self._peer} closed the connection")
         self._http2.consumed(count)
         self.packets.consumed(count)
-        self._socket.expect(len(sink) - count)
         return self._parser.filled(count)

@@ -30,19 +30,53 @@ _AT_ONCE_BYTES, _WORTH_WAITING_BYTES = 256 << 10, 64 << 10
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
-class PlainSocket:
-    """A connection as it is; the socket belongs to this object from now on."""
+class _Connection:
+    """What is the same with TLS and without; the socket belongs to this object from now on."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._at_once = 1
+        self._whole = connection
+
+    def fileno(self) -> int:
+        """For ``poll``."""
+        return self._whole.fileno()
+
+    def expect(self, size: int) -> None:
+        """So much will come at least: ``poll`` and ``receive`` may wait for a good part of it."""
+        at_once = min(size, _AT_ONCE_BYTES) if size >= _WORTH_WAITING_BYTES else 1
+        if at_once != self._at_once:
+            self._at_once = at_once
+            with contextlib.suppress(OSError):
+                self._whole.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
+
+    def check(self) -> None:
+        """See whether the other end's host is still there.
+
+        Raises:
+            OSError: it does not seem so.
+        """
+        _check(self._whole)
+
+    def shutdown(self) -> None:
+        """End it, which wakes whoever waits; what was sent still arrives."""
+        with contextlib.suppress(OSError):  # that of a socket with TLS would go on without
+            socket.socket.shutdown(self._whole, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Wake whoever waits, and let go."""
+        self.shutdown()
+        self._whole.close()
+
+
+class PlainSocket(_Connection):
+    """A connection as it is."""
 
     can_block = True  # when there is no limit, receiving waits
     has_buffered = False  # whether there is something to receive that ``poll`` does not know of
 
     def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
         self._socket = connection
-        self._at_once = 1
-
-    def fileno(self) -> int:
-        """For ``poll``."""
-        return self._socket.fileno()
 
     def send(self, buffers: Sequence[Buffer]) -> int:
         """Send without waiting; how many bytes were taken.
@@ -73,14 +107,6 @@ class PlainSocket:
         except BlockingIOError:
             return None
 
-    def expect(self, size: int) -> None:
-        """So much will come at least: ``poll`` and ``receive`` may wait for a good part of it."""
-        at_once = min(size, _AT_ONCE_BYTES) if size >= _WORTH_WAITING_BYTES else 1
-        if at_once != self._at_once:
-            self._at_once = at_once
-            with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
-
     def settimeout(self, timeout_s: float | None) -> None:
         """How long receiving may take from now on."""
         self._socket.settimeout(timeout_s)
@@ -89,37 +115,22 @@ class PlainSocket:
         """There is none."""
         return True
 
-    def check(self) -> None:
-        """See whether the other end's host is still there.
 
-        Raises:
-            OSError: it does not seem so.
-        """
-        _check(self._socket)
+class TlsSocket(_Connection):
+    """A connection with TLS. OpenSSL cannot be used by two threads at once: nothing here waits, and all is locked.
 
-    def shutdown(self) -> None:
-        """End it, which wakes whoever waits; what was sent still arrives."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Wake whoever waits, and let go."""
-        self.shutdown()
-        self._socket.close()
-
-
-class TlsSocket:
-    """A connection with TLS. OpenSSL cannot be used by two threads at once: nothing here waits, and all is locked."""
+    It takes and gives one record at a time. Who has the lock takes as many as there are: what is done for each adds up.
+    """
 
     can_block = False
 
     def __init__(self, connection: ssl.SSLSocket) -> None:
+        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
+
+        super().__init__(connection)
         self._socket = connection
         self._lock = threading.Lock()
-
-    def fileno(self) -> int:
-        """For ``poll``."""
-        return self._socket.fileno()
+        self._not_now = SSLWantReadError, SSLWantWriteError
 
     @property
     def has_buffered(self) -> bool:
@@ -129,46 +140,39 @@ class TlsSocket:
 
     def send(self, buffers: Sequence[Buffer]) -> int:
         """See ``PlainSocket``."""
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
-
         data, sent = memoryview(_record(buffers)), 0
+        write, size = self._socket.send, len(data)
         try:
-            while sent < len(data):  # OpenSSL sends one record at a time
-                with self._lock:
-                    sent += self._socket.send(data[sent:])
-        except (SSLWantReadError, SSLWantWriteError) as error:
+            with self._lock:
+                while sent < size:
+                    sent += write(data[sent:])
+        except self._not_now as error:
             if not sent:
                 raise BlockingIOError(*error.args) from None
         return sent
 
     def receive(self, size: int) -> bytes | None:
         """See ``PlainSocket``; None when nothing whole has come yet."""
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
-
         try:
             with self._lock:
                 return self._socket.recv(size)
-        except (SSLWantReadError, SSLWantWriteError):
+        except self._not_now:
             return None
 
     def receive_into(self, sink: memoryview) -> int | None:
         """See ``receive``."""
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
-
-        received = 0
+        read, size, received = self._socket.recv_into, len(sink), 0
         try:
-            while received < len(sink):  # OpenSSL gives one record at a time
-                with self._lock:
-                    count = self._socket.recv_into(sink[received:])
-                if not count:
-                    break
-                received += count
-        except (SSLWantReadError, SSLWantWriteError):
+            with self._lock:
+                while received < size and (count := read(sink[received:])):
+                    received += count
+        except self._not_now:
             return received or None
         return received
 
     def expect(self, size: int) -> None:
-        """Nothing: records of TLS are smaller."""
+        """See ``PlainSocket``: OpenSSL may have a part of a record of that already."""
+        super().expect(size - _RECORD_BYTES)
 
     def settimeout(self, timeout_s: float | None) -> None:
         """See ``PlainSocket``. Without a limit, nothing waits."""
@@ -180,23 +184,12 @@ class TlsSocket:
         Raises:
             OSError: the other end is gone, or cannot prove what it has to.
         """
-        from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
-
         try:
             with self._lock:
                 self._socket.do_handshake()
-        except (SSLWantReadError, SSLWantWriteError):
+        except self._not_now:
             return False
         return True
-
-    def check(self) -> None:
-        """See ``PlainSocket``."""
-        _check(self._socket)
-
-    def shutdown(self) -> None:
-        """See ``PlainSocket``."""
-        with contextlib.suppress(OSError):  # its own shutdown would go on without TLS
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """See ``PlainSocket``."""
