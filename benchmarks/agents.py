@@ -30,7 +30,8 @@ from compare import emit
 
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.dialling import DialOrder, dial
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.host_agent.dialling import dial
 from kourou.runtime.launchers.dialled.server import AgentServer
 
 PLAYERS = 2
@@ -82,7 +83,7 @@ class Events:
         """There is room."""
 
 
-async def play(order: DialOrder, places: range) -> None:
+async def play(order: str, places: range) -> None:
     """Be the agents of some places."""
     await asyncio.gather(*[dial(order, place) for place in places])
 
@@ -92,9 +93,8 @@ def measure(count: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     own, events = psutil.Process(), Events()
-    server = AgentServer(
-        token=secrets.token_hex(8), authority=Authority(), silence_s=SILENCE_S, address="127.0.0.1", entry=ENTRY
-    )
+    told = DialOrder(token=secrets.token_hex(8), silence_s=SILENCE_S, entry=ENTRY)
+    server = AgentServer(told, Authority(), address="127.0.0.1")
     before = own.memory_info().rss, own.num_fds()
     begun, spent = time.monotonic(), time.process_time()
     transports = [server.expect(place, events, PATIENCE_S) for place in range(count)]
@@ -155,7 +155,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.play:
         order, first, end = options.play
-        asyncio.run(play(DialOrder.read(order), range(int(first), int(end))))
+        asyncio.run(play(order, range(int(first), int(end))))
     elif options.measure:
         measure(options.measure)
     else:

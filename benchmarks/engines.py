@@ -23,6 +23,7 @@ from compare import emit
 
 import kourou as lp
 from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.launchers.hosts.host import RemoteHost
@@ -51,9 +52,8 @@ def measure_agents(count: int) -> int:
     plan = compile_program(program, LocalHosts(nodes=count, connect_timeout_s=PATIENCE_S))
     with tempfile.TemporaryDirectory() as folder:
         begun, spent = time.monotonic(), time.process_time()
-        reach = EngineReach(
-            plan, folder=Path(folder), token=secrets.token_hex(8), authority=Authority(), coordinator=("127.0.0.1", 1)
-        )
+        order = DialOrder(token=secrets.token_hex(8), silence_s=15)
+        reach = EngineReach(plan, order, folder=Path(folder), authority=Authority(), coordinator=("127.0.0.1", 1))
         loop = LoopThread("kourou-tunnel")
         reach.allocate()
         hosts = [

@@ -6,14 +6,21 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 import kourou as lp
-from kourou.runtime.launch.batch import plan_submission
+from kourou.runtime.files.run_folder import ORDER_FILE, RunFolder
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.launch.run_builder import RunBuilder
+from kourou.runtime.launch.stored_plan import StoredPlan
+from kourou.runtime.launch.submission import detached, plan_submission
+from kourou.runtime.launchers.engines.allocation import Allocation
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.plan.compile import compile_program
 from kourou.testing.contracts.engines import ENGINE_CHECKS
-from kourou.testing.engines import LocalHosts
+from kourou.testing.engines import LocalEngine, LocalHosts
+from polling import WAIT_S, until
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
@@ -41,6 +48,51 @@ def test_a_refusal_and_reasons_to_wait_are_told_in_the_engines_words(caplog: pyt
         lp.launch(program_of(1), engine)
     assert caplog.text.count("waiting for Resources") == 1
     assert caplog.text.count("waiting for Priority") == 1
+
+
+def waiting_agents(folder: Path, allocation: Allocation) -> list[psutil.Process]:
+    """The agents of a plan that was stored, each with its zygote, before there is a launcher."""
+    assert isinstance(allocation.engine, LocalEngine)
+    agents = [psutil.Process(agent.pid) for agent in allocation.engine.agents.values()]
+    until(lambda: all(agent.children() for agent in agents), WAIT_S, "agents that prepare their nodes")
+    assert not DialOrder.read(folder / ORDER_FILE).addresses
+    return agents
+
+
+def stored(tmp_path: Path) -> StoredPlan:
+    folder = RunFolder("stored", tmp_path)
+    folder.close()
+    StoredPlan.write(detached(compile_program(program_of(2), LocalHosts(nodes=2))), folder.path)
+    return StoredPlan(folder.path)
+
+
+def test_agents_of_a_plan_that_was_submitted_wait_for_their_launcher(tmp_path: Path) -> None:
+    # Given agents that were started before their launcher listens
+    plan = stored(tmp_path)
+    allocation = plan.start_agents()
+    assert allocation is not None
+    agents = waiting_agents(plan.folder, allocation)
+    # When it does
+    again = RunFolder(plan.folder.name, tmp_path, again=True, agents_wait=True)
+    run = RunBuilder(plan.load(), again, None, allocation=allocation).build()
+    # Then it is they that call, and end with it
+    run.wait()
+    assert {node.host for node in run.nodes.values()} == {"local-0", "local-1"}
+    assert isinstance(allocation.engine, LocalEngine)
+    assert [agent.pid for agent in allocation.engine.agents.values()] == [agent.pid for agent in agents]
+    until(lambda: not any(agent.is_running() for agent in agents), WAIT_S, "their end")
+
+
+def test_agents_whose_launcher_never_listens_end_when_its_run_is_over(tmp_path: Path) -> None:
+    plan = stored(tmp_path)
+    allocation = plan.start_agents()
+    assert allocation is not None
+    waiting_agents(plan.folder, allocation)
+    (plan.folder / ORDER_FILE).unlink()
+    allocation.release()
+    assert isinstance(allocation.engine, LocalEngine)
+    assert [agent.returncode for agent in allocation.engine.agents.values()] == [0, 0]
+    assert allocation.engine.words().count("the launcher is gone") == 2
 
 
 def test_the_shape_comes_from_resources_and_placement() -> None:

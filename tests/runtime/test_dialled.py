@@ -18,7 +18,8 @@ import pytest
 from kourou import errors
 from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.dialling import DialOrder, dial
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.host_agent.dialling import dial
 from kourou.runtime.launchers.dialled.coordinator_tunnel import CoordinatorTunnel
 from kourou.runtime.launchers.dialled.server import AgentServer
 from polling import WAIT_S, until
@@ -110,7 +111,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def server(authority: Authority) -> Iterator[AgentServer]:
-    serving = AgentServer(token="open", authority=authority, silence_s=SILENCE_S, address="127.0.0.1")
+    serving = AgentServer(DialOrder(token="open", silence_s=SILENCE_S), authority, address="127.0.0.1")
     yield serving
     serving.hang_up()
     serving.close()
@@ -119,21 +120,24 @@ def server(authority: Authority) -> Iterator[AgentServer]:
 @pytest.fixture
 def patient(authority: Authority) -> Iterator[AgentServer]:
     """Which nobody is lost to because the machine is busy."""
-    serving = AgentServer(token="open", authority=authority, silence_s=60, address="127.0.0.1")
+    serving = AgentServer(DialOrder(token="open", silence_s=60), authority, address="127.0.0.1")
     yield serving
     serving.hang_up()
     serving.close()
 
 
 @pytest.fixture
-def agent() -> Iterator[Callable[[DialOrder, int], threading.Thread]]:
+def agent(tmp_path: Path) -> Iterator[Callable[[DialOrder, int], threading.Thread]]:
     """Starts one, in a thread."""
     started: list[threading.Thread] = []
 
     def start(order: DialOrder, place: int) -> threading.Thread:
+        path = tmp_path / f"{len(started)}.json"
+        dataclasses.replace(order, entry="runtime.dialled_service").write(path)
+
         def be() -> None:
             with contextlib.suppress(Exception):
-                asyncio.run(dial(dataclasses.replace(order, entry="runtime.dialled_service"), place))
+                asyncio.run(dial(str(path), place))
 
         started.append(threading.Thread(target=be, name=f"agent-{place}"))
         started[-1].start()
@@ -230,7 +234,7 @@ def test_an_agent_whose_launcher_died_does_not_wait_for_its_silence(
     authority: Authority, agent: Callable[..., threading.Thread]
 ) -> None:
     # Given
-    serving = AgentServer(token="open", authority=authority, silence_s=100, address="127.0.0.1")
+    serving = AgentServer(DialOrder(token="open", silence_s=100), authority, address="127.0.0.1")
     events = Events()
     # and an address that leads nowhere
     order = dataclasses.replace(serving.order, addresses=(("127.0.0.1", 1), *serving.order.addresses))
@@ -335,9 +339,8 @@ def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
     with socket.create_server(("127.0.0.1", 0)) as coordinator:
         coordinator.settimeout(WAIT_S)
         server = AgentServer(
-            token="open",
-            authority=authority,
-            silence_s=SILENCE_S,
+            DialOrder(token="open", silence_s=SILENCE_S),
+            authority,
             address="127.0.0.1",
             coordinator=coordinator.getsockname(),
         )

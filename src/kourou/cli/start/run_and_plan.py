@@ -17,9 +17,10 @@ from kourou.cli.start.notify import check_url, notifying
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, console, print_json, print_text, tell
 from kourou.runtime.files.run_folder import new_run_id, runs_dir
-from kourou.runtime.launch.batch import plan_submission, submit
+from kourou.runtime.launch.batch import submit
 from kourou.runtime.launch.launch import hosts_to_plan_for, launch
 from kourou.runtime.launch.resuming import RESUME_VARIABLE
+from kourou.runtime.launch.submission import plan_submission
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.monitoring.found_run import choose_run

@@ -16,7 +16,8 @@ from kourou import errors
 from kourou.experiments.failures import SweepError
 from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.host_service import HostInfo, HostSetup
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.host_agent.host_setup import HostInfo, HostSetup
 from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.model.engines import EngineOptions, Shape
@@ -66,6 +67,7 @@ class EngineHosts:
         self._run_id = run_id
         self._folder = folder
         self._authority = Authority()
+        self._order = DialOrder(token=secrets.token_hex(16), silence_s=engine.lost_after_s, run_id=run_id)
         self._plan = plan_of_hosts(folder.name, engine, shape)
         assert self._plan.hosts is not None  # noqa: S101 - it has nothing else
         self._wanted = self._plan.hosts
@@ -79,8 +81,8 @@ class EngineHosts:
     def __enter__(self) -> Self:
         self._reach = EngineReach(
             self._plan,
+            self._order,
             folder=self._folder,
-            token=secrets.token_hex(16),
             authority=self._authority,
         )
         try:

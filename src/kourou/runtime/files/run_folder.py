@@ -101,18 +101,28 @@ class RunFolder:
         run_id: the folder's name.
         parent: where it is made; None: :func:`runs_dir`.
         again: it is there: made when the run was submitted, or of a run that begins again.
+        agents_wait: agents of this run read their order already, and once more until it is complete.
 
     Raises:
         LaunchError: it cannot be made.
     """
 
-    def __init__(self, run_id: str, parent: str | os.PathLike[str] | None = None, *, again: bool = False) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        parent: str | os.PathLike[str] | None = None,
+        *,
+        again: bool = False,
+        agents_wait: bool = False,
+    ) -> None:
         self.run_id = run_id
         self.path = (Path(parent) if parent is not None else runs_dir()).absolute() / run_id
         with self.written():
             self.logs.mkdir(parents=True, mode=0o700, exist_ok=again)
             self.path.chmod(0o700)
             for name in _OF_LIVE_RUN if again else ():  # its launcher may have been killed
+                if name == ORDER_FILE and agents_wait:
+                    continue
                 (self.path / name).unlink(missing_ok=True)
             self._events = AppendFile(self.path / EVENTS_FILE, errors=_IN_JSON)
         self._lock = threading.Lock()

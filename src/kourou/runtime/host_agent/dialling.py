@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import importlib
-import json
 import os
 import secrets
 import signal
@@ -20,10 +18,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from kourou.ownership import read_own, write_own
+from kourou.later import importing
+from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.main import Service
 from kourou.runtime.host_agent.session import BrokenSession, Session
@@ -37,7 +35,6 @@ __all__ = [
     "SHELL",
     "TUNNEL",
     "Caller",
-    "DialOrder",
     "Ended",
     "dial",
     "main",
@@ -63,41 +60,8 @@ _FIRST_CALL_S = 60.0  # a launcher is there before its agents, but perhaps not t
 _CONNECT_S = 4.0  # for one address
 _GONE_S = 2.0  # so long refused by the very address that it spoke with, and the launcher is dead
 _AGAIN_S = 0.25
+_FIRST_LOOK_S = 0.02  # for a launcher that does not listen yet
 _LOOK_S = 0.1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DialOrder:
-    """Whom an agent calls, and how it is let in."""
-
-    addresses: tuple[tuple[str, int], ...]
-    """``(host, port)``, in the order in which they are tried."""
-    authority: str
-    """The certificate that the launcher's is signed with, in PEM format."""
-    token: str = dataclasses.field(repr=False)
-    silence_s: float
-    """So long a silence means that the other end is dead."""
-    entry: str
-    """The service's module, see :mod:`kourou.runtime.host_agent.main`."""
-
-    def write(self, path: Path) -> None:
-        """Store it, created with mode 0600."""
-        write_own(path, self.to_json().encode())
-
-    def to_json(self) -> str:
-        """What :meth:`read` reads."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> DialOrder:
-        """The inverse.
-
-        Raises:
-            NotOwned: others could have written it.
-            OSError: it cannot be read.
-        """
-        data = json.loads(read_own(path))
-        return cls(**{**data, "addresses": tuple((host, port) for host, port in data["addresses"])})
 
 
 class Ended(Exception):
@@ -113,14 +77,15 @@ class Caller:
     """Holds a session with a launcher, over as many connections as it takes.
 
     Args:
+        order: whom it calls; it is complete before :meth:`connect`.
         line: what is said first, beside the token.
     """
 
     def __init__(self, order: DialOrder, line: dict[str, Any]) -> None:
-        self._order = order
-        self._line = {**line, "token": order.token, "session": secrets.token_hex(8)}
-        self._context = ssl.create_default_context(cadata=order.authority)
-        self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        self.order = order
+        self.run_id = order.run_id
+        self._line = {**line, "session": secrets.token_hex(8)}
+        self._context: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._link: Link | None = None
@@ -191,10 +156,13 @@ class Caller:
             Ended: nobody did, or nobody is there any more.
         """
         begun, refused_since = time.monotonic(), None
+        if self._context is None:
+            self._context = ssl.create_default_context(cadata=self.order.authority)
+            self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         while True:
             refused = False
             # Once one has led to the launcher, the others lead to other machines, or nowhere.
-            for address in self._order.addresses if self._spoke is None else [self._spoke]:
+            for address in self.order.addresses if self._spoke is None else [self._spoke]:
                 try:
                     if await self._try(*address):
                         self._spoke = address
@@ -210,7 +178,7 @@ class Caller:
             if refused_since is not None and now - refused_since > _GONE_S:
                 raise Ended("the launcher is gone")
             if now - begun > patience_s:
-                tried = ", ".join(f"{host}:{port}" for host, port in self._order.addresses)
+                tried = ", ".join(f"{host}:{port}" for host, port in self.order.addresses)
                 raise Ended(f"no launcher answered for {patience_s:g} s at {tried}")
             await asyncio.sleep(_AGAIN_S)
 
@@ -234,7 +202,7 @@ class Caller:
                 self._closed.set()
 
         self._closed.clear()
-        first = {**self._line, "heard": self.session.heard}
+        first = {**self._line, "token": self.order.token, "heard": self.session.heard}
         connecting = self._loop.create_connection(
             lambda: Link(on_line, on_closed, first), host, port, ssl=self._context, server_hostname=SERVER_NAME
         )
@@ -252,7 +220,7 @@ class Caller:
     async def hold(self) -> None:
         """Keep the connection until it breaks, or says nothing for half of the time that means death."""
         assert self._link is not None  # noqa: S101 - it is connected
-        silence_s = self._order.silence_s
+        silence_s = self.order.silence_s
         show_at = 0.0
         while not self._closed.is_set():
             now = time.monotonic()
@@ -275,7 +243,7 @@ class Caller:
         """
         while True:
             await self.hold()
-            left_s = self.heard_at + self._order.silence_s * _AGENTS_SHARE - time.monotonic()
+            left_s = self.heard_at + self.order.silence_s * _AGENTS_SHARE - time.monotonic()
             await self.connect(max(0.0, left_s))
 
     async def close(self) -> None:
@@ -289,11 +257,11 @@ class Caller:
         await asyncio.sleep(_LOOK_S)  # what was aborted is closed then
 
 
-async def dial(order: DialOrder, place: int, *, ends_on_term: bool = False) -> None:
+async def dial(path: str, place: int, *, ends_on_term: bool = False) -> None:
     """Be the agent of a place of the allocation, for as long as its launcher lives.
 
     Args:
-        order: whom it calls.
+        path: the file of the :class:`DialOrder`, which may be completed later.
         place: its number.
         ends_on_term: SIGTERM ends it while it has no launcher; else it takes no notice.
 
@@ -302,34 +270,39 @@ async def dial(order: DialOrder, place: int, *, ends_on_term: bool = False) -> N
         CancelledError: it was told to end before a launcher answered.
         Exception: what the service raised.
     """
+    order = DialOrder.read(path)
     name = os.environ.get(NAME_VARIABLE) or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     caller = Caller(order, {"role": AGENT, "place": place, "name": name, "pid": os.getpid()})
+    with importing():
+        service: Service = importlib.import_module(order.entry).serve(caller)
+    caller.watch_room(service.pause_output)
+    done = asyncio.get_running_loop().create_future()
+    has_launcher = False
 
     async def keep() -> None:
-        await caller.connect(max(_FIRST_CALL_S, order.silence_s))
+        patience_s = max(_FIRST_CALL_S, order.silence_s)
+        caller.order = await _completed(path, patience_s)
+        await caller.connect(patience_s)
         await caller.keep()
 
     keeping = asyncio.ensure_future(keep())
-    service: list[Service] = []
-    done = asyncio.get_running_loop().create_future()
 
     def on_message(kind: str, *arguments: Any) -> None:
+        nonlocal has_launcher
+        has_launcher = True
         if done.done():
             return
         if kind == BYE:
             done.set_result(None)
             return
         try:
-            if not service:
-                service.append(importlib.import_module(order.entry).serve(caller))
-                caller.watch_room(service[0].pause_output)
-            service[0].handle(kind, *arguments)
+            service.handle(kind, *arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this agent's end
             done.set_exception(error)
 
     caller.on_message = on_message
     if ends_on_term:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: service or keeping.cancel())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: has_launcher or keeping.cancel())
     try:
         await asyncio.wait([keeping, done], return_when=asyncio.FIRST_COMPLETED)
         if done.done():
@@ -338,9 +311,28 @@ async def dial(order: DialOrder, place: int, *, ends_on_term: bool = False) -> N
             keeping.result()
     finally:
         keeping.cancel()
-        for each in service:
-            each.close()
+        service.close()
         await caller.close()
+
+
+async def _completed(path: str, patience_s: float) -> DialOrder:
+    """The order, once the launcher listens.
+
+    Raises:
+        Ended: it does not, or is gone.
+    """
+    until, pause_s = time.monotonic() + patience_s, _FIRST_LOOK_S
+    while True:
+        try:
+            order = DialOrder.read(path)
+        except FileNotFoundError:
+            raise Ended("the launcher is gone") from None
+        if order.addresses:
+            return order
+        if time.monotonic() > until:
+            raise Ended(f"no launcher listened for {patience_s:g} s")
+        await asyncio.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _AGAIN_S)
 
 
 def main(order: str, place: str) -> None:
@@ -355,7 +347,7 @@ def main(order: str, place: str) -> None:
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
     at = sum(int(part) if part.isdigit() else int(os.environ[part]) for part in place.split("+"))
     try:
-        asyncio.run(dial(DialOrder.read(order), at))
+        asyncio.run(dial(order, at))
     except Ended as end:
         print(f"kourou agent {at}: {end}", file=sys.stderr)  # noqa: T201 - its log is all it has
     except BaseException:  # noqa: BLE001 - it is told in its log

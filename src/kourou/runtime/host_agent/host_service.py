@@ -12,54 +12,16 @@ from typing import Any, Protocol
 
 from kourou.ownership import write_own
 from kourou.runtime.files.scratch import ScratchFolder
+from kourou.runtime.host_agent.host_setup import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.node_process.certificate import Certificate
 from kourou.runtime.process.supervisor import Supervisor
 
-__all__ = ["ENTRY", "HostAgent", "HostInfo", "HostSetup", "serve"]
-
-ENTRY = "kourou.runtime.host_agent.host_service"
-"""This module, for :mod:`kourou.runtime.host_agent.main`."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HostInfo:
-    """What a host says of itself."""
-
-    inventory: Inventory
-    address: str | None
-    """Its own, of the connection to the launcher; None: that crosses no network."""
-    launcher_address: str | None
-    """Where it sees the launcher; None likewise."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HostSetup:
-    """What a host needs to know of a run before its first node."""
-
-    run_id: str
-    boot: Mapping[str, Any]
-    """For every node process; what is a file or a socket is added on the host."""
-    token: str = dataclasses.field(repr=False)
-    authority: bytes
-    """The certificate that clients trust."""
-    identity: Certificate
-    """What this host's servers prove themselves with."""
-    address: str
-    """Where this host's nodes listen."""
-    variables: Mapping[str, str]
-    """Of the launcher's environment."""
-    interpreter: str
-    """The launcher's; nodes that ask for no other get the one that the agent runs on."""
-    tree: str | None
-    """The launcher's folder that the agent's own is a copy of; None: they are the same."""
-    counted: bool = False
-    """CPUs and GPUs of a process are places among those that an engine gave this host, and not their names."""
+__all__ = ["HostAgent", "serve"]
 
 
 def serve(wire: AgentWire) -> HostAgent:
@@ -72,6 +34,8 @@ class AgentWire(Protocol):
 
     ends: tuple[str, str]
     """The addresses of this host and of the launcher's, where it crosses hosts."""
+    run_id: str
+    """The run whose nodes will be started here; "": that is told later."""
 
     def send(self, *message: Any) -> None:
         """Tell the launcher something, after all that was told before; returns at once."""
@@ -97,6 +61,8 @@ class HostAgent:
         self._loop: LoopThread | None = None
         self._tunnel: Tunnel | None = None
         self._metrics: RowSender | None = None
+        if wire.run_id:  # what nodes need is imported while it is waited for the launcher
+            self._prepare(wire.run_id)
 
     def handle(self, kind: str, *arguments: Any) -> None:
         """A message of :class:`kourou.runtime.launchers.hosts.host.RemoteHost`."""
@@ -135,8 +101,7 @@ class HostAgent:
     def _do_set_up(self, setup: HostSetup) -> None:
         self._host_setup = setup
         os.environ.update(setup.variables)
-        self._supervisor = Supervisor(self, run_id=setup.run_id, folder=self._folder)
-        self._supervisor.prepare()
+        self._prepare(setup.run_id)
         self._metrics = RowSender(self._folder, self._wire.send)
         entrance = self._folder / "coordinator"
         self._loop = LoopThread("kourou-tunnel")
@@ -195,6 +160,10 @@ class HostAgent:
         if self._metrics is not None:
             self._metrics.flush()
         self._wire.send("exited", name, attempt, exit)
+
+    def _prepare(self, run_id: str) -> None:
+        self._supervisor = self._supervisor or Supervisor(self, run_id=run_id, folder=self._folder)
+        self._supervisor.prepare()
 
     def _mapped(self, cwd: str) -> str:
         """A folder of the launcher's tree, as it is called here."""

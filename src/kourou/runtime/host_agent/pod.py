@@ -15,7 +15,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from kourou.runtime.host_agent.dialling import DialOrder, Ended, dial
+from kourou.runtime.host_agent.dialling import Ended, dial
 from kourou.runtime.interpreter.startup import python_command
 
 __all__ = [
@@ -121,7 +121,7 @@ def be_agent(place: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        asyncio.run(dial(DialOrder.read(f"{SECRET}/{ORDER}"), place, ends_on_term=True))
+        asyncio.run(dial(f"{SECRET}/{ORDER}", place, ends_on_term=True))
     except Ended as end:
         print(f"kourou agent {place}: {end}", file=sys.stderr)  # noqa: T201 - the pod's log
         sys.exit(_AGAIN if end.was_refused else 0)

@@ -55,6 +55,8 @@ class Wire:
         self._thread: threading.Thread | None = None
         self.ends: tuple[str, str] = ("", "")
         """The addresses of this end's host and of the other one's, where it crosses hosts."""
+        self.run_id = ""
+        """See AgentWire of the program's agent."""
         self.on_full: Callable[[bool], None] = lambda _: None
         """Called with True when much waits to be written, and with False when there is room again; must return quickly,
         and not send. Who can hold back what he would send next, does."""

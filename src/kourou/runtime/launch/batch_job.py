@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
+from kourou.later import importing
 from kourou.runtime.stopping.held_signal import HeldSignal
 
 __all__ = ["main"]
 
 
 def main(folder: str) -> None:
-    """Be the launcher of a run that was submitted."""
+    """Be the launcher of a run that was submitted, and end with its code."""
     near_limit = HeldSignal(signal.SIGUSR1)
-    from kourou.runtime.launch.batch import run_submitted  # noqa: PLC0415 - it takes a while
+    with importing():
+        from kourou.runtime.launch.stored_plan import StoredPlan  # noqa: PLC0415 - it takes a while
 
-    run_submitted(folder, near_limit)
+        stored = StoredPlan(Path(folder))
+        allocation = stored.start_agents()
+        from kourou.runtime.launch import batch_launcher  # noqa: PLC0415 - likewise, and agents start meanwhile
+
+        plan = stored.load()
+    code = batch_launcher.bring_to_life(plan, stored.folder, near_limit=near_limit, allocation=allocation)
+    if code not in {batch_launcher.TERMINATED, batch_launcher.NOT_REQUEUED}:
+        stored.remove()
+    sys.exit(code)

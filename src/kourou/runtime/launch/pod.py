@@ -15,8 +15,8 @@ from kourou.ownership import read_own
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.host_agent import pod
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.dialling import DialOrder
-from kourou.runtime.launch.batch import bring_to_life
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.launch.batch_launcher import bring_to_life
 from kourou.runtime.launchers.engines.kubernetes_batch import Travelling
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.status import STATUS_FILE, RunStatus

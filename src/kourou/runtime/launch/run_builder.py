@@ -46,6 +46,7 @@ from kourou.script import children, main_module, names
 
 if TYPE_CHECKING:
     from kourou.runtime.host_agent.authority import Authority
+    from kourou.runtime.launchers.engines.allocation import Allocation
     from kourou.runtime.launchers.hosts.transport import Reach
     from kourou.runtime.launchers.processes import ProcessLauncher
 
@@ -69,9 +70,11 @@ class RunBuilder:
         job: str = "",
         incarnation: int = 1,
         keys: tuple[str, Authority] | None = None,
+        allocation: Allocation | None = None,
         processes: ProcessLauncher | None = None,
     ) -> None:
         self._processes = processes  # of this host, whose zygote starts already; None: nodes are something else
+        self._allocation = allocation  # of the plan's engine, if that has it already
         self._incarnation = incarnation
         self._job = job  # of the engine, where this launcher runs in one
         self._log_to = log_to
@@ -255,15 +258,17 @@ class RunBuilder:
             from kourou.runtime.launchers.ssh.transport import SshReach  # noqa: PLC0415 - others need none of it
 
             return SshReach(hosts)
+        from kourou.runtime.host_agent.dial_order import DialOrder  # noqa: PLC0415 - likewise
         from kourou.runtime.launchers.engines.reach import EngineReach  # noqa: PLC0415 - likewise
 
         reach = EngineReach(
             self._plan,
+            DialOrder(token=self._token, silence_s=self._plan.engine.lost_after_s, run_id=self._folder.run_id),
             folder=self._folder.path,
-            token=self._token,
             authority=authority,
             coordinator=coordinator,
             on_wait=self._wait_for,
+            allocation=self._allocation,
         )
         self._resources.callback(reach.release)
         reach.allocate()

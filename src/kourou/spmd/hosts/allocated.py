@@ -12,6 +12,7 @@ from kourou import errors
 from kourou.ownership import make_own_folder
 from kourou.runtime.files.run_folder import new_run_id, runs_dir
 from kourou.runtime.host_agent.authority import Authority
+from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Host
@@ -61,7 +62,8 @@ class Allocation:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         make_own_folder(self._folder)
         plan = plan_of_hosts("spmd", self.engine, self.shape)
-        reach = EngineReach(plan, folder=self._folder, token=secrets.token_hex(16), authority=Authority(), entry=ENTRY)
+        order = DialOrder(token=secrets.token_hex(16), silence_s=self.engine.lost_after_s, entry=ENTRY)
+        reach = EngineReach(plan, order, folder=self._folder, authority=Authority())
         try:
             reach.allocate()
         except BaseException:

@@ -54,9 +54,8 @@ class HostService:
         self._outcomes = _OutcomeSender(wire)
         self._host = LocalHost()
         self._runs: dict[str, _Run] = {}
-        own, launcher = wire.ends
-        self._address = own or "127.0.0.1"
-        self._hello = ("hello", Inventory.of_this_process(), self._address, launcher or "127.0.0.1")
+        self._wire = wire
+        self._address = "127.0.0.1"
 
     def handle(self, kind: str, *arguments: Any) -> None:
         """A message of :class:`kourou.spmd.hosts.remote.RemoteHost`."""
@@ -77,7 +76,9 @@ class HostService:
             run.close()
 
     def _do_hello(self) -> None:
-        self._send(*self._hello)
+        own, launcher = self._wire.ends
+        self._address = own or self._address
+        self._send("hello", Inventory.of_this_process(), self._address, launcher or "127.0.0.1")
 
     def _do_open_rendezvous(self, run: str, address: str, world_size: int) -> None:
         try:

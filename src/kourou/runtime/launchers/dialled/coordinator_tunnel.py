@@ -10,7 +10,8 @@ from typing import Any
 from kourou import errors
 from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.files.scratch import ScratchFolder
-from kourou.runtime.host_agent.dialling import SHELL, TUNNEL, Caller, DialOrder, Ended
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.host_agent.dialling import SHELL, TUNNEL, Caller, Ended
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import Session
 from kourou.runtime.host_agent.tunnel import Tunnel

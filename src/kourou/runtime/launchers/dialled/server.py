@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hmac
 import socket
 import time
@@ -13,8 +14,8 @@ import psutil
 
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.dialling import HEARTBEATS, SERVER_NAME, SHELL, TUNNEL, DialOrder
-from kourou.runtime.host_agent.host_service import ENTRY
+from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.host_agent.dialling import HEARTBEATS, SERVER_NAME, SHELL, TUNNEL
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import BrokenSession, Session
@@ -34,36 +35,29 @@ class AgentServer:
     Nothing that a caller says is unpickled before it has shown the token, over TLS.
 
     Args:
-        token: what callers have to show.
+        order: what agents are told, but for what is known here: where they call, and whom they trust.
         authority: signs this end's certificate.
-        silence_s: a host that says nothing for so long is lost.
         address: where to listen; None: on all of this machine's addresses.
         port: likewise; 0: one that the kernel chooses.
         words: what the engine said last, for messages.
         coordinator: where shells' connections lead.
-        entry: the service of the agents, see :mod:`kourou.runtime.host_agent.main`.
     """
 
     def __init__(
         self,
-        *,
-        token: str,
+        order: DialOrder,
         authority: Authority,
-        silence_s: float,
+        *,
         address: str | None = None,
         port: int = 0,
         words: Callable[[], str] = str,
         coordinator: tuple[str, int] | None = None,
-        entry: str = ENTRY,
     ) -> None:
         self.thread = LoopThread("kourou-agents")
-        self._token = token
-        self._authority = authority.certificate
-        self._silence_s = silence_s
+        self._order = dataclasses.replace(order, authority=authority.certificate.decode("ascii"))
         self._address = address
         self._words = words
         self._coordinator = coordinator
-        self._entry = entry
         self._shells: dict[Link, Tunnel] = {}
         self._expected: dict[int, DialledTransport] = {}
         self._early: dict[int, tuple[Link, dict[str, Any]]] = {}
@@ -85,13 +79,7 @@ class AgentServer:
         """What agents need to know."""
         port = self._listener.port
         hosts = [self._address] if self._address else own_addresses()
-        return DialOrder(
-            addresses=tuple((host, port) for host in hosts),
-            authority=self._authority.decode("ascii"),
-            token=self._token,
-            silence_s=self._silence_s,
-            entry=self._entry,
-        )
+        return dataclasses.replace(self._order, addresses=tuple((host, port) for host in hosts))
 
     def expect(self, place: int, events: TransportEvents, within_s: float) -> DialledTransport:
         """The transport of an agent that will call, or has called already."""
@@ -138,7 +126,7 @@ class AgentServer:
 
     def _on_line(self, link: Link, line: dict[str, Any]) -> None:
         self._listener.forget(link)
-        if not hmac.compare_digest(str(line.get("token", "")).encode(errors="replace"), self._token.encode()):
+        if not hmac.compare_digest(str(line.get("token", "")).encode(errors="replace"), self._order.token.encode()):
             link.abort()
         elif line.get("role") == SHELL:
             self._serve_shell(link)
@@ -192,10 +180,10 @@ class AgentServer:
         for link in self._shells:
             link.show_life()
         for transport in list(self._expected.values()):
-            transport.look(self._silence_s)
+            transport.look(self._order.silence_s)
             if transport.over and transport.session_id is not None:
                 self._over.add(transport.session_id)
-        self.thread.loop.call_later(min(1.0, self._silence_s / HEARTBEATS / 2), self._look)
+        self.thread.loop.call_later(min(1.0, self._order.silence_s / HEARTBEATS / 2), self._look)
 
 
 def own_addresses() -> Sequence[str]:

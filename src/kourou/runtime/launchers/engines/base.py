@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kourou.runtime.model.engines import EngineOptions, Shape
-from kourou.runtime.model.status import RunState
-from kourou.runtime.plan.plan import LaunchPlan
+
+if TYPE_CHECKING:
+    from kourou.runtime.model.status import RunState
+    from kourou.runtime.plan.plan import LaunchPlan
 
 __all__ = ["AgentCommand", "BatchSystem", "Engine", "EngineMaker", "JobState", "Submission"]
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from kourou import errors
 from kourou.runtime.host_agent import pod
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.dialling import DialOrder
-from kourou.runtime.host_agent.host_service import ENTRY
+from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.launchers.engines import kubernetes_tree
 from kourou.runtime.launchers.engines.base import JobState, Submission
 from kourou.runtime.launchers.engines.kubectl import APPLY, JobSetJob
@@ -120,7 +119,7 @@ class KubernetesBatch:
             authority=authority.certificate.decode("ascii"),
             token=secrets.token_hex(_TOKEN_BYTES),
             silence_s=options.lost_after_s,
-            entry=ENTRY,
+            run_id=submission.path.parent.name,
         )
         files = {pod.ORDER: order.to_json(), pod.AUTHORITY: authority.to_pem().decode("ascii")}
         return apply(job_set, files).words

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.host_agent.host_service import ENTRY
+from kourou.runtime.host_agent.dial_order import ENTRY
 from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh.sync import options_of
