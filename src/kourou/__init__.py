@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     )
     from kourou.runtime.graph.broadcast import broadcast
     from kourou.runtime.graph.checkpoints import Checkpoints
+    from kourou.runtime.graph.failure_policies import Restart
     from kourou.runtime.graph.handles import Deferred, Handle, maybe_dereference
     from kourou.runtime.graph.node import Node
-    from kourou.runtime.graph.policies import Restart
     from kourou.runtime.graph.program import Program
     from kourou.runtime.graph.resources import PythonProcess, Resources
     from kourou.runtime.launch.batch import submit
@@ -105,7 +105,7 @@ _SOURCES = {
     "ReplayGroup": "nodes.replay",
     "ReplayNode": "nodes.replay",
     "Resources": "runtime.graph.resources",
-    "Restart": "runtime.graph.policies",
+    "Restart": "runtime.graph.failure_policies",
     "ReverbNode": "nodes.replay",
     "Run": "runtime.launch.run",
     "Slurm": "runtime.model.engine_options",

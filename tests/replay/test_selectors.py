@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fuzzing import examples
 from kourou.replay.selectors import Prioritized, Uniform
-from kourou.replay.selectors.base import Index
 from kourou.replay.selectors.dense import DenseIndex
+from kourou.replay.selectors.index import Index
 from kourou.replay.selectors.ordered import OrderedIndex
 from kourou.replay.selectors.sumtree import SumTreeIndex
 from kourou.replay.selectors.tournament import TournamentIndex
@@ -229,7 +229,7 @@ def test_prioritized_refuses_exponents_without_meaning(exponent: float) -> None:
 
 def test_a_seed_repeats_the_draws() -> None:
     def draws(seed: int | None) -> list[int]:
-        from kourou.replay.selectors import make_index
+        from kourou.replay.selectors.selectors import make_index
 
         index = make_index(Uniform(seed), lambda slots: slots.astype(np.uint64), int)
         index.insert(np.arange(1000), np.ones(1000))

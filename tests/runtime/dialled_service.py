@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Echo:
-    """Implements :class:`kourou.runtime.host_agent.main.Service`."""
+    """Implements :class:`kourou.runtime.host_agent.pipe_agent.Service`."""
 
     def __init__(self, wire: Any) -> None:
         self._wire = wire

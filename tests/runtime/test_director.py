@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.stopping.state import StopState
 from kourou.runtime.stopping.timeline import StopTimeline

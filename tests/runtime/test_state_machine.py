@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.launch.events import Placed, RestartAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzzing import examples
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.launch.events import AddAsked, Attached, Due, Event, RemoveAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import Outcome

@@ -13,8 +13,8 @@ import pytest
 
 from kourou.runtime.host_agent import tunnel
 from kourou.runtime.host_agent.loop import LoopThread
+from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.host_agent.tunnel import Tunnel
-from kourou.runtime.host_agent.wire import Wire
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

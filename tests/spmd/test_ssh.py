@@ -73,7 +73,7 @@ def started_on(folder: Path, count: int) -> list[psutil.Process]:
     workers = [psutil.Process(int(file.read_text(encoding="ascii"))) for file in files]
     zygotes = [parent for worker in workers if (parent := worker.parent())]
     agents = [parent for zygote in zygotes if (parent := zygote.parent())]
-    assert all("kourou.runtime.host_agent.main" in " ".join(agent.cmdline()) for agent in agents)
+    assert all("kourou.runtime.host_agent.pipe_agent" in " ".join(agent.cmdline()) for agent in agents)
     return [*workers, *zygotes, *agents]
 
 

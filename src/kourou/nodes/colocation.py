@@ -18,8 +18,8 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.context.context import NodeContext, enter_node, inherit_in_threads
+from kourou.runtime.graph.failure_policies import OnFailure, Restart
 from kourou.runtime.graph.node import Node
-from kourou.runtime.graph.policies import OnFailure, Restart
 from kourou.runtime.interpreter.thread_interrupts import interrupt_thread
 from kourou.runtime.model.records import Outcome
 from kourou.runtime.node_process.outcomes import ChildFailed, run_to_outcome

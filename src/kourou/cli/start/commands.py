@@ -191,6 +191,6 @@ def agent(
 
     Not for people. It listens on no port, and ends with its input.
     """
-    from kourou.runtime.host_agent.main import main
+    from kourou.runtime.host_agent.pipe_agent import main
 
     main(entry, silence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from kourou.cli.terminal.formats import size
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 

@@ -1,4 +1,4 @@
-"""An attempt of a run while it lasts: the signals that end it, one after the other, and the state that this makes."""
+"""An attempt of a run while it lasts, and the signals that end it, one after the other."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import signal
 import time
 
 from kourou.experiments.journal.run_folder import RunLogs
-from kourou.experiments.journal.run_records import RunState
 from kourou.experiments.sweep.prepared import PreparedRun
-from kourou.experiments.sweep.retries import AttemptOutcome
 from kourou.experiments.sweep.slots import Slot
 
-__all__ = ["FOREVER_S", "Attempt", "state_after"]
+__all__ = ["FOREVER_S", "Attempt"]
 
 FOREVER_S = float("inf")
 
@@ -57,24 +55,3 @@ class Attempt:
         number, wait_s = self._steps.popleft()
         self.deadline = time.monotonic() + wait_s
         return number
-
-
-def state_after(why_ended: str, outcome: AttemptOutcome) -> tuple[RunState, str]:
-    """The state of a run whose attempt ended, and how in words; ``why_ended`` is empty where it did so by itself."""
-    stopped = _STOPPED.get(why_ended)
-    if stopped is None:
-        return (RunState.SUCCEEDED if outcome.ok else RunState.FAILED), outcome.message
-    state, message, even_if_ok = stopped
-    if outcome.ok and not even_if_ok:
-        return RunState.SUCCEEDED, outcome.message
-    return state, f"{message}, and {outcome.message}" if message else outcome.message
-
-
-# Why an attempt was ended → its state, how it is told, and whether that holds for one that exits with 0, too: an
-# interrupted run that does so has finished, and one that was told to save its work has done only that.
-_STOPPED = {
-    "timeout": (RunState.TIMEOUT, "", True),
-    "cancelled": (RunState.CANCELLED, "cancelled", True),
-    "interrupted": (RunState.INTERRUPTED, "interrupted", False),
-    "checkpoint": (RunState.INTERRUPTED, "told to save its work", True),
-}

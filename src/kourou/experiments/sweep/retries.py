@@ -1,4 +1,4 @@
-"""Why a run's attempt failed, in one word, and whether it is tried again."""
+"""Whether a run whose attempt failed is tried again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from kourou import errors
-from kourou.runtime.model.records import ProcessExit, describe_signal
+from kourou.experiments.sweep.outcomes import CAUSES
 
-__all__ = ["CAUSES", "AttemptOutcome", "Retry", "classify_exit"]
+__all__ = ["Retry"]
 
-CAUSES = ("exit", "signal", "memory", "timeout", "start", "node")
-"""It exited with another code than 0; was killed by a signal; took more memory than its limit; took longer than its
-time limit; could not be started; its host, or its place there, was taken from it (batch systems and engines)."""
-
-_NOT_STARTED = 127  # the exit code that shells, and the zygote, give to what could not be executed
-_TOLD = {"of memory": "memory", "could not start": "start", "was lost with its host": "node"}
 _FIRST = ("exit", "signal", "memory", "timeout", "node")  # what a plain number of retries is for
 
 
@@ -57,33 +51,3 @@ class Retry:
         if done.get(cause, 0) >= self.by_cause.get(cause, 0):
             return None
         return float(min(self.longest_backoff_s, self.backoff_s * 2.0 ** sum(done.values())))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AttemptOutcome:
-    """How an attempt ended."""
-
-    ok: bool
-    cause: str = ""
-    """One of CAUSES, where it failed."""
-    message: str = ""
-    """How it ended, in words."""
-
-
-def classify_exit(end: ProcessExit, *, timed_out_after_s: float | None = None) -> AttemptOutcome:
-    """Classify how a process ended; ``timed_out_after_s`` is set where it was killed for taking longer."""
-    if timed_out_after_s is not None:
-        return AttemptOutcome(
-            ok=False, cause="timeout", message=f"took longer than its time limit of {timed_out_after_s:g} s"
-        )
-    if end.cause:
-        cause = next((cause for words, cause in _TOLD.items() if words in end.cause), "signal")
-        return AttemptOutcome(ok=False, cause=cause, message=end.cause)
-    if end.signal is not None:
-        return AttemptOutcome(ok=False, cause="signal", message=f"was killed by {describe_signal(end.signal)}")
-    if end.code:
-        line = end.last_lines[-1] if end.last_lines else ""
-        if end.code == _NOT_STARTED and ("cannot start" in line or "cannot run" in line):
-            return AttemptOutcome(ok=False, cause="start", message=line.removeprefix("kourou: "))
-        return AttemptOutcome(ok=False, cause="exit", message=f"exited with {end.code}")
-    return AttemptOutcome(ok=True, message="succeeded")

@@ -23,10 +23,11 @@ from kourou.experiments.journal.requests import Request, take_requests
 from kourou.experiments.journal.run_folder import EXIT_FILE, RunLogs, own_folder, write_json, write_own
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.results.results import RUN_FILE
-from kourou.experiments.sweep.attempts import Attempt, state_after
+from kourou.experiments.sweep.attempts import Attempt
+from kourou.experiments.sweep.outcomes import AttemptOutcome, classify_exit, state_after
 from kourou.experiments.sweep.prepared import PAYLOAD_FILE, PreparedRun, process_spec
 from kourou.experiments.sweep.provenance import Provenance
-from kourou.experiments.sweep.retries import AttemptOutcome, Retry, classify_exit
+from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.signals import signals_to
 from kourou.experiments.sweep.slots import Slot, SlotPool
 from kourou.runtime.model.process import ProcessSpec

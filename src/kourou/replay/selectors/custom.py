@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kourou.replay.arrays.array_types import Floats, Keys, Slots, np
-from kourou.replay.selectors.base import Index
+from kourou.replay.selectors.index import Index
 
 __all__ = ["CustomIndex", "SelectorProtocol"]
 

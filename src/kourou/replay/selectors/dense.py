@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kourou.replay.arrays.array_types import Floats, Slots, grown, np
-from kourou.replay.selectors.base import Index
+from kourou.replay.selectors.index import Index
 
 __all__ = ["DenseIndex"]
 

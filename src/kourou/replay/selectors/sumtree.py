@@ -7,8 +7,8 @@ children make the tree five levels deep for a million slots; each level costs a 
 from __future__ import annotations
 
 from kourou.replay.arrays.array_types import Floats, Slots, grown, np
-from kourou.replay.selectors.base import Index
 from kourou.replay.selectors.dense import DenseIndex
+from kourou.replay.selectors.index import Index
 
 __all__ = ["SumTreeIndex"]
 

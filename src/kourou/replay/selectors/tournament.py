@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from kourou.replay.arrays.array_types import Floats, Integers, Slots, grown, np
-from kourou.replay.selectors.base import Index
+from kourou.replay.selectors.index import Index
 
 __all__ = ["TournamentIndex"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
 from kourou.replay.protocol.item_batches import Items, References, SampledItems
 from kourou.replay.rate_limiters import LimiterState, RateLimiter
-from kourou.replay.selectors import Fifo, Selector, make_index
 from kourou.replay.selectors.custom import CustomIndex
+from kourou.replay.selectors.selectors import Fifo, Selector, make_index
 from kourou.replay.table.episodes import Episodes
 from kourou.replay.table.item_columns import ItemArrays
 from kourou.replay.table.keymap import ABSENT, KeyMap

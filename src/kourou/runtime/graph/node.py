@@ -9,8 +9,8 @@ from typing import Any
 from kourou import nested
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.checkpoints import Checkpoints
+from kourou.runtime.graph.failure_policies import OnFailure
 from kourou.runtime.graph.handles import Handle
-from kourou.runtime.graph.policies import OnFailure
 from kourou.runtime.waiting.node_target import NodeTarget
 
 __all__ = ["Node"]

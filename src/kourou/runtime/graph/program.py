@@ -10,9 +10,9 @@ from kourou import errors
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.broadcast import GroupHandle
 from kourou.runtime.graph.checkpoints import Checkpoints
+from kourou.runtime.graph.failure_policies import OnFailure, check_policy
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
-from kourou.runtime.graph.policies import OnFailure, check_policy
 from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.model.names import child_name
 from kourou.runtime.waiting.node_target import NodeTarget

@@ -12,7 +12,7 @@ from kourou.ownership import read_own, write_own
 __all__ = ["ENTRY", "DialOrder"]
 
 ENTRY = "kourou.runtime.host_agent.host_service"
-"""The module of the service that starts a program's nodes, see :mod:`kourou.runtime.host_agent.main`."""
+"""The module of the service that starts a program's nodes, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from typing import Any
 from kourou.later import importing
 from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.link import Link
-from kourou.runtime.host_agent.main import Service
+from kourou.runtime.host_agent.pipe_agent import Service
 from kourou.runtime.host_agent.session import BrokenSession, Session
 
 __all__ = [

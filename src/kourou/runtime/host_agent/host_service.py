@@ -25,7 +25,7 @@ __all__ = ["HostAgent", "serve"]
 
 
 def serve(wire: AgentWire) -> HostAgent:
-    """The entry of :mod:`kourou.runtime.host_agent.main`."""
+    """The entry of :mod:`kourou.runtime.host_agent.pipe_agent`."""
     return HostAgent(wire)
 
 
@@ -45,7 +45,7 @@ class AgentWire(Protocol):
 
 
 class HostAgent:
-    """Implements :class:`kourou.runtime.host_agent.main.Service`, and tells the launcher what its Supervisor tells."""
+    """A :class:`kourou.runtime.host_agent.pipe_agent.Service` that tells the launcher what its Supervisor tells."""
 
     def __init__(self, wire: AgentWire) -> None:
         self._wire = wire

@@ -13,7 +13,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.launch.events import (
     AddAsked,
     Attached,

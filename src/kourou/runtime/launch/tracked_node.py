@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.model.records import ExitRecord, NodeState, Outcome
 from kourou.runtime.plan.plan import NodePlan
 

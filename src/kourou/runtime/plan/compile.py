@@ -12,8 +12,8 @@ from typing import Any
 
 from kourou import errors
 from kourou.cpython import interpreter_options
+from kourou.runtime.graph.failure_policies import OnFailure, Restart
 from kourou.runtime.graph.node import Node
-from kourou.runtime.graph.policies import OnFailure, Restart
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.model.engines import EngineOptions, engine_named

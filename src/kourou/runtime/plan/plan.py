@@ -7,7 +7,7 @@ import enum
 import json
 from typing import TYPE_CHECKING, Any
 
-from kourou.runtime.graph.policies import OnFailure
+from kourou.runtime.graph.failure_policies import OnFailure
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.process import Blobs, ProcessSpec

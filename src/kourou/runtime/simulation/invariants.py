@@ -6,7 +6,7 @@ import collections
 import math
 from collections.abc import Callable, Iterable
 
-from kourou.runtime.graph.policies import Restart
+from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import NodeRecord, NodeState

@@ -22,7 +22,7 @@ from kourou.spmd.worker import parcel
 __all__ = ["ENTRY", "Agent", "MakeAgent", "RemoteHost", "host_over_ssh"]
 
 ENTRY = "kourou.spmd.hosts.service"
-"""The agent's service, see :mod:`kourou.runtime.host_agent.main`."""
+"""The agent's service, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 
 
 class Agent(Protocol):

@@ -42,12 +42,12 @@ class AgentWire(Protocol):
 
 
 def serve(wire: AgentWire) -> HostService:
-    """The entry of :mod:`kourou.runtime.host_agent.main`."""
+    """The entry of :mod:`kourou.runtime.host_agent.pipe_agent`."""
     return HostService(wire)
 
 
 class HostService:
-    """Implements :class:`kourou.runtime.host_agent.main.Service`. Its first message tells what this host is and has."""
+    """A :class:`kourou.runtime.host_agent.pipe_agent.Service`. Its first message tells what this host is and has."""
 
     def __init__(self, wire: AgentWire) -> None:
         self._send = wire.send

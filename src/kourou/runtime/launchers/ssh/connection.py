@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.host_agent.main import PING, PONG
-from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.host_agent.pipe_agent import PING, PONG
+from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
 from kourou.waits import PATIENCE_S
@@ -65,7 +65,7 @@ class SshAgent:
     Args:
         on_message: called with every message, from this object's thread; must return quickly.
         on_lost: called once with the error, unless it was closed.
-        on_full: see :class:`kourou.runtime.host_agent.wire.Wire`.
+        on_full: see :class:`kourou.runtime.host_agent.pipe_wire.Wire`.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
 
 def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:
     """The command that starts an agent. The remote shell sees one quoted Python program and no secret."""
-    code = f"{_path_statement(options)}; from kourou.runtime.host_agent.main import main; "
+    code = f"{_path_statement(options)}; from kourou.runtime.host_agent.pipe_agent import main; "
     code += f"main({entry!r}, {options.silence_s * _AGENTS_SHARE!r})"
     python = [options.python or sys.executable, "-u", "-c", code]
     if options.local:

@@ -11,7 +11,7 @@ import os
 import signal
 from typing import Any, Protocol
 
-from kourou.runtime.host_agent.wire import Wire
+from kourou.runtime.host_agent.pipe_wire import Wire
 
 __all__ = ["PING", "PONG", "Service", "main"]
 
