@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import os
 
-__all__ = ["SharedFile"]
+__all__ = ["OpenedFile", "SharedFile"]
+
+
+class OpenedFile(io.FileIO):
+    """A file that is closed with the last reference: a thread may be interrupted as soon as it has opened one."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,8 +40,11 @@ class SharedFile:
         """Where it can be opened for as long as its process has it open."""
         return f"/proc/{self.pid}/fd/{self.descriptor}"
 
-    def open(self, flags: int) -> int:
-        """A descriptor of one's own, and with it locks of one's own.
+    def open(self, mode: str = "r+") -> OpenedFile:
+        """Open it once more, with locks of one's own.
+
+        Args:
+            mode: ``r`` to read, ``r+`` to write, too.
 
         Raises:
             FileNotFoundError: its process has ended or closed it, or the system does not let it be opened (another
@@ -41,13 +52,12 @@ class SharedFile:
             OSError: this process has too many files open, and the like.
         """
         try:
-            descriptor = os.open(self.path, flags | os.O_CLOEXEC)
+            opened = OpenedFile(self.path, mode)
         except (PermissionError, ProcessLookupError) as error:
             raise FileNotFoundError(errno.ENOENT, f"shared memory cannot be opened: {error}", self.path) from error
-        if os.fstat(descriptor).st_ino != self.inode:
-            os.close(descriptor)
+        if os.fstat(opened.fileno()).st_ino != self.inode:
             raise FileNotFoundError(errno.ENOENT, "the shared memory is gone: its owner has ended", self.path)
-        return descriptor
+        return opened
 
     def is_there(self) -> bool:
         """Whether its process still has it open."""

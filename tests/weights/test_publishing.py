@@ -9,12 +9,13 @@ import os
 import pickle
 import resource
 import threading
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kourou import courier
+from kourou import courier, shared_files
 from kourou.errors import CallCancelled, SerializationError, VersionError, VersionNotFound, WeightsOutdated
 from kourou.weights import Client, Server
 from kourou.weights.board import Page
@@ -326,3 +327,25 @@ def test_what_a_publisher_had_not_published_when_it_was_killed_was_never_there(c
     for version in (2, 3):
         publisher.publish(version, version)
         assert subscriber.exact(2).weights == 2
+
+
+def test_who_is_interrupted_just_when_a_file_was_opened_leaves_it_closed(
+    client: Client, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lane != "local":
+        pytest.skip("one way to publish is enough")
+    # given those who publish and read, and are interrupted each time that they have opened a file
+    publisher, subscriber = client.publisher(), client.subscriber()
+    publisher.publish("first")
+    assert subscriber.require().weights == "first"
+
+    def interrupted(_: int) -> os.stat_result:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shared_files, "os", types.SimpleNamespace(**{**vars(os), "fstat": interrupted}))
+        for act in (lambda: publisher.publish("second"), lambda: subscriber.exact(1)):
+            with pytest.raises(KeyboardInterrupt):
+                act()
+    # when they go on, then nothing is locked, and in the end no file is left open
+    assert [publisher.publish(version) for version in range(2, 6)] == [True] * 4

@@ -26,10 +26,12 @@ class Transit:
     Args:
         head: what it is.
         memory: its bytes, as they come.
+        lock: keeps everybody from writing another version there, for as long as it exists.
     """
 
-    def __init__(self, head: Head, memory: memoryview) -> None:
+    def __init__(self, head: Head, memory: memoryview, lock: object) -> None:
         self.head = head
+        self._lock = lock
         self.published_ns = time.monotonic_ns() - head.age_ns
         self._memory = memory
         self.digests: list[bytes] = []
@@ -118,15 +120,11 @@ class BoardFeed:
             buffers=len(found.contents.buffers),
             total_bytes=len(found.memory),
         )
-        return _Whole(head, found.memory if found.at_hand is None else found.at_hand(), found.memory)
+        return _Whole(head, found.memory if found.at_hand is None else found.at_hand(), found)
 
 
 class _Whole(Transit):
-    """A version that is there, which nobody overwrites meanwhile; its digests are made when they are needed."""
-
-    def __init__(self, head: Head, memory: memoryview, lock: memoryview) -> None:
-        super().__init__(head, memory)
-        self._lock = lock
+    """A version that is there; its digests are made when they are needed."""
 
     def digest(self, index: int, timeout_s: float) -> bytes | None:
         del timeout_s

@@ -6,46 +6,35 @@ own lock. Other than locks of a process, it is not lost when another part of the
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import struct
+import weakref
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-__all__ = ["Own", "is_locked", "processes_that_map", "try_exclusive", "try_shared"]
+from kourou.shared_files import OpenedFile
+
+__all__ = ["alone", "is_locked", "processes_that_map", "try_exclusive", "try_shared"]
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: all of it), pid
 
-_owned: set[Own] = set()
+_alone: weakref.WeakSet[OpenedFile] = weakref.WeakSet()
 
 
-class Own:
-    """A descriptor that no child of a fork has: else what is locked with it would be so for as long as the child lives.
-
-    Args:
-        number: of the descriptor, which is closed with this.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        _owned.add(self)
-
-    def close(self) -> None:
-        """Give up its locks. In a child of a fork it has happened, and the number may be another's by now."""
-        if self in _owned:
-            _owned.discard(self)
-            os.close(self.number)
+def alone(file: OpenedFile) -> OpenedFile:
+    """Have a file closed in children of a fork: else it would be locked for as long as the child lives."""
+    _alone.add(file)
+    return file
 
 
-def _close_owned() -> None:
-    while _owned:
-        with contextlib.suppress(OSError):  # it was just being closed
-            os.close(_owned.pop().number)
+def _close_in_child() -> None:
+    for file in list(_alone):
+        file.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_owned)
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def try_shared(descriptor: int) -> bool:

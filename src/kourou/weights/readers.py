@@ -144,20 +144,18 @@ class Row:
 def enrol(file: SharedFile, who: Who) -> Row | None:
     """Take a row; None when all are taken, or the page cannot be opened."""
     try:
-        descriptor = file.open(os.O_RDWR)
+        page = file.open()
     except FileNotFoundError:
         return None
-    try:
-        index = next((row for row in range(MOST_READERS) if try_exclusive(descriptor, row, 1)), None)
-        return None if index is None else Row(descriptor, index, who)
-    finally:
-        os.close(descriptor)
+    with page:
+        index = next((row for row in range(MOST_READERS) if try_exclusive(page.fileno(), row, 1)), None)
+        return None if index is None else Row(page.fileno(), index, who)
 
 
 def readings(file: SharedFile) -> list[Reading]:
     """What all subscribers of a board that are still there took last."""
-    descriptor = file.open(os.O_RDWR)
-    try:
+    with file.open() as opened:
+        descriptor = opened.fileno()
         page = memoryview(mmap.mmap(descriptor, PAGE_BYTES, access=mmap.ACCESS_READ))
         found = []
         for index in range(MOST_READERS):
@@ -166,8 +164,6 @@ def readings(file: SharedFile) -> list[Reading]:
             if is_locked(descriptor, index, 1):
                 found.append(page[index * _ROW_BYTES : (index + 1) * _ROW_BYTES])
         return [reading for row in found if (reading := _reading(row)) is not None]
-    finally:
-        os.close(descriptor)
 
 
 def _reading(row: memoryview) -> Reading | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import mmap
-import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -102,11 +101,8 @@ class BoardReader:
 
     def __init__(self, file: SharedFile) -> None:
         self._file = file
-        descriptor = file.open(os.O_RDWR)
-        try:
-            self._page = Page(descriptor, file.pid)
-        finally:
-            os.close(descriptor)
+        with file.open() as page:
+            self._page = Page(page.fileno(), file.pid)
         self._words = self._page.words
         self._is_enrolled = False
         self._row: ReaderRow | None = None
@@ -189,18 +185,15 @@ class BoardReader:
         return readings(self._page.readers)
 
     def _take(self, slot: int, number: int) -> Found | None:
-        descriptor = self._files[slot].open(os.O_RDONLY)
-        try:
-            if not try_shared(descriptor):
+        with self._files[slot].open("r") as file:
+            if not try_shared(file.fileno()):
                 return None
             row = self._page.row(slot)
             if row.number != number:
                 return None
-            head = os.pread(descriptor, row.head_bytes, 0)  # to touch memory that was just mapped takes longer
+            head = file.read(row.head_bytes)  # to touch memory that was just mapped takes longer
             # The mapping keeps the lock for as long as anything uses it, also where its process ends without a word.
-            mapping = memoryview(mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_COPY))
-        finally:
-            os.close(descriptor)
+            mapping = memoryview(mmap.mmap(file.fileno(), row.total_bytes, access=mmap.ACCESS_COPY))
         at_hand = functools.partial(self._mapped, slot, row) if "numpy" in sys.modules else None
         return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers, head), mapping, at_hand)
 
@@ -210,10 +203,7 @@ class BoardReader:
 
         memory = self._at_hand.get(slot)
         if memory is None or len(memory) < row.total_bytes:
-            descriptor = self._files[slot].open(os.O_RDONLY)
-            try:
-                mapping = mmap.mmap(descriptor, row.total_bytes, access=mmap.ACCESS_READ)
-            finally:
-                os.close(descriptor)
+            with self._files[slot].open("r") as file:
+                mapping = mmap.mmap(file.fileno(), row.total_bytes, access=mmap.ACCESS_READ)
             memory = self._at_hand[slot] = as_writable(mapping)
         return memory[: row.total_bytes]

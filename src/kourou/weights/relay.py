@@ -14,7 +14,6 @@ import logging
 import os
 import platform
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -22,9 +21,9 @@ from typing import Any, NamedTuple
 from kourou import courier
 from kourou.courier.wire.copying import fill
 from kourou.errors import CallCancelled, RpcError, WeightsError
+from kourou.shared_files import OpenedFile
 from kourou.weights.board import Board, Page, make_board
 from kourou.weights.forwarding import Transit, follow
-from kourou.weights.locks import Own
 from kourou.weights.messages import Block, Have, Head, News, Place
 from kourou.weights.readers import readings
 from kourou.weights.writing import BoardWriter, Draft
@@ -56,7 +55,7 @@ class Relay:
     """
 
     def __init__(
-        self, name: str, server: courier.Server, dial: Callable[[str | None], courier.Client], role: Own
+        self, name: str, server: courier.Server, dial: Callable[[str | None], courier.Client], role: OpenedFile
     ) -> None:
         self._name = name
         self._server = server
@@ -196,7 +195,7 @@ class Relay:
         self._let_go()
         board = make_board(self._keep + 1)  # one more than the server: who follows may hold one up
         self._here = _Here(board, BoardWriter(self._name, board.file))
-        os.pwrite(self._role.number, json.dumps(dataclasses.asdict(board.file)).ljust(200).encode(), 0)
+        os.pwrite(self._role.fileno(), json.dumps(dataclasses.asdict(board.file)).ljust(200).encode(), 0)
         return self._here
 
     def _begin(self, head: Head) -> None:
@@ -211,10 +210,8 @@ class Relay:
         if draft is None:
             self._here.writer.tell_of_skipped(head.version)
             return
-        transit = Transit(head, draft.memory)
-        weakref.finalize(transit, Own(os.dup(draft.lock.number)).close)  # who passes it on has the lock, too
         with self._changed:
-            self._coming = transit, draft
+            self._coming = Transit(head, draft.memory, draft.lock), draft  # who passes it on has the lock, too
             self._changed.notify_all()
 
     def _add(self, block: Block) -> None:
@@ -237,7 +234,6 @@ class Relay:
         head = whole.head
         if self._here is not None:
             self._here.writer.publish(draft, head.number, head.version, whole.published_ns, head.buffers)
-        draft.close()
         with self._changed:
             self._there, self._coming = whole, None
             self._changed.notify_all()
@@ -247,9 +243,7 @@ class Relay:
         with self._changed:
             dropped, self._coming = self._coming, None
         if dropped is not None:
-            coming, draft = dropped
-            coming.drop()
-            draft.close()
+            dropped[0].drop()
 
     def _let_go(self) -> None:
         """The board is of no use any more."""

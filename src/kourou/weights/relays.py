@@ -6,15 +6,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from kourou import courier
 from kourou.courier.core.endpoint import host_id
-from kourou.shared_files import SharedFile
-from kourou.weights.locks import Own, try_exclusive
+from kourou.shared_files import OpenedFile, SharedFile
+from kourou.weights.locks import alone, try_exclusive
 from kourou.weights.reading import BoardReader, Found
 from kourou.weights.relay import Relay
 from kourou.weights.remote import RemoteReader
@@ -65,16 +64,17 @@ class Relays:
         path = Path(self._relaying.folder) / f"weights-{key}"
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            role = Own(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            path.touch(0o600)
+            role = alone(OpenedFile(path, "r+"))
             with contextlib.ExitStack() as unless_taken:
                 unless_taken.callback(role.close)
-                if try_exclusive(role.number):
-                    os.ftruncate(role.number, 0)
+                if try_exclusive(role.fileno()):
+                    role.truncate(0)
                     self._own.append(Relay(name, self._relaying.serve(), self._dial, role))
                     unless_taken.pop_all()
                     continue
                 try:
-                    return _RelayedReader(SharedFile(**json.loads(os.pread(role.number, 4096, 0))), remote)
+                    return _RelayedReader(SharedFile(**json.loads(role.read())), remote)
                 except (ValueError, FileNotFoundError):  # it has just begun, or ended
                     time.sleep(_POLL_S)
         return None

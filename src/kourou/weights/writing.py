@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeVar
 
 from kourou.courier.wire.buffer_pool import block_size
 from kourou.errors import VersionError, WeightsError
-from kourou.shared_files import SharedFile
+from kourou.shared_files import OpenedFile, SharedFile
 from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
-from kourou.weights.locks import Own, processes_that_map, try_exclusive, try_shared
+from kourou.weights.locks import alone, processes_that_map, try_exclusive, try_shared
 from kourou.weights.slots import Contents, head_bytes, pack
 
 __all__ = ["BoardWriter", "Draft"]
@@ -40,7 +40,7 @@ class Draft(NamedTuple):
 
     slot: int
     memory: memoryview
-    lock: Own
+    lock: OpenedFile
 
     def __enter__(self) -> Draft:  # noqa: PYI034 - typing has Self from Python 3.11 on
         return self
@@ -73,11 +73,8 @@ class BoardWriter:
         self._lock = threading.Lock()
         self._told_at = -_TELL_EVERY_S
         self._skipped = 0
-        descriptor = file.open(os.O_RDWR)
-        try:
-            self._page = Page(descriptor, file.pid)
-        finally:
-            os.close(descriptor)
+        with file.open() as page:
+            self._page = Page(page.fileno(), file.pid)
 
     def write(
         self,
@@ -141,17 +138,15 @@ class BoardWriter:
             if page.row(unknown).number > word >> SLOT_BITS:  # its publisher was killed before it was the latest
                 page.set_number(unknown, 0)
         slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
-        with contextlib.ExitStack() as opened:
-            locks = {}
-            for free in slots:
-                locks[free] = Own(page.file(free).open(os.O_RDWR))
-                opened.callback(locks[free].close)
-            slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(locks[slot].number)), None))
-            if slot is None:
-                return None
-            memory = self._memory(slot, size)
-            page.set_number(slot, 0)
-            return Draft(slot, memory[:size], Own(os.dup(locks[slot].number)))
+        locks = {slot: alone(page.file(slot).open()) for slot in slots}
+        slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(locks[slot].fileno())), None))
+        for other in locks.keys() - {slot}:
+            locks[other].close()
+        if slot is None:
+            return None
+        memory = self._memory(slot, size)
+        page.set_number(slot, 0)
+        return Draft(slot, memory[:size], locks[slot])
 
     def publish(self, draft: Draft, number: int, version: int, published_ns: int, buffers: int) -> None:
         """Let a slot that was written be the latest. Its memory stays as it is until the draft is closed."""
@@ -167,40 +162,33 @@ class BoardWriter:
             head_bytes=head_bytes(draft.memory),
         )
         self._page.set_row(draft.slot, row)
-        try_shared(draft.lock.number)
+        try_shared(draft.lock.fileno())
         self._page.publish(number, draft.slot)
 
     def _memory(self, slot: int, size: int) -> memoryview:
         """A slot's memory, with room for so much; the caller has its lock alone, so it may change its size."""
-        file = self._page.file(slot)
-        descriptor = file.open(os.O_RDWR)
-        try:
-            there = os.fstat(descriptor).st_size
+        with self._page.file(slot).open() as file:  # another one than has the lock, which a mapping would keep
+            there = os.fstat(file.fileno()).st_size
             if not size <= there <= 2 * block_size(size):
                 self._page.set_number(slot, 0)
                 there = block_size(size)
-                os.ftruncate(descriptor, 0)
-                os.ftruncate(descriptor, there)
+                file.truncate(0)
+                file.truncate(there)
             memory = self._mappings.get(slot)
             if memory is None or len(memory) != there:
-                memory = self._mappings[slot] = memoryview(mmap.mmap(descriptor, there))
-        finally:
-            os.close(descriptor)
+                memory = self._mappings[slot] = memoryview(mmap.mmap(file.fileno(), there))
         return memory
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """While entered, no other process publishes on this board."""
-        turn = Own(self._file.open(os.O_RDWR))
-        try:
-            if _within(_OTHERS_TAKE_S, lambda: try_exclusive(turn.number) or None) is None:
+        with alone(self._file.open()) as turn:
+            if _within(_OTHERS_TAKE_S, lambda: try_exclusive(turn.fileno()) or None) is None:
                 raise WeightsError(
                     f"the weights {self._name!r} cannot be published: another publisher ({self._page.publisher}) has "
                     f"been at it for {_OTHERS_TAKE_S:.0f} s; is it stopped?"
                 )
             yield
-        finally:
-            turn.close()
 
     def tell_of_skipped(self, version: int) -> None:
         """Warn that a version found no slot; now and then."""

@@ -13,12 +13,12 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.storage.layout import ColumnSpec
-from kourou.shared_files import SharedFile
+from kourou.shared_files import OpenedFile, SharedFile
 
 __all__ = ["RowFile", "Rows", "RowsHandle", "map_rows", "open_rows", "populate"]
 
@@ -122,8 +122,8 @@ class RowFile:
     that takes a lock of the file that it has to wait for, and longer than what it spares.
     """
 
-    def __init__(self, descriptor: int, row_bytes: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: OpenedFile, row_bytes: int) -> None:
+        self._file = file
         self._row_bytes = row_bytes
 
     def write(self, row: int, value: Array) -> None:
@@ -132,11 +132,7 @@ class RowFile:
         Raises:
             OSError: the system has no memory left.
         """
-        _write(self._descriptor, value, row * self._row_bytes)
-
-    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not _is_ending():
-            os.close(self._descriptor)
+        _write(self._file.fileno(), value, row * self._row_bytes)
 
 
 def open_rows(spec: ColumnSpec, handle: RowsHandle | None) -> RowFile | None:
@@ -144,10 +140,9 @@ def open_rows(spec: ColumnSpec, handle: RowsHandle | None) -> RowFile | None:
     if handle is None or spec.row_bytes < _LARGE_ROW_BYTES:
         return None
     try:
-        descriptor = _open(handle)
+        return RowFile(handle.file.open(), spec.row_bytes)
     except OSError:
         return None
-    return RowFile(descriptor, spec.row_bytes)
 
 
 def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) -> list[Array] | None:
@@ -164,25 +159,14 @@ def map_rows(specs: Sequence[ColumnSpec], handles: Sequence[RowsHandle | None]) 
             continue
         size = handle.rows * spec.row_bytes
         try:
-            descriptor = _open(handle)
+            file = handle.file.open()
         except OSError:  # another process table, or a policy against it
             return None
-        try:
-            if os.fstat(descriptor).st_size < size:
+        with file:
+            if os.fstat(file.fileno()).st_size < size:
                 return None
-            arrays.append(_array(spec, mmap.mmap(descriptor, size), handle.rows))
-        finally:
-            os.close(descriptor)
+            arrays.append(_array(spec, mmap.mmap(file.fileno(), size), handle.rows))
     return arrays
-
-
-def _open(handle: RowsHandle) -> int:
-    """A descriptor of a column's memory.
-
-    Raises:
-        OSError: it cannot be opened, or is not there any more.
-    """
-    return handle.file.open(os.O_RDWR)
 
 
 def _write(descriptor: int, values: Array, offset: int) -> None:
