@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from kourou.experiments import (
     MultipleManagers,
     Retry,
 )
+from kourou.experiments.managers import threads
+from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.model.records import ProcessExit
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -400,3 +404,47 @@ class Greedy(Walk):
                 except OSError:
                     os.truncate(self.output_dir / "frames", 0)
                     raise
+
+
+class Ends:
+    """What a supervisor tells."""
+
+    def __init__(self) -> None:
+        self.codes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+
+    def on_started(self, name: str, attempt: int, pid: int) -> None:
+        """A thread has no process."""
+
+    def on_line(self, name: str, line: str, stream: str) -> None:
+        """What went wrong."""
+
+    def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
+        self.codes.put(exit.code)
+
+
+@pytest.mark.parametrize("when", ["fails", "has failed"])
+def test_the_end_of_a_fit_in_a_thread_is_told_though_it_is_interrupted_just_then(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a fit in a thread that fails, and is interrupted in that moment
+    ends, format_failure = Ends(), threads.format_failure
+
+    class Text(str):
+        __slots__ = ()
+
+        def splitlines(self, keepends: bool = False) -> list[str]:
+            if when == "has failed":
+                supervisor.signal("fit", signal.SIGINT)
+            return super().splitlines(keepends)
+
+    def failing(error: BaseException) -> str:
+        if when == "fails":
+            supervisor.signal("fit", signal.SIGINT)
+        return Text(format_failure(error))
+
+    monkeypatch.setattr(threads, "format_failure", failing)
+    with threads.ThreadSupervisor(ends) as supervisor:
+        boot = {"payload_file": tmp_path / "there is none", "payload_sha256": ""}
+        supervisor.start(ProcessSpec(name="fit", argv=()), 1, boot)
+        # then its end is told
+        assert ends.codes.get(timeout=20) == (130 if when == "fails" else 1)
