@@ -48,15 +48,15 @@ def test_a_thread_that_was_replaced_does_not_hide_that_its_successor_is_stuck(la
         client = Client(f"127.0.0.1:{server.port}", token=server.token, lane=lane)
         first = client.futures.first()
         first.add_done_callback(lambda _: None)
-        assert chain.entered_first.wait(5)
+        assert chain.entered_first.wait(20)
         # When its successor frees it and then blocks as well
         second = client.futures.second()
         second.add_done_callback(lambda _: None)
-        assert chain.entered_second.wait(5)
+        assert chain.entered_second.wait(20)
         # Then a third call is served all the same
-        assert courier.with_options(client, timeout_s=5).third() == "served"
-        first.result(5)
-        second.result(5)
+        assert courier.with_options(client, timeout_s=20).third() == "served"
+        first.result(20)
+        second.result(20)
         courier.close(client)
 
 

@@ -220,7 +220,7 @@ future = client.futures.sleep(0.2)
 pid = os.fork()
 if pid == 0:
     try:
-        future.result(5)
+        future.result(20)
     except UsedAfterFork:
         os._exit(0)
     os._exit(1)

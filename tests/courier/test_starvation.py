@@ -108,9 +108,13 @@ def test_whoever_waits_without_a_time_out_says_so_once(monkeypatch, caplog):
         Client(server.address, token="t", lane="local") as client,
     ):
         server.bind("wait", release.wait)
-        client.wait(0.2)
-        client.wait(0.2)
+        thread = threading.Thread(target=client.wait)
+        thread.start()
+        until(lambda: caplog.records, 20)
+        release.set()
+        thread.join()
+        release.clear()
+        client.wait(0.2)  # four times the patience
         told = [record.getMessage() for record in caplog.records]
         assert len(told) == 1
         assert told[0].startswith(f"wait of {server.address} has not answered for")
-        release.set()
