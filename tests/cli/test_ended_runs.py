@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -152,3 +154,14 @@ def test_a_locale_that_knows_ascii_only_gets_a_substitute_for_what_it_has_no_wor
     assert said("logs", "-") == "[speaker/0] K\\xf6ln\n"
     assert json.loads(said("logs", "-", "--json"))["text"] == "Köln"
     assert json.loads(said("status", "-", "--json"))["nodes"]
+
+
+@pytest.mark.parametrize("words", [("ps",), ("status", "--nosuch"), ("--help",)])
+def test_a_shell_may_have_closed_what_commands_write_to(words, runs_dir):
+    shell = f'"{sys.executable}" -m kourou.cli "$@" <&- >&-'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *words], capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+
+    assert done.returncode == (2 if "--nosuch" in words else 0), done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,12 +11,18 @@ import psutil
 import pytest
 
 from e2e.launching import NODES, Script, all_run
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.found_run import find_runs
 from polling import WAIT_S, alive, all_gone, marked, until
 
 
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_the_first_signal_stops_the_program(number, code, launch_type, tmp_path, runs_dir):
+@pytest.mark.parametrize(
+    ("number", "code", "named"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_the_first_signal_stops_the_program(number, code, named, launch_type, tmp_path, runs_dir):
     # Given a launcher that waits.
     source = NODES + f"    lp.launch(make(careful, polling), {launch_type!r}, stop_timeline=quick).wait()\n"
     with Script(tmp_path, source) as launcher:
@@ -30,6 +36,9 @@ def test_the_first_signal_stops_the_program(number, code, launch_type, tmp_path,
         assert "[polling/0] polled" in launcher.lines
         assert "Traceback" not in launcher.errors
         assert not [process for process in processes if alive(process)]
+        # And the run's folder tells which it was.
+        [run] = find_runs(runs_dir)
+        assert (run.state, run.status().stop_reason) == (RunState.INTERRUPTED, f"interrupted by {named}")
 
 
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])

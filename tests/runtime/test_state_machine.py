@@ -11,7 +11,7 @@ from kourou.runtime.launch.events import Placed, RestartAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.plan.plan import LaunchType, Placement
-from kourou.runtime.stopping.timeline import INTERRUPTED
+from kourou.runtime.stopping.timeline import interrupted_by
 from runtime.playing import (
     Play,
     add,
@@ -499,7 +499,7 @@ def test_who_pressed_ctrl_c_is_told_what_the_end_waits_for():
     # Given workers, and a server that is not waited for yet
     play = Play(plan_of(*(node(f"a/{i}") for i in range(7)), node("server/0", serves_only=True)))
     play.wait()
-    play.tell(stop(INTERRUPTED))
+    play.tell(stop(interrupted_by(2)))
     # When, Then
     assert [done for done in play.wait(1.0) if isinstance(done, do.Warn)] == [
         do.Warn(

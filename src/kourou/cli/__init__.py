@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 __all__ = ["main"]
 
 
@@ -9,4 +12,12 @@ def main() -> None:
     """Run the command line; installed as ``kourou``."""
     from kourou.cli.app import app  # noqa: PLC0415 - typer and rich are slow to import, and a shell completion waits
 
+    _open_what_is_closed()
     app()
+
+
+def _open_what_is_closed() -> None:
+    """A shell's ``>&-`` leaves nothing to write to; nor may the next file that is opened be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - for as long as we are

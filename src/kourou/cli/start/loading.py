@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import importlib
+import inspect
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,8 @@ def load_program(target: str, words: Sequence[str] = (), *, command: str = "run"
             has no such argument.
         SystemExit: ``--help`` among the words (0), or a value that is missing or of another type (2).
     """
+    if target.startswith("-"):
+        raise errors.PlanError(f"{target} stands where MODULE:FUNCTION belongs: write MODULE:FUNCTION -- {target} …")
     module_name, colon, function_name = target.rpartition(":")
     if not colon or not module_name or not function_name:
         raise errors.PlanError(f"{target!r} names no function: write MODULE:FUNCTION or path/to/file.py:FUNCTION")
@@ -50,12 +54,21 @@ def load_program(target: str, words: Sequence[str] = (), *, command: str = "run"
         module = _import(module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise errors.PlanError(f"{module_name} has no function {function_name!r}")
+        hint = _what_there_is(module, function_name)
+        raise errors.PlanError(f"{module_name} has no function {function_name!r}{hint}")
     with _users_code(f"{target} does not take its arguments"):
         args, kwargs = parse_arguments(function, words, f"kourou {command} {target} --")
     with _users_code(f"{target} raised an error"):
         result = function(*args, **kwargs)
     return _unpack(result, target)
+
+
+def _what_there_is(module: Any, wanted: str) -> str:
+    """Which function of the module may be meant, or which there are."""
+    functions = inspect.getmembers(module, inspect.isfunction)
+    own = [name for name, function in functions if function.__module__ == module.__name__]
+    close = difflib.get_close_matches(wanted, own, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(own)}" if own else ""
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ def _places(
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Where those nodes are that cannot tell, and which of them are in a call; of some, if there are many."""
     by_name = {node.name: node for node in nodes}
-    begun_before = time.time() - STUCK_S  # whoever begins just now is not asked: it writes its stacks into its log
+    begun_before = time.time() - STUCK_S  # whoever begins just now is not asked: it will be ready before it has told
     unready = [
         name
         for name, node in by_name.items()

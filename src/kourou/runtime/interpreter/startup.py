@@ -37,7 +37,7 @@ def prepare(argv: Sequence[str], path: Sequence[str], *, no_terminal: str) -> No
         if folder not in sys.path:
             sys.path.append(folder)
     faulthandler.enable(2)
-    dump_on_signal(2)
+    dump_on_signal()
     sys.stdin = sys.__stdin__ = _NoTerminal(no_terminal)  # type: ignore[misc]
     sys.breakpointhook = functools.partial(_break, no_terminal)
 

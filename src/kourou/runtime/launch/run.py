@@ -22,7 +22,7 @@ from kourou.runtime.model.records import ExitRecord, NodeRecord
 from kourou.runtime.model.restart_check import check_restart
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping import exit_signals
-from kourou.runtime.stopping.timeline import INTERRUPTED
+from kourou.runtime.stopping.timeline import interrupted_by
 from kourou.runtime.waiting.countdown import Countdown
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_OF_SIGNALS = 128  # exit codes above it are those of signals
 _POLL_S = 0.5  # a wait in the main thread wakes this often, so that a Ctrl-C is never missed
 
 
@@ -228,7 +229,7 @@ class Run:
         """
         again = insist and self._interrupted is not None
         self._interrupted = self._interrupted or code
-        self._director.request_stop(INTERRUPTED, "launcher", at_once=again)
+        self._director.request_stop(interrupted_by(code - _OF_SIGNALS), "launcher", at_once=again)
 
     def __repr__(self) -> str:
         states = Counter(str(record.state) for record in self.nodes.values())

@@ -41,7 +41,7 @@ from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
-from kourou.runtime.stopping.timeline import INTERRUPTED
+from kourou.runtime.stopping.timeline import is_interrupt
 from kourou.script import children, main_module, names
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class RunBuilder:
         reason = self._coordinator.stop_reason
         if not ended:
             state = RunState.RUNNING if reason is None else RunState.STOPPING
-        elif reason == INTERRUPTED:
+        elif is_interrupt(reason):
             state = RunState.INTERRUPTED
         else:
             state = RunState.FAILED if self._director.failures else RunState.FINISHED

@@ -12,7 +12,7 @@ import psutil
 
 from kourou import errors
 from kourou.runtime.files.run_folder import node_log
-from kourou.runtime.interpreter.stacks import DUMP_STACKS, STACK_LINE
+from kourou.runtime.interpreter.stacks import DUMP_STACKS, STACK_LINE, stacks_file
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
@@ -23,8 +23,9 @@ from kourou.runtime.process.process_table import COOKIE, make_cookie
 __all__ = ["is_far", "stacks_of"]
 
 _TIMEOUT_S = 5.0
-_QUIET_S = 0.3  # the dump is complete when the log has not grown for this long
+_QUIET_S = 0.3  # the dump is complete when the file has not grown for this long
 _POLL_S = 0.02
+_LONG = 1 << 20  # bytes; then the file begins anew
 
 
 def is_far(found: FoundRun, node: NodeRecord) -> bool:
@@ -50,22 +51,32 @@ def stacks_of(remote: RemoteRun, name: str, nodes: Mapping[str, NodeRecord], tim
 
 
 def _dump_stacks(found: FoundRun, owner: str, pid: int, timeout_s: float) -> str:
-    """Let the node write its stacks to its log, and return what it wrote."""
+    """Let the node write its stacks, and return what it wrote."""
     log = node_log(found.path, owner)
-    offset = log.stat().st_size if log.exists() else 0
+    try:
+        file = stacks_file(pid, log)
+    except OSError as error:
+        raise errors.NodeExited(f"{owner} (process {pid}) cannot be looked at: {error}") from error
+    if file is None:
+        raise errors.DeadlineExceeded(
+            f"{owner} (process {pid}) tells no stacks: it is a command and no Python node, or begins just now; "
+            "--py-spy looks from outside"
+        )
+    offset = file.stat().st_size if file.exists() else 0
+    if file != log and offset > _LONG:
+        os.truncate(file, offset := 0)
     os.kill(pid, DUMP_STACKS)
     deadline = time.monotonic() + timeout_s
     text, quiet_since = "", time.monotonic()
     while time.monotonic() < deadline:
-        more = _stack_lines(_read_from(log, offset))
+        more = _stack_lines(_read_from(file, offset))
         if more != text:
             text, quiet_since = more, time.monotonic()
         elif text and time.monotonic() - quiet_since > _QUIET_S:
             return _main_thread_first(text)
         time.sleep(_POLL_S)
     raise errors.DeadlineExceeded(
-        f"{owner} (process {pid}) wrote no stacks to {log} within {timeout_s:g} s: "
-        "it is a command and no Python node, or was suspended; --py-spy looks from outside"
+        f"{owner} (process {pid}) told no stacks within {timeout_s:g} s: is it suspended? --py-spy looks from outside"
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kourou.runtime.model.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
-from kourou.runtime.stopping.timeline import INTERRUPTED, StopTimeline
+from kourou.runtime.stopping.timeline import StopTimeline, is_interrupt
 
 __all__ = ["Running", "StopStep", "StopSteps"]
 
@@ -105,7 +105,7 @@ class StopSteps:
         running = list(self._running())
         slow = sorted(node.name for node in running if not node.serves_only) or sorted(node.name for node in running)
         left_s = self._timeline.total_s - _PATIENCE_S
-        if self._reason != INTERRUPTED or not slow or left_s <= 0:
+        if not is_interrupt(self._reason) or not slow or left_s <= 0:
             return
         named = ", ".join(slow[:_MOST_NAMED]) + (f" and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else "")
         self._do(Warn(text=f"kourou: waiting up to {left_s:.0f} s for {named} to end; Ctrl-C again kills at once"))

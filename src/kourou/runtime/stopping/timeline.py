@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["INTERRUPTED", "StopTimeline"]
+__all__ = ["StopTimeline", "interrupted_by", "is_interrupt"]
 
-INTERRUPTED = "interrupted by the user"
-"""The reason of a stop that a signal brought about."""
+_INTERRUPTED = "interrupted by "
+
+
+def interrupted_by(number: int) -> str:
+    """The reason of a stop that a signal brought about."""
+    return _INTERRUPTED + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+
+
+def is_interrupt(reason: str | None) -> bool:
+    """Whether it is such a reason."""
+    return reason is not None and reason.startswith(_INTERRUPTED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
