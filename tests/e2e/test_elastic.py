@@ -13,6 +13,7 @@ import pytest
 
 import kourou as lp
 from kourou import errors
+from kourou.runtime.launch import elastic
 from kourou.testing.engines import LocalHosts
 from polling import until
 
@@ -47,6 +48,10 @@ class Actor:
 
     def deafen(self):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG, signal.SIGTERM})
+
+
+def wait_for_file(path):
+    until(lambda: os.path.exists(path), WAIT_S)  # noqa: PTH110 - it is a node's
 
 
 def program_of(count, **group):
@@ -316,3 +321,49 @@ def test_the_program_ends_with_the_last_node_that_was_added(tmp_path):
     run.wait()
     assert run.ended
     assert run.nodes["second/0"].state is lp.NodeState.FINISHED
+
+
+def test_a_node_that_is_being_added_when_the_program_ends_is_refused_before_anything_is_given_back(
+    tmp_path, monkeypatch
+):
+    # given a node that is compiled just when the last one of the program ends
+    program, go_on = lp.Program("late"), tmp_path / "go on"
+    first = program.add_node(lp.PyNode(wait_for_file, str(go_on)), label="first")
+    compile_addition = elastic.compile_addition
+
+    def late(*args):
+        go_on.touch()
+        until(lambda: run.nodes[first.node_name].gone, WAIT_S)
+        run._director.ended.wait(1.0)  # it must not be
+        return compile_addition(*args)
+
+    monkeypatch.setattr(elastic, "compile_addition", late)
+    run = lp.launch(program, "local_mp")
+    # when it has been compiled, then it is refused
+    with pytest.raises(errors.PlanError, match="has ended"):
+        run.add_node(lp.PyNode(print), label="second")
+    run.wait()
+    # and nothing is left of it
+    assert not (run.folder / "payloads").exists()
+    assert [path.name for path in run.folder.iterdir() if path.name.startswith(".")] == []
+    assert [node.name for node in run.plan.nodes] == ["first/0"]
+
+
+def test_who_hears_of_the_end_of_the_last_node_can_add_none_in_its_place():
+    # given somebody who replaces nodes that have ended
+    program, told = lp.Program("late"), []
+    program.add_node(lp.PyNode(print), label="first")
+    launched = threading.Event()
+
+    def replace(_):
+        assert launched.wait(WAIT_S)
+        try:
+            run.add_node(lp.PyNode(print), label="second")
+        except errors.PlanError as error:
+            told.append((run.ended, "has ended" in str(error)))
+
+    run = lp.launch(program, "local_mt", on_node_exit=replace)
+    launched.set()
+    # when that was the last one, then it is told so at once, and the end does not wait for it
+    run.wait()
+    assert told == [(False, True)]

@@ -27,6 +27,7 @@ from kourou.experiments import (
 from kourou.experiments.managers import threads
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
+from kourou.tracebacks import format_failure
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -427,7 +428,7 @@ def test_the_end_of_a_fit_in_a_thread_is_told_though_it_is_interrupted_just_then
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a fit in a thread that fails, and is interrupted in that moment
-    ends, format_failure = Ends(), threads.format_failure
+    ends = Ends()
 
     class Text(str):
         __slots__ = ()
@@ -442,7 +443,7 @@ def test_the_end_of_a_fit_in_a_thread_is_told_though_it_is_interrupted_just_then
             supervisor.signal("fit", signal.SIGINT)
         return Text(format_failure(error))
 
-    monkeypatch.setattr(threads, "format_failure", failing)
+    monkeypatch.setattr("kourou.experiments.managers.threads.format_failure", failing)
     with threads.ThreadSupervisor(ends) as supervisor:
         boot = {"payload_file": tmp_path / "there is none", "payload_sha256": ""}
         supervisor.start(ProcessSpec(name="fit", argv=()), 1, boot)

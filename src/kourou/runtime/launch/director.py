@@ -75,6 +75,8 @@ class Director:
         """What went wrong in the director itself, should that ever happen."""
         self.changed = threading.Condition()
         """Notified whenever a node has ended."""
+        self.over = False
+        """All nodes have ended, and everything is being given back: none can be added any more."""
         self.ended = threading.Event()
         """Set when all nodes have ended and everything was given back."""
 
@@ -149,6 +151,7 @@ class Director:
         except Exception as error:  # noqa: BLE001 - a run must never seem to have gone well because its director died
             self.crash = error
         finally:
+            self.over = True
             try:
                 self._callbacks.close()
                 self._on_end()

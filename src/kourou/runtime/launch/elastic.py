@@ -70,9 +70,13 @@ class Elastic:
         self._next = {label: max(members) + 1 for label, members in self._members.items()}  # a number is given once
 
     def close(self) -> None:
-        """The run has ended, and lets go of its program, and of all that was given to its nodes."""
-        self._recipe = None
-        self._members = {}
+        """The run has ended, and lets go of its program, and of all that was given to its nodes.
+
+        What is being added is refused first: it must not find things half given back.
+        """
+        with self._lock:
+            self._recipe = None
+            self._members = {}
 
     def carry_out(self, resize: Resize, origin: str) -> tuple[str, ...]:
         """What a node, or another shell, asks for; who comes or goes."""
@@ -196,7 +200,7 @@ class Elastic:
 
     def _check_goes_on(self, otherwise: str = "its nodes stay as they are") -> None:
         reason = self._coordinator.stop_reason
-        if reason is not None or self._director.ended.is_set():
+        if reason is not None or self._director.over:
             state = f"is stopping ({reason})" if reason is not None else "has ended"
             raise errors.PlanError(f"run {self._folder.run_id} {state}: {otherwise}")
 
