@@ -17,6 +17,7 @@ import pytest
 
 from kourou.errors import WeightsError
 from kourou.weights import Client, Server
+from kourou.weights import server as server_module
 from kourou.weights.writing import BoardWriter
 from polling import until
 from quiet_ports import quiet_port
@@ -182,3 +183,28 @@ def test_threads_that_publish_at_once_count_on_over_servers(monkeypatch: pytest.
             # then each version is above those before
             assert [each.result() for each in published] == [True] * 2
             assert publisher.last_version() == 4
+
+
+def test_what_is_published_while_the_last_versions_are_saved_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a server that stops, and somebody who publishes when the last version has just been written to its file
+    port, save, published = quiet_port(), server_module.save, []
+
+    def late(*args: Any) -> None:
+        save(*args)
+        thread.start()
+        thread.join(0.5)
+
+    with Client(f"127.0.0.1:{port}", lane="local") as client:
+        publisher = client.publisher()
+        thread = threading.Thread(target=lambda: published.append(publisher.publish("two", 2)))
+        with Server(port, checkpoint=tmp_path):
+            publisher.publish("one", 1)
+            monkeypatch.setattr(server_module, "save", late)
+        monkeypatch.undo()
+        # when another server begins with that file, then it has what was published
+        with Server(port, checkpoint=tmp_path):
+            thread.join(WAIT_S)
+            assert published == [True]
+            assert client.subscriber().exact(2, timeout_s=WAIT_S).weights == "two"

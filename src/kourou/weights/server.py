@@ -186,6 +186,7 @@ class Server:
             self._transport.stop(grace_s=0.0)
         with contextlib.ExitStack() as after:
             for known in self._names.values():
+                after.enter_context(known.writer.closing())  # what was published last is saved
                 after.callback(known.board.close)
             after.callback(self._names.clear)
             if self._checkpoint is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import mmap
 import os
@@ -25,6 +26,7 @@ T = TypeVar("T")
 _log = logging.getLogger("kourou.weights")
 
 _OTHERS_TAKE_S = 60.0  # publishers of one name take turns; one that takes longer than this was stopped by somebody
+_LAST_TAKES_S = 2.0  # a publisher that is at it when the board is closed
 _POLL_S = 0.0002
 _TELL_EVERY_S = 10.0
 
@@ -188,6 +190,15 @@ class BoardWriter:
                     f"the weights {self._name!r} cannot be published: another publisher ({self._page.publisher}) has "
                     f"been at it for {_OTHERS_TAKE_S:.0f} s; is it stopped?"
                 )
+            if not self._file.is_there():
+                raise FileNotFoundError(errno.ENOENT, "the board was closed meanwhile", self._file.path)
+            yield
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """While entered, nobody publishes, unless it was stopped in the midst of that; who comes hears of it after."""
+        with alone(self._file.open()) as turn:
+            _within(_LAST_TAKES_S, lambda: try_exclusive(turn.fileno()) or None)
             yield
 
     def tell_of_skipped(self, version: int) -> None:
