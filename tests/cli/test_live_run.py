@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -13,7 +14,10 @@ from collections.abc import Iterator
 import pytest
 
 from cli.commands import LiveRun, kourou, start
-from polling import until
+from kourou.runtime.model.records import NodeState
+from kourou.runtime.model.status import RunState
+from kourou.runtime.monitoring.sampling import Sampler
+from polling import WAIT_S, until
 
 
 @pytest.fixture(scope="module")
@@ -361,3 +365,30 @@ def test_scale_lets_groups_grow_and_shrink(launched):
     states = [line.split()[:3] for line in status if line.startswith("client/")]
     assert states == [["client/0", "●", "ready"], *([f"client/{i}", "✓", "removed"] for i in (1, 2, 3))]
     assert live.kourou("logs", "-", "client/3").out == "client 3 begins\n"
+
+
+def test_a_suspended_launcher_is_said_to_be_suspended(launched):
+    # Given a run that is looked at, and then suspended, as by Ctrl-Z
+    live = launched("make_endless", "--launch-type", "local_mp")
+    with Sampler(live.found) as sampler:
+        assert sampler.sample().status.state is RunState.RUNNING
+        live.launcher.send_signal(signal.SIGSTOP)
+        try:
+            until(lambda: live.found.state is RunState.SUSPENDED, WAIT_S, "the suspension")
+            # Then all say so, at once
+            began = sampler.sample()
+            assert [node.state for node in began.status.nodes] == [NodeState.READY] * 3
+            assert began.status.state is RunState.SUSPENDED
+            assert live.kourou("ps", "--json").json[0]["state"] == "suspended"
+            assert "suspended: fg in its shell" in live.kourou("status").out
+            for words in (["call", "-", "server", "add", "1"], ["stop", "-"], ["debug", "-", "client/0"]):
+                outcome = live.kourou(*words)
+                assert outcome.code == 1
+                assert f"or kill -CONT {live.launcher.pid}, has let it go on" in outcome.err
+            [finding] = live.kourou("doctor", "--json").json["findings"]
+            assert "is suspended, by Ctrl-Z or SIGSTOP" in finding["text"]
+        finally:
+            live.launcher.send_signal(signal.SIGCONT)
+        # And when it goes on, it is a run as before
+        assert until(lambda: live.found.state is RunState.RUNNING, WAIT_S, "the end of the suspension")
+        assert sampler.sample().status.state is RunState.RUNNING

@@ -25,7 +25,7 @@ from kourou.runtime.monitoring.found_run import find_runs
 
 __all__ = ["clean_runs", "list_runs"]
 
-_MAY_BE_LIVE = {RunState.PENDING, RunState.RUNNING, RunState.STOPPING, RunState.ELSEWHERE}
+_MAY_BE_LIVE = {state for state in RunState if not state.over} | {RunState.ELSEWHERE}
 
 
 def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:

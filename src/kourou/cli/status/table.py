@@ -20,6 +20,7 @@ __all__ = ["NODE_MARKS", "RUN_STYLES", "URGENCY", "node_cells", "on_hosts", "run
 
 RUN_STYLES = {
     RunState.RUNNING: "bold green",
+    RunState.SUSPENDED: "bold yellow",
     RunState.STOPPING: "bold yellow",
     RunState.FINISHED: "cyan",
     RunState.FAILED: "bold red",
@@ -86,6 +87,7 @@ def run_heading(sample: RunSample, width: int) -> Text:
     lasted = duration((status.ended_at or sample.taken_at) - status.started_at)
     words = {
         RunState.RUNNING: f"running for {lasted}",
+        RunState.SUSPENDED: f"suspended: fg in its shell lets it go on; begun {lasted} ago",
         RunState.STOPPING: f"stopping, after {lasted}",
         RunState.DEAD: f"its launcher died, after {lasted}",
         RunState.ELSEWHERE: "launched on another host: look there",

@@ -90,14 +90,18 @@ def _of_live(remote: RemoteRun) -> Diagnosis:
 
 
 def _of_silent_launcher(found: FoundRun, error: errors.ServerUnavailable) -> Diagnosis:
+    pid = found.info.pid
+    why = "does not answer: it runs code that holds the interpreter's lock"
+    ends = f"that code returns; py-spy dump --pid {pid} shows where it is"
+    if found.info.launcher_suspended:
+        why, ends = "is suspended, by Ctrl-Z or SIGSTOP; the nodes go on", f"`fg` in its shell, or kill -CONT {pid}"
     finding = Finding(
         severity=Severity.ERROR,
         kind="silent",
         nodes=(),
-        text=f"the launcher (process {found.info.pid}) does not answer: it is suspended, or runs code that holds the "
-        "interpreter's lock",
+        text=f"the launcher (process {pid}) {why}",
         details=(str(error),),
-        ends=f"that code returns; py-spy dump --pid {found.info.pid} shows where it is",
+        ends=ends,
     )
     return Diagnosis(run_id=found.run_id, state=str(found.state), findings=(finding,), summary="1 finding")
 

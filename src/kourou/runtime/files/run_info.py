@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou.courier.core.endpoint import host_id
-from kourou.runtime.model.process_start import process_start
+from kourou.runtime.model.process_start import is_suspended, process_start
 
 __all__ = ["INFO_FILE", "RunInfo"]
 
@@ -94,3 +94,8 @@ class RunInfo:
     def launcher_alive(self) -> bool:
         """Whether the launcher still lives; only where :attr:`here` is true."""
         return process_start(self.pid) == self.pid_start
+
+    @property
+    def launcher_suspended(self) -> bool:
+        """Whether the launcher lives here and was suspended, by Ctrl-Z or SIGSTOP."""
+        return self.here and self.launcher_alive and is_suspended(self.pid)

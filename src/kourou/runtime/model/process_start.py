@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-__all__ = ["process_start"]
+__all__ = ["is_suspended", "process_start"]
 
 
 def process_start(pid: int) -> str | None:
@@ -26,3 +26,13 @@ def process_start(pid: int) -> str | None:
         return f"{psutil.Process(pid).create_time():.2f}"
     except psutil.Error:
         return None
+
+
+def is_suspended(pid: int) -> bool:
+    """Whether a process was suspended, by Ctrl-Z or SIGSTOP."""
+    import psutil  # noqa: PLC0415 - as above
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -21,6 +21,8 @@ class RunState(str, enum.Enum):
     PENDING = "pending"
     """It was submitted, and its job has not begun."""
     RUNNING = "running"
+    SUSPENDED = "suspended"
+    """Its launcher was, by Ctrl-Z or SIGSTOP, and answers nobody; the nodes go on."""
     STOPPING = "stopping"
     """It was asked to end, or a node failed; not all nodes have ended yet."""
     FINISHED = "finished"
@@ -41,7 +43,7 @@ class RunState(str, enum.Enum):
     @property
     def live(self) -> bool:
         """True while nodes may be running here."""
-        return self in {RunState.RUNNING, RunState.STOPPING}
+        return self in {RunState.RUNNING, RunState.SUSPENDED, RunState.STOPPING}
 
     def __str__(self) -> str:
         return self.value

@@ -52,7 +52,7 @@ class FoundRun:
 
     @property
     def state(self) -> RunState:
-        """What the folder tells; a live run is RUNNING here, and only its coordinator knows whether it is stopping.
+        """What the folder tells; one that is stopping is RUNNING here, as only its coordinator knows.
 
         Of one that was submitted, what its engine says of the job.
         """
@@ -61,7 +61,7 @@ class FoundRun:
         if not self.ended and not self.info.here:
             return RunState.ELSEWHERE
         if not self.ended and self.info.launcher_alive and (self.path / TOKEN_FILE).exists():
-            return RunState.RUNNING
+            return RunState.SUSPENDED if self.info.launcher_suspended else RunState.RUNNING
         final = self._final()  # read last: it was written before the two signs of life went
         return RunState(final["state"]) if final else RunState.DEAD
 
@@ -117,7 +117,7 @@ class FoundRun:
             return self._state_there()
         info, has_token = self.refreshed().info, (self.path / TOKEN_FILE).exists()
         if info.here and info.launcher_alive and has_token:
-            return RunState.RUNNING
+            return RunState.SUSPENDED if info.launcher_suspended else RunState.RUNNING
         final = self._final()  # of an earlier incarnation, too, as long as the job waits to begin again
         try:
             job = look_at_job(info.engine, info.job)

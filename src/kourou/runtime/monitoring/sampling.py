@@ -107,7 +107,7 @@ class Sampler:
 
     def sample(self) -> RunSample:
         """The present state. The first sample has no rates."""
-        if self._remote is None and self._found.info.job and self._found.state.live:  # its job has begun
+        if self._remote is None and self._found.state.live:  # its job has begun, or its launcher goes on
             with contextlib.suppress(errors.ServerUnavailable):
                 self._remote = RemoteRun(self._found)
         status = self.status()
@@ -154,12 +154,16 @@ class Sampler:
 
     def status(self) -> RunStatus:
         """The run and its nodes, without figures."""
-        if self._remote is not None:
+        if remote := self._reachable():
             try:
-                return self._remote.status()
+                return remote.status()
             except errors.ServerUnavailable:
                 pass  # it has ended; its last status was written before its coordinator went
         return self._found.status()
+
+    def _reachable(self) -> RemoteRun | None:
+        """None: there is nobody to ask now."""
+        return None if self._found.info.launcher_suspended else self._remote
 
     def _has_process(self, node: NodeRecord) -> bool:
         here = node.host in {self._host, "localhost"}
@@ -173,11 +177,12 @@ class Sampler:
         self, nodes: Iterable[NodeRecord], ask: Callable[[Client], Any]
     ) -> tuple[dict[tuple[str, int], Any], tuple[str, ...]]:
         """What each attempt answers, of those that answer in time; and the names of those that do not."""
-        if self._remote is None:
+        remote = self._reachable()
+        if remote is None:
             return {}, ()
         serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
         attempts = {node.name: node.attempt for node in serving}
-        answers, silent = self._remote.ask_all(list(attempts), ask, _ANSWER_S)
+        answers, silent = remote.ask_all(list(attempts), ask, _ANSWER_S)
         return {(name, attempts[name]): answer for name, answer in answers.items()}, silent
 
     def _far_figures(

@@ -49,7 +49,7 @@ export const plain = (text) => text.replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07
 export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB");
 export const day = (unix) => new Date(unix * 1000).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
-export const LIVE = new Set(["running", "stopping"]);
+export const LIVE = new Set(["running", "suspended", "stopping"]);
 
 export async function fetchJson(url, options = {}) {
   const answer = await fetch(url, options);
@@ -158,7 +158,7 @@ export const sweepPath = (sweep) => `/sweeps/${sweep.split("/").map(encodeURICom
 // -- small pieces --
 
 const TONES = {
-  running: "good", ready: "good", succeeded: "done", finished: "done", stopping: "warn", starting: "warn", queued: "warn", restarting: "warn",
+  running: "good", ready: "good", succeeded: "done", finished: "done", stopping: "warn", suspended: "warn", starting: "warn", queued: "warn", restarting: "warn",
   interrupted: "warn", "no answer": "warn", failed: "bad", dead: "bad", killed: "bad", timeout: "bad", lost: "bad", cancelled: "dim", pending: "dim", elsewhere: "dim",
 };
 export const tone = (state) => TONES[String(state).toLowerCase()] || "dim";
