@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import kourou as lp
 from examples.dqn.nodes import Evaluation, moving_means
-from examples.dqn.plot import draw
 from examples.dqn.progress import ProgressLine
 from kourou.replay import TableInfo
 
@@ -63,6 +62,8 @@ def train(
         curve = follow(program, describe, goal, started=started, max_seconds=options.max_seconds)
     reached = goal.is_reached(curve)
     if curve:
+        from examples.dqn.plot import draw  # noqa: PLC0415 - matplotlib takes long, and nodes need not wait for it
+
         options.out.mkdir(parents=True, exist_ok=True)
         picture = options.out / "learning_curve.png"
         draw(picture, curve, name, started=started, target=options.target, window=window)

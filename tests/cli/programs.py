@@ -49,6 +49,11 @@ def make_endless(clients: int = 2) -> lp.Program:
     return program
 
 
+def make_spread() -> tuple[lp.Program, dict[str, Any]]:
+    """Each node on a host of its own."""
+    return make_endless(), {"placement": {"server": "main", "client": ["one", "two"]}}
+
+
 def make_short(word: str = "hello") -> lp.Program:
     program = lp.Program("short")
     program.add_node(lp.PyNode(print, word), label="speaker")

@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 from e2e.launching import BOTH, run_as
+from optional import is_there
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")
 
@@ -137,7 +138,8 @@ def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, 
     assert said.count("top level") == 1  # neither nodes nor their children ran it again, without any guard
 
 
-@pytest.mark.timeout(180)  # seven processes import torch
+@pytest.mark.skipif(not is_there("torch"), reason="torch is not installed")
+@pytest.mark.timeout(180)  # several processes import torch
 @pytest.mark.parametrize(
     ("kind", "workers", "methods"),
     [
@@ -147,7 +149,6 @@ def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, 
     ],
 )
 def test_data_loaders_of_every_start_method_and_torch_save(tmp_path, kind, workers, methods):
-    pytest.importorskip("torch")
     said = run_as(
         tmp_path,
         kind,

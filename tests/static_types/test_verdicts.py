@@ -23,7 +23,11 @@ pytest.importorskip("mypy")
 @pytest.fixture(scope="module")
 def checkers() -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Both, side by side: each takes seconds."""
-    options = {"mypy": ["--no-pretty"], "pyright": ["--pythonpath", sys.executable, "--outputjson"]}
+    config, cache = Path(__file__).with_name("mypy.toml"), ".mypy_cache/snippets"  # lint's cache is of other options
+    options = {
+        "mypy": ["--no-pretty", "--config-file", str(config), "--cache-dir", cache],
+        "pyright": ["--pythonpath", sys.executable, "--outputjson"],
+    }
     started: dict[str, subprocess.Popen[str]] = {}
     with contextlib.ExitStack() as stack:
         for name in options if pyright_is_there() else ["mypy"]:
