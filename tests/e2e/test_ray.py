@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import COPIED_VARIABLES
 from kourou.runtime.monitoring.found_run import find_runs
 from kourou.testing.contracts.engines import ENGINE_CHECKS
-from polling import until
+from polling import marked, until
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install 'kourou[ray]'"),
@@ -40,7 +41,7 @@ import itertools, json, os, sys
 from ray.cluster_utils import Cluster
 
 os.makedirs(os.path.join(os.environ["RAY_TMPDIR"], "ray"))  # Ray writes the address there
-node = {"num_cpus": 2, "object_store_memory": 80 << 20}
+node = {"num_cpus": 2, "object_store_memory": 80 << 20, "dashboard_agent_listen_port": 0}
 cluster = Cluster(initialize_head=True, head_node_args={**node, "node_name": "head", **json.loads(sys.argv[1])})
 nodes = {}
 for line in itertools.chain(["add one"], sys.stdin):
@@ -66,7 +67,7 @@ class Cluster:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**environ, "RAY_TMPDIR": folder},
+            env={**environ, "RAY_TMPDIR": folder, "RAY_JOB_STOP_WAIT_TIME_S": "60"},
         )
         self.address = self._line()
 
@@ -134,6 +135,69 @@ class Server:
 
 def stop() -> None:
     lp.stop()
+
+
+def use(server: Server) -> None:
+    print("the server is on", server.where()[0])
+    lp.wait_for_stop()
+
+
+def served() -> lp.Program:
+    program = lp.Program("served")
+    server = program.add_node(lp.CourierNode(Server), label="server")
+    program.add_node(lp.PyNode(use, server), label="user")
+    return program
+
+
+def alone() -> lp.Program:
+    program = lp.Program("alone")
+    program.add_node(lp.PyNode(stop), label="worker")
+    return program
+
+
+class Jobs:
+    """``ray job`` of a cluster with a dashboard, whose jobs find the tests' modules."""
+
+    def __init__(self, port: int, runs_dir: Path) -> None:
+        self._address = f"http://127.0.0.1:{port}"
+        paths = [str(Path(path).absolute()) for path in sys.path if path]
+        self._env = {"KOUROU_RUNS_DIR": str(runs_dir), "PYTHONPATH": os.pathsep.join(paths)}
+
+    def ask(self, what: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "job", what, "--address", self._address, *words]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=WITHIN_S)
+
+    def call(self, what: str, *words: str) -> str:
+        done = self.ask(what, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def submit(self, name: str, *words: str) -> None:
+        env = json.dumps({"env_vars": self._env})
+        program = [sys.executable, "-m", "kourou.cli", "run", *words]
+        submit = ("submit", "--no-wait", f"--submission-id={name}", f"--runtime-env-json={env}", "--", *program)
+        # The dashboard is there before it knows of the agents that start jobs.
+        until(lambda: "No available agent" not in (done := self.ask(*submit)).stderr and not done.returncode, WITHIN_S)
+
+
+@pytest.mark.timeout(240)
+def test_a_program_in_a_job_of_rays_is_read_and_stopped_as_any_job(runs_dir: Path) -> None:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    with cluster_of(include_dashboard=True, dashboard_port=port):
+        jobs = Jobs(port, runs_dir)
+        # Given a job that needs both nodes of the cluster, which it finds by itself
+        jobs.submit("kept", f"{__name__}:served", "--on", "ray", "-onodes=2", "-ocpus_per_node=2")
+        until(lambda: "the server is on" in jobs.call("logs", "kept"), WITHIN_S, "the nodes' output in the job's")
+        assert "RUNNING" in jobs.call("status", "kept")
+        # When it is stopped, then nothing of it is left
+        assert "was stopped" in jobs.call("stop", "kept")
+        until(lambda: not drivers() and not marked(runs_dir), WITHIN_S, "the end of its processes")
+        assert "interrupted" in {str(run.state) for run in find_runs(runs_dir)}
+        # and another one gets all that it had, and ends as its program does
+        jobs.submit("next", f"{__name__}:alone", "--on", "ray", "-onodes=2", "-ocpus_per_node=2")
+        until(lambda: "'next' succeeded" in jobs.call("status", "next"), WITHIN_S, "the next job's end")
 
 
 def test_what_ray_cannot_give_is_said_and_comes_with_a_node(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
