@@ -352,3 +352,21 @@ def test_limiters_can_be_given_to_several_tables() -> None:
     first, second = (Table(name, Fifo(), Fifo(), 1, limiter) for name in "ab")
     assert first.can_insert()
     assert second.can_insert()
+
+
+def test_samplers_that_are_left_in_the_midst_hold_nothing(serve: Serve, connect: Connect) -> None:
+    # given a client that begins to sample, and stops with batches on their way, again and again
+    server = serve(uniform())
+    client = connect(server)
+    client.insert_batch("t", {"a": np.arange(10)})
+    for _ in range(10):
+        with client.sampler("t", 4) as batches:
+            next(batches)
+
+    def held() -> int:
+        client.sample_batch("t", 1)  # with which is given back what came before
+        (session,) = server._service._sessions._sessions.values()
+        return len(session.pins)
+
+    # then all is given back, but for what was read last
+    until(lambda: held() <= 1, 20)

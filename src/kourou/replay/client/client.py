@@ -243,7 +243,7 @@ class Client:
             DeadlineExceeded: there was not one item in time.
         """
         calls = courier.with_options(self._calls, timeout_s=None if timeout_s is None else timeout_s + _GRACE_S)
-        return self._with_session(lambda remote: remote.read(calls.sample(*remote.ask(table, num_samples, timeout_s))))
+        return self._with_session(lambda remote: remote.sample(calls, table, num_samples, timeout_s))
 
     @also_named(formerly={"timeout": "timeout_s"})
     def sampler(

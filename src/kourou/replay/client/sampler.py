@@ -10,6 +10,7 @@ from typing import Any
 
 from kourou import courier
 from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, WriterExpired
+from kourou.replay.protocol.messages import Ticket
 from kourou.replay.protocol.samples import SampleBatch
 from kourou.replay.writers.base import Renew
 from kourou.waits import Blocked, waits_in
@@ -72,7 +73,9 @@ class Sampler:
         self._at_once = 1  # batches that are asked for together, if they can be had together
         self._left = max_samples
         self._timeout_s = timeout_s
-        self._asked: deque[tuple[Future[Any], int, int]] = deque()  # the reply, how many items, the call's number
+        # The reply, how many items, the call's number, and what it gives back.
+        self._asked: deque[tuple[Future[Any], int, int, tuple[Ticket, ...]]] = deque()
+        self._reading: Future[Any] | None = None
         self._in_flight = 0
         self._stream = remote.take_keys(1)  # a number that no other sampler has
         self._sent = 0
@@ -104,7 +107,8 @@ class Sampler:
             with self._lock:
                 if self._closed or not self._asked:
                     raise StopIteration
-                reply, asked, number = self._asked[0]
+                reply, asked, number, _ = self._asked[0]
+                self._reading = reply
             try:
                 batch = self._read(reply, number)
             except BaseException:
@@ -152,11 +156,11 @@ class Sampler:
         """Ask for nothing more, and end the iteration. What is on its way is given up. May be called twice."""
         with self._lock:
             self._closed = True
-            asked = list(self._asked)
+            asked, remote, stream = list(self._asked), self._remote, self._stream
             self._asked.clear()
-        for reply, *_ in asked:
-            if not reply.cancel():
-                self._give_back(reply)
+        for reply, _, number, done in asked:  # that a call was cancelled does not mean that it was not carried out
+            is_read = not reply.cancel() and reply is self._reading
+            remote.give_back(done if is_read else ((stream, number), *done))
 
     def _ask(self) -> None:
         """Have as many items on their way as may be."""
@@ -177,8 +181,9 @@ class Sampler:
                 if self._left is not None:
                     self._left -= most
                 self._in_flight += most
-                arguments = self._remote.ask(self._table, count, self._timeout_s, most, (self._stream, self._sent))
-                self._asked.append((self._calls.futures.sample(*arguments), most, self._sent))
+                order = self._stream, self._sent
+                arguments, done = self._remote.ask(self._table, count, self._timeout_s, most, order)
+                self._asked.append((self._calls.futures.sample(*arguments), most, self._sent, done))
                 self._sent += 1
 
     def _begin_anew(self) -> None:
@@ -187,11 +192,7 @@ class Sampler:
         _log.warning("a sampler goes on with a new session; up to %d items drawn for it are lost", self._in_flight)
         with self._lock:
             if self._left is not None:
-                self._left += sum(asked for _, asked, _ in self._asked)
+                self._left += sum(asked for _, asked, *_ in self._asked)
             self._asked.clear()
             self._in_flight = 0
             self._remote, self._stream, self._sent = remote, remote.take_keys(1), 0
-
-    def _give_back(self, reply: Future[Any]) -> None:
-        if reply.exception() is None:
-            self._remote.discard(reply.result())

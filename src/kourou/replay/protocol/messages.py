@@ -23,6 +23,7 @@ __all__ = [
     "StoreInfo",
     "TableItems",
     "TableSpec",
+    "Ticket",
     "pack_sampled",
 ]
 
@@ -47,8 +48,10 @@ PackedGroup: TypeAlias = "tuple[int, bytes | None, bytes, bytes, list[Any] | Non
 Data is arrays, compressed ones as PackedArray.
 """
 
-SampleReply: TypeAlias = "tuple[int, bytes, list[PackedGroup]]"
-"""Ticket (0 for none; else the data is held until it is given back), INFO_DTYPE[n] as bytes, groups.
+Ticket: TypeAlias = tuple[int, int]
+"""Names data that a client reads in place: a sampler and the number of its call, or 0 and a number of the server's."""
+SampleReply: TypeAlias = "tuple[Ticket | None, bytes, list[PackedGroup]]"
+"""Ticket (None for none; else the data is held until it is given back), INFO_DTYPE[n] as bytes, groups.
 
 Plain tuples and bytes: thousands of them travel every second.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +20,7 @@ from kourou.replay.protocol.messages import (
     SessionInfo,
     StoreInfo,
     TableSpec,
+    Ticket,
 )
 from kourou.replay.protocol.samples import Part, SampleBatch
 from kourou.replay.storage.compression import Compression, pack, unpack
@@ -67,7 +68,7 @@ class Remote:
         self._views: dict[int, StoreView] = {}
         self._patterns: dict[int, Pattern] = {}
         self._lock = threading.Lock()
-        self._done: list[int] = []  # tickets of data that was read
+        self._done: list[Ticket] = []  # of data that was read
         self._next_key: int = self.session.first_key + 1
 
     def close(self) -> None:
@@ -143,11 +144,23 @@ class Remote:
 
     # -- samples ----------------------------------------------------------------------------------------------------
 
-    def ask(self, table: str, count: int, timeout_s: float | None, most: int = 0, order: Any = None) -> tuple[Any, ...]:
-        """The arguments of a call of ``sample``."""
+    def ask(
+        self, table: str, count: int, timeout_s: float | None, most: int = 0, order: Any = None
+    ) -> tuple[tuple[Any, ...], tuple[Ticket, ...]]:
+        """The arguments of a call of ``sample``, and what it gives back, unless it is not carried out."""
         with self._lock:
             done, self._done = tuple(self._done), []
-        return self.session.name, table, count, timeout_s, done, self.shares, most, order
+        return (self.session.name, table, count, timeout_s, done, self.shares, most, order), done
+
+    def sample(self, calls: Any, table: str, count: int, timeout_s: float | None) -> SampleBatch:
+        """Draw items, by a call with the options of ``calls``."""
+        arguments, done = self.ask(table, count, timeout_s)
+        try:
+            reply = calls.sample(*arguments)
+        except BaseException:
+            self.give_back(done)
+            raise
+        return self.read(reply)
 
     def read(self, reply: SampleReply) -> SampleBatch:
         """The items of a reply. Data in shared memory is copied, and given back with the next call.
@@ -168,11 +181,11 @@ class Remote:
                     self._done.append(ticket)
         return SampleBatch(np.frombuffer(info, INFO_DTYPE), parts)
 
-    def discard(self, reply: SampleReply) -> None:
-        """Give the data of a reply back unread."""
-        if reply[0]:
+    def give_back(self, tickets: Iterable[Ticket]) -> None:
+        """Nobody will read this, if it is held at all: the answer of a sampler's call may be on its way."""
+        if self.shares:
             with self._lock:
-                self._done.append(reply[0])
+                self._done += tickets
 
     def _part(self, group: PackedGroup) -> Part:
         number, packed_positions, packed_blocks, packed_offsets, arrays = group

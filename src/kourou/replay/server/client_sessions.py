@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from kourou.courier import Cancellation
 from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay.arrays.array_types import Refs, np
+from kourou.replay.protocol.messages import Ticket
 from kourou.replay.server.data import DataStore
 from kourou.replay.storage.compression import Compression
 from kourou.replay.table.lock import TableLock
@@ -41,7 +42,7 @@ class Session:
         self.keep_alive: Future[None] | None = None
         self.cancelled: Cancellation | None = None
         self.compression: Compression | None = None
-        self.pins: dict[int, Refs] = {}
+        self.pins: dict[Ticket, Refs] = {}
         self._next: dict[int, int] = {}
         self._early: dict[tuple[int, int], Callable[[], object]] = {}
         self._busy: set[int] = set()  # writers one of whose actions is being done
@@ -174,7 +175,7 @@ class Sessions:
             session.keep_alive.set_running_or_notify_cancel()  # it ends when the session does, not before
             return session.keep_alive
 
-    def pin(self, session: Session, refs: Refs) -> int:
+    def pin(self, session: Session, refs: Refs, order: Ticket | None) -> Ticket:
         """What the client will read now: held for it, from now on, until it gives the ticket back.
 
         Raises:
@@ -183,12 +184,12 @@ class Sessions:
         with self._lock:
             if self.get(session.name) is not session:
                 raise WriterExpired("the session has ended")
-            ticket = next(self._tickets)
+            ticket = order or (0, next(self._tickets))
             session.pins[ticket] = refs
             return ticket
 
-    def unpin(self, session: Session, tickets: list[int]) -> None:
-        """The client has read it."""
+    def unpin(self, session: Session, tickets: Iterable[Ticket]) -> None:
+        """The client has read it, or never will."""
         with self._lock:
             for ticket in tickets:
                 refs = session.pins.pop(ticket, None)

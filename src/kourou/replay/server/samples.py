@@ -9,7 +9,7 @@ from typing import Any
 from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay.arrays.array_types import Keys
 from kourou.replay.protocol.item_batches import SampledItems
-from kourou.replay.protocol.messages import SampleReply, pack_sampled
+from kourou.replay.protocol.messages import SampleReply, Ticket, pack_sampled
 from kourou.replay.server.client_sessions import Session, Sessions
 from kourou.replay.server.data import DataStore
 from kourou.replay.server.packing import look_up, pack_group
@@ -40,7 +40,7 @@ class Samples:
         table: str,
         count: int,
         timeout_s: float | None = None,
-        done: tuple[int, ...] = (),
+        done: tuple[Ticket, ...] = (),
         shared: bool = False,  # noqa: FBT001, FBT002 - comes by the wire, thousands of times a second
         most: int = 0,
         order: tuple[int, int] | None = None,
@@ -52,7 +52,7 @@ class Samples:
             table: its name.
             count: how many; fewer come when the time is over before there are as many.
             timeout_s: 0 takes what is there now, None waits.
-            done: tickets of earlier replies whose data was read.
+            done: tickets of earlier replies whose data was read, or never will be.
             shared: the client takes the data out of shared memory itself.
             order: (sampler, number): the sampler's calls are done in the order of their numbers, from 0 on.
             most: if more can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
@@ -62,14 +62,14 @@ class Samples:
             DeadlineExceeded: there was not one item in time.
         """
         sampler = self._sessions.get(session)
+        if done:
+            self._sessions.unpin(sampler, done)
         found = self._tables[table]
         if order is not None and not self._waits.allowed:
             raise CallCancelled("the server is about to end, and so do iterations over its samples")
-        if done:
-            self._sessions.unpin(sampler, list(done))
         answer = Completion[SampleReply]()
         request = SampleRequest(count, wanted_by_caller(), lambda _: deliver(), most=most)
-        fill = functools.partial(self._answer, sampler, request, answer, shared=shared)
+        fill = functools.partial(self._answer, sampler, request, answer, shared=shared, order=order)
         deliver = functools.partial(on_behalf_of, answer, fill)
         give_up = functools.partial(self._give_up_sample, found, request, answer, deliver)
 
@@ -99,7 +99,7 @@ class Samples:
         with self._lock:
             sampled = look_up(found, keys)
             self._data.acquire(sampled.refs)
-        return self._reply(known, sampled, shared=False)
+        return self._reply(known, sampled, shared=False, order=None)
 
     def _give_up_sample(
         self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], object]
@@ -114,17 +114,27 @@ class Samples:
             answer.set_exception(self._waits.error(why))
 
     def _answer(
-        self, session: Session, request: SampleRequest, answer: Completion[SampleReply], *, shared: bool
+        self,
+        session: Session,
+        request: SampleRequest,
+        answer: Completion[SampleReply],
+        *,
+        shared: bool,
+        order: tuple[int, int] | None,
     ) -> None:
         if request.future.done() and (error := request.future.exception()):
             answer.set_exception(error)
             return
         sampled = SampledItems.joined(request.parts)
-        answer.set_result(self._reply(session, sampled, shared=shared))
+        answer.set_result(self._reply(session, sampled, shared=shared, order=order))
+        if order is not None and not request.wanted():  # cancelled before it was answered, so nobody gets that
+            self._sessions.unpin(session, [order])
 
-    def _reply(self, session: Session, sampled: SampledItems, *, shared: bool) -> SampleReply:
+    def _reply(
+        self, session: Session, sampled: SampledItems, *, shared: bool, order: tuple[int, int] | None
+    ) -> SampleReply:
         """What is sent for samples, whose references are held, and are released if they are not the session's now."""
-        ticket = 0
+        ticket = None
         try:
             groups = self._data.locate(sampled.refs)
             if not shared:
@@ -132,7 +142,7 @@ class Samples:
             packed = [pack_group(self._data, group, session.compression) for group in groups]
             info = pack_sampled(sampled)
             if shared:
-                ticket = self._sessions.pin(session, sampled.refs)
+                ticket = self._sessions.pin(session, sampled.refs, order)
         finally:
             if not ticket:
                 with self._lock:
