@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,8 @@ import pytest
 import kourou as lp
 from cli import programs
 from cli.commands import kourou
-from kourou.runtime.monitoring.found_run import find_runs
-from strangers import give_away, needs_root
+from kourou.runtime.monitoring.found_run import choose_run, find_runs
+from strangers import NOBODY, give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -87,3 +91,42 @@ def test_runs_of_ours_beside_those_of_others_are_found(folder: Path):
     give_away(other, other / "run.json")
     folder.parent.chmod(0o1777)  # as a folder for all users of a cluster is
     assert [run["run"] for run in kourou("ps", "--all", "--json").json] == [folder.name]
+
+
+@contextlib.contextmanager
+def _as_nobody() -> Iterator[None]:
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@needs_root
+def test_folders_that_may_not_be_entered_are_those_of_others(folder: Path):
+    # Given a folder for all users of a cluster, with a run of one of them
+    with tempfile.TemporaryDirectory(dir="/tmp") as shared:
+        Path(shared).chmod(0o1777)
+        theirs = shutil.copytree(folder, Path(shared, folder.name))
+        os.chown(theirs, NOBODY - 1, NOBODY - 1)
+        # When another user looks
+        with _as_nobody():
+            # Then there is none of theirs, and its name is told to be another's
+            assert find_runs(shared) == []
+            with pytest.raises(lp.errors.NotFound, match="there are no runs"):
+                choose_run("-", shared)
+            with pytest.raises(lp.errors.NotOwned, match="belongs to user"):
+                choose_run(folder.name, shared)
+        os.chown(theirs, 0, 0)
+        assert [run.run_id for run in find_runs(shared)] == [folder.name]
+
+
+@needs_root
+def test_a_place_for_runs_that_may_not_be_entered_is_named(tmp_path: Path):
+    kourou("ps")  # so that all is imported that another user could not read
+    (tmp_path / "closed").mkdir(mode=0o700)
+    place = tmp_path / "closed" / "runs"
+    with _as_nobody():
+        outcome = kourou("ps", "--runs-dir", str(place))
+    assert outcome.code == 2
+    assert f"{place}: permission denied; --runs-dir or KOUROU_RUNS_DIR choose another place" in outcome.err

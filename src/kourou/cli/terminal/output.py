@@ -87,3 +87,6 @@ def report_errors() -> Iterator[None]:
     except errors.KourouError as error:
         tell(str(error))
         raise typer.Exit(FAILED) from None
+    except PermissionError as error:
+        tell(f"{error.filename}: permission denied; --runs-dir or KOUROU_RUNS_DIR choose another place for runs")
+        raise typer.Exit(BAD_USAGE) from None

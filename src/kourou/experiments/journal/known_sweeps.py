@@ -12,7 +12,7 @@ from kourou.runtime.files.run_folder import runs_dir
 
 __all__ = ["known_sweeps", "remember"]
 
-_LINKS = ".sweeps"
+_LINKS = f".sweeps-{os.getuid()}"  # many users may keep their runs in one folder
 
 
 def remember(folder: Path) -> None:

@@ -313,8 +313,9 @@ def _look(path: Path) -> FoundRun | None:
     Raises:
         NotOwned: others could have written it.
     """
-    if path.is_symlink() or not (path / INFO_FILE).exists():
-        return None
+    with contextlib.suppress(PermissionError):  # the folder of another user, as is told next
+        if path.is_symlink() or not (path / INFO_FILE).exists():
+            return None
     ownership.check_own(path)
     data = _read_json(path / INFO_FILE)
     try:
