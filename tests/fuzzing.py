@@ -5,7 +5,7 @@ Every session draws others, so what is rare is found all the same.
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 __all__ = ["examples", "register_profiles"]
 
@@ -16,7 +16,10 @@ PROFILES = {"quick": USUAL // 4, "soak": USUAL * 4}
 def register_profiles() -> None:
     """Let ``--hypothesis-profile`` choose among them; quick, if it is not given."""
     for name, count in PROFILES.items():
-        settings.register_profile(name, settings.default, max_examples=count)
+        # An example may take any time: the machine is shared.
+        settings.register_profile(
+            name, settings.default, max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        )
     settings.load_profile("quick")
 
 

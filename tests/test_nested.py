@@ -182,7 +182,7 @@ _NESTED = st.recursive(
 )
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(_NESTED)
 def test_every_leaf_is_replaced_once_and_in_order(value):
     leaves = [leaf for _, leaf in iterate_leaves(value)]

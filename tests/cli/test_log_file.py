@@ -43,7 +43,7 @@ def test_only_what_was_added_is_read_again(tmp_path):
     assert (first, second) == (["first"], ["unfinished", "last"])
 
 
-@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.tuples(st.sampled_from(["a/0", "b/0"]), st.text("xyü", max_size=12)), max_size=30),
     count=st.integers(0, 32),

@@ -91,7 +91,7 @@ def same(left, right):
     return left == right
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 @given(
     batch_size=st.integers(1, 17),
     calls=st.integers(1, 40),

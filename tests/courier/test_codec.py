@@ -65,7 +65,7 @@ def test_arrays_arrive_equal_and_writable(name, readonly):
         assert came.flags.f_contiguous
 
 
-@settings(max_examples=examples(80), deadline=None)
+@settings(max_examples=examples(80))
 @given(hnp.arrays(dtype=hnp.scalar_dtypes(), shape=hnp.array_shapes(max_dims=4, max_side=40)))
 def test_any_dtype_and_shape(array):
     came = cross(array)
@@ -140,7 +140,7 @@ def test_a_tensor_in_a_graph_says_what_to_do():
 @given(
     st.recursive(st.none() | st.integers() | st.text() | st.binary(), lambda inner: st.lists(inner) | st.tuples(inner))
 )
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(50))
 def test_plain_values(value):
     assert cross(value) == value
 

@@ -178,7 +178,6 @@ def test_how_a_call_may_end(ending, status, message):
 
 
 @given(st.binary(max_size=3000), st.data())
-@settings(deadline=None)
 def test_a_body_survives_any_cutting_and_padding(contents, data):
     # Given contents in packets, in frames some of which are padded, between frames of other kinds
     messages = b"".join(message_head(len(part)) + part for part in (contents[:700], b"", contents[700:]) if part)
@@ -203,7 +202,7 @@ def test_a_body_survives_any_cutting_and_padding(contents, data):
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60_000), max_size=6), st.data())
-@settings(deadline=None, max_examples=examples(50))
+@settings(max_examples=examples(50))
 def test_what_is_sent_stays_within_the_windows(parts, data):
     # Given a server that allows frames of 20000 bytes and opens its windows bit by bit
     http2 = call()

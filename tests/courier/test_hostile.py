@@ -83,7 +83,7 @@ def test_the_parser_survives_malformed_frames(count):
 
 
 @given(st.lists(st.binary(max_size=300_000), max_size=4), st.data())
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 def test_frames_survive_any_cutting(buffers, data):
     body = data.draw(st.binary(max_size=100_000))
     frame = Frame(Kind.CALL, 2**64 - 1, 1.5, "métho\0d", body, buffers)

@@ -44,7 +44,7 @@ PORTIONS = st.lists(st.sampled_from([0, 7, 5000, 1 << 20, 1 << 30]), min_size=1,
 
 
 @given(st.lists(st.lists(SIZES, min_size=1, max_size=3), max_size=4), PORTIONS, st.booleans())
-@settings(deadline=None, max_examples=examples(30))
+@settings(max_examples=examples(30))
 def test_what_was_put_comes_out_in_its_order(frames, portions, kept):
     # Given a service, and frames of one part, which are queued, and of several, which are put
     call, service = call_and_service()

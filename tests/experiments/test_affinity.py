@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
@@ -242,7 +242,6 @@ class TestQuickCodes:
         assert decode_affinity(encode_affinity(n_cpu_core=64)).keys() >= {"cpu", "gpu", "cpr"}
 
 
-@settings(deadline=None)  # the machine is shared
 @given(
     gpus=st.integers(0, 8),
     per_run=st.integers(1, 6),

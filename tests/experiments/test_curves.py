@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.experiments.results.curves import aligned, mean_band, smoothed
@@ -101,7 +101,6 @@ class TestSmoothing:
         assert got[1].tolist() == pytest.approx([3, 3])
         assert got[0, 1] == pytest.approx(2)
 
-    @settings(deadline=None)  # the machine is shared
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(1e-3, 1e3))
     def test_it_stays_between_the_extremes(self, values: list[float], bandwidth: float) -> None:
         got = smoothed(range(len(values)), values, bandwidth=bandwidth)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
@@ -130,7 +130,6 @@ class TestNames:
             list(describe(experiment).generate_experiments("d", makedirs=False))
         assert len(describe(experiment, customize_experiment_name=False).generate_runs("d")) == 1
 
-    @settings(deadline=None)  # the machine is shared
     @given(st.text())
     def test_every_name_becomes_that_of_one_folder(self, name: str) -> None:
         folder = folder_name(name)

@@ -33,7 +33,7 @@ def test_scalars_of_both_kinds_are_those_that_tensorboard_reads() -> None:
     assert {tag for record in records for tag in record} == {"step", "time", *expected}
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(st.integers(40, 6000))
 def test_a_file_that_is_being_written_has_all_whole_records(
     tmp_path_factory: pytest.TempPathFactory, length: int
@@ -47,7 +47,7 @@ def test_a_file_that_is_being_written_has_all_whole_records(
     assert records.keys() <= whole.keys()
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(st.binary(min_size=1, max_size=200))
 def test_other_bytes_are_read_as_nothing_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     file = tmp_path_factory.mktemp("events") / "other"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.experiments.describe.constraints import predicate_of
@@ -93,7 +93,6 @@ def test_whole_numbers_reach_both_ends(low: int, high: int) -> None:
         assert (numbers.at(0.0), numbers.at(math.nextafter(1, 0))) == (low, high)
 
 
-@settings(deadline=None)  # the machine is shared
 @given(st.floats(0, 1, exclude_max=True), st.floats(1e-9, 1e9), st.floats(1e-9, 1e9))
 def test_real_numbers_stay_inside(position: float, one: float, other: float) -> None:
     low, high = sorted((one, other))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou import errors
@@ -123,7 +123,6 @@ class TestPermutations:
     def test_a_drawn_p_value_is_never_0(self) -> None:
         assert 0 < permutation_test(range(20), range(1000, 1020), resamples=100) <= 2 / 101
 
-    @settings(deadline=None)  # the machine is shared
     @given(SCORES, SCORES)
     def test_it_does_not_matter_who_is_first(self, x: list[float], y: list[float]) -> None:
         if len(x) + len(y) <= 12:
@@ -132,12 +131,10 @@ class TestPermutations:
 
 
 class TestProperties:
-    @settings(deadline=None)  # the machine is shared
     @given(SCORES, SCORES)
     def test_improvements_of_either_way_make_1(self, x: list[float], y: list[float]) -> None:
         assert probability_of_improvement(x, y) + probability_of_improvement(y, x) == pytest.approx(1)
 
-    @settings(deadline=None)  # the machine is shared
     @given(SCORES)
     def test_the_iqm_is_between_the_extremes(self, scores: list[float]) -> None:
         assert min(scores) - 1e-9 * abs(min(scores)) <= iqm(scores) <= max(scores) + 1e-9 * abs(max(scores))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.errors import KourouError
@@ -132,7 +132,6 @@ TREES = st.recursive(
 )
 
 
-@settings(deadline=None)  # the machine is shared
 @given(st.dictionaries(NAMES, TREES, max_size=3))
 def test_dotted_names_and_files_keep_every_variant(variant: dict[str, object]) -> None:
     assert from_dotted(to_dotted(variant)) == variant

@@ -56,7 +56,7 @@ def model(request, tmp_path_factory):
         courier.close(client)
 
 
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.sampled_from(SIZES), numbers=st.lists(st.integers(-1000, 1000), min_size=1, max_size=40))
 def test_each_caller_gets_its_own_answer(model, size, numbers):
     # When as many calls as there are numbers are made at once

@@ -39,7 +39,7 @@ def step_of(width: int) -> dict[str, np.ndarray]:
     return {"a": np.stack([marks, -marks], axis=1), "b": marks.astype(np.float32)}
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     width=st.integers(1, 4),
     keep=st.sampled_from([1, 2, 3, 70]),

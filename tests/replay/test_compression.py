@@ -27,7 +27,7 @@ from replay.conftest import Serve
 CODECS = ["zstd", "lz4"]
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 @given(
     array=hnp.arrays(
         st.sampled_from(["u1", "i2", "<i4", "u8", "f4", "f8", "?", "S3", "M8[s]"]),

@@ -15,7 +15,7 @@ from kourou.replay.rate_limiters import LimiterState, MinSize, Queue, RateLimite
 NUMBERS = st.sampled_from([-7.5, -1.0, 0.0, 0.3, 1.0, 2.0, 3.25, 8.0, 40.0])
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(
     spi=st.sampled_from([0.1, 0.25, 0.5, 1.0, 3.0, 4.7]),
     min_size=st.integers(1, 9),

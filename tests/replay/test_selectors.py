@@ -98,7 +98,7 @@ def drive(
     ],
     ids=["fifo", "lifo", "min_heap", "max_heap"],
 )
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(steps=STEPS)
 def test_ordered_selectors_pick_as_a_sorted_list(
     make: Callable[[], Index],
@@ -117,7 +117,7 @@ def test_ordered_selectors_pick_as_a_sorted_list(
     drive(index, steps, check)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(steps=STEPS)
 def test_uniform_draws_only_what_is_there(steps: list[tuple[list[float], list[float], float]]) -> None:
     index = DenseIndex(np.random.default_rng(1))
@@ -133,7 +133,7 @@ def test_uniform_draws_only_what_is_there(steps: list[tuple[list[float], list[fl
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0, 2.0])
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(steps=STEPS)
 def test_prioritized_knows_each_probability(
     exponent: float, steps: list[tuple[list[float], list[float], float]]
@@ -240,7 +240,7 @@ def test_a_seed_repeats_the_draws() -> None:
     assert draws(None) != draws(None)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.lists(
         st.tuples(

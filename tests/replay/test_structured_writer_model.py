@@ -152,7 +152,7 @@ def nested(columns: dict[str, Any]) -> dict[str, Any]:
     return {**step, "c": {"z": columns["z"], "unused": np.zeros(3)}} if "z" in columns else step
 
 
-@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rules=st.lists(rules, min_size=1, max_size=3),
     actions=st.lists(actions, min_size=1, max_size=25),

@@ -92,7 +92,7 @@ class Holder:
                 del self.held[ref]
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(
     sampler=SELECTORS,
     remover=SELECTORS,
@@ -169,7 +169,7 @@ def test_a_table_is_its_model(
     assert set(holder.held) == set(held)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(
     sampler=st.sampled_from([Uniform(1), Prioritized(1.0, 1)]),
     remover=st.sampled_from([Uniform(2), Prioritized(0.5, 2), Fifo(), MinHeap()]),

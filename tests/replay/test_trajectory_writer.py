@@ -55,7 +55,7 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
         yield client
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keep=st.integers(1, 5), length=st.sampled_from([None, 1, 2, 3]), steps=STEPS)
 def test_histories_and_items_are_those_of_a_list(  # noqa: C901, PLR0912, PLR0915 - everything that a writer can be asked for
     client: Client, keep: int, length: int | None, steps: list[tuple[list[list[str]], list[Any], bool]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kourou as lp
@@ -170,7 +170,6 @@ def test_the_plan_as_json_tells_hosts_and_sites() -> None:
     assert data["nodes"][0]["site"] == {"host": "a", "others": None, "cpus": None, "gpus": None}
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 8), st.integers(0, 4), st.integers(1, 9)), min_size=1, max_size=4),
     st.lists(st.tuples(st.sampled_from([None, 0.5, 1.0, 2.0]), st.sampled_from([None, 0.25, 1.0])), max_size=12),

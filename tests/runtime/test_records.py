@@ -60,13 +60,13 @@ RECORDS = st.builds(
 )
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(RECORDS)
 def test_a_record_survives_json(record):
     assert NodeRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(RECORDS)
 def test_a_record_survives_the_wire(record):
     message = pb.NodeRecord.FromString(record_to_proto(record).SerializeToString())
@@ -158,7 +158,7 @@ def test_the_last_lines_are_those_that_are_kept():
     assert 10 < len(kept) < 50
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(st.text(), st.integers(60, 300))
 def test_a_text_is_shortened_only_when_it_is_too_long(text, most_bytes):
     short = shortened(text, most_bytes)

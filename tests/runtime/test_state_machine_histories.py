@@ -158,7 +158,7 @@ class World:
             self.exit(name, signal=9 if action == "sigkill" else 15)
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(200))
 @given(plan=_plans(), history=HISTORIES, ending=st.sampled_from(["by itself", "stop", "stop, and no process dies"]))
 def test_whatever_happens(plan, history, ending):
     world = World(plan)
