@@ -295,3 +295,23 @@ def test_no_more_descriptors_is_an_exit_with_words_and_the_others_live_on(superv
     assert "ulimit -n" in "\n".join(exited.last_lines)
     start(supervised, sh("third/0", "exit 4"))
     assert events.wait("third/0").code == 4
+
+
+def test_what_was_not_begun_when_the_supervisor_failed_is_told_as_well(supervised, monkeypatch, caplog):
+    # given two starts, of which the first meets a fault
+    supervisor, events = supervised
+    go_on = threading.Event()
+    supervisor._post(lambda: go_on.wait(WAIT_S))
+
+    def fail(*_):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(supervisor._zygotes, "find", fail)
+    # when both were asked for before it came
+    start(supervised, sh("first", "sleep 60"))
+    start(supervised, sh("second", "sleep 60"))
+    go_on.set()
+    # then nobody waits for either
+    assert [events.wait(name).signal for name in ("first", "second")] == [signal.SIGKILL] * 2
+    assert "was lost to a fault of kourou itself" in events.exits["second", 1].cause
+    assert "the supervisor failed" in caplog.text

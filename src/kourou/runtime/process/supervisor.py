@@ -83,6 +83,7 @@ class Supervisor:
         self._processes: dict[str, Process] = {}  # by the id of the spawn request
         self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
         self._commands: deque[Callable[[], None]] = deque()
+        self._asked: dict[tuple[str, int], None] = {}  # starts among them
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
@@ -121,7 +122,13 @@ class Supervisor:
                 is a payload, and none where the spec is a command.
             fds: descriptors that the process inherits, as ``boot["fds"]``; they are closed here.
         """
-        self._post(lambda: self._start(spec, attempt, boot, fds))
+        asked = spec.name, attempt
+        self._asked[asked] = None  # first: if this thread sees no fault, the other one sees this
+        try:
+            self._post(lambda: self._start(spec, attempt, boot, fds))
+        except BaseException:
+            self._asked.pop(asked, None)
+            raise
 
     def signal(self, name: str, number: int, *, alone: bool = False) -> None:
         """Send a signal to a process and, unless ``alone``, to all that it started.
@@ -170,12 +177,13 @@ class Supervisor:
         self._closing = True
         self._fault = error
         cause = f"was lost to a fault of kourou itself: {error!r}"
-        lost = [(p.name, p.attempt, p.output.last_lines) for p in self._processes.values()]
+        lost = {asked: deque[str]() for asked in list(self._asked)}
         for zygote in self._zygotes:
-            lost += [(start.spec.name, start.attempt, deque[str]()) for start in zygote.waiting.values()]
+            lost |= {(start.spec.name, start.attempt): deque[str]() for start in zygote.waiting.values()}
+        lost |= {(process.name, process.attempt): process.output.last_lines for process in self._processes.values()}
         with contextlib.suppress(Exception):
             self._stop()
-        for name, attempt, lines in lost:
+        for (name, attempt), lines in lost.items():
             record = ProcessExit(code=None, signal=signal.SIGKILL, last_lines=tuple(lines), cause=cause)
             try:
                 self.events.on_exited(name, attempt, record)
@@ -204,6 +212,7 @@ class Supervisor:
         cookie = process_table.make_cookie(self._run_id, spec.name, attempt)
         env = {**os.environ, **dict(spec.env), process_table.COOKIE: cookie}
         self._queue(Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds)))
+        self._asked.pop((spec.name, attempt), None)
 
     def _queue(self, start: Start) -> None:
         spec, attempt = start.spec, start.attempt
