@@ -210,3 +210,18 @@ def test_a_relay_that_cannot_be_started_can_be_later(server: Server, tmp_path: P
         # when it looks again, then it is the relay of its host
         check(client.subscriber().require(timeout_s=WAIT_S), 1)
         assert len(asked) == 2
+
+
+def test_hosts_that_lost_one_another_for_a_moment_follow_no_circle(server: Server) -> None:
+    # given a chain of three hosts
+    upstream = {host: server._join("default", host, None).upstream for host in "abc"}
+    assert upstream == {"a": None, "b": "a", "c": "b"}
+    # when two of them take the one before for lost, which lives, and then the first has to join again
+    for host, lost in (("c", "b"), ("b", "a"), ("a", None)):
+        upstream[host] = server._join("default", host, lost).upstream
+    # then each of them still gets from the server what it passes on
+    for host in "abc":
+        at, steps = upstream[host], 0
+        while at is not None:
+            at, steps = upstream[at], steps + 1
+            assert steps < 3, upstream

@@ -52,8 +52,16 @@ class _Name:
         self.reader = BoardReader(self.board.file)
         self.writer = BoardWriter(name, self.board.file)
         self.feed = BoardFeed(self.board.file.inode, self.reader)
-        self.relays: list[str] = []  # addresses of one process of each other host; each follows the one before it
+        self.relays: list[str] = []  # addresses of one process of each other host; each follows one before it
+        self.followed: dict[str, str | None] = {}  # by which relay it follows, as it was told last; None: the server
         self.elsewhere: dict[str, tuple[float, list[Reading]]] = {}  # by host: when it was told, and what
+
+    def leads_to(self, relay: str, follower: str) -> bool:
+        """Whether what a relay follows comes from another one: of those that were said to be lost, some may live."""
+        upstream = self.followed.get(follower)
+        while upstream not in {None, relay}:
+            upstream = self.followed.get(str(upstream))
+        return upstream == relay
 
     def report(self, name: str) -> WeightsReport:
         """What there is, and who has what."""
@@ -230,14 +238,16 @@ class Server:
         return self._of(name).writer.write(contents, version, publisher, wait_s, above=above)
 
     def _join(self, name: str, address: str, lost: str | None) -> Place:
-        relays = self._of(name).relays
+        known = self._of(name)
         with self._lock:
-            if lost in relays:
-                relays.remove(lost)
-            if address not in relays:
-                relays.append(address)
-            before = relays.index(address) - 1
-            return Place(upstream=relays[before] if before >= 0 else None, keep=self._keep)
+            if lost in known.relays:
+                known.relays.remove(lost)
+            if address not in known.relays:
+                known.relays.append(address)
+            before = reversed(known.relays[: known.relays.index(address)])
+            upstream = next((relay for relay in before if not known.leads_to(address, relay)), None)
+            known.followed[address] = upstream
+            return Place(upstream=upstream, keep=self._keep)
 
     def _report(self, name: str, host: str, found: list[Reading]) -> None:
         self._of(name).elsewhere[host] = time.monotonic(), found
