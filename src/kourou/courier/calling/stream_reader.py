@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou.courier.calling.reply import waits_for_itself
-from kourou.courier.core.protocol import WINDOW_ITEMS
+from kourou.courier.core.protocol import WINDOW_BYTES, WINDOW_ITEMS
 from kourou.courier.wire import codec, failures
-from kourou.courier.wire.frames import Frame, Kind
+from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class RemoteIterator(Iterator[Any]):
         self._call_id = call_id
         self._method = method
         self._timeout_s = timeout_s
-        self._taken = 0
+        self._taken = self._taken_bytes = 0  # and not acknowledged
         self._ended = False
 
     def __iter__(self) -> RemoteIterator:
@@ -154,7 +154,7 @@ class RemoteIterator(Iterator[Any]):
                 return _NO_MORE
             raise buffer.lost from None
         if frame.kind == Kind.ITEM:
-            self._acknowledge()
+            self._acknowledge(frame)
             return codec.decode(frame.body, frame.buffers)
         self._ended = True
         if frame.kind == Kind.END:
@@ -182,9 +182,10 @@ class RemoteIterator(Iterator[Any]):
         """The same; no server is waited for."""
         self.close()
 
-    def _acknowledge(self) -> None:
-        """Grant credit for half a window at a time: fewer frames, and the sender never runs dry."""
+    def _acknowledge(self, item: Frame) -> None:
+        """Grant credit for half a window at a time, by number or size: few frames, and the sender never runs dry."""
         self._taken += 1
-        if self._taken >= WINDOW_ITEMS // 2 or not self._buffer.frames:
+        self._taken_bytes += payload_size(item.body, item.buffers)
+        if self._taken >= WINDOW_ITEMS // 2 or self._taken_bytes >= WINDOW_BYTES // 2:
             self._connection.send_quietly(Frame(Kind.CREDIT, self._call_id, float(self._taken)))
-            self._taken = 0
+            self._taken = self._taken_bytes = 0

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
-from kourou.courier.core.protocol import WINDOW_ITEMS
+from kourou.courier.core.protocol import WINDOW_BYTES, WINDOW_ITEMS
 from kourou.courier.core.trace import recorder
 from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.call_info import call_scope
@@ -18,8 +18,6 @@ from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import SerializationError, ServerOverloaded
 
 __all__ = ["AsyncGeneratorSender", "GeneratorSender"]
-
-_WINDOW_BYTES = 16 << 20  # items on their way; one item larger than this travels alone
 
 
 class Flow:
@@ -41,7 +39,7 @@ class Flow:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._unacknowledged) >= WINDOW_ITEMS or self._bytes >= _WINDOW_BYTES
+        return len(self._unacknowledged) >= WINDOW_ITEMS or self._bytes >= WINDOW_BYTES
 
     def _send(self, item: object) -> None:
         call = self._call
