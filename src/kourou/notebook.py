@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import threading
 import time
@@ -29,16 +28,22 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     if more > 0:
         lines.append(f'<tr><td colspan="{len(columns)}" style="text-align:left">… and {more} more</td></tr>')
     style = "text-align:left;white-space:nowrap"
-    return f'<table><caption style="{style}">{html.escape(caption)}</caption>{"".join(lines)}</table>'
+    return f'<table><caption style="{style}">{_escaped(caption)}</caption>{"".join(lines)}</table>'
 
 
 def bar(text: str, done: int, total: int) -> str:
     """A progress bar with a text beside it."""
-    return f'<progress value="{done}" max="{total}"></progress> {done}/{total} {html.escape(text)}'
+    return f'<progress value="{done}" max="{total}"></progress> {done}/{total} {_escaped(text)}'
+
+
+def _escaped(text: str) -> str:
+    import html  # noqa: PLC0415 - every launcher imports this module, and few are a notebook's
+
+    return html.escape(text)
 
 
 def _row(kind: str, cells: Iterable[str]) -> str:
-    inner = "".join(f'<{kind} style="text-align:left">{html.escape(cell)}</{kind}>' for cell in cells)
+    inner = "".join(f'<{kind} style="text-align:left">{_escaped(cell)}</{kind}>' for cell in cells)
     return f"<tr>{inner}</tr>"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import kourou as lp
 from kourou import errors
-from kourou.runtime.launch import elastic
+from kourou.runtime.plan import addition
 from kourou.testing.engines import LocalHosts
 from polling import until
 
@@ -329,7 +329,7 @@ def test_a_node_that_is_being_added_when_the_program_ends_is_refused_before_anyt
     # given a node that is compiled just when the last one of the program ends
     program, go_on = lp.Program("late"), tmp_path / "go on"
     first = program.add_node(lp.PyNode(wait_for_file, str(go_on)), label="first")
-    compile_addition = elastic.compile_addition
+    compile_addition = addition.compile_addition
 
     def late(*args):
         go_on.touch()
@@ -337,7 +337,7 @@ def test_a_node_that_is_being_added_when_the_program_ends_is_refused_before_anyt
         run._director.ended.wait(1.0)  # it must not be
         return compile_addition(*args)
 
-    monkeypatch.setattr(elastic, "compile_addition", late)
+    monkeypatch.setattr(addition, "compile_addition", late)
     run = lp.launch(program, "local_mp")
     # when it has been compiled, then it is refused
     with pytest.raises(errors.PlanError, match="has ended"):

@@ -30,6 +30,8 @@ class DialOrder:
     """The service's module."""
     run_id: str = ""
     """The run whose nodes the agent will start; "": it is told later, or there are none."""
+    idle: tuple[int, ...] = ()
+    """Places whose agents start no nodes at first, and so prepare none."""
 
     def write(self, path: Path) -> None:
         """Store it with mode 0600, in place of an earlier one: readers find that or this one, and whole."""
@@ -51,4 +53,5 @@ class DialOrder:
             OSError: it cannot be read.
         """
         data = json.loads(read_own(path))
-        return cls(**{**data, "addresses": tuple((host, port) for host, port in data["addresses"])})
+        lists = {"addresses": tuple((host, port) for host, port in data["addresses"]), "idle": tuple(data["idle"])}
+        return cls(**{**data, **lists})

@@ -83,7 +83,7 @@ class Caller:
 
     def __init__(self, order: DialOrder, line: dict[str, Any]) -> None:
         self.order = order
-        self.run_id = order.run_id
+        self.run_id = "" if line.get("place") in order.idle else order.run_id
         self._line = {**line, "session": secrets.token_hex(8)}
         self._context: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()

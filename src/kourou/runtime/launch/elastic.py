@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,12 +18,13 @@ from kourou.runtime.launch.director import Director
 from kourou.runtime.model.names import index_of, label_of, root_of
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.resize import Resize
-from kourou.runtime.plan.addition import Addition, Recipe, compile_addition
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.shown import shown
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from kourou.runtime.plan.addition import Addition, Recipe
 
 __all__ = ["Elastic"]
 
@@ -148,6 +148,8 @@ class Elastic:
         before = self.plan
         running = {record.name for record in self._coordinator.directory.all() if not record.gone}
         try:
+            from kourou.runtime.plan.addition import compile_addition  # noqa: PLC0415 - few programs need it
+
             addition = compile_addition(before, self._recipe, nodes, others, running)
             self._adopt(nodes, addition)
             self._set_plan(dataclasses.replace(before, nodes=(*before.nodes, *addition.nodes)))
@@ -207,16 +209,14 @@ class Elastic:
     def _check_known(self, label: str) -> None:
         labels = list(dict.fromkeys(label_of(node.name) for node in self.plan.nodes))
         if label not in labels:
-            close = difflib.get_close_matches(str(label), labels, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the groups are: {', '.join(labels)}"
+            hint = _hint(str(label), labels, "the groups are")
             raise errors.NotFound(f"program {self.plan.program!r} has no group {shown(label)}; {hint}")
 
     def _check_removable(self, name: str) -> None:
         record = self._coordinator.directory.get(name)
         if record is None:
             names = [each.name for each in self._present()]
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+            hint = _hint(name, names, "there are")
             raise errors.NotFound(f"there is no node {name!r}; {hint}")
         if root_of(name) != name:
             raise errors.PlanError(f"{name} is a part of {root_of(name)}, which can be removed as a whole")
@@ -247,3 +247,10 @@ class Elastic:
 
     def _without_recipe(self) -> str:
         return "its launcher was handed the plan alone (lp.submit), and cannot make nodes; they can be removed"
+
+
+def _hint(name: str, names: Sequence[str], otherwise: str) -> str:
+    import difflib  # noqa: PLC0415 - for those who mistype
+
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"{otherwise}: {', '.join(names)}"

@@ -21,14 +21,11 @@ from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, PLAN_FILE, RunFolder
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.files.scratch import ScratchFolder
-from kourou.runtime.graph.node import Node
-from kourou.runtime.graph.program import Program
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
-from kourou.runtime.metrics.export import ExportThread
 from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
 from kourou.runtime.metrics.writing import close_files
 from kourou.runtime.model.hosts import Hosts
@@ -36,19 +33,20 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
 from kourou.runtime.output.tmux import TMUX_SESSION, add_windows, open_session
-from kourou.runtime.plan.addition import Addition, Recipe
-from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
 from kourou.runtime.stopping.timeline import is_interrupt
-from kourou.script import children, main_module, names
+from kourou.script import names
 
 if TYPE_CHECKING:
+    from kourou.runtime.graph.node import Node
+    from kourou.runtime.graph.program import Program
     from kourou.runtime.host_agent.authority import Authority
     from kourou.runtime.launchers.engines.allocation import Allocation
     from kourou.runtime.launchers.hosts.transport import Reach
     from kourou.runtime.launchers.processes import ProcessLauncher
+    from kourou.runtime.plan.addition import Addition, Recipe
 
 __all__ = ["RunBuilder"]
 
@@ -152,6 +150,8 @@ class RunBuilder:
         self._bind(program.iterate_members() if program is not None else ())
         self._bind_this_process()
         if self._log_to:
+            from kourou.runtime.metrics.export import ExportThread  # noqa: PLC0415 - others need none of it
+
             export = ExportThread(
                 Path(self._metrics_dir), self._log_to, run=self._folder.run_id, program=self._plan.program
             )
@@ -217,6 +217,8 @@ class RunBuilder:
         folder, launcher = self._folder, self._processes
         assert launcher is not None  # noqa: S101 - there are no other plans
         self._resources.callback(launcher.close)
+        from kourou.runtime.plan.payloads import store_blobs  # noqa: PLC0415 - likewise
+
         with folder.written():
             store_blobs(self._plan.blobs, folder.payloads)
         address = self._serve()
@@ -263,7 +265,12 @@ class RunBuilder:
 
         reach = EngineReach(
             self._plan,
-            DialOrder(token=self._token, silence_s=self._plan.engine.lost_after_s, run_id=self._folder.run_id),
+            DialOrder(
+                token=self._token,
+                silence_s=self._plan.engine.lost_after_s,
+                run_id=self._folder.run_id,
+                idle=self._plan.idle_places,
+            ),
             folder=self._folder.path,
             authority=authority,
             coordinator=coordinator,
@@ -402,6 +409,8 @@ class RunBuilder:
         self._resources.callback(self._plan.scope.close)
         self._resources.enter_context(names.shared_with(self._plan.scope))
         if self._plan.launch_type.threads:
+            from kourou.script import children, main_module  # noqa: PLC0415 - processes need none of it
+
             calls = {
                 "script": main_module.for_children,
                 "setup": lambda: main_module.setup_for_children(self._setups),

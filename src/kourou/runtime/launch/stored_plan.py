@@ -36,7 +36,7 @@ class StoredPlan:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with open_own(folder / PICKLED_PLAN_FILE) as file:
-            self._engine, self._shape, self._name = pickle.load(file)
+            self._engine, self._shape, self._name, self._idle = pickle.load(file)
             self._rest = file.read()
 
     @staticmethod
@@ -46,7 +46,7 @@ class StoredPlan:
         Raises:
             OSError: it cannot be written.
         """
-        first = plan.engine, plan.shape, plan.program
+        first = plan.engine, plan.shape, plan.program, plan.idle_places
         write_own(folder / PICKLED_PLAN_FILE, pickle.dumps(first) + pickle.dumps(plan))
 
     def start_agents(self) -> Allocation | None:
@@ -55,7 +55,8 @@ class StoredPlan:
         None: it could not be; who asks the engine once more learns why.
         """
         order = self.folder / ORDER_FILE
-        DialOrder(silence_s=self._engine.lost_after_s, run_id=self.folder.name).write(order)
+        silence_s, run_id = self._engine.lost_after_s, self.folder.name
+        DialOrder(silence_s=silence_s, run_id=run_id, idle=self._idle).write(order)
         allocation = Allocation(self._engine, self._shape, name=self._name, folder=self.folder, order=order)
         try:
             allocation.begin()

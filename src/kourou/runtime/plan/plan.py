@@ -168,6 +168,17 @@ class LaunchPlan:
         """Of nodes that are threads of their colocation: that colocation."""
         return {node.name: node.parent for node in self.nodes if node.parent and node.placement is Placement.IN_PARENT}
 
+    @property
+    def places(self) -> dict[str, int]:
+        """The hosts of an engine's allocation, as they are numbered there."""
+        return {} if self.hosts is None else {name: place for place, name in enumerate(self.hosts.names)}
+
+    @property
+    def idle_places(self) -> tuple[int, ...]:
+        """Those that no node is on."""
+        used = {node.site.host for node in self.nodes if node.site is not None}
+        return tuple(place for name, place in self.places.items() if name not in used)
+
     def to_mermaid(self) -> str:
         """A flowchart in Mermaid's text: a box for each group, an arrow from who calls to whom it calls."""
         return self._topology().to_mermaid()

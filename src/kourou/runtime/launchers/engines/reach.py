@@ -45,12 +45,10 @@ class EngineReach:
         allocation: Allocation | None = None,
     ) -> None:
         assert plan.engine is not None  # noqa: S101 - whoever makes this has looked
-        assert plan.hosts is not None  # noqa: S101 - a plan with an engine has hosts
         assert plan.shape is not None  # noqa: S101 - likewise
         self._options = plan.engine
-        self._places = {name: place for place, name in enumerate(plan.hosts.names)}
-        used = {node.site.host for node in plan.nodes if node.site is not None}
-        self._used = [place for name, place in self._places.items() if name in used]
+        self._places = plan.places
+        self._used = set(plan.places.values()) - set(plan.idle_places)
         self._reached: set[str] = set()
         self._order = folder / ORDER_FILE
         self._allocation = allocation or Allocation(
