@@ -328,12 +328,12 @@ def test_a_node_that_is_being_added_when_the_program_ends_is_refused_before_anyt
 ):
     # given a node that is compiled just when the last one of the program ends
     program, go_on = lp.Program("late"), tmp_path / "go on"
-    first = program.add_node(lp.PyNode(wait_for_file, str(go_on)), label="first")
+    program.add_node(lp.PyNode(wait_for_file, str(go_on)), label="first")
     compile_addition = addition.compile_addition
 
     def late(*args):
         go_on.touch()
-        until(lambda: run.nodes[first.node_name].gone, WAIT_S)
+        until(lambda: run.nodes["first/0"].gone, WAIT_S)
         run._director.ended.wait(1.0)  # it must not be
         return compile_addition(*args)
 
@@ -351,7 +351,8 @@ def test_a_node_that_is_being_added_when_the_program_ends_is_refused_before_anyt
 
 def test_who_hears_of_the_end_of_the_last_node_can_add_none_in_its_place():
     # given somebody who replaces nodes that have ended
-    program, told = lp.Program("late"), []
+    program = lp.Program("late")
+    told: list[tuple[bool, bool]] = []
     program.add_node(lp.PyNode(print), label="first")
     launched = threading.Event()
 

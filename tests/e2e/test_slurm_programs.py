@@ -105,7 +105,8 @@ def test_a_batch_job_is_found_and_followed_and_stopped_from_any_shell(monkeypatc
         with RemoteRun(found) as remote:
             assert remote.client("server/0").echo(7) == 7
             assert [node.name for node in remote.status().nodes] == ["server/0", "user/0"]
-    assert "first answer 3" in (found.path / "logs" / "user" / "0.log").read_text("utf-8")
+    log = found.path / "logs" / "user" / "0.log"
+    until(lambda: "first answer 3" in log.read_text("utf-8"), WITHIN_S, "the user's first answer")
     # and stops it from there, then it ends as any run does
     with RemoteRun(found) as remote:
         remote.request_stop("enough")

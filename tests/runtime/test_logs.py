@@ -5,11 +5,14 @@ from __future__ import annotations
 import faulthandler
 import io
 import sys
+import threading
+from collections import deque
 
 import pytest
 
 import kourou as lp
 from kourou.runtime.files.log_file import last_line
+from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.interpreter.stacks import STACK_LINE
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
 
@@ -113,3 +116,56 @@ def test_stacks_are_nobodys_last_line(tmp_path):
     # Then what it printed is what it said last
     assert last_line(log).startswith("File ")
     assert last_line(log, passing_over=STACK_LINE) == "step 7"
+
+
+@pytest.mark.parametrize("where", ["files", "terminal", "stream"])
+def test_what_a_finaliser_prints_in_the_middle_of_a_print_is_a_line_of_its_own(where, tmp_path, monkeypatch):
+    # given a node that prints, and something that the garbage collector finds just then, which prints as well
+    written = tmp_path / "terminal"
+    with written.open("w") as file:
+        stream = NonBlockingStream(file)
+        terminal = Terminal(stream)
+        logs = _logs(tmp_path, terminal)
+        found = [Loud(logs)]
+
+        def collect(method):
+            def collecting(*args):
+                found.clear()
+                return method(*args)
+
+            return collecting
+
+        if where == "files":
+            monkeypatch.setattr(logs, "_now", collect(logs._now))
+        elif where == "terminal":
+            monkeypatch.setattr(stream, "write", collect(stream.write))
+        else:
+            monkeypatch.setattr(stream, "_backlog", Collecting(found))
+        # when it prints
+        printing = threading.Thread(target=logs.line, args=("a/0", "hello"), daemon=True)
+        printing.start()
+        printing.join(20)
+        # then both lines are there
+        assert not printing.is_alive()
+        stream.close()
+        logs.close()
+    for text in (written.read_text(), (tmp_path / "output.log").read_text()):
+        assert sorted(line.split()[-1] for line in text.splitlines()) == ["freed", "hello"]
+
+
+class Loud:
+    def __init__(self, logs):
+        self._logs = logs
+
+    def __del__(self):
+        self._logs.line("a/0", "freed")
+
+
+class Collecting(deque):
+    def __init__(self, found):
+        super().__init__()
+        self._found = found
+
+    def append(self, text):
+        self._found.clear()
+        super().append(text)

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from kourou.errors import WeightsError
-from kourou.weights import Client, Server
-from kourou.weights import server as server_module
+from kourou.weights import Client, Server, saved_versions
 from kourou.weights.writing import BoardWriter
 from polling import until
 from quiet_ports import quiet_port
@@ -189,7 +188,7 @@ def test_what_is_published_while_the_last_versions_are_saved_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a server that stops, and somebody who publishes when the last version has just been written to its file
-    port, save, published = quiet_port(), server_module.save, []
+    port, save, published = quiet_port(), saved_versions.save, []
 
     def late(*args: Any) -> None:
         save(*args)
@@ -201,7 +200,7 @@ def test_what_is_published_while_the_last_versions_are_saved_is_not_lost(
         thread = threading.Thread(target=lambda: published.append(publisher.publish("two", 2)))
         with Server(port, checkpoint=tmp_path):
             publisher.publish("one", 1)
-            monkeypatch.setattr(server_module, "save", late)
+            monkeypatch.setattr("kourou.weights.server.save", late)
         monkeypatch.undo()
         # when another server begins with that file, then it has what was published
         with Server(port, checkpoint=tmp_path):

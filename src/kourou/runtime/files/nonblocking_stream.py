@@ -48,7 +48,7 @@ class NonBlockingStream:
         self._closing = False
         self._given_up = False
         self._progress_at = 0.0
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()  # of an RLock: a finaliser may print in the middle of a print
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._pass_on, name="kourou-output", daemon=True)
         self._thread.start()

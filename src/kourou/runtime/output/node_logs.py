@@ -39,7 +39,7 @@ class Terminal:
         self._stream = stream if enabled else None
         self._colours: dict[str, int] = {}
         self._coloured = stream is not None and _is_terminal(stream) and not os.environ.get("NO_COLOR")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may print in the middle of a print
 
     def line(self, name: str, text: str) -> None:
         """Print one line of a node, at once and whole."""
@@ -75,7 +75,7 @@ class NodeLogs:
         self._files: dict[Path, AppendFile] = {}
         self._nodes: dict[str, tuple[Path, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # likewise
         self._unwritten: tuple[Path, OSError | None] | None = None  # a file that lost lines, and why
         self._has_warned = False
         self.terminal = terminal
