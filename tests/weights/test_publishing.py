@@ -163,16 +163,18 @@ def test_old_weights_are_an_error(client: Client) -> None:
     timer.join()
 
 
-def test_require_keeps_what_will_do(client: Client) -> None:
-    publisher, subscriber = client.publisher(), client.subscriber()
+@pytest.mark.parametrize("bounds", [{}, {"max_lag": 2}, {"max_age_s": WAIT_S}])
+def test_what_is_required_is_the_latest_whatever_else_would_do(client: Client, bounds: dict[str, Any]) -> None:
+    # Given a reader that keeps its view until it has the next
+    publisher, subscriber = client.publisher(), client.subscriber(**bounds)
     publisher.publish(0)
-    view = subscriber.require(max_lag=2, timeout_s=WAIT_S)
-    publisher.publish(1)
-    publisher.publish(2)
-    assert subscriber.require(max_lag=2) is view
-    publisher.publish(3)
-    assert subscriber.require(max_lag=2).weights == 3
-    assert subscriber.require().weights == 3
+    view = subscriber.require(timeout_s=WAIT_S)
+    for number in (1, 2, 3):
+        # When there is a newer version, Then it is that, else the same view
+        assert publisher.publish(number)
+        view = subscriber.require()
+        assert view.weights == number
+        assert subscriber.require() is view
 
 
 def test_waits_end_when_the_server_says_so(server: Server, client: Client) -> None:

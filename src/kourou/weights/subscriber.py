@@ -121,7 +121,9 @@ class Subscriber:
     def require(
         self, *, max_lag: int | None = None, max_age_s: float | None = None, timeout_s: float | None = 0.0
     ) -> View:
-        """A version that is not too old: the view taken last, if it is still alive and will do, else the latest.
+        """The latest version, if it is not too old: a bound never brings an older one than none would.
+
+        While there is no newer one it is the view taken last, if that is still alive.
 
         Args:
             max_lag: newer versions that there may be; None for what the subscriber was made with.
@@ -140,15 +142,13 @@ class Subscriber:
         while True:
             reader = self._attached()
             number = reader.latest()
-            held = self._taken() if self._taken is not None else None
-            bounded = max_lag is not None or max_age_s is not None
-            if held is not None and bounded and self._why_old(held.mark, max_lag, max_age_s) is None:
-                return held
             view = self._take(reader) if number else None
+            if view is None and self._taken is not None:  # what a new server has is older, if it has any
+                view = self._taken()
             why = self._nothing() if view is None else self._why_old(view.mark, max_lag, max_age_s)
             if view is not None and why is None:
                 return view
-            del held, view  # while it waits, it must not hold them
+            del view  # while it waits, it must not hold it
             if (left_s := deadline - time.monotonic()) <= 0:
                 raise WeightsOutdated(why)
             self._wait(reader, number, left_s)
