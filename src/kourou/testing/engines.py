@@ -5,10 +5,8 @@ What a real engine may do to a program can be done here by hand: let it wait, an
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,13 +16,13 @@ from typing import ClassVar
 from kourou import errors
 from kourou.runtime.host_agent.dialling import NAME_VARIABLE
 from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.launchers.engines.children import await_end, words_in
 from kourou.runtime.model.engines import EngineOptions, Shape
 
 __all__ = ["LocalEngine", "LocalHosts"]
 
 _END_S = 10.0
 _PENDING_S = 0.1
-_POLL_S = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,16 +86,10 @@ class LocalEngine:
 
     def words(self) -> str:
         """See :class:`Engine`."""
-        told = (path.read_text("utf-8", errors="replace").strip() for path in sorted(self._folder.glob("*.log")))
-        return "\n".join(text for text in told if text)
+        return words_in(self._folder)
 
     def release(self) -> None:
         """See :class:`Engine`."""
         deadline = time.monotonic() + _END_S
         for agent in (*self.agents.values(), *self._ended):
-            while agent.poll() is None and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-            if agent.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(agent.pid, signal.SIGKILL)
-                agent.wait()
+            await_end(agent, deadline)

@@ -12,14 +12,15 @@ import importlib.util
 import json
 import os
 import select
-import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from kourou import errors
 from kourou.runtime.interpreter.startup import python_command
 from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.launchers.engines.children import await_end, words_in
 from kourou.runtime.launchers.engines.ray_driver import Wanted
 from kourou.runtime.model.engine_options import Ray
 from kourou.runtime.model.engines import Shape
@@ -28,7 +29,6 @@ from kourou.runtime.model.hosts import matching_variables
 __all__ = ["RayEngine"]
 
 _END_S = 20.0  # Ray's own end takes seconds
-_WORDS_BYTES = 2000  # of each file
 
 
 class RayEngine:
@@ -93,11 +93,7 @@ class RayEngine:
 
     def words(self) -> str:
         """See :class:`Engine`."""
-        told = []
-        for path in sorted(self._folder.glob("*.log")):
-            with contextlib.suppress(OSError):
-                told += path.read_bytes()[-_WORDS_BYTES:].decode(errors="replace").splitlines()
-        return "\n".join(f"    {line}" for line in told if line.strip())
+        return words_in(self._folder)
 
     def release(self) -> None:
         """See :class:`Engine`."""
@@ -108,12 +104,7 @@ class RayEngine:
         assert driver.stdout is not None  # noqa: S101 - a pipe
         with contextlib.suppress(OSError):
             driver.stdin.close()
-        try:
-            driver.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
+        await_end(driver, time.monotonic() + _END_S)
         driver.stdout.close()
 
     def _tell(self, what: object) -> None:

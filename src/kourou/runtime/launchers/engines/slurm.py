@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from kourou import errors
 from kourou.runtime.files.descriptors import is_readable
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.launchers.engines.children import await_end, tail, words_in
 from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.model.engines import Shape
 
@@ -34,7 +34,6 @@ _HOLD = 'echo "$SLURM_JOB_ID" >salloc.job; echo "$SLURM_JOB_ID $SLURM_JOB_NODELI
 
 _STEP = ("--overlap", "--no-kill", "--wait=0", "--kill-on-bad-exit=0", "--ntasks-per-node=1", "--unbuffered")
 _END_S = 10.0
-_WORDS_BYTES = 2000  # of each file
 
 
 class SlurmEngine:
@@ -93,7 +92,7 @@ class SlurmEngine:
 
     def why_pending(self) -> str:
         """See :class:`Engine`."""
-        said = _tail(self._folder / "salloc.log")
+        said = tail(self._folder / "salloc.log")
         if found := re.search(r"job allocation (\d+)", said):
             self._job = found[1]
         if not self._job:
@@ -132,14 +131,13 @@ class SlurmEngine:
 
     def words(self) -> str:
         """See :class:`Engine`."""
-        told = (_tail(path) for path in sorted(self._folder.glob("*.log")))
-        return "\n".join(f"    {line}" for text in told for line in text.splitlines() if line.strip())
+        return words_in(self._folder)
 
     def release(self) -> None:
         """See :class:`Engine`."""
         deadline = time.monotonic() + _END_S
         for step in self._steps:  # which have ended with their agents, as a rule
-            _await_end(step, deadline)
+            await_end(step, deadline)
         self._steps.clear()
         keeper, self._keeper = self._keeper, None
         if keeper is None:
@@ -147,7 +145,7 @@ class SlurmEngine:
         assert keeper.stdin is not None  # noqa: S101 - a pipe
         assert keeper.stdout is not None  # noqa: S101 - a pipe
         keeper.stdin.close()
-        if not _await_end(keeper, time.monotonic() + _END_S) and self._job:
+        if not await_end(keeper, time.monotonic() + _END_S) and self._job:
             with contextlib.suppress(errors.LaunchError):
                 slurm_commands.cancel_jobs([self._job])
         keeper.stdout.close()
@@ -163,21 +161,3 @@ class SlurmEngine:
                 has = f"{len(names)} hosts ({', '.join(names)})" + f" in component {number}" * (len(parts) > 1)
                 raise errors.LaunchError(f"job {job} has {has}, and the program needs {part.hosts}")
             self._nodes += names[: part.hosts]
-
-
-def _await_end(process: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Wait for a process; False if it had to be killed."""
-    try:
-        process.wait(max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return False
-    return True
-
-
-def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_bytes()[-_WORDS_BYTES:].decode(errors="replace")
-    return ""

@@ -35,10 +35,6 @@ class SlurmBatch:
             script=options.script(shlex.join(command)), path=script, command=("sbatch", "--parsable", *arguments)
         )
 
-    def submit(self, submission: Submission) -> str:
-        """See :class:`BatchSystem`."""
-        return slurm_commands.submit(submission)
-
     def look(self, job: str) -> JobState:
         """See :class:`BatchSystem`."""
         found = slurm_commands.known_job(job)
@@ -62,17 +58,10 @@ class SlurmBatch:
         """See :class:`BatchSystem`."""
         raise NotImplementedError  # likewise
 
-    def own_job(self) -> str:
-        """The job that this process runs in."""
-        return slurm_commands.own_job()
-
-    def own_restarts(self) -> int:
-        """How often it was put back into the queue."""
-        return slurm_commands.own_restarts()
-
-    def requeue(self, job: str) -> None:
-        """Put it back into the queue, under the same id; it is ended then."""
-        slurm_commands.requeue(job)
+    submit = staticmethod(slurm_commands.submit)
+    own_job = staticmethod(slurm_commands.own_job)
+    own_restarts = staticmethod(slurm_commands.own_restarts)
+    requeue = staticmethod(slurm_commands.requeue)
 
 
 BATCH = SlurmBatch()

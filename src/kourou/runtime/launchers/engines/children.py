@@ -1,0 +1,39 @@
+"""Processes that an engine of this package runs beside the launcher, each with a log in the engine's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+__all__ = ["await_end", "tail", "words_in"]
+
+_WORDS_BYTES = 2000  # of each file
+
+
+def await_end(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait until a monotonic time for one that leads its session; False if it had to be killed."""
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return False
+    return True
+
+
+def tail(log: Path) -> str:
+    """What a log said last; "" where there is none."""
+    with contextlib.suppress(OSError):
+        return log.read_bytes()[-_WORDS_BYTES:].decode(errors="replace")
+    return ""
+
+
+def words_in(folder: Path) -> str:
+    """What all logs of a folder said last, indented for a message; "" when that is nothing."""
+    told = (tail(path) for path in sorted(folder.glob("*.log")))
+    return "\n".join(f"    {line}" for text in told for line in text.splitlines() if line.strip())
