@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
@@ -42,27 +43,40 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         "m1": {"CUDA_VISIBLE_DEVICES": "4,5,6"},  # which this machine does not have
         "m2": {"CUDA_VISIBLE_DEVICES": "2,7"},
         "m4": {"PYTHONPATH": WITHOUT_TORCH},
+        "m5": {"PYTHONPATH": WITHOUT_TORCH},
     }
-    with Machines(tmp_path_factory.mktemp("machines"), 4, variables=variables).up() as four:
-        yield four
+    with Machines(tmp_path_factory.mktemp("machines"), 5, variables=variables).up() as five:
+        yield five
 
 
 @pytest.fixture(scope="module")
-def launcher_of_two(machines: Machines) -> Iterator[Launcher]:
-    with of(machines, ["m1", "m2"]) as launcher:
-        yield launcher
+def launchers(machines: Machines) -> Iterator[tuple[Launcher, Launcher]]:
+    with of(machines, ["m1", "m2"]) as with_torch, of(machines, ["m4", "m5"], backend=None) as plain:
+        yield with_torch, plain
 
 
 @pytest.fixture
-def shared_two(launcher_of_two: Launcher) -> Iterator[Launcher]:
+def shared_two(launchers: tuple[Launcher, Launcher]) -> Iterator[Launcher]:
     """A launcher whose zygotes most tests share: each of them has torch imported. It has the same fields at the end."""
-    before = {name: value for name, value in vars(launcher_of_two).items() if not name.startswith("_")}
-    yield launcher_of_two
-    vars(launcher_of_two).update(before)
+    yield from as_it_was(launchers[0])
 
 
-def of(machines: Machines, names: list[str], timeout_s: int = PATIENT_S) -> Launcher:
-    launcher = Launcher(names, 1, machines.ssh_config, "gloo", agent_timeout_s=timeout_s)
+@pytest.fixture
+def plain_two(launchers: tuple[Launcher, Launcher]) -> Iterator[Launcher]:
+    """The same without torch: agents and zygotes that a test loses are soon there again."""
+    yield from as_it_was(launchers[1])
+
+
+def as_it_was(launcher: Launcher) -> Iterator[Launcher]:
+    before = {name: value for name, value in vars(launcher).items() if not name.startswith("_")}
+    yield launcher
+    vars(launcher).update(before)
+
+
+def of(
+    machines: Machines, names: list[str], timeout_s: int = PATIENT_S, backend: Literal["gloo"] | None = "gloo"
+) -> Launcher:
+    launcher = Launcher(names, 1, machines.ssh_config, backend, agent_timeout_s=timeout_s)
     return launcher.set_logging_handlers(None)
 
 
@@ -133,11 +147,11 @@ def test_a_run_that_is_cancelled_ends_on_all_hosts(shared_two: Launcher, tmp_pat
     assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
 
 
-def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(shared_two: Launcher, tmp_path: Path) -> None:
-    shared_two.retries = 1
-    running = shared_two.submit(functions.announce_and_wait_once, tmp_path)
-    started_on(tmp_path, 2)[-1].kill()  # the agent of m2
-    assert running.result(LONG_S).results == {"m1": [0], "m2": [1]}
+def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(plain_two: Launcher, tmp_path: Path) -> None:
+    plain_two.retries = 1
+    running = plain_two.submit(functions.announce_and_wait_once, tmp_path)
+    started_on(tmp_path, 2)[-1].kill()  # the agent of m5
+    assert running.result(LONG_S).results == {"m4": [0], "m5": [1]}
 
 
 SLOW_WAY = """
@@ -222,18 +236,18 @@ def test_a_folder_that_is_not_there_is_told_in_the_shells_words(
             launcher.run(functions.rank)
 
 
-def test_an_agent_that_is_killed_is_a_lost_host_and_nothing_is_left(shared_two: Launcher, tmp_path: Path) -> None:
-    running = shared_two.submit(functions.announce_and_wait, tmp_path)
+def test_an_agent_that_is_killed_is_a_lost_host_and_nothing_is_left(plain_two: Launcher, tmp_path: Path) -> None:
+    running = plain_two.submit(functions.announce_and_wait, tmp_path)
     processes = started_on(tmp_path, 2)
     # When
     processes[-1].kill()
     # Then
-    with pytest.raises(AgentFailedError, match="m2"):
+    with pytest.raises(AgentFailedError, match="m5"):
         running.result(5)
     workers, (zygote, agent) = processes[:2], processes[3::2]
-    all_gone([*workers, zygote, agent], LONG_S)  # those of m1 wait for the next run
+    all_gone([*workers, zygote, agent], LONG_S)  # those of m4 wait for the next run
     # and that has a new agent
-    assert shared_two.run(functions.rank).results == {"m1": [0], "m2": [1]}
+    assert plain_two.run(functions.rank).results == {"m4": [0], "m5": [1]}
 
 
 SCRIPT = """
@@ -276,19 +290,19 @@ def test_this_machine_may_be_one_of_them_and_a_link_that_is_cut_for_a_while_is_s
 
 
 def test_a_link_that_is_cut_for_good_is_a_lost_host(machines: Machines, tmp_path: Path) -> None:
-    with of(machines, ["m1", "m3"], HASTY_S) as launcher:
+    with of(machines, ["m4", "m5"], HASTY_S, backend=None) as launcher:
         running = launcher.submit(functions.announce_and_wait, tmp_path)
         processes = started_on(tmp_path, 2)
         # When
-        machines.cut("m3")
+        machines.cut("m5")
         try:
             # Then
-            with pytest.raises(AgentFailedError, match="m3"):
+            with pytest.raises(AgentFailedError, match="m5"):
                 running.result(LONG_S)
             workers, (zygote, agent) = processes[:2], processes[3::2]
-            all_gone([*workers, zygote, agent], LONG_S)  # those of m1 wait for the next run
+            all_gone([*workers, zygote, agent], LONG_S)  # those of m4 wait for the next run
         finally:
-            machines.mend("m3")
+            machines.mend("m5")
     all_gone(processes, 5)
 
 
