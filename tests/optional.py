@@ -2,15 +2,18 @@
 
 Every process of a test session collects all files, and nodes import the file that defines them: at its top, a package
 such as torch would cost each of them seconds.
+
+``pytest`` is such a package, too: in a node, where no tests run, its marks and fixtures are nothing.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["is_there", "optional"]
+__all__ = ["is_there", "optional", "pytest"]
 
 
 def optional(name: str) -> Any:
@@ -39,3 +42,26 @@ class _Module:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return optional, (self._name,)
+
+
+class _Pytest:
+    """Stands for pytest in processes that were started by tests."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _Nothing() if name in {"fixture", "mark", "param"} else getattr(importlib.import_module("pytest"), name)
+
+
+class _Nothing:
+    """A mark, a fixture, a parameter."""
+
+    def __getattr__(self, name: str) -> _Nothing:
+        return self
+
+    def __call__(self, *_args: object, **_options: object) -> _Nothing:
+        return self
+
+
+if TYPE_CHECKING or "_pytest" in sys.modules:
+    import pytest
+else:
+    pytest = _Pytest()

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import pytest
 
+from optional import pytest
 from polling import WAIT_S, until
 
 PRELUDE = """\

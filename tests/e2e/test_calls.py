@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import psutil
-import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -22,6 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import kourou as lp
 from kourou import courier
 from kourou.proto.v1 import coordinator_pb2 as pb
+from optional import pytest
 from polling import WAIT_S, marked, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

@@ -9,12 +9,11 @@ import threading
 import time
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou import errors
 from kourou.runtime.plan import addition
 from kourou.testing.engines import LocalHosts
+from optional import pytest
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -9,10 +9,10 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 import kourou as lp
 from e2e.launching import Script
+from optional import pytest
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 import kourou as lp
+from optional import pytest
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

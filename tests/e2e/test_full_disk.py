@@ -6,12 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import find_runs
+from optional import pytest
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

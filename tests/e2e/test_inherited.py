@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from cli.commands import kourou
 from e2e.launching import Script
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

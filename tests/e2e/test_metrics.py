@@ -13,11 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou.experiments import read_events
 from kourou.runtime.metrics.reading import read_config, read_images, read_metrics
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -10,9 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -9,10 +9,9 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-
 import kourou as lp
 from e2e.launching import PRELUDE
+from optional import pytest
 from polling import WAIT_S, until
 
 LINES = 20_000

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import unittest
 
-import pytest
-
 import kourou as lp
 from e2e.launching import Script
 from kourou import courier
+from optional import pytest
 from polling import WAIT_S, marked, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

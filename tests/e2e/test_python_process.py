@@ -6,10 +6,9 @@ import os
 import sys
 import warnings
 
-import pytest
-
 import kourou as lp
 from kourou import courier
+from optional import pytest
 from polling import WAIT_S
 
 

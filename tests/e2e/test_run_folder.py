@@ -7,9 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
+from optional import pytest
 from polling import WAIT_S, until
 
 LABELS = [

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pytest
 
 import kourou as lp
 from cli.commands import PROGRAMS, kourou
@@ -27,6 +26,7 @@ from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import FoundRun, choose_run
 from kourou.runtime.monitoring.remote_run import RemoteRun
+from optional import pytest
 from polling import all_gone, until
 from spmd.machines import Machines
 

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from experiments.slurm_cluster import slurm_cluster
 from kourou.cli.control.stop_and_call import stop_run
@@ -21,6 +19,7 @@ from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import FoundRun, choose_run
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
+from optional import pytest
 from polling import until
 
 pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]

@@ -7,11 +7,10 @@ import signal
 import threading
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from e2e.launching import Script
 from kourou.runtime.context import context
+from optional import pytest
 from polling import WAIT_S, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

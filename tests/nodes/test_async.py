@@ -7,9 +7,8 @@ import functools
 import time
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
+from optional import pytest
 from polling import WAIT_S
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

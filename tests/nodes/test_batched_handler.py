@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kourou as lp
 from fuzzing import examples
 from kourou import courier
+from optional import pytest
 
 SIZES = range(1, 18)
 

@@ -9,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import pytest
 
 import kourou as lp
 from kourou.courier import list_methods
 from kourou.errors import CallCancelled, GraphError, PlanError, RemoteError, UnknownMethod
 from kourou.nodes.cacher import MAX_CALLS, Cache
+from optional import pytest
 
 REFRESH_S, STALE_S = 1.0, 3.0
 LONG_MS = 600_000.0  # nothing is fetched anew in a test's time

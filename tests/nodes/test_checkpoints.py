@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import kourou as lp
 from kourou import replay as kr
@@ -21,6 +20,7 @@ from kourou.checkpoint_files import CheckpointFolder, numbered
 from kourou.errors import GraphError, PlanError, ProgramFailed
 from kourou.runtime.files.run_folder import node_checkpoints
 from kourou.runtime.metrics.reading import read_metrics
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou import courier
 from kourou.errors import GraphError, NodeExited, PlanError, ProgramFailed
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -7,10 +7,9 @@ import threading
 import time
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou import courier
+from optional import pytest
 from polling import WAIT_S, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

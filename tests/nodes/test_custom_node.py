@@ -10,11 +10,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou import courier
 from kourou.errors import DeadlineExceeded, NodeExited, PlanError
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 
-import pytest
-
 import kourou as lp
+from optional import pytest
 from polling import WAIT_S
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pytest
 
 import kourou as lp
 from kourou.errors import CallCancelled, CheckpointError, GraphError, NodeRestarted, TableNotFound
@@ -23,6 +22,7 @@ from kourou.replay import Checkpointer, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo, Uniform
 from kourou.runtime.node_process.checkpointing import _clock
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

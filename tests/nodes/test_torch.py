@@ -6,11 +6,9 @@ import os
 import time
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou.errors import GraphError, ProgramFailed
-from optional import is_there, optional
+from optional import is_there, optional, pytest
 from polling import until
 
 torch = optional("torch")

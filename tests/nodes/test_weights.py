@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import kourou as lp
 from kourou.errors import GraphError
@@ -16,6 +15,7 @@ from kourou.runtime.monitoring.found_run import find_run
 from kourou.runtime.monitoring.numbers import families
 from kourou.runtime.monitoring.prometheus import exposition
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
+from optional import pytest
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

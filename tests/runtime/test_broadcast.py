@@ -10,8 +10,6 @@ import threading
 import types
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou import courier
 from kourou.courier import current_call
@@ -26,6 +24,7 @@ from kourou.errors import (
 )
 from kourou.runtime.graph.broadcast import Following
 from kourou.runtime.model.records import NodeRecord, NodeState
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

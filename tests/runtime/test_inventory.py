@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ import kourou as lp
 from kourou.errors import GraphError, PlanError
 from kourou.runtime.model.inventory import Inventory, Request, allocate
 from kourou.runtime.plan.compile import compile_program
+from optional import pytest
 
 TWO_GPUS = Inventory.of_this_process({"CUDA_VISIBLE_DEVICES": "2,3"})
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 import kourou as lp
-from optional import is_there, optional
+from optional import is_there, optional, pytest
 
 torch = optional("torch")
 pytestmark = [
