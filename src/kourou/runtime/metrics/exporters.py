@@ -121,13 +121,24 @@ class MLflow(Exporter):
 
     def __init__(self, folder: Path, name: str, program: str) -> None:
         there = os.environ.get("MLFLOW_TRACKING_URI")
-        uri = there or f"sqlite:///{folder / 'mlflow.db'}"
+        uri = there or self._database(folder)
         images = None if there else (folder / "mlflow").as_uri()  # MLflow's default is the working folder
         self._client: Any = load_extra("mlflow").MlflowClient(tracking_uri=uri)
         wanted = os.environ.get("MLFLOW_EXPERIMENT_NAME", program)
         known = self._client.get_experiment_by_name(wanted)
         experiment = known.experiment_id if known else self._client.create_experiment(wanted, images)
         self._run = self._client.create_run(experiment, run_name=name).info.run_id
+
+    @staticmethod
+    def _database(folder: Path) -> str:
+        """A database in the folder. Its tables take seconds to make, and MLflow opens none that lacks some of them."""
+        made, begun = folder / "mlflow.db", folder / "mlflow.db.part"
+        if not made.exists():
+            for left in folder.glob(f"{begun.name}*"):  # by who was killed meanwhile
+                left.unlink()
+            load_extra("mlflow").MlflowClient(tracking_uri=f"sqlite:///{begun}").search_experiments(max_results=1)
+            begun.replace(made)
+        return f"sqlite:///{made}"
 
     def config(self, settings: Mapping[str, Any]) -> None:
         """See :class:`Exporter`. As tags, since MLflow refuses a parameter that changes."""
