@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import select
+import socket
 import ssl
 import threading
 from typing import Any
@@ -14,6 +17,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou import courier
 from kourou.courier import AddressTarget, Client, Server
+from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
+from kourou.courier.lanes.grpc.channel import Channel
+from kourou.courier.lanes.grpc.frame_reader import FrameReader
+from kourou.courier.lanes.http2.packet_writer import PacketWriter
+from kourou.courier.wire import codec
+from kourou.courier.wire.frames import Frame, Kind, pack
 from kourou.errors import ServerUnavailable
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -133,6 +142,55 @@ def test_bulk_of_any_size_is_waited_for_no_longer_than_until_it_is_there(encrypt
                 counts = client.count([pickle.PickleBuffer(buffer) for buffer in buffers])
                 assert counts == [len(buffer) for buffer in buffers]
                 assert list(map(len, client.give(counts))) == counts
+
+
+def test_what_openssl_has_in_memory_is_not_waited_for(server, authority):
+    # Given a client whose call has one byte more than a frame of HTTP/2, and a server that has read most of it
+    channel = Channel(f"/{SERVICE}/Connect", address_of(server), (TOKEN_KEY, "t"), 5.0, authority.root)
+    reader = FrameReader(channel.socket, channel.http2, "the server")
+    while not reader.packets.messages:
+        reader.parse(channel.receive())
+    wire = Wire()
+    writer = PacketWriter(wire, channel.http2)
+    server.bind("count", len)
+    payload = codec.encode_call((bytearray(1 << 20),), {}, "count")
+    writer.put(pack(Frame(Kind.CALL, 1, 0.0, "count", payload.body, payload.buffers)))
+    while writer.pending:
+        writer.send_some()
+    send_all(channel.socket, wire.data[:-20_000])
+    # When the last two records come at once, of which the last has the end of one frame and all of the next
+    raw = socket.socket(fileno=os.dup(channel.socket.fileno()))
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    send_all(channel.socket, wire.data[-20_000:-5_000])
+    send_all(channel.socket, wire.data[-5_000:])
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    raw.close()
+    # Then the server answers, though nothing more comes
+    frames: list[Frame] = []
+    while not frames:
+        frames = reader.parse(channel.receive())
+    assert [frame.kind for frame in frames] == [Kind.RESULT]
+    channel.socket.close()
+
+
+class Wire:
+    """Takes what is written."""
+
+    def __init__(self):
+        self.data = b""
+
+    def send(self, buffers):
+        self.data += b"".join(buffers)
+        return sum(map(len, buffers))
+
+
+def send_all(sock, data):
+    """Send it, in records as large as may be."""
+    while data:
+        try:
+            data = data[sock.send([data]) :]
+        except BlockingIOError:
+            select.select([], [sock], [], 5)
 
 
 def test_both_ends_may_show_certificates(authority, identity, tmp_path):

@@ -26,15 +26,21 @@ class FrameReader:
         self._parser = FrameParser()
 
     def read(self) -> list[Frame]:
-        """Receive, and return the frames that are complete.
+        """Receive all that ``poll`` has told of, and return the frames that are complete.
 
         Raises:
             OSError: the connection is gone.
             ProtocolError: what came makes no sense.
         """
+        frames = self._read()
+        while self._socket.has_buffered:
+            frames += self._read()
+        return frames
+
+    def _read(self) -> list[Frame]:
         parser = self._parser
         if not parser.filling:
-            frames = self.parse(self._http2.feed(self.receive()))
+            frames = self.parse(self._http2.feed(self._receive()))
             if parser.filling:
                 self._socket.expect(len(parser.sink))
             return frames
@@ -42,7 +48,7 @@ class FrameReader:
         if room >= _DIRECT_BYTES:
             frames = self._read_into(parser.sink[:room])
         else:
-            frames = self.parse(self._http2.feed(self.receive()))
+            frames = self.parse(self._http2.feed(self._receive()))
         self._socket.expect(len(parser.sink) if parser.filling else 0)
         return frames
 
@@ -60,13 +66,17 @@ class FrameReader:
         Raises:
             OSError: the connection is gone.
         """
+        data = self._receive()
+        while self._socket.has_buffered:
+            data += self._receive()
+        return data
+
+    def _receive(self) -> bytes:
         data = self._socket.receive(_READ_BYTES)
         if data is None:
             return b""
         if not data:
             raise ConnectionResetError(f"{self._peer} closed the connection")
-        while self._socket.has_buffered:
-            data += self._socket.receive(_READ_BYTES) or b""
         return data
 
     def _read_into(self, sink: memoryview) -> list[Frame]:
