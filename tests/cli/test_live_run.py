@@ -117,6 +117,19 @@ def test_status_fits_a_terminal(live):
     assert re.search(r"client/1 .*● ready +\d+ +1 .*MiB .*client 1 begins", "\n".join(lines))
 
 
+def test_status_that_is_watched_in_a_pipe_is_a_table_each_time(live):
+    watching = start("status", "-", "--watch", "--interval", "0.1", "--runs-dir", str(live.runs_dir))
+    assert watching.stdout is not None
+    try:
+        seen = "".join(watching.stdout.readline() for _ in range(20))
+    finally:
+        watching.kill()
+        watching.communicate()
+
+    assert seen.count(f"{live.found.run_id}  ·") >= 2
+    assert "\n\n" in seen
+
+
 def test_status_as_a_stream_of_json_ends_with_the_reader(live):
     watching = start("status", "-", "--watch", "--json", "--interval", "0.1", "--runs-dir", str(live.runs_dir))
     assert watching.stdout is not None

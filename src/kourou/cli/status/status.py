@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from rich.live import Live
-
 from kourou.cli.status.table import status_table
+from kourou.cli.terminal.live import can_be_drawn_over, watched
 from kourou.cli.terminal.output import console, print_json
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
@@ -53,16 +52,13 @@ def _stream(sampler: Sampler, interval_s: float) -> None:
 
 def _watch(sampler: Sampler, interval_s: float) -> None:
     out = console()
-    with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
-        pause_s = _FIRST_INTERVAL_S
+    height = out.height if can_be_drawn_over(out) else None
+    pause_s = _FIRST_INTERVAL_S
+    with watched(out) as show:
         while True:
             sample = sampler.sample()
             ended = sample.status.state.over
-            # The last table stays on the screen and may be longer than it.
-            height = None if ended or not out.is_terminal else out.height
-            if ended:
-                live.vertical_overflow = "visible"
-            live.update(status_table(sample, width=out.width, height=height), refresh=True)
+            show(status_table(sample, width=out.width, height=None if ended else height), ended)
             if ended:
                 return
             time.sleep(pause_s)

@@ -15,7 +15,7 @@ from kourou import errors
 from kourou.cli.sweep.options import LaunchOptions
 from kourou.cli.sweep.table import sweep_table
 from kourou.cli.terminal.formats import parse_duration, parse_size
-from kourou.cli.terminal.live import live_display
+from kourou.cli.terminal.live import can_be_drawn_over, live_display
 from kourou.cli.terminal.output import console, print_json, print_text, tell
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import DescriptionError, SweepInterrupted
@@ -224,7 +224,7 @@ def _retries(text: str) -> int | dict[str, int]:
 def _live_table(options: LaunchOptions, loaded: LoadedSweep) -> Iterator[OnChange]:
     """Show a table that follows the sweep, or a line for each end where there is no terminal."""
     out = console()
-    if options.json or not out.is_terminal:
+    if options.json or not can_be_drawn_over(out):
         yield LineReporter.of_sweep(loaded.runs, loaded.folder, _rerun(options))
         return
     known = known_records(loaded.folder)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kourou.cli.sweep.table import sweep_table
-from kourou.cli.terminal.live import live_display
+from kourou.cli.terminal.live import can_be_drawn_over, watched
 from kourou.cli.terminal.output import console, print_json, tell
 from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import FoundSweep, choose_runs, find_sweep, read_sweep
@@ -31,15 +31,13 @@ def show_sweep(folder: Path, *, watch: bool, as_json: bool) -> None:
             time.sleep(_POLL_S)
     out = console()
     found = look(folder)
-    if watch and found.active:
-        with live_display(out, auto_refresh=False) as live:
-            while found.active:
-                table = sweep_table(folder, found.records, width=out.width, height=out.height)
-                live.update(table, refresh=True)
-                time.sleep(_POLL_S)
-                found = look(folder)
-            live.update("", refresh=True)
-    out.print(sweep_table(folder, found.records, width=out.width, fill=out.is_terminal))
+    height = out.height if can_be_drawn_over(out) else None
+    with watched(out) as show:
+        while watch and found.active:
+            show(sweep_table(folder, found.records, width=out.width, height=height), False)
+            time.sleep(_POLL_S)
+            found = look(folder)
+        show(sweep_table(folder, found.records, width=out.width, fill=out.is_terminal), True)
     if found.launcher:
         tell(f"run by {found.launcher}")
 

@@ -6,13 +6,13 @@ import contextlib
 import os
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
-__all__ = ["live_display"]
+__all__ = ["can_be_drawn_over", "live_display", "watched"]
 
 
 @contextlib.contextmanager
@@ -20,6 +20,30 @@ def live_display(out: Console, **options: Any) -> Iterator[Live]:
     """Rich's Live. The terminal does not echo ``^C`` meanwhile, which would push what is drawn down a line."""
     with _without_echoctl(), Live(console=out, vertical_overflow="crop", **options) as live:
         yield live
+
+
+def can_be_drawn_over(out: Console) -> bool:
+    """Whether what was printed can be replaced: not in a pipe, nor where TERM is dumb."""
+    return out.is_terminal and not out.is_dumb_terminal
+
+
+@contextlib.contextmanager
+def watched(out: Console) -> Iterator[Callable[[RenderableType, bool], None]]:
+    """What shows a table in the place of the one before; where nothing can be drawn over, below it.
+
+    The last table, which it is told of, stays on the screen and may be longer than it.
+    """
+    if not can_be_drawn_over(out):
+        yield lambda table, last: out.print(*([table] if last else [table, ""]))
+        return
+    with live_display(out, auto_refresh=False) as live:
+
+        def show(table: RenderableType, last: bool) -> None:  # noqa: FBT001 - as it is called here
+            if last:
+                live.vertical_overflow = "visible"
+            live.update(table, refresh=True)
+
+        yield show
 
 
 @contextlib.contextmanager
