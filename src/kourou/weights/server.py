@@ -192,8 +192,10 @@ class Server:
         self.cancel_waits()
         if self._transport.has_started:
             self._transport.stop(grace_s=0.0)
+        with self._lock:  # a handler that is left may still ask for a name
+            names = list(self._names.values())
         with contextlib.ExitStack() as after:
-            for known in self._names.values():
+            for known in names:
                 after.enter_context(known.writer.closing())  # what was published last is saved
                 after.callback(known.board.close)
             after.callback(self._names.clear)

@@ -136,10 +136,11 @@ class BoardWriter:
         page = self._page
         word = page.words[LATEST]
         latest = word & ((1 << SLOT_BITS) - 1) if word else None
-        for unknown in page.slots:
-            if page.row(unknown).number > word >> SLOT_BITS:  # its publisher was killed before it was the latest
+        numbers = {slot: page.row(slot).number for slot in page.slots if slot != latest}
+        for unknown, number in numbers.items():
+            if number > word >> SLOT_BITS:  # its publisher was killed before it was the latest
                 page.set_number(unknown, 0)
-        slots = sorted((slot for slot in page.slots if slot != latest), key=lambda slot: page.row(slot).number)
+        slots = sorted(numbers, key=numbers.__getitem__)
         locks = {slot: alone(page.file(slot).open()) for slot in slots}
         slot = _within(wait_s, lambda: next((slot for slot in slots if try_exclusive(locks[slot].fileno())), None))
         for other in locks.keys() - {slot}:
