@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import gc
 import pickle
 import threading
 from typing import Any
@@ -13,6 +15,7 @@ from kourou.errors import DeadlineExceeded, KourouError, SignatureError, TableNo
 from kourou.replay import Client, Server, Table, TensorSpec
 from kourou.replay.rate_limiters import MinSize, Queue
 from kourou.replay.selectors import Fifo, MaxHeap, Prioritized, Uniform
+from kourou.replay.table.requests import InsertRequest, SampleRequest
 from polling import until
 from replay.conftest import Connect, Serve
 
@@ -370,3 +373,19 @@ def test_samplers_that_are_left_in_the_midst_hold_nothing(serve: Serve, connect:
 
     # then all is given back, but for what was read last
     until(lambda: held() <= 1, 20)
+
+
+def test_what_was_waited_for_with_a_long_time_out_is_let_go_when_it_came(serve: Serve, connect: Connect) -> None:
+    # given calls that wait, and might for an hour
+    client = connect(serve(Table.queue("q", 1)))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        sampled = pool.submit(client.sample_batch, "q", 2, timeout_s=3600)
+        inserted = pool.submit(client.insert_batch, "q", {"a": np.arange(3)}, timeout_s=3600)
+        sampled.result(20)
+        until(lambda: client.server_info()["q"].current_size == 1, 20)
+        client.sample_batch("q", 1, timeout_s=20)
+        inserted.result(20)
+    del sampled, inserted
+    # when they are answered, then the server keeps nothing of them until their time is over
+    kinds = InsertRequest, SampleRequest
+    until(lambda: not [one for one in gc.get_objects() if type(one) in kinds], 20)

@@ -156,8 +156,8 @@ class Service:
         self._waits.allowed = False
         for table in self._tables.values():
             for request in table.waiting:
-                if request.give_up is not None:
-                    request.give_up()
+                if (give_up := request.give_up) is not None:  # it may end meanwhile
+                    give_up()
 
     def close(self) -> None:
         """End the threads, and all sessions."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +45,7 @@ class Waits:
         if not self.allowed or (timeout_s is not None and timeout_s <= 0):
             give_up()
         elif timeout_s is not None:
-            self._maintenance.call_at(time.monotonic() + timeout_s, give_up)
+            self._maintenance.call_at(time.monotonic() + timeout_s, functools.partial(_call, weakref.ref(give_up)))
 
     def error(self, why: str) -> RpcError:
         """What a call that was given up is answered."""
@@ -52,6 +54,12 @@ class Waits:
     def stop(self) -> None:
         """End the thread."""
         self._maintenance.stop()
+
+
+def _call(give_up: weakref.ref[Callable[[], object]]) -> None:
+    """Give up, unless that has ended before, with all that it was about: its time may be long."""
+    if (still := give_up()) is not None:
+        still()
 
 
 def wanted_by_caller() -> Callable[[], bool]:

@@ -20,15 +20,26 @@ class Request:
 
     Args:
         wanted: whether anybody still waits for it; asked before anything is done.
+        callback: called at its end.
 
     Attributes:
-        give_up: ends the wait; None until it has to wait.
+        give_up: ends the wait; None until it has to wait, and at its end.
+        future: completed with None when all of it is done.
     """
 
-    def __init__(self, wanted: Callable[[], bool] = _always) -> None:
+    def __init__(
+        self, wanted: Callable[[], bool] = _always, callback: Callable[[Completion[None]], object] | None = None
+    ) -> None:
         self.wanted = wanted
         self.since = time.monotonic()
         self.give_up: Callable[[], object] | None = None
+
+        def end(completion: Completion[None]) -> None:
+            self.give_up = None  # which has the answer, too
+            if callback is not None:
+                callback(completion)
+
+        self.future = Completion[None](end)
 
 
 class InsertRequest(Request):
@@ -36,7 +47,6 @@ class InsertRequest(Request):
 
     Attributes:
         done: how many are in.
-        future: completed with None when all are.
     """
 
     def __init__(
@@ -45,10 +55,9 @@ class InsertRequest(Request):
         wanted: Callable[[], bool] = _always,
         callback: Callable[[Completion[None]], object] | None = None,
     ) -> None:
-        super().__init__(wanted)
+        super().__init__(wanted, callback)
         self.items = items
         self.done = 0
-        self.future = Completion[None](callback)
 
     def rest(self) -> Items:
         """What is not in yet."""
@@ -64,8 +73,7 @@ class SampleRequest(Request):
 
     Attributes:
         left: how many are still to be drawn.
-        parts: what was drawn so far.
-        future: completed with None when all were drawn; the samples are ``parts``.
+        parts: what was drawn so far; in the end, the samples.
     """
 
     def __init__(
@@ -76,11 +84,10 @@ class SampleRequest(Request):
         *,
         most: int = 0,
     ) -> None:
-        super().__init__(wanted)
+        super().__init__(wanted, callback)
         self.left = count
         self.most = most
         self.parts: list[SampledItems] = []
-        self.future = Completion[None](callback)
 
     def sampled(self) -> SampledItems | None:
         """What was drawn; None for nothing."""
