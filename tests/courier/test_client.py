@@ -19,6 +19,7 @@ from kourou.courier import AddressTarget, Client, Server
 from kourou.courier.calling import connect_deadline
 from kourou.courier.calling.reply import Reply
 from kourou.courier.lanes import inproc
+from kourou.courier.serving.stream_sender import AsyncGeneratorSender
 from kourou.errors import (
     CallCancelled,
     ConnectionLost,
@@ -429,3 +430,22 @@ def test_a_stream_that_another_thread_closes_while_an_item_is_taken_ends(server)
         stream._buffer.frames = Held(stream._buffer.frames)
         # when it is read on, then it is at its end
         assert list(stream) == []
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_credit_may_come_before_a_stream_has_begun(server, lane, monkeypatch):
+    # given a reader that grants credit as soon as it hears of the stream
+    start = AsyncGeneratorSender.start
+
+    def late(self):
+        self.credit(1)
+        start(self)
+
+    async def numbers():
+        for number in range(5):
+            yield number
+
+    monkeypatch.setattr(AsyncGeneratorSender, "start", late)
+    server.bind("numbers", numbers)
+    with Client(server.address, token="t", lane=lane) as client:
+        assert list(client.numbers()) == list(range(5))

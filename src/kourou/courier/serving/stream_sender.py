@@ -129,15 +129,15 @@ class AsyncGeneratorSender(Flow):
     """Sends the items of an asynchronous generator, which the server's event loop runs."""
 
     def __init__(self, call: RunningCall, generator: AsyncGenerator[Any, Any]) -> None:
+        import asyncio  # noqa: PLC0415 - the event loop is one of it
+
         super().__init__(call)
         self._generator = generator
         self._loop = call.caller.handlers.event_loop()
+        self._news = asyncio.Event()
 
     def start(self) -> None:
         """Begin, on the event loop."""
-        import asyncio  # noqa: PLC0415 - the event loop is one of it
-
-        self._news = asyncio.Event()
         self._call.spawn(self._run())
 
     def credit(self, items: int) -> None:
