@@ -104,3 +104,17 @@ def test_a_bound_below_the_offset_is_warned_of(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING, "kourou.replay"):
         SampleToInsertRatio(1.0, 100, (0.0, 5.0))
     assert "max_diff" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("limiter", "told"),
+    [
+        (MinSize(5), "size 0 of at least 5"),
+        (
+            Queue(3),
+            "size 0 of at least 1; inserts 0 × 1 - samples 0 - forfeited 0 = 0, to be at least 0 and at most 3",
+        ),
+    ],
+)
+def test_only_bounds_that_there_are_are_told(limiter: RateLimiter, told: str) -> None:
+    assert LimiterState(limiter).describe() == told

@@ -194,10 +194,14 @@ class LimiterState:
     def describe(self) -> str:
         """The numbers, for logs: why somebody waits."""
         limiter = self.limiter
+        size = f"size {self.size} of at least {limiter.min_size_to_sample}"
+        low = [f"at least {limiter.min_diff:g}"] if limiter.min_diff > -_UNBOUNDED else []
+        high = [f"at most {limiter.max_diff:g}"] if limiter.max_diff < _UNBOUNDED else []
+        if not low + high:
+            return size
         return (
-            f"size {self.size} of at least {limiter.min_size_to_sample}; inserts {self.inserts} × "
-            f"{limiter.samples_per_insert:g} - samples {self.samples} - forfeited {self.forfeited:g} = "
-            f"{self.diff:g}, to be kept between {limiter.min_diff:g} and {limiter.max_diff:g}"
+            f"{size}; inserts {self.inserts} × {limiter.samples_per_insert:g} - samples {self.samples} - "
+            f"forfeited {self.forfeited:g} = {self.diff:g}, to be {' and '.join(low + high)}"
         )
 
 
