@@ -13,7 +13,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["is_there", "optional", "pytest"]
+__all__ = ["is_there", "optional", "psutil", "pytest"]
 
 
 def optional(name: str) -> Any:
@@ -61,6 +61,10 @@ class _Nothing:
         return self
 
 
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = optional("psutil")
 if TYPE_CHECKING or "_pytest" in sys.modules:
     import pytest
 else:

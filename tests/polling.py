@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from kourou.testing.polling import until
+from optional import psutil
 
 __all__ = ["WAIT_S", "alive", "all_gone", "closed_by_peer", "marked", "until"]
 

@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import psutil
-
-from optional import pytest
+from optional import psutil, pytest
 from polling import WAIT_S, until
 
 PRELUDE = """\

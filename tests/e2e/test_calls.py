@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -21,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import kourou as lp
 from kourou import courier
 from kourou.proto.v1 import coordinator_pb2 as pb
-from optional import pytest
+from optional import psutil, pytest
 from polling import WAIT_S, marked, until
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]

@@ -8,11 +8,9 @@ import random
 import signal
 from pathlib import Path
 
-import psutil
-
 import kourou as lp
 from e2e.launching import Script
-from optional import pytest
+from optional import psutil, pytest
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

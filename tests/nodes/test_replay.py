@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 import kourou as lp
 from kourou.errors import CallCancelled, CheckpointError, GraphError, NodeRestarted, TableNotFound
@@ -22,7 +21,7 @@ from kourou.replay import Checkpointer, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo, Uniform
 from kourou.runtime.node_process.checkpointing import _clock
-from optional import pytest
+from optional import psutil, pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
