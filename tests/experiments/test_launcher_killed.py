@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-import pytest
 
 from experiments.sweeping import happened
 from kourou.experiments.journal.journal import read_records
+from optional import pytest
 from polling import alive, marked, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from experiments.agents import Faulty, Walk, manager
 from kourou.experiments import (
@@ -30,7 +29,7 @@ from kourou.experiments import (
     tukey_hsd,
 )
 from kourou.runtime.metrics.event_files import EventWriter
-from optional import optional
+from optional import optional, pytest
 
 pd = optional("pandas")
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from kourou.experiments import ExperimentManager, StableBaselinesAgent, read_writer_data
-from optional import optional
+from optional import optional, pytest
 
 sb3 = optional("stable_baselines3")
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]

@@ -9,12 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from experiments.agents import Faulty, Waiting, Walk, manager, scores
 from experiments.slurm_cluster import slurm_cluster
 from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry, SlurmOptions
 from kourou.experiments.journal.journal import read_records
+from optional import pytest
 from polling import until
 
 # Each job starts a Python of its own; on a busy machine that takes its time.

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from experiments.agents import Net, manager
 from kourou import errors
+from optional import pytest
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -8,12 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from experiments.agents import Walk, manager
 from kourou import errors
 from kourou.experiments import Agent, ExperimentManager, FitsFailed
-from optional import optional
+from optional import optional, pytest
 
 optuna = optional("optuna")
 pytestmark = [

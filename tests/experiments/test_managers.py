@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import pytest
 
 from experiments.agents import Faulty, Locked, Plain, PlainAndLocked, SavesBadly, Waiting, Walk, manager, scores
 from kourou import errors
@@ -28,6 +27,7 @@ from kourou.experiments.managers import threads
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.tracebacks import format_failure
+from optional import pytest
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from experiments.sweeping import by_name, happened, python_run, shell_run
 from kourou import errors
 from kourou.experiments import Retry
@@ -21,6 +19,7 @@ from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share, SlotPool, make_slots
 from kourou.runtime.model.inventory import Inventory
 from kourou.testing.nvml import FakeGpu, fake_nvml
+from optional import pytest
 
 GIB = 1 << 30
 MACHINE = Inventory(cpus=tuple(range(8)), gpus=("0", "GPU-ab"))

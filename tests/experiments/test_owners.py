@@ -8,8 +8,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from experiments.agents import Plain, Walk, manager, scores
 from experiments.sweeping import function_run, states, sweep
 from kourou.errors import NotOwned
@@ -20,6 +18,7 @@ from kourou.experiments.sweep.run_process import read_payload
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Slot
 from kourou.experiments.sweep.sources import Changes, load_source
+from optional import pytest
 from strangers import give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

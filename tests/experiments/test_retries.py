@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kourou import errors
 from kourou.experiments.sweep.outcomes import classify_exit
 from kourou.experiments.sweep.retries import Retry
 from kourou.runtime.model.records import ProcessExit
+from optional import pytest
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from experiments.sweeping import QUICK, by_name, function_run, happened, python_run, shell_run, states, sweep
 from kourou import errors
@@ -23,6 +21,7 @@ from kourou.experiments.sweep.launch import run_sweep
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.slots import Share
 from kourou.runtime.model.inventory import Inventory
+from optional import pytest
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

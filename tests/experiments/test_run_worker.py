@@ -6,10 +6,9 @@ import asyncio
 import pickle
 import sys
 
-import pytest
-
 from kourou.experiments.sweep import run_process
 from kourou.script.packed import pack
+from optional import pytest
 
 
 def run(tmp_path, function, **arguments):

@@ -11,8 +11,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
@@ -22,6 +20,7 @@ from kourou.experiments import Retry, RunSpec, Share, SlurmOptions, SweepOptions
 from kourou.experiments.journal.journal import read_records
 from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm.watch import refresh
+from optional import pytest
 from polling import until
 
 # Each job starts a Python of its own; on a busy machine that takes its time.

@@ -7,13 +7,13 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 from experiments.sweeping import function_run, shell_run
 from kourou.errors import LaunchError, PlanError
 from kourou.experiments import Retry, RunState, Share, SweepOptions, run_sweep
 from kourou.experiments.sweep.slots import engine_slots
 from kourou.testing.engines import LocalHosts
+from optional import pytest
 from polling import until
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]

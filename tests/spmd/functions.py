@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import kourou as lp
 from optional import optional
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     import torch.distributed as dist
 else:
+    np = optional("numpy")
     torch = optional("torch")
     dist = optional("torch.distributed")
 
@@ -39,7 +39,7 @@ def log_rank(step: int) -> None:
 
 
 def draw() -> tuple[float, ...]:
-    numpys = float(np.random.rand())  # noqa: NPY002 - the global generator is what is tested
+    numpys = float(np.random.rand())
     return random.random(), numpys, float(torch.rand(())), float(torch.initial_seed())
 
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 
 from kourou.errors import AgentFailedError, LaunchError
 from kourou.spmd import Launcher
 from kourou.testing.engines import LocalHosts
+from optional import pytest
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 

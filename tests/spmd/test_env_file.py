@@ -6,11 +6,11 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kourou.spmd.worker.env_file import parse_env, read_env_file
+from optional import pytest
 
 GIVEN = {"HOME": "/home/me", "EMPTY": ""}
 

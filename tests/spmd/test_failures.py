@@ -12,10 +12,10 @@ import threading
 from pathlib import Path
 
 import psutil
-import pytest
 
 from kourou.errors import RemoteError, SerializationError
 from kourou.spmd import Launcher, WorkerFailedError
+from optional import pytest
 from polling import WAIT_S, alive, marked, until
 from spmd import functions
 

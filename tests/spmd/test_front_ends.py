@@ -6,9 +6,8 @@ import argparse
 import os
 from typing import Any
 
-import pytest
-
 from kourou.spmd import Launcher, add_launcher_arguments, launcher_from_args
+from optional import pytest
 
 
 def parsed(*words: str) -> Launcher:

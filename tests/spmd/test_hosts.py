@@ -7,12 +7,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from kourou.runtime.host_agent.addresses import is_this_machine
 from kourou.runtime.model.inventory import Inventory
 from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.hosts.resolve import resolve_hostnames, resolve_hosts
+from optional import pytest
 
 
 def test_auto_is_this_machine_outside_of_slurm() -> None:

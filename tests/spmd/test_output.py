@@ -6,13 +6,12 @@ import logging
 import re
 from pathlib import Path
 
-import pytest
-
 from kourou.runtime.monitoring.found_run import find_runs
 from kourou.spmd import Launcher, Line, default_handlers, only_from
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.launch.log_handlers import LogFolder, log_level
 from kourou.spmd.worker.lines import parse
+from optional import pytest
 from spmd import functions
 
 STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:([A-Z]+): (.*)")

@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from kourou.errors import PlanError
 from kourou.runtime.metrics.log import logging_to
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.spmd import Launcher, LaunchResult
-from optional import optional
+from optional import optional, pytest
 from polling import WAIT_S, until
 from spmd import functions
 

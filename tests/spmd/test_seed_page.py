@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-import pytest
+from optional import pytest
 
 SCRIPT = """
     import os

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-import pytest
 
 from kourou.errors import PlanError
 from kourou.runtime.metrics.log import logging_to
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.spmd import AgentFailedError, Launcher, WorkerFailedError
-from optional import optional
+from optional import optional, pytest
 from polling import all_gone, until
 from spmd import functions
 from spmd.machines import WITHOUT_TORCH, Machines

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from kourou.courier.wire.failures import Failure
 from kourou.nodes.ranks import Place
 from kourou.runtime.model.records import ProcessExit
 from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause
 from kourou.spmd.worker.main import Raised, Returned
+from optional import pytest
 
 
 def end(

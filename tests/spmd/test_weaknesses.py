@@ -14,12 +14,12 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import psutil
-import pytest
 
 from kourou import errors
 from kourou.runtime.process.process_table import alive
 from kourou.spmd import DEFAULT_ENV_VARS_FOR_COPY, AgentFailedError, Launcher, WorkerFailedError
 from kourou.spmd.worker.environment import user_variables
+from optional import pytest
 from polling import WAIT_S, until
 from spmd import functions
 

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import kourou as lp
 from kourou import courier
+from optional import optional
+
+np = optional("numpy")
 
 FOREVER_S = 600
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-import pytest
 
 import kourou as lp
 from kourou import errors
 from kourou.runtime.waiting import long_waits
+from optional import pytest
 from polling import WAIT_S, all_gone, until
 from spmd.machines import Machines
 from ssh import looking

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 import kourou as lp
 from kourou.errors import ProgramFailed
+from optional import pytest
 from polling import WAIT_S, all_gone, until
 from spmd.machines import Machines
 from ssh import nodes

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from kourou.courier.lanes.http2 import tcp
+from optional import pytest
 from polling import WAIT_S, until
 from spmd.machines import Machines
 from ssh import partition

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 import kourou as lp
 import kourou.compat
@@ -20,6 +19,7 @@ from kourou.courier.lanes.local.socket_file import default_folder
 from kourou.errors import AgentFailedError, LaunchError, PlanError, ProgramFailed, RpcError
 from kourou.runtime.metrics.reading import read_images, read_metrics
 from kourou.spmd import Launcher
+from optional import pytest
 from polling import WAIT_S, until
 from spmd.machines import WITHOUT_TORCH, Machines
 from ssh import nodes

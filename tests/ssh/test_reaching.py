@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
 import kourou as lp
 from cli.commands import kourou as command
 from kourou import courier
 from kourou.errors import DeadlineExceeded, ProgramFailed, RpcError
+from optional import pytest
 from polling import WAIT_S, until
 from spmd.machines import Machines
 from ssh import nodes, ranks

@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 
 import psutil
-import pytest
 
 import kourou as lp
 from kourou import courier
+from optional import pytest
 from polling import all_gone, until
 from spmd.machines import Machines
 from ssh import nodes

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 import kourou as lp
+from optional import pytest
 from polling import WAIT_S
 
 pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
