@@ -106,6 +106,10 @@ def test_odd_objects_can_be_bound():
         assert not {"costly", "set_courier_server", "empty"} & set(names)
         assert client.static(3) == 3
         assert client.kind() == "Odd"
+        with pytest.raises(
+            UnknownMethod, match="method empty not found; empty is an attribute there, and calls are of"
+        ):
+            client.empty()
         courier.close(client)
 
 

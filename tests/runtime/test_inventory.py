@@ -56,6 +56,11 @@ def test_asking_for_more_than_there_is_says_who_asks():
         allocate(requests(1, 1, 1, 1), TWO_GPUS)
 
 
+def test_where_there_are_none_there_is_nothing_to_share():
+    with pytest.raises(PlanError, match=r"may use 0 \(none\): ask for none, or launch where there are some"):
+        allocate(requests(1), Inventory(cpus=(0,), gpus=()))
+
+
 def test_halves_that_do_not_fit_beside_wholes_are_too_much():
     with pytest.raises(PlanError):
         allocate(requests(1, 1, 0.1), TWO_GPUS)

@@ -127,6 +127,7 @@ class MethodTable:
     def __init__(self) -> None:
         self._methods: dict[str, Method] = {}
         self._batched: list[BatchedHandler[..., Any]] = []
+        self._object: object = None
 
     def bind(self, name: str, function: Callable[..., Any]) -> None:
         """Let ``function`` answer calls of ``name``; replaces an earlier one at once."""
@@ -152,6 +153,7 @@ class MethodTable:
 
     def bind_object(self, instance: object) -> None:
         """Bind every public callable of an object, and the object itself as ``__call__`` where it can be called."""
+        self._object = instance
         for name, method in remote_methods(instance):
             self.bind(name, method)
         if callable(instance):
@@ -195,6 +197,8 @@ class MethodTable:
         close = difflib.get_close_matches(name, names, n=3)
         listed = ", ".join([*close, *(other for other in names if other not in close)]) or "none at all"
         hint = f"; did you mean {close[0]}?" if close else ""
+        if not is_hidden(name) and inspect.getattr_static(self._object, name, self) is not self:
+            hint = f"; {name} is an attribute there, and calls are of methods: give it one that returns it"
         if name in _OF_CLIENTS:
             hint = f"; kourou.courier.{name}(client) {_OF_CLIENTS[name]}"
         return UnknownMethod(f"method {name} not found{hint} (methods: {listed})")

@@ -121,10 +121,12 @@ def _refusal(claims: Mapping[str, float], devices: Sequence[object], taken: int,
         by_label.setdefault(name.rpartition("/")[0], []).append(claim)
     asked = ", ".join(f"{label} {len(each)}×{each[0]:g}" for label, each in by_label.items())
     names = ", ".join(str(device) for device in devices) or "none"
+    remedy = f"ask for less, or for fractions of a {kind}, which nodes share"
+    if not devices and not taken:
+        remedy = "ask for none, or launch where there are some"
     return (
         f"{sum(claims.values()):g} {kind}s are asked for ({asked}), but the launcher may use {len(devices)} ({names})"
-        f"{f' beside {taken} that other nodes have' if taken else ''}: ask for less, or for fractions of a {kind}, "
-        "which nodes share"
+        f"{f' beside {taken} that other nodes have' if taken else ''}: {remedy}"
     )
 
 
