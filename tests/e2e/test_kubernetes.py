@@ -51,14 +51,13 @@ def on_kubernetes(**options: Any) -> lp.Kubernetes:
     return lp.Kubernetes(env={"PYTHONPATH": str(TESTS)}, **given)
 
 
-@pytest.mark.usefixtures("cluster")
-def test_programs_run_in_pods_as_on_any_engine() -> None:
-    check_a_run(on_kubernetes(nodes=2))
+SHORT = {check_a_run}
 
 
-@pytest.mark.soak
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("check", [check for check in ENGINE_CHECKS if check is not check_a_run])
+@pytest.mark.parametrize(
+    "check", [pytest.param(check, marks=[] if check in SHORT else [pytest.mark.soak]) for check in ENGINE_CHECKS]
+)
 def test_kubernetes_keeps_the_contract(check: Callable[[EngineOptions], None]) -> None:
     check(on_kubernetes(nodes=2))
 

@@ -18,7 +18,7 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import FoundRun, choose_run
 from kourou.runtime.monitoring.remote_run import RemoteRun
-from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
+from kourou.testing.contracts.engines import ENGINE_CHECKS, check_ctrl_c
 from optional import pytest
 from polling import until
 
@@ -48,12 +48,12 @@ def queue() -> str:
     return subprocess.run(["squeue", "-h"], check=True, capture_output=True, text=True).stdout
 
 
-def test_programs_run_on_slurm_as_on_any_engine() -> None:
-    check_a_run(lp.Slurm(nodes=2, lost_after_s=4))
+LONG = {check_ctrl_c}
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("check", [check for check in ENGINE_CHECKS if check is not check_a_run])
+@pytest.mark.parametrize(
+    "check", [pytest.param(check, marks=[pytest.mark.soak] if check in LONG else []) for check in ENGINE_CHECKS]
+)
 def test_slurm_keeps_the_contract(check: Callable[[EngineOptions], None]) -> None:
     check(lp.Slurm(nodes=2, lost_after_s=4))
 
@@ -116,15 +116,20 @@ def test_a_batch_job_is_found_and_followed_and_stopped_from_any_shell(monkeypatc
     assert "token" not in (found.path / "job.sh").read_text("utf-8")
 
 
-@pytest.mark.soak
+OF_TWO_PARTITIONS = lp.Slurm(lost_after_s=4, groups={"server": {"partition": "first"}, "user": {"partition": "others"}})
+
+
 def test_groups_of_two_partitions_are_two_components_of_one_job() -> None:
-    # Given groups with hosts of different partitions, by hand and as a batch job
-    slurm = lp.Slurm(lost_after_s=4, groups={"server": {"partition": "first"}, "user": {"partition": "others"}})
-    with lp.launch(served(), slurm) as run:
+    with lp.launch(served(), OF_TWO_PARTITIONS) as run:
         until(lambda: all(str(node.state) == "READY" for node in run.nodes.values()), WITHIN_S, "nodes at work")
         assert run.nodes["server/0"].host == "n1"
         assert run.nodes["user/0"].host in {"n2", "n3"}
-    found = choose_run(lp.submit(served(), slurm))
+
+
+@pytest.mark.soak
+def test_a_batch_job_of_two_components_begins_again_with_both() -> None:
+    # Given
+    found = choose_run(lp.submit(served(), OF_TWO_PARTITIONS))
     until(lambda: states(found) == {"READY"} or found.state.over, WITHIN_S, "nodes at work")
     with RemoteRun(found.refreshed()) as remote:
         assert remote.client("server/0").echo(7) == 7
@@ -166,7 +171,7 @@ TOLD = ("scancel", "--signal=USR1", "--batch")
 PUT_BACK = ("scontrol", "requeue")
 
 
-@pytest.mark.parametrize("how", [TOLD, pytest.param(PUT_BACK, marks=pytest.mark.soak)], ids=["limit", "preempted"])
+@pytest.mark.parametrize("how", [TOLD, PUT_BACK], ids=["limit", "preempted"])
 def test_a_job_that_begins_again_has_its_id_and_its_checkpoints(how: tuple[str, ...]) -> None:
     # Given
     program = lp.Program("counting")
@@ -185,7 +190,6 @@ def test_a_job_that_begins_again_has_its_id_and_its_checkpoints(how: tuple[str, 
     assert found.status().state is RunState.FINISHED
 
 
-@pytest.mark.soak
 def test_a_job_that_slurm_does_not_put_back_tells_how_to_go_on() -> None:
     # Given a job that may not be requeued
     program = lp.Program("counting")
@@ -213,7 +217,6 @@ def stop_when_told(mark: Path) -> None:
     until(mark.exists, WITHIN_S, "the signal")
 
 
-@pytest.mark.soak
 def test_a_program_that_was_ending_by_itself_is_not_put_back(tmp_path: Path) -> None:
     program = lp.Program("done")
     program.add_node(lp.PyNode(stop_when_told, tmp_path / "mark"), label="worker")
