@@ -6,11 +6,10 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from kourou import courier
 from leaks import Snapshot
+from optional import pytest
 from polling import marked
 
 FEW, MANY = 5, 60  # a leak of one thing a cycle shows in both; the rest needs time

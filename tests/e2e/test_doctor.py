@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import pytest
-
 import kourou as lp
 from cli.commands import kourou
 from kourou.replay import Table
@@ -18,6 +16,7 @@ from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis, Finding
 from kourou.runtime.monitoring.found_run import find_runs
 from kourou.testing.engines import LocalEngine, LocalHosts
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "runs_dir")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-import pytest
 
 import kourou as lp
 from kourou.runtime.files.run_folder import ORDER_FILE, RunFolder
@@ -20,6 +19,7 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.plan.compile import compile_program
 from kourou.testing.contracts.engines import ENGINE_CHECKS
 from kourou.testing.engines import LocalEngine, LocalHosts
+from optional import pytest
 from polling import WAIT_S, until
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]

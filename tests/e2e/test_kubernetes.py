@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from cli.commands import kourou, start
 from e2e import ape_x
@@ -23,6 +21,7 @@ from kourou.runtime.monitoring.found_run import choose_run
 from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
 from kourou.testing.kubernetes import FakeCluster, FakePod
 from manifests import check_manifest
+from optional import pytest
 from polling import until
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(180)]

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-import pytest
 
 import kourou as lp
 from cli.commands import kourou, start
@@ -25,6 +24,7 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import COPIED_VARIABLES
 from kourou.runtime.monitoring.found_run import find_runs
 from kourou.testing.contracts.engines import ENGINE_CHECKS
+from optional import pytest
 from polling import marked, until
 
 pytestmark = [

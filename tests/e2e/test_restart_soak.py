@@ -10,10 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 import kourou as lp
 from kourou import courier
+from optional import pytest
 from polling import until
 
 ACTORS = 8

@@ -7,10 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from cli.commands import kourou
+from optional import pytest
 from polling import WAIT_S, until
 from ui.programs import make_apex
 

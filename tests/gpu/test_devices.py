@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from kourou.courier import Client, Server, new_token
 from kourou.runtime.model.gpus import read_gpus
 from kourou.weights import Client as WeightsClient
 from kourou.weights import Server as WeightsServer
-from optional import optional
+from optional import optional, pytest
 
 torch = optional("torch")
 dist = optional("torch.distributed")

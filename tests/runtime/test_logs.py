@@ -8,13 +8,12 @@ import sys
 import threading
 from collections import deque
 
-import pytest
-
 import kourou as lp
 from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.interpreter.stacks import STACK_LINE
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
+from optional import pytest
 
 
 class FakeTerminal(io.StringIO):

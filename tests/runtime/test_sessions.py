@@ -10,9 +10,9 @@ import sys
 from typing import Any
 
 import psutil
-import pytest
 
 from kourou.runtime.process import process_table
+from optional import pytest
 from polling import WAIT_S, until
 from strangers import needs_root
 

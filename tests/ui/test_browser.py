@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cli.commands import start
 from kourou.runtime.monitoring.found_run import FoundRun, find_runs
-from optional import is_there, optional
+from optional import is_there, optional, pytest
 from polling import WAIT_S, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pytest
 
 from kourou import courier
 from kourou.weights import Client, Relaying, Server
+from optional import pytest
 from polling import alive, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

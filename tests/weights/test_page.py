@@ -7,13 +7,11 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 import kourou as lp
 from documentation.pages import DOCS, blocks
 from kourou.errors import WeightsError
 from kourou.weights import Client, Server
-from optional import is_there, optional
+from optional import is_there, optional, pytest
 
 torch = optional("torch")
 pytestmark = [
