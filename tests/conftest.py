@@ -45,11 +45,13 @@ gc.disable()
 
 # They take half a minute and more, mostly waiting; begun last, one of them would run on when all others have ended.
 LONGEST = """
-    spmd/test_ssh experiments/test_managers e2e/test_examples e2e/test_signals e2e/test_launcher_exits
-    nodes/test_colocation experiments/test_slurm ssh/test_reaching e2e/test_own_script e2e/test_own_script_children
-    ssh/test_losses ssh/test_programs nodes/test_torch spmd/test_run experiments/test_manager_tuning
-    testing/test_pytest_plugin e2e/test_cycles spmd/test_weaknesses nodes/test_replay replay/test_restart
-    spmd/test_failures
+    e2e/test_examples experiments/test_managers spmd/test_ssh cli/test_live_run ssh/test_losses ssh/test_programs
+    e2e/test_own_script experiments/test_slurm spmd/test_run ssh/test_reaching e2e/test_launcher_exits
+    documentation/test_walkthroughs spmd/test_weaknesses spmd/test_front_ends e2e/test_kubernetes e2e/test_signals
+    e2e/test_scale e2e/test_elastic e2e/test_cycles e2e/test_stop nodes/test_colocation nodes/test_replay
+    nodes/test_torch e2e/test_own_script_children experiments/test_manager_slurm e2e/test_places cli/test_ended_runs
+    experiments/test_manager_sb3 static_types/test_verdicts e2e/test_slurm_hosts experiments/test_manager_tuning
+    experiments/test_managers_alone spmd/test_failures testing/test_pytest_plugin replay/test_restart
 """
 
 
