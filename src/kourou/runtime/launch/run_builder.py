@@ -92,15 +92,7 @@ class RunBuilder:
         self._started_at = time.time()
         self._waits_for = ""  # what an engine says of hosts that are not there
         self._info: RunInfo  # what run.json says
-        self._coordinator = Coordinator(
-            [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
-            on_change=self._record_change,
-            on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made below
-            on_restart_request=lambda *ask: self._director.request_restart(*ask),  # noqa: PLW0108 - likewise
-            on_resize=lambda *ask: self._elastic.carry_out(*ask),  # noqa: PLW0108 - likewise
-            on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
-            on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
-        )
+        self._coordinator = self._make_coordinator()
         self._director = Director(
             plan,
             self._coordinator,
@@ -108,6 +100,17 @@ class RunBuilder:
             logs=self._logs,
             on_node_exit=on_node_exit,
             on_end=self._resources.close,
+        )
+
+    def _make_coordinator(self) -> Coordinator:
+        return Coordinator(
+            [NodeRecord(name=node.name, serves_only=node.serves_only) for node in self._plan.nodes],
+            on_change=self._record_change,
+            on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made later
+            on_restart_request=lambda *ask: self._director.request_restart(*ask),  # noqa: PLW0108 - likewise
+            on_resize=lambda *ask: self._elastic.carry_out(*ask),  # noqa: PLW0108 - likewise
+            on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
+            on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
         )
 
     def _output(self) -> NonBlockingStream | None:
