@@ -82,6 +82,8 @@ def test_agents_of_a_plan_that_was_submitted_wait_for_their_launcher(tmp_path: P
     assert isinstance(allocation.engine, LocalEngine)
     assert [agent.pid for agent in allocation.engine.agents.values()] == [agent.pid for agent in agents]
     until(lambda: not any(agent.is_running() for agent in agents), WAIT_S, "their end")
+    # in order, that of the host without nodes as well
+    assert [agent.returncode for agent in allocation.engine.agents.values()] == [0, 0, 0]
 
 
 def test_agents_whose_launcher_never_listens_end_when_its_run_is_over(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hmac
 import socket
@@ -15,7 +16,7 @@ import psutil
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
-from kourou.runtime.host_agent.dialling import HEARTBEATS, SERVER_NAME, SHELL, TUNNEL
+from kourou.runtime.host_agent.dialling import BYE, HEARTBEATS, SERVER_NAME, SHELL, TUNNEL
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import BrokenSession, Session
@@ -110,6 +111,15 @@ class AgentServer:
         """Tell all agents to end; returns at once."""
         for transport in list(self._expected.values()):
             transport.hang_up()
+        self.thread.post(self._dismiss)
+
+    def _dismiss(self) -> None:
+        """Those who called and are not needed are told to end as well."""
+        for link, line in self._early.values():
+            session = Session()
+            session.put((BYE,))
+            with contextlib.suppress(BrokenSession):
+                link.begin(session, int(line["heard"]), lambda *_: None, answers=True)
 
     def close(self) -> None:
         """Listen no more, and end what is left. Idempotent."""
