@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 import kourou as lp
-from cli.commands import PROGRAMS, kourou
+from cli.commands import kourou
 from e2e import ape_x
 from e2e.test_slurm_programs import begin_now, queue
 from experiments.slurm_cluster import slurm_cluster
@@ -237,11 +237,14 @@ def nodes_of(found: FoundRun) -> ape_x.Nodes:
     return ape_x.nodes_of(kourou("status", found.run_id, "--json").json)
 
 
-def test_a_batch_job_over_three_hosts_is_followed_after_its_shell_was_killed() -> None:
-    # Given a program on three hosts, submitted by a shell that is killed
-    found = submit_from_a_shell_that_is_killed(f"{PROGRAMS}:make_spread", "--on", "slurm")
-    # When another one follows it, then it sees it work, and can stop it
-    until(lambda: ready(found) == 3, WITHIN_S, "all nodes")
+APE_X = (ape_x.MAKER, "--on", "slurm", "-olost_after_s=4")
+
+
+def test_ape_x_in_batch_over_three_hosts_is_followed_after_its_shell_was_killed() -> None:
+    # Given the example, submitted by a shell that is killed
+    found = submit_from_a_shell_that_is_killed(*APE_X)
+    # When another one follows it, then it sees it learn, and can stop it
+    ape_x.check_that_it_learns(found.path, lambda: nodes_of(found))
     assert {host for _, host, _ in nodes_of(found).values()} == {"n1", "n2", "n3"}
     assert "finished" in kourou("stop", found.run_id).out
     assert found.status().state is RunState.FINISHED
@@ -250,7 +253,7 @@ def test_a_batch_job_over_three_hosts_is_followed_after_its_shell_was_killed() -
 # The last one: the host is not brought back.
 @pytest.mark.soak
 def test_ape_x_in_batch_goes_on_when_one_of_its_three_hosts_dies(machines: Machines) -> None:
-    found = submit_from_a_shell_that_is_killed(ape_x.MAKER, "--on", "slurm", "-olost_after_s=4")
+    found = submit_from_a_shell_that_is_killed(*APE_X)
 
     def lose(host: str) -> None:
         """With its slurmd and all."""
