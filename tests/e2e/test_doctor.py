@@ -13,7 +13,7 @@ import kourou as lp
 from cli.commands import kourou
 from kourou.replay import Table
 from kourou.runtime.diagnosis.doctor import examine
-from kourou.runtime.diagnosis.finding import Diagnosis, Finding
+from kourou.runtime.diagnosis.finding import Finding
 from kourou.runtime.monitoring.found_run import find_runs
 from kourou.testing.engines import LocalEngine, LocalHosts
 from optional import pytest
@@ -49,16 +49,16 @@ def running(*nodes: tuple[str, Callable[..., lp.CourierNode[Any] | lp.ReplayNode
         run.stop()
 
 
-def found(run: lp.Run, kind: str) -> Finding:
-    """The finding of that kind, once there is one."""
-    seen: list[Diagnosis] = []
+def found(run: lp.Run, kind: str, waiters: int = 0) -> Finding:
+    """The finding of that kind, once there is one and so many wait for what it is about."""
+    seen: list[Finding] = []
 
     def look() -> bool:
-        seen.append(run.doctor())
-        return any(finding.kind == kind for finding in seen[-1].findings)
+        seen[:] = [one for one in run.doctor().findings if one.kind == kind and len(one.waiters) >= waiters]
+        return bool(seen)
 
     until(look, WAIT_S, f"a finding of the kind {kind}")
-    return next(finding for finding in seen[-1].findings if finding.kind == kind)
+    return seen[0]
 
 
 class Pair:
@@ -133,7 +133,7 @@ def test_a_handler_that_never_returns_is_named() -> None:
     with running(
         ("learner", lambda _: lp.CourierNode(Learner)), ("actor", lambda made: lp.CourierNode(Actor, made["learner"]))
     ) as run:
-        finding = found(run, "handler")
+        finding = found(run, "handler", waiters=1)
         assert finding.nodes == ("learner/0",)
         assert finding.waiters == ("actor/0",)
         assert "step has not returned" in finding.text
@@ -149,7 +149,7 @@ def test_a_node_that_does_not_become_ready_is_named() -> None:
     with running(
         ("learner", lambda _: lp.CourierNode(Unready)), ("actor", lambda made: lp.CourierNode(Actor, made["learner"]))
     ) as run:
-        finding = found(run, "not_ready")
+        finding = found(run, "not_ready", waiters=1)
         assert finding.nodes == ("learner/0",)
         assert finding.waiters == ("actor/0",)
         assert any("in held" in line for line in finding.details)

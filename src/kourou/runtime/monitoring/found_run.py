@@ -115,19 +115,26 @@ class FoundRun:
     def _job_state(self) -> RunState:
         if self.is_with_launcher:
             return self._state_there()
-        info, has_token = self.refreshed().info, (self.path / TOKEN_FILE).exists()
-        if info.here and info.launcher_alive and has_token:
+        info, token = self.refreshed().info, self._token()
+        if info.here and info.launcher_alive and token:
             return RunState.SUSPENDED if info.launcher_suspended else RunState.RUNNING
         final = self._final()  # of an earlier incarnation, too, as long as the job waits to begin again
         try:
-            job = look_at_job(info.engine, info.job)
+            job = look_at_job(info.engine, info.job, token)
         except errors.LaunchError:
             return RunState(final["state"]) if final else RunState.ELSEWHERE
-        if job.state == "running" and has_token:
+        if job.state == "running" and token:
             return RunState.RUNNING
         if job.state == "pending" or not final:
             return RunState.DEAD if job.state == "gone" else RunState.PENDING
         return RunState(final["state"])
+
+    def _token(self) -> int:
+        """When the launcher that runs wrote its token, in nanoseconds; 0: there is none."""
+        try:
+            return (self.path / TOKEN_FILE).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _state_there(self) -> RunState:
         try:

@@ -13,7 +13,7 @@ from kourou.runtime.model.engines import known_engines
 __all__ = ["batch_system", "look_at_job"]
 
 _FRESH_S = 2.0  # an engine is not asked again within
-_seen: dict[str, tuple[float, JobState]] = {}
+_seen: dict[str, tuple[float, int, JobState]] = {}
 
 
 def batch_system(engine: str) -> BatchSystem:
@@ -29,13 +29,18 @@ def batch_system(engine: str) -> BatchSystem:
     return cast("BatchSystem", pkgutil.resolve_name(kind.batch))
 
 
-def look_at_job(engine: str, job: str) -> JobState:
+def look_at_job(engine: str, job: str, sign_of_life: int = 0) -> JobState:
     """What has become of a job, not more than some seconds ago.
+
+    Args:
+        engine: which one has it.
+        job: its id there.
+        sign_of_life: of the job itself, another one whenever it begins (again): what was seen before counts no more.
 
     Raises:
         LaunchError: the engine cannot be asked.
     """
     seen = _seen.get(f"{engine} {job}")
-    if seen is None or time.monotonic() - seen[0] > _FRESH_S:
-        seen = _seen[f"{engine} {job}"] = time.monotonic(), batch_system(engine).look(job)
-    return seen[1]
+    if seen is None or time.monotonic() - seen[0] > _FRESH_S or sign_of_life not in {0, seen[1]}:
+        seen = _seen[f"{engine} {job}"] = time.monotonic(), sign_of_life, batch_system(engine).look(job)
+    return seen[2]
