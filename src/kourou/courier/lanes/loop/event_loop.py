@@ -196,8 +196,10 @@ class EventLoop:
                     connection.flush()
                     return False
         except Exception as error:  # noqa: BLE001 - one client's trouble must not end the event loop
-            if self._generation != generation:
-                return False  # the server has stopped
+            with self._lock:  # as the watchdog, which takes the mark and counts up together
+                if self._generation != generation:
+                    return False  # the connection is the next thread's
+                handlers.clear()  # a mark that stayed would have a thread replaced that is in no handler
             frames.clear()
             self._on_error(connection, error)
         finally:
