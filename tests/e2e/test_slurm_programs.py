@@ -52,7 +52,7 @@ LONG = {check_ctrl_c}
 
 
 @pytest.mark.parametrize(
-    "check", [pytest.param(check, marks=[pytest.mark.soak] if check in LONG else []) for check in ENGINE_CHECKS]
+    "check", [pytest.param(check, marks=[pytest.mark.slurm_long] if check in LONG else []) for check in ENGINE_CHECKS]
 )
 def test_slurm_keeps_the_contract(check: Callable[[EngineOptions], None]) -> None:
     check(lp.Slurm(nodes=2, lost_after_s=4))
@@ -126,7 +126,7 @@ def test_groups_of_two_partitions_are_two_components_of_one_job() -> None:
         assert run.nodes["user/0"].host in {"n2", "n3"}
 
 
-@pytest.mark.soak
+@pytest.mark.slurm_long
 def test_a_batch_job_of_two_components_begins_again_with_both() -> None:
     # Given
     found = choose_run(lp.submit(served(), OF_TWO_PARTITIONS))
