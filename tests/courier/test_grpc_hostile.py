@@ -8,7 +8,7 @@ import threading
 from collections import deque
 
 import pytest
-from hpack import Encoder
+from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -250,6 +250,24 @@ LISTS_OF_HEADERS = st.lists(st.tuples(st.text(min_size=1, max_size=150), st.text
 @given(LISTS_OF_HEADERS)
 def test_headers_survive(headers):
     assert HeaderDecoder().decode(hpack.encode(headers)) == headers
+
+
+@given(LISTS_OF_HEADERS, st.integers(0, 1000), st.binary(max_size=2))
+def test_what_is_sent_is_read_by_us_as_by_the_library_however_it_is_damaged(headers, at, damage):
+    block = hpack.encode(headers)
+    damaged = block[:at] + damage + block[at + 1 :]
+    for one in (block, damaged):
+        try:
+            expected = [(name.decode(errors="replace"), value.decode(errors="replace")) for name, value in raw(one)]
+        except HPACKError:
+            with pytest.raises(ProtocolError):
+                HeaderDecoder().decode(one)
+        else:
+            assert HeaderDecoder().decode(one) == expected
+
+
+def raw(block):
+    return Decoder(16 << 10).decode(block, raw=True)
 
 
 @given(st.lists(LISTS_OF_HEADERS, max_size=4), st.booleans())
