@@ -73,7 +73,8 @@ class _NodeProcess:
         )
         # For what the node starts: commands, and processes that know of no program.
         # The name is UTF-8 also where the locale knows ASCII only.
-        os.environ.update({RUN_DIR_VARIABLE: boot["metrics_dir"], NODE_VARIABLE: os.fsdecode(self.name.encode())})
+        os.environ[RUN_DIR_VARIABLE] = boot["metrics_dir"]
+        os.environ[NODE_VARIABLE] = os.fsdecode(self.name.encode())
         children.call_first("program", for_children)
         self._context = context.NodeContext(
             name=self.name,

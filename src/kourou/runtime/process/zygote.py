@@ -81,10 +81,10 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
         raise
     _prctl(_PR_SET_PDEATHSIG, 0)
     process_table.show_cookie(os.environ.get(process_table.COOKIE, ""))  # finds its place, for all forks
-    gc.collect()
-    gc.enable()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
+    gc.enable()  # never before: what a collection frees are holes in pages, into which each child writes anew
     sys.__stdout__.flush()  # type: ignore[union-attr]  # or each child would print it, too
+    environment = dict(os.environ)
     zygote = Zygote(Channel(socket.socket(fileno=fd)))
     pid = os.getpid()
     try:
@@ -94,7 +94,7 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
             zygote.end_everything()
         raise
     if child is not None:
-        _become(child, settings)
+        _become(child, settings, environment)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -302,10 +302,10 @@ def _print_lines() -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
 
 
-def _become(child: Child, settings: dict[str, Setting]) -> NoReturn:
+def _become(child: Child, settings: dict[str, Setting], environment: dict[str, str]) -> NoReturn:
     """Turn this forked process into the node or the command of its boot message; never returns.
 
-    ``settings`` are variables that imports have set.
+    ``settings`` are variables that imports have set, and ``environment`` is what it has of the zygote's.
     """
     boot = child.boot
     code = 127  # as shells say: it could not be started
@@ -328,9 +328,10 @@ def _become(child: Child, settings: dict[str, Setting]) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         zone = os.environ.get("TZ")
         env = with_settings(boot["env"], settings)
-        for name in os.environ.keys() - env.keys():
+        for name in environment.keys() - env.keys():
             del os.environ[name]
-        os.environ.update(env.items() - os.environ.items())  # few: each page that is touched is copied
+        for name, value in env.items() - environment.items():  # few: each page that is touched is copied
+            os.environ[name] = value
         if boot["env"].get("TZ") != zone:
             time.tzset()  # C's library, and Python's time, have read it already
         process_table.show_cookie(boot["env"][process_table.COOKIE])
