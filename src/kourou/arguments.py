@@ -11,8 +11,6 @@ from typing import Any, TypeVar, cast
 
 from kourou import cpython
 
-__all__ = ["also_named", "warn_ignored"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -16,8 +16,6 @@ from typing import Any
 
 from kourou.ownership import make_own_folder, read_own
 
-__all__ = ["ASIDE", "CheckpointFolder", "facts_of", "number_of", "numbered", "sync_folder", "write_synced"]
-
 ASIDE = ".writing-"
 """What the names of files and folders begin with that are being written."""
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8})")

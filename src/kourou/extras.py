@@ -7,8 +7,6 @@ from types import ModuleType
 
 from kourou import errors
 
-__all__ = ["load_extra"]
-
 _EXTRAS = {
     "gymnasium": "sb3",
     "mlflow": "mlflow",

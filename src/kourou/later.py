@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["import_later", "importing"]
-
 
 def import_later(package: str, sources: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """What a package's ``__getattr__`` and ``__dir__`` have to be.

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, Protocol
 
 from kourou.shown import shown
 
-__all__ = ["Form", "Nested", "Parts", "instance_of", "iterate_leaves", "map_leaves", "parts_of"]
-
 
 class Nested(Protocol):
     """An object whose insides are part of the structure, for example :class:`~kourou.Deferred`."""

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-__all__ = ["Display", "bar", "in_notebook", "show_live", "table"]
-
 _MOST_ROWS = 60
 _PAUSE_S = 1.0
 

@@ -17,8 +17,6 @@ from typing import BinaryIO
 
 from kourou.errors import NotOwned
 
-__all__ = ["check_own", "make_own_folder", "open_own", "read_own", "write_own"]
-
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # somebody's pipe in place of the file would be waited for
 

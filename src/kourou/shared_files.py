@@ -7,8 +7,6 @@ import errno
 import io
 import os
 
-__all__ = ["OpenedFile", "SharedFile"]
-
 
 class OpenedFile(io.FileIO):
     """A file that is closed with the last reference: a thread may be interrupted as soon as it has opened one."""

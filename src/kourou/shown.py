@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["shown"]
-
 
 def shown(value: object, most_chars: int = 120) -> str:
     """A value as a part of a line; nothing that its class does is raised."""

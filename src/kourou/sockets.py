@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 
-__all__ = ["is_itself"]
-
 
 def is_itself(connection: socket.socket) -> bool:
     """Whether a client is connected to itself: nobody listens there, and the system gave its own end that very port."""

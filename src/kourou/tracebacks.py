@@ -8,8 +8,6 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ["format_failure"]
-
 _OWN = str(Path(__file__).parent) + os.sep
 _USERS_PART = _OWN + "testing" + os.sep  # whose checks have handlers as a user's program has
 _LIBRARY = sysconfig.get_path("stdlib") + os.sep

@@ -21,19 +21,6 @@ from typing import Any, TypeAlias, TypeVar
 
 from kourou import cpython
 
-__all__ = [
-    "PATIENCE_S",
-    "Activity",
-    "Blocked",
-    "Wait",
-    "Working",
-    "is_users",
-    "look",
-    "place_of",
-    "waits_in",
-    "works_in",
-]
-
 PATIENCE_S = 10.0
 """After so many seconds whoever waits is told what for."""
 

@@ -12,8 +12,6 @@ from kourou.shown import shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Client", "call", "stream"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

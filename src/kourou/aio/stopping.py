@@ -7,8 +7,6 @@ import contextlib
 
 from kourou.runtime.context.context import current_stop_state
 
-__all__ = ["wait_for_stop"]
-
 
 async def wait_for_stop(timeout_s: float | None = None) -> bool:
     """Wait until the program stops; True if it does, False if ``timeout_s`` seconds (None: no limit) passed first.

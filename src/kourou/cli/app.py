@@ -16,8 +16,6 @@ from kourou.cli.sweep.commands import sweep_app
 from kourou.cli.terminal.output import report_errors
 from kourou.cli.top.commands import top_app
 
-__all__ = ["app"]
-
 
 class _Commands(TyperGroup):
     """Ends whatever command it is with a message and an exit code instead of a traceback."""

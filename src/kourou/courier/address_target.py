@@ -8,8 +8,6 @@ from kourou.courier.core.token import user_token
 from kourou.errors import ConnectionLost, RpcError
 from kourou.shown import shown
 
-__all__ = ["AddressTarget"]
-
 
 class AddressTarget:
     """A server known by nothing but its ``host:port``.

@@ -26,21 +26,6 @@ from kourou.shown import shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "Client",
-    "address",
-    "close",
-    "closing",
-    "disconnect",
-    "futures",
-    "give_up",
-    "lane",
-    "list_methods",
-    "submit",
-    "traffic",
-    "with_options",
-]
-
 C = TypeVar("C")
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -34,8 +34,6 @@ from kourou.errors import (
 )
 from kourou.waits import Blocked, waits_in
 
-__all__ = ["LANES", "Link"]
-
 _log = logging.getLogger("kourou.courier")
 
 LANES = ("inproc", "local", "grpc")

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from kourou.courier.lanes.local.server import LocalListener
     from kourou.courier.lanes.loop.event_loop import EventLoop
 
-__all__ = ["Server"]
-
 _THREADS = 16
 _GRACE_S = 1.0  # handlers that are nearly done may finish; longer, and stopping a program becomes noticeable
 _FLUSH_S = 0.5  # how long the last answers may take to leave

@@ -31,8 +31,6 @@ from kourou.experiments.sweep.slots import Share
 from kourou.experiments.sweep.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.sweep.templates import plan_template_sweep, run_template_sweep
 
-__all__ = ["launcher_argparser", "main"]
-
 _BAD_USAGE = 2
 
 

@@ -13,8 +13,6 @@ from kourou.extras import load_extra
 if TYPE_CHECKING:  # importing kourou.experiments must not load NumPy
     import numpy as np
 
-__all__ = ["Purpose", "Seed", "Seeder", "safe_reseed", "seed_globals", "seeder_for"]
-
 Purpose: TypeAlias = Literal["init", "fit", "eval"]
 """What a stream of one fit is for: making the agent, training it, or evaluating it."""
 

@@ -20,8 +20,6 @@ from kourou.nodes.courier import CourierNode
 from kourou.runtime.graph.handles import Handle
 from kourou.shown import shown
 
-__all__ = ["Cache", "CacherNode"]
-
 T = TypeVar("T")
 
 MAX_CALLS = 16

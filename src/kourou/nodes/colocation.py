@@ -27,8 +27,6 @@ from kourou.runtime.node_process.serving import serve
 from kourou.runtime.waiting.event_queue import next_of
 from kourou.shown import shown
 
-__all__ = ["MultiProcessingColocation", "MultiThreadingColocation"]
-
 _POLL_S = 0.1  # under local_mt a thread hears of StopRequested between two waits of this length
 _END_S = 0.5  # for what is left of a colocation that ends: to hear of the stop, then once more to be interrupted
 _LIFETIME_S = 1e9  # retries are counted over the whole run; this is thirty years

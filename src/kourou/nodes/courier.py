@@ -12,9 +12,6 @@ from kourou.runtime.graph.handles import Handle
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.waiting.node_target import NodeTarget
 
-__all__ = ["CourierHandle", "CourierNode"]
-
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 

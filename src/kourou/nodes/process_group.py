@@ -20,8 +20,6 @@ from kourou.nodes.ranks import Place, Rendezvous
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
 
-__all__ = ["Backend", "assemble", "bind", "find_place", "grouped", "reach_store", "serve_store", "torch_is_there"]
-
 Backend: TypeAlias = Literal["auto", "nccl", "gloo", "mpi", "ucc"]
 """Of a process group; "auto": nccl where every rank has a GPU, else gloo."""
 

@@ -14,8 +14,6 @@ from kourou.runtime.graph.node import NoClientHandle, Node
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.shown import shown
 
-__all__ = ["Constructed", "PyClassNode", "PyNode", "name_of"]
-
 _log = logging.getLogger("kourou")
 
 

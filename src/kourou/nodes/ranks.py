@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-__all__ = ["LOOPBACK_INTERFACE", "Place", "Rendezvous", "place_variables"]
-
 LOOPBACK_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
 """For GLOO_SOCKET_IFNAME where all ranks are on one machine: otherwise gloo looks that machine's name up, which fails
 where it is in no DNS."""

@@ -28,8 +28,6 @@ from kourou.shown import shown
 if TYPE_CHECKING:
     from kourou.replay import Checkpointer, Client, Compression, GroupClient, Table, TableInfo
 
-__all__ = ["ReplayGroup", "ReplayGroupHandle", "ReplayHandle", "ReplayNode", "ReverbNode"]
-
 TablesFn = Callable[[], "Sequence[Table]"]
 CheckpointerFn = Callable[[], "Checkpointer"]
 _IMPORTS = ("numpy", "kourou.replay")

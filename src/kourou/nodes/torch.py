@@ -35,8 +35,6 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
-__all__ = ["TorchClient", "TorchHandle", "TorchNode"]
-
 _TIMEOUT_S = 600.0  # as spmd's worker_timeout_s
 _LOOPBACK = "127.0.0.1"
 _THREADS = {"local_mt", "test_mt"}

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from kourou.weights import Client
     from kourou.weights.readers import WeightsReport
 
-__all__ = ["WeightsHandle", "WeightsNode"]
-
-
 _IMPORTS = ("numpy", "kourou.weights")
 
 

@@ -14,8 +14,6 @@ from typing import Any
 
 from kourou import cpython
 
-__all__ = ["ChildCall", "call_first", "calling_first"]
-
 ChildCall = tuple[Callable[..., object], tuple[Any, ...]]  # what the child calls, with which arguments
 
 _calls: dict[str, list[Callable[[], ChildCall]]] = {}  # in the order in which children call them; of each, the last

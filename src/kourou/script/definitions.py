@@ -26,8 +26,6 @@ from kourou.script.names import is_definition
 from kourou.script.pickling import ByValuePickler, reduce_named
 from kourou.script.snapshot import Imports, Pickled, Snapshot, Unit
 
-__all__ = ["Collector", "Reduce"]
-
 Reduce = Callable[[Any], "tuple[Any, ...] | None"]
 Buffer = memoryview
 

@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable, Iterator
 from kourou.script import names
 from kourou.script.snapshot import Imports
 
-__all__ = ["ImportFinder"]
-
 _STARTING = ("__init__", "run")  # methods whose code runs as soon as there is an object
 _SETS_VARIABLES = ("environ", "putenv")  # before an import, perhaps, which then comes too late
 _OWN = "kourou"

@@ -21,8 +21,6 @@ from kourou.script.definitions import Collector
 from kourou.script.partial_definitions import PartialDefinitions
 from kourou.script.snapshot import Pickled, Snapshot, Unit
 
-__all__ = ["Buffers", "MainModule", "for_children", "install", "installed", "load", "set_up", "setup_for_children"]
-
 Buffers = Callable[[int], Any]  # the buffer at a place of Snapshot.buffers
 _MOST_AT_ONCE = 30  # times that one global is being unpickled: far more than classes have bases
 

@@ -15,22 +15,6 @@ import types
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-__all__ = [
-    "ANYTHING",
-    "DEFINITIONS",
-    "MODULES",
-    "Cached",
-    "Scope",
-    "at_home",
-    "home_of",
-    "is_definition",
-    "is_shared",
-    "main_replaced_by",
-    "root_of",
-    "shared_with",
-    "wait_until_loaded",
-]
-
 MODULES = frozenset({"__main__", "__mp_main__"})  # the second is multiprocessing's word for the first, in its children
 
 

@@ -14,9 +14,6 @@ from kourou.script.definitions import Collector, Reduce
 from kourou.script.snapshot import Pickled, Snapshot
 from kourou.shown import shown
 
-__all__ = ["Packed", "pack"]
-
-
 _THIS_PROCESS = secrets.token_hex(8)  # and its forks
 
 

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-__all__ = ["PartialDefinitions", "begin", "fill"]
-
 
 class PartialDefinitions:
     """The definitions of one ``__main__`` that have been begun."""

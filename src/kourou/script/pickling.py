@@ -21,8 +21,6 @@ from kourou import cpython
 from kourou.script import names
 from kourou.script.names import Cached, is_definition
 
-__all__ = ["ByValuePickler", "reduce_named"]
-
 _make_class = cloudpickle.cloudpickle._make_skeleton_class  # noqa: SLF001 - as below
 _set_class_state = cloudpickle.cloudpickle._class_setstate  # noqa: SLF001 - recognised, to be replaced
 _dispatch_table = cast("dict[type, Any]", cloudpickle.Pickler.dispatch_table)

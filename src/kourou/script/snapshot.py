@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Imports", "Pickled", "Snapshot", "Unit"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Imports:

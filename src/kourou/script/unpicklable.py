@@ -13,8 +13,6 @@ from typing import Any
 from kourou.nested import parts_of
 from kourou.shown import shown
 
-__all__ = ["describe_global", "innermost", "pickles_its_attributes"]
-
 _DEEPEST = 6  # levels that are searched for the one object that cannot be pickled
 Why = Callable[[Any], "BaseException | None"]
 

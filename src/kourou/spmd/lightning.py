@@ -13,8 +13,6 @@ try:
 except ImportError:  # the older package, which is complete by itself
     from lightning_fabric.plugins.environments import ClusterEnvironment  # pyright: ignore[reportPrivateImportUsage]
 
-__all__ = ["SpmdEnvironment"]
-
 
 class SpmdEnvironment(ClusterEnvironment):  # type: ignore[misc]  # Lightning need not be installed where this is checked
     """Tells Lightning that the ranks are there already, and which one this is."""

@@ -19,8 +19,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["CSRF_HEADER", "Access"]
-
 CSRF_HEADER = "x-kourou"
 """What asks for a change has this header: a page of another site cannot send it without being let to, and none is."""
 

@@ -10,8 +10,6 @@ from kourou.runtime.metrics.curves import Curve, curves_of
 from kourou.runtime.metrics.reading import read_config, read_metrics
 from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["curves_page", "lives_page", "thinned"]
-
 _MOST_POINTS = 800  # of a curve: more than a screen is wide has no room
 _MOST_LIVES = 5000
 

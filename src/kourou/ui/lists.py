@@ -14,8 +14,6 @@ from kourou.runtime.files.run_folder import PICKLED_PLAN_FILE, TOKEN_FILE, runs_
 from kourou.runtime.model.status import STATUS_FILE, RunState
 from kourou.runtime.monitoring.found_run import FoundRun, find_run
 
-__all__ = ["Listed"]
-
 _BEGINS_S = 60.0  # a run's folder is there before what tells that it is live
 
 

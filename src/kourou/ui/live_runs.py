@@ -18,8 +18,6 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample, Sampler
 from kourou.ui.run_page import Plan, run_page
 
-__all__ = ["LiveRuns", "encoded"]
-
 _INTERVAL_S = 1.0
 _SHARE = 0.02
 """Of a core that looking at a run may take: the more nodes it has, the rarer it is looked at."""

@@ -36,8 +36,6 @@ from kourou.ui.lists import Listed
 from kourou.ui.live_runs import LiveRuns, encoded
 from kourou.ui.sweep_page import results_page, sweep_page
 
-__all__ = ["make_app"]
-
 _STATIC = Path(__file__).with_name("static")
 _POLL_S = 0.5
 _EVENTS = "text/event-stream"

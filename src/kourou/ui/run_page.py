@@ -16,8 +16,6 @@ from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.sampling import RunSample
 
-__all__ = ["Plan", "run_page"]
-
 _MOST_WAITS = 200
 
 

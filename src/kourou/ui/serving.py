@@ -9,8 +9,6 @@ from starlette.applications import Starlette
 
 from kourou import errors
 
-__all__ = ["bound", "serve"]
-
 
 def bound(host: str, port: int | None) -> socket.socket:
     """A socket that is bound; without a port, to the usual one, or to any where that is taken.

@@ -12,8 +12,6 @@ from kourou.experiments.results.plots import learning_curves
 from kourou.experiments.results.results import load_results
 from kourou.experiments.results.settings import last_rows, metric_names, summarize_settings
 
-__all__ = ["results_page", "sweep_page"]
-
 
 def sweep_page(folder: Path) -> dict[str, Any]:
     """How far a sweep has come, and its runs.

@@ -12,8 +12,6 @@ from kourou.weights.relays import Relays
 from kourou.weights.remote import RemoteReader, RemoteWriter
 from kourou.weights.writing import BoardWriter
 
-__all__ = ["Way"]
-
 _SHARING_LANES = {"inproc", "local"}  # both ends are on one host
 _TRIES = 3  # a server may be restarted between its answer and our look at its memory
 

@@ -18,8 +18,6 @@ from kourou.shared_files import SharedFile
 from kourou.weights.futex import sleep_while, wake_all
 from kourou.weights.readers import PAGE_BYTES
 
-__all__ = ["LATEST", "MOST_KEPT", "SLOT_BITS", "Board", "Page", "Row", "make_board"]
-
 LATEST = 0  # the number of the latest publication << SLOT_BITS | its slot; 0: nothing was published
 _OFFERED = 1  # the number of the last publication that found no slot, or that a relay knows of but does not have
 _OFFERED_VERSION = 2

@@ -9,8 +9,6 @@ from kourou.errors import WeightsError
 from kourou.nested import map_leaves
 from kourou.shown import shown
 
-__all__ = ["cast_floats"]
-
 _TYPES = ("bfloat16", "float16")
 _BYTES = 2  # of either
 

@@ -12,8 +12,6 @@ from kourou.weights.relays import Relaying, Relays
 from kourou.weights.subscriber import Subscriber
 from kourou.weights.transport import Transport
 
-__all__ = ["DEFAULT_NAME", "Client"]
-
 DEFAULT_NAME = "default"
 
 

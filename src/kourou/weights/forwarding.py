@@ -13,8 +13,6 @@ from kourou import courier
 from kourou.weights.messages import Block, Have, Head, News
 from kourou.weights.reading import BoardReader
 
-__all__ = ["BoardFeed", "Feed", "Transit", "follow"]
-
 _BLOCK_BYTES = 2 << 20  # what each host adds to the way of the last one, and a turn of several threads
 _SLICE_S = 0.1  # of a wait, after which it looks whether anybody waits for it
 _SAYS_EVERY_S = 1.0  # so that who follows knows that there is somebody

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["sleep_while", "wake_all"]
-
 _SYSCALLS = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 _WAIT, _WAKE, _EVERYBODY = 0, 1, (1 << 31) - 1
 _NAP_S = 0.001  # where that is not known

@@ -11,8 +11,6 @@ from kourou.errors import WeightsError
 from kourou.nested import parts_of
 from kourou.shown import shown
 
-__all__ = ["load_into", "moved", "only_copies"]
-
 _ALIGNMENT = 256  # of tensors on a device
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from kourou.shared_files import OpenedFile
 
-__all__ = ["alone", "is_locked", "processes_that_map", "try_exclusive", "try_shared"]
-
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0: all of it), pid
 
 _alone: weakref.WeakSet[OpenedFile] = weakref.WeakSet()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-__all__ = ["Block", "Have", "Head", "News", "Place", "Sent"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class News:

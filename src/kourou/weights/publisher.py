@@ -14,8 +14,6 @@ from kourou.weights.slots import Contents
 from kourou.weights.transport import Carried, Transport
 from kourou.weights.writing import BoardWriter
 
-__all__ = ["Publisher"]
-
 
 class Publisher:
     """Publishes versions of one name. Any number of threads may use it; processes that publish one name take turns.

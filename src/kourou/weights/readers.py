@@ -15,8 +15,6 @@ from typing import NamedTuple
 from kourou.shared_files import SharedFile
 from kourou.weights.locks import is_locked, try_exclusive
 
-__all__ = ["PAGE_BYTES", "ReaderReport", "Reading", "Row", "WeightsReport", "Who", "enrol", "readings"]
-
 MOST_READERS = 1024  # of a board; more are not listed
 _WORDS = 6
 _ROW_BYTES = 128

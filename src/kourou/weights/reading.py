@@ -15,8 +15,6 @@ from kourou.weights.readers import Reading, Who, enrol, readings
 from kourou.weights.readers import Row as ReaderRow
 from kourou.weights.slots import Contents, unpack
 
-__all__ = ["BoardReader", "Found", "Reader"]
-
 _SLOT = (1 << SLOT_BITS) - 1
 
 

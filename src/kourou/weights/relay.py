@@ -28,8 +28,6 @@ from kourou.weights.messages import Block, Have, Head, News, Place
 from kourou.weights.readers import readings
 from kourou.weights.writing import BoardWriter, Draft
 
-__all__ = ["Relay"]
-
 _log = logging.getLogger("kourou.weights")
 
 _SILENT_S = 5.0  # after which the one that is followed is taken for lost: it says something every second

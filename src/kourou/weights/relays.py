@@ -18,8 +18,6 @@ from kourou.weights.reading import BoardReader, Found
 from kourou.weights.relay import Relay
 from kourou.weights.remote import RemoteReader
 
-__all__ = ["Relaying", "Relays"]
-
 _POLL_S = 0.005
 _COMING_S = 5.0
 

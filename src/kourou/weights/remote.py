@@ -11,8 +11,6 @@ from kourou.weights.readers import Who
 from kourou.weights.reading import Found
 from kourou.weights.slots import Contents
 
-__all__ = ["RemoteReader", "RemoteWriter"]
-
 
 class RemoteReader:
     """Each reader takes its own copy over the network.

@@ -17,8 +17,6 @@ from kourou.ownership import check_own, make_own_folder, read_own
 from kourou.weights.reading import Found
 from kourou.weights.slots import Contents, unpack
 
-__all__ = ["SavedVersion", "load", "save"]
-
 _SUFFIX = ".weights"
 _LONGEST_NAME = 200  # file systems take names of 255 bytes
 

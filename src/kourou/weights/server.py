@@ -26,8 +26,6 @@ from kourou.weights.writing import BoardWriter
 if TYPE_CHECKING:
     from kourou.weights.client import Client
 
-__all__ = ["Server", "check_keep"]
-
 _METHODS = ("open_board", "news", "wait", "fetch", "store", "join", "follow", "report")
 _REPORTS_LAST_S = 30.0  # a relay reports every second, unless it has much to do
 _SLICE_S = 0.2  # after which a wait looks whether its caller is still there

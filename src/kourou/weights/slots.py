@@ -10,8 +10,6 @@ from kourou.courier.wire import codec
 from kourou.courier.wire.copying import fill
 from kourou.courier.wire.frames import Buffer
 
-__all__ = ["Contents", "head_bytes", "pack", "unpack"]
-
 _ALIGNMENT = 64  # of buffers: what arithmetic on vectors likes best
 
 

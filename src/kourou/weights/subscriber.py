@@ -20,8 +20,6 @@ from kourou.weights.reading import Found, Reader
 from kourou.weights.transport import Transport
 from kourou.weights.view import Mark, View
 
-__all__ = ["Subscriber"]
-
 _log = logging.getLogger("kourou.weights")
 
 _LOOKS_EVERY_S = 0.5  # whether the server is still the one that publishers write to

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
-__all__ = ["Carried", "Transport"]
-
 
 class Transport(Protocol):
     """Brings weights from a publisher to its subscribers: NCCL, an inference engine's own way, an object store.

@@ -13,8 +13,6 @@ from kourou.weights.reading import Found
 from kourou.weights.slots import unpack
 from kourou.weights.transport import Carried, Transport
 
-__all__ = ["Mark", "View"]
-
 _UNREAD: Any = object()
 
 

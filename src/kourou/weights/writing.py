@@ -19,8 +19,6 @@ from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import alone, processes_that_map, try_exclusive, try_shared
 from kourou.weights.slots import Contents, head_bytes, pack
 
-__all__ = ["BoardWriter", "Draft"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger("kourou.weights")

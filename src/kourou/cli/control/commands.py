@@ -9,8 +9,6 @@ import typer
 
 from kourou.cli.terminal.arguments import Json, LiveRun, Node, NodePattern, Run, RunsDir, chosen_run
 
-__all__ = ["control_app"]
-
 control_app = typer.Typer()
 
 

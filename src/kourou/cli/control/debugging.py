@@ -9,8 +9,6 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
 from kourou.runtime.monitoring.stacks import is_far, stacks_of
 
-__all__ = ["show_stacks"]
-
 
 def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
     """Print where every thread of a node is."""

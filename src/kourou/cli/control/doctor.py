@@ -13,8 +13,6 @@ from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis, Severity
 from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["diagnosis_lines", "show_diagnosis"]
-
 _CODES = {Severity.NOTE: 0, Severity.WARNING: 3, Severity.ERROR: 4}
 _MARKS = {Severity.NOTE: ("·", "bright_black"), Severity.WARNING: ("!", "yellow"), Severity.ERROR: ("✗", "red")}
 

@@ -12,8 +12,6 @@ import kourou
 from kourou import errors
 from kourou.cli.terminal.output import console, print_text
 
-__all__ = ["explain_error"]
-
 _ENTRY = re.compile(r"^### (\w+)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from kourou.shown import shown
 
-__all__ = ["as_json_value"]
-
 _PLAIN = (str, int, float, bool, type(None))
 
 

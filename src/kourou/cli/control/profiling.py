@@ -19,8 +19,6 @@ from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
 from kourou.runtime.monitoring.stacks import is_far
 from kourou.runtime.node_process.metering import ask_attach
 
-__all__ = ["attach_debugger", "call_py_spy", "record_profile"]
-
 _ANSWER_S = 30.0  # debugpy starts a process of its own
 
 

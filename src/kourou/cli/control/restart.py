@@ -12,8 +12,6 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
 
-__all__ = ["restart_nodes"]
-
 
 def restart_nodes(found: FoundRun, word: str, *, timeout_s: float, as_json: bool) -> None:
     """End the nodes that a word means, have them started again, and wait until they are."""

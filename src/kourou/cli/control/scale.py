@@ -16,8 +16,6 @@ from kourou.runtime.model.resize import Resize
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 
-__all__ = ["scale_run"]
-
 
 def scale_run(found: FoundRun, words: Sequence[str], *, timeout_s: float, as_json: bool) -> None:
     """Let groups have so many nodes, and wait until those that come are ready and those that go have ended."""

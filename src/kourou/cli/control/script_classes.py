@@ -18,8 +18,6 @@ from kourou.script import main_module, names
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["script_classes_of"]
-
 
 @contextlib.contextmanager
 def script_classes_of(found: FoundRun) -> Iterator[None]:

@@ -23,8 +23,6 @@ from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
 from kourou.runtime.process import process_table
 from kourou.shown import shown
 
-__all__ = ["call_method", "stop_run"]
-
 _POLL_S = 0.05
 _NAME_NODES_AFTER_S = 1.5  # most programs have ended by then; the nodes that have not are named
 _MOST_NAMED = 5

@@ -9,8 +9,6 @@ import typer
 
 from kourou.cli.terminal.arguments import RunOrFolder, RunsDir
 
-__all__ = ["report_app"]
-
 report_app = typer.Typer()
 
 

@@ -10,8 +10,6 @@ from kourou.cli.report.page import Markup, escaped
 from kourou.runtime.metrics.curves import Curve
 from kourou.ui.history import thinned
 
-__all__ = ["COLORS", "Line", "figure", "short", "ticks"]
-
 COLORS = ("#4269d0", "#d99a00", "#ff725c", "#3aa6a0", "#3ca951", "#e0609a", "#a463f2", "#5d9fe0", "#9c6b4e", "#8b919b")
 """Can be told apart on light and on dark."""
 _MOST_POINTS = 600

@@ -12,8 +12,6 @@ from typing import TypeAlias
 import kourou
 from kourou.cli.terminal.rows import without_escapes
 
-__all__ = ["Cell", "Markup", "escaped", "facts", "folded", "page", "pre", "section", "table", "word"]
-
 _STYLE = Path(__file__).with_name("report.css")
 _MOST_ROWS = 500
 

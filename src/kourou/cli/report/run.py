@@ -27,8 +27,6 @@ from kourou.runtime.model.records import NodeState
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 
-__all__ = ["local_time", "run_page", "settings"]
-
 _TONES = {Severity.NOTE: "", Severity.WARNING: "warn", Severity.ERROR: "bad"}
 _MOST_FIGURES = 60
 _MOST_OWN_CURVES = 8  # of one metric; of more, those of a label have a colour in common

@@ -22,8 +22,6 @@ from kourou.experiments.results.plots import learning_curves
 from kourou.experiments.results.results import load_results
 from kourou.experiments.results.settings import summarize_settings
 
-__all__ = ["sweep_page"]
-
 _MOST_FAILURES = 20
 _MOST_FIGURES = 60
 _TONES = {

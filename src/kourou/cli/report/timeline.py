@@ -11,8 +11,6 @@ from kourou.cli.terminal.formats import duration
 from kourou.runtime.model.records import NodeState
 from kourou.ui.history import lives_page
 
-__all__ = ["Bar", "Lane", "Mark", "lanes_of_events", "timeline"]
-
 _MOST_LANES = 80
 _MOST_BARS = 200
 _TICKS = 5

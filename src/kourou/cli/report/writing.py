@@ -13,8 +13,6 @@ from kourou.experiments.journal.journal import JOURNAL_FILE
 from kourou.experiments.journal.sweep_folder import find_sweep
 from kourou.runtime.monitoring.found_run import FoundRun, find_run
 
-__all__ = ["write_report"]
-
 _FILE = "report.html"
 
 

@@ -11,8 +11,6 @@ import typer
 from kourou.cli.terminal.arguments import Json
 from kourou.cli.terminal.completion import complete_run
 
-__all__ = ["start_app"]
-
 start_app = typer.Typer()
 
 Target = Annotated[

@@ -9,8 +9,6 @@ from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 
-__all__ = ["plan_as_table"]
-
 _MOST_NAMED = 5
 
 

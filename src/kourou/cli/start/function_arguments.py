@@ -14,8 +14,6 @@ from typing import Annotated, Any, TypeAlias
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["parse_arguments"]
-
 Arguments: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 _TRUTH_VALUE = re.compile(r"--(?P<path>[\w.-]*\.)?(?P<name>[\w-]+)=(?P<value>true|false)", re.IGNORECASE)
 

@@ -20,8 +20,6 @@ from kourou.runtime.graph.program import Program
 from kourou.shown import shown
 from kourou.tracebacks import format_failure
 
-__all__ = ["LoadedProgram", "load_program"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedProgram:

@@ -15,8 +15,6 @@ from typing import Any
 from kourou import errors
 from kourou.cli.terminal.output import tell
 
-__all__ = ["check_url", "notifying"]
-
 _ANSWER_S = 10.0
 
 

@@ -26,8 +26,6 @@ from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.monitoring.found_run import choose_run
 from kourou.runtime.plan.compile import compile_program
 
-__all__ = ["hosts_of", "run_program", "show_plan", "submit_program"]
-
 
 def hosts_of(text: str | None, ssh_config: Path | None) -> Hosts | None:
     """What ``--hosts`` means: a file, where there is one of that name, else names; None when it was not given."""

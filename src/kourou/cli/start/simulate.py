@@ -15,8 +15,6 @@ from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.scaled_plan import enlarged, simulated_hosts
 from kourou.runtime.simulation.simulation import Report, simulate
 
-__all__ = ["simulate_program"]
-
 
 def simulate_program(  # noqa: PLR0913 - the options of a command
     target: str,

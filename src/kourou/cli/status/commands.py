@@ -10,8 +10,6 @@ import typer
 from kourou.cli.terminal.arguments import Json, LiveRun, Nodes, Otlp, Run, RunOrFolder, RunsDir, chosen_run
 from kourou.cli.terminal.completion import complete_run
 
-__all__ = ["status_app"]
-
 status_app = typer.Typer()
 
 

@@ -16,8 +16,6 @@ from kourou.runtime.metrics.exporters import check_exporters
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.monitoring.found_run import FoundRun, choose_run
 
-__all__ = ["export_metrics"]
-
 _EVERY_S = 1.0
 
 

@@ -17,8 +17,6 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import choose_nodes
 from kourou.runtime.output.node_logs import MERGED_LOG, Terminal
 
-__all__ = ["LogFilter", "show_logs"]
-
 _POLL_S = 0.1
 _DEFAULT_TAIL_LINES = 20  # earlier lines that --follow shows first, where --lines does not say how many
 

@@ -17,8 +17,6 @@ from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.model.names import label_of
 from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["plot_run"]
-
 _PICTURE = "metrics.png"
 _HEIGHT = 8
 _WIDEST = 110

@@ -21,8 +21,6 @@ from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 from kourou.runtime.node_process.metering import ask_methods
 
-__all__ = ["MetricsServer", "serve_metrics"]
-
 _ANSWER_S = 1.0
 _EVERY_S = 10.0
 _POLL_S = 0.2

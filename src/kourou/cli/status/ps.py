@@ -23,8 +23,6 @@ from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import find_runs
 
-__all__ = ["clean_runs", "list_runs"]
-
 _MAY_BE_LIVE = {state for state in RunState if not state.over} | {RunState.ELSEWHERE}
 
 

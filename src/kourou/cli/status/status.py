@@ -10,8 +10,6 @@ from kourou.cli.terminal.output import console, print_json
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 
-__all__ = ["sample_once", "show_status"]
-
 _RATE_WINDOW_S = 0.4  # a status that is printed once measures rates over this time
 _FIRST_INTERVAL_S = 0.2  # the first table has no rates yet, so the second comes soon
 

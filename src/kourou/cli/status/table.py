@@ -16,8 +16,6 @@ from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.sampling import RunSample
 from kourou.runtime.plan.plan import LaunchType
 
-__all__ = ["NODE_MARKS", "RUN_STYLES", "URGENCY", "node_cells", "on_hosts", "run_heading", "status_table"]
-
 RUN_STYLES = {
     RunState.RUNNING: "bold green",
     RunState.SUSPENDED: "bold yellow",

@@ -15,8 +15,6 @@ from kourou.runtime.monitoring.otel_spans import send_spans
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
 from kourou.runtime.monitoring.trace import lives_of, record, trace_events
 
-__all__ = ["trace_run"]
-
 _FILE = "trace.json"
 
 

@@ -13,8 +13,6 @@ from kourou.extras import load_extra
 from kourou.runtime.monitoring.found_run import choose_run
 from kourou.ui.lists import Listed
 
-__all__ = ["serve_dashboard"]
-
 
 def serve_dashboard(
     run: str | None, runs_dir: Path | None, sweeps: Path, *, host: str, port: int | None, browser: bool

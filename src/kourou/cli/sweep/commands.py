@@ -11,8 +11,6 @@ from kourou.cli.sweep.options import LaunchOptions
 from kourou.cli.terminal.arguments import Json
 from kourou.cli.terminal.options import options_from
 
-__all__ = ["sweep_app"]
-
 sweep_app = typer.Typer(
     name="sweep",
     help="Run many experiments, look after them, and see what came of them.",

@@ -13,8 +13,6 @@ from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.journal.sweep_folder import choose_runs, find_sweep, read_sweep
 from kourou.runtime.launchers.engines.slurm_commands import cancel_jobs
 
-__all__ = ["cancel_runs", "retry_runs"]
-
 _RETRIED_BY_DEFAULT = {RunState.FAILED, RunState.TIMEOUT, RunState.LOST, RunState.INTERRUPTED}
 
 

@@ -17,8 +17,6 @@ from kourou import errors
 from kourou.cli.terminal.output import tell
 from kourou.extras import load_extra
 
-__all__ = ["CommandHelp", "read_help", "write_first_file"]
-
 _HELP_TIMEOUT_S = 120.0  # scripts import torch and the like before they read their arguments
 _FRAMES = str.maketrans(dict.fromkeys("│╭╮╰╯─┃", " "))
 _OPTION = re.compile(r"^\s*(?:-\w(?:[ ,]+[A-Z_<{]\S*)?,?\s+)?--[\w.]")

@@ -33,8 +33,6 @@ from kourou.experiments.sweep.sources import Changes, LoadedSweep, load_source
 from kourou.experiments.sweep.templates import plan_template_sweep, run_template_sweep
 from kourou.runtime.model.engines import EngineOptions, engine_of
 
-__all__ = ["launch_sweep"]
-
 
 def launch_sweep(options: LaunchOptions) -> None:
     """Run a sweep, or say what would be run."""

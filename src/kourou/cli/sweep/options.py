@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["LaunchOptions"]
-
 _HERE = "On this host"
 _ON_SLURM = "On Slurm"
 

@@ -20,8 +20,6 @@ from kourou.experiments.results.settings import (
     summarize_settings,
 )
 
-__all__ = ["draw_results", "setting_rows", "show_results"]
-
 
 def show_results(
     folder: Path, *, output: Path | None, as_json: bool, each_run: bool, sort: str | None, lowest_first: bool

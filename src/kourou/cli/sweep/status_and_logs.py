@@ -15,8 +15,6 @@ from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import FoundSweep, choose_runs, find_sweep, read_sweep
 from kourou.experiments.slurm.watch import refresh
 
-__all__ = ["show_sweep", "show_sweep_logs"]
-
 _POLL_S = 0.5
 
 

@@ -18,8 +18,6 @@ from kourou.experiments.journal.run_folder import STDOUT_FILE
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.runtime.files.log_file import last_line
 
-__all__ = ["STATE_MARKS", "sweep_table"]
-
 STATE_MARKS = {
     RunState.PENDING: ("○", "bright_black"),
     RunState.QUEUED: ("◌", "yellow"),

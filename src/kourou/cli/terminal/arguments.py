@@ -12,8 +12,6 @@ from kourou.cli.terminal.completion import complete_node, complete_run, complete
 if TYPE_CHECKING:
     from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["Json", "LiveRun", "Node", "NodePattern", "Nodes", "Otlp", "Run", "RunOrFolder", "RunsDir", "chosen_run"]
-
 _RUN = "A run's name or its beginning; '-' is the newest."
 _NODES = "label/index, a label, or 'act*'."
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-__all__ = ["LINE_STYLES", "Line", "chart"]
-
 Line = tuple[Sequence[float], Sequence[float]]
 """Where a line's points are: from left to right, and how high."""
 

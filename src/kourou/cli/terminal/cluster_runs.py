@@ -15,8 +15,6 @@ from kourou.cli.terminal.output import tell
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.found_run import FoundRun, choose_run
 
-__all__ = ["chosen_run"]
-
 _KILLED = 137  # with its container, whose launcher has ended
 _PATIENCE_S = 20.0
 _POLL_S = 0.5

@@ -7,8 +7,6 @@ from typing import Any
 
 import typer
 
-__all__ = ["complete_node", "complete_run", "complete_started_run"]
-
 
 def complete_run(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """All runs, the newest first."""

@@ -6,8 +6,6 @@ import re
 
 from kourou import errors
 
-__all__ = ["UNKNOWN", "duration", "parse_duration", "parse_size", "percent", "rate", "size"]
-
 UNKNOWN = "–"
 """Printed for a figure that is not known."""
 

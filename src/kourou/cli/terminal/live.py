@@ -12,8 +12,6 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-__all__ = ["can_be_drawn_over", "live_display", "watched"]
-
 
 @contextlib.contextmanager
 def live_display(out: Console, **options: Any) -> Iterator[Live]:

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
-__all__ = ["options_from"]
-
 T = TypeVar("T")
 
 

@@ -15,8 +15,6 @@ from rich.console import Console
 
 from kourou import errors
 
-__all__ = ["BAD_USAGE", "FAILED", "INTERRUPTED", "console", "print_json", "print_text", "report_errors", "tell"]
-
 FAILED = 1
 """The program failed, or what was asked for could not be done."""
 BAD_USAGE = 2

@@ -31,8 +31,6 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import stacks_of
 
-__all__ = ["TopApp", "show_top"]
-
 _PANES = {"waits": "who waits for whom", "events": "events", "numbers": "replay, weights, metrics"}
 _WIDE_COLUMNS = 120  # in which all panes are beside each other
 _HELP = """\

@@ -8,8 +8,6 @@ import typer
 
 from kourou.cli.terminal.arguments import Run, RunsDir, chosen_run
 
-__all__ = ["top_app"]
-
 top_app = typer.Typer()
 
 

@@ -16,8 +16,6 @@ from kourou.runtime.metrics.rows import CONFIG, IMAGE, numbers_of
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 
-__all__ = ["Follower", "Seen", "Sight"]
-
 _FIRST_PAUSE_S = 0.2  # the first sample has no rates yet, so the second comes soon
 _DIAGNOSIS_PAUSE_S = 2.0
 _MOST_VALUES = 200

@@ -15,8 +15,6 @@ from kourou.cli.status.table import URGENCY, node_cells, on_hosts
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample
 
-__all__ = ["ORDERS", "NodesTable", "View", "arranged"]
-
 _LARGEST_FIRST: Mapping[str, Callable[[NodeRecord, NodeSample], Any]] = {
     "cpu %": lambda _, figures: figures.cpu_percent or 0.0,
     "memory": lambda _, figures: figures.memory_bytes or 0,

@@ -16,8 +16,6 @@ from kourou.cli.top.follow import Seen
 from kourou.runtime.diagnosis.finding import Diagnosis
 from kourou.runtime.model.records import NodeState
 
-__all__ = ["event_lines", "events_text", "numbers_text", "spark", "waits_text"]
-
 _MOST_EVENTS = 200
 _MOST_METRICS = 200
 _SPARK_COLUMNS = 24

@@ -16,8 +16,6 @@ from kourou.runtime.files.log_file import LogFile
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.output.node_logs import MERGED_LOG
 
-__all__ = ["LogScreen", "Question", "TextScreen"]
-
 _FIRST_LINES = 500
 _MOST_LINES = 5_000
 _POLL_S = 0.3

@@ -16,8 +16,6 @@ from kourou.courier.calling.reply import Reply, waits_for_itself
 from kourou.courier.calling.transport import Transport
 from kourou.errors import ProtocolError
 
-__all__ = ["AnswerReader"]
-
 
 class Owner(Protocol):
     """The connection, as its reader sees it."""

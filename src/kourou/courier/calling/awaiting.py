@@ -13,8 +13,6 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Items", "LoopGate", "LoopReader", "news"]
-
 
 class LoopGate:
     """Stands where the lock would at which a thread sleeps: opened when there is news, it wakes a task.

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from kourou.courier.calling.reply import Reply
 from kourou.courier.core.background import BackgroundLoop
 
-__all__ = ["BackgroundReader"]
-
 _log = logging.getLogger("kourou.courier")
 
 

@@ -7,8 +7,6 @@ import time
 
 from kourou.waits import PATIENCE_S
 
-__all__ = ["ConnectDeadline"]
-
 _log = logging.getLogger("kourou.courier")
 
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from kourou.courier.calling.awaiting import LoopReader
 
-__all__ = ["Connection"]
-
 _FEW_CALLS = 4  # with more of them unanswered, the server is busy: further ones may be gathered, for 2 ms at most
 _BURST_S = 100e-6  # so may the second call and those after it, if they follow each other as fast as this
 _SILENT = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})

@@ -16,8 +16,6 @@ from kourou.courier.calling.reply import Reply
 from kourou.courier.wire.codec import Payload
 from kourou.errors import DeadlineExceeded, ServerUnavailable
 
-__all__ = ["DeferredCalls"]
-
 Connect: TypeAlias = Callable[[float | None, str, ConnectDeadline], Connection]
 """Gives the connection, or makes it: until a deadline, for a method that is named."""
 

@@ -12,8 +12,6 @@ from kourou.courier.calling.stream_reader import ItemSource, RemoteIterator, Str
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import RpcError
 
-__all__ = ["InFlight"]
-
 
 class InFlight:
     """``pending`` are the calls without an answer, ``streams`` the streams without an end, by their number."""

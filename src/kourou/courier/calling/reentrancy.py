@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-__all__ = ["Entered"]
-
 
 class Entered:
     """Notes for the time of a ``with`` that this thread is at work in a client's connection."""

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from kourou.courier.calling.awaiting import LoopReader
 
-__all__ = ["Reply", "ReplySource", "waits_for_itself"]
-
 
 class ReplySource(Protocol):
     """Where an answer comes from: a connection, as its replies see it."""

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from kourou.courier.calling.awaiting import LoopGate, LoopReader
 
-__all__ = ["ItemSource", "RemoteIterator", "StreamBuffer"]
-
-
 _NO_MORE = object()
 
 

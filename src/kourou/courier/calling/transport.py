@@ -7,8 +7,6 @@ from typing import Protocol
 
 from kourou.courier.wire.frames import Frame
 
-__all__ = ["NotSentError", "PushTransport", "Receiver", "Transport"]
-
 
 class NotSentError(ConnectionError):
     """The connection is gone, and nothing of the frame was sent."""

@@ -6,8 +6,6 @@ import logging
 
 from kourou.waits import PATIENCE_S
 
-__all__ = ["UNANSWERED_S", "UnansweredWarning"]
-
 _log = logging.getLogger("kourou.courier")
 
 UNANSWERED_S = PATIENCE_S

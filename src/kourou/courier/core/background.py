@@ -8,8 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["TICK_S", "BackgroundLoop"]
-
 _log = logging.getLogger("kourou.courier")
 
 TICK_S = 2e-3  # between two ticks: how long work may wait

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from kourou.errors import ProtocolError
 
-__all__ = ["Endpoint", "host_id"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Endpoint:

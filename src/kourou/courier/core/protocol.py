@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["LIST_METHODS", "SERVICE", "TOKEN_KEY", "WINDOW_BYTES", "WINDOW_ITEMS"]
-
 LIST_METHODS = "__list_methods__"  # a method of every server: the names of the others
 WINDOW_ITEMS = 16  # items of a stream on their way: enough to hide the round trip of a credit
 SERVICE = "kourou.v1.Courier"  # as which gRPC knows a server

@@ -10,8 +10,6 @@ from kourou.errors import RpcError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Target", "Tls"]
-
 Tls: TypeAlias = Union[bytes, "ssl.SSLContext"]  # certificates to trust (PEM), or all that can be said about TLS
 
 

@@ -16,8 +16,6 @@ import platformdirs
 from kourou.errors import Unauthenticated
 from kourou.ownership import open_own, write_own
 
-__all__ = ["TOKEN_FILE_VARIABLE", "new_token", "user_token"]
-
 TOKEN_FILE_VARIABLE = "KOUROU_TOKEN_FILE"  # noqa: S105 - the name of a variable, not a secret
 _BYTES = 32
 _LONGEST = 512  # characters; a file that is longer is not a token

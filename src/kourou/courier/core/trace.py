@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-__all__ = ["Recorder", "Recording", "Span", "call_numbers", "recorder"]
-
 _MOST_SPANS = 200_000
 
 

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["BusyWait"]
-
 _BUSY_S = 100e-6  # about what waking a sleeping core costs, so that a wait never costs more than twice the best choice
 _MAX_FAILURES = 9  # vain attempts that count, so that one wait in 128 still begins with one
 

@@ -21,8 +21,6 @@ from kourou.courier.wire.copying import fill
 from kourou.courier.wire.frames import Buffer, Frame
 from kourou.errors import ServerUnavailable, Unauthenticated
 
-__all__ = ["InprocListener", "dial", "endpoint_at"]
-
 
 class InprocListener:
     """Makes a server known to the clients of its own process."""

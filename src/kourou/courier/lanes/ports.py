@@ -9,8 +9,6 @@ from pathlib import Path
 
 from kourou.errors import LaunchError
 
-__all__ = ["listen"]
-
 _BACKLOG = 1024
 _TAKEN_TIMEOUT_S = 5.0  # a server that was killed has its port until the system has taken its memory back
 _POLL_S = 0.05

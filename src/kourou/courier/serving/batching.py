@@ -27,8 +27,6 @@ from kourou.courier.serving.reports import BatchReport
 from kourou.courier.serving.stacking import split, stack
 from kourou.errors import CallCancelled, ServerOverloaded
 
-__all__ = ["BatchedHandler", "batched_handler"]
-
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")

@@ -19,8 +19,6 @@ from kourou.errors import DeadlineExceeded, SerializationError
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Caller", "RunningCall", "StreamSender"]
-
 
 class Caller:
     """The client at the other end of a connection, as its calls see it.

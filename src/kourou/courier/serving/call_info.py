@@ -9,8 +9,6 @@ import time
 
 from kourou import cpython
 
-__all__ = ["CallInfo", "CallScope", "Cancellation", "Peer", "call_scope", "current_call"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peer:

@@ -11,8 +11,6 @@ from kourou.courier.serving.handlers import Handlers
 from kourou.courier.serving.methods import MethodMetrics
 from kourou.errors import RpcError
 
-__all__ = ["Dispatcher"]
-
 
 class Dispatcher:
     """The server, as its lanes see it.

@@ -19,8 +19,6 @@ from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import CallCancelled, DeadlineExceeded, SerializationError, ServerOverloaded, StopRequested
 from kourou.waits import Working, works_in
 
-__all__ = ["enqueue", "run", "run_hidden"]
-
 
 def enqueue(call: RunningCall) -> None:
     """Run a call in the pool, as soon as a thread is free. One of a coroutine function needs none."""

@@ -13,8 +13,6 @@ from kourou.courier.serving.workers import WorkerPool
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Handlers"]
-
 _LOOP_END_S = 1.0  # for coroutines to clean up when their server stops
 
 

@@ -17,8 +17,6 @@ from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.serving.reports import BatchReport
 from kourou.errors import UnknownMethod
 
-__all__ = ["ANY_METHOD", "Method", "MethodMetrics", "MethodTable", "is_hidden"]
-
 _log = logging.getLogger("kourou.courier")
 
 ANY_METHOD = "*"  # a function bound to it answers calls of every method that is not bound

@@ -8,8 +8,6 @@ from typing import Any
 
 from kourou.courier.serving.batching import BatchedHandler
 
-__all__ = ["remote_methods"]
-
 _NEVER_REMOTE = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
 
 

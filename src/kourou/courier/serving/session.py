@@ -11,8 +11,6 @@ from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import ProtocolError, RpcError
 
-__all__ = ["Session"]
-
 _MAX_CREDIT = 1 << 20  # items; more than any window, so a sign of a broken peer
 
 

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["split", "stack"]
-
 
 def stack(values: Sequence[Any], where: str = "the arguments") -> Any:
     """One batch of several values of the same kind.

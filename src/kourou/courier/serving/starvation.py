@@ -17,8 +17,6 @@ from kourou.courier.serving.execution import run_hidden
 from kourou.courier.serving.workers import WorkerPool
 from kourou.waits import PATIENCE_S
 
-__all__ = ["StarvationMonitor"]
-
 _log = logging.getLogger("kourou.courier")
 
 _TICK_S = 0.25

@@ -17,8 +17,6 @@ from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import SerializationError, ServerOverloaded
 
-__all__ = ["AsyncGeneratorSender", "GeneratorSender"]
-
 
 class Flow:
     """What has been sent of a stream, and how much of it its reader has taken."""

@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-__all__ = ["WorkerPool"]
-
 _log = logging.getLogger("kourou.courier")
 
 Task: TypeAlias = Callable[[], object]

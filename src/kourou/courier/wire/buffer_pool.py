@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["allocate", "block_size", "loan_type"]
-
 _LARGE = 256 << 10  # bytes; below this the allocator does well enough
 _MAX_IDLE_BYTES = 256 << 20  # memory that waits for its next use, at most
 

@@ -23,8 +23,6 @@ from kourou.errors import SerializationError, StopRequested
 from kourou.script import names
 from kourou.shown import shown
 
-__all__ = ["EMPTY_CALL", "Payload", "decode", "decode_call", "encode", "encode_call", "reducers"]
-
 _PROTOCOL = 5
 _IN_BAND_BYTES = 8 << 10  # a buffer below this size is cheaper inside the pickle stream than beside it
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["REDUCERS"]
-
 
 def _reduce(array: Any) -> Any:
     if array.weak_type or not array.is_fully_addressable:

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["REDUCERS", "as_writable"]
-
 _Array = np.ndarray[Any, Any]
 
 

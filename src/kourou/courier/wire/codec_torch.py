@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["REDUCERS"]
-
 
 def _reduce_tensor(tensor: torch.Tensor) -> Any:
     plain = tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized

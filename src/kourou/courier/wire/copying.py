@@ -12,8 +12,6 @@ from typing import Any
 
 from kourou import cpython
 
-__all__ = ["fill"]
-
 _LARGE = 256 << 10  # bytes; below this the lock is not worth giving up
 _WORTH_A_THREAD = 8 << 20  # bytes; a thread starts and ends in the time in which half a MiB is copied
 _MAX_THREADS = 4  # for one copy; then the memory of common machines is busy

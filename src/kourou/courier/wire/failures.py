@@ -21,8 +21,6 @@ from kourou.courier.wire.frames import payload_size
 from kourou.errors import RemoteError, RpcError, SerializationError
 from kourou.tracebacks import format_failure
 
-__all__ = ["Failure", "describe", "rebuild"]
-
 
 class Failure(NamedTuple):
     """An exception as data. The parts that may fail to unpickle are pickled on their own, so none takes the rest along.

@@ -24,21 +24,6 @@ from typing import Final, NamedTuple, TypeAlias
 from kourou.courier.wire.buffer_pool import allocate
 from kourou.errors import ProtocolError
 
-__all__ = [
-    "INLINE_BODY_BYTES",
-    "MOST_BUFFERS",
-    "Body",
-    "Buffer",
-    "Frame",
-    "FrameParser",
-    "Kind",
-    "Place",
-    "body_size",
-    "make_frame",
-    "pack",
-    "payload_size",
-]
-
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Body: TypeAlias = Buffer | tuple[Buffer, ...]  # a tuple: pieces of one body that nobody has joined
 

@@ -20,8 +20,6 @@ from kourou.runtime.plan.payloads import why_not_picklable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Agent", "AgentLike", "AgentNotSaved", "AgentWithSimplePolicy"]
-
 _NOT_SAVED = ("writer", "output_dir")  # given anew to an agent that is loaded
 _SAVED_IF_POSSIBLE = ("env", "eval_env")  # an environment may hold a window or a socket; then it is made anew
 

@@ -10,8 +10,6 @@ from kourou.experiments.failures import DescriptionError
 from kourou.experiments.seeding import Seeder, safe_reseed
 from kourou.extras import load_extra
 
-__all__ = ["EnvSource", "make_env"]
-
 EnvSource: TypeAlias = "tuple[Callable[..., Any], Mapping[str, Any] | None] | Callable[[], Any] | str | Any | None"
 """A constructor and its keyword arguments; a function without arguments; the name of a gymnasium environment; an
 environment, of which each fit gets a copy; or None."""

@@ -17,8 +17,6 @@ from kourou import cpython, errors
 from kourou.experiments.seeding import Seeder, seed_globals
 from kourou.extras import load_extra
 
-__all__ = ["check_torch_alone", "isolated_globals", "torch_module"]
-
 
 @contextlib.contextmanager
 def isolated_globals(seeder: Seeder, threads: int | None) -> Iterator[None]:

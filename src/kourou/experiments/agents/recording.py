@@ -8,8 +8,6 @@ from kourou.experiments.agents.writer import Writer
 from kourou.experiments.failures import DescriptionError
 from kourou.extras import load_extra
 
-__all__ = ["Recorded", "record"]
-
 Recorded: TypeAlias = Literal["reward", "action", "action_and_reward"]
 """What is written of a step, under the tags ``reward`` and ``action``."""
 

@@ -15,8 +15,6 @@ from kourou.runtime.metrics.event_files import EventWriter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["StableBaselinesAgent"]
-
 _OF_AGENT = ("seeder", "writer", "output_dir", "writer_extra")
 _SEED_BELOW = 2**31
 

@@ -18,8 +18,6 @@ from kourou.experiments.journal.run_folder import own_folder, read_json, write_j
 from kourou.ownership import open_own, read_own
 from kourou.runtime.metrics.rows import METRICS_FILE
 
-__all__ = ["Fitted", "accepted", "check_savable", "delete_fit", "fitted", "load_agent", "metrics_bytes", "save_agent"]
-
 _STATE_FILE = "fitted.json"
 _STEM = "agent"
 

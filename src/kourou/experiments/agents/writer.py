@@ -13,8 +13,6 @@ from kourou.runtime.metrics.log import log_to
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
 
-__all__ = ["Writer"]
-
 
 class Writer:
     """Appends scalars to a fit's ``metrics.jsonl``, so that whatever becomes of the fit, what it measured is there.

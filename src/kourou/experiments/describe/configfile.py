@@ -13,8 +13,6 @@ from typing import Any
 from kourou.experiments.failures import DescriptionError
 from kourou.extras import load_extra
 
-__all__ = ["BASE", "find_line", "named_in", "read_config"]
-
 BASE = "base"
 
 

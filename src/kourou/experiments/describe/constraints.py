@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["Condition", "Predicate", "predicate_of"]
-
 Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
 Condition: TypeAlias = "str | Predicate | Sequence[str | Predicate] | None"
 """A function of the parameters, an expression, or several of which all have to hold; None: everything does."""

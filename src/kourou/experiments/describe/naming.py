@@ -9,8 +9,6 @@ from typing import Any
 
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["folder_name", "run_name", "shorthands"]
-
 _SEPARATORS = re.compile(r"[._-]")
 _MAX_FOLDER_BYTES = 200
 """File systems take 255; the rest is for endings such as .log.1."""

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias, TypeVar
 from kourou.experiments.describe.constraints import Condition, predicate_of
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["ParamGenerator", "ParamGrid", "ParamList", "ParamNames", "Params", "assigned", "check_names", "shuffled"]
-
 T = TypeVar("T")
 Params: TypeAlias = "dict[str, Any]"
 ParamNames: TypeAlias = "str | tuple[str, ...]"

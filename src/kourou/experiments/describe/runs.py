@@ -13,8 +13,6 @@ from typing import Any, TypeAlias
 from kourou.experiments.failures import DescriptionError
 from kourou.runtime.graph.program import Program
 
-__all__ = ["ProgramSource", "RunSpec", "check_runs", "run_seed", "setting_id"]
-
 ProgramSource: TypeAlias = "Program | Callable[..., Program]"
 _SEED_BITS = 31
 """Every generator takes seeds below 2**31: C's signed integers, NumPy's old generator, environments."""

@@ -23,8 +23,6 @@ from kourou.experiments.describe.runs import setting_id
 from kourou.experiments.failures import DescriptionError
 from kourou.extras import load_extra
 
-__all__ = ["Choice", "Distribution", "Integers", "RandomSearch", "SobolSearch", "SpaceSearch", "Uniform"]
-
 _TRIES_PER_COMBINATION = 1000
 """A condition that fewer than one draw in a thousand meets is taken for a mistake."""
 _SOBOL_BITS = 32

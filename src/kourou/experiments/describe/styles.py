@@ -8,8 +8,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["ArgumentForm", "ValueStyle", "arguments", "as_text", "check_form", "check_style"]
-
 ArgumentForm: TypeAlias = Literal["--key=value", "--key value", "key=value", "environment"]
 """``key=value`` is Hydra's; ``environment`` puts parameters into environment variables of their names."""
 

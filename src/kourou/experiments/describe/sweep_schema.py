@@ -14,8 +14,6 @@ from pydantic_core import PydanticCustomError
 from kourou.experiments.describe.styles import ArgumentForm, ValueStyle
 from kourou.experiments.describe.validation import Section
 
-__all__ = ["DistributionSection", "ExperimentSection", "ParamsSection", "SearchSection", "SweepFile", "json_schema"]
-
 
 def _check_two(bounds: list[Any]) -> list[Any]:
     if len(bounds) != 2:  # noqa: PLR2004 - a lowest and a highest

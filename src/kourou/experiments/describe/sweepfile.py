@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from kourou.experiments.describe.sweep_schema import DistributionSection, ExperimentSection, ParamsSection
     from kourou.experiments.describe.validation import ConfigFile, Keys
 
-__all__ = ["Sweep", "load_sweep", "sweep_schema"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:

@@ -20,8 +20,6 @@ from typing_extensions import Self
 from kourou.experiments.describe.configfile import BASE, find_line
 from kourou.experiments.failures import DescriptionError
 
-__all__ = ["ConfigFile", "Keys", "Section"]
-
 T = TypeVar("T")
 SectionT = TypeVar("SectionT", bound="Section")
 Keys: TypeAlias = "tuple[str | int, ...]"

@@ -12,17 +12,6 @@ from typing import Any, NamedTuple
 
 from kourou.experiments.failures import DescriptionError, ResultsError, VariantKeyError, VariantTypeError
 
-__all__ = [
-    "VARIANT_FILE",
-    "VariantLevel",
-    "from_dotted",
-    "load_variant",
-    "make_variants",
-    "save_variant",
-    "to_dotted",
-    "update_config",
-]
-
 VARIANT_FILE = "variant_config.json"
 
 

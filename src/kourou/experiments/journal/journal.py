@@ -25,18 +25,6 @@ from kourou.experiments.journal.shared_disks import file_system, is_shared, try_
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "JOURNAL_FILE",
-    "Journal",
-    "Launch",
-    "SweepLock",
-    "declare",
-    "find_launcher",
-    "locked_journal",
-    "read_launches",
-    "read_records",
-]
-
 JOURNAL_FILE = "sweep.sqlite"
 LOCK_FILE = "sweep.lock"
 

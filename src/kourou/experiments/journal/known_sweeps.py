@@ -10,8 +10,6 @@ from pathlib import Path
 from kourou.experiments.journal.journal import JOURNAL_FILE
 from kourou.runtime.files.run_folder import runs_dir
 
-__all__ = ["known_sweeps", "remember"]
-
 _LINKS = f".sweeps-{os.getuid()}"  # many users may keep their runs in one folder
 
 

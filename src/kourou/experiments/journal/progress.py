@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 
 from kourou.experiments.journal.run_records import RunRecord, RunState
 
-__all__ = ["Progress", "progress_of"]
-
 _AGAIN = {RunState.INTERRUPTED, RunState.LOST}
 
 

@@ -12,8 +12,6 @@ from typing import Literal, TypeAlias, get_args
 
 from kourou.experiments.journal.run_folder import read_json, write_json
 
-__all__ = ["Request", "RequestKind", "ask", "take_requests"]
-
 _FOLDER = "requests"
 RequestKind: TypeAlias = Literal["cancel", "checkpoint", "retry", "stop"]
 

@@ -11,18 +11,6 @@ from typing import Any
 
 from kourou.ownership import make_own_folder
 
-__all__ = [
-    "EXIT_FILE",
-    "STDERR_FILE",
-    "STDOUT_FILE",
-    "RunLogs",
-    "own_folder",
-    "read_json",
-    "write_json",
-    "write_own",
-    "write_whole",
-]
-
 EXIT_FILE = "exit.json"
 STDOUT_FILE = "stdout.log"
 STDERR_FILE = "stderr.log"

@@ -7,8 +7,6 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["EVENTS", "Event", "RunRecord", "RunState", "apply_event"]
-
 
 class RunState(str, enum.Enum):
     """PENDING → (QUEUED →) RUNNING → SUCCEEDED | FAILED | TIMEOUT | CANCELLED | INTERRUPTED | LOST."""

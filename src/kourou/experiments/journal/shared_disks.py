@@ -10,8 +10,6 @@ import psutil
 
 from kourou.experiments.failures import SweepError
 
-__all__ = ["file_system", "is_shared", "try_lock"]
-
 # All others, NFS, Lustre, GPFS, CephFS, SMB and FUSE's among them, may be seen by several hosts.
 _LOCAL = {"apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "ramfs"}
 _LOCAL |= {"reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs"}

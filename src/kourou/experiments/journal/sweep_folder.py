@@ -15,8 +15,6 @@ from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read
 from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState
 
-__all__ = ["FoundSweep", "choose_runs", "find_sweep", "find_sweeps", "read_sweep"]
-
 _MOST_LISTED = 10
 
 

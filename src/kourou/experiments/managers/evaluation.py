@@ -13,8 +13,6 @@ from kourou.experiments.results.comparisons import compare_scores
 from kourou.experiments.results.statistics import bootstrap_interval, improvement_interval
 from kourou.extras import load_extra
 
-__all__ = ["agent_scores", "compare_agents", "evaluate_agents", "summarize_agents"]
-
 _SIMULATIONS = 50
 _PERMUTATIONS = 10_000
 

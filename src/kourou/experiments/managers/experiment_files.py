@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from kourou.experiments.describe.validation import Section
     from kourou.experiments.managers.experiment_schema import EnvironmentFile
 
-__all__ = ["experiment_generator", "load_experiment_results", "managers_of_file"]
-
 SectionT = TypeVar("SectionT", bound="Section")
 
 _PARTS = ("init_kwargs", "fit_kwargs", "eval_kwargs")

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from kourou.experiments.describe.validation import Section
 
-__all__ = ["AgentFile", "EnvironmentFile", "ExperimentFile"]
-
 Arguments: TypeAlias = "dict[str, Any] | None"
 
 

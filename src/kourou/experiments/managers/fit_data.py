@@ -9,8 +9,6 @@ from kourou.extras import load_extra
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
 
-__all__ = ["fit_data"]
-
 _COLUMNS = ["name", "tag", "value", "dw_time_elapsed", "global_step"]
 
 

@@ -26,8 +26,6 @@ from kourou.runtime.model.inventory import Inventory, thread_counts
 from kourou.runtime.plan.preloading import installed
 from kourou.runtime.process.supervisor import Supervisor
 
-__all__ = ["Context", "Parallelization", "Workers", "failure_of", "run_fits", "run_on_workers"]
-
 Parallelization: TypeAlias = Literal["thread", "process", "slurm"]
 Context: TypeAlias = Literal["spawn", "forkserver", "fork"]
 """``spawn``: an interpreter for each fit. ``forkserver``: forks of an interpreter that has torch and the like imported

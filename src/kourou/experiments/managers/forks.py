@@ -27,8 +27,6 @@ from kourou.tracebacks import format_failure
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ForkSupervisor", "why_not_fork"]
-
 _GRPC_THREADS = ("grpc_", "event_engine", "lifeguard")  # names of gRPC's own threads, which Python does not know
 _TASKS = Path("/proc/self/task")
 _PR_SET_PDEATHSIG = 1

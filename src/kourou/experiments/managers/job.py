@@ -40,8 +40,6 @@ from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import Packed, pack
 from kourou.tracebacks import format_failure
 
-__all__ = ["ERROR_FILE", "FitJob", "agent_of", "discard_job", "do_fit", "find_unpicklable", "publish_jobs", "read_job"]
-
 _log = logging.getLogger("kourou.experiments")
 
 ERROR_FILE = "error.txt"

@@ -35,8 +35,6 @@ from kourou.ownership import read_own
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["MANAGER_FILE", "ExperimentManager"]
-
 MANAGER_FILE = "manager_obj.pickle"
 _OUTPUT_DIR = "runs"
 _log = logging.getLogger("kourou.experiments")

@@ -15,8 +15,6 @@ from kourou.experiments.managers.manager import ExperimentManager
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
 
-__all__ = ["MultipleManagers"]
-
 
 class MultipleManagers:
     """Fits the agents of several managers, all fits side by side; managers stay in the order in which they came.

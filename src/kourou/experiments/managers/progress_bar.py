@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.notebook import Display, bar, in_notebook
 
-__all__ = ["progress_bar"]
-
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], None]]:

@@ -17,8 +17,6 @@ from kourou.tracebacks import format_failure
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ThreadSupervisor"]
-
 _LAST_LINES = 50
 _INTERRUPTED = 130
 

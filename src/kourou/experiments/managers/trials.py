@@ -19,8 +19,6 @@ from kourou.experiments.seeding import safe_reseed, seeder_for
 from kourou.extras import load_extra
 from kourou.tracebacks import format_failure
 
-__all__ = ["RUN", "TuningJob", "do_trial", "kwargs_of", "load_optuna", "open_study"]
-
 RUN = "kourou_run"
 """The attribute of a trial that says which of the search's runs it is."""
 

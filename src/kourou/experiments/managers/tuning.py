@@ -22,8 +22,6 @@ from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_
 from kourou.experiments.seeding import Seed, seeder_for
 from kourou.experiments.sweep.retries import Retry
 
-__all__ = ["BEST_FILE", "PrunerMethod", "SamplerMethod", "optimize_hyperparams"]
-
 BEST_FILE = "best_hyperparams.json"
 SamplerMethod = Literal["random", "grid", "cmaes", "optuna_default"]
 PrunerMethod = Literal["none", "halving", "median"]

@@ -13,8 +13,6 @@ from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.manager import ExperimentManager
 from kourou.extras import load_extra
 
-__all__ = ["Source", "distinct", "managers_in", "read_writer_data"]
-
 Source: TypeAlias = ExperimentManager | str | os.PathLike[str] | Sequence[Any]
 """A manager, a manager's folder or file, a folder of such folders, or several of these."""
 

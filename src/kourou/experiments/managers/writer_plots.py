@@ -11,8 +11,6 @@ from kourou.experiments.managers.writer_data import Source, read_writer_data
 from kourou.experiments.results.curves import aligned, mean_band, smoothed
 from kourou.extras import load_extra
 
-__all__ = ["ErrorRepresentation", "plot_writer_data"]
-
 ErrorRepresentation: TypeAlias = Literal["raw_curves", "ci", "pi", "cb"]
 """All fits as thin lines; or a band: where the mean is, where a further fit would be, the mean's curve as a whole."""
 

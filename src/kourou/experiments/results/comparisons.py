@@ -16,8 +16,6 @@ from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.statistics import scores_table
 from kourou.extras import load_extra
 
-__all__ = ["Comparison", "compare_scores", "permutation_test", "tukey_hsd"]
-
 _RESAMPLES = 10_000
 """The usual number of permutations: a p-value near 0.05 then has a standard error of 0.002."""
 _BLOCK = 1000

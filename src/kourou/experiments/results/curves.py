@@ -10,8 +10,6 @@ from typing import Any, Literal, TypeAlias
 from kourou.experiments.failures import ResultsError
 from kourou.extras import load_extra
 
-__all__ = ["Band", "BandKind", "aligned", "mean_band", "smoothed"]
-
 BandKind: TypeAlias = Literal["ci", "pi", "cb"]
 """``ci``: where the mean is, step by step (Student's interval). ``pi``: where a further run would be, step by step.
 ``cb``: where the mean is at all steps together (bootstrap)."""

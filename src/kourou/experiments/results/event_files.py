@@ -16,8 +16,6 @@ from typing import Any
 from kourou.experiments.failures import ResultsError
 from kourou.extras import load_extra
 
-__all__ = ["EVENT_FILES", "read_events"]
-
 EVENT_FILES = "*tfevents*"
 """What the names of event files look like."""
 

@@ -15,8 +15,6 @@ from kourou.experiments.results.curves import Band, BandKind, aligned, mean_band
 from kourou.experiments.results.results import load_results
 from kourou.extras import load_extra
 
-__all__ = ["Curve", "learning_curves", "plot"]
-
 _NOT_METRICS = {"run", "name", "setting", "repeat", "seed", "step", "time", "node"}
 _SHAPE = ("steps", "mean", "low", "high")
 _COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")

@@ -10,8 +10,6 @@ from typing import Any
 
 from kourou.experiments.failures import ResultsError
 
-__all__ = ["read_progress", "step_of"]
-
 
 def read_progress(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read a ``progress.csv``, as rlpyt, baselines, rllab and Stable-Baselines3 write it. Empty cells are left out.

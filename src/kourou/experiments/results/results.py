@@ -18,8 +18,6 @@ from kourou.runtime.metrics.exporters import EVENTS_FOLDER
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
 
-__all__ = ["RUN_FILE", "find_runs", "load_results", "run_record", "save_run"]
-
 RUN_FILE = "run.json"
 _LOGS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     METRICS_FILE: read_metrics,

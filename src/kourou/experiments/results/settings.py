@@ -10,16 +10,6 @@ from typing import Any
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.curves import mean_band
 
-__all__ = [
-    "MetricSummary",
-    "SettingSummary",
-    "last_rows",
-    "last_values",
-    "metric_names",
-    "rank_settings",
-    "summarize_settings",
-]
-
 _IDENTITY = frozenset({"run", "name", "setting", "repeat", "seed", "step", "time"})
 _PARAM = "params."
 

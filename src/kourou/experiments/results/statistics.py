@@ -14,15 +14,6 @@ from typing import Any
 from kourou.experiments.failures import ResultsError
 from kourou.extras import load_extra
 
-__all__ = [
-    "Interval",
-    "bootstrap_interval",
-    "improvement_interval",
-    "iqm",
-    "probability_of_improvement",
-    "scores_table",
-]
-
 _RESAMPLES = 2000
 """The ends of a 95 % interval then vary by a few percent of its width from seed to seed."""
 

@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 from kourou.experiments.failures import AffinityError
 from kourou.experiments.rlpyt.affinity_code import AffinityCode, encode_affinity
 
-__all__ = ["Affinity", "RunAffinity", "affinity_from_code", "all_cpus", "make_affinity"]
-
 Cpus: TypeAlias = "tuple[int, ...]"
 
 

@@ -14,15 +14,6 @@ import psutil
 
 from kourou.experiments.failures import AffinityError
 
-__all__ = [
-    "AffinityCode",
-    "decode_affinity",
-    "encode_affinity",
-    "get_n_run_slots",
-    "prepend_run_slot",
-    "remove_run_slot",
-]
-
 _WORD = re.compile(r"(\d+)([a-z]{3})", re.ASCII)
 _FIELDS = {
     "slt": "run_slot",

@@ -16,8 +16,6 @@ from kourou.experiments.rlpyt.affinity import Affinity, RunAffinity, affinity_fr
 from kourou.experiments.rlpyt.affinity_code import AffinityCode, prepend_run_slot
 from kourou.runtime.model.inventory import Inventory
 
-__all__ = ["Core", "available_cores", "fit_affinity"]
-
 _SYSFS = Path("/sys/devices/system/cpu")
 
 

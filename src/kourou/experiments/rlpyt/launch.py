@@ -32,8 +32,6 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor
 
-__all__ = ["LaunchedExperiment", "launch_experiment", "run_experiments"]
-
 _SLOT = "{run_slot_affinity_code}"  # where a run's command names its slot, which is known when it starts
 
 

@@ -7,8 +7,6 @@ from kourou.experiments.rlpyt.affinity_code import encode_affinity
 from kourou.experiments.rlpyt.cpus import available_cores
 from kourou.runtime.model.inventory import Inventory
 
-__all__ = ["quick_affinity_code"]
-
 
 def quick_affinity_code(
     n_parallel: int | None = None,

@@ -7,8 +7,6 @@ import sys
 
 from kourou.runtime.stopping.held_signal import HeldSignal
 
-__all__ = ["main"]
-
 
 def main() -> int:
     """The job's exit code."""

@@ -38,8 +38,6 @@ from kourou.experiments.sweep.signals import signals_to
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.waiting.event_queue import next_of
 
-__all__ = ["plan_slurm_sweep", "run_slurm_sweep"]
-
 _JOBS = "jobs"  # folder of scripts, manifests and jobs' output, in the sweep's folder
 
 

@@ -35,8 +35,6 @@ from kourou.ownership import read_own
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.stopping.held_signal import HeldSignal
 
-__all__ = ["Manifest", "run_one"]
-
 _SHUTDOWN_S = 5.0  # of the time before the limit: for the run's end and for requeuing
 _BUSY = 75  # EX_TEMPFAIL
 _IN_SCRIPT = 2  # the index of the argument that names it

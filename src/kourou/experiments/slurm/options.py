@@ -8,8 +8,6 @@ from pathlib import Path
 from kourou import errors
 from kourou.runtime.model.slurm_job import SlurmJob
 
-__all__ = ["SlurmOptions"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlurmOptions(SlurmJob):

@@ -17,8 +17,6 @@ from kourou.experiments.sweep.prepared import PreparedRun
 from kourou.runtime.launchers.engines.base import Submission
 from kourou.runtime.launchers.engines.slurm_commands import quoted
 
-__all__ = ["RunSubmission", "job_command", "submissions", "submissions_as_json", "submissions_as_text"]
-
 JOB = "kourou.experiments.slurm.job"
 
 

@@ -19,8 +19,6 @@ from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.process import process_table
 from kourou.runtime.stopping.held_signal import HeldSignal
 
-__all__ = ["INSIDE_VARIABLE", "run_script"]
-
 _SHELL_SIGNALS = 128  # what shells add to a signal's number
 
 INSIDE_VARIABLE = "KOUROU_TEMPLATE_OF"

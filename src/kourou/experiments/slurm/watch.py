@@ -17,8 +17,6 @@ from kourou.experiments.results.results import RUN_FILE
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.slurm_commands import SlurmState
 
-__all__ = ["SlurmWatch", "refresh", "runs_in_slurm"]
-
 _SHELL_SIGNALS = 128  # a shell whose command was ended by signal n exits with this + n
 _GONE_S = 15.0  # a job may leave the queue before its last file is seen on a network's file system
 _ENDS = {

@@ -11,8 +11,6 @@ from kourou.experiments.journal.run_folder import RunLogs
 from kourou.experiments.sweep.prepared import PreparedRun
 from kourou.experiments.sweep.slots import Slot
 
-__all__ = ["FOREVER_S", "Attempt"]
-
 FOREVER_S = float("inf")
 
 

@@ -21,8 +21,6 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.process import ProcessSpec
 
-__all__ = ["PlannedStart", "known_records", "last_backend", "plan_sweep", "unfinished_runs"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedStart:

@@ -31,8 +31,6 @@ from kourou.runtime.process.supervisor import ProcessEvents
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["EngineHosts"]
-
 _FIRST_CALL_S = 1.0  # after a host was lost
 _LONGEST_PAUSE_S = 300.0  # between two calls
 _CALLS = 3  # in vain, of all hosts: then the allocation is taken for gone

@@ -30,18 +30,6 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.runtime.stopping.exit_signals import interrupted
 
-__all__ = [
-    "SOURCE_FILE",
-    "Rerun",
-    "SweepOutcome",
-    "check_rerun",
-    "new_launch_id",
-    "open_sweep",
-    "run_sweep",
-    "select_runs",
-    "should_run",
-]
-
 AnyRun = TypeVar("AnyRun", RunSpec, PreparedRun)
 
 Rerun: TypeAlias = Literal["lost", "failed", "all"]

@@ -10,8 +10,6 @@ from kourou.experiments.journal.journal import Journal, read_launches
 from kourou.experiments.journal.run_records import RunState
 from kourou.runtime.process import process_table
 
-__all__ = ["end_leftovers"]
-
 _GRACE_S = 3.0  # a zygote whose launcher died ends all below it in less than 2 s
 _POLL_S = 0.02
 

@@ -7,8 +7,6 @@ import dataclasses
 from kourou.experiments.journal.run_records import RunState
 from kourou.runtime.model.records import ProcessExit, describe_signal
 
-__all__ = ["CAUSES", "AttemptOutcome", "classify_exit", "state_after"]
-
 CAUSES = ("exit", "signal", "memory", "timeout", "start", "node")
 """It exited with another code than 0; was killed by a signal; took more memory than its limit; took longer than its
 time limit; could not be started; its host, or its place there, was taken from it (batch systems and engines)."""

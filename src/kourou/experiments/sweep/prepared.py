@@ -25,8 +25,6 @@ from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import pack
 
-__all__ = ["PreparedRun", "prepare", "process_spec"]
-
 WORKER = "kourou.experiments.sweep.run_process"
 PAYLOAD_FILE = "payload.pkl"
 _PYTHONS = ("python", "python3")

@@ -15,8 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Provenance"]
-
 _GIT_TIMEOUT_S = 10.0
 _PACKAGES = ("kourou", "numpy", "torch", "gymnasium", "jax", "tensorflow", "stable-baselines3", "sample-factory")
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY")

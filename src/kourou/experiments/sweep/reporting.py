@@ -14,8 +14,6 @@ from kourou.experiments.sweep.dry_run import PlannedStart, known_records
 from kourou.experiments.sweep.launch import Rerun, SweepOutcome, should_run
 from kourou.runtime.files.nonblocking_stream import say
 
-__all__ = ["LineReporter", "planned_as_json", "planned_as_text", "summary"]
-
 
 class LineReporter:
     """One line for each attempt that ends."""

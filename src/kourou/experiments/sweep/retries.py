@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from kourou import errors
 from kourou.experiments.sweep.outcomes import CAUSES
 
-__all__ = ["Retry"]
-
 _FIRST = ("exit", "signal", "memory", "timeout", "node")  # what a plain number of retries is for
 
 

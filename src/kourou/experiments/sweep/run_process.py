@@ -18,8 +18,6 @@ from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.node_process.outcomes import outcome_of_exit
 from kourou.runtime.stopping import exit_signals
 
-__all__ = ["read_payload", "run"]
-
 _INTERRUPTED = 130
 
 

@@ -37,8 +37,6 @@ from kourou.runtime.process.preload import COMMANDS, Preload
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.runtime.waiting.event_queue import next_of
 
-__all__ = ["Scheduler", "SweepOptions"]
-
 _POLL_S = 0.2  # between polls for requests from other shells
 
 

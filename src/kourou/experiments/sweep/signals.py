@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 
-__all__ = ["signals_to"]
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -12,8 +12,6 @@ from kourou.experiments.sweep.free_memory import GpuGate, Memory, find_gpu, in_g
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.inventory import Inventory
 
-__all__ = ["Share", "Slot", "SlotPool", "engine_slots", "make_slots"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Share:

@@ -18,8 +18,6 @@ from kourou.experiments.sweep.launch import SOURCE_FILE
 from kourou.ownership import read_own
 from kourou.runtime.model.engines import EngineOptions
 
-__all__ = ["Changes", "LoadedSweep", "load_source"]
-
 _FILES = {".yaml", ".yml", ".toml", ".json"}
 _VARIABLE = "RUN_DESCRIPTION"  # Sample Factory's name for it
 

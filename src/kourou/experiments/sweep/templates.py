@@ -31,8 +31,6 @@ from kourou.experiments.sweep.launch import (
     select_runs,
 )
 
-__all__ = ["fill_template", "plan_template_sweep", "run_template_sweep"]
-
 _TIMEOUT_S = 300.0
 _CONTINUED = re.compile(r"\\\r?\n")  # which shlex, unlike a shell, does not join
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")

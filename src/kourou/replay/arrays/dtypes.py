@@ -9,8 +9,6 @@ from typing import Any
 from kourou.replay.arrays.array_types import Array, np
 from kourou.replay.arrays.tree import Path, path_text
 
-__all__ = ["as_array", "can_take", "checked_dtype", "common_dtype", "widened"]
-
 _MaskedArray = np.ma.MaskedArray
 _TEXT = "US"  # kinds of dtypes whose arrays have room for texts of some length, and take shorter ones
 

@@ -10,8 +10,6 @@ from kourou.replay.arrays.array_types import np
 from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 from kourou.shown import shown
 
-__all__ = ["Signature", "TensorSpec"]
-
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 
 from kourou.nested import Parts, instance_of, parts_of
 
-__all__ = ["Path", "TreeDef", "flatten", "path_text"]
-
 Path: TypeAlias = "tuple[str | int, ...]"
 """From the outside in: keys of dicts, indices of lists and tuples, names of fields."""
 

@@ -14,8 +14,6 @@ from kourou.replay.protocol.messages import InsertBatch, RowData, TableItems
 from kourou.replay.protocol.remote import Remote, StoreView
 from kourou.replay.storage.layout import ColumnSpec, Leaf, Pattern
 
-__all__ = ["BatchInserter"]
-
 _GRACE_S = 10.0
 _RESERVE_BYTES = 4 << 20
 

@@ -26,8 +26,6 @@ from kourou.replay.writers.structured import StructuredWriter
 from kourou.replay.writers.trajectory import TrajectoryWriter
 from kourou.waits import Blocked, waits_in
 
-__all__ = ["Client"]
-
 T = TypeVar("T")
 
 _GRACE_S = 10.0  # what a call may take beyond the time that it waits for a limiter: the connection, and the data

@@ -17,8 +17,6 @@ from kourou.replay.table.info import TableInfo
 from kourou.replay.writers.group import GroupBatchWriter, GroupStructuredWriter, GroupWriter
 from kourou.replay.writers.rules import ItemRule
 
-__all__ = ["GroupClient"]
-
 W = TypeVar("W")
 
 

@@ -15,8 +15,6 @@ from kourou.replay.protocol.samples import SampleBatch
 from kourou.replay.writers.base import Renew
 from kourou.waits import Blocked, waits_in
 
-__all__ = ["Sampler"]
-
 _log = logging.getLogger("kourou.replay")
 _MOST_AT_ONCE = 4  # small batches are cheaper by the dozen: a request costs as much as drawing and copying them
 _SMALL_BYTES = 1 << 20  # of a batch; of larger ones, the first should not wait for the second to be copied

@@ -8,8 +8,6 @@ from typing import Protocol
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Refs, np
 
-__all__ = ["Items", "References", "SampledItems"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Items:

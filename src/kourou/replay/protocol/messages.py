@@ -12,21 +12,6 @@ from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.storage.rows import RowsHandle
 
-__all__ = [
-    "INFO_DTYPE",
-    "PROBE",
-    "InsertBatch",
-    "PackedGroup",
-    "RowData",
-    "SampleReply",
-    "SessionInfo",
-    "StoreInfo",
-    "TableItems",
-    "TableSpec",
-    "Ticket",
-    "pack_sampled",
-]
-
 INFO_DTYPE = np.dtype(
     [
         ("key", "<u8"),

@@ -27,8 +27,6 @@ from kourou.replay.storage.compression import Compression, pack, unpack
 from kourou.replay.storage.layout import ColumnSpec, Pattern, gather
 from kourou.replay.storage.rows import map_rows
 
-__all__ = ["RENEWALS", "UNMAPPED", "Remote", "StoreView"]
-
 UNMAPPED = "the replay server's memory can be mapped no more: it has ended since it said where that is"
 
 RENEWALS = 10

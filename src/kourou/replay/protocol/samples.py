@@ -11,8 +11,6 @@ from kourou.replay.arrays.array_types import Array, Floats, Integers, Keys, np
 from kourou.replay.arrays.dtypes import common_dtype
 from kourou.replay.arrays.tree import TreeDef
 
-__all__ = ["ReplaySample", "SampleBatch", "SampleInfo"]
-
 
 class SampleInfo(NamedTuple):
     """What is known of one sampled item, apart from its data.

@@ -8,8 +8,6 @@ from typing import Protocol
 from kourou.replay.arrays.array_types import Floats, Keys, Slots, np
 from kourou.replay.selectors.index import Index
 
-__all__ = ["CustomIndex", "SelectorProtocol"]
-
 
 class SelectorProtocol(Protocol):
     """What a selector of one's own has to have. Keys are Python integers; it is called under the table's lock."""

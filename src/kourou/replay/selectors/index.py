@@ -6,8 +6,6 @@ import abc
 
 from kourou.replay.arrays.array_types import Floats, Slots, np
 
-__all__ = ["Index"]
-
 
 class Index(abc.ABC):
     """The slots of a table in the order, or with the weights, of one selector.

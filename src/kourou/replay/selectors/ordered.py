@@ -5,8 +5,6 @@ from __future__ import annotations
 from kourou.replay.arrays.array_types import Floats, Slots, grown, np
 from kourou.replay.selectors.index import Index
 
-__all__ = ["OrderedIndex"]
-
 _ABSENT = -1
 
 

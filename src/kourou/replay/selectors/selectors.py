@@ -16,8 +16,6 @@ from kourou.replay.selectors.sumtree import SumTreeIndex
 from kourou.replay.selectors.tournament import TournamentIndex
 from kourou.shown import shown
 
-__all__ = ["Custom", "Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Selector", "Uniform", "make_index"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:

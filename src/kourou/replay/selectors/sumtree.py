@@ -10,8 +10,6 @@ from kourou.replay.arrays.array_types import Floats, Slots, grown, np
 from kourou.replay.selectors.dense import DenseIndex
 from kourou.replay.selectors.index import Index
 
-__all__ = ["SumTreeIndex"]
-
 _FAN = 16
 _LARGEST = np.finfo(np.float64).max / 2**40  # a weight; the sum of as many as fit into memory is still finite
 

@@ -7,8 +7,6 @@ import heapq
 from kourou.replay.arrays.array_types import Floats, Integers, Slots, grown, np
 from kourou.replay.selectors.index import Index
 
-__all__ = ["TournamentIndex"]
-
 _NOBODY = -1
 
 

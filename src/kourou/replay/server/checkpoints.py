@@ -45,8 +45,6 @@ from kourou.replay.server.data import DataStore
 from kourou.replay.server.snapshot import ConfigFrom, Snapshot, StoreSnapshot, TableSnapshot
 from kourou.replay.storage.layout import ColumnSpec, Leaf, Pattern
 
-__all__ = ["Checkpointer"]
-
 _log = logging.getLogger("kourou.replay")
 _FORMAT = 1
 _DATA = re.compile(r"data-(\d{8})\.bin")

@@ -16,8 +16,6 @@ from kourou.replay.server.data import DataStore
 from kourou.replay.storage.compression import Compression
 from kourou.replay.table.lock import TableLock
 
-__all__ = ["KEYS_PER_SESSION", "Session", "Sessions"]
-
 KEYS_PER_SESSION = 1 << 40
 _MOST_SESSIONS = 1 << 23
 _UNKNOWN_SESSIONS = 256

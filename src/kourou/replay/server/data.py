@@ -12,8 +12,6 @@ from kourou.replay.storage.blocks import BlockStore
 from kourou.replay.storage.layout import ColumnSpec, Pattern, block_columns, gather
 from kourou.replay.table.lock import TableLock
 
-__all__ = ["DataStore", "PatternGroup"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatternGroup:

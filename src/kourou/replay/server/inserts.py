@@ -20,8 +20,6 @@ from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import InsertRequest
 from kourou.replay.table.table import Table
 
-__all__ = ["Inserts"]
-
 
 class Inserts:
     """The calls of writers. For the arguments see :class:`kourou.replay.server.service.Service`."""

@@ -9,8 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["MaintenanceThread"]
-
 _log = logging.getLogger("kourou.replay")
 
 

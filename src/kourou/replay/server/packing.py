@@ -12,8 +12,6 @@ from kourou.replay.server.data import DataStore, PatternGroup
 from kourou.replay.storage.compression import Compression, PackedArray, pack, unpack
 from kourou.replay.table.table import Table
 
-__all__ = ["look_up", "pack_group", "unpack_rows"]
-
 
 def pack_group(data: DataStore, group: PatternGroup, compression: Compression | None) -> PackedGroup:
     """A group as it travels: where its data lies in shared memory, or the data."""

@@ -19,8 +19,6 @@ from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import SampleRequest
 from kourou.replay.table.table import Table
 
-__all__ = ["Samples"]
-
 
 class Samples:
     """The calls of those who read items. For the arguments see :class:`kourou.replay.server.service.Service`."""

@@ -23,8 +23,6 @@ from kourou.replay.table.table import Table
 if TYPE_CHECKING:
     from kourou.replay.client.client import Client
 
-__all__ = ["Server"]
-
 _METHODS = (
     "keep_alive",
     "checkpoint",

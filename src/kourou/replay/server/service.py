@@ -30,8 +30,6 @@ from kourou.replay.table.info import TableInfo
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.table import Table
 
-__all__ = ["Service"]
-
 
 class Service:
     """What is public is called by clients, but for the end; what may wait returns futures, so that no thread waits."""

@@ -16,8 +16,6 @@ from kourou.replay.storage.layout import ColumnSpec, Pattern
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.table import Table
 
-__all__ = ["ConfigFrom", "Snapshot", "StoreSnapshot", "TableSnapshot", "restore", "snapshot_of"]
-
 ConfigFrom = Literal["code", "file"]
 
 

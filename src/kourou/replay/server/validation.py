@@ -8,8 +8,6 @@ from kourou.replay.protocol.messages import TableItems
 from kourou.replay.server.data import DataStore
 from kourou.replay.table.table import Table
 
-__all__ = ["validated"]
-
 
 def validated(items: TableItems, table: Table, data: DataStore, owner: int) -> Items:
     """The items, as the table takes them. The caller holds the lock.

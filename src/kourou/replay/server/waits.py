@@ -14,8 +14,6 @@ from kourou.replay.server.maintenance import MaintenanceThread
 from kourou.replay.table.completion import Completion
 from kourou.replay.table.requests import Request
 
-__all__ = ["Waits", "wanted_by_caller"]
-
 _MAINTENANCE_S = 0.25  # how soon the death of a client is noticed
 
 

@@ -9,8 +9,6 @@ from kourou.replay.arrays.array_types import Array, Integers, grown, np
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.storage.rows import Rows, RowsHandle
 
-__all__ = ["NOBODY", "BlockStore"]
-
 NOBODY = 0  # the owner of a block that no writer may write to
 # Address space of a store's largest column at first. Memory is used only by what is written, but whenever a column
 # grows, everybody maps it anew.

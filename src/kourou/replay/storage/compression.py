@@ -12,8 +12,6 @@ from kourou.errors import MissingExtra
 from kourou.replay.arrays.array_types import Array, np
 from kourou.replay.arrays.tree import Path
 
-__all__ = ["Compression", "PackedArray", "pack", "unpack"]
-
 _MODULES = {"zstd": "zstandard", "lz4": "lz4.frame"}
 _LEAST_BYTES = 256  # of an array that is worth the trouble
 _ZSTD_LEVEL = 1  # the level at which it compresses about as fast as a network of 10 Gbit/s takes the result

@@ -11,8 +11,6 @@ from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.arrays.dtypes import checked_dtype
 from kourou.replay.arrays.tree import Path, TreeDef
 
-__all__ = ["ColumnSpec", "Leaf", "Pattern", "block_columns", "gather"]
-
 
 @dataclasses.dataclass(frozen=True)
 class ColumnSpec:

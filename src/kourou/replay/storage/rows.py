@@ -20,8 +20,6 @@ from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.shared_files import OpenedFile, SharedFile
 
-__all__ = ["RowFile", "Rows", "RowsHandle", "map_rows", "open_rows", "populate"]
-
 _LARGE_ROW_BYTES = 16 << 10  # below this, the system call costs more than it spares
 _MADV_POPULATE_WRITE = (
     23  # Linux 5.14; Python has no name for it, and its own madvise would hold the interpreter's lock

@@ -10,8 +10,6 @@ from typing import Any, Generic, TypeVar
 
 from kourou import cpython
 
-__all__ = ["Completion", "all_of", "now_or_later", "on_behalf_of"]
-
 T = TypeVar("T")
 
 

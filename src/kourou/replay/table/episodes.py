@@ -6,8 +6,6 @@ from collections import Counter
 
 from kourou.replay.arrays.array_types import Keys
 
-__all__ = ["Episodes"]
-
 
 class Episodes:
     """The episodes of one table's items. An item whose episode is its own key is an episode by itself.

@@ -12,8 +12,6 @@ from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
 from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.table.item_columns import ItemArrays
 
-__all__ = ["Event", "Extension", "Hooks"]
-
 _log = logging.getLogger("kourou.replay")
 
 

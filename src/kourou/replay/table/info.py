@@ -8,8 +8,6 @@ from kourou.replay.arrays.signature import Signature
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.selectors import Selector
 
-__all__ = ["TableInfo"]
-
 _KIB = 1024
 
 

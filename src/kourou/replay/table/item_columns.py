@@ -7,8 +7,6 @@ import time
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, grown, np
 from kourou.replay.protocol.item_batches import Items
 
-__all__ = ["ItemArrays"]
-
 
 class ItemArrays:
     """Columns by slot. A slot that is free holds what its last item left."""

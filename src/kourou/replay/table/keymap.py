@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from kourou.replay.arrays.array_types import Integers, Keys, Slots, np
 
-__all__ = ["ABSENT", "KeyMap"]
-
 ABSENT = -1
 _LEAST = 64
 _FREE, _LEFT = np.uint64(0), np.uint64(2**64 - 1)  # never used; used by a key that is gone. No keys themselves.

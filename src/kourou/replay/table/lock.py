@@ -6,8 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-__all__ = ["TableLock"]
-
 _log = logging.getLogger("kourou.replay")
 
 

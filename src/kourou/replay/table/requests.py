@@ -8,8 +8,6 @@ from collections.abc import Callable
 from kourou.replay.protocol.item_batches import Items, SampledItems
 from kourou.replay.table.completion import Completion
 
-__all__ = ["InsertRequest", "Request", "SampleRequest"]
-
 
 def _always() -> bool:
     return True

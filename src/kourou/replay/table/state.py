@@ -17,8 +17,6 @@ from kourou.replay.table.episodes import Episodes
 from kourou.replay.table.item_columns import ItemArrays
 from kourou.replay.table.keymap import ABSENT, KeyMap
 
-__all__ = ["TableState"]
-
 _AGES = 1024  # items whose ages are looked at
 
 

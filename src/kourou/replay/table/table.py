@@ -24,8 +24,6 @@ from kourou.replay.table.throughput import Throughput
 from kourou.shown import shown
 from kourou.waits import PATIENCE_S
 
-__all__ = ["Table"]
-
 _log = logging.getLogger("kourou.replay")
 
 _NOT_THERE = object()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 
-__all__ = ["Throughput"]
-
 _WINDOW_S = 5.0  # long enough to be steady, short enough to show that something stopped
 
 

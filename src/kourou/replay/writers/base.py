@@ -22,8 +22,6 @@ from kourou.replay.writers.outbox import Outbox
 from kourou.replay.writers.pattern_registry import PatternRegistry
 from kourou.replay.writers.stream import Stream
 
-__all__ = ["LONGEST_BLOCK", "LOST", "ItemWriter", "Renew"]
-
 _log = logging.getLogger("kourou.replay")
 
 LONGEST_BLOCK = 64  # rows; longer blocks would waste memory on rows that no item needs any more

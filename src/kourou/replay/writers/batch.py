@@ -15,8 +15,6 @@ from kourou.replay.writers.flusher import flusher
 from kourou.replay.writers.history import ColumnHistory
 from kourou.replay.writers.outbox import Outbox
 
-__all__ = ["BatchWriter"]
-
 
 class BatchWriter(ItemWriter[BatchStream]):
     """Writes the steps of B environments that go in step, one trajectory for each. Also a context manager.

@@ -9,8 +9,6 @@ from kourou.replay.protocol.remote import Remote
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.writers.stream import Stream
 
-__all__ = ["BatchStream"]
-
 
 class BatchStream(Stream):
     """Consecutive steps of ``width`` environments. All of them begin a block with the same step.

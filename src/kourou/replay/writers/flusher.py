@@ -10,8 +10,6 @@ from typing import Protocol
 
 from kourou.courier.core.background import BackgroundLoop
 
-__all__ = ["flusher"]
-
 _log = logging.getLogger("kourou.replay")
 
 _SEND_AFTER_S = 0.005  # an item is sent after so long even if there are not enough for a message

@@ -20,8 +20,6 @@ from kourou.replay.writers.trajectory import TrajectoryWriter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GroupBatchWriter", "GroupStructuredWriter", "GroupWriter"]
-
 W = TypeVar("W", bound="ItemWriter[Any] | StructuredWriter")
 ItemWriterT = TypeVar("ItemWriterT", bound="ItemWriter[Any]")
 

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 from kourou.replay.arrays.array_types import Array, np
 from kourou.replay.storage.layout import ColumnSpec
 
-__all__ = ["ColumnHistory", "StepSource", "TrajectoryColumn"]
-
 
 class StepSource(Protocol):
     """The writer, as its history sees it."""

@@ -17,8 +17,6 @@ from kourou.replay.protocol.remote import Remote
 from kourou.replay.writers.stream import Stream
 from kourou.waits import PATIENCE_S, Blocked, waits_in
 
-__all__ = ["Outbox", "PendingItems"]
-
 _log = logging.getLogger("kourou.replay")
 _KEYS_AT_ONCE = 1 << 14
 _BROKEN = "an earlier message of this writer could not be carried out"

@@ -10,8 +10,6 @@ from kourou.replay.storage.layout import Leaf, Pattern
 from kourou.replay.writers.history import StepSource, TrajectoryColumn
 from kourou.replay.writers.stream import Stream
 
-__all__ = ["PatternRegistry"]
-
 
 class PatternRegistry:
     """Checks and describes trajectories."""

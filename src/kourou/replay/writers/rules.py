@@ -10,8 +10,6 @@ from kourou.replay.arrays.array_types import np
 from kourou.replay.arrays.signature import TensorSpec
 from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 
-__all__ = ["ColumnSlice", "ItemRule", "Moment", "RuleHistory", "infer_signature", "td_error"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Moment:

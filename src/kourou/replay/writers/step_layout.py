@@ -10,8 +10,6 @@ from kourou.replay.arrays.dtypes import as_array, can_take, widened
 from kourou.replay.arrays.tree import Path, TreeDef, flatten, path_text
 from kourou.replay.storage.layout import ColumnSpec
 
-__all__ = ["StepLayout"]
-
 
 class StepLayout:
     """Columns by their paths. Dicts may get new keys over time; shapes never change, nor dtypes, but for longer texts.

@@ -11,8 +11,6 @@ from kourou.replay.protocol.remote import UNMAPPED, Remote
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.storage.rows import open_rows, populate
 
-__all__ = ["Stream"]
-
 _LEASE_BYTES = 32 << 20  # blocks that a writer has in reserve: what it may write before the server answers again
 _MOST_LEASED = 2048
 _LEAST_LEASED = 4

@@ -12,8 +12,6 @@ from kourou.replay.writers.history import TrajectoryColumn
 from kourou.replay.writers.rules import ColumnSlice, ItemRule, Moment
 from kourou.replay.writers.trajectory import TrajectoryWriter
 
-__all__ = ["StructuredWriter"]
-
 
 class StructuredWriter:
     """Writes the steps of one stream, and the items that rules make of them. Also a context manager, which flushes.

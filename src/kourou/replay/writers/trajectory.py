@@ -17,8 +17,6 @@ from kourou.replay.writers.outbox import Outbox
 from kourou.replay.writers.step_layout import StepLayout
 from kourou.replay.writers.stream import Stream
 
-__all__ = ["TrajectoryWriter"]
-
 
 class TrajectoryWriter(ItemWriter[Stream]):
     """Writes the steps of one stream (an environment), and items made of them. Also a context manager, which flushes.

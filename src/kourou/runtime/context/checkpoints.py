@@ -7,8 +7,6 @@ from pathlib import Path
 from kourou.runtime.context.context import get_context
 from kourou.runtime.files.run_folder import node_checkpoints
 
-__all__ = ["checkpoint_dir"]
-
 
 def checkpoint_dir() -> Path:
     """This node's folder for checkpoints: the same for all its attempts, and in every incarnation of its run.

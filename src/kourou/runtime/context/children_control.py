@@ -26,8 +26,6 @@ from kourou.runtime.stopping.state import StopState
 from kourou.script import children
 from kourou.script.children import ChildCall
 
-__all__ = ["ChildServer", "SharedControl", "for_children"]
-
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 
 

@@ -21,27 +21,6 @@ from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 from kourou.waits import Working, works_in
 
-__all__ = [
-    "Binding",
-    "ControlPlane",
-    "NodeContext",
-    "add_binding",
-    "binding_of",
-    "bindings",
-    "check_launch",
-    "compiling",
-    "current_node",
-    "current_node_name",
-    "current_stop_state",
-    "enter_node",
-    "get_context",
-    "live_run",
-    "no_launch",
-    "process_node_name",
-    "set_process_node",
-]
-
-
 _CLOSES_BY_ITSELF_S = 1.0  # a connection to a node that ended, unless its host is lost; last answers come before
 
 

@@ -13,15 +13,6 @@ from typing import Any
 from kourou.arguments import also_named
 from kourou.runtime.context import context
 
-__all__ = [
-    "make_program_stopper",
-    "register_stop_handler",
-    "stop",
-    "stop_event",
-    "unregister_stop_handler",
-    "wait_for_stop",
-]
-
 
 def stop(reason: str = "lp.stop() was called") -> None:
     """End the program that this code belongs to, and only that one.

@@ -18,8 +18,6 @@ from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, Outcome, shortened
 from kourou.runtime.model.resize import Resize
 
-__all__ = ["CoordinatorClient"]
-
 _ATTACH_S = 30.0  # under a start of hundreds of nodes it may have a lot to do
 _PAUSE_S = 0.1  # from a call that broke to the next one: the stream's end may be noticed a moment later
 

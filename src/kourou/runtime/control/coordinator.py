@@ -17,8 +17,6 @@ from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, shorten
 from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 
-__all__ = ["Coordinator", "Event", "NodeControl", "Release", "Stop", "Watcher", "Welcome"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Welcome:

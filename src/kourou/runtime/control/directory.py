@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from kourou.runtime.model.names import index_of, label_of, root_of
 from kourou.runtime.model.records import NodeRecord
 
-__all__ = ["Directory"]
-
 
 class Directory:
     """A thread-safe table of node records; readers can wait for a change."""

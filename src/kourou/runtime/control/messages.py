@@ -7,15 +7,6 @@ from kourou.runtime.control import coordinator
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import RunState, RunStatus
 
-__all__ = [
-    "event_from_proto",
-    "event_to_proto",
-    "record_from_proto",
-    "record_to_proto",
-    "status_from_proto",
-    "status_to_proto",
-]
-
 
 def event_to_proto(event: coordinator.Event) -> pb.Event:
     """An event as a message."""

@@ -18,8 +18,6 @@ from kourou.courier.wire import codec
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.model.resize import Resize
 
-__all__ = ["Resizes", "ask_for"]
-
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
 _MOST_KEPT = 100
 

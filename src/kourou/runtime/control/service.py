@@ -14,8 +14,6 @@ from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.model.status import RunStatus
 
-__all__ = ["SERVICE", "TOKEN_KEY", "CoordinatorServer"]
-
 SERVICE = "kourou.v1.Coordinator"
 _SPARE_CONNECTIONS = 256  # beyond one for each node and its restart; a stranger's is one of them
 TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret

@@ -16,8 +16,6 @@ from kourou.courier.lanes.http2 import tcp
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control.service import SERVICE, TOKEN_KEY
 
-__all__ = ["CoordinatorStub", "Events"]
-
 _CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone, or suspended
 _PAUSE_S = 0.05  # between two attempts to connect
 _MOST_BYTES = 1 << 30  # of an answer: the other end is the run's own, and its status grows with its nodes

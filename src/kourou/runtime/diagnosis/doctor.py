@@ -24,8 +24,6 @@ from kourou.runtime.monitoring.stacks import is_far, stacks_of
 from kourou.runtime.node_process.metering import ask_report
 from kourou.waits import is_users
 
-__all__ = ["examine"]
-
 _ANSWER_S = 2.0  # a node that does not answer twice in that time is silent
 _BETWEEN_S = 0.5
 _SERVING = {NodeState.READY, NodeState.STOPPING}

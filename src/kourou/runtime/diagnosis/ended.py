@@ -9,8 +9,6 @@ from kourou.runtime.diagnosis.finding import Finding, Severity, counted, seconds
 from kourou.runtime.model.records import ExitRecord, NodeState
 from kourou.runtime.model.status import RunState, RunStatus
 
-__all__ = ["find"]
-
 _SLOW_START_S = 5.0
 _SLOW_STOP_S = 3.0
 _MOST_LINES = 3

@@ -7,8 +7,6 @@ import enum
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Diagnosis", "Finding", "Severity", "counted", "seconds"]
-
 _MOST_NAMED = 4
 _MINUTE_S = 60
 

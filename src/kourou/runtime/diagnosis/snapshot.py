@@ -9,8 +9,6 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.reports import NodeReport, TableReport
 from kourou.runtime.model.status import RunStatus
 
-__all__ = ["Snapshot"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:

@@ -15,8 +15,6 @@ from kourou.runtime.model.reports import DEBUGGER, NodeReport, TableReport
 from kourou.runtime.model.status import RunStatus
 from kourou.waits import PATIENCE_S
 
-__all__ = ["find", "unplaced"]
-
 _MOST_DETAILS = 4
 _MOST_ALIKE = 3
 _IDLE_S = 10.0  # after so long a node that serves and that nobody has called is mentioned

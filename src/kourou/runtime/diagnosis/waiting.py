@@ -11,8 +11,6 @@ from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.model.records import NodeState
 from kourou.waits import Activity
 
-__all__ = ["NOT_READY", "STUCK_S", "Edge", "WaitGraph"]
-
 NOT_READY = frozenset({NodeState.PENDING, NodeState.STARTING})
 STUCK_S = 2.0
 """A wait below this is nobody's concern."""

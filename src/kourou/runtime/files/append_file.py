@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["LONGEST_LINE", "AppendFile"]
-
 LONGEST_LINE = 1 << 16
 """Longer lines of nodes are cut in pieces, so that one who prints no newline costs no memory."""
 

@@ -11,8 +11,6 @@ import sys
 if sys.platform != "win32":
     import resource
 
-__all__ = ["is_readable", "make_room_for_nodes", "with_remedy"]
-
 _PER_NODE = 8  # of a launcher: a process takes four (pipe, log, streams, a client), a thread's server six
 
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["LogFile", "LogLine", "last_line"]
-
 _BLOCK_BYTES = 1 << 16
 _LAST_LINE_BYTES = 1 << 14
 

@@ -18,8 +18,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NonBlockingStream", "say", "warn"]
-
 _log = logging.getLogger("kourou")
 
 _MOST_CHARACTERS = 1 << 23  # that wait

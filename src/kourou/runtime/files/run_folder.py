@@ -24,23 +24,6 @@ from kourou.ownership import write_own
 from kourou.runtime.files.append_file import AppendFile
 from kourou.runtime.model.status import STATUS_FILE
 
-__all__ = [
-    "BEGINS_AGAIN",
-    "CERTIFICATE_FILE",
-    "CHECKPOINTS",
-    "EVENTS_FILE",
-    "ORDER_FILE",
-    "PAYLOADS",
-    "PICKLED_PLAN_FILE",
-    "PLAN_FILE",
-    "TOKEN_FILE",
-    "RunFolder",
-    "new_run_id",
-    "node_checkpoints",
-    "node_log",
-    "runs_dir",
-]
-
 PLAN_FILE = "plan.json"
 PAYLOADS = "payloads"
 CHECKPOINTS = "checkpoints"

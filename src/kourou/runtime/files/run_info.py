@@ -12,8 +12,6 @@ from typing import Any
 from kourou.courier.core.endpoint import host_id
 from kourou.runtime.model.process_start import is_suspended, process_start
 
-__all__ = ["INFO_FILE", "RunInfo"]
-
 INFO_FILE = "run.json"
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from kourou.courier.lanes.local import socket_file
 
-__all__ = ["ScratchFolder"]
-
 _PREFIX = "r-"  # of what may be removed once it is not locked
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from kourou.courier import Client
 
-__all__ = ["Broadcast", "GroupHandle", "broadcast"]
-
 
 def broadcast(targets: Iterable[object] | GroupHandle | Broadcast, *, timeout_s: float | None = None) -> Broadcast:
     """A group of nodes that is called as one.

@@ -8,8 +8,6 @@ from typing import Literal
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["Checkpoints"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoints:

@@ -8,8 +8,6 @@ from typing import Literal, TypeAlias
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["OnFailure", "Restart", "check_policy"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restart:

@@ -11,8 +11,6 @@ from kourou.runtime.context import context
 from kourou.runtime.waiting.node_target import NodeTarget
 from kourou.shown import shown
 
-__all__ = ["Deferred", "Handle", "maybe_dereference"]
-
 C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 

@@ -13,8 +13,6 @@ from kourou.runtime.graph.failure_policies import OnFailure
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.waiting.node_target import NodeTarget
 
-__all__ = ["Node"]
-
 
 class Node(abc.ABC):
     """One vertex of a program's graph: what will run as one process, or as one thread.

@@ -21,8 +21,6 @@ from kourou.shown import shown
 if TYPE_CHECKING:
     from kourou.runtime.graph.topology import Topology
 
-__all__ = ["Program", "check_label", "check_new", "give_checkpoints", "give_name"]
-
 H_co = TypeVar("H_co", bound=Handle[Any], covariant=True)
 
 

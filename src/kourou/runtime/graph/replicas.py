@@ -14,8 +14,6 @@ from kourou.runtime.graph.handles import Deferred, Handle
 from kourou.runtime.graph.node import Node
 from kourou.shown import shown
 
-__all__ = ["another"]
-
 _OF_PROGRAM = frozenset({"_name", "_run_id"})
 
 

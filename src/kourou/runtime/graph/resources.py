@@ -12,8 +12,6 @@ from typing import Any, TypeAlias, TypeVar
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["PythonProcess", "Resources"]
-
 T = TypeVar("T")
 EnvSource: TypeAlias = "Mapping[str, Any] | Callable[[int], Mapping[str, Any]]"
 PerReplica: TypeAlias = "T | Callable[[int], T]"

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 
 from kourou.runtime.model.names import label_of
 
-__all__ = ["Group", "Topology", "Vertex"]
-
 _ROW, _BOX_HEIGHT, _COLUMN_GAP, _LETTER, _MARGIN = 68.0, 46.0, 84.0, 7.2, 22.0  # in pixels
 
 

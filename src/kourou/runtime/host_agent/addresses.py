@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-__all__ = ["interface_of", "is_this_machine"]
-
 
 def is_this_machine(name: str) -> bool:
     """True when a name leads to a loopback address, or to an address of one of this machine's interfaces."""

@@ -15,8 +15,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kourou.runtime.node_process.certificate import Certificate
 
-__all__ = ["Authority"]
-
 _SKEW = datetime.timedelta(days=1)  # by which clocks of hosts may differ
 _VALID = datetime.timedelta(days=3650)  # they are gone when the run ends; until then they must not run out
 _NAME = "kourou"

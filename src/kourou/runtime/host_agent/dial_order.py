@@ -9,8 +9,6 @@ from pathlib import Path
 
 from kourou.ownership import read_own, write_own
 
-__all__ = ["ENTRY", "DialOrder"]
-
 ENTRY = "kourou.runtime.host_agent.host_service"
 """The module of the service that starts a program's nodes, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 

@@ -26,20 +26,6 @@ from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.pipe_agent import Service
 from kourou.runtime.host_agent.session import BrokenSession, Session
 
-__all__ = [
-    "AGENT",
-    "BYE",
-    "HEARTBEATS",
-    "NAME_VARIABLE",
-    "SERVER_NAME",
-    "SHELL",
-    "TUNNEL",
-    "Caller",
-    "Ended",
-    "dial",
-    "main",
-]
-
 AGENT = "agent"
 """The role of an agent, in the first line."""
 SHELL = "shell"

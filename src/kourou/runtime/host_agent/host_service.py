@@ -21,8 +21,6 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.supervisor import Supervisor
 
-__all__ = ["HostAgent", "serve"]
-
 
 def serve(wire: AgentWire) -> HostAgent:
     """The entry of :mod:`kourou.runtime.host_agent.pipe_agent`."""

@@ -9,8 +9,6 @@ from typing import Any
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.node_process.certificate import Certificate
 
-__all__ = ["HostInfo", "HostSetup"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HostInfo:

@@ -10,8 +10,6 @@ from typing import Any, cast
 
 from kourou.runtime.host_agent.session import BrokenSession, Session
 
-__all__ = ["Link"]
-
 _LONGEST_LINE_BYTES = 4096
 _WRITE_BYTES = 1 << 16
 _BUFFERED_BYTES = 1 << 19  # of what is handed to the system: what comes first waits behind so much

@@ -13,8 +13,6 @@ from typing import Any, Protocol
 
 from kourou.runtime.host_agent.pipe_wire import Wire
 
-__all__ = ["PING", "PONG", "Service", "main"]
-
 PING = "ping"
 """Kind of the message that only shows that the launcher is there."""
 PONG = "pong"

@@ -20,8 +20,6 @@ from typing import Any
 
 from kourou.runtime.files.descriptors import is_readable
 
-__all__ = ["PREAMBLE", "Wire"]
-
 PREAMBLE = b"\nkourou-agent-1\n"
 """What an agent says first. Whatever a host's login scripts print comes before it, and is skipped."""
 

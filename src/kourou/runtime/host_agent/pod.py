@@ -18,28 +18,6 @@ from pathlib import Path
 from kourou.runtime.host_agent.dialling import Ended, dial
 from kourou.runtime.interpreter.startup import python_command
 
-__all__ = [
-    "AUTHORITY",
-    "CLAIM",
-    "COUNTED",
-    "IGNORED",
-    "LAST_WORDS",
-    "MADE_BY",
-    "ONCE",
-    "ORDER",
-    "PATH",
-    "PLACES",
-    "PLAN_PARTS",
-    "RUN_ID",
-    "SECRET",
-    "TREE_PARTS",
-    "WORK",
-    "be_agent",
-    "enter_tree",
-    "joined",
-    "main",
-]
-
 SECRET, ORDER, AUTHORITY = "/run/kourou/secret", "dial.json", "authority.pem"
 """Where the Secret is mounted; its files: whom agents call, and, for the launcher, what it signs certificates with."""
 TREE_PARTS, PLAN_PARTS = "/run/kourou/tree", "/run/kourou/plan"

@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["BrokenSession", "Session"]
-
 _HEAD = struct.Struct("<QQQ")  # the message's number, or 0 for none; the last one that was heard; bytes that follow
 _FULL_BYTES = 8 << 20  # that wait: to be sent, or to be heard of
 _ROOM_BYTES = _FULL_BYTES // 4

@@ -17,8 +17,6 @@ from pathlib import Path
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.sockets import is_itself
 
-__all__ = ["Tunnel"]
-
 _PIECE_BYTES = 1 << 16
 _MOST_WAITING_BYTES = 64 << 20  # for one connection: it has windows of its own, which are far smaller
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeAlias
 
-__all__ = ["Handler", "SignalHandlers", "ignore_signal"]
-
 Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
 

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from kourou import cpython
 
-__all__ = ["DUMP_STACKS", "STACK_LINE", "dump_on_signal", "stacks_file", "stacks_of_this_process"]
-
 DUMP_STACKS = signal.SIGWINCH
 """Makes a node write the stacks of its threads. Its default action is to be ignored, so one that comes
 before the node listens, or to a node that is a command, is harmless; terminals send it to their own sessions only, and

@@ -22,8 +22,6 @@ from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.stacks import dump_on_signal
 from kourou.tracebacks import format_failure
 
-__all__ = ["finish", "leaving", "path_for", "prepare", "print_failure", "python_command"]
-
 _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
 
 

@@ -12,9 +12,6 @@ from kourou import cpython, errors
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["forget_interrupt", "interrupt_here", "interrupt_thread", "run_coroutine", "shielded"]
-
-
 _shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
 _shields_lock = cpython.renewed_in_children(threading.Lock())
 

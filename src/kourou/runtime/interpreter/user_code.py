@@ -8,8 +8,6 @@ from typing import Any
 
 from kourou.runtime.interpreter.thread_interrupts import run_coroutine
 
-__all__ = ["run_user_code"]
-
 
 def run_user_code(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Call what is a node's work, and do what it returns where that is still to be done: a coroutine.

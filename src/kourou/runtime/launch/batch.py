@@ -26,8 +26,6 @@ from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping.timeline import StopTimeline
 
-__all__ = ["submit"]
-
 _SUBMITTED = "submitted.json"  # run.json as it is until the launcher writes its own
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from kourou.later import importing
 from kourou.runtime.stopping.held_signal import HeldSignal
 
-__all__ = ["main"]
-
 
 def main(folder: str) -> None:
     """Be the launcher of a run that was submitted, and end with its code."""

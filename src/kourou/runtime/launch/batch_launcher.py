@@ -24,8 +24,6 @@ from kourou.runtime.stopping.held_signal import HeldSignal
 if TYPE_CHECKING:
     from kourou.runtime.host_agent.authority import Authority
 
-__all__ = ["NOT_REQUEUED", "TERMINATED", "bring_to_life"]
-
 TERMINATED = 128 + signal.SIGTERM
 """Exit code: by whoever cancels the job; or preempts it, and has it begin again."""
 NOT_REQUEUED = 75

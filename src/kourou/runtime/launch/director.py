@@ -40,8 +40,6 @@ from kourou.runtime.output.node_logs import NodeLogs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.waiting.event_queue import next_of
 
-__all__ = ["Director"]
-
 
 class Director:
     """Implements :class:`~kourou.runtime.launchers.base.LauncherEvents`.

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from kourou.runtime.plan.addition import Addition, Recipe
 
-__all__ = ["Elastic"]
-
 _POLL_S = 0.1
 _PATTERN = 2  # nodes say how a group's nodes differ
 

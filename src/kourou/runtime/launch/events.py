@@ -8,21 +8,6 @@ from typing import TypeAlias
 from kourou.runtime.model.records import Outcome, ProcessExit
 from kourou.runtime.plan.plan import NodePlan
 
-__all__ = [
-    "AddAsked",
-    "Attached",
-    "Due",
-    "Event",
-    "Exited",
-    "Placed",
-    "Published",
-    "RemoveAsked",
-    "Reported",
-    "RestartAsked",
-    "Started",
-    "StopAsked",
-]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfAttempt:

@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import ExitRecord
 
-__all__ = ["ExitCallback", "ExitCallbacks"]
-
 _log = logging.getLogger("kourou")
 
 ExitCallback: TypeAlias = Callable[[ExitRecord], Any]

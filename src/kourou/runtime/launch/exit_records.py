@@ -5,8 +5,6 @@ from __future__ import annotations
 from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit, describe_signal
 
-__all__ = ["exit_record_of", "removed_by", "unit_exit_record_of"]
-
 _LEFT_BEHIND = "did not end in the time that its colocation gave it, and was left behind"
 
 

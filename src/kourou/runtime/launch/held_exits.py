@@ -9,8 +9,6 @@ from kourou.runtime.launch.node_tree import NodeTree
 from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model.records import ProcessExit
 
-__all__ = ["HeldExits"]
-
 _CAUSE_ENDS_S = 2.0  # of the process that raised first: its exit handlers may take a moment
 _STOP_FOLLOWS_S = 0.5  # a SIGTERM that the launcher got as well: until it asks for the stop
 

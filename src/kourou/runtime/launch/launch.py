@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from kourou.runtime.launch.run import Run
     from kourou.runtime.launchers.processes import ProcessLauncher
 
-__all__ = ["hosts_to_plan_for", "launch", "the_program"]
-
 
 def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     programs: Program | Sequence[Program],

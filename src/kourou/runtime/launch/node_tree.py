@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from kourou.runtime.plan.plan import NodePlan, Placement
 
-__all__ = ["NodeTree"]
-
 
 class NodeTree:
     """The tree of a plan's nodes."""

@@ -22,8 +22,6 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.status import STATUS_FILE, RunStatus
 from kourou.runtime.plan.plan import LaunchPlan
 
-__all__ = ["main"]
-
 _LAST_WORDS_BYTES = 4096
 _LINGER_S = 2.0  # shells in this pod end with it: so long they have to tell how the run ended
 

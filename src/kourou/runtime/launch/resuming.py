@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from kourou.runtime.launch.run import Run
     from kourou.runtime.monitoring.found_run import FoundRun
 
-__all__ = ["RESUME_VARIABLE", "Resumed", "find_resumed"]
-
 RESUME_VARIABLE = "KOUROU_RESUME"
 """The folder of a run that the next launch of a program of its name goes on with."""
 

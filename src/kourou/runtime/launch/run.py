@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from kourou.runtime.diagnosis.finding import Diagnosis
 
-__all__ = ["Run"]
-
 _OF_SIGNALS = 128  # exit codes above it are those of signals
 _POLL_S = 0.5  # a wait in the main thread wakes this often, so that a Ctrl-C is never missed
 

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from kourou.runtime.launchers.processes import ProcessLauncher
     from kourou.runtime.plan.addition import Addition, Recipe
 
-__all__ = ["RunBuilder"]
-
 _TOKEN_BYTES = 32
 _STATUS_BYTES = 1500  # of status.json for each node, and for the run
 

@@ -15,8 +15,6 @@ from kourou.runtime.model.records import NodeState
 from kourou.runtime.plan.plan import Placement
 from kourou.waits import PATIENCE_S
 
-__all__ = ["SlowStarts"]
-
 _MOST_NAMED = 5
 _NOT_READY = frozenset({NodeState.PENDING, NodeState.STARTING})
 

@@ -41,8 +41,6 @@ from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.steps import StopStep, StopSteps
 from kourou.runtime.waiting.countdown import Countdown
 
-__all__ = ["StateMachine"]
-
 _SIGKILL = 9
 
 

@@ -19,8 +19,6 @@ from kourou.runtime.launchers.engines.allocation import Allocation
 if TYPE_CHECKING:
     from kourou.runtime.plan.plan import LaunchPlan
 
-__all__ = ["StoredPlan"]
-
 
 class StoredPlan:
     """Opened, it has told what starts the agents.

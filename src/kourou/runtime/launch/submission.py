@@ -11,8 +11,6 @@ from kourou.runtime.launchers.engines.batch_systems import batch_system
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.script import names
 
-__all__ = ["detached", "plan_submission"]
-
 
 def plan_submission(plan: LaunchPlan, folder: Path) -> Submission:
     """What is handed to the engine, to the letter.

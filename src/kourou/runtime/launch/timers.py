@@ -9,8 +9,6 @@ from typing import TypeAlias
 
 from kourou.runtime.stopping.steps import StopStep
 
-__all__ = ["Decision", "RemovalStep", "Restarting", "Timer", "Timers"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restarting:

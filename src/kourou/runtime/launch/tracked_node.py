@@ -9,8 +9,6 @@ from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.model.records import ExitRecord, NodeState, Outcome
 from kourou.runtime.plan.plan import NodePlan
 
-__all__ = ["TrackedNode"]
-
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class TrackedNode:

@@ -9,8 +9,6 @@ from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.plan.plan import NodePlan
 
-__all__ = ["Launcher", "LauncherEvents"]
-
 
 class LauncherEvents(Protocol):
     """Told by a launcher from threads of its own; each call must return quickly."""

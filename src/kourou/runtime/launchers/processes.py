@@ -15,8 +15,6 @@ from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.process.supervisor import Supervisor
 
-__all__ = ["ProcessLauncher"]
-
 
 class ProcessLauncher:
     """Runs each node of a plan as a process of its own, under a :class:`Supervisor`.

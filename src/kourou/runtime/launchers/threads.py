@@ -17,8 +17,6 @@ from kourou.runtime.model.records import Outcome, ProcessExit
 from kourou.runtime.node_process.outcomes import run_to_outcome
 from kourou.runtime.plan.plan import NodePlan
 
-__all__ = ["Entry", "ThreadLauncher"]
-
 Entry = Callable[[context.NodeContext], None]
 
 _MOST_INTERRUPTS = 2  # one to interrupt and one to terminate; a node's end is made to bear so many at any moment

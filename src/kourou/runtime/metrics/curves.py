@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 from kourou.runtime.metrics.rows import numbers_of
 
-__all__ = ["Curve", "curves_of"]
-
 
 class Curve(NamedTuple):
     """One metric of one node."""

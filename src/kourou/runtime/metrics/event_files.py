@@ -14,8 +14,6 @@ from typing import Any
 
 from kourou.extras import load_extra
 
-__all__ = ["EventWriter"]
-
 _VERSION = "brain.Event:2"
 """What the first record of each event file says."""
 

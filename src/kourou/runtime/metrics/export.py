@@ -12,8 +12,6 @@ from kourou.runtime.metrics.exporters import EXPORTERS, Exporter
 from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import CONFIG, IMAGE, numbers_of, warn
 
-__all__ = ["Export", "ExportThread"]
-
 _EVERY_S = 1.0
 _LAST_S = 30.0  # that the end of a run waits for one that still sends
 

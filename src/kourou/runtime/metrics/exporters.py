@@ -19,9 +19,6 @@ from kourou.runtime.metrics.event_files import EventWriter
 from kourou.runtime.metrics.families import LOGGED, Family, Point, of_node
 from kourou.runtime.metrics.otel import MetricSender
 
-__all__ = ["EVENTS_FOLDER", "EXPORTERS", "Exporter", "check_exporters"]
-
-
 EVENTS_FOLDER = "tensorboard"
 """TensorBoard's files, in a run's folder."""
 

@@ -7,8 +7,6 @@ from typing import Literal, NamedTuple
 
 from kourou.runtime.model.names import label_of
 
-__all__ = ["LOGGED", "Buckets", "Family", "Point", "of_node"]
-
 LOGGED = "kourou.logged"
 """The latest value of what a node logs with ``lp.log``."""
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from kourou.shown import shown
 
-__all__ = ["IMAGES", "save"]
-
 IMAGES = "images"
 """The folder, in a run's."""
 

@@ -18,18 +18,6 @@ from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.metrics import images as pictures
 from kourou.runtime.metrics import rows, writing
 
-__all__ = [
-    "NODE_VARIABLE",
-    "RUN_ATTEMPT_VARIABLE",
-    "RUN_DIR_VARIABLE",
-    "log",
-    "log_config",
-    "log_image",
-    "log_to",
-    "logging_to",
-    "metrics_owner",
-]
-
 RUN_DIR_VARIABLE = "KOUROU_RUN_DIR"
 """The environment variable that tells a run its folder, and what a node's process starts, where its metrics go."""
 RUN_ATTEMPT_VARIABLE = "KOUROU_RUN_ATTEMPT"

@@ -12,8 +12,6 @@ from kourou import errors
 from kourou.extras import load_extra
 from kourou.runtime.metrics.families import Buckets, Family, Point
 
-__all__ = ["MetricSender", "resource", "signal_url"]
-
 _HTTP = "opentelemetry.exporter.otlp.proto.http"
 _NS = 1_000_000_000
 

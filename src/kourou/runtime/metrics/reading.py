@@ -12,8 +12,6 @@ from typing import Any
 from kourou.errors import ResultsError
 from kourou.runtime.metrics.rows import ATTEMPT, CONFIG, IMAGE, METRICS_FILE, RESTART
 
-__all__ = ["RowFollower", "last_metrics", "read_config", "read_images", "read_metrics"]
-
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LAST_BYTES = 1 << 17  # of the file, in which the last rows of all nodes are looked for
 _FOLLOWED_BYTES = 1 << 22  # at once

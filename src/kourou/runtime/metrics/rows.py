@@ -17,19 +17,6 @@ from typing import Any
 
 from kourou.shown import shown
 
-__all__ = [
-    "ATTEMPT",
-    "CONFIG",
-    "IMAGE",
-    "METRICS_FILE",
-    "RESTART",
-    "encode_row",
-    "numbers_of",
-    "plain_config",
-    "plain_value",
-    "warn",
-]
-
 METRICS_FILE = "metrics.jsonl"
 """In a run's folder."""
 

@@ -16,8 +16,6 @@ from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import IMAGE, warn
 from kourou.runtime.metrics.writing import append
 
-__all__ = ["PICTURE", "ROWS", "RowSender", "receive"]
-
 ROWS, PICTURE = "rows", "picture"
 """Kinds of messages: lines; and the path of a picture in the run's folder, with what is in it."""
 

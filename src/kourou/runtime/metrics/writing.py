@@ -9,8 +9,6 @@ from kourou import cpython
 from kourou.runtime.files.append_file import AppendFile
 from kourou.runtime.metrics.rows import METRICS_FILE
 
-__all__ = ["append", "append_once", "close_files"]
-
 _MOST_OPEN = 8
 _files: dict[str, AppendFile] = {}
 # A signal handler or a finaliser may log in the middle of a row's writing.

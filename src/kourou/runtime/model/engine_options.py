@@ -12,8 +12,6 @@ from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.slurm_job import SlurmJob
 from kourou.shown import shown
 
-__all__ = ["Kubernetes", "Ray", "Slurm"]
-
 _OF_A_GROUP = (
     *("nodes", "cpus_per_node", "gpus_per_node", "partition", "mem", "account", "qos", "constraint", "gres", "extra"),
 )

@@ -13,8 +13,6 @@ from kourou import errors
 from kourou.runtime.model.hosts import COPIED_VARIABLES
 from kourou.shown import shown
 
-__all__ = ["EngineOptions", "HostNeeds", "Shape", "engine_named", "engine_of", "known_engines"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HostNeeds:

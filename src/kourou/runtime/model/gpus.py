@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Gpu", "GpuMemory", "masked", "read_gpus"]
-
 _TOOL = "nvidia-smi"
 _QUERY = ("--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits")
 _LINE = re.compile(r"^(\d+), (GPU-[\w-]+), (.+), (.+)$", re.MULTILINE)

@@ -15,8 +15,6 @@ from kourou import errors
 from kourou.runtime.model.inventory import Inventory
 from kourou.shown import shown
 
-__all__ = ["COPIED_VARIABLES", "Host", "Hosts", "matching_variables"]
-
 COPIED_VARIABLES = ("PYTHON*", "LD_LIBRARY*", "TORCH*", "PYTORCH*", "NCCL*", "OMP_*", "MKL_*", "HF_*")
 """Patterns of the launcher's variables that nodes on other hosts get as well."""
 

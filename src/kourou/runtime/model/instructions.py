@@ -8,25 +8,6 @@ from typing import TypeAlias
 
 from kourou.runtime.model.records import ExitRecord, NodeRecord
 
-__all__ = [
-    "Add",
-    "Begin",
-    "Change",
-    "Dismiss",
-    "End",
-    "Fail",
-    "Instruction",
-    "Interrupt",
-    "Kill",
-    "Launch",
-    "Release",
-    "Stop",
-    "Tell",
-    "Terminate",
-    "Warn",
-    "Write",
-]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Add:

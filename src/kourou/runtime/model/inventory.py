@@ -10,8 +10,6 @@ from typing import TypeVar
 from kourou import errors
 from kourou.runtime.model.gpus import masked, read_gpus
 
-__all__ = ["Allocation", "Inventory", "Request", "allocate", "thread_counts"]
-
 T = TypeVar("T")
 
 # Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.

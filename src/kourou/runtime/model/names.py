@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["child_name", "group_of", "index_of", "label_of", "root_of"]
-
 
 def label_of(name: str) -> str:
     """The group that a node belongs to; a child belongs to its colocation's."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from kourou.cpython import interpreter_options
 
-__all__ = ["Blobs", "Payload", "ProcessSpec", "unneeded_blobs"]
-
 Blobs = Mapping[str, "bytes | memoryview"]
 """Parts of payloads, by their SHA-256."""
 

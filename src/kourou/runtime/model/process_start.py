@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-__all__ = ["is_suspended", "process_start"]
-
 
 def process_start(pid: int) -> str | None:
     """When a process started, in the system's own words; with the pid it names a process. None: there is none.

@@ -12,18 +12,6 @@ import signal as signals
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = [
-    "INTERRUPT",
-    "MOST_LINE_BYTES",
-    "ExitRecord",
-    "NodeRecord",
-    "NodeState",
-    "Outcome",
-    "ProcessExit",
-    "describe_signal",
-    "shortened",
-]
-
 INTERRUPT = signals.SIGURG
 """Carries "raise StopRequested now" into a node's main thread. Its default action is to be ignored, so one that comes
 late is harmless, and unlike an asynchronous exception it interrupts sleeps, locks and blocking reads."""

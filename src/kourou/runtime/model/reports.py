@@ -11,8 +11,6 @@ from kourou.waits import Activity
 if TYPE_CHECKING:
     from kourou.weights.readers import WeightsReport
 
-__all__ = ["DEBUGGER", "CallsReport", "NodeDetails", "NodeReport", "TableReport"]
-
 DEBUGGER = "a debugger"
 """For whom a node waits at a breakpoint."""
 

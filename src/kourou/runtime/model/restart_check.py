@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from kourou import errors
 from kourou.runtime.model.records import NodeRecord
 
-__all__ = ["check_restart"]
-
 
 def check_restart(name: str, records: Mapping[str, NodeRecord], inside: Mapping[str, str], *, threads: bool) -> None:
     """See whether it can.

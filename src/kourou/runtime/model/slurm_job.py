@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["SlurmJob"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlurmJob:

@@ -9,8 +9,6 @@ from typing import Any
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord
 
-__all__ = ["STATUS_FILE", "RunState", "RunStatus"]
-
 STATUS_FILE = "status.json"
 """In a run's folder once the run has ended: its last :class:`RunStatus`."""
 

@@ -31,8 +31,6 @@ from kourou.runtime.launchers.engines.batch_systems import batch_system, look_at
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 
-__all__ = ["LATEST", "FoundRun", "choose_run", "find_run", "find_runs"]
-
 LATEST = ("-", "last")
 """What may be typed for the newest run."""
 _MOST_LISTED = 10

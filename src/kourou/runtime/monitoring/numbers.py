@@ -10,8 +10,6 @@ from kourou.runtime.metrics.families import LOGGED, Buckets, Family, Point, of_n
 from kourou.runtime.metrics.rows import numbers_of
 from kourou.runtime.monitoring.sampling import RunSample
 
-__all__ = ["NodeCalls", "families"]
-
 NodeCalls = Mapping[str, Mapping[str, MethodMetrics]]
 """Node → method → what happened to it."""
 

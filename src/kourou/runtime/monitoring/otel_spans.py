@@ -13,8 +13,6 @@ from kourou.runtime.metrics.families import of_node
 from kourou.runtime.metrics.otel import resource, signal_url
 from kourou.runtime.monitoring.trace import Traced, spans_of
 
-__all__ = ["Linked", "linked", "send_spans"]
-
 _KINDS = {"call": "CLIENT", "future": "CLIENT", "handler": "SERVER"}
 _BATCH = 5_000
 

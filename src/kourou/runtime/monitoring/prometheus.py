@@ -8,8 +8,6 @@ from typing import Any
 
 from kourou.runtime.metrics.families import Buckets, Family
 
-__all__ = ["CONTENT_TYPE", "exposition"]
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _UNITS = {"": "", "s": "_seconds", "By": "_bytes"}

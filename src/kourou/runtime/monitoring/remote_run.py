@@ -30,8 +30,6 @@ from kourou.runtime.waiting.node_target import NodeTarget
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RemoteRun", "choose_node", "choose_nodes"]
-
 _POLL_S = 0.05
 _FRESH_S = 1.0
 _AT_ONCE = 16

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from kourou.weights.readers import WeightsReport
 
-__all__ = ["NodeSample", "RunSample", "Sampler"]
-
 _ANSWER_S = 0.5  # a node whose threads are all busy does not answer in time, and its calls are not known then
 _SEVERAL_HOSTS = {"ssh", *known_engines()}
 

@@ -20,8 +20,6 @@ from kourou.runtime.node_process.metering import ask_stacks
 from kourou.runtime.plan.plan import LaunchType
 from kourou.runtime.process.process_table import COOKIE, make_cookie
 
-__all__ = ["is_far", "stacks_of"]
-
 _TIMEOUT_S = 5.0
 _QUIET_S = 0.3  # the dump is complete when the file has not grown for this long
 _POLL_S = 0.02

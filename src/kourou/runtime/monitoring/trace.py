@@ -18,8 +18,6 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.node_process.metering import ask_trace
 
-__all__ = ["LifeEvent", "Traced", "lives_of", "record", "spans_of", "trace_events"]
-
 _ANSWER_S = 5.0
 _MORE_S = 60.0
 _LAUNCHER = "launcher"

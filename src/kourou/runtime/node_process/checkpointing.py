@@ -31,8 +31,6 @@ from kourou.tracebacks import format_failure
 if TYPE_CHECKING:
     from kourou.courier import Server
 
-__all__ = ["Keeper", "folder_in_run", "keeping_object", "keeping_state", "say_loaded"]
-
 _PATIENCE_S = 1.0  # after a stop, until a node whose work goes on is saved in the midst of it
 _LONG_S = 2.0  # of the last checkpoint, before people are told that it is being written
 _POLL_S = 0.05

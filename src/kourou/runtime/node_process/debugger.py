@@ -14,8 +14,6 @@ from kourou.runtime.context.context import current_node
 from kourou.runtime.model.reports import DEBUGGER
 from kourou.waits import Blocked, waits_in
 
-__all__ = ["listen", "wait_for_debugger"]
-
 
 @functools.cache
 def listen() -> int:

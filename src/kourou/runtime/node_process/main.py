@@ -31,8 +31,6 @@ from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children, main_module
 
-__all__ = ["run"]
-
 _STOP_FOLLOWS_S = 2.0  # a SIGTERM that the launcher got as well: until its stop is heard of here
 _POLL_S = 0.01
 _ORPHAN_S = 2.0  # the coordinator is gone: time for the node's own clean-up before the process ends itself

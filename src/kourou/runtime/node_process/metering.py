@@ -22,17 +22,6 @@ from kourou.runtime.model.reports import CallsReport, NodeDetails, NodeReport, T
 from kourou.runtime.node_process.debugger import listen
 from kourou.waits import Activity, look
 
-__all__ = [
-    "ask_attach",
-    "ask_methods",
-    "ask_report",
-    "ask_stacks",
-    "ask_trace",
-    "ask_usage",
-    "install",
-    "tell",
-]
-
 # A client's attributes may not begin with an underscore, and no attribute that somebody writes has a dot.
 _ATTACH = "kourou.attach"
 _METHODS = "kourou.methods"

@@ -14,9 +14,6 @@ from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import Outcome
 from kourou.waits import Working, works_in
 
-__all__ = ["ChildFailed", "caused_by_stop", "outcome_of_exit", "run_to_outcome"]
-
-
 _HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
 
 

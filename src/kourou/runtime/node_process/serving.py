@@ -15,8 +15,6 @@ from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.node_process import metering
 
-__all__ = ["node_server", "serve"]
-
 
 class NodeServer(Server):
     """A node's server: whoever starts it, and whenever that is, announces the node."""

@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 from kourou.runtime.files.append_file import LONGEST_LINE
 
-__all__ = ["LineSplitter"]
-
 _FIRST_DRAWING_S = 1.0  # after which a bar is told for the first time, and then after twice the time each time
 _SLOWEST_DRAWINGS_S = 10.0  # a bar that takes hours must not fill the log
 _UP = re.compile(rb"\x1b\[(\d*)A")

@@ -19,8 +19,6 @@ from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream, warn
 from kourou.runtime.output.line_splitter import LineSplitter
 
-__all__ = ["MERGED_LOG", "NodeLogs", "Terminal", "redirect_threads"]
-
 MERGED_LOG = "output.log"
 """In a run's folder: what all nodes printed, in order; lines of ``time``, node and text with tabs between them."""
 

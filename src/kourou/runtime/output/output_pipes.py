@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from kourou.runtime.model.records import MOST_LINE_BYTES, shortened
 from kourou.runtime.output.line_splitter import LineSplitter
 
-__all__ = ["OutputPipes"]
-
 _LAST_LINES = 50  # kept of each process's output, for the report of a failure
 _READ_BYTES = 1 << 16
 

@@ -17,8 +17,6 @@ from typing import Any
 
 from kourou import errors
 
-__all__ = ["TMUX_SESSION", "add_windows", "check_tmux", "open_session", "session_name"]
-
 TMUX_SESSION = "tmux_session"
 """The terminal's name."""
 

@@ -18,8 +18,6 @@ from typing import Any
 from kourou.runtime.files.run_folder import EVENTS_FILE, node_log
 from kourou.runtime.model.process_start import process_start
 
-__all__ = ["NodeFollower", "main"]
-
 _POLL_S = 0.1
 _RUN_INFO_FILE = "run.json"  # kourou.runtime.files.run_info would import half of kourou
 _RED, _GREEN, _YELLOW, _FAINT, _PLAIN = "\x1b[1;31m", "\x1b[32m", "\x1b[33m", "\x1b[90m", "\x1b[0m"

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["LAUNCH_TYPE", "define_launch_type", "given", "given_launch_type", "parse", "reduced"]
-
 LAUNCH_TYPE = "lp_launch_type"
 """Launchpad's flag, which scripts that were written for it are given."""
 _OF_THE_LAUNCHER = {"flagfile", "undefok", "tryfromenv", "fromenv", LAUNCH_TYPE}  # they have done their work by then

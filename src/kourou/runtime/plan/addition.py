@@ -21,8 +21,6 @@ from kourou.script import names
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
 
-__all__ = ["Addition", "Recipe", "compile_addition"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:

@@ -11,8 +11,6 @@ from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.plan.placement import PlacementOf, hosts_named
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
 
-__all__ = ["Part", "Wanted", "plan_of_hosts", "shape_of", "wanted_of"]
-
 _MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
 _HOST = "host"
 

@@ -33,8 +33,6 @@ from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 from kourou.shown import shown
 
-__all__ = ["compile_program", "is_pickled", "launch_type_from", "plan_nodes", "setups_of"]
-
 
 def compile_program(  # noqa: PLR0913 - all but the first two by keyword
     program: Program,

@@ -15,8 +15,6 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan.placement import PlacementOf, place
 from kourou.runtime.plan.plan import NodePlan, Site
 
-__all__ = ["hand_out_devices"]
-
 
 def hand_out_devices(
     plans: list[NodePlan],

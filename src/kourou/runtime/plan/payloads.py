@@ -30,8 +30,6 @@ from kourou.script.names import Scope
 from kourou.script.snapshot import Imports, Pickled, Snapshot
 from kourou.shown import shown
 
-__all__ = ["Payloads", "load_payload", "script_of", "why_not_picklable"]
-
 
 class Payloads:
     """Pickles nodes and collects the blobs, each only once; :meth:`finish` adds the script that they share.

@@ -13,8 +13,6 @@ from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.plan.plan import Site
 from kourou.shown import shown
 
-__all__ = ["Held", "PlacementOf", "hosts_named", "place"]
-
 PlacementOf: TypeAlias = "Mapping[str, str | Sequence[str] | Mapping[str, int]]"
 """Label → a host, several hosts of which each node takes one, or how many of its processes each host gets."""
 

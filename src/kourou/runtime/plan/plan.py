@@ -17,16 +17,6 @@ from kourou.script.names import ANYTHING, Scope
 if TYPE_CHECKING:
     from kourou.runtime.graph.topology import Topology
 
-__all__ = [
-    "LaunchPlan",
-    "LaunchType",
-    "NodePlan",
-    "Placement",
-    "Site",
-    "is_local_launch",
-    "is_local_launch_or_test",
-]
-
 
 class LaunchType(str, enum.Enum):
     """Where a program runs."""

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-__all__ = ["FORKABLE", "choose", "installed"]
-
 FORKABLE = frozenset({"gymnasium", "kourou.replay", "kourou.weights", "numpy", "torch"})
 """Those whose import starts nothing that a fork cannot carry along; each zygote makes sure of that."""
 

@@ -15,8 +15,6 @@ from kourou.runtime.model.names import root_of
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan.plan import NodePlan, Site
 
-__all__ = ["Relocation"]
-
 _FIRST_CALL_S = 60.0  # after a host was seen to be lost
 _LONGEST_PAUSE_S = 1800.0  # between two calls
 

@@ -17,8 +17,6 @@ import torch
 
 from kourou.courier.wire import codec_torch
 
-__all__ = ["reducers"]
-
 
 def reducers(*, one_host: bool) -> Mapping[type, Callable[[Any], Any]]:
     """How payloads pickle tensors.

@@ -19,8 +19,6 @@ from kourou.runtime.plan.placement import PlacementOf
 from kourou.runtime.plan.plan import LaunchType
 from kourou.shown import shown
 
-__all__ = ["TERMINALS", "check_arguments", "check_hosts", "check_node"]
-
 TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
 

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Channel", "close_fds"]
-
 _HEADER = struct.Struct("!II")  # bytes of the body, number of descriptors
 _READ_BYTES = 1 << 16
 _MOST_FDS = 64  # in one packet

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 from kourou.runtime.process import process_table
 
-__all__ = ["MemoryWatch"]
-
 _PAUSE_S = 0.1  # between looks
 _NEAR = 0.9  # of a limit
 _SHARE = 0.01  # of a core, which each of the two kinds of looks may take at most

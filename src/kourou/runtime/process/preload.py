@@ -10,8 +10,6 @@ import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["COMMANDS", "NODES", "Preload", "Setting", "import_libraries", "read_early", "reseed", "with_settings"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preload:

@@ -22,20 +22,6 @@ from kourou import cpython, errors
 if sys.platform != "win32":
     import resource
 
-__all__ = [
-    "COOKIE",
-    "ProcessTable",
-    "alive",
-    "check_proc",
-    "escaped_from",
-    "make_cookie",
-    "mark_own",
-    "memory_bytes",
-    "node_of",
-    "show_cookie",
-    "signal_all",
-]
-
 COOKIE = "KOUROU_COOKIE"
 """Environment variable that every process of a node inherits; :func:`make_cookie` makes its value."""
 

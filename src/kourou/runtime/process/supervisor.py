@@ -37,8 +37,6 @@ from kourou.runtime.process.zygotes import Zygotes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ProcessEvents", "Supervisor"]
-
 _log = logging.getLogger(__name__)
 
 _CLOSE_S = 5.0  # a zygote that does not end this long after its socket closed is killed

@@ -33,8 +33,6 @@ from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.preload import Setting, import_libraries, reseed, with_settings
 
-__all__ = ["main"]
-
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36

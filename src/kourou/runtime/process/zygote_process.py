@@ -20,8 +20,6 @@ from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel
 from kourou.runtime.process.preload import Preload
 
-__all__ = ["Process", "Start", "ZygoteProcess", "request_id", "start_zygote"]
-
 # -c and not -m: sys.path must be the launcher's before anything is imported, or a module of the working folder could
 # stand in for one of the standard library's.
 _BOOT = (

@@ -13,8 +13,6 @@ from kourou.runtime.process import process_table
 from kourou.runtime.process.preload import Preload, read_early
 from kourou.runtime.process.zygote_process import ZygoteProcess, start_zygote
 
-__all__ = ["Zygotes"]
-
 _Key = tuple[Any, ...]
 
 

@@ -6,8 +6,6 @@ import heapq
 import math
 from collections.abc import Callable
 
-__all__ = ["Clock"]
-
 
 class Clock:
     """What is still to happen; of what is due at the same time, the first that was said comes first."""

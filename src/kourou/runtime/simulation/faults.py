@@ -7,8 +7,6 @@ from typing import Any
 
 from kourou import errors
 
-__all__ = ["Faults"]
-
 _WORDS = {
     "node": "node_per_hour",
     "host": "host_per_hour",

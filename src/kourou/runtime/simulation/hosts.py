@@ -18,8 +18,6 @@ from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 from kourou.runtime.plan.relocation import Relocation
 from kourou.runtime.simulation.processes import Process, World
 
-__all__ = ["SimulatedHost", "SimulatedLauncher"]
-
 _Act: TypeAlias = Callable[[Process], None]
 _FORK_S = 0.005  # of a process, one after another on each host
 _CONNECT_S = 1.0

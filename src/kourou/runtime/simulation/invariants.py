@@ -12,8 +12,6 @@ from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 
-__all__ = ["InvariantBroken", "Invariants"]
-
 _ENDED = 4  # all ends are as far as each other
 _ORDER = {state: min(place, _ENDED) for place, state in enumerate(NodeState)}
 _KILLED_WITHIN_S = 10.0  # after that a process which even SIGKILL has not ended is given up

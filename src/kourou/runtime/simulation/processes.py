@@ -14,8 +14,6 @@ from kourou.runtime.plan.plan import NodePlan
 from kourou.runtime.simulation.clock import Clock
 from kourou.runtime.simulation.faults import Faults
 
-__all__ = ["Network", "Process", "Watching", "World"]
-
 _IMPORT_S = (0.3, 3.0)  # from the welcome until it is READY
 _END_S = (0.01, 0.5)  # from the stop until its code has ended
 _ASK_AGAIN_S = 10.0  # after a call that was not answered

@@ -12,8 +12,6 @@ from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.plan.placement import place
 from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
 
-__all__ = ["copied", "enlarged", "simulated_hosts"]
-
 _CPUS, _GPUS = 64, 8  # of each host, for programs that ask for some
 
 

@@ -34,8 +34,6 @@ from kourou.runtime.simulation.invariants import InvariantBroken, Invariants
 from kourou.runtime.simulation.processes import Network, World
 from kourou.runtime.simulation.scaled_plan import copied
 
-__all__ = ["Report", "Simulation", "simulate"]
-
 _HOUR_S = 3600.0
 _TIME_IS_OVER = "the simulated time is over"
 

@@ -27,9 +27,6 @@ from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.shown import shown
 
-__all__ = ["Interruptible", "deferred", "end_with", "interrupted", "restore_if_idle", "wait_for_runs", "watch"]
-
-
 InterruptedT = TypeVar("InterruptedT", bound=errors.Interrupted)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-__all__ = ["HeldSignal"]
-
 
 class HeldSignal:
     """Takes a signal from now on. It is for the main thread, and for a process that does nothing else with the signal.

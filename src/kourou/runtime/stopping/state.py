@@ -10,8 +10,6 @@ from typing import Any
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.shown import shown
 
-__all__ = ["StopState"]
-
 _log = logging.getLogger("kourou")
 
 

@@ -13,8 +13,6 @@ from typing import Protocol
 from kourou.runtime.model.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
 from kourou.runtime.stopping.timeline import StopTimeline, is_interrupt
 
-__all__ = ["Running", "StopStep", "StopSteps"]
-
 _PATIENCE_S = 1.0  # then whoever pressed Ctrl-C is told what the end waits for
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
 _MOST_NAMED = 5

@@ -8,8 +8,6 @@ import signal
 from kourou import errors
 from kourou.shown import shown
 
-__all__ = ["StopTimeline", "interrupted_by", "is_interrupt"]
-
 _INTERRUPTED = "interrupted by "
 
 

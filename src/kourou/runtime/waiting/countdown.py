@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-__all__ = ["Countdown"]
-
 
 class Countdown:
     """Names until something holds for each of them.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import queue
 from typing import TypeVar
 
-__all__ = ["next_of"]
-
 T = TypeVar("T")
 
 

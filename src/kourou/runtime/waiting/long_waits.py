@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from kourou.runtime.files import nonblocking_stream
 from kourou.waits import PATIENCE_S
 
-__all__ = ["warn_if_long"]
-
 
 @contextlib.contextmanager
 def warn_if_long(message: str, *args: object) -> Iterator[None]:

@@ -14,8 +14,6 @@ from kourou.runtime.context.context import Binding, binding_of
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.waits import PATIENCE_S, Blocked, waits_in
 
-__all__ = ["NodeTarget"]
-
 _log = logging.getLogger("kourou")
 
 _REASON_WITHIN_S = 1.0  # an exit is known within milliseconds of the broken connection, unless a machine is overloaded

@@ -19,8 +19,6 @@ from kourou.runtime.model.hosts import Host
 from kourou.runtime.plan.allocation import plan_of_hosts
 from kourou.spmd.hosts.remote import ENTRY, RemoteHost
 
-__all__ = ["Allocation"]
-
 
 class Allocation:
     """Its owner calls :meth:`release`; who connects after that gets hosts anew. Thread-safe.

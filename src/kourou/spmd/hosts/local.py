@@ -22,8 +22,6 @@ from kourou.runtime.process.preload import Preload
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.spmd.worker import parcel
 
-__all__ = ["LocalHost", "WorkerEvents", "WorkerSpec"]
-
 _OWN_MODULES = ("kourou.spmd.worker.main", "kourou.courier.wire.codec", "cloudpickle")
 _TORCH_MODULES = ("torch", "torch.distributed", "kourou.courier.wire.codec_torch")
 

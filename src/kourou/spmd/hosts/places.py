@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from kourou.nodes.ranks import Place
 
-__all__ = ["Host", "assign_ranks"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Host:

@@ -19,8 +19,6 @@ from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
 from kourou.spmd.worker import parcel
 
-__all__ = ["ENTRY", "Agent", "MakeAgent", "RemoteHost", "host_over_ssh"]
-
 ENTRY = "kourou.spmd.hosts.service"
 """The agent's service, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 

@@ -12,8 +12,6 @@ from kourou.runtime.model.inventory import Inventory
 from kourou.shown import shown
 from kourou.spmd.hosts.places import Host
 
-__all__ = ["Hostnames", "WorkersPerHost", "resolve_hostnames", "resolve_hosts"]
-
 Hostnames: TypeAlias = list[str] | Literal["auto", "slurm"]
 WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
 

@@ -22,8 +22,6 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.spmd.hosts.local import LocalHost, WorkerSpec
 from kourou.spmd.worker import parcel
 
-__all__ = ["serve"]
-
 
 class AgentWire(Protocol):
     """What leads to the launcher: a ``Wire``, or the ``Caller`` of an engine's agent."""

@@ -7,8 +7,6 @@ from typing import Any
 
 from kourou.spmd.launch.launcher import Launcher
 
-__all__ = ["add_launcher_arguments", "launcher_from_args"]
-
 _GROUP = "launcher"
 _BACKENDS = ("auto", "nccl", "gloo", "mpi", "ucc", "none")
 _PREFIX = "launcher_"

@@ -8,8 +8,6 @@ from typing import TypeVar
 
 from kourou.spmd.launch.results import LaunchResult
 
-__all__ = ["LaunchFuture"]
-
 R = TypeVar("R")
 
 

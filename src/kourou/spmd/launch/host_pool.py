@@ -26,8 +26,6 @@ from kourou.spmd.worker import parcel
 if TYPE_CHECKING:
     from kourou.spmd.hosts.allocated import Allocation
 
-__all__ = ["HostPool"]
-
 _INFRASTRUCTURE = (errors.WorkerFailedError, errors.AgentFailedError)
 
 

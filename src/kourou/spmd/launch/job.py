@@ -27,8 +27,6 @@ from kourou.spmd.worker import parcel
 if TYPE_CHECKING:
     from kourou.spmd.hosts.allocated import Allocation
 
-__all__ = ["Cancelled", "Job", "JobSpec", "WorkerHost"]
-
 _TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
 _TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
 

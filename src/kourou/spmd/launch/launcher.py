@@ -37,8 +37,6 @@ from kourou.spmd.worker.environment import DEFAULT_ENV_VARS_FOR_COPY, user_varia
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Launcher"]
-
 if TYPE_CHECKING:
     Where: TypeAlias = Hostnames | EngineOptions
 else:  # command lines are made of a field's type, and have no words for an engine

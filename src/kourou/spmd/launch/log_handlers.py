@@ -19,8 +19,6 @@ from kourou.runtime.files.run_folder import runs_dir
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.worker.lines import Line
 
-__all__ = ["LogFolder", "RedirectHandler", "default_handlers", "log_level", "make_record", "only_from"]
-
 _log = logging.getLogger("kourou.spmd")
 _FORMAT = "%(asctime)s:%(levelname)s: %(message)s"
 _DEFAULT_FOLDER = "ranks"  # among the folders of runs

@@ -14,8 +14,6 @@ from kourou.spmd.hosts.places import Host
 from kourou.spmd.launch.log_handlers import LogFolder, default_handlers, make_record
 from kourou.spmd.worker.lines import Line, parse
 
-__all__ = ["HandlerFactory", "OnOutput", "Output"]
-
 HandlerFactory: TypeAlias = Callable[[], list[logging.Handler]] | Literal["auto"] | None
 OnOutput: TypeAlias = Callable[[Line], None]
 

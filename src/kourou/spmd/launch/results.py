@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Generic, TypeVar
 
-__all__ = ["LaunchResult"]
-
 R = TypeVar("R")
 
 

@@ -13,8 +13,6 @@ from kourou.nodes.ranks import Place
 from kourou.runtime.model.records import ProcessExit, describe_signal
 from kourou.spmd.worker.main import Raised
 
-__all__ = ["WorkerExit", "exception_of", "root_cause"]
-
 _ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
 _LOST_A_PEER = ("closed by peer", "reset by peer", "Broken pipe", "NCCL communicator was aborted")
 _SIMULTANEOUS_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more

@@ -14,8 +14,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["parse_env", "read_env_file"]
-
 _ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=")
 _EXPORT_ONLY = re.compile(r"[ \t]*export(?:[ \t]+[A-Za-z_][A-Za-z0-9_]*)+[ \t]*(?:#.*)?(?:\n|$)")
 _BLANK = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from kourou.runtime.model.hosts import matching_variables
 from kourou.spmd.worker.env_file import read_env_file
 
-__all__ = ["DEFAULT_ENV_VARS_FOR_COPY", "user_variables"]
-
 DEFAULT_ENV_VARS_FOR_COPY = (
     "PATH",
     "LD_LIBRARY*",

@@ -10,8 +10,6 @@ import json
 import logging
 import sys
 
-__all__ = ["Line", "MarkHandler", "parse"]
-
 _MARK = "\x1e"  # ASCII's record separator: no one prints it
 
 

@@ -22,8 +22,6 @@ from kourou.runtime.node_process.outcomes import outcome_of_exit
 from kourou.spmd.worker import parcel
 from kourou.spmd.worker.lines import MarkHandler
 
-__all__ = ["Raised", "Returned", "run"]
-
 _FAILED_GRACE_S = 1.0  # for the atexit handlers of a worker that failed: the others wait for it
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from kourou.courier.wire import codec
 
-__all__ = ["append", "create", "pieces", "read", "write"]
-
 _COUNT = struct.Struct("<Q")
 _ALIGNMENT = 64  # what torch and NumPy like their arrays to start at
 _PIECE_BYTES = 4 << 20

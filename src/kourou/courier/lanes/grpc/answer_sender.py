@@ -14,8 +14,6 @@ from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.wire.frames import Buffer, Frame, Kind, pack
 
-__all__ = ["AnswerSender"]
-
 _MAX_UNREAD_ANSWERS = 8 << 20  # bytes of answers that a client does not take, before no further call of it begins
 _LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time
 _STALLED_S, _STALLED_BYTES = 0.02, 1 << 20  # a client that takes less than that in so long is slow

@@ -13,8 +13,6 @@ from kourou.courier.lanes.grpc.channel import Channel, status_error
 from kourou.courier.lanes.http2.packets import MessageReader, message_of, plain_message
 from kourou.errors import ProtocolError
 
-__all__ = ["MessageStream", "ask"]
-
 
 def ask(channel: Channel, request: bytes, most_bytes: int) -> bytes:
     """Make a unary call: ``request`` is its message, and so is what is returned. The channel is closed.

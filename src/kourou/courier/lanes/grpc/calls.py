@@ -26,8 +26,6 @@ from kourou.courier.serving.session import Session
 from kourou.courier.serving.workers import WorkerPool
 from kourou.courier.wire.frames import Frame
 
-__all__ = ["CallServer", "Methods", "Source"]
-
 _log = logging.getLogger("kourou.courier")
 
 _READ_BYTES = 64 << 10

@@ -15,8 +15,6 @@ from kourou.courier.lanes.http2.client import CallEnd, Http2Call
 from kourou.courier.wire.frames import Buffer
 from kourou.errors import ProtocolError, RpcError, ServerUnavailable, Unauthenticated
 
-__all__ = ["Channel", "status_error"]
-
 _DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
 _READ_BYTES = 64 << 10
 _INVALID_ARGUMENT, _UNAUTHENTICATED = 3, 16  # statuses of gRPC

@@ -22,8 +22,6 @@ from kourou.courier.lanes.grpc.stream import GrpcStream
 from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import RpcError
 
-__all__ = ["GrpcTransport", "describe", "dial"]
-
 _BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
 _MAX_METHODS = 1024  # whose answers are remembered to be large
 _BULK_DIAL_S = 2.0  # a server that has just answered; if it does not, bulk goes with the rest

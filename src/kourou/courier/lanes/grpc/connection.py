@@ -23,8 +23,6 @@ from kourou.courier.serving.session import Session
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import ProtocolError, Unauthenticated
 
-__all__ = ["GrpcConnection", "GrpcService"]
-
 _CONNECT, _DESCRIBE = f"/{SERVICE}/Connect", f"/{SERVICE}/Describe"
 _MAX_RAW = 64 << 10  # bytes before a request
 _MAX_LEFT = 1000  # calls that a client may make while it grants no window for answers

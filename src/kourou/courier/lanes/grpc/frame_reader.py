@@ -9,8 +9,6 @@ from kourou.courier.lanes.http2.packets import PacketReader
 from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.wire.frames import Frame, FrameParser
 
-__all__ = ["FrameReader"]
-
 _READ_BYTES = 64 << 10
 _DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
 

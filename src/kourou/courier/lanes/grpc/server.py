@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from kourou.courier.lanes.grpcio.standard_services import StandardServices
 
-__all__ = ["GrpcListener"]
-
 
 class GrpcListener:
     """Listens on a TCP port.

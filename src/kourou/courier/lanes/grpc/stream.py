@@ -20,8 +20,6 @@ from kourou.courier.lanes.http2.packet_writer import PacketWriter
 from kourou.courier.wire.frames import Buffer, Frame, pack
 from kourou.errors import ProtocolError
 
-__all__ = ["GrpcStream"]
-
 _GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
 _SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
 _MAX_QUEUED = 1024  # frames that wait for the thread that writes, before their senders wait, too

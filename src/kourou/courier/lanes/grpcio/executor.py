@@ -8,8 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeAlias
 
-__all__ = ["StreamThreads"]
-
 _Task: TypeAlias = Callable[[], None]
 
 

@@ -12,8 +12,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier.core.protocol import SERVICE
 
-__all__ = ["Health"]
-
 _STATES = health_pb2.HealthCheckResponse
 _SERVICES = frozenset({"", SERVICE})
 

@@ -14,8 +14,6 @@ import grpc
 
 from kourou.errors import UsedAfterFork
 
-__all__ = ["MOST_TAKEN_BYTES", "claim", "open_server"]
-
 MOST_TAKEN_BYTES = 4 << 20
 """The longest message that a server takes, and holds in memory; gRPC's own default, said so that nothing changes it."""
 

@@ -20,8 +20,6 @@ from kourou.courier.lanes.http2.control import ACK, PREFACE, FrameType
 from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.lanes.loop.quota import ConnectionQuota
 
-__all__ = ["Relays", "WithoutFirstAnswer"]
-
 _log = logging.getLogger("kourou.courier")
 
 _READ_BYTES = 64 << 10

@@ -22,8 +22,6 @@ from kourou.courier.serving.methods import MethodMetrics
 from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
 
-__all__ = ["StandardServices", "encode_description"]
-
 _MAX_STREAMS = 2  # of one connection
 _MAX_RPCS = 64  # at a time: each may take a thread
 _OPTIONS = {

@@ -27,8 +27,6 @@ from kourou.courier.lanes.http2.packets import message_of, plain_message
 from kourou.courier.lanes.http2.server import REFUSED, RESPONSE, RESPONSE_BLOCK, status_headers
 from kourou.errors import ProtocolError
 
-__all__ = ["Http2Calls", "IncomingCall"]
-
 _MOST_REQUEST_BYTES = 4 << 20  # gRPC's own default
 _MOST_AT_ONCE = 128
 _REFILL_BYTES = 1 << 30  # received, before the window is opened again

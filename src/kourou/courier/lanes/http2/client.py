@@ -20,8 +20,6 @@ from kourou.courier.lanes.http2.control import (
 from kourou.courier.lanes.http2.framing import CALL, OUR_LIMITS, Http2
 from kourou.errors import ProtocolError
 
-__all__ = ["CallEnd", "Http2Call"]
-
 
 class CallEnd(NamedTuple):
     """How the server ended the call."""

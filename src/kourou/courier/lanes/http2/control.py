@@ -12,30 +12,6 @@ from typing import Final
 from kourou.courier.lanes.http2.hpack import HeaderDecoder
 from kourou.errors import ProtocolError
 
-__all__ = [
-    "ACK",
-    "CONNECTION",
-    "DEFAULT_FRAME",
-    "END_HEADERS",
-    "END_STREAM",
-    "FRAME_LIMIT",
-    "HEAD",
-    "INITIAL_WINDOW",
-    "LONGEST_CONTROL",
-    "MAX_31_BITS",
-    "MOST_CALLS",
-    "OPEN_WINDOW",
-    "PADDED",
-    "PREFACE",
-    "PUSH_ALLOWED",
-    "WORD",
-    "FrameType",
-    "Http2Control",
-    "make_http2_frame",
-    "make_settings",
-    "without_padding",
-]
-
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = struct.Struct(">IBI")  # payload size (24 bits) and type, flags, stream
 _SETTING = struct.Struct(">HI")

@@ -24,8 +24,6 @@ from kourou.courier.lanes.http2.control import (
 from kourou.courier.wire.frames import Buffer
 from kourou.errors import ProtocolError
 
-__all__ = ["CALL", "OUR_LIMITS", "Http2"]
-
 CALL = 1  # the only stream, where the client is ours; others may begin with a later one
 _HEAD_SIZE = HEAD.size
 _LONGEST_FRAME = 1 << 20  # what may be sent to us in one piece

@@ -15,8 +15,6 @@ from kourou.errors import ProtocolError
 if TYPE_CHECKING:
     import hpack
 
-__all__ = ["HeaderDecoder", "encode"]
-
 _MAX_BYTES = 16 << 10
 """Of a block, and of the headers that it stands for, each with the 32 bytes more that HTTP/2 counts. grpcio takes no
 more either; and a block of that size from anybody costs milliseconds, however it is made."""

@@ -10,8 +10,6 @@ from kourou.courier.lanes.http2.framing import Http2
 from kourou.courier.lanes.http2.packets import PACKET_BYTES, message_head, plain_message
 from kourou.courier.wire.frames import Buffer
 
-__all__ = ["PacketWriter"]
-
 
 class Sink(Protocol):
     """A connection, as the writer sees it."""

@@ -11,16 +11,6 @@ from collections.abc import Iterable, Iterator
 
 from kourou.errors import ProtocolError
 
-__all__ = [
-    "EMPTY_MESSAGE",
-    "PACKET_BYTES",
-    "MessageReader",
-    "PacketReader",
-    "message_head",
-    "message_of",
-    "plain_message",
-]
-
 _FIELD = 0x0A  # field 1, length-delimited
 _MORE = 0x80  # protobuf's varints: seven bits a byte, and this one in all but the last
 _BITS = 0x7F

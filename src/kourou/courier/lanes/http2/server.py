@@ -18,8 +18,6 @@ from kourou.courier.lanes.http2.control import (
 from kourou.courier.lanes.http2.framing import OUR_LIMITS, Http2
 from kourou.errors import ProtocolError
 
-__all__ = ["REFUSED", "RESPONSE", "RESPONSE_BLOCK", "Http2Service", "status_headers"]
-
 REFUSED = 7  # of a stream: nothing of it was done
 RESPONSE = ((":status", "200"), ("content-type", "application/grpc"))
 RESPONSE_BLOCK = hpack.encode(RESPONSE)

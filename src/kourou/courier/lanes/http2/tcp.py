@@ -18,8 +18,6 @@ from kourou.sockets import is_itself
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["SILENCE_S", "PlainSocket", "TcpSocket", "TlsSocket", "connect", "is_unix", "serve"]
-
 SILENCE_S = 30
 """So long nothing at all may come from the server's host, though it is asked, until the connection counts as lost.
 That is twice the time after which a program takes a host for lost: after a cut of d seconds TCP may wait for d more.

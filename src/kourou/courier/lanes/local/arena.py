@@ -26,8 +26,6 @@ from kourou.courier.wire.copying import fill
 from kourou.courier.wire.frames import Buffer
 from kourou.errors import ProtocolError
 
-__all__ = ["SMALLEST_BLOCK", "Arena", "Segment", "Window", "default_limit"]
-
 SMALLEST_BLOCK = 64 << 10  # below this, a copy through the socket is cheaper than the bookkeeping
 _SLAB_BYTES = 16 << 20  # blocks smaller than this share a segment with others of their size
 _UNUSED_S = 10.0  # a segment that was free for so long is given back to the system

@@ -22,8 +22,6 @@ from kourou.courier.lanes.local.shared_memory import Memory
 from kourou.courier.wire.frames import Buffer, Frame, FrameParser, pack
 from kourou.errors import ServerUnavailable
 
-__all__ = ["LocalTransport", "dial"]
-
 _DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
 _READ_BYTES = 64 << 10
 _GATHER_BYTES = 256 << 10  # written at once, when several frames are queued

@@ -19,8 +19,6 @@ from kourou.courier.serving.session import Session
 from kourou.courier.wire.frames import Buffer, Frame, FrameParser, Place, pack
 from kourou.errors import ProtocolError, Unauthenticated
 
-__all__ = ["LocalConnection"]
-
 _READ_BYTES = 64 << 10
 _GATHER_BYTES = 256 << 10
 _LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time

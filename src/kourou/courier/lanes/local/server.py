@@ -13,8 +13,6 @@ from kourou.courier.lanes.loop.event_loop import EventLoop
 from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.serving.dispatcher import Dispatcher
 
-__all__ = ["LocalListener"]
-
 
 class LocalListener:
     """Listens on a UNIX socket.

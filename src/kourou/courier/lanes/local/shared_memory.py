@@ -13,8 +13,6 @@ from kourou.courier.lanes.local.socket_file import receive_descriptor, send_desc
 from kourou.courier.wire.frames import Frame, Kind, pack
 from kourou.errors import ProtocolError
 
-__all__ = ["Memory"]
-
 _BLOCK_SIZE = struct.Struct("<Q")
 
 

@@ -24,20 +24,6 @@ import platformdirs
 
 from kourou.errors import LaunchError, ProtocolError, ServerUnavailable, Unauthenticated
 
-__all__ = [
-    "GREETING_BYTES",
-    "WELCOME",
-    "check_greeting",
-    "default_folder",
-    "greet",
-    "listen",
-    "new_path",
-    "receive_descriptor",
-    "same_user",
-    "send_descriptor",
-    "sweep",
-]
-
 _MAGIC = b"KOUROU\x01\n"  # the 1 is the version of the frames
 WELCOME = b"WELCOME\n"
 _REFUSED = b"REFUSED\n"

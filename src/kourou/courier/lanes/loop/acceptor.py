@@ -13,8 +13,6 @@ from kourou.courier.lanes.loop.quota import ConnectionQuota, max_unauthenticated
 from kourou.courier.serving.session import Session
 from kourou.courier.wire.frames import Frame
 
-__all__ = ["Acceptor", "ConnectionFactory", "ServedConnection"]
-
 _GREETING_TIMEOUT_S = 10.0  # how long a client may take to say who it is
 _CROWDED_TIMEOUT_S = 0.25  # how long if others wait for its place
 

@@ -28,8 +28,6 @@ from kourou.courier.serving.execution import enqueue, run
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ProtocolError, Unauthenticated
 
-__all__ = ["EventLoop"]
-
 _log = logging.getLogger("kourou.courier")
 
 _HOUSEKEEPING_S = 10.0  # how often connections are looked over

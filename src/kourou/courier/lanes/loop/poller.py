@@ -8,8 +8,6 @@ import socket
 import sys
 from typing import Protocol
 
-__all__ = ["Poller", "new_poller"]
-
 
 class Poller(Protocol):
     """What ``select.epoll`` and ``select.poll`` have in common; descriptors are watched for POLLIN and POLLOUT."""

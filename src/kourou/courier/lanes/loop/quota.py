@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["ConnectionQuota", "max_unauthenticated"]
-
 _MAX = 256
 _SHARE_OF_DESCRIPTORS = 4  # a quarter of those that this process may have
 

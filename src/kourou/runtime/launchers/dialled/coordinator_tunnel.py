@@ -16,8 +16,6 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import Session
 from kourou.runtime.host_agent.tunnel import Tunnel
 
-__all__ = ["CoordinatorTunnel"]
-
 _PATIENCE_S = 10.0
 
 

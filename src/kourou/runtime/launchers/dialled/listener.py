@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 from kourou.runtime.host_agent.link import Link
 
-__all__ = ["Listener"]
-
 _GREETING_S = 10.0  # a stranger who has not said who he is by then is sent away
 _MOST_STRANGERS = 512
 _MOST_OF_AN_ADDRESS = 128

@@ -25,8 +25,6 @@ from kourou.runtime.launchers.dialled.listener import Listener
 from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
-__all__ = ["AgentServer"]
-
 _LOOK_S = 0.05
 
 

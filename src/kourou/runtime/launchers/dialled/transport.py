@@ -14,8 +14,6 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import Session
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
-__all__ = ["DialledTransport"]
-
 _END_S = 5.0  # an agent that does not end this long after it was told is left to its own watch
 
 

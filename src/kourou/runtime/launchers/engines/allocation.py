@@ -12,8 +12,6 @@ from kourou.runtime.interpreter.startup import python_command
 from kourou.runtime.launchers.engines.base import Engine, EngineMaker
 from kourou.runtime.model.engines import EngineOptions, Shape
 
-__all__ = ["AGENTS", "Allocation"]
-
 AGENTS = "agents"
 """Folder in the run's: what the engine and its agents said."""
 _LOOK_S = 0.5

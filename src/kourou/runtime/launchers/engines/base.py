@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from kourou.runtime.model.status import RunState
     from kourou.runtime.plan.plan import LaunchPlan
 
-__all__ = ["AgentCommand", "BatchSystem", "Engine", "EngineMaker", "JobState", "Submission"]
-
 AgentCommand = Callable[[str], "list[str]"]
 """The command of an agent, which holds no secret. Its argument is the host's place in the allocation, from 0 on; or the
 place of the first one and a variable that numbers them in the environments of the agents, as in ``0+SLURM_NODEID``."""

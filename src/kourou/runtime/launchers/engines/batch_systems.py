@@ -10,8 +10,6 @@ from kourou import errors
 from kourou.runtime.launchers.engines.base import BatchSystem, JobState
 from kourou.runtime.model.engines import known_engines
 
-__all__ = ["batch_system", "look_at_job"]
-
 _FRESH_S = 2.0  # an engine is not asked again within
 _seen: dict[str, tuple[float, int, JobState]] = {}
 

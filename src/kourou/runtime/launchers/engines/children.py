@@ -9,8 +9,6 @@ import subprocess
 import time
 from pathlib import Path
 
-__all__ = ["await_end", "tail", "words_in"]
-
 _WORDS_BYTES = 2000  # of each file
 
 

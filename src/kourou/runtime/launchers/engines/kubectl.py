@@ -15,8 +15,6 @@ from kourou.runtime.launchers.engines.yaml_text import to_yaml
 from kourou.runtime.model.engine_options import Kubernetes
 from kourou.runtime.model.status import RunState
 
-__all__ = ["APPLY", "JobSetJob"]
-
 APPLY = ("apply", "--server-side", "--filename=-", "--output=json")
 """What hands manifests over. Server-side: the client's way keeps a copy of each in an annotation of 256 KiB."""
 

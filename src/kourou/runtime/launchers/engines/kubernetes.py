@@ -20,8 +20,6 @@ from kourou.runtime.launchers.engines.kubernetes_manifests import PORT
 from kourou.runtime.model.engine_options import Kubernetes
 from kourou.runtime.model.engines import Shape
 
-__all__ = ["KubernetesEngine", "PodsAround", "engine"]
-
 
 def engine(options: Kubernetes, *, name: str, folder: Path) -> Engine:
     """The engine of this process: a launcher in a pod has its hosts around it, another one asks for them."""

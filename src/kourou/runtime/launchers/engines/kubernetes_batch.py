@@ -24,8 +24,6 @@ from kourou.runtime.model.engines import Shape
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping.timeline import StopTimeline
 
-__all__ = ["BATCH", "KubernetesBatch", "KubernetesSubmission", "Travelling", "apply", "as_job_set"]
-
 _TOKEN_BYTES = 16
 
 

@@ -15,8 +15,6 @@ from kourou.runtime.host_agent.dialling import NAME_VARIABLE
 from kourou.runtime.model.engine_options import Kubernetes
 from kourou.runtime.model.engines import HostNeeds, Shape
 
-__all__ = ["LAUNCHER", "PORT", "PRESENT", "JobSetPlan", "job_set_name"]
-
 LAUNCHER = "launcher"
 """Name of the launcher's ReplicatedJob, and of its container."""
 PORT = 7433

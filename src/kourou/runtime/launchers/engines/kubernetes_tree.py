@@ -12,8 +12,6 @@ from pathlib import Path
 
 from kourou import errors
 
-__all__ = ["import_folders", "pack"]
-
 _MOST_BYTES = 8 << 20  # it is held in Secrets
 _MOST_READ_BYTES = 256 << 20
 _NAMED = 3

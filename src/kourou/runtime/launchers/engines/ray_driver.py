@@ -23,8 +23,6 @@ from typing import Any
 
 from kourou.runtime.host_agent.dialling import NAME_VARIABLE
 
-__all__ = ["NodeState", "Wanted", "main", "reason_to_wait"]
-
 _TICK_S = 0.25
 _END_S = 10.0  # to give all back
 _ASK_S = 5.0  # between questions why; a busy cluster changes all the time

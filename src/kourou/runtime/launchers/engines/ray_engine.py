@@ -26,8 +26,6 @@ from kourou.runtime.model.engine_options import Ray
 from kourou.runtime.model.engines import Shape
 from kourou.runtime.model.hosts import matching_variables
 
-__all__ = ["RayEngine"]
-
 _END_S = 20.0  # Ray's own end takes seconds
 
 

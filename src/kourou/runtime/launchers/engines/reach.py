@@ -17,8 +17,6 @@ from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
 from kourou.runtime.model.hosts import Host
 from kourou.runtime.plan.plan import LaunchPlan
 
-__all__ = ["EngineReach"]
-
 
 class EngineReach:
     """Implements :class:`kourou.runtime.launchers.hosts.transport.Reach`. Its owner calls :meth:`release`.

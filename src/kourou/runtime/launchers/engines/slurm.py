@@ -18,8 +18,6 @@ from kourou.runtime.launchers.engines.children import await_end, tail, words_in
 from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.model.engines import Shape
 
-__all__ = ["SlurmEngine"]
-
 # The allocation ends with a pipe that the launcher holds: its command reads that to the end, and while it is pending,
 # whoever else does tells salloc to give up. So a launcher that is killed leaves none. A moment later, since salloc
 # may hang when it is told to at the very moment at which its command ends.

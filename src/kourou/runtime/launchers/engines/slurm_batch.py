@@ -11,8 +11,6 @@ from kourou.runtime.launchers.engines.base import JobState, Submission
 from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.plan.plan import LaunchPlan
 
-__all__ = ["BATCH", "SlurmBatch"]
-
 
 class SlurmBatch:
     """Implements :class:`kourou.runtime.launchers.engines.base.BatchSystem`."""

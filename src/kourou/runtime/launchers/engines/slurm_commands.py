@@ -14,26 +14,6 @@ from kourou import errors
 from kourou.ownership import write_own
 from kourou.runtime.launchers.engines.base import Submission
 
-__all__ = [
-    "SlurmState",
-    "call",
-    "cancel_jobs",
-    "final_state",
-    "host_names",
-    "job_nodes",
-    "known_job",
-    "max_array_size",
-    "outer_environment",
-    "own_job",
-    "own_restarts",
-    "pending_reason",
-    "queued_jobs",
-    "quoted",
-    "release",
-    "requeue",
-    "submit",
-]
-
 _TIMEOUT_S = 60.0
 _BEHIND = {"", "PENDING", "RUNNING", "REQUEUED", "RESIZING"}  # records lag behind by seconds
 _MOST_IDS = 200  # on one command line

@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["to_yaml"]
-
 
 def to_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
     """One document after another."""

@@ -14,8 +14,6 @@ from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.launchers.hosts.transport import Transport, TransportEvents
 from kourou.runtime.model.process import Blobs, Payload, ProcessSpec
 
-__all__ = ["HostEvents", "RemoteHost"]
-
 _PIECE_BYTES = 1 << 20  # of a payload: between two of them there is room for heartbeats
 
 

@@ -25,8 +25,6 @@ from kourou.runtime.model.records import INTERRUPT, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.plan.relocation import Relocation
 
-__all__ = ["HostLauncher"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Running:

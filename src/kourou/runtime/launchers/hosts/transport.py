@@ -8,8 +8,6 @@ from typing import Any, Protocol
 from kourou import errors
 from kourou.runtime.model.hosts import Host
 
-__all__ = ["Closable", "Reach", "Transport", "TransportEvents"]
-
 
 class TransportEvents(Protocol):
     """What a transport tells, from threads of its own; each call must return quickly."""

@@ -23,8 +23,6 @@ from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
 from kourou.waits import PATIENCE_S
 
-__all__ = ["SshAgent", "SshOptions", "kill_session", "ssh_arguments"]
-
 _HEARTBEATS = 4  # are sent in the time after which silence means death
 _AGENTS_SHARE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch

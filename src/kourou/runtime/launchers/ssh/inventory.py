@@ -7,8 +7,6 @@ from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.launchers.ssh.transport import SshReach
 from kourou.runtime.model.hosts import Host, Hosts
 
-__all__ = ["with_inventories"]
-
 
 def with_inventories(hosts: Hosts) -> Hosts:
     """The same hosts; those that do not say what they have are asked, all at once.

@@ -21,8 +21,6 @@ from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.waiting import long_waits
 from kourou.waits import PATIENCE_S
 
-__all__ = ["options_of", "with_files"]
-
 _TREES = ".cache/kourou/trees"
 _COPY_S = 600.0
 _LOOK_S = 0.05  # how often to see whether rsync has ended, or is not wanted any more

@@ -13,8 +13,6 @@ from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh.sync import options_of
 from kourou.runtime.model.hosts import Host, Hosts
 
-__all__ = ["SshReach", "SshTransport", "close_all"]
-
 
 class SshReach:
     """Implements :class:`kourou.runtime.launchers.hosts.transport.Reach`."""
