@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from kourou.errors import NotOwned
-from kourou.ownership import check_own, make_own_folder, open_own, read_own, write_own
+from kourou.ownership import check_own, make_own_folder, open_own, read_own, replace_own, write_own
 from strangers import give_away, needs_root
 
 
@@ -124,3 +125,23 @@ def test_what_is_written_is_nobody_elses_to_read_and_replaces_nothing(tmp_path: 
     assert read_own(tmp_path / "secret") == b"x"
     with pytest.raises(FileExistsError):
         write_own(tmp_path / "secret", b"y")
+
+
+def test_what_is_replaced_is_there_whole_and_a_failure_leaves_it(tmp_path: Path) -> None:
+    # Given a file that somebody reads
+    path = tmp_path / "order"
+    replace_own(path, b"first")
+    with path.open("rb") as reader:
+        # When another one takes its place
+        replace_own(path, b"second", mode=0o644)
+        # Then the reader has the first one, and the next the second
+        assert (reader.read(), path.read_bytes(), path.stat().st_mode & 0o777) == (b"first", b"second", 0o644)
+    # And when there is no room for a third, that stays, and nothing else
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            replace_own(path, b"third")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], b"second")

@@ -52,20 +52,32 @@ def read_own(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def write_own(path: str | os.PathLike[str], content: bytes) -> None:
-    """Make a file that nobody else can read or write, not even while it is made.
+def write_own(path: str | os.PathLike[str], content: bytes, mode: int = 0o600) -> None:
+    """Make a file that nobody else can write to, or read unless ``mode`` lets them, not even while it is made.
 
     Raises:
         FileExistsError: there is one.
         OSError: it cannot be written; then there is none.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
     except OSError:
         Path(path).unlink()
         raise
+
+
+def replace_own(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """As :func:`write_own`, in place of an earlier file: readers find that or this one, and whole.
+
+    Raises:
+        OSError: it cannot be written; the earlier one is untouched.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    write_own(draft, content, mode)
+    draft.replace(path)
 
 
 def check_own(folder: str | os.PathLike[str]) -> None:

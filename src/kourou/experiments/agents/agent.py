@@ -12,7 +12,7 @@ import cloudpickle
 from kourou.experiments.agents.recording import Recorded, record
 from kourou.experiments.agents.writer import Writer
 from kourou.experiments.failures import ExperimentError
-from kourou.experiments.journal.run_folder import write_own
+from kourou.experiments.journal.run_folder import write_whole
 from kourou.experiments.seeding import Seed, Seeder
 from kourou.ownership import read_own
 from kourou.runtime.plan.payloads import why_not_picklable
@@ -95,7 +95,7 @@ class Agent(abc.ABC):
             AgentNotSaved: naming the attribute that cannot be pickled.
         """
         file = Path(path)
-        write_own(file, self.pickled())
+        write_whole(file, self.pickled())
         return file
 
     def pickled(self) -> bytes:

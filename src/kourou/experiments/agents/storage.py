@@ -14,7 +14,7 @@ import cloudpickle
 
 from kourou.experiments.agents.agent import Agent, AgentNotSaved
 from kourou.experiments.failures import ResultsError
-from kourou.experiments.journal.run_folder import own_folder, read_json, write_json, write_own
+from kourou.experiments.journal.run_folder import own_folder, read_json, write_json, write_whole
 from kourou.ownership import open_own, read_own
 from kourou.runtime.metrics.rows import METRICS_FILE
 
@@ -90,7 +90,7 @@ def save_agent(agent: Any, folder: Path, calls: int) -> None:
         file = written[0]
     else:
         file = place / f"{_STEM}.pkl"
-        write_own(file, _pickled(agent))
+        write_whole(file, _pickled(agent))
     for path in place.rglob("*"):  # an agent's own save may have left files open to others
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kourou.ownership import make_own_folder
+from kourou.ownership import make_own_folder, replace_own
 
 EXIT_FILE = "exit.json"
 STDOUT_FILE = "stdout.log"
@@ -49,22 +48,9 @@ def own_folder(folder: Path) -> None:
         make_own_folder(folder)
 
 
-def write_own(path: Path, content: bytes) -> None:
-    """Write a file that nobody else can write to, whatever the umask."""
-    path.unlink(missing_ok=True)  # one that is there may be open elsewhere, or another's
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
-        file.write(content)
-
-
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file aside and rename it, so that a reader never sees half of it, and a full disk leaves the old one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write_own(draft, content)
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    """Write a file that others may read and nobody else can write to; a full disk leaves the earlier one."""
+    replace_own(path, content, mode=0o644)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

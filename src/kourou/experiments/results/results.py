@@ -14,6 +14,7 @@ from kourou.experiments.failures import ResultsError
 from kourou.experiments.results.event_files import EVENT_FILES, read_events
 from kourou.experiments.results.progress import read_progress, step_of
 from kourou.extras import load_extra
+from kourou.ownership import replace_own
 from kourou.runtime.metrics.exporters import EVENTS_FOLDER
 from kourou.runtime.metrics.reading import read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
@@ -42,9 +43,8 @@ def save_run(run: RunSpec) -> None:
     """Write ``run.json`` to the run's folder, which is made if need be."""
     folder = Path(run.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f".{RUN_FILE}.{os.getpid()}"
-    whole.write_text(json.dumps(run_record(run), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    whole.replace(folder / RUN_FILE)  # a reader sees the old file or the new one, never half
+    content = json.dumps(run_record(run), indent=2, ensure_ascii=False) + "\n"
+    replace_own(folder / RUN_FILE, content.encode(), mode=0o644)
 
 
 def find_runs(folder: str | os.PathLike[str]) -> list[Path]:

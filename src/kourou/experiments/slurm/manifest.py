@@ -21,7 +21,7 @@ from typing import Any
 from kourou import errors
 from kourou.experiments.journal.journal import Journal, declare
 from kourou.experiments.journal.requests import take_requests
-from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_own
+from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_whole
 from kourou.experiments.journal.run_records import RunState
 from kourou.experiments.journal.shared_disks import try_lock
 from kourou.experiments.slurm.options import SlurmOptions
@@ -57,7 +57,7 @@ class Manifest:
 
     def save(self, file: Path) -> None:
         """Write it."""
-        write_own(file, pickle.dumps(self))
+        write_whole(file, pickle.dumps(self))
 
 
 def run_one(argv: Sequence[str], near_limit: HeldSignal) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from kourou.experiments.journal.journal import Journal
 from kourou.experiments.journal.requests import Request, take_requests
-from kourou.experiments.journal.run_folder import EXIT_FILE, RunLogs, own_folder, write_json, write_own
+from kourou.experiments.journal.run_folder import EXIT_FILE, RunLogs, own_folder, write_json, write_whole
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.results.results import RUN_FILE
 from kourou.experiments.sweep.attempts import Attempt
@@ -224,7 +224,7 @@ class Scheduler:
         own_folder(run.folder)
         (run.folder / EXIT_FILE).unlink(missing_ok=True)
         if run.payload is not None:
-            write_own(run.folder / PAYLOAD_FILE, run.payload)
+            write_whole(run.folder / PAYLOAD_FILE, run.payload)
         env = run.environment(slot, attempt, self._folder)
         facts: dict[str, Any] = {
             **run.record,

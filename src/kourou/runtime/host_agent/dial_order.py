@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from kourou.ownership import read_own, write_own
+from kourou.ownership import read_own, replace_own
 
 ENTRY = "kourou.runtime.host_agent.host_service"
 """The module of the service that starts a program's nodes, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
@@ -33,10 +33,7 @@ class DialOrder:
 
     def write(self, path: Path) -> None:
         """Store it with mode 0600, in place of an earlier one: readers find that or this one, and whole."""
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.unlink(missing_ok=True)
-        write_own(draft, self.to_json().encode())
-        draft.replace(path)
+        replace_own(path, self.to_json().encode())
 
     def to_json(self) -> str:
         """What :meth:`read` reads."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kourou import errors
-from kourou.ownership import write_own
+from kourou.ownership import replace_own
 from kourou.runtime.launchers.engines.base import Submission
 
 _TIMEOUT_S = 60.0
@@ -73,8 +73,7 @@ def submit(submission: Submission) -> str:
     Raises:
         LaunchError: it refuses; the message is what it said.
     """
-    submission.path.unlink(missing_ok=True)  # an earlier one of the same run
-    write_own(submission.path, submission.script.encode())
+    replace_own(submission.path, submission.script.encode())  # an earlier one of the same run
     printed = call(submission.command)
     job = printed.rstrip().rpartition("\n")[2].partition(";")[0]  # id;cluster where there are several
     if not job.isdigit():
