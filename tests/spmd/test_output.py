@@ -99,6 +99,36 @@ def test_a_callback_that_raises_is_told_once_and_ends_nothing(
     assert capsys.readouterr().err.count("ArithmeticError: of the callback") == 1
 
 
+def test_a_handler_that_raises_is_told_once_and_costs_no_result(
+    gloo2: Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a handler that is broken, down to its end, and one that is not
+    closed: list[bool] = []
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ArithmeticError("of the handler")
+
+        def close(self) -> None:
+            super().close()
+            raise OSError("no room for the rest")
+
+    class Whole(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None: ...
+
+        def close(self) -> None:
+            super().close()
+            closed.append(True)
+
+    # When
+    result = gloo2.set_logging_handlers(lambda: [Broken(), Whole()]).run(functions.rank)
+    # Then
+    assert result.results == {"localhost": [0, 1]}
+    told = capsys.readouterr().err
+    assert (told.count("ArithmeticError: of the handler"), told.count("OSError: no room")) == (1, 1)
+    assert closed == [True]
+
+
 @pytest.mark.parametrize(("text", "level"), [("debug", 10), ("WARNING", 30), (" 15 ", 15)])
 def test_the_level_is_a_name_or_a_number(monkeypatch: pytest.MonkeyPatch, text: str, level: int) -> None:
     monkeypatch.setenv("KOUROU_LOG_LEVEL", text)

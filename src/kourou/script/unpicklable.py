@@ -32,11 +32,10 @@ def innermost(path: str, value: Any, why: Why, depth: int = 0) -> tuple[str, Any
 
 def _steps(value: Any) -> Iterator[tuple[str, Any]]:
     """(path, part) of what a value consists of, as far as a reader of the script sees it."""
-    parts = parts_of(value)
-    if parts is not None:
-        yield from zip(map(parts.form.step, parts.names), parts.values, strict=True)
-    elif hasattr(type(value), "nested_children"):
+    if hasattr(type(value), "nested_children"):
         yield from value.nested_children()
+    elif (parts := parts_of(value)) is not None:
+        yield from zip(map(parts.form.step, parts.names), parts.values, strict=True)
     elif isinstance(value, types.FunctionType):
         yield from _parts_of_function(value)
     elif isinstance(value, type):

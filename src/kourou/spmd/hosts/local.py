@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -18,6 +19,7 @@ from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.process.channel import close_fds
 from kourou.runtime.process.preload import Preload
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.spmd.worker import parcel
@@ -100,12 +102,8 @@ class LocalHost:
 
     def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
         """Start one worker of a run."""
-        name = _name(run, worker.place)
-        outcome_fd = parcel.create()
-        with self._lock:
-            self._workers[name] = _Worker(worker.place, events, outcome_fd)
         spec = ProcessSpec(
-            name=name,
+            name=_name(run, worker.place),
             argv=tuple(sys.argv),
             interpreter=sys.executable,
             env=tuple(sorted(worker.env.items())),
@@ -122,11 +120,20 @@ class LocalHost:
             "timeout_s": worker.timeout_s,
             "log_level": worker.log_level,
         }
-        fds = [os.dup(call), os.dup(outcome_fd)]
-        if worker.place.rank == 0:
+        with contextlib.ExitStack() as undo:
+            outcome_fd = parcel.create()
+            undo.callback(os.close, outcome_fd)
+            fds: list[int] = []
+            undo.callback(close_fds, fds)
+            fds += [os.dup(call)]
+            fds += [os.dup(outcome_fd)]
             with self._lock:
-                fds.append(self._listeners.pop(run).detach())
-        self._supervisor.start(spec, 1, boot, fds)
+                if worker.place.rank == 0:
+                    fds += [self._listeners.pop(run).detach()]
+                self._workers[spec.name] = _Worker(worker.place, events, outcome_fd)
+            undo.callback(self._workers.pop, spec.name)
+            self._supervisor.start(spec, 1, boot, fds)
+            undo.pop_all()
 
     def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - see Supervisor
         """Read no more of what workers print, or read on."""

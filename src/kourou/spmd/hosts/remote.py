@@ -6,6 +6,7 @@ import dataclasses
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -21,6 +22,8 @@ from kourou.spmd.worker import parcel
 
 ENTRY = "kourou.spmd.hosts.service"
 """The agent's service, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
+
+_BROKE = "the connection to its agent broke"
 
 
 class Agent(Protocol):
@@ -81,8 +84,8 @@ class RemoteHost:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._runs: dict[str, WorkerEvents] = {}
-        self._outcomes: dict[str, dict[str, int]] = {}  # parcels of each run, by digest
-        self._replies: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
+        self._outcomes: dict[str, dict[str, int]] = {}  # parcels of each run, by the names that they came under
+        self._answers: queue.SimpleQueue[tuple[Any, ...] | errors.AgentFailedError] = queue.SimpleQueue()
         self.inventory: Inventory | None = None
         """What it has to hand out; known once it is ready."""
         self.address = ""
@@ -105,11 +108,11 @@ class RemoteHost:
         """
         self._agent.await_ready()
         if self.inventory is None:
-            self.inventory, self.address, self.launcher_address = self._ask("hello")
+            self.inventory, self.address, self.launcher_address = self._ask("hello", (), answer=("hello",))
 
     def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
         """See :class:`kourou.spmd.hosts.local.LocalHost`."""
-        _, reply = self._ask("open_rendezvous", run, address, world_size)
+        (reply,) = self._ask("open_rendezvous", (run, address, world_size), answer=("rendezvous", run))
         if isinstance(reply, Rendezvous):
             return reply
         raise self._failure(str(reply))
@@ -119,6 +122,8 @@ class RemoteHost:
         with self._lock:
             first = run not in self._runs
             self._runs[run] = events
+        if self.lost:  # perhaps before the run was among those that are told
+            events.on_lost(self.name, self._failure(_BROKE))
         if first:
             for piece in parcel.pieces(call):
                 self._agent.send_bulk("call", run, piece)
@@ -147,18 +152,22 @@ class RemoteHost:
         """End the agent and all that it runs."""
         self._agent.close()
 
-    def _ask(self, *question: Any) -> tuple[Any, ...]:
-        with self._asking:  # runs that start at once must not take each other's replies
+    def _ask(self, kind: str, question: tuple[Any, ...], *, answer: tuple[str, ...]) -> tuple[Any, ...]:
+        """What follows in an answer that begins with ``answer``; others are to questions that nobody asks any more."""
+        with self._asking:  # runs that start at once must not take each other's answers
             if self.lost:
-                raise self._failure("the connection to its agent broke")
-            self._agent.send(*question)
-            try:
-                reply = next_of(self._replies, self._timeout_s)
-            except queue.Empty:
-                raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
-        if isinstance(reply, errors.AgentFailedError):
-            raise reply
-        return reply
+                raise self._failure(_BROKE)
+            self._agent.send(kind, *question)
+            until = time.monotonic() + self._timeout_s
+            while True:
+                try:
+                    found = next_of(self._answers, max(0.0, until - time.monotonic()))
+                except queue.Empty:
+                    raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
+                if isinstance(found, errors.AgentFailedError):
+                    raise found
+                if found[: len(answer)] == answer:
+                    return found[len(answer) :]
 
     def _failure(self, what: str) -> errors.AgentFailedError:
         error = errors.AgentFailedError(f"{self.name}: {what}")
@@ -167,7 +176,7 @@ class RemoteHost:
 
     def _on_message(self, kind: str, *arguments: Any) -> None:
         if kind in {"hello", "rendezvous"}:
-            self._replies.put(arguments)
+            self._answers.put((kind, *arguments))
             return
         run, *rest = arguments
         if kind == "outcome":
@@ -186,26 +195,26 @@ class RemoteHost:
         else:
             self._exited(events, run, *rest)
 
-    def _append(self, run: str, digest: str, piece: bytes) -> None:
+    def _append(self, run: str, name: str, piece: bytes) -> None:
         with self._lock:
             if run in self._runs:
-                parcel.append(self._outcome_fd(run, digest), piece)
+                parcel.append(self._outcome_fd(run, name), piece)
 
-    def _exited(self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, digest: str) -> None:
+    def _exited(self, events: WorkerEvents, run: str, place: Place, end: ProcessExit, name: str) -> None:
         with self._lock:
             if run not in self._runs:
                 return
-            outcome_fd = os.dup(self._outcome_fd(run, digest))  # the same for all workers with the same outcome
+            outcome_fd = os.dup(self._outcome_fd(run, name))  # the same for all workers with the same outcome
         events.on_exited(place, end, outcome_fd)
 
-    def _outcome_fd(self, run: str, digest: str) -> int:
+    def _outcome_fd(self, run: str, name: str) -> int:
         outcomes = self._outcomes.setdefault(run, {})
-        if digest not in outcomes:
-            outcomes[digest] = parcel.create()
-        return outcomes[digest]
+        if name not in outcomes:
+            outcomes[name] = parcel.create()
+        return outcomes[name]
 
     def _on_lost(self, error: errors.AgentFailedError) -> None:
-        self._replies.put(error)
+        self._answers.put(error)
         with self._lock:
             runs = list(self._runs.values())
         for events in runs:

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
@@ -117,6 +117,8 @@ class _Run:
         self._send = send
         self._outcomes = outcomes
         self.call = parcel.create()
+        self.sent: dict[str, str] = {}
+        """The outcomes that the launcher has: their names there, by digest."""
         self.metrics: RowSender | None = None
         self._scratch: ScratchFolder | None = None
 
@@ -149,7 +151,15 @@ class _Run:
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
         if self.metrics is not None:
             self.metrics.flush()
-        self._outcomes.put(self._name, place, end, outcome_fd)
+        self._outcomes.put(_Outcome(self._name, place, end, outcome_fd, self.sent))
+
+
+class _Outcome(NamedTuple):
+    run: str
+    place: Place
+    end: ProcessExit
+    fd: int
+    sent: dict[str, str]  # of the run
 
 
 class _OutcomeSender:
@@ -157,14 +167,13 @@ class _OutcomeSender:
 
     def __init__(self, wire: AgentWire) -> None:
         self._wire = wire
-        self._sent: set[tuple[str, str]] = set()
-        self._queue: queue.SimpleQueue[tuple[str, Place, ProcessExit, int] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="kourou-outcomes", daemon=True)
         self._thread.start()
 
-    def put(self, run: str, place: Place, end: ProcessExit, outcome_fd: int) -> None:
+    def put(self, outcome: _Outcome) -> None:
         """Tell of an end, with the outcome in a parcel that is closed afterwards."""
-        self._queue.put((run, place, end, outcome_fd))
+        self._queue.put(outcome)
 
     def close(self) -> None:
         """The launcher is gone: what is still queued is for nobody."""
@@ -173,17 +182,21 @@ class _OutcomeSender:
         self._thread.join()
 
     def _work(self) -> None:
-        while (ended := self._queue.get()) is not None:
-            run, place, end, outcome_fd = ended
+        while (outcome := self._queue.get()) is not None:
+            run, place, end, fd, sent = outcome
+            name = ""  # of no outcome
             try:
-                digest = _digest(outcome_fd)
-                if (run, digest) not in self._sent:  # what all ranks return, such as a state_dict, travels once
-                    self._sent.add((run, digest))
-                    for piece in parcel.pieces(outcome_fd):
-                        self._wire.send_bulk("outcome", run, digest, piece)
+                digest = _digest(fd)
+                if digest not in sent:  # what all ranks return, such as a state_dict, travels once
+                    for piece in parcel.pieces(fd):
+                        self._wire.send_bulk("outcome", run, str(place), piece)
+                    sent[digest] = str(place)
+                name = sent[digest]
+            except Exception as error:  # noqa: BLE001 - whatever it is, the launcher waits for the end
+                end = dataclasses.replace(end, cause=f"left a result that its host could not send: {error!r}")
             finally:
-                os.close(outcome_fd)
-            self._wire.send("exited", run, place, end, digest)
+                os.close(fd)
+            self._wire.send("exited", run, place, end, name)
 
 
 def _digest(outcome_fd: int) -> str:

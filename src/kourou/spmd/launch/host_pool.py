@@ -34,12 +34,13 @@ class HostPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
         self._local: LocalHost | None = None
         self._remote: dict[tuple[str, Way], RemoteHost] = {}
         self._allocation: Allocation | None = None
         self._owner = os.getpid()
         self._numbers = itertools.count(1)
-        self._jobs: dict[Job, threading.Thread] = {}
+        self._submissions: set[_Submission] = set()
 
     def submit(
         self,
@@ -49,6 +50,7 @@ class HostPool:
         retries: int,
         handlers: HandlerFactory,
         on_output: OnOutput | None,
+        owner: object,
     ) -> LaunchFuture[Any]:
         """Begin a run.
 
@@ -58,42 +60,57 @@ class HostPool:
             retries: how often it is done again after a failure that the function did not raise.
             handlers: makes the run's handlers.
             on_output: called with its lines.
+            owner: kept until the run has ended: who drops it closes this pool.
         """
         self._reset_after_fork()
         written = parcel.create()
         try:
             parcel.write(written, call)
-            submission = _Submission(self, spec, written, retries=retries, handlers=handlers, on_output=on_output)
+            submission = _Submission(
+                self, spec, written, retries=retries, handlers=handlers, on_output=on_output, owner=owner
+            )
         except BaseException:
             os.close(written)
             raise
-        submission.thread.start()
+        try:
+            with self._lock:  # whoever closes the pool joins it, and the thread takes itself out
+                submission.thread.start()
+                self._submissions.add(submission)
+        except RuntimeError:  # there is no thread to be had
+            os.close(written)
+            raise
+        except BaseException:  # Ctrl-C, and who knows whether the thread has begun
+            submission.cancel()
+            raise
         return submission.future
 
     def new_job(self, spec: JobSpec) -> Job:
-        """A job of this pool, which is among those that :meth:`close` ends."""
+        """A job on this pool's hosts."""
         with self._lock:
-            job = Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.way))
-            self._jobs[job] = threading.current_thread()
-        return job
+            return Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.way))
 
-    def job_ended(self, job: Job) -> None:
-        """Nothing of a job is left."""
+    def submission_ended(self, submission: _Submission) -> None:
+        """Nothing of it is left."""
         with self._lock:
-            self._jobs.pop(job, None)
+            self._submissions.discard(submission)
+
+    def _others_run(self) -> bool:
+        """Whether runs are under way beside the one, if any, that this thread is in."""
+        return any(submission.thread is not threading.current_thread() for submission in self._submissions)
 
     def close(self) -> None:
         """End what runs, then the helpers. A later run starts new ones."""
         self._reset_after_fork()
         with self._lock:
-            jobs = dict(self._jobs)
+            submissions = list(self._submissions)
+        for submission in submissions:
+            submission.cancel()
+            if submission.thread is not threading.current_thread():
+                submission.thread.join()
+        with self._connecting, self._lock:
             local, self._local = self._local, None
             remote, self._remote = list(self._remote.values()), {}
             allocation, self._allocation = self._allocation, None
-        for job, thread in jobs.items():
-            job.cancel()
-            if thread is not threading.current_thread():
-                thread.join()
         if local is not None:
             local.close()
         close_all(remote)
@@ -107,8 +124,11 @@ class HostPool:
         """
         if threading.current_thread() is threading.main_thread():
             self.close()
-        else:
+            return
+        try:
             threading.Thread(target=self.close, name="kourou-spmd-close").start()
+        except RuntimeError:  # the interpreter is ending: nobody else is about to use it
+            self.close()
 
     def allocation(self, engine: EngineOptions, shape: Shape, timeout_s: float) -> Allocation:
         """An engine's hosts: those of earlier runs, if these had the same.
@@ -123,7 +143,7 @@ class HostPool:
             have = self._allocation
             if have is not None and (have.engine, have.shape) == (engine, shape):
                 return have
-            if have is not None and self._jobs:
+            if have is not None and self._others_run():
                 raise errors.LaunchError("a run is under way on other hosts of an engine: await it first")
             gone = [self._remote.pop(key) for key in list(self._remote) if key[1] is have]
             made = self._allocation = Allocation(engine, shape, timeout_s)
@@ -143,17 +163,21 @@ class HostPool:
         keys = [(name, options) for name in names]
         gone: list[RemoteHost] = []
         try:
-            with self._lock:
-                gone += [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
-                self._remote.update(_connect_all([key for key in keys if key not in self._remote]))
-                hosts = {key[0]: self._remote[key] for key in keys}
+            with self._connecting:  # and not the other lock, for runs that end meanwhile
+                with self._lock:
+                    gone += [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
+                    there = {key: self._remote[key] for key in keys if key in self._remote}
+                made = _connect_all([key for key in keys if key not in there])
+                with self._lock:
+                    self._remote |= made
+            hosts = {key[0]: there.get(key) or made[key] for key in keys}
             for host in hosts.values():
                 host.await_ready()
         except BaseException:  # Ctrl-C, too
             with self._lock:
                 here = [key for key in keys if key in self._remote]
-                gone += [self._remote.pop(key) for key in here if not self._jobs or self._remote[key].lost]
-                idle = not self._jobs
+                idle = not self._others_run()
+                gone += [self._remote.pop(key) for key in here if idle or self._remote[key].lost]
             if idle and not isinstance(options, SshOptions):  # the next run gets hosts anew
                 close_all(gone)
                 gone.clear()
@@ -175,10 +199,11 @@ class HostPool:
         if self._owner != os.getpid():
             self._owner = os.getpid()
             self._lock = threading.Lock()
+            self._connecting = threading.Lock()
             self._local = None
             self._remote = {}
             self._allocation = None
-            self._jobs = {}
+            self._submissions = set()
 
 
 def _connect_all(keys: Sequence[tuple[str, Way]]) -> dict[tuple[str, Way], RemoteHost]:
@@ -211,8 +236,9 @@ class _Submission:
         retries: int,
         handlers: HandlerFactory,
         on_output: OnOutput | None,
+        owner: object,
     ) -> None:
-        self.future: LaunchFuture[Any] = LaunchFuture(self._cancel)
+        self.future: LaunchFuture[Any] = LaunchFuture(self.cancel)
         # Not a daemon: like an executor's, what was submitted is done even if the main thread has reached its end.
         self.thread = threading.Thread(target=self._work, name="kourou-spmd", daemon=False)
         self._pool = pool
@@ -221,11 +247,13 @@ class _Submission:
         self._retries = retries
         self._handlers: HandlerFactory = handlers
         self._on_output = on_output
+        self._owner = owner
         self._lock = threading.Lock()
         self._cancelled = False
         self._job: Job | None = None
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """End all workers, and begin no more. Thread-safe, idempotent."""
         with self._lock:
             self._cancelled = True
             if self._job is not None:
@@ -243,6 +271,8 @@ class _Submission:
             self.future.set_result(result)
         finally:
             os.close(self._call)
+            self._pool.submission_ended(self)
+            self._owner = None
 
     def _attempts(self, output: Output) -> LaunchResult[Any]:
         for left in range(self._retries, -1, -1):
@@ -260,7 +290,4 @@ class _Submission:
             if self._cancelled:
                 raise Cancelled
             job = self._job = self._pool.new_job(self._spec)
-        try:
-            return job.run(self._call, output)
-        finally:
-            self._pool.job_ended(job)
+        return job.run(self._call, output)

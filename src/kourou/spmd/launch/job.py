@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
 _TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
+_GONE_S = 10.0  # from one end to the next of workers that were killed
 
 
 class Cancelled(Exception):
@@ -146,6 +148,9 @@ class Job:
             self._start(call)
             while self._alive:
                 self._step(output)
+        except BaseException:
+            self._end_all()
+            raise
         finally:
             for host in self._hosts.values():
                 host.release(self._name)
@@ -207,8 +212,8 @@ class Job:
                 timeout_s=spec.timeout_s,
                 log_level=spec.log_level,
             )
-            self._alive.add(place)
             self._hosts[place.hostname].start(self._name, worker, self, call)
+            self._alive.add(place)
 
     def _step(self, output: Output) -> None:
         wait_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
@@ -230,7 +235,7 @@ class Job:
         elif isinstance(event, _Lost):
             self._lost = self._lost or event.error
             output.agent_line(event.hostname, str(event.error), logging.ERROR)
-            self._alive -= {place for place in self._alive if place.hostname == event.hostname}
+            self._alive -= self._of_host(event.hostname)
             self._terminate_all()
         else:
             self._cancelled = True
@@ -269,6 +274,23 @@ class Job:
         self._sent.add(signal.SIGTERM)
         for place in self._alive:
             self._hosts[place.hostname].terminate(self._name, place)
+
+    def _end_all(self) -> None:
+        """The run cannot go on here: kill those who are there, and wait until they are gone."""
+        for place in self._alive:
+            with contextlib.suppress(errors.LaunchError):  # its host has a fault, and ends it by itself
+                self._hosts[place.hostname].kill(self._name, place)
+        with contextlib.suppress(queue.Empty):
+            while self._alive:
+                event = next_of(self._events, _GONE_S)
+                if isinstance(event, _Exited):
+                    os.close(event.outcome_fd)
+                    self._alive.discard(event.place)
+                elif isinstance(event, _Lost):
+                    self._alive -= self._of_host(event.hostname)
+
+    def _of_host(self, hostname: str) -> set[Place]:
+        return {place for place in self._alive if place.hostname == hostname}
 
 
 def _read_outcome(outcome_fd: int) -> Any:

@@ -8,6 +8,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -123,7 +124,7 @@ class Launcher:
         except BaseException:
             if not future.done():  # Ctrl-C, or a stop of the program that this runs in
                 future.cancel()
-                future.exception()
+                futures.wait([future])  # asking for its exception would raise that it was cancelled, in place of this
             raise
         finally:
             del future  # or the error's traceback would keep itself alive
@@ -142,7 +143,12 @@ class Launcher:
         setup = () if self.setup is None else (self.setup,)
         call = codec.encode(pack(values, name, setup=setup, reducers=codec.reducers()), name)
         return self._pool.submit(
-            spec, call, retries=self.retries, handlers=self.handler_factory, on_output=self.on_output
+            spec,
+            call,
+            retries=self.retries,
+            handlers=self.handler_factory,
+            on_output=self.on_output,
+            owner=self,
         )
 
     def set_logging_handlers(self, factory: HandlerFactory) -> Launcher:

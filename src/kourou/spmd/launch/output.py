@@ -22,11 +22,15 @@ class Output:
     """The lines of one run.
 
     Args:
-        on_output: called with every line first; what it raises is told once, and does not end the run.
+        handlers: take every line as a record.
+        on_output: called with every line first.
+
+    What one of them raises is told once. It is told no more lines then, and the run goes on.
     """
 
     def __init__(self, handlers: Sequence[logging.Handler], on_output: OnOutput | None) -> None:
         self._handlers = handlers
+        self._deaf: set[logging.Handler] = set()  # they raised
         self._on_output = on_output
 
     @classmethod
@@ -41,7 +45,7 @@ class Output:
             yield cls(handlers, on_output)
         finally:
             for handler in handlers:
-                handler.close()
+                _is_well(handler.close)
 
     def worker_line(self, place: Place, text: str, stream: str) -> None:
         """A worker said something."""
@@ -59,13 +63,20 @@ class Output:
         return None
 
     def _tell(self, line: Line) -> None:
-        if self._on_output is not None:
-            try:
-                self._on_output(line)
-            except Exception:  # noqa: BLE001 - a callback of the user's
-                self._on_output = None
-                traceback.print_exc()
+        if self._on_output is not None and not _is_well(self._on_output, line):
+            self._on_output = None
         record = make_record(line) if self._handlers else None
         for handler in self._handlers:
-            if record is not None and record.levelno >= handler.level:
-                handler.handle(record)
+            takes = record is not None and record.levelno >= handler.level and handler not in self._deaf
+            if takes and not _is_well(handler.handle, record):
+                self._deaf.add(handler)
+
+
+def _is_well(call: Callable[..., object], *args: object) -> bool:
+    """Call what is the user's. False, and its traceback is printed, if it raises."""
+    try:
+        call(*args)
+    except Exception:  # noqa: BLE001 - whatever it is, the ranks have nothing to do with it
+        traceback.print_exc()
+        return False
+    return True

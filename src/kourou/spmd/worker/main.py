@@ -6,6 +6,7 @@ The zygote that a worker is forked from has torch imported and nothing of it in 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -25,10 +26,15 @@ from kourou.spmd.worker.lines import MarkHandler
 _FAILED_GRACE_S = 1.0  # for the atexit handlers of a worker that failed: the others wait for it
 
 
-class Returned(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Returned:
     """The outcome of a worker whose function returned."""
 
     value: Any
+
+    def nested_children(self) -> list[tuple[str, Any]]:
+        """To the user, who is told what in it cannot be pickled, this is the returned value itself."""
+        return [("", self.value)]
 
 
 class Raised(NamedTuple):

@@ -180,11 +180,12 @@ class SshAgent:
             self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
-        self._lose("the connection to its agent broke")
+        finally:
+            self._lose("the connection to its agent broke")
 
     def _receive(self) -> None:
         silence_s = self._options.silence_s
-        while not self._closed:
+        while not self.lost:
             # ssh notices a dead connection, too; but not where it is a guest on another one's (ControlMaster).
             if not self._wire.is_readable(silence_s):
                 self._popen.kill()
@@ -194,7 +195,15 @@ class SshAgent:
             if message is None:
                 return
             if message[0] != PONG:
-                self._on_message(*message)
+                self._take(*message)
+
+    def _take(self, kind: str, *arguments: Any) -> None:
+        """What follows a message that cannot be used makes no sense."""
+        try:
+            self._on_message(kind, *arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
+            self._popen.kill()
+            self._lose(f"{kind}: {type(error).__name__}: {error}")
 
     def _lose(self, what: str) -> None:
         if self._closed or self._error is not None:
