@@ -168,7 +168,7 @@ def test_a_history_is_counted_from_its_first_step_though_the_latest_are_kept(ser
         # and parts of a history are lists, too
         column = history[-3:]
         assert column[[0, 2]].numpy().tolist() == [3, 5]
-        assert (column[1].is_squeezed, column.is_squeezed) == (True, False)
+        assert (column[1].squeeze, column.squeeze) == (True, False)
         assert history[-1]
         assert len(history[-1]) == 1
         # and a new episode begins at 0

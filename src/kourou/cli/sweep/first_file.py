@@ -16,6 +16,7 @@ from typing import Any
 from kourou import errors
 from kourou.cli.terminal.output import tell
 from kourou.extras import load_extra
+from kourou.runtime.launchers.engines.yaml_text import quoted
 
 _HELP_TIMEOUT_S = 120.0  # scripts import torch and the like before they read their arguments
 _FRAMES = str.maketrans(dict.fromkeys("│╭╮╰╯─┃", " "))
@@ -25,7 +26,6 @@ _NOT_SWEPT = frozenset({"help", "version", "install-completion", "show-completio
 _CHOICES = re.compile(r"\{([^}|]*)\}")
 _HYDRA = "== Config =="
 _BOTH = [True, False]
-_KEY = re.compile(r"[A-Za-z_][\w.-]*")  # what YAML needs no quotes for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,28 +145,21 @@ def _file(command: Sequence[str], found: CommandHelp) -> str:
     first = next((param for param in known if isinstance(swept[param][0], float)), next(iter(known), None))
     lines = [
         "# `kourou sweep schema` prints the schema by which editors complete and check this file; see docs/sweeps.md",
-        f"name: {_quoted(name)}",
+        f"name: {quoted(name)}",
         "train_dir: sweeps",
         "repeats: 3   # runs of each setting, each with a seed of its own" if found.takes_seed else "seed_param: null",
         *([f"arguments: {found.form}"] if found.form != "--key=value" else []),
         *(["value_style: flags"] if found.has_flags else []),
         "experiments:",
-        f"  - name: {_quoted(name)}",
+        f"  - name: {quoted(name)}",
         f"    command: {json.dumps(shlex.join(command))}",
         "    params:",
         "      grid:   # all combinations; or list, random, sobol",
     ]
     for param, values in swept.items():
-        lines.append(f"        {'' if param == first else '# '}{_quoted(param)}: {json.dumps(values)}")
+        lines.append(f"        {'' if param == first else '# '}{quoted(param)}: {json.dumps(values)}")
     return "\n".join(lines) + "\n"
 
 
 def _listed(value: Any) -> list[Any]:
     return [] if value is None else [value]
-
-
-def _quoted(text: str) -> str:
-    return text if _KEY.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text)
-
-
-_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})  # which YAML takes for no texts

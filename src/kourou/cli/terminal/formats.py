@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kourou import errors
+from kourou import errors, shown
 
 UNKNOWN = "–"
 """Printed for a figure that is not known."""
@@ -29,13 +29,7 @@ def duration(seconds: float | None) -> str:
 
 def size(size_bytes: float | None) -> str:
     """``512 B``, ``36 MiB``, ``1.4 GiB``."""
-    if size_bytes is None:
-        return UNKNOWN
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < 1024:  # noqa: PLR2004 - what the units mean
-            return f"{size_bytes:.0f} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.1f} GiB"
+    return UNKNOWN if size_bytes is None else shown.size(size_bytes)
 
 
 def percent(value: float | None) -> str:

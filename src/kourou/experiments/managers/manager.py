@@ -345,13 +345,17 @@ def _one_for_each(n_fit: int, given: Sequence[Mapping[str, Any]] | None) -> tupl
     return each
 
 
+def timestamped(name: str) -> str:
+    """A name that no other call gives, in this second or elsewhere."""
+    return f"{name}_{datetime.datetime.now().astimezone():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
+
+
 def _folder_for(name: str, output_dir: str | os.PathLike[str] | None, style: str | None) -> Path:
     if style not in {"timestamp", None}:
         raise errors.PlanError(f'outdir_id_style is "timestamp" or None, got {style!r}')
     plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in name)
     if style == "timestamp":
-        now = datetime.datetime.now().astimezone()
-        plain += f"_{now:%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
+        plain = timestamped(plain)
     folder = Path(_OUTPUT_DIR if output_dir is None else output_dir).absolute() / plain
     if (folder / MANAGER_FILE).exists():
         raise errors.PlanError(

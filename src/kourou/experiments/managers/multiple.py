@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
-from kourou.experiments.managers.manager import ExperimentManager
+from kourou.experiments.managers.manager import ExperimentManager, timestamped
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
 
@@ -84,5 +82,4 @@ class MultipleManagers:
             manager.save_quietly()
 
     def _journal_dir(self) -> Path:
-        now = f"{datetime.datetime.now().astimezone():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
-        return (self._output_dir or self._managers[0].output_dir.parent) / f"managers_{now}"
+        return (self._output_dir or self._managers[0].output_dir.parent) / timestamped("managers")

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.managers.writer_data import Source, read_writer_data
 from kourou.experiments.results.curves import aligned, mean_band, smoothed
+from kourou.experiments.results.plots import COLORS
 from kourou.extras import load_extra
 
 ErrorRepresentation: TypeAlias = Literal["raw_curves", "ci", "pi", "cb"]
@@ -17,7 +18,6 @@ ErrorRepresentation: TypeAlias = Literal["raw_curves", "ci", "pi", "cb"]
 _POINTS = 1000
 _SMOOTH_POINTS = 200
 _LEGEND_COLUMNS = 3
-_COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
 _DASHES = ("-", (0, (1, 1)), (0, (5, 5)), (0, (1, 5, 3, 5)))
 _SIZE = (7.2, 4.5)
 
@@ -82,7 +82,7 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
         draw = _draw_raw if error_representation == "raw_curves" else _draw_band
         dashes = _DASHES[number % len(_DASHES) if linestyles else 0]
         options = {"kind": error_representation, "level": level, "n_boot": n_boot, "dashes": dashes}
-        parts.append(draw(axes, name, (x, values, fits), _COLORS[number % len(_COLORS)], options))
+        parts.append(draw(axes, name, (x, values, fits), COLORS[number % len(COLORS)], options))
     axes.set(xlabel=xtag or "step", ylabel=tag)
     _finish(axes, title if title is not None else tag, len(parts))
     if savefig_fname is not None:

@@ -17,7 +17,7 @@ from kourou.extras import load_extra
 
 _NOT_METRICS = {"run", "name", "setting", "repeat", "seed", "step", "time", "node"}
 _SHAPE = ("steps", "mean", "low", "high")
-_COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
 _BANDS: dict[BandKind, str] = {
     "ci": "confidence interval of the mean",
     "pi": "prediction interval of a further run",
@@ -29,7 +29,7 @@ _MOST_COLUMNS = 2
 _LEGEND_COLUMNS = 4
 _LETTER_INCHES = 0.09
 _LINES = {False: "-", True: (0, (4, 1.5))}
-_MOST_SETTINGS = 2 * len(_COLORS)
+_MOST_SETTINGS = 2 * len(COLORS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,9 +129,9 @@ def learning_curves(
                 steps, values = aligned(runs)
                 values = smoothed(steps, values, bandwidth=bandwidth) if bandwidth else values
                 found = mean_band(steps, values, band, level=level)
-                again, color = divmod(number, len(_COLORS))
+                again, color = divmod(number, len(COLORS))
                 curves.append(
-                    Curve(metric=metric, label=label, band=found, color=_COLORS[color], dashed=again > 0),
+                    Curve(metric=metric, label=label, band=found, color=COLORS[color], dashed=again > 0),
                 )
     return curves
 

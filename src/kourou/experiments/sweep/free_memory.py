@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 
 from kourou.runtime.model.gpus import GpuMemory, read_gpus
+from kourou.shown import size
 
-__all__ = ["GpuGate", "GpuMemory", "Memory", "find_gpu", "in_gib", "read_gpu_memory"]
+__all__ = ["GpuGate", "GpuMemory", "Memory", "find_gpu", "read_gpu_memory"]
 
 _CLAIMED_S = 30.0  # after its start a run may not have taken its memory yet, so its claim counts
 _LOOK_S = 1.0  # between looks at the GPUs
@@ -49,11 +50,6 @@ def find_gpu(gpus: Mapping[str, GpuMemory], name: str) -> GpuMemory | None:
     return next((memory for known, memory in gpus.items() if known.startswith(name)), None)
 
 
-def in_gib(size_bytes: float) -> str:
-    """``1.5 GiB``."""
-    return f"{max(0.0, size_bytes) / 2**30:.1f} GiB"
-
-
 class GpuGate:
     """Lets runs onto GPUs that have enough memory free, whoever else uses them."""
 
@@ -76,7 +72,7 @@ class GpuGate:
                 return f"nothing tells the memory of GPU {name}"
             free = seen.free_bytes - self._needed * sum(name in taken for taken in claimed)
             if free < self._needed:
-                return f"GPU {name} has {in_gib(free)} of memory free, and a run needs {in_gib(self._needed)}"
+                return f"GPU {name} has {size(max(0.0, free))} of memory free, and a run needs {size(self._needed)}"
         return ""
 
     def note_start(self, place: int, gpus: tuple[str, ...]) -> None:

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from kourou import errors
-from kourou.experiments.sweep.free_memory import GpuGate, Memory, find_gpu, in_gib
+from kourou.experiments.sweep.free_memory import GpuGate, Memory, find_gpu
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.inventory import Inventory
+from kourou.shown import size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,8 +150,8 @@ def _check_gpu_memory(share: Share, gpu_sets: Sequence[tuple[str, ...]], memory:
                 f"nothing tells the memory of GPU {name} (neither NVML nor nvidia-smi does): leave it unsaid"
             )
         if together * share.gpu_memory_bytes > gpu.total_bytes:
-            needed = f"{together} × " * (together > 1) + in_gib(share.gpu_memory_bytes)
-            raise errors.PlanError(f"{needed} of memory are asked for, but GPU {name} has {in_gib(gpu.total_bytes)}")
+            needed = f"{together} × " * (together > 1) + size(share.gpu_memory_bytes)
+            raise errors.PlanError(f"{needed} of memory are asked for, but GPU {name} has {size(gpu.total_bytes)}")
 
 
 def _with_room(share: Share, at_once: int, memory: Memory) -> int:
@@ -161,8 +162,8 @@ def _with_room(share: Share, at_once: int, memory: Memory) -> int:
     fitting = memory.total_bytes // share.memory_bytes
     if fitting < needed:
         raise errors.PlanError(
-            f"{needed} runs at once with {in_gib(share.memory_bytes)} of memory each need "
-            f"{in_gib(needed * share.memory_bytes)}, but there are {in_gib(memory.total_bytes)}"
+            f"{needed} runs at once with {size(share.memory_bytes)} of memory each need "
+            f"{size(needed * share.memory_bytes)}, but there are {size(memory.total_bytes)}"
         )
     return min(at_once, fitting)
 

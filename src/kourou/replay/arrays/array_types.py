@@ -27,11 +27,11 @@ _A = TypeVar("_A", bound="np.ndarray[tuple[int, ...], np.dtype[np.generic]]")
 _LEAST_CAPACITY = 64
 
 
-def grown(array: _A, size: int, fill: float = 0) -> _A:
+def grown(array: _A, size: int) -> _A:
     """The array, or a longer copy that has room for ``size`` elements along its first axis."""
     if size <= len(array):
         return array
     capacity = max(_LEAST_CAPACITY, 1 << (size - 1).bit_length())
-    longer = np.full((capacity, *array.shape[1:]), fill, array.dtype)
+    longer = np.zeros((capacity, *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer  # type: ignore[return-value]  # of the same type but for its length

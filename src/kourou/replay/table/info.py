@@ -7,8 +7,7 @@ import dataclasses
 from kourou.replay.arrays.signature import Signature
 from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.selectors import Selector
-
-_KIB = 1024
+from kourou.shown import size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ class TableInfo:
         """The table in a line for people, and who waits in another one."""
         episodes = f" of {self.num_episodes:,} episodes" if 0 < self.num_episodes < self.current_size else ""
         items = f"{self.current_size:,} of {self.max_size:,} items{episodes}"
-        parts = [f"{self.name}: {items}, {_size(self.current_bytes)}"]
+        parts = [f"{self.name}: {items}, {size(self.current_bytes)}"]
         parts.append(f"{self.inserts_per_s:,.0f} inserts/s, {self.samples_per_s:,.0f} samples/s")
         if self.ages_s is not None:
             parts.append(f"ages {self.ages_s[0]:.0f} to {self.ages_s[2]:.0f} s")
@@ -75,11 +74,3 @@ class TableInfo:
         if waiting:
             lines.append(f"{self.name}: {' and '.join(waiting)} wait: {self.blocked_on}")
         return lines
-
-
-def _size(size_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < _KIB:
-            return f"{size_bytes:.0f} {unit}"
-        size_bytes /= _KIB
-    return f"{size_bytes:.1f} GiB"

@@ -60,11 +60,6 @@ class TrajectoryColumn:
         return _picked(self.source, self.column, self.rows, index)
 
     @property
-    def is_squeezed(self) -> bool:
-        """Whether it is one step, without an axis for it."""
-        return self.squeeze
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """Of the array."""
         shape = self.source.column_spec(self.column).shape

@@ -15,6 +15,7 @@ from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.model.status import RunStatus
 
 SERVICE = "kourou.v1.Coordinator"
+_HOST = "127.0.0.1"
 _SPARE_CONNECTIONS = 256  # beyond one for each node and its restart; a stranger's is one of them
 TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
 
@@ -28,7 +29,6 @@ class CoordinatorServer:
         *,
         token: str,
         status: Callable[[], RunStatus],
-        host: str = "127.0.0.1",
     ) -> None:
         self._coordinator = coordinator
         self._status = status
@@ -36,23 +36,23 @@ class CoordinatorServer:
         self._resizes = Resizes(coordinator.resize)
         methods = Methods(
             unary=_by_path(
-                Update=self._update,
-                Follow=self._follow,
-                FollowGroup=self._follow_group,
-                Report=self._report,
-                Stop=self._stop,
-                Restart=self._restart,
-                Resize=lambda data: self._resizes.answer(pb.ResizeRequest.FromString(data)),
-                Status=lambda _: messages.status_to_proto(self._status()),
-                Stacks=lambda _: pb.StacksReply(text=stacks_of_this_process()),
+                Update=(pb.UpdateRequest, self._update),
+                Follow=(pb.FollowRequest, lambda request: coordinator.follow(request.follower, request.name)),
+                FollowGroup=(pb.FollowRequest, self._follow_group),
+                Report=(pb.ReportRequest, self._report),
+                Stop=(pb.StopRequest, lambda request: coordinator.request_stop(request.reason, request.origin)),
+                Restart=(pb.RestartRequest, lambda request: coordinator.request_restart(request.name, request.origin)),
+                Resize=(pb.ResizeRequest, self._resizes.answer),
+                Status=(pb.StatusRequest, lambda _: messages.status_to_proto(self._status())),
+                Stacks=(pb.StacksRequest, lambda _: pb.StacksReply(text=stacks_of_this_process())),
             ),
             streaming={f"/{SERVICE}/Attach": self._attach},
             token_key=TOKEN_KEY,
             token=token,
         )
         nodes = len(coordinator.directory.all())
-        self._server = CallServer(host, methods, max_unauthenticated=2 * nodes + _SPARE_CONNECTIONS)
-        self.address = f"{host}:{self._server.port}"
+        self._server = CallServer(_HOST, methods, max_unauthenticated=2 * nodes + _SPARE_CONNECTIONS)
+        self.address = f"{_HOST}:{self._server.port}"
 
     def close(self) -> None:
         """Stop listening; streams end."""
@@ -63,8 +63,7 @@ class CoordinatorServer:
         watcher = self._coordinator.attach(request.name, request.attempt, on_news)
         return _Stream(self._coordinator, watcher, self._events)
 
-    def _update(self, data: bytes) -> pb.Ack:
-        request = pb.UpdateRequest.FromString(data)
+    def _update(self, request: pb.UpdateRequest) -> None:
         changes: dict[str, Any] = {}
         if request.HasField("state"):
             changes["state"] = NodeState(request.state)
@@ -73,35 +72,16 @@ class CoordinatorServer:
         if request.HasField("serves_only"):
             changes["serves_only"] = request.serves_only
         self._coordinator.change(request.name, request.attempt, **changes)
-        return pb.Ack()
 
-    def _follow(self, data: bytes) -> pb.Ack:
-        request = pb.FollowRequest.FromString(data)
-        self._coordinator.follow(request.follower, request.name)
-        return pb.Ack()
-
-    def _follow_group(self, data: bytes) -> pb.Records:
-        request = pb.FollowRequest.FromString(data)
+    def _follow_group(self, request: pb.FollowRequest) -> pb.Records:
         records = self._coordinator.follow_group(request.follower, request.name)
         return pb.Records(records=map(messages.record_to_proto, records))
 
-    def _report(self, data: bytes) -> pb.Ack:
-        request = pb.ReportRequest.FromString(data)
+    def _report(self, request: pb.ReportRequest) -> None:
         outcome = Outcome(
             kind=request.kind, code=request.code, exception=request.exception, traceback=request.traceback
         )
         self._coordinator.report(request.name, request.attempt, outcome)
-        return pb.Ack()
-
-    def _stop(self, data: bytes) -> pb.Ack:
-        request = pb.StopRequest.FromString(data)
-        self._coordinator.request_stop(request.reason, request.origin)
-        return pb.Ack()
-
-    def _restart(self, data: bytes) -> pb.Ack:
-        request = pb.RestartRequest.FromString(data)
-        self._coordinator.request_restart(request.name, request.origin)
-        return pb.Ack()
 
 
 class _Stream:
@@ -136,9 +116,14 @@ class _Encoder:
         return self._message
 
 
-def _by_path(**methods: Callable[[bytes], Any]) -> dict[str, Callable[[bytes], bytes]]:
-    return {f"/{SERVICE}/{name}": _serialized(method) for name, method in methods.items()}
+def _by_path(**methods: tuple[type[Any], Callable[[Any], Any]]) -> dict[str, Callable[[bytes], bytes]]:
+    """Methods that are given a message of their kind, and that return one, or None for an ``Ack``."""
+    return {f"/{SERVICE}/{name}": _of_bytes(kind, method) for name, (kind, method) in methods.items()}
 
 
-def _serialized(method: Callable[[bytes], Any]) -> Callable[[bytes], bytes]:
-    return lambda request: bytes(method(request).SerializeToString())
+def _of_bytes(kind: type[Any], method: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
+    def answer(data: bytes) -> bytes:
+        reply = method(kind.FromString(data))
+        return bytes((pb.Ack() if reply is None else reply).SerializeToString())
+
+    return answer

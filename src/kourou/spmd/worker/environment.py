@@ -5,20 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from kourou.runtime.model.hosts import matching_variables
+from kourou.runtime.model.hosts import COPIED_VARIABLES, matching_variables
 from kourou.spmd.worker.env_file import read_env_file
 
-DEFAULT_ENV_VARS_FOR_COPY = (
-    "PATH",
-    "LD_LIBRARY*",
-    "LIBRARY_PATH",
-    "PYTHON*",
-    "CUDA*",
-    "TORCH*",
-    "PYTORCH*",
-    "NCCL*",
-)
-"""Patterns of the launcher's variables that workers on other hosts get as well; those of this host inherit all."""
+DEFAULT_ENV_VARS_FOR_COPY = (*COPIED_VARIABLES, "PATH", "LIBRARY_PATH", "CUDA*")
+"""Patterns of the launcher's variables that workers on other hosts get as well; those of this host inherit all.
+They are those of nodes on other hosts, and what torchrunx copies besides."""
 
 
 def user_variables(

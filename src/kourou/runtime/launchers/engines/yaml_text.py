@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ def to_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
 def _lines(value: Any) -> list[str]:
     """The lines of a mapping or a list that is not empty, or the one line of anything else."""
     if isinstance(value, Mapping) and value:
-        return [line for key, each in value.items() for line in _entry(f"{_key(key)}:", each)]
+        return [line for key, each in value.items() for line in _entry(f"{quoted(key)}:", each)]
     if isinstance(value, (list, tuple)) and value:
         return [line for each in value for line in _item(each)]
     return [json.dumps(value, ensure_ascii=False)]
@@ -33,9 +34,10 @@ def _item(value: Any) -> list[str]:
     return [f"- {first}", *(f"  {line}" for line in others)]
 
 
-def _key(key: str) -> str:
-    plain = key.replace("-", "").replace("_", "").isalnum() and key[0].isalpha() and key.isascii()
-    return key if plain and key.lower() not in _WORDS else json.dumps(key, ensure_ascii=False)
+def quoted(text: str) -> str:
+    """A key, or a value, without quotes where it needs none."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)
 
 
+_PLAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # of YAML, which are no text
