@@ -136,6 +136,19 @@ def test_a_disabled_run_is_not_run_but_serves(launch):
     assert launch.runs[0].plan.nodes[0].serves_only
 
 
+def make_worker():
+    return Worker()
+
+
+def test_an_object_that_a_function_made_has_work_of_its_own_if_it_has_run(launch):
+    program = lp.Program("courier")
+    handle = program.add_node(lp.CourierNode(make_worker), label="worker")
+    client = launch(program, handle)
+    until(lambda: client.seen() > 2, WAIT_S)
+    assert launch.runs[0].plan.nodes[0].serves_only  # nobody could know
+    assert not launch.runs[0].nodes["worker/0"].serves_only
+
+
 class First:
     def __init__(self, second=None):
         self.second = second

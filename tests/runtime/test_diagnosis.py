@@ -268,6 +268,21 @@ def test_a_node_that_nobody_has_called() -> None:
     assert (finding.kind, finding.severity) == ("uncalled", Severity.NOTE)
 
 
+def test_nodes_that_only_serve_and_go_on_when_the_others_have_ended() -> None:
+    server = NodeRecord(name="server/0", state=NodeState.READY, serves_only=True, started_at=NOW - 5)
+    ended = ExitRecord(node="a/0", attempt=1, state=NodeState.FINISHED, cause="finished")
+    worked = NodeRecord(name="a/0", state=NodeState.FINISHED, exit=ended)
+    [finding] = said(picture(nodes={"server/0": server, "a/0": worked}))
+    assert (finding.kind, finding.severity, finding.nodes) == ("only_servers", Severity.NOTE, ("server/0",))
+    assert finding.ends == "somebody calls lp.stop(), or: kourou stop r"
+    # Not while one works, or will again, nor where it was taken away
+    for other in (
+        dataclasses.replace(worked, will_restart=True),
+        dataclasses.replace(worked, removed="kourou scale"),
+    ):
+        assert "only_servers" not in {one.kind for one in said(picture(nodes={"server/0": server, "a/0": other}))}
+
+
 def test_a_diagnosis_is_as_bad_as_its_worst_finding() -> None:
     note, bad = (Finding(severity=one, kind="k", nodes=("a/0",), text="t") for one in (Severity.NOTE, Severity.ERROR))
     whole = Diagnosis(run_id="r", state="running", findings=(note, bad), summary="s")

@@ -91,6 +91,8 @@ class CourierNode(Constructed, Generic[T]):
                 run_user_code(hand_over, server)
             with serve(context, server, start=hand_over is None or run is None):
                 if run is not None:
+                    if self.serves_only:  # a function made the object, so that nobody knew
+                        context.publish(serves_only=False)
                     run_user_code(run)
                 else:
                     context.publish(serves_only=True)

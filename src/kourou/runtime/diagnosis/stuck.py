@@ -42,7 +42,8 @@ def find(before: Snapshot, now: Snapshot) -> list[Finding]:
             found.append(_holding_up(graph, name, report, edges))
             told.add(name)
     found += _breakpoints(now)
-    found += [*_handlers(graph, told | graph.in_cycles), *_stopping(now), *_restarted(now), *_uncalled(now)]
+    found += [*_handlers(graph, told | graph.in_cycles), *_stopping(now), *_restarted(now)]
+    found += [*_uncalled(now), *_only_servers(now)]
     rank = list(Severity)
     return sorted(_merged(found), key=lambda one: (-rank.index(one.severity), -(one.for_s or 0.0)))
 
@@ -391,6 +392,19 @@ def _uncalled(now: Snapshot) -> Iterator[Finding]:
                     text=f"nobody has called {node.name} in {seconds(age_s)}: {who}",
                     for_s=age_s,
                 )
+
+
+def _only_servers(now: Snapshot) -> Iterator[Finding]:
+    left = [node for node in now.status.nodes if not node.gone]
+    ended = [node.exit for node in now.status.nodes if node.gone and not (node.serves_only or node.removed)]
+    if left and any(ended) and all(node.serves_only for node in left):
+        yield Finding(
+            severity=Severity.NOTE,
+            kind="only_servers",
+            nodes=tuple(node.name for node in left),
+            text=f"every node with work of its own has ended, and {counted([node.name for node in left])} only serve",
+            ends=f"somebody calls lp.stop(), or: kourou stop {now.status.run_id}",
+        )
 
 
 def _waiters(edges: tuple[Edge, ...]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from kourou.runtime.launch.events import (
 from kourou.runtime.launch.exit_records import exit_record_of, removed_by, unit_exit_record_of
 from kourou.runtime.launch.held_exits import HeldExits
 from kourou.runtime.launch.node_tree import NodeTree
+from kourou.runtime.launch.only_servers import OnlyServers
 from kourou.runtime.launch.slow_starts import SlowStarts
 from kourou.runtime.launch.timers import Decision, RemovalStep, Restarting, Timers
 from kourou.runtime.launch.tracked_node import TrackedNode
@@ -78,13 +79,14 @@ class StateMachine:
         self._gives_up_at = math.inf
         self._released = False
         self._slow_starts = SlowStarts(self._nodes, run_id=run_id, log_file=log_file)
+        self._only_servers = OnlyServers(self._nodes, run_id=run_id)
         self._instructions: list[do.Instruction] = []
         self._take_in(plan.nodes)
 
     @property
     def due(self) -> float:
         """When to hand over Due if nothing else has come: in the past if at once, infinite if never."""
-        return -math.inf if self._unstarted else min(self._timers.due, self._slow_starts.due)
+        return -math.inf if self._unstarted else min(self._timers.due, self._slow_starts.due, self._only_servers.due)
 
     @property
     def ended(self) -> bool:
@@ -189,6 +191,8 @@ class StateMachine:
             self._steps.take(timer)
         elif self._slow_starts.due <= self._now:
             self._instructions += self._slow_starts.look(self._now)
+        elif self._only_servers.due <= self._now:
+            self._instructions += self._only_servers.look()
         elif self._unstarted:
             self._start(self._unstarted.popleft())
 
@@ -279,6 +283,8 @@ class StateMachine:
         self._end_unit_without_parts(self._tree.unit_of(node.name))
         if self._stopping:
             self._release_if_idle()
+        elif not node.removed:
+            self._only_servers.note_end(self._now)
 
     def _may_restart_with_parent(self, node: TrackedNode) -> bool:
         """For a thread that failed: its callers shall wait until it is known what becomes of its colocation."""
@@ -363,6 +369,7 @@ class StateMachine:
             host = plan.site.host if plan.site else self._here
             self._nodes[plan.name] = TrackedNode(plan=plan, host=host, serves_only=plan.serves_only)
             self._slow_starts.begin(plan.name, self._now)
+        self._only_servers.begin(plan.name for plan in plans)
         self._unstarted += [plan.name for plan in plans if plan.parent is None]
 
     def _add_asked(self, ask: AddAsked) -> None:
@@ -431,6 +438,7 @@ class StateMachine:
         self._do(do.Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
         self._do(do.Stop(reason=ask.reason))
         self._slow_starts.end()
+        self._only_servers.end()
         self._leave_unstarted()
         self._workers = Countdown(self._alive, self._is_no_worker)
         for node in self._alive.values():

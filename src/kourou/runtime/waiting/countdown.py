@@ -15,6 +15,10 @@ class Countdown:
         self._left = list(names)
         self._holds = holds
 
+    def add(self, names: Iterable[str]) -> None:
+        """Wait for these, too."""
+        self._left += names
+
     def done(self) -> bool:
         """It holds for all."""
         while self._left and self._holds(self._left[-1]):
