@@ -20,6 +20,7 @@ import psutil
 import kourou as lp
 from cli.commands import kourou, start
 from e2e import ape_x
+from e2e.served import Server
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import COPIED_VARIABLES
 from kourou.runtime.monitoring.found_run import find_runs
@@ -128,25 +129,8 @@ def test_ray_keeps_the_contract(cluster: Cluster, check: Callable[[EngineOptions
     check(ray_on(cluster, nodes=2))
 
 
-class Server:
-    def where(self) -> tuple[str, int, int]:
-        return os.environ["KOUROU_HOST_NAME"], os.getpid(), lp.get_context().attempt
-
-
 def stop() -> None:
     lp.stop()
-
-
-def use(server: Server) -> None:
-    print("the server is on", server.where()[0])
-    lp.wait_for_stop()
-
-
-def served() -> lp.Program:
-    program = lp.Program("served")
-    server = program.add_node(lp.CourierNode(Server), label="server")
-    program.add_node(lp.PyNode(use, server), label="user")
-    return program
 
 
 def alone() -> lp.Program:
@@ -188,8 +172,8 @@ def test_a_program_in_a_job_of_rays_is_read_and_stopped_as_any_job(runs_dir: Pat
     with cluster_of(include_dashboard=True, dashboard_port=port):
         jobs = Jobs(port, runs_dir)
         # Given a job that needs both nodes of the cluster, which it finds by itself
-        jobs.submit("kept", f"{__name__}:served", "--on", "ray", "-onodes=2", "-ocpus_per_node=2")
-        until(lambda: "the server is on" in jobs.call("logs", "kept"), WITHIN_S, "the nodes' output in the job's")
+        jobs.submit("kept", "e2e.served:served", "--on", "ray", "-onodes=2", "-ocpus_per_node=2")
+        until(lambda: "first answer 3 from" in jobs.call("logs", "kept"), WITHIN_S, "the nodes' output in the job's")
         assert "RUNNING" in jobs.call("status", "kept")
         # When it is stopped, then nothing of it is left
         assert "was stopped" in jobs.call("stop", "kept")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import shlex
 import signal
@@ -19,7 +18,7 @@ import psutil
 import kourou as lp
 from cli.commands import kourou
 from e2e import ape_x
-from e2e.test_slurm_programs import begin_now, queue
+from e2e.slurm_jobs import WITHIN_S, begin_now, emptied, queue, reach_the_limit
 from experiments.slurm_cluster import slurm_cluster
 from kourou import replay as kr
 from kourou.runtime.files.run_info import RunInfo
@@ -37,7 +36,6 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-WITHIN_S = 90.0
 ROOT = Path(__file__).parents[2]
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
 ITEMS = 40
@@ -59,15 +57,12 @@ def cluster(machines: Machines) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _slurm(cluster: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _slurm(cluster: Path, machines: Machines, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLURM_CONF", str(cluster))
     monkeypatch.setattr(RunInfo, "here", False)  # they have one table of processes with this host, and another loopback
-    yield
-    try:
-        until(lambda: not queue(), WITHIN_S, "an empty queue: nothing is left of any allocation")
-        until(lambda: not of_programs(machines), WITHIN_S, "the end of all programs' processes on the hosts")
-    finally:
-        subprocess.run(["scancel", "--quiet", "--user", getpass.getuser()], check=True)
+    with emptied(runs_dir):
+        yield
+    until(lambda: not of_programs(machines), WITHIN_S, "the end of all programs' processes on the hosts")
 
 
 def of_programs(machines: Machines) -> list[psutil.Process]:
@@ -134,10 +129,6 @@ def remembering() -> lp.Program:
     return program
 
 
-def time_limit(job: str) -> None:
-    """It is the job's own."""
-
-
 def preemption(job: str) -> None:
     subprocess.run(["sbatch", "-p", "urgent", "-N3", "--exclusive", "--wrap", "sleep 1", "-o", "/dev/null"], check=True)
 
@@ -147,11 +138,10 @@ def requeue(job: str) -> None:
 
 
 @pytest.mark.slurm_long
-@pytest.mark.parametrize("take_away", [requeue, preemption, time_limit])
+@pytest.mark.parametrize("take_away", [requeue, preemption, reach_the_limit])
 def test_the_replay_table_is_as_it_was_when_the_job_begins_again(take_away: Callable[[str], None]) -> None:
     # Given a job with a table that was filled
-    slurm = lp.Slurm(time="1", signal_s=50) if take_away is time_limit else lp.Slurm()
-    slurm = lp.Slurm(nodes=2, lost_after_s=4, time=slurm.time, signal_s=slurm.signal_s)
+    slurm = lp.Slurm(nodes=2, lost_after_s=4, signal_s=100)
     placement = {"replay": "a", "worker": "b"}
     found = choose_run(lp.submit(remembering(), slurm, placement=placement, stop_timeline=FAST_STOP))
     log = found.path / "logs" / "worker" / "0.log"

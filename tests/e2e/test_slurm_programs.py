@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shlex
 import subprocess
 import tempfile
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import kourou as lp
+from e2e.served import served
+from e2e.slurm_jobs import TOLD, WITHIN_S, begin_now, emptied, queue, restarts
 from experiments.slurm_cluster import slurm_cluster
 from kourou.cli.control.stop_and_call import stop_run
 from kourou.runtime.diagnosis.doctor import examine
@@ -24,7 +25,6 @@ from polling import until
 
 pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
-WITHIN_S = 60.0
 SECRETS = {"dial.json", "token", "payloads", "plan.pickle"}
 
 
@@ -35,17 +35,10 @@ def _cluster() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _slurm(_cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _slurm(_cluster: Path, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLURM_CONF", str(_cluster))
-    yield
-    try:
-        until(lambda: not queue(), WITHIN_S, "an empty queue: nothing is left of any allocation")
-    finally:
-        subprocess.run(["scancel", "--quiet", "--user", getpass.getuser()], check=True)
-
-
-def queue() -> str:
-    return subprocess.run(["squeue", "-h"], check=True, capture_output=True, text=True).stdout
+    with emptied(runs_dir):
+        yield
 
 
 LONG = {check_ctrl_c}
@@ -69,23 +62,6 @@ def test_what_slurm_cannot_give_is_said_in_its_words() -> None:
         lp.launch(program, lp.Slurm(partition="nowhere"))
     with pytest.raises(lp.errors.LaunchError, match="Requested node configuration is not available"):
         lp.launch(program, lp.Slurm(), local_resources={"worker": lp.Resources(gpus=9)})
-
-
-class Server:
-    def echo(self, value: int) -> int:
-        return value
-
-
-def use(server: Server) -> None:
-    print("first answer", server.echo(3))
-    lp.wait_for_stop()
-
-
-def served() -> lp.Program:
-    program = lp.Program("served")
-    server = program.add_node(lp.CourierNode(Server), label="server")
-    program.add_node(lp.PyNode(use, server), label="user")
-    return program
 
 
 def states(found: FoundRun) -> set[str]:
@@ -167,7 +143,6 @@ def count_on() -> None:
         lp.stop()
 
 
-TOLD = ("scancel", "--signal=USR1", "--batch")
 PUT_BACK = ("scontrol", "requeue")
 
 
@@ -188,6 +163,19 @@ def test_a_job_that_begins_again_has_its_id_and_its_checkpoints(how: tuple[str, 
     until(lambda: found.state.over, WITHIN_S, "the end of the run")
     assert "incarnation 2 finds ['1', '2']" in log.read_text("utf-8")
     assert found.status().state is RunState.FINISHED
+
+
+@pytest.mark.slurm_long
+def test_a_job_that_is_told_of_its_limit_before_it_can_hear_begins_again(tmp_path: Path) -> None:
+    # Given a job of so little time that Slurm tells it while its script still loads modules
+    program = lp.Program("counting")
+    program.add_node(lp.PyNode(count_on), label="counter")
+    told = tmp_path / "told"
+    loads = f"trap 'touch {told}' USR1; until test -e {told}; do sleep 0.05; done; trap '' USR1"
+    found = choose_run(lp.submit(program, lp.Slurm(time="1", signal_s=55, lines=(loads,))))
+    # When its launcher is there at last, then it begins again all the same
+    until(lambda: restarts(found.info.job) == 1, WITHIN_S, "a job that waits again")
+    stop_run(found, timeout_s=None, as_json=False)
 
 
 def test_a_job_that_slurm_does_not_put_back_tells_how_to_go_on() -> None:
@@ -227,9 +215,3 @@ def test_a_program_that_was_ending_by_itself_is_not_put_back(tmp_path: Path) -> 
     until(lambda: not queue(), WITHIN_S, "the end of the job")
     assert "requeue" not in (found.path / "launcher.log").read_text("utf-8")
     assert found.status().stop_reason == "all is done"
-
-
-def begin_now(job: str) -> None:
-    """A requeued job is held for two minutes."""
-    command = ["scontrol", "update", f"JobId={job}", "StartTime=now+3"]
-    until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0, WITHIN_S, "its release")

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import kourou as lp
+from e2e.slurm_jobs import reach_the_limit
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
 from experiments.test_hydra import multirun
@@ -339,7 +340,11 @@ def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path, in_a_tem
     if template is not None:
         template.write_text(TEMPLATE)
     run = shell_run(tmp_path, "long", SAVING)
-    outcome = sweep(tmp_path, [run], slurm=slurm(time="1", signal_s=50, template=template))
+    with Follower(tmp_path, [run], slurm(signal_s=100, template=template)) as follow:
+        until((Path(run.folder) / "begun").exists, 60, "the run to begin")
+        (record,) = read_records(tmp_path / "sweep").values()
+        reach_the_limit(record.job)
+        outcome = follow()
     (record,) = outcome.records
     assert (str(record.state), record.attempt) == ("SUCCEEDED", 2)
 

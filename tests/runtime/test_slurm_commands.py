@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,8 @@ import pytest
 import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.launchers.engines.base import Submission
-from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, quoted, submit
+from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, own_time_left, quoted, submit
+from polling import WAIT_S, until
 
 
 @pytest.fixture
@@ -108,3 +113,43 @@ def test_a_job_that_no_shell_would_find_is_cancelled(tools: Path, scancel: str, 
     # Then
     assert (tools / "cancelled").read_text() == "--quiet 7\n"
     assert bool(list(runs.iterdir())) is (scancel != "true")
+
+
+@pytest.mark.parametrize(
+    ("printed", "left_s"),
+    [("0:59", 59.0), ("1:02:03", 3723.0), ("2-00:00:01", 172801.0), ("UNLIMITED", None), ("", None)],
+)
+def test_what_is_left_of_a_jobs_time(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, printed: str, left_s: float | None
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    tool(tools, "squeue", f'test "$*" = "-h -j 7 -o %L" || exit 9\necho {printed}')
+    assert own_time_left() == left_s
+
+
+PUT_BACK = """
+import contextlib, signal
+from kourou.runtime.launchers.engines.batch_systems import put_back
+from kourou.runtime.launchers.engines.slurm_batch import BATCH
+from kourou.runtime.stopping.held_signal import HeldSignal
+HeldSignal(signal.SIGUSR1).deliver_to(lambda: print("told", flush=True))
+put_back(BATCH, 1, contextlib.nullcontext())
+print("goes on", flush=True)
+"""
+
+
+def test_a_job_that_was_put_back_waits_for_its_end_whatever_else_it_is_told(tools: Path) -> None:
+    # Given a job that is put back into the queue
+    tool(tools, "scontrol", f": >{tools}/asked")
+    env = {**os.environ, "SLURM_JOB_ID": "7"}
+    with subprocess.Popen([sys.executable, "-c", PUT_BACK], env=env, stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        until((tools / "asked").exists, WAIT_S)
+        # When it is told of its limit again, and again
+        for _ in range(2):
+            job.send_signal(signal.SIGUSR1)
+            assert job.stdout.readline() == "told\n"
+        # Then Slurm ends it, and not it itself
+        job.terminate()
+        assert job.stdout.read() == ""
+    assert job.returncode == -signal.SIGTERM

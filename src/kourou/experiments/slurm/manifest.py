@@ -7,6 +7,7 @@ launcher, or whoever reads it later, finds it without any accounting.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -14,11 +15,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou import errors
 from kourou.experiments.journal.journal import Journal, declare
 from kourou.experiments.journal.requests import take_requests
 from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_whole
@@ -33,6 +33,8 @@ from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
 from kourou.experiments.sweep.slots import Slot, SlotPool
 from kourou.ownership import read_own
 from kourou.runtime.launchers.engines import slurm_commands
+from kourou.runtime.launchers.engines.batch_systems import await_limit, put_back
+from kourou.runtime.launchers.engines.slurm_batch import BATCH
 from kourou.runtime.stopping.held_signal import HeldSignal
 
 _SHUTDOWN_S = 5.0  # of the time before the limit: for the run's end and for requeuing
@@ -71,23 +73,25 @@ def run_one(argv: Sequence[str], near_limit: HeldSignal) -> int:
     sys.path += [folder for folder in manifest.path if folder not in sys.path]
     run, attempt = manifest.runs[int(argv[1])], manifest.attempts[int(argv[1])]
     own_folder(run.folder)
-    restarts = slurm_commands.own_restarts()
-    if len(argv) > _IN_SCRIPT:
+    in_script = len(argv) > _IN_SCRIPT
+    if in_script or manifest.slurm.template is None:  # else the batch process is another one, which tells this one
+        await_limit(BATCH, near_limit, manifest.slurm.told_s)
+    if in_script:
         code = run_script(Path(argv[_IN_SCRIPT]), run.folder, near_limit)
         saved = near_limit.came and (read_json(run.folder / EXIT_FILE) or {}).get("state") == RunState.INTERRUPTED
-        return _requeue(run, restarts, manifest.slurm.requeues) if saved else code
+        return _requeue(run, manifest.slurm.requeues) if saved else code
     lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     if not try_lock(lock, run.folder / ".lock"):
         print(f"kourou: {run.name} is being run by another job", file=sys.stderr)  # noqa: T201 - the job's output
         return _BUSY
-    return _run(manifest, run, attempt, restarts, near_limit)
+    return _run(manifest, run, attempt + slurm_commands.own_restarts(), near_limit)
 
 
-def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int, near_limit: HeldSignal) -> int:
+def _run(manifest: Manifest, run: PreparedRun, attempt: int, near_limit: HeldSignal) -> int:
     journal = Journal(run.folder, on_disk=False)
     declare(journal, [run.declaration()])
     before = journal.records[run.run_id]
-    journal.records[run.run_id] = dataclasses.replace(before, attempt=attempt - 1 + restarts)
+    journal.records[run.run_id] = dataclasses.replace(before, attempt=attempt - 1)
     launch_id = new_launch_id(manifest.folder)
     threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     scheduler = Scheduler(
@@ -110,7 +114,7 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, restarts: int, near
     scheduler.run()
     record = journal.records[run.run_id]
     if run.run_id in scheduler.checkpointed:  # from a template, whoever runs that requeues it
-        return _requeue(run, restarts, slurm.requeues) if slurm.template is None else _BUSY
+        return _requeue(run, slurm.requeues) if slurm.template is None else _BUSY
     return 0 if record.state is RunState.SUCCEEDED else record.code or 1
 
 
@@ -126,17 +130,18 @@ def _provenance(launch_id: str) -> Provenance:
     return dataclasses.replace(found, facts={**found.facts, "job": slurm_commands.own_job()})
 
 
-def _requeue(run: PreparedRun, restarts: int, most: int) -> int:
-    """Put this job back into the queue; Slurm ends it then, with whatever it is doing."""
-    exit_info: dict[str, Any] = read_json(run.folder / EXIT_FILE) or {}
-    words = f"reached its time limit {restarts + 1} times; it was requeued {restarts} times"
-    if restarts < most:
-        write_json(run.folder / EXIT_FILE, {**exit_info, "requeued": True})
-        try:
-            slurm_commands.requeue(os.environ["SLURM_JOB_ID"])
-        except errors.LaunchError as error:
-            words = f"reached its time limit, and {error}"
-        else:
-            signal.pause()
-    write_json(run.folder / EXIT_FILE, {**exit_info, "state": str(RunState.TIMEOUT), "cause": words})
+def _requeue(run: PreparedRun, most: int) -> int:
+    """Have this job begin again; an exit code, where it does not."""
+    file = run.folder / EXIT_FILE
+    exit_info: dict[str, Any] = read_json(file) or {}
+
+    @contextlib.contextmanager
+    def going_on() -> Iterator[None]:
+        write_json(file, {**exit_info, "requeued": True})
+        yield
+
+    refusal = put_back(BATCH, most, going_on())
+    restarts = slurm_commands.own_restarts()
+    words = f"{restarts + 1} times; it was requeued {restarts} times" if refusal is None else f"and {refusal}"
+    write_json(file, {**exit_info, "state": str(RunState.TIMEOUT), "cause": f"reached its time limit, {words}"})
     return 1

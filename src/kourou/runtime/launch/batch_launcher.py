@@ -7,6 +7,7 @@ import json
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,7 @@ from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.launch.run_builder import RunBuilder
 from kourou.runtime.launchers.engines.allocation import Allocation
-from kourou.runtime.launchers.engines.base import BatchSystem
-from kourou.runtime.launchers.engines.batch_systems import batch_system
+from kourou.runtime.launchers.engines.batch_systems import await_limit, batch_system, put_back
 from kourou.runtime.model.status import STATUS_FILE
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping.held_signal import HeldSignal
@@ -52,12 +52,13 @@ def bring_to_life(
     """
     assert plan.engine is not None  # noqa: S101 - it was submitted
     system = batch_system(plan.engine.launch_type)
-    job, restarts = system.own_job(), system.own_restarts()
+    job = system.own_job()
     incarnation = _incarnations(folder) + 1
     again = RunFolder(folder.name, folder.parent, again=True, agents_wait=allocation is not None)
     run = RunBuilder(plan, again, None, job=job, incarnation=incarnation, keys=keys, allocation=allocation).build()
     if near_limit is not None:
         near_limit.deliver_to(lambda: run.stop(_NEAR_LIMIT, wait=False))
+        await_limit(system, near_limit, getattr(plan.engine, "told_s", 0))
     code = 0
     try:
         run.wait()
@@ -66,10 +67,10 @@ def bring_to_life(
         code = 1
     except errors.Interrupted as interrupted:
         code = interrupted.code
-    most = getattr(plan.engine, "requeues", 0)
-    if run.stop_reason == _NEAR_LIMIT and code < _INTERRUPTED and restarts < most:
-        print(f"kourou: requeue {restarts + 1} of {most}", file=sys.stderr)  # noqa: T201 - likewise
-        return _requeue(system, job, plan, folder)
+    if run.stop_reason == _NEAR_LIMIT and code < _INTERRUPTED:
+        refusal = put_back(system, getattr(plan.engine, "requeues", 0), _not_ended(folder))
+        if refusal is not None:
+            return _tell_how_to_go_on(job, refusal, plan, folder)
     return code
 
 
@@ -81,24 +82,28 @@ def _incarnations(folder: Path) -> int:
     return 0
 
 
-def _requeue(system: BatchSystem, job: str, plan: LaunchPlan, folder: Path) -> int:
-    """Put this job back into the queue, and wait for the end that it has then; an exit code, where that is refused."""
+@contextlib.contextmanager
+def _not_ended(folder: Path) -> Iterator[None]:
+    """While entered, the run is one that goes on."""
     status, aside = folder / STATUS_FILE, folder / f".{STATUS_FILE}"
     with contextlib.suppress(FileNotFoundError):
-        status.rename(aside)  # the run has not ended
+        status.rename(aside)
     try:
-        system.requeue(job)
-    except errors.LaunchError as error:
+        yield
+    except errors.LaunchError:
         with contextlib.suppress(FileNotFoundError):
             aside.rename(status)
-        from kourou.runtime.launch.submission import plan_submission  # noqa: PLC0415 - others need none of it
+        raise
 
-        command = shlex.join(plan_submission(plan, folder).command)
-        print(  # noqa: T201 - the job's output
-            f"kourou: {_NEAR_LIMIT}, and job {job} cannot be put back into the queue: {error}\n"
-            f"  The program and its checkpoints are kept in {folder}; this goes on with them:\n  {command}",
-            file=sys.stderr,
-        )
-        return NOT_REQUEUED
-    while True:
-        signal.pause()
+
+def _tell_how_to_go_on(job: str, refusal: errors.LaunchError, plan: LaunchPlan, folder: Path) -> int:
+    """The exit code of a job that is not put back."""
+    from kourou.runtime.launch.submission import plan_submission  # noqa: PLC0415 - others need none of it
+
+    command = shlex.join(plan_submission(plan, folder).command)
+    print(  # noqa: T201 - the job's output
+        f"kourou: {_NEAR_LIMIT}, and job {job} cannot be put back into the queue: {refusal}\n"
+        f"  The program and its checkpoints are kept in {folder}; this goes on with them:\n  {command}",
+        file=sys.stderr,
+    )
+    return NOT_REQUEUED

@@ -62,9 +62,14 @@ class SlurmJob:
         }
         return [f"{option}={value}" for option, value in said.items() if value is not None]
 
+    @property
+    def told_s(self) -> int:
+        """So many seconds before its time limit, a batch job is told of it; 0: it is not."""
+        return self.signal_s if self.requeues else 0
+
     def of_batch(self) -> list[str]:
         """The arguments of sbatch that let a job be told of its time limit, and begin again."""
-        told = [f"--signal=B:USR1@{self.signal_s}"] if self.requeues and self.signal_s else []
+        told = [f"--signal=B:USR1@{self.told_s}"] if self.told_s else []
         return ["--requeue", "--open-mode=append", *told]
 
     def script(self, command: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 
 
@@ -20,6 +21,7 @@ class HeldSignal:
 
     def __init__(self, number: int) -> None:
         self.came = False
+        self._number = number
         self._act: Callable[[], object] = lambda: None
         signal.signal(number, lambda *_: self._on())
 
@@ -28,6 +30,14 @@ class HeldSignal:
         self._act = act
         if self.came:
             act()
+
+    def come_in(self, delay_s: float) -> None:
+        """Have it come by itself after so many seconds; the interpreter's end does not wait for that."""
+        main = threading.main_thread().ident
+        assert main is not None  # noqa: S101 - it runs
+        timer = threading.Timer(delay_s, signal.pthread_kill, (main, self._number))
+        timer.daemon = True
+        timer.start()
 
     def _on(self) -> None:
         self.came = True

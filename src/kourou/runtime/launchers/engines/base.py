@@ -166,6 +166,10 @@ class BatchSystem(Protocol):
         """How often that was put back into the queue."""
         ...
 
+    def own_time_left(self) -> float | None:
+        """Seconds until that reaches its time limit; None: it has none, or the engine does not say."""
+        ...
+
     def requeue(self, job: str) -> None:
         """Put a job back into the queue; it is ended then, and begins again.
 

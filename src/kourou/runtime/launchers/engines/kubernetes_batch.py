@@ -146,6 +146,10 @@ class KubernetesBatch:
         """How often this launcher's pod failed, or was evicted."""
         return sum(int(os.environ.get(name) or 0) for name in (pod.COUNTED, pod.IGNORED))
 
+    def own_time_left(self) -> float | None:
+        """See :class:`BatchSystem`."""
+        return None
+
     def requeue(self, job: str) -> None:
         """See :class:`BatchSystem`."""
         raise errors.LaunchError(f"JobSet {job} is not put back: Kubernetes starts pods again by itself")

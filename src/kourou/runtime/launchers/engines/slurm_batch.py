@@ -59,6 +59,7 @@ class SlurmBatch:
     submit = staticmethod(slurm_commands.submit)
     own_job = staticmethod(slurm_commands.own_job)
     own_restarts = staticmethod(slurm_commands.own_restarts)
+    own_time_left = staticmethod(slurm_commands.own_time_left)
     requeue = staticmethod(slurm_commands.requeue)
 
 

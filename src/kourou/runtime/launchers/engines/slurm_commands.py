@@ -25,6 +25,7 @@ _WAITING = {
     *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SUSPENDED", "STOPPED", "CONFIGURING"),
     "SPECIAL_EXIT",
 }
+_TIME_LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 _KEPT = ("SLURM_CONF", "SLURM_JWT")
 
 
@@ -90,6 +91,18 @@ def own_job() -> str:
 def own_restarts() -> int:
     """How often that was put back into the queue."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
+def own_time_left() -> float | None:
+    """Seconds until that reaches its time limit; None: it has none, or Slurm does not say."""
+    try:
+        printed = call(["squeue", "-h", "-j", own_job(), "-o", "%L"])
+    except errors.LaunchError:
+        return None
+    if (found := _TIME_LEFT.match(printed.strip())) is None:  # UNLIMITED
+        return None
+    days, hours, minutes, seconds = (int(each or 0) for each in found.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def pending_reason(job: str) -> str:
