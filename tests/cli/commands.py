@@ -13,7 +13,8 @@ from typing import Any
 from typer.testing import CliRunner
 
 from kourou.cli.app import app
-from kourou.runtime.monitoring.found_run import FoundRun, find_runs
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import find_runs
 from polling import WAIT_S, until
 
 PROGRAMS = Path(__file__).with_name("programs.py")

@@ -13,7 +13,8 @@ from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.metrics import rows, writing
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
-from kourou.runtime.monitoring.found_run import FoundRun, find_run
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import find_run
 from kourou.runtime.output.node_logs import MERGED_LOG
 
 __all__ = ["failed_run"]

@@ -14,7 +14,7 @@ import kourou as lp
 from cli import programs
 from cli.commands import kourou, start
 from kourou.runtime.files.run_info import INFO_FILE
-from kourou.runtime.monitoring.found_run import choose_run
+from kourou.runtime.monitoring.run_search import choose_run
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

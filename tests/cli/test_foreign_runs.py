@@ -14,7 +14,7 @@ import pytest
 import kourou as lp
 from cli import programs
 from cli.commands import kourou
-from kourou.runtime.monitoring.found_run import choose_run, find_runs
+from kourou.runtime.monitoring.run_search import choose_run, find_runs
 from strangers import NOBODY, give_away, needs_root
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -14,7 +14,7 @@ from cli.commands import kourou
 from kourou.replay import Table
 from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Finding
-from kourou.runtime.monitoring.found_run import find_runs
+from kourou.runtime.monitoring.run_search import find_runs
 from kourou.testing.engines import LocalEngine, LocalHosts
 from optional import pytest
 from polling import WAIT_S, until

@@ -9,7 +9,7 @@ from pathlib import Path
 import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import find_runs
+from kourou.runtime.monitoring.run_search import find_runs
 from optional import pytest
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

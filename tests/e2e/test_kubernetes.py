@@ -17,7 +17,7 @@ from e2e import ape_x
 from kourou.cli.control.stop_and_call import stop_run
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import choose_run
+from kourou.runtime.monitoring.run_search import choose_run
 from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
 from kourou.testing.kubernetes import FakeCluster, FakePod
 from manifests import check_manifest

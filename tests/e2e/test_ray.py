@@ -23,7 +23,7 @@ from e2e import ape_x
 from e2e.served import Server
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import COPIED_VARIABLES
-from kourou.runtime.monitoring.found_run import find_runs
+from kourou.runtime.monitoring.run_search import find_runs
 from kourou.testing.contracts.engines import ENGINE_CHECKS
 from optional import pytest
 from polling import marked, until

@@ -12,7 +12,7 @@ import pytest
 
 from e2e.launching import NODES, Script, all_run
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import find_runs
+from kourou.runtime.monitoring.run_search import find_runs
 from polling import WAIT_S, alive, all_gone, marked, until
 
 

@@ -23,8 +23,9 @@ from experiments.slurm_cluster import slurm_cluster
 from kourou import replay as kr
 from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import FoundRun, choose_run
+from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
+from kourou.runtime.monitoring.run_search import choose_run
 from optional import pytest
 from polling import all_gone, until
 from spmd.machines import Machines

@@ -17,8 +17,9 @@ from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import FoundRun, choose_run
+from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
+from kourou.runtime.monitoring.run_search import choose_run
 from kourou.testing.contracts.engines import ENGINE_CHECKS, check_ctrl_c
 from optional import pytest
 from polling import until

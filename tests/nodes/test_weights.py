@@ -11,9 +11,9 @@ import numpy as np
 
 import kourou as lp
 from kourou.errors import GraphError
-from kourou.runtime.monitoring.found_run import find_run
 from kourou.runtime.monitoring.numbers import families
 from kourou.runtime.monitoring.prometheus import exposition
+from kourou.runtime.monitoring.run_search import find_run
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 from optional import pytest
 from polling import until

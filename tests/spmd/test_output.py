@@ -6,7 +6,7 @@ import logging
 import re
 from pathlib import Path
 
-from kourou.runtime.monitoring.found_run import find_runs
+from kourou.runtime.monitoring.run_search import find_runs
 from kourou.spmd import Launcher, Line, default_handlers, only_from
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.launch.log_handlers import LogFolder, log_level

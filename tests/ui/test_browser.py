@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.commands import start
-from kourou.runtime.monitoring.found_run import FoundRun, find_runs
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import find_runs
 from optional import is_there, optional, pytest
 from polling import WAIT_S, until
 

@@ -12,7 +12,8 @@ from kourou import errors
 from kourou.experiments.journal.sweep_folder import find_sweeps, read_sweep
 from kourou.runtime.files.run_folder import PICKLED_PLAN_FILE, TOKEN_FILE, runs_dir
 from kourou.runtime.model.status import STATUS_FILE, RunState
-from kourou.runtime.monitoring.found_run import FoundRun, find_run
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import find_run
 
 _BEGINS_S = 60.0  # a run's folder is there before what tells that it is live
 

@@ -11,7 +11,8 @@ from kourou.cli.terminal.cluster_runs import chosen_run
 from kourou.cli.terminal.output import print_text
 from kourou.experiments.journal.journal import JOURNAL_FILE
 from kourou.experiments.journal.sweep_folder import find_sweep
-from kourou.runtime.monitoring.found_run import FoundRun, find_run
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import find_run
 
 _FILE = "report.html"
 

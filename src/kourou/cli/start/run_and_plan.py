@@ -23,7 +23,7 @@ from kourou.runtime.launch.resuming import RESUME_VARIABLE
 from kourou.runtime.launch.submission import plan_submission
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Hosts
-from kourou.runtime.monitoring.found_run import choose_run
+from kourou.runtime.monitoring.run_search import choose_run
 from kourou.runtime.plan.compile import compile_program
 
 

@@ -14,7 +14,8 @@ from kourou.cli.terminal.output import FAILED, tell
 from kourou.runtime.metrics.export import Export
 from kourou.runtime.metrics.exporters import check_exporters
 from kourou.runtime.metrics.rows import METRICS_FILE
-from kourou.runtime.monitoring.found_run import FoundRun, choose_run
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import choose_run
 
 _EVERY_S = 1.0
 

@@ -21,7 +21,7 @@ from kourou.experiments.journal.run_records import RunState as SweepRunState
 from kourou.experiments.journal.sweep_folder import read_sweep
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import find_runs
+from kourou.runtime.monitoring.run_search import find_runs
 
 _MAY_BE_LIVE = {state for state in RunState if not state.over} | {RunState.ELSEWHERE}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kourou.cli.terminal.output import tell
 from kourou.extras import load_extra
-from kourou.runtime.monitoring.found_run import choose_run
+from kourou.runtime.monitoring.run_search import choose_run
 from kourou.ui.lists import Listed
 
 

@@ -13,7 +13,8 @@ import typer
 from kourou import errors
 from kourou.cli.terminal.output import tell
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.found_run import FoundRun, choose_run
+from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.run_search import choose_run
 
 _KILLED = 137  # with its container, whose launcher has ended
 _PATIENCE_S = 20.0
@@ -26,7 +27,7 @@ def chosen_run(word: str, runs_dir: Path | None) -> FoundRun:
     Where both are elsewhere, this very command is run there, and this process ends as it does.
 
     Raises:
-        NotFound: as :func:`~kourou.runtime.monitoring.found_run.choose_run`.
+        NotFound: as :func:`~kourou.runtime.monitoring.run_search.choose_run`.
         Exit: of the command that was run there.
     """
     found = choose_run(word, runs_dir)

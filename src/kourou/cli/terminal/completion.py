@@ -25,7 +25,7 @@ def complete_started_run(context: typer.Context, incomplete: str) -> Iterator[tu
 def complete_node(context: typer.Context, incomplete: str) -> Iterator[str]:
     """The nodes of the run that stands before."""
     from kourou import errors
-    from kourou.runtime.monitoring.found_run import choose_run
+    from kourou.runtime.monitoring.run_search import choose_run
 
     try:
         found = choose_run(context.params.get("run") or "last", context.params.get("runs_dir"))
@@ -37,6 +37,6 @@ def complete_node(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def _runs(context: typer.Context) -> list[Any]:
-    from kourou.runtime.monitoring.found_run import find_runs
+    from kourou.runtime.monitoring.run_search import find_runs
 
     return list(find_runs(context.params.get("runs_dir")))

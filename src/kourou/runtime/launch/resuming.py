@@ -89,7 +89,7 @@ def find_resumed(
     if given is None and resume is None:
         return None
     from kourou.runtime.launch.run import Run  # noqa: PLC0415 - most launches begin anew
-    from kourou.runtime.monitoring.found_run import choose_run, find_run  # noqa: PLC0415 - likewise
+    from kourou.runtime.monitoring.run_search import choose_run, find_run  # noqa: PLC0415 - likewise
 
     if given is not None and (found := find_run(Path(given))).info.program == program:
         del os.environ[RESUME_VARIABLE]  # nodes launch programs, too

@@ -196,7 +196,7 @@ class Run:
     def doctor(self) -> Diagnosis:
         """Why the program does not go on, as ``kourou doctor`` says it; or how it ended. Takes about a second."""
         from kourou.runtime.diagnosis.doctor import examine  # noqa: PLC0415 - a launcher may do without gRPC
-        from kourou.runtime.monitoring.found_run import find_run  # noqa: PLC0415 - goes with it
+        from kourou.runtime.monitoring.run_search import find_run  # noqa: PLC0415 - goes with it
 
         return examine(find_run(self.folder))
 

@@ -1,4 +1,4 @@
-"""Runs as their folders tell of them: to any process of the user, while they run and after they ended.
+"""A run as its folder tells of it: to any process of the user, while it runs and after it ended.
 
 A folder says whom to call, with which token, and where the classes of an answer are: so it counts only if nobody but
 this user can have written it (see :mod:`kourou.ownership`).
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,17 +22,12 @@ from kourou.runtime.files.run_folder import (
     PICKLED_PLAN_FILE,
     PLAN_FILE,
     TOKEN_FILE,
-    runs_dir,
 )
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.launchers.engines.base import JobState
 from kourou.runtime.launchers.engines.batch_systems import batch_system, look_at_job
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
-
-LATEST = ("-", "last")
-"""What may be typed for the newest run."""
-_MOST_LISTED = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,9 +57,27 @@ class FoundRun:
         final = self._final()  # read last: it was written before the two signs of life went
         return RunState(final["state"]) if final else RunState.DEAD
 
+    @classmethod
+    def of_folder(cls, path: Path) -> FoundRun | None:
+        """The run that a folder tells of, if it is one's.
+
+        Raises:
+            NotOwned: others could have written it.
+        """
+        with contextlib.suppress(PermissionError):  # the folder of another user, as is told next
+            if path.is_symlink() or not (path / INFO_FILE).exists():
+                return None
+        ownership.check_own(path)
+        data = _read_json(path / INFO_FILE)
+        try:
+            info = RunInfo.from_dict(data or {})
+        except (TypeError, KeyError):
+            return None  # another program's run.json
+        return cls(path=path.absolute(), info=info) if info.run_id == path.name else None
+
     def refreshed(self) -> FoundRun:
         """The same, as its folder tells now: the launcher of one that was submitted may have begun, or begun again."""
-        return _look(self.path) or self
+        return FoundRun.of_folder(self.path) or self
 
     @property
     def pending_reason(self) -> str:
@@ -279,110 +291,6 @@ class FoundRun:
                     started_at=begun,
                 )
         return [_died_with_launcher(node, self.ended_at) if dead else node for node in records.values()]
-
-
-def find_runs(parent: str | os.PathLike[str] | None = None, prefix: str = "") -> list[FoundRun]:
-    """The runs of this user whose folders in ``parent`` begin with ``prefix``, the newest first.
-
-    Args:
-        parent: None: where runs are by default.
-        prefix: of their names; "" for all.
-    """
-    folder = Path(parent) if parent is not None else runs_dir()
-    found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if not path.name.startswith(prefix):
-            continue
-        with contextlib.suppress(errors.NotOwned):  # many users may keep their runs in one folder
-            if (run := _look(path)) is not None:
-                found.append(run)
-    return sorted(found, key=lambda run: run.info.started_at, reverse=True)
-
-
-def find_run(folder: Path) -> FoundRun:
-    """The run of this folder.
-
-    Raises:
-        NotFound: there is none.
-        NotOwned: others could have written it.
-    """
-    found = _look(folder)
-    if found is None:
-        raise errors.NotFound(f"{folder} is no run's folder")
-    return found
-
-
-def _look(path: Path) -> FoundRun | None:
-    """The run that a folder tells of, if it is one's.
-
-    Raises:
-        NotOwned: others could have written it.
-    """
-    with contextlib.suppress(PermissionError):  # the folder of another user, as is told next
-        if path.is_symlink() or not (path / INFO_FILE).exists():
-            return None
-    ownership.check_own(path)
-    data = _read_json(path / INFO_FILE)
-    try:
-        info = RunInfo.from_dict(data or {})
-    except (TypeError, KeyError):
-        return None  # another program's run.json
-    return FoundRun(path=path.absolute(), info=info) if info.run_id == path.name else None
-
-
-def choose_run(word: str, parent: str | os.PathLike[str] | None = None) -> FoundRun:
-    """The run that a person means.
-
-    Only folders that may be meant are opened: people keep thousands of runs.
-
-    Args:
-        word: a run's id, the beginning of one, its folder, or one of :data:`LATEST` for the newest run.
-        parent: where to look; None: where runs are by default.
-
-    Raises:
-        NotFound: none is meant, or several are.
-        NotOwned: it is one that others could have written.
-    """
-    where = Path(parent) if parent is not None else runs_dir()
-    if word in LATEST:
-        meant = _newest(where)
-    elif (folder := Path(word).expanduser()).name != word:
-        return find_run(folder.absolute())
-    elif run := _look(where / word):
-        return run
-    else:
-        meant = find_runs(where, word)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        raise errors.NotFound(f"{word!r} may mean any of {len(meant)} runs; type more of its name:\n{_listed(meant)}")
-    runs = find_runs(where)
-    if not runs:
-        raise errors.NotFound(f"there are no runs in {where}; KOUROU_RUNS_DIR or --runs-dir choose another place")
-    raise errors.NotFound(f"no run in {where} begins with {word!r}; there are:\n{_listed(runs)}")
-
-
-def _newest(where: Path) -> list[FoundRun]:
-    """The run that was started last, if there are any. A file is never older than the start that it tells of."""
-    written = []
-    for folder in where.iterdir() if where.is_dir() else ():
-        with contextlib.suppress(OSError):
-            written.append(((folder / INFO_FILE).stat().st_mtime, folder))
-    newest: FoundRun | None = None
-    for when, folder in sorted(written, reverse=True):
-        if newest is not None and when < newest.info.started_at:
-            break
-        with contextlib.suppress(errors.NotOwned):
-            run = _look(folder)
-            if run is not None and (newest is None or run.info.started_at > newest.info.started_at):
-                newest = run
-    return [newest] if newest else []
-
-
-def _listed(runs: list[FoundRun]) -> str:
-    lines = [f"  {run.run_id}  ({run.state}, {int(time.time() - run.info.started_at)} s ago)" for run in runs]
-    more = [f"  and {len(lines) - _MOST_LISTED} more"] if len(lines) > _MOST_LISTED else []
-    return "\n".join([*lines[:_MOST_LISTED], *more])
 
 
 def _died_with_launcher(node: NodeRecord, when: float | None) -> NodeRecord:
