@@ -282,6 +282,12 @@ class TableState:
         ranks[order] = positions - np.maximum.accumulate(np.where(starts, positions, 0)) + 1
         return ranks
 
+    def find(self, keys: Keys) -> Slots:
+        """The slots of those keys that are in."""
+        slots = self.keymap.find(keys)
+        found: Slots = slots[slots != ABSENT]
+        return found
+
     # -- changing -------------------------------------------------------------------------------------------------
 
     def update(self, slots: Slots, priorities: Floats) -> None:

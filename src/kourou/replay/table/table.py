@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import time
-from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
@@ -19,14 +16,10 @@ from kourou.replay.table.info import TableInfo
 from kourou.replay.table.keymap import ABSENT
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import InsertRequest, SampleRequest
+from kourou.replay.table.serving import Requests
 from kourou.replay.table.state import TableState
 from kourou.replay.table.throughput import Throughput
 from kourou.shown import shown
-from kourou.waits import PATIENCE_S
-
-_log = logging.getLogger("kourou.replay")
-
-_NOT_THERE = object()
 
 
 class Table:
@@ -88,9 +81,7 @@ class Table:
         }
         self._hooks = Hooks(name, extensions)
         self._lock = TableLock()
-        self._inserts: OrderedDict[InsertRequest, None] = OrderedDict()
-        self._samples: OrderedDict[SampleRequest, None] = OrderedDict()
-        self._warned: set[str] = set()  # that some of these have been waiting for long
+        self._requests = Requests(name, self._hooks)
         self._throughput = Throughput()
         self.state = self._new_state(NoReferences())
 
@@ -169,10 +160,10 @@ class Table:
                 inserts_per_s=inserts_per_s,
                 samples_per_s=samples_per_s,
                 ages_s=state.ages_s(),
-                waiting_inserts=len(self._inserts),
-                waiting_samples=len(self._samples),
+                waiting_inserts=len(self._requests.inserts),
+                waiting_samples=len(self._requests.samples),
                 waits_s=max((time.monotonic() - request.since for request in self.waiting), default=0.0),
-                blocked_on=limiter.describe() if self._inserts or self._samples else "",
+                blocked_on=limiter.describe() if self.waiting else "",
                 hooks_dropped=self._hooks.dropped,
             )
 
@@ -209,13 +200,13 @@ class Table:
         """
         with self._lock:
             self.state.check(request.items)
-            self._inserts[request] = None
+            self._requests.inserts[request] = None
             self._serve()
 
     def sample(self, request: SampleRequest) -> None:
         """Draw as soon as the limiter lets; the request's future tells."""
         with self._lock:
-            self._samples[request] = None
+            self._requests.samples[request] = None
             self._serve()
 
     def withdraw(self, request: InsertRequest | SampleRequest) -> bool:
@@ -224,7 +215,7 @@ class Table:
         What was done stays done; references of what was not are let go. Those of what was drawn are the caller's.
         """
         with self._lock:
-            if not self._remove(request):
+            if not self._requests.remove(request, self.state):
                 return False
             self._serve()
             return True
@@ -242,7 +233,7 @@ class Table:
             state = self.state
             state.sampler.check(priorities)
             state.remover.check(priorities)
-            gone = self._find(np.unique(deletes))
+            gone = state.find(np.unique(deletes))
             if len(gone):
                 state.delete_by_key(gone)
             last = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]
@@ -259,7 +250,7 @@ class Table:
     def find(self, keys: Keys) -> Slots:
         """The slots of those keys that are in."""
         with self._lock:
-            return self._find(keys)
+            return self.state.find(keys)
 
     def reset(self) -> None:
         """Delete all items and count from 0. Requests that wait stay."""
@@ -272,30 +263,15 @@ class Table:
     def waiting(self) -> list[InsertRequest | SampleRequest]:
         """What waits for the limiter."""
         with self._lock:
-            return [*self._inserts, *self._samples]
+            return self._requests.all
 
     def maintain(self) -> None:
         """Forget requests that nobody waits for, and log those that have waited for long. A few times a second."""
         with self._lock:
             self._throughput.record(self.state.limiter.inserts, self.state.limiter.samples)
-            unwanted = [request for request in self.waiting if not request.wanted()]
-            for request in unwanted:
-                self._abandon(request)
-            if unwanted:
+            if self._requests.abandon_unwanted(self.state):
                 self._serve()
-            self._warn("an insert", self._inserts)
-            self._warn("a sample", self._samples)
-
-    def _warn(self, what: str, waiting: Collection[InsertRequest | SampleRequest]) -> None:
-        """Say that some have been waiting for long, once until none wait any more."""
-        first = next(iter(waiting), None)
-        if first is None:
-            self._warned.discard(what)
-        elif what not in self._warned and time.monotonic() - first.since > PATIENCE_S:
-            self._warned.add(what)
-            behind = f", and {len(waiting) - 1} behind it" if len(waiting) > 1 else ""
-            why = self.state.limiter.describe()
-            _log.warning("%s of table %s has been waiting for %.0f s%s: %s", what, self.name, PATIENCE_S, behind, why)
+            self._requests.warn(self.state)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -318,100 +294,5 @@ class Table:
         """End the threads of extensions. Requests that wait are left to their owners."""
         self._hooks.close()
 
-    # -- serving --------------------------------------------------------------------------------------------------
-
     def _serve(self) -> None:
-        """Inserts go on as far as they may, then samples, in turn until nobody may; each in the order of arrival."""
-        moved = True
-        while moved:
-            moved = False
-            while self._serve_insert():
-                moved = True
-            while self._serve_sample():
-                moved = True
-
-    def _serve_insert(self) -> bool:
-        """Whether anything was done for the first insert that waits."""
-        if not self._inserts:
-            return False
-        request = next(iter(self._inserts))
-        if not request.wanted():
-            self._abandon(request)
-            return True
-        rest = request.rest()
-        count = self.state.insertable(len(rest))
-        if not count and len(rest):
-            if not len(self._find(rest.keys[:1])):
-                return False
-            count = 1  # it is in already: this changes its priority, which need not wait
-        part = rest.part(0, min(count, 1) if self.state.inserts_one_by_one else count)
-        try:
-            if len(part):
-                for more in self.state.insert(part):
-                    request.done += more
-                if self._hooks:
-                    self._hooks.on_items("on_insert", self.state.items, self._find(part.keys))
-        except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
-            del self._inserts[request]
-            self._fail(request, error)
-            return True
-        if request.done == len(request.items):
-            del self._inserts[request]
-            self._lock.after_release(functools.partial(request.future.set_result, None))
-        return True
-
-    def _serve_sample(self) -> bool:
-        if not self._samples:
-            return False
-        request = next(iter(self._samples))
-        if not request.wanted():
-            self._abandon(request)
-            return True
-        if request.most > request.left and not request.parts:
-            request.left *= max(1, self.state.samplable_at_once(request.most) // request.left)
-        try:
-            sampled = self.state.sample(request.left)
-        except Exception as error:  # noqa: BLE001 - a selector of the user's may raise anything
-            del self._samples[request]
-            self._fail(request, error)
-            return True
-        if sampled is None:
-            return False
-        request.parts.append(sampled)
-        request.left -= len(sampled)
-        self._hooks.on_sampled(sampled)
-        if not request.left:
-            del self._samples[request]
-            self._lock.after_release(functools.partial(request.future.set_result, None))
-        return True
-
-    def _fail(self, request: InsertRequest | SampleRequest, error: Exception) -> None:
-        self._release(request)
-        self._lock.after_release(functools.partial(request.future.set_exception, error))
-
-    def _abandon(self, request: InsertRequest | SampleRequest) -> None:
-        """Nobody waits for a request any more."""
-        if self._remove(request) and isinstance(request, SampleRequest):
-            self._release(request)
-
-    def _remove(self, request: InsertRequest | SampleRequest) -> bool:
-        """Take a request from those that wait, if it is one. References of what was drawn stay held."""
-        if isinstance(request, SampleRequest):
-            return self._samples.pop(request, _NOT_THERE) is None
-        was_there = self._inserts.pop(request, _NOT_THERE) is None
-        if was_there:
-            self._release(request)
-        return was_there
-
-    def _release(self, request: InsertRequest | SampleRequest) -> None:
-        """Release the references that a request holds: to what was not inserted, or was drawn and is not wanted."""
-        held = [request.rest()] if isinstance(request, InsertRequest) else request.parts
-        for part in held:
-            self.state.references.release(part.refs)
-        if isinstance(request, SampleRequest):
-            request.parts.clear()
-
-    def _find(self, keys: Keys) -> Slots:
-        slots = self.state.keymap.find(keys)
-        found: Slots = slots[slots != ABSENT]
-        return found
+        self._requests.serve(self.state, self._lock)
