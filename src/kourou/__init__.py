@@ -61,13 +61,8 @@ if TYPE_CHECKING:
     from kourou.runtime.node_process.debugger import wait_for_debugger
     from kourou.runtime.node_process.serving import node_server, serve
     from kourou.runtime.plan.compile import compile_program
-    from kourou.runtime.plan.plan import (
-        LaunchPlan,
-        LaunchType,
-        NodePlan,
-        is_local_launch,
-        is_local_launch_or_test,
-    )
+    from kourou.runtime.plan.launch_type import LaunchType, is_local_launch, is_local_launch_or_test
+    from kourou.runtime.plan.plan import LaunchPlan, NodePlan
     from kourou.runtime.stopping.timeline import StopTimeline
     from kourou.runtime.waiting.node_target import NodeTarget
 
@@ -87,7 +82,7 @@ _SOURCES = {
     "Inventory": "runtime.model.inventory",
     "Kubernetes": "runtime.model.engine_options",
     "LaunchPlan": "runtime.plan.plan",
-    "LaunchType": "runtime.plan.plan",
+    "LaunchType": "runtime.plan.launch_type",
     "MultiProcessingColocation": "nodes.colocation",
     "MultiThreadingColocation": "nodes.colocation",
     "Node": "runtime.graph.node",
@@ -120,8 +115,8 @@ _SOURCES = {
     "courier": "courier",
     "errors": "errors",
     "get_context": "runtime.context.context",
-    "is_local_launch": "runtime.plan.plan",
-    "is_local_launch_or_test": "runtime.plan.plan",
+    "is_local_launch": "runtime.plan.launch_type",
+    "is_local_launch_or_test": "runtime.plan.launch_type",
     "launch": "runtime.launch.launch",
     "log": "runtime.metrics.log",
     "log_config": "runtime.metrics.log",

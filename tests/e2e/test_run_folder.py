@@ -123,3 +123,15 @@ def test_events_tell_the_life_of_each_node_in_order():
     once = [state for i, state in enumerate(states) if i == 0 or state != states[i - 1]]
     assert once == ["STARTING", "READY", "FINISHED"]
     assert [event["time"] for event in events] == sorted(event["time"] for event in events)
+
+
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_a_program_with_a_mistake_leaves_neither_a_folder_nor_a_process(launch_type, tmp_path):
+    # Given a program that cannot run, of which nobody knows before it is compiled.
+    program = lp.Program("mistaken")
+    program.add_node(lp.PyNode(speak, (one for one in "")), label="node")
+    # When it is launched, then what is wrong is said, and nothing is left.
+    with pytest.raises(lp.errors.PlanError):
+        lp.launch(program, launch_type, serialize_py_nodes=True, run_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,8 @@ from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.launch.director import Director
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement
+from kourou.runtime.plan.launch_type import LaunchType
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 from kourou.runtime.stopping.timeline import StopTimeline
 from polling import WAIT_S, until
 

@@ -8,7 +8,8 @@ from kourou.runtime.launch.state_machine import StateMachine
 from kourou.runtime.model import instructions
 from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import NodeState, Outcome, ProcessExit
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
+from kourou.runtime.plan.launch_type import LaunchType
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.timeline import StopTimeline
 
 RAISED = Outcome(kind="raised", code=1, exception="ValueError: x", traceback="Traceback: x")

@@ -14,7 +14,8 @@ from kourou.runtime.launch.tracked_node import TrackedNode
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement, Site
+from kourou.runtime.plan.launch_type import LaunchType
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement, Site
 from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.invariants import InvariantBroken, Invariants
 from kourou.runtime.simulation.scaled_plan import enlarged, simulated_hosts

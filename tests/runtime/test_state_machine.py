@@ -10,7 +10,8 @@ from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.launch.events import Placed, RestartAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome
-from kourou.runtime.plan.plan import LaunchType, Placement
+from kourou.runtime.plan.launch_type import LaunchType
+from kourou.runtime.plan.plan import Placement
 from kourou.runtime.stopping.timeline import interrupted_by
 from runtime.playing import (
     Play,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 from kourou.runtime.model.process import ProcessSpec
@@ -82,6 +83,44 @@ def test_what_an_import_does_to_its_process_is_there_in_processes_forked_with_it
     lines = forked("keeps", {"TMPDIR": str(tmp_path)}, {"SET_UNLESS_GIVEN": "hand"}, source=KEEPS)
     assert f"\u2603 import import {tmp_path}" in lines
     assert any(line.startswith("\u2603 import hand /") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("env", "is_the_same"), [({}, True), ({"LC_ALL": "C"}, False)], ids=["as it is", "with others from the start"]
+)
+def test_a_zygote_that_was_started_ahead_serves_whom_it_suits(env, is_the_same, tmp_path, monkeypatch):
+    # Given a zygote that was started before anybody knew for whom
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "says_whose.py").write_text("import os\nprint(os.environ['KOUROU_COOKIE'].strip(), flush=True)")
+    (tmp_path / "entry_of_test.py").write_text("def run(boot):\n print(__import__('os').getppid())\n return 0")
+    events = Events()
+    with Supervisor(preload=COMMANDS) as starting:
+        starting.start_ahead()
+        until(lambda: children() != [], 20, "it is there")
+        (ahead,) = children()
+        # When it is known, and a process starts, with a module that the zygote imports first
+        starting.events = events
+        starting.belong_to("the-run", tmp_path)
+        spec = ProcessSpec(name="node/0", argv=(), preload=("says_whose",), env=tuple(env.items()))
+        starting.start(spec, 1, {"entry": "entry_of_test", "cpus": None})
+        assert events.wait("node/0").code == 0, events.lines
+        # Then it was forked from that one, unless it needs variables of its own from an interpreter's start on
+        ((_, parent, _),) = events.lines
+        assert (int(parent) == ahead) is is_the_same
+        # Then it knew whose it is, and printed into the run's folder
+        assert (tmp_path / "zygote-0.log").read_text() == "the-run:\n"
+        # Then it is ended where nobody needs it
+        starting.prepare(spec)
+        until(lambda: (ahead in children()) is is_the_same, 20, "what is not needed ends")
+
+
+def children():
+    return [child.pid for child in psutil.Process().children()]
+
+
+def test_a_zygote_that_was_started_ahead_ends_with_its_supervisor():
+    with Supervisor(preload=COMMANDS) as starting:
+        starting.start_ahead()
 
 
 def test_a_stop_does_not_wait_for_an_import(tmp_path, monkeypatch):

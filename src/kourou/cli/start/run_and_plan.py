@@ -18,7 +18,8 @@ from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, console, print_json, print_text, tell
 from kourou.runtime.files.run_folder import new_run_id, runs_dir
 from kourou.runtime.launch.batch import submit
-from kourou.runtime.launch.launch import hosts_to_plan_for, launch
+from kourou.runtime.launch.launch import launch
+from kourou.runtime.launch.launching import hosts_to_plan_for
 from kourou.runtime.launch.resuming import RESUME_VARIABLE
 from kourou.runtime.launch.submission import plan_submission
 from kourou.runtime.model.engines import EngineOptions

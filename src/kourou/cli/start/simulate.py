@@ -10,7 +10,7 @@ from kourou.cli.start.loading import load_program
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, print_text, tell
 from kourou.runtime.plan.compile import compile_program
-from kourou.runtime.plan.plan import LaunchType
+from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.scaled_plan import enlarged, simulated_hosts
 from kourou.runtime.simulation.simulation import Report, simulate

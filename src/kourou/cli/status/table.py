@@ -14,7 +14,7 @@ from kourou.cli.terminal.rows import add_flexible_column, clean, most_urgent, on
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.sampling import RunSample
-from kourou.runtime.plan.plan import LaunchType
+from kourou.runtime.plan.launch_type import LaunchType
 
 RUN_STYLES = {
     RunState.RUNNING: "bold green",

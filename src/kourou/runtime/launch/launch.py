@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.later import importing
 from kourou.runtime.context import context
-from kourou.runtime.files.descriptors import make_room_for_nodes
-from kourou.runtime.files.run_folder import RunFolder, new_run_id
-from kourou.runtime.graph.program import Program
-from kourou.runtime.graph.resources import PythonProcess, Resources
-from kourou.runtime.launch.resuming import Resumed, find_resumed
-from kourou.runtime.model.engines import EngineOptions
-from kourou.runtime.model.hosts import Host, Hosts
-from kourou.runtime.model.inventory import Inventory
-from kourou.runtime.output.tmux import TMUX_SESSION, check_tmux
-from kourou.runtime.plan.addition import Recipe
-from kourou.runtime.plan.compile import compile_program, launch_type_from, setups_of
-from kourou.runtime.plan.placement import PlacementOf
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType
-from kourou.runtime.stopping.timeline import StopTimeline
-from kourou.shown import shown
+from kourou.runtime.plan.launch_type import launch_type_from
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from kourou.runtime.graph.program import Program
+    from kourou.runtime.graph.resources import PythonProcess
     from kourou.runtime.launch.exit_callbacks import ExitCallback
     from kourou.runtime.launch.run import Run
-    from kourou.runtime.launchers.processes import ProcessLauncher
+    from kourou.runtime.model.engines import EngineOptions
+    from kourou.runtime.model.hosts import Host, Hosts
+    from kourou.runtime.model.inventory import Inventory
+    from kourou.runtime.plan.launch_type import LaunchType
+    from kourou.runtime.plan.placement import PlacementOf
+    from kourou.runtime.process.supervisor import Supervisor
+    from kourou.runtime.stopping.timeline import StopTimeline
 
 
 def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
@@ -86,111 +82,58 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         MissingExtra: ``tmux_session`` needs the extra ``tmux``, and ``log_to`` that of its name.
     """
     context.check_launch()
-    exporters = _exporters(log_to)
-    program = the_program(programs)
-    resumed = find_resumed(resume, program.name, run_dir)
-    if xm_resources is not None:
-        raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
-    resources = program.resources(local_resources)
-    made_with: dict[str, Any] = {"serialize_py_nodes": serialize_py_nodes, "inventory": inventory, "setup": setup}
-    plan = compile_program(
-        program,
-        launch_type,
-        local_resources=resources,
-        terminal=terminal,
-        stop=stop_timeline,
-        hosts=hosts_to_plan_for(launch_type, hosts, resources),
-        placement=placement,
-        **made_with,
-    )
-    setups = setups_of(setup, *resources.values()) if plan.launch_type.threads else ()
-    for function in setups:
-        function()
-    if plan.terminal == TMUX_SESSION:
-        check_tmux()
-    if resumed is not None:
-        resumed.check(plan)
-    recipe = Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
-    with importing():
-        run = _build(plan, recipe, resumed, run_dir, on_node_exit, setups, exporters)
+    with _supervisor_ahead(launch_type) as supervisor:
+        with importing():  # while a zygote imports what nodes need
+            from kourou.runtime.launch import launching  # noqa: PLC0415 - see above
+            from kourou.runtime.launch.resuming import find_resumed  # noqa: PLC0415 - likewise
+            from kourou.runtime.plan.addition import Recipe  # noqa: PLC0415 - likewise
+            from kourou.runtime.plan.compile import compile_program  # noqa: PLC0415 - likewise
+        exporters = launching.exporters_of(log_to)
+        program = launching.the_program(programs)
+        resumed = find_resumed(resume, program.name, run_dir)
+        if xm_resources is not None:
+            raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
+        resources = program.resources(local_resources)
+        made_with: dict[str, Any] = {"serialize_py_nodes": serialize_py_nodes, "inventory": inventory, "setup": setup}
+        plan = compile_program(
+            program,
+            launch_type,
+            local_resources=resources,
+            terminal=terminal,
+            stop=stop_timeline,
+            hosts=launching.hosts_to_plan_for(launch_type, hosts, resources),
+            placement=placement,
+            **made_with,
+        )
+        recipe = Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
+        setups = launching.set_up(plan, setup, *resources.values())
+        if resumed is not None:
+            resumed.check(plan)
+        with importing():
+            run = launching.build_run(plan, recipe, resumed, run_dir, on_node_exit, setups, exporters, supervisor)
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
 
 
-def _exporters(log_to: str | Sequence[str]) -> Sequence[str]:
-    names = [log_to] if isinstance(log_to, str) else log_to
-    if names:
-        from kourou.runtime.metrics.exporters import check_exporters  # noqa: PLC0415 - others need none of it
+@contextlib.contextmanager
+def _supervisor_ahead(launch_type: LaunchType | EngineOptions | str | None) -> Iterator[Supervisor | None]:
+    """Of nodes that will be processes of this host: it starts what they are forked from before anything else is done.
 
-        check_exporters(names)
-    return names
+    Should the body raise, it ends.
+    """
+    supervisor = None
+    with contextlib.suppress(errors.PlanError):  # which compiling raises
+        kind = launch_type_from(launch_type)
+        if not kind.threads and not kind.hosts:
+            with importing():
+                from kourou.runtime.process.supervisor import Supervisor  # noqa: PLC0415 - others need none of it
 
-
-def _build(
-    plan: LaunchPlan,
-    recipe: Recipe,
-    resumed: Resumed | None,
-    run_dir: str | os.PathLike[str] | None,
-    on_node_exit: ExitCallback | None,
-    setups: Sequence[Callable[[], object]],
-    log_to: Sequence[str],
-) -> Run:
-    if resumed is None:
-        folder, incarnation = RunFolder(new_run_id(plan.program), run_dir), 1
-    else:
-        path, incarnation = resumed.found.path, resumed.incarnation
-        folder = RunFolder(path.name, path.parent, again=True)
-    processes = _processes(plan, folder)
-    # While their zygote imports what nodes need, this process imports what directs a run.
-    from kourou.runtime.launch.run_builder import RunBuilder  # noqa: PLC0415 - see above
-
+            supervisor = Supervisor()
+            supervisor.start_ahead()
     try:
-        builder = RunBuilder(plan, folder, on_node_exit, setups, log_to, incarnation=incarnation, processes=processes)
-        return builder.build(recipe)
+        yield supervisor
     except BaseException:
-        if processes is not None:
-            processes.close()
+        if supervisor is not None:
+            supervisor.close()
         raise
-
-
-def _processes(plan: LaunchPlan, folder: RunFolder) -> ProcessLauncher | None:
-    """The launcher of nodes that are processes of this host."""
-    if plan.launch_type.threads or plan.hosts is not None:
-        return None
-    from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - others need none of it
-
-    make_room_for_nodes(len(plan.nodes))  # which a zygote and its nodes inherit
-    return ProcessLauncher(plan, run_id=folder.run_id, folder=folder.path)
-
-
-def hosts_to_plan_for(
-    launch_type: LaunchType | EngineOptions | str | None,
-    hosts: Hosts | Sequence[str | Host] | None,
-    resources: Mapping[str, PythonProcess] | None,
-) -> Hosts | Sequence[str | Host] | None:
-    """The hosts, with what they have where somebody asks for CPUs or GPUs and a host does not say. They are asked then.
-
-    Raises:
-        AgentFailedError: one cannot be reached.
-    """
-    claims = [(r.cpus, r.gpus) for r in (resources or {}).values() if isinstance(r, Resources)]
-    asked = any(claim != (None, None) for claim in claims)
-    if hosts is None or not asked or launch_type_from(launch_type) is not LaunchType.SSH:
-        return hosts
-    from kourou.runtime.launchers.ssh.inventory import with_inventories  # noqa: PLC0415 - others need none of it
-
-    return with_inventories(Hosts.of(hosts))
-
-
-def the_program(programs: Any) -> Program:
-    """The program of ``lp.launch``'s first argument.
-
-    Raises:
-        PlanError: it is none.
-    """
-    if isinstance(programs, Program):
-        return programs
-    if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
-        return cast("Program", programs[0])
-    raise errors.PlanError(f"lp.launch takes an lp.Program, got {shown(programs)}")

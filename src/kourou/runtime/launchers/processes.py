@@ -22,10 +22,11 @@ class ProcessLauncher:
     From its making on, what they are forked from is prepared; meanwhile the rest of a run can be put together.
     """
 
-    def __init__(self, plan: LaunchPlan, *, run_id: str, folder: Path) -> None:
+    def __init__(self, plan: LaunchPlan, supervisor: Supervisor, *, run_id: str, folder: Path) -> None:
         self._specs = {node.name: node.process for node in plan.nodes if node.process is not None}
         self._boot: dict[str, Any] = {}
-        self._supervisor = Supervisor(run_id=run_id, folder=folder)
+        self._supervisor = supervisor
+        supervisor.belong_to(run_id, folder)
         self._supervisor.prepare(*self._specs.values())
 
     def configure(self, events: LauncherEvents, **boot: Any) -> None:

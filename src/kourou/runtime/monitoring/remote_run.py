@@ -24,7 +24,8 @@ from kourou.runtime.model.resize import Resize
 from kourou.runtime.model.restart_check import check_restart
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.plan.plan import LaunchType, Placement
+from kourou.runtime.plan.launch_type import LaunchType
+from kourou.runtime.plan.plan import Placement
 from kourou.runtime.waiting.node_target import NodeTarget
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.node_process.metering import ask_stacks
-from kourou.runtime.plan.plan import LaunchType
+from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.process.process_table import COOKIE, make_cookie
 
 _TIMEOUT_S = 5.0

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from kourou import errors
 from kourou.runtime.model.engines import EngineOptions, HostNeeds, Shape
 from kourou.runtime.model.hosts import Host, Hosts
+from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.placement import PlacementOf, hosts_named
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 
 _MOST_CPUS, _MOST_GPUS = 1024, 64  # of a host, while nobody has said how many it shall have
 _HOST = "host"

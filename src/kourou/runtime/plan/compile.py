@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +23,10 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.allocation import shape_of
 from kourou.runtime.plan.devices import hand_out_devices
+from kourou.runtime.plan.launch_type import LaunchType, launch_type_from
 from kourou.runtime.plan.payloads import Payloads
 from kourou.runtime.plan.placement import PlacementOf
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan, Placement
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 from kourou.runtime.plan.preloading import choose
 from kourou.runtime.plan.validation import TERMINALS, check_arguments, check_hosts, check_node
 from kourou.runtime.stopping.timeline import StopTimeline
@@ -145,25 +145,6 @@ def setups_of(*sources: Callable[[], object] | PythonProcess | None) -> tuple[Ca
     """The functions that are called before nodes are, in order: of a launch, and of what labels get."""
     functions = (source.setup if isinstance(source, PythonProcess) else source for source in sources)
     return tuple(dict.fromkeys(function for function in functions if callable(function)))
-
-
-def launch_type_from(value: LaunchType | EngineOptions | str | None) -> LaunchType:
-    """The launch type meant by an argument, ``--lp_launch_type``, KOUROU_LAUNCH_TYPE, or the default.
-
-    Raises:
-        PlanError: there is no such launch type.
-    """
-    source = "launch_type"
-    if isinstance(value, EngineOptions):
-        value = value.launch_type
-    if value is None:
-        value, source = absl_flags.given_launch_type(), f"--{absl_flags.LAUNCH_TYPE}"
-    if value is None:
-        value, source = os.environ.get("KOUROU_LAUNCH_TYPE") or LaunchType.LOCAL_MULTI_THREADING, "KOUROU_LAUNCH_TYPE"
-    known = {kind.value: kind for kind in LaunchType}
-    if not isinstance(value, str) or value not in known:
-        raise errors.PlanError(f"{source}={shown(value)} is not a launch type; known are {', '.join(known)}")
-    return known[value]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

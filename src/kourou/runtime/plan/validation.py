@@ -15,8 +15,8 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.output.tmux import TMUX_SESSION
 from kourou.runtime.plan.allocation import Wanted, wanted_of
+from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.placement import PlacementOf
-from kourou.runtime.plan.plan import LaunchType
 from kourou.shown import shown
 
 TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)

@@ -67,7 +67,12 @@ class Supervisor:
     """Who is told; there is nothing to be told before the first start."""
 
     def __init__(
-        self, events: ProcessEvents | None = None, *, run_id: str, folder: Path, preload: Preload = NODES
+        self,
+        events: ProcessEvents | None = None,
+        *,
+        run_id: str | None = None,
+        folder: Path | None = None,
+        preload: Preload = NODES,
     ) -> None:
         if not sys.platform.startswith(("linux", "darwin")):
             raise errors.UnsupportedPlatform(
@@ -76,8 +81,9 @@ class Supervisor:
         process_table.check_proc()
         if events is not None:
             self.events = events
-        self._run_id = run_id
-        self._zygotes = Zygotes(run_id=run_id, folder=folder, preload=preload)
+        self._zygotes = Zygotes(preload)
+        if run_id is not None and folder is not None:
+            self.belong_to(run_id, folder)
         self._processes: dict[str, Process] = {}  # by the id of the spawn request
         self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
         self._commands: deque[Callable[[], None]] = deque()
@@ -100,6 +106,18 @@ class Supervisor:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def start_ahead(self) -> None:
+        """Start what plain nodes are forked from, though it is not known yet whose they will be."""
+        self._post(self._start_ahead)
+
+    def _start_ahead(self) -> None:
+        with contextlib.suppress(OSError):  # the first start of a node says what is wrong
+            self._zygotes.start_ahead()
+
+    def belong_to(self, run_id: str, folder: Path) -> None:
+        """Say whose processes these are, and where what they are forked from has its logs; before the first of them."""
+        self._zygotes.run_id, self._zygotes.folder = run_id, folder
+
     def prepare(self, *specs: ProcessSpec) -> None:
         """Start the zygotes that processes will need, those of plain nodes by default; meanwhile the caller goes on."""
         self._post(lambda: self._prepare(specs or (ProcessSpec(name="", argv=()),)))
@@ -108,6 +126,7 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
             for spec in specs:
                 self._zygote_for(spec, {**os.environ, **dict(spec.env)})
+        self._zygotes.drop_ahead()
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Start a process; ``on_started`` or ``on_exited`` follows.
@@ -207,7 +226,7 @@ class Supervisor:
         self._signal(process.name, signal.SIGKILL, alone=False)
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
-        cookie = process_table.make_cookie(self._run_id, spec.name, attempt)
+        cookie = process_table.make_cookie(self._zygotes.run_id, spec.name, attempt)
         env = {**os.environ, **dict(spec.env), process_table.COOKIE: cookie}
         self._queue(Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds)))
         self._asked.pop((spec.name, attempt), None)
@@ -307,9 +326,9 @@ class Supervisor:
         self._selector.unregister(zygote.channel)
         zygote.channel.close()
         self._zygotes.remove(zygote)
-        code = zygote.popen.wait()
+        code = zygote.wait()
         if zygote.is_trying and not self._closing:
-            self._zygotes.refuse(zygote, (zygote.said() or [f"its zygote ended with {code}"])[-1])
+            self._zygotes.refuse(zygote, (zygote.said or [f"its zygote ended with {code}"])[-1])
             for start in zygote.waiting.values():
                 self._queue(start)
             return
@@ -318,7 +337,7 @@ class Supervisor:
         lost = [process for process in self._processes.values() if process.zygote is zygote]
         self._sweep(lost)
         for process in lost:
-            said = zygote.said() or ["it printed nothing"]
+            said = zygote.said or ["it printed nothing"]
             process.output.last_lines.extend(said)
             words = said[-1]
             if zygote.ready:
@@ -331,7 +350,8 @@ class Supervisor:
         """End what processes left behind that have no zygote any more."""
         pids = {process.pid for process in dead if process.pid is not None}
         table = process_table.ProcessTable()
-        cookies = tuple(process_table.make_cookie(self._run_id, process.name, process.attempt) for process in dead)
+        run_id = self._zygotes.run_id
+        cookies = tuple(process_table.make_cookie(run_id, process.name, process.attempt) for process in dead)
         escaped = {*process_table.escaped_from(cookies)}
         process_table.signal_all((table.members(*pids) | table.marked(pids) | escaped) - pids)
 
@@ -397,13 +417,14 @@ class Supervisor:
             zygote.channel.close()  # it ends all that is below it, then itself
             if zygote.is_trying:
                 zygote.kill()
+        self._zygotes.drop_ahead()
         deadline = time.monotonic() + _CLOSE_S
         for zygote in self._zygotes:
             try:
-                zygote.popen.wait(max(0.1, deadline - time.monotonic()))
+                zygote.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 zygote.kill()
-                zygote.popen.wait()
+                zygote.wait()
 
 
 _ENTRY = "kourou.runtime.node_process.main"  # the life of a node

@@ -33,6 +33,9 @@ from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.preload import Setting, import_libraries, reseed, with_settings
 
+if sys.platform != "win32":
+    import resource
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -52,11 +55,11 @@ class Child:
     """Standard output, standard error unless both are one, and what else the process inherits."""
 
 
-def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], version: tuple[int, int]) -> None:
+def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None:
     """Serve the supervisor at the other end of socket ``fd``; in forked children, become the node.
 
-    ``preload`` names modules to import first, ``libraries`` those of others, which may have to be refused. ``version``
-    is the launcher's Python: functions travel as bytecode, which another version cannot run.
+    ``preload`` names modules to import first; what else to import, the first message says. ``version`` is the
+    launcher's Python: functions travel as bytecode, which another version cannot run.
     """
     if preload and sys.version_info[:2] != version:
         wanted, own = (".".join(map(str, v)) for v in (version, sys.version_info[:2]))
@@ -72,18 +75,19 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
     _print_lines()
     for module in preload:
         importlib.import_module(module)
+    channel = Channel(socket.socket(fileno=fd))
+    begin = _first_message(channel)
     try:
-        settings = import_libraries(libraries)
+        settings = import_libraries(begin["libraries"])
     except BaseException:
         process_table.signal_all(process_table.ProcessTable().below(os.getpid()))  # nobody else knows of them
         raise
     _prctl(_PR_SET_PDEATHSIG, 0)
-    process_table.show_cookie(os.environ.get(process_table.COOKIE, ""))  # finds its place, for all forks
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     gc.enable()  # never before: what a collection frees are holes in pages, into which each child writes anew
     sys.__stdout__.flush()  # type: ignore[union-attr]  # or each child would print it, too
     environment = dict(os.environ)
-    zygote = Zygote(Channel(socket.socket(fileno=fd)))
+    zygote = Zygote(channel)
     pid = os.getpid()
     try:
         child = zygote.serve()
@@ -93,6 +97,24 @@ def main(fd: int, *, preload: tuple[str, ...], libraries: tuple[str, ...], versi
         raise
     if child is not None:
         _become(child, settings, environment)
+
+
+def _first_message(channel: Channel) -> dict[str, Any]:
+    """Learn for whom this is, and where to print from now on; what it imports next may take any time, or print."""
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    while (taken := channel.take()) is None:
+        poller.poll()
+        if not channel.receive():
+            sys.exit("the launcher ended before its first process was started")
+    begin, (log,) = taken
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    resource.setrlimit(resource.RLIMIT_NOFILE, begin["descriptors"])
+    os.environ[process_table.COOKIE] = begin["cookie"]
+    process_table.show_cookie(begin["cookie"])  # finds its place, for all forks
+    return begin
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -127,6 +149,8 @@ class Zygote:
         poller = select.poll()
         poller.register(self._wake_r, select.POLLIN)
         while True:
+            if (child := self._handle_requests()) is not None:  # some came with the first message
+                return child
             poller.register(self._channel, select.POLLIN | (select.POLLOUT if self._channel.wants_write else 0))
             poller.poll(_LEFTOVERS_POLL_MS if self._ended else None)
             self._drain_wakeups()
@@ -135,8 +159,6 @@ class Zygote:
             if not self._channel.receive():
                 self.end_everything()
                 return None
-            if (child := self._handle_requests()) is not None:
-                return child
 
     def _handle_requests(self) -> Child | None:
         """Do what was asked for. In a forked child: what it has to become."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kourou.cpython import interpreter_options
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.process import process_table
 from kourou.runtime.process.preload import Preload, read_early
@@ -20,19 +21,41 @@ class Zygotes:
     """One for each interpreter, its options, what it has imported, and the variables that come too late for a fork.
 
     Libraries that turn out not to be forkable are left to each process from then on.
+
+    Attributes:
+        run_id: whose processes they fork; from their first process on.
+        folder: where their logs are; likewise.
     """
 
-    def __init__(self, *, run_id: str, folder: Path, preload: Preload) -> None:
-        self._run_id = run_id
-        self._folder = folder
+    run_id: str
+    folder: Path
+
+    def __init__(self, preload: Preload) -> None:
         self._preload = preload
         self._zygotes: dict[_Key, ZygoteProcess] = {}
-        self._started = 0
+        self._ahead: tuple[ZygoteProcess, Mapping[str, str]] | None = None  # with the variables that it has
+        self._begun = 0
         self._refused: dict[tuple[str, tuple[str, ...]], str] = {}  # interpreter and libraries → why
         self._untold: list[str] = []
 
     def __iter__(self) -> Iterator[ZygoteProcess]:
         return iter(self._zygotes.values())
+
+    def start_ahead(self) -> None:
+        """Start one for plain processes of this interpreter, though it is not known yet whose they will be.
+
+        Raises:
+            OSError: the interpreter cannot be run.
+        """
+        env = dict(os.environ)
+        self._ahead = self._start(sys.executable, interpreter_options(), env), env
+
+    def drop_ahead(self) -> None:
+        """End the one that was started ahead, unless somebody needed it."""
+        if self._ahead is not None:
+            zygote, _ = self._ahead
+            self._ahead = None
+            zygote.end()
 
     def find(self, spec: ProcessSpec, env: Mapping[str, str]) -> ZygoteProcess:
         """The zygote for a process with an environment, perhaps a new one.
@@ -41,17 +64,35 @@ class Zygotes:
             OSError: the interpreter cannot be run.
         """
         interpreter = spec.interpreter or sys.executable
+        options = spec.interpreter_args
         libraries = () if (interpreter, spec.preload) in self._refused else spec.preload
         early = read_early(env, libraries)
-        key = (interpreter, spec.interpreter_args, libraries, tuple(sorted(early.items())))
+        key = (interpreter, options, libraries, tuple(sorted(early.items())))
         if key not in self._zygotes:
-            variables = {**os.environ, **early, process_table.COOKIE: process_table.make_cookie(self._run_id)}
-            log_file = self._folder / f"zygote-{self._started}.log"
-            self._zygotes[key] = start_zygote(
-                interpreter, spec.interpreter_args, variables, self._preload, libraries, log_file
-            )
-            self._started += 1
+            is_plain = interpreter == sys.executable and options == interpreter_options()
+            zygote = self._take_ahead(libraries, early) if is_plain else None
+            zygote = zygote or self._start(interpreter, options, {**os.environ, **early})
+            try:
+                log_file = self.folder / f"zygote-{self._begun}.log"
+                zygote.begin(process_table.make_cookie(self.run_id), libraries, log_file)
+            except OSError:
+                zygote.end()
+                raise
+            self._begun += 1
+            self._zygotes[key] = zygote
         return self._zygotes[key]
+
+    def _take_ahead(self, libraries: tuple[str, ...], early: Mapping[str, str]) -> ZygoteProcess | None:
+        """The one that was started ahead, if it is as one would be that is started now."""
+        if self._ahead is None or read_early(self._ahead[1], libraries) != early:
+            return None
+        zygote, _ = self._ahead
+        self._ahead = None
+        return zygote
+
+    def _start(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> ZygoteProcess:
+        room = process_table.make_cookie("")  # for that of the run
+        return start_zygote(interpreter, options, {**env, process_table.COOKIE: room}, self._preload)
 
     def remove(self, dead: ZygoteProcess) -> None:
         """One has died."""

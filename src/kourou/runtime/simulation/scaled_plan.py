@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.inventory import Request
 from kourou.runtime.model.names import label_of, root_of
+from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.placement import place
-from kourou.runtime.plan.plan import LaunchPlan, LaunchType, NodePlan
+from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 
 _CPUS, _GPUS = 64, 8  # of each host, for programs that ask for some
 
