@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.runtime.diagnosis import ended, stuck
+from kourou.runtime.diagnosis import ended, node_states, stuck
 from kourou.runtime.diagnosis.finding import Diagnosis, Finding, Severity, seconds
 from kourou.runtime.diagnosis.snapshot import Snapshot
 from kourou.runtime.diagnosis.waiting import NOT_READY, STUCK_S
@@ -44,7 +44,7 @@ def examine(found: FoundRun) -> Diagnosis:
                 return _of_silent_launcher(found, error)
     status = found.status()
     if status.state is RunState.PENDING:
-        waits = tuple(stuck.unplaced(status, time.time()))
+        waits = tuple(node_states.unplaced(status, time.time()))
         return Diagnosis(run_id=found.run_id, state=str(status.state), findings=waits, summary="it has not begun")
     findings = ended.find(status, found.events())
     lasted = "" if status.ended_at is None else f"after {seconds(status.ended_at - status.started_at)}"
