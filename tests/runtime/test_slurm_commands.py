@@ -138,9 +138,10 @@ print("goes on", flush=True)
 """
 
 
-def test_a_job_that_was_put_back_waits_for_its_end_whatever_else_it_is_told(tools: Path) -> None:
+@pytest.mark.parametrize("end", ["", "kill -TERM $$"], ids=["told", "ended by Slurm with the job"])
+def test_a_job_that_was_put_back_waits_for_its_end_whatever_else_it_is_told(tools: Path, end: str) -> None:
     # Given a job that is put back into the queue
-    tool(tools, "scontrol", f": >{tools}/asked")
+    tool(tools, "scontrol", f": >{tools}/asked\n{end}")
     env = {**os.environ, "SLURM_JOB_ID": "7"}
     with subprocess.Popen([sys.executable, "-c", PUT_BACK], env=env, stdout=subprocess.PIPE, text=True) as job:
         assert job.stdout is not None

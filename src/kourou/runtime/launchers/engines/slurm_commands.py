@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +50,10 @@ class SlurmState:
         return self.state in _OVER
 
 
+class _Terminated(errors.LaunchError):
+    """A command was ended by SIGTERM."""
+
+
 def call(command: Sequence[str]) -> str:
     """What one of Slurm's commands prints.
 
@@ -64,7 +70,8 @@ def call(command: Sequence[str]) -> str:
         raise errors.LaunchError(f"{command[0]} could not be called: {error}") from error
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
-        raise errors.LaunchError(f"{command[0]} exited with {done.returncode}: {said}")
+        kind = _Terminated if done.returncode == -signal.SIGTERM else errors.LaunchError
+        raise kind(f"{command[0]} exited with {done.returncode}: {said}")
     return done.stdout
 
 
@@ -201,10 +208,13 @@ def cancel_jobs(jobs: Sequence[str]) -> None:
 def requeue(job: str) -> None:
     """Put a running job back into the queue, under the same id.
 
+    Slurm ends all that runs in it then; of this process's own job, the very command, perhaps before that can say so.
+
     Raises:
         LaunchError: Slurm refuses.
     """
-    call(["scontrol", "requeue", job])
+    with contextlib.suppress(_Terminated):
+        call(["scontrol", "requeue", job])
 
 
 def release(job: str) -> None:
