@@ -24,7 +24,7 @@ class Caller:
     """The client at the other end of a connection, as its calls see it.
 
     Args:
-        send: takes a frame for it; never raises, because a client that is gone needs no answer.
+        send: takes a frame for it. A client that is gone needs no answer; what it raises kept it from being sent.
         is_congested: whether no call shall begin at present; when that is over, ``resume`` is called.
     """
 
@@ -104,7 +104,12 @@ class RunningCall(CallScope):
         caller = self.caller
         if caller.calls.pop(self.call_id, None) is not self:
             return  # cancelled, or failed by a server that stops
-        caller.send(make_frame((Kind.RESULT, self.call_id, 0.0, "", body, buffers)))
+        try:
+            caller.send(make_frame((Kind.RESULT, self.call_id, 0.0, "", body, buffers)))
+        except Exception as error:  # noqa: BLE001 - there is no memory for it, most likely; the caller waits for a word
+            unsent = SerializationError(f"{self.name}: its result could not be sent: {type(error).__name__}: {error}")
+            self.method.record(seconds, failed=True, bytes_in=received, bytes_out=self.refuse(unsent))
+            return
         sent = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)
         self.method.record(seconds, failed=False, bytes_in=received, bytes_out=sent)
         if recorder.on:

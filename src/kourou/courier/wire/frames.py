@@ -19,13 +19,14 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from kourou.courier.wire.buffer_pool import allocate
 from kourou.errors import ProtocolError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Body: TypeAlias = Buffer | tuple[Buffer, ...]  # a tuple: pieces of one body that nobody has joined
+_Bulk: TypeAlias = tuple[int, tuple[Buffer, ...]]  # a buffer's size, and its pieces
 
 INLINE_BODY_BYTES = 64 << 10  # a body above this size travels like a buffer
 MOST_BUFFERS = 1 << 16
@@ -83,8 +84,16 @@ class Frame(NamedTuple):
 make_frame = functools.partial(tuple.__new__, Frame)
 """Makes a frame from a tuple of all its fields: three times faster than the class, for what every call does."""
 
-Place: TypeAlias = Callable[[int, Sequence[Buffer]], tuple[int, int] | None]
-"""Puts a buffer of a given size, given in pieces, into shared memory: its (segment, offset), or None."""
+
+class Blocks(Protocol):
+    """Shared memory that the other end reads."""
+
+    def place(self, size: int, pieces: Sequence[Buffer], /) -> tuple[int, int] | None:
+        """Put a buffer of a given size, given in pieces, there: its (segment, offset). None if it had better not be."""
+        ...
+
+    def release(self, segment: int, offset: int, /) -> None:
+        """Nobody reads what was put there."""
 
 
 def body_size(body: Body) -> int:
@@ -97,12 +106,12 @@ def payload_size(body: Body, buffers: Sequence[Buffer]) -> int:
     return body_size(body) + sum(map(len, buffers))
 
 
-def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
+def pack(frame: Frame, blocks: Blocks | None = None) -> list[Buffer]:
     """The frame as buffers to be written one after the other; large ones are not copied.
 
     Args:
         frame: what to say.
-        place: puts bulk into shared memory; without it everything goes through the stream.
+        blocks: take bulk; without them everything goes through the stream.
     """
     kind, call_id, number, method, body, buffers = frame
     if not buffers and type(body) is bytes and len(body) <= INLINE_BODY_BYTES:
@@ -112,7 +121,7 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
         return [_pack_head(len(name) + len(body), kind, 0, len(name), 0, call_id, number) + name + body]
     name = method.encode()
     flags = 0
-    bulk: list[tuple[int, tuple[Buffer, ...]]] = [(len(buffer), (buffer,)) for buffer in buffers]
+    bulk: list[_Bulk] = [(len(buffer), (buffer,)) for buffer in buffers]
     if body_size(body) > INLINE_BODY_BYTES:
         flags = _BODY_IS_LAST_BUFFER
         bulk.append((body_size(body), body if isinstance(body, tuple) else (body,)))
@@ -121,8 +130,7 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
         raise ProtocolError(f"a message of {len(bulk)} buffers; at most {MOST_BUFFERS} fit")
     inline: list[Buffer] = [b"", name]
     follow: list[Buffer] = []
-    for size, pieces in bulk:
-        placed = place(size, pieces) if place is not None and size else None
+    for (size, pieces), placed in zip(bulk, _placed(bulk, blocks), strict=True):
         inline.append(_ENTRY.pack(size, *(placed or (_IN_STREAM, 0))))
         if placed is None:
             follow.extend(pieces)
@@ -130,6 +138,20 @@ def pack(frame: Frame, place: Place | None = None) -> list[Buffer]:
     size = len(name) + _ENTRY_SIZE * len(bulk) + body_size(body)
     inline[0] = _pack_head(size, kind, flags, len(name), len(bulk), call_id, number)
     return [b"".join(inline), *follow]
+
+
+def _placed(bulk: Sequence[_Bulk], blocks: Blocks | None) -> list[tuple[int, int] | None]:
+    """Where each buffer lies in shared memory; all or none of them, whatever interrupts it."""
+    if blocks is None:
+        return [None] * len(bulk)
+    found: list[tuple[int, int] | None] = []
+    try:
+        found.extend(blocks.place(size, pieces) if size else None for size, pieces in bulk)
+    except BaseException:
+        for placed in filter(None, found):
+            blocks.release(*placed)
+        raise
+    return found
 
 
 class _Unfinished(NamedTuple):

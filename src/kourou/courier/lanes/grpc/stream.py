@@ -165,13 +165,14 @@ class GrpcStream:
     def _write_now(self, parts: Sequence[Buffer]) -> None:
         """With the writing lock held: write what is queued, and then a frame, until all of it is on its way."""
         writer = self._writer
-        self._push(wait=True)
-        sent = writer.sent
+        sent = None
         try:
+            self._push(wait=True)
+            sent = writer.sent
             writer.put(parts)
             self._push(wait=True)
         except ConnectionError as error:
-            if writer.sent == sent:
+            if sent is None or writer.sent == sent:
                 raise NotSentError(*error.args) from error
             raise
         except BaseException:  # Ctrl-C, most likely: another thread sends the rest, but these buffers may change now

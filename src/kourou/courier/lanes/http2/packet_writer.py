@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -30,7 +31,8 @@ class PacketWriter:
     Attributes:
         queue: small frames, to share a packet.
         sent: bytes so far.
-        torn: a thread was interrupted while it changed what is to be sent; the connection is of no use any more.
+        torn: a thread was interrupted while it changed what is to be sent; the connection is of no use any more, since
+            the other end would take what follows for the rest of a frame, or read what has changed meanwhile.
     """
 
     def __init__(self, sock: Sink, http2: Http2) -> None:
@@ -65,9 +67,10 @@ class PacketWriter:
 
     def put(self, parts: Sequence[Buffer]) -> None:
         """Take one frame, in parts, behind what came before. They must not change until they are sent, or kept."""
-        while self.queue:
-            self._body.extend(_messages((self._gather(),)))
-        self._body.extend(_messages(parts))
+        with self._whole():
+            while self.queue:
+                self._body.extend(_messages((self._gather(),)))
+            self._body.extend(_messages(parts))
 
     def put_plain(self, contents: bytes) -> None:
         """Take a message that is no packet; an empty one is an empty packet."""
@@ -75,8 +78,9 @@ class PacketWriter:
 
     def copy_unsent(self) -> None:
         """Copy what was put and is not sent: its memory may change from now on."""
-        self._body = deque(map(bytes, self._body))
-        self._framed = [bytes(buffer) for buffer in self._framed]
+        with self._whole():
+            self._body = deque(map(bytes, self._body))
+            self._framed = [bytes(buffer) for buffer in self._framed]
 
     def end(self, last: bytes) -> None:
         """Send what is framed, and then this; discard all else."""
@@ -116,6 +120,13 @@ class PacketWriter:
             is_full = True
         self.torn = False
         return is_full
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What is done meanwhile is done as a whole, or the connection is torn."""
+        was_torn, self.torn = self.torn, True
+        yield
+        self.torn = was_torn
 
     def _gather(self) -> Buffer:
         queue = self.queue

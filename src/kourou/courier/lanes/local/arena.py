@@ -108,10 +108,14 @@ class Arena:
         segment, offset = found
         position = offset
         memory = segment.memory
-        for piece in pieces:
-            end = position + len(piece)
-            fill(memory[position:end], piece)
-            position = end
+        try:
+            for piece in pieces:
+                end = position + len(piece)
+                fill(memory[position:end], piece)
+                position = end
+        except BaseException:  # Ctrl-C, most likely
+            self.release(segment.number, offset)
+            raise
         return segment.number, offset
 
     def release(self, number: int, offset: int) -> None:
@@ -136,8 +140,9 @@ class Arena:
             self._trim(unused_s)
 
     def close(self) -> None:
-        """Forget everything. The receiver's mappings stay valid."""
+        """Forget everything, and take no more. The receiver's mappings stay valid."""
         with self._lock:
+            self._limit = 0
             self._segments.clear()
             self._usable.clear()
             self._bytes = 0

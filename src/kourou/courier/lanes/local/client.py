@@ -64,7 +64,7 @@ class LocalTransport:
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """See ``Transport``."""
         del caller_waits  # the caller's thread writes in any case
-        parts = pack(frame, self._memory.place)
+        parts = pack(frame, self._memory.arena)
         if len(parts) > 1:
             self._write_through(parts)
             return
@@ -89,7 +89,7 @@ class LocalTransport:
             if not self._writing.acquire(blocking=False):
                 return  # whoever writes takes it along
             try:
-                self._write(self._gather())
+                self._write()
             finally:
                 self._writing.release()
 
@@ -122,8 +122,7 @@ class LocalTransport:
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(OSError):
-            self._main.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+        self._shut_down()
         if self._waits == threading.get_ident():  # then the lock is this thread's, and what it writes will fail
             self._memory.close()
         else:  # a thread that writes fails at once, unless it is this one, further down its stack
@@ -132,6 +131,10 @@ class LocalTransport:
             if is_free:
                 self._writing.release()
         self._main.close()
+
+    def _shut_down(self) -> None:
+        with contextlib.suppress(OSError):
+            self._main.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -151,15 +154,27 @@ class LocalTransport:
         """Write a frame whose bulk found no place in shared memory. It returns when all of it is on its way."""
         with self._writing:
             while self._outgoing:
-                self._write(self._gather())
-            self._write(parts[0])
+                self._write()
+            self._write(*parts)
+
+    def _write(self, *parts: Buffer) -> None:
+        """With the writing lock held: write these, or what is queued.
+
+        Ctrl-C on the way ends the connection: what follows would be read as the rest of a frame, and calls that were
+        taken from the queue would never be answered.
+        """
+        try:
+            self._send(parts[0] if parts else self._gather())
             try:
                 for part in parts[1:]:
-                    self._write(part)
+                    self._send(part)
             except NotSentError as error:
                 raise ConnectionResetError(*error.args) from error
+        except BaseException:
+            self._shut_down()
+            raise
 
-    def _write(self, data: Buffer) -> None:
+    def _send(self, data: Buffer) -> None:
         try:
             sent = self._main.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:

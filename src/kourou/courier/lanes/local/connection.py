@@ -16,7 +16,7 @@ from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.session import Session
-from kourou.courier.wire.frames import Buffer, Frame, FrameParser, Place, pack
+from kourou.courier.wire.frames import Blocks, Buffer, Frame, FrameParser, pack
 from kourou.errors import ProtocolError, Unauthenticated
 
 _READ_BYTES = 64 << 10
@@ -46,7 +46,7 @@ class LocalConnection:
         self._side: socket.socket | None = None
         self._parser = FrameParser()
         self._outgoing: deque[Buffer] = deque()
-        self._place: Place | None = None
+        self._blocks: Blocks | None = None
         self._returns: Collection[object] = ()
         self._unsent = memoryview(b"")
         self._writing = threading.Lock()
@@ -74,12 +74,9 @@ class LocalConnection:
     def read_greeting(self) -> bool:
         """See ``ServedConnection``."""
         room = socket_file.GREETING_BYTES - len(self._greeting)
-        data, descriptors, _, _ = socket.recv_fds(self._main, room, 1)
-        for descriptor in descriptors:
-            if self._side is not None:
-                os.close(descriptor)
-            else:
-                self._side = socket.socket(fileno=descriptor)
+        data, descriptor = socket_file.receive_with_descriptor(self._main, room)
+        if descriptor is not None:
+            self._take_side(descriptor)
         if not data:
             raise ConnectionResetError("gone before it said who it is")
         self._greeting += data
@@ -87,13 +84,23 @@ class LocalConnection:
             self._accept_client()
         return True
 
+    def _take_side(self, descriptor: int) -> None:
+        if self._side is not None:
+            os.close(descriptor)
+            raise ProtocolError("a greeting with two descriptors")
+        try:
+            self._side = socket.socket(fileno=descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise ProtocolError("a greeting with what is no socket") from error
+
     def _accept_client(self) -> None:
         if self._side is None or self._side.family != socket.AF_UNIX:
             raise ProtocolError("a greeting without the socket for descriptors")
         self._side.setblocking(False)
         self._main.send(socket_file.WELCOME)
         self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchdog)
-        self._place, self._returns = self.memory.place, self.memory.returns
+        self._blocks, self._returns = self.memory.arena, self.memory.returns
         self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
         process, _, _ = socket_file.peer(self._main)
         peer = Peer(lane="local", address=f"pid:{process}")
@@ -120,7 +127,7 @@ class LocalConnection:
 
     def post(self, frame: Frame) -> None:
         """Send a frame to the client. Answers to the batch that the event loop is at are written with its end."""
-        parts = pack(frame, self._place)
+        parts = pack(frame, self._blocks)
         self._outgoing.append(parts[0] if len(parts) == 1 else b"".join(parts))
         if not self.serving or threading.get_ident() != self.loop_thread:
             self.flush()
@@ -137,7 +144,7 @@ class LocalConnection:
                 return  # whoever writes takes it along
             try:
                 if not self._unsent:
-                    self._write(outgoing.popleft() if len(outgoing) == 1 and not self._returns else self._gather())
+                    self._write()
             finally:
                 self._writing.release()
 
@@ -145,7 +152,7 @@ class LocalConnection:
         """See ``ServedConnection``."""
         with self._writing:
             if self._unsent:
-                self._write(bytes(self._unsent))
+                self._write()
         self.flush()
         if self.session is not None and not self.is_congested:
             self.session.resume()
@@ -185,7 +192,9 @@ class LocalConnection:
         if self.session is not None:
             self.session.closed()
 
-    def _gather(self) -> bytes:
+    def _gather(self) -> Buffer:
+        if len(self._outgoing) == 1 and not self._returns:
+            return self._outgoing.popleft()
         parts: list[Buffer] = [self.memory.return_blocks()] if self.memory is not None else []
         size = 0
         while self._outgoing and size < _GATHER_BYTES:
@@ -193,11 +202,22 @@ class LocalConnection:
             size += len(parts[-1])
         return b"".join(parts)
 
-    def _write(self, data: Buffer) -> None:
-        """With the writing lock held: write, and keep the rest for later."""
+    def _write(self) -> None:
+        """With the writing lock held: write what comes next, and keep the rest for later.
+
+        What fails on the way, for want of memory, ends the connection: answers may be lost that somebody waits for.
+        """
         if self._closed:
             self._outgoing.clear()
             return
+        try:
+            self._send(bytes(self._unsent) if self._unsent else self._gather())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._main.shutdown(socket.SHUT_RDWR)
+            raise
+
+    def _send(self, data: Buffer) -> None:
         try:
             sent = self._main.send(data)
         except BlockingIOError:

@@ -29,11 +29,10 @@ class Memory:
         self._side = side
         self._queue = queue
         limit = default_limit()
-        self._arena = Arena(self._announce, self._retire, limit)
+        self.arena = Arena(self._announce, self._retire, limit)
         self._window = Window(returned, limit)
-        self.place = self._arena.place
         self.resolve = self._window.resolve
-        self.trim = self._arena.trim
+        self.trim = self.arena.trim
         self.returns = self._window.returns  # the blocks that nobody uses any more
 
     def return_blocks(self) -> bytes:
@@ -55,7 +54,7 @@ class Memory:
             raise ProtocolError("a size that is none")
         number = int(frame.number)
         if frame.kind == Kind.RELEASE:
-            self._arena.release(frame.call_id, number)
+            self.arena.release(frame.call_id, number)
         elif number == 0:
             self._window.detach(frame.call_id)
         else:
@@ -63,7 +62,7 @@ class Memory:
 
     def close(self) -> None:
         """Let go of everything; buffers in use stay valid."""
-        self._arena.close()
+        self.arena.close()
         self._side.close()
 
     def _attach(self, frame: Frame, size: int) -> None:

@@ -34,8 +34,11 @@ _SHORT_BASE = "/tmp"  # noqa: S108 - what is there is checked
 _BACKLOG = 1024
 _DYING_S = 1.0
 _DYING_PAUSE_S = 2e-3
+_TOO_MANY = frozenset({errno.EAGAIN, errno.ETOOMANYREFS})  # descriptors on their way: in this socket, or of this user
+_NOT_INHERITED = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # by what the process starts
 _PF_EXITING = 0x4  # in the flags of /proc/PID/stat: the process is about to close what it has open
 _CREDENTIALS = struct.Struct("3i")
+_DESCRIPTOR = struct.Struct("i")
 
 
 def default_folder() -> str:
@@ -200,7 +203,7 @@ def greet(path: str, token: str, timeout_s: float) -> tuple[socket.socket, socke
         if answer != WELCOME:
             raise ServerUnavailable(f"{path} closed the connection")
         main.setblocking(True)
-        side.settimeout(timeout_s)
+        side.setblocking(False)
     except OSError as error:
         main.close()
         side.close()
@@ -242,10 +245,12 @@ def refuse(connection: socket.socket) -> None:
 def send_descriptor(side: socket.socket, descriptor: int) -> bool:
     """Pass a descriptor to the peer; False when it has too many to take already."""
     try:
-        message = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))]
+        message = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(descriptor))]
         side.sendmsg([b"\0"], message, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
+    except OSError as error:
+        if error.errno in _TOO_MANY:
+            return False
+        raise
     return True
 
 
@@ -256,11 +261,22 @@ def receive_descriptor(side: socket.socket) -> int:
         ProtocolError: there is none.
     """
     try:
-        _, descriptors, _, _ = socket.recv_fds(side, 1, 1, socket.MSG_DONTWAIT)
+        _, descriptor = receive_with_descriptor(side, 1)
     except BlockingIOError:
-        descriptors = []
-    if len(descriptors) != 1:
-        for one in descriptors:
-            os.close(one)
+        descriptor = None
+    if descriptor is None:
         raise ProtocolError("a segment without its descriptor")
-    return descriptors[0]
+    return descriptor
+
+
+def receive_with_descriptor(connection: socket.socket, most_bytes: int) -> tuple[bytes, int | None]:
+    """What has come, and the descriptor that came with it: the system drops further ones.
+
+    Raises:
+        BlockingIOError: nothing has.
+    """
+    # Not by socket.recv_fds, which forgets its flags (seen on Python 3.11).
+    flags = socket.MSG_DONTWAIT | _NOT_INHERITED
+    data, ancillary, _, _ = connection.recvmsg(most_bytes, socket.CMSG_LEN(_DESCRIPTOR.size), flags)
+    descriptors = [_DESCRIPTOR.unpack(raw)[0] for _, _, raw in ancillary if len(raw) == _DESCRIPTOR.size]
+    return data, descriptors[0] if descriptors else None
