@@ -18,7 +18,7 @@ from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.protocol import LIST_METHODS
 from kourou.courier.core.target import Target, Tls
 from kourou.courier.core.trace import recorder
-from kourou.courier.link import Link
+from kourou.courier.reconnecting import Link
 from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.wire import codec
 from kourou.shown import shown

@@ -17,7 +17,7 @@ from kourou.experiments.failures import SweepError
 from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
-from kourou.runtime.host_agent.host_setup import HostInfo, HostSetup
+from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.model.engines import EngineOptions, Shape

@@ -30,7 +30,7 @@ _SERVING = {NodeState.READY, NodeState.STOPPING}
 _STACKS_S = 1.5
 _MOST_STACKS = 8
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<name>\S+)')
-_IN_CALL = ("kourou/courier/link.py", "kourou/runtime/waiting/node_target.py")
+_IN_CALL = ("kourou/courier/reconnecting.py", "kourou/runtime/waiting/node_target.py")
 
 
 def examine(found: FoundRun) -> Diagnosis:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from kourou.ownership import write_own
 from kourou.runtime.files.scratch import ScratchFolder
-from kourou.runtime.host_agent.host_setup import HostInfo, HostSetup
+from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.metrics.shipping import RowSender

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from kourou import errors
-from kourou.runtime.host_agent.host_setup import HostInfo, HostSetup
+from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.launchers.hosts.transport import Transport, TransportEvents

@@ -12,7 +12,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
-from kourou.runtime.host_agent.host_setup import HostInfo, HostSetup
+from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.launchers.hosts.host import RemoteHost
