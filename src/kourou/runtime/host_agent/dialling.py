@@ -23,6 +23,7 @@ from typing import Any
 from kourou.later import importing
 from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.link import Link
+from kourou.runtime.host_agent.liveness import agents_patience_s, heartbeat_s
 from kourou.runtime.host_agent.pipe_agent import Service
 from kourou.runtime.host_agent.session import BrokenSession, Session
 
@@ -38,10 +39,7 @@ NAME_VARIABLE = "KOUROU_HOST_NAME"
 """The variable of an agent that says what its host is called, where the system does not know."""
 SERVER_NAME = "launcher.kourou"
 """What a launcher's certificate says that it is."""
-HEARTBEATS = 4
-"""Signs of life in the time after which silence means death."""
 
-_AGENTS_SHARE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
 _FIRST_CALL_S = 60.0  # a launcher is there before its agents, but perhaps not the way to it
 _CONNECT_S = 4.0  # for one address
 _GONE_S = 2.0  # so long refused by the very address that it spoke with, and the launcher is dead
@@ -216,9 +214,9 @@ class Caller:
                 break
             if now >= show_at:
                 self._link.show_life()
-                show_at = now + silence_s / HEARTBEATS
+                show_at = now + heartbeat_s(silence_s)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), min(_LOOK_S * 5, silence_s / HEARTBEATS))
+                await asyncio.wait_for(self._closed.wait(), min(_LOOK_S * 5, heartbeat_s(silence_s)))
         self.heard_at = max(self.heard_at, self._link.heard_at)
 
     async def keep(self) -> None:
@@ -229,7 +227,7 @@ class Caller:
         """
         while True:
             await self.hold()
-            left_s = self.heard_at + self.order.silence_s * _AGENTS_SHARE - time.monotonic()
+            left_s = self.heard_at + agents_patience_s(self.order.silence_s) - time.monotonic()
             await self.connect(max(0.0, left_s))
 
     async def close(self) -> None:

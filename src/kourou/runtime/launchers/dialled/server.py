@@ -16,8 +16,9 @@ import psutil
 from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
-from kourou.runtime.host_agent.dialling import BYE, HEARTBEATS, SERVER_NAME, SHELL, TUNNEL
+from kourou.runtime.host_agent.dialling import BYE, SERVER_NAME, SHELL, TUNNEL
 from kourou.runtime.host_agent.link import Link
+from kourou.runtime.host_agent.liveness import heartbeat_s
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import BrokenSession, Session
 from kourou.runtime.host_agent.tunnel import Tunnel
@@ -191,7 +192,7 @@ class AgentServer:
             transport.look(self._order.silence_s)
             if transport.over and transport.session_id is not None:
                 self._over.add(transport.session_id)
-        self.thread.loop.call_later(min(1.0, self._order.silence_s / HEARTBEATS / 2), self._look)
+        self.thread.loop.call_later(min(1.0, heartbeat_s(self._order.silence_s) / 2), self._look)
 
 
 def own_addresses() -> Sequence[str]:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.runtime.host_agent.liveness import HEARTBEATS, agents_patience_s, heartbeat_s
 from kourou.runtime.host_agent.pipe_agent import PING, PONG
 from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
 from kourou.waits import PATIENCE_S
 
-_HEARTBEATS = 4  # are sent in the time after which silence means death
-_AGENTS_SHARE = 0.8  # an agent gives up a little earlier, so that what it ran has ended when its launcher gives up
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
 _WORDS_BYTES = 1 << 16
 _WORDS = 20  # lines of what ssh and the agent said
@@ -176,7 +175,7 @@ class SshAgent:
                 return
             self._ready.set()
             # By the wire's own thread: what is done with a message may take longer than an agent's patience.
-            self._wire.keep_alive(self._options.silence_s / _HEARTBEATS, PING)
+            self._wire.keep_alive(heartbeat_s(self._options.silence_s), PING)
             self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
@@ -241,7 +240,7 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
 def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:
     """The command that starts an agent. The remote shell sees one quoted Python program and no secret."""
     code = f"{_path_statement(options)}; from kourou.runtime.host_agent.pipe_agent import main; "
-    code += f"main({entry!r}, {options.silence_s * _AGENTS_SHARE!r})"
+    code += f"main({entry!r}, {agents_patience_s(options.silence_s)!r})"
     python = [options.python or sys.executable, "-u", "-c", code]
     if options.local:
         return python
@@ -256,13 +255,13 @@ def _environment(*, local: bool) -> dict[str, str]:
 
 def ssh_arguments(options: SshOptions) -> list[str]:
     """The options that every ssh to a host gets."""
-    alive_s = max(1, int(options.silence_s / _HEARTBEATS))
+    alive_s = max(1, int(heartbeat_s(options.silence_s)))
     return [
         *(["-F", options.config_file] if options.config_file else []),
         *("-o", "BatchMode=yes"),  # a question would go to a terminal that nobody looks at
         *("-o", f"ConnectTimeout={max(1, int(options.timeout_s))}"),
         *("-o", f"ServerAliveInterval={alive_s}"),
-        *("-o", f"ServerAliveCountMax={_HEARTBEATS - 1}"),
+        *("-o", f"ServerAliveCountMax={HEARTBEATS - 1}"),
         *("-x", "-a"),
     ]
 
