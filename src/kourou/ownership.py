@@ -28,12 +28,13 @@ def open_own(path: str | os.PathLike[str]) -> BinaryIO:
         NotOwned: the file or its folder belongs to somebody else, or others can write to it.
         OSError: there is none, or it cannot be read.
     """
-    path = Path(path)
-    folder = os.open(path.parent, _FOLDER)
+    parent, name = os.path.split(path)
+    parent = parent or os.curdir
+    folder = os.open(parent, _FOLDER)
     try:
         around = os.fstat(folder)
-        _check(around, path.parent)
-        file = os.open(path.name, _FILE, dir_fd=folder)
+        _check(around, parent)
+        file = os.open(name, _FILE, dir_fd=folder)
     finally:
         os.close(folder)
     try:
@@ -108,12 +109,12 @@ def make_own_folder(folder: str | os.PathLike[str]) -> None:
     check_own(folder)
 
 
-def _check_plain(facts: os.stat_result, path: Path) -> None:
+def _check_plain(facts: os.stat_result, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(facts.st_mode):
         raise NotOwned(f"{path} is not a plain file")
 
 
-def _check(facts: os.stat_result, path: Path, *, is_shut_away: bool = False) -> None:
+def _check(facts: os.stat_result, path: str | os.PathLike[str], *, is_shut_away: bool = False) -> None:
     """``is_shut_away``: others cannot come to it, whatever its own mode is."""
     if facts.st_uid not in {os.geteuid(), 0}:
         raise NotOwned(f"{path} belongs to {_user_name(facts.st_uid)}: whoever writes it could run code as this user")

@@ -32,7 +32,7 @@ class Endpoint:
 
     def to_json(self) -> str:
         """The endpoint as one line of JSON, for publishing."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps(vars(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Endpoint:

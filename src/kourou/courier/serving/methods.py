@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import logging
 import threading
+import types
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,6 +29,7 @@ _OF_CLIENTS = {  # functions that are no methods
     "with_options": "gives it options",
 }
 
+_PLAIN = types.FunctionType, types.MethodType
 _FAST_S = 200e-6  # a handler below this is cheaper to run at once than to hand to another thread (two hand-overs)
 _SLOW_S = 1e-3  # a handler above this must not run where others wait for it
 _TRUSTED = 8  # fast runs before a caller's own thread runs a handler
@@ -66,8 +68,8 @@ class Method:
         self.name = name
         self.function = function
         # Those of the event loop need no thread, and have to begin there.
-        self.is_coroutine_function = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(type(function), "__call__", None)  # noqa: B004 - it is looked at, not asked for
+        self.is_coroutine_function = inspect.iscoroutinefunction(function) or (
+            not isinstance(function, _PLAIN) and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004 - looked at, not asked for
         )
         self.calls = self.errors = self.bytes_in = self.bytes_out = 0
         self.seconds = 0.0

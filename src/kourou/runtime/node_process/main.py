@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
 from kourou.courier import server as _server  # noqa: F401 - preloaded by the zygote
+from kourou.courier.core.endpoint import host_id
 from kourou.ownership import read_own
 from kourou.runtime.context import context
 from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
@@ -30,6 +32,11 @@ from kourou.runtime.plan.payloads import load_payload, script_of
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children, main_module
+
+# What each node would find out when it looks for an address and says where it is, its zygote knows before it forks.
+host_id()
+for _codec in ("ascii", "idna"):
+    codecs.lookup(_codec)
 
 _STOP_FOLLOWS_S = 2.0  # a SIGTERM that the launcher got as well: until its stop is heard of here
 _POLL_S = 0.01

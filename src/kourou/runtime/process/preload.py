@@ -27,8 +27,6 @@ COMMANDS = Preload()
 
 NODES = Preload(
     modules=(
-        "encodings.ascii",  # these two by the first look for an address
-        "encodings.idna",
         "kourou.courier.lanes.grpc.client",
         "kourou.courier.lanes.grpc.server",
         "kourou.courier.lanes.inproc",

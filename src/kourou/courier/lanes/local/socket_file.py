@@ -97,10 +97,10 @@ def listen(folder: str) -> tuple[socket.socket, str]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(draft)
-        Path(draft).chmod(0o600)
+        os.chmod(draft, 0o600)  # noqa: PTH101 - every node does this at its start, and paths are slow
         listener.listen(_BACKLOG)
         listener.setblocking(False)
-        Path(draft).rename(path)
+        os.rename(draft, path)  # noqa: PTH104 - likewise
     except BaseException:
         listener.close()
         Path(draft).unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def new_path(folder: str) -> str:
     path = os.path.join(folder, f"{secrets.token_hex(8)}.sock")  # noqa: PTH118 - the kernel takes strings
     if len(os.fsencode(path)) + 1 > _LONGEST_PATH:
         return new_path(default_folder())
-    if not Path(folder).exists():
+    if not os.path.exists(folder):  # noqa: PTH110 - every node asks at its start
         if not Path(folder).parent.exists():
             _make_private(Path(folder).parent)
         Path(folder).mkdir(mode=0o700, exist_ok=True)

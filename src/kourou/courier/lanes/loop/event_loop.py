@@ -133,7 +133,9 @@ class EventLoop:
                     return
             if self._generation != generation:
                 return
-            events = self._busy_wait.poll() or self._poller.poll(self._poll_timeout_s())
+            # Nobody waits for an answer as long as nobody is connected.
+            soon = self._busy_wait.poll() if self._connections else ()
+            events = soon or self._poller.poll(self._poll_timeout_s())
             if self._generation != generation:
                 return
             for descriptor, mask in events:
