@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,28 +72,56 @@ class Snapshot:
 
 # Older than the session, and not its own: nothing of them is read again, which is most of what a snapshot would cost.
 _OTHERS = frozenset(psutil.process_iter()) - frozenset(psutil.Process().children(recursive=True))
+# Younger ones, such as those of the session's other workers, and the mark of each: they do not become its own later.
+_STRANGERS: dict[psutil.Process, str] = {}
+SETTLED_S = 1.0  # a younger process may be about to execute a program, with another environment
 
 
 def _processes(mark: str) -> Iterator[psutil.Process]:
+    running = set(psutil.process_iter()) - _OTHERS
+    for gone in _STRANGERS.keys() - running:
+        del _STRANGERS[gone]
+    for process, its_mark in [*_STRANGERS.items(), *_look_at(running - _STRANGERS.keys(), mark)]:
+        with contextlib.suppress(psutil.Error):  # it may have ended
+            if not its_mark.startswith(mark) or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if not any(helper in " ".join(process.cmdline()) for helper in HELPERS):
+                yield process
+
+
+def _look_at(processes: Iterable[psutil.Process], mark: str) -> Iterator[tuple[psutil.Process, str]]:
+    """Those that live, with the mark of each: ``mark`` itself, if they descend from this process."""
     own = os.getpid()
     parents: dict[int, int] = {}
     found: list[psutil.Process] = []
-    for process in set(psutil.process_iter()) - _OTHERS:
+    for process in processes:
         with contextlib.suppress(psutil.Error), process.oneshot():  # it may have ended while we looked
             if process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
                 parents[process.pid] = process.ppid()
                 found.append(process)
+    settled = time.time() - SETTLED_S
     for process in found:
-        with contextlib.suppress(psutil.Error):  # it may have ended, or belong to somebody else
-            ours = _descends(process.pid, own, parents) or process.environ().get("KOUROU_RUNS_DIR", "").startswith(mark)
-            if ours and not any(helper in " ".join(process.cmdline()) for helper in HELPERS):
-                yield process
+        if _descends(process.pid, own, parents):
+            yield process, mark
+            continue
+        with contextlib.suppress(psutil.Error):  # it may belong to somebody else
+            its_mark = process.environ().get("KOUROU_RUNS_DIR", "")
+            if process.create_time() < settled and _is_whole(process.pid, parents):
+                _STRANGERS[process] = its_mark
+            yield process, its_mark
 
 
 def _descends(pid: int, ancestor: int, parents: Mapping[int, int]) -> bool:
     while pid in parents and pid != ancestor:
         pid = parents[pid]
     return pid == ancestor
+
+
+def _is_whole(pid: int, parents: Mapping[int, int]) -> bool:
+    """Whether the way up is what it was read to be: it may have broken while we looked, and lead to us by now."""
+    while (parent := parents[pid]) in parents:
+        pid = parent
+    return psutil.Process(pid).ppid() == parent
 
 
 def _describe(process: psutil.Process) -> str:

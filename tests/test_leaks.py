@@ -47,19 +47,36 @@ def test_a_child_is_seen_until_it_is_a_zombie(runs_dir: Path) -> None:
         assert before.leftovers_after(SOON_S) == []
 
 
+ORPHANING = (
+    "import subprocess, sys;"
+    "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
+    " stdout=subprocess.DEVNULL, start_new_session=True).pid)"
+)
+
+
 def test_an_orphan_in_a_session_of_its_own_is_seen(runs_dir: Path) -> None:
     before = Snapshot.take(runs_dir)
-    parent = (
-        "import subprocess, sys;"
-        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
-        " stdout=subprocess.DEVNULL, start_new_session=True).pid)"
-    )
-    pid = int(subprocess.check_output([sys.executable, "-c", parent]))
+    pid = int(subprocess.check_output([sys.executable, "-c", ORPHANING]))
     try:
         assert [line.split(" (")[0] for line in before.leftovers_after(NOW_S)] == [f"process {pid}"]
     finally:
         os.kill(pid, signal.SIGKILL)
     assert before.leftovers_after(SOON_S) == []
+
+
+def test_an_orphan_of_another_test_is_the_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an orphan that a test has left, when later ones look and remember that it is not theirs
+    monkeypatch.setattr("leaks.SETTLED_S", 0.0)
+    here, later = Snapshot.take(tmp_path), Snapshot.take(tmp_path / "later")
+    env = {**os.environ, "KOUROU_RUNS_DIR": str(tmp_path / "earlier")}
+    pid = int(subprocess.check_output([sys.executable, "-c", ORPHANING], env=env))
+    try:
+        assert [later.leftovers() for _ in range(3)] == [[], [], []]
+        # Then the session still finds it
+        assert [line.split(" (")[0] for line in here.leftovers()] == [f"process {pid}"]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    assert here.leftovers_after(SOON_S) == []
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="this system shows no shared memory as files")
