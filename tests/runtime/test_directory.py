@@ -116,7 +116,7 @@ def test_wait_wakes_when_the_record_changes():
 class Control:
     """A coordinator, its server, and a client of it that plays a node."""
 
-    def __init__(self):
+    def __init__(self, folder=None):
         self.asked: list[tuple[str, str]] = []
         self.told: list[str] = []
         self.attached: list[tuple[str, int]] = []
@@ -129,11 +129,12 @@ class Control:
             on_report=lambda *words: self.reported.append(words),
         )
         self.server = CoordinatorServer(self.coordinator, token="secret", status=lambda: cast("Any", None))
+        self.address = self.server.address if folder is None else self.server.listen_in(folder)
         self.client = self.connect("secret")
 
     def connect(self, token, attempt=1):
         return CoordinatorClient(
-            self.server.address,
+            self.address,
             token=token,
             name="a/0",
             attempt=attempt,
@@ -143,12 +144,13 @@ class Control:
         )
 
 
-@pytest.fixture
-def control():
-    made = Control()
+@pytest.fixture(params=["port", "folder"])
+def control(request, tmp_path):
+    made = Control(None if request.param == "port" else str(tmp_path))
     yield made
     made.client.close()
     made.server.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_node_publishes_and_sees_others_across_the_network(control):

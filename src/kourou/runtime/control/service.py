@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kourou.courier.lanes.grpc.calls import CallServer, Methods
+from kourou.courier.lanes.local.socket_file import listen
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import messages
 from kourou.runtime.control.coordinator import Coordinator, Event, Watcher
@@ -53,10 +55,20 @@ class CoordinatorServer:
         nodes = len(coordinator.directory.all())
         self._server = CallServer(_HOST, methods, max_unauthenticated=2 * nodes + _SPARE_CONNECTIONS)
         self.address = f"{_HOST}:{self._server.port}"
+        self._sockets: list[str] = []
+
+    def listen_in(self, folder: str) -> str:
+        """Listen in a private folder as well; the address there, for processes of this host, is the quicker one."""
+        listener, path = listen(folder)
+        self._sockets.append(path)
+        self._server.also_listen(listener)
+        return f"unix:{path}"
 
     def close(self) -> None:
         """Stop listening; streams end."""
         self._server.close()
+        for path in self._sockets:
+            Path(path).unlink(missing_ok=True)
 
     def _attach(self, data: bytes, on_news: Callable[[], None]) -> _Stream:
         request = pb.AttachRequest.FromString(data)

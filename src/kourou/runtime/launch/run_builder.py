@@ -40,6 +40,7 @@ from kourou.runtime.stopping.timeline import is_interrupt
 from kourou.script import names
 
 if TYPE_CHECKING:
+    from kourou.runtime.control.service import CoordinatorServer
     from kourou.runtime.graph.node import Node
     from kourou.runtime.graph.program import Program
     from kourou.runtime.host_agent.authority import Authority
@@ -222,15 +223,15 @@ class RunBuilder:
 
         with folder.written():
             store_blobs(self._plan.blobs, folder.payloads)
-        address = self._serve()
+        server, folder_of_sockets = self._serve(), str(self._socket_dir())
         launcher.configure(
             self._director,
             **self._facts_for_nodes(),
-            coordinator=address,
+            coordinator=server.listen_in(folder_of_sockets),
             token_file=str(folder.token_file),
             metrics_dir=self._metrics_dir,
             payloads=str(folder.payloads),
-            socket_dir=str(self._socket_dir()),
+            socket_dir=folder_of_sockets,
         )
         return launcher
 
@@ -239,7 +240,7 @@ class RunBuilder:
         from kourou.runtime.launchers.hosts.launcher import HostLauncher  # noqa: PLC0415 - likewise
 
         folder, authority = self._folder, self._authority or Authority()
-        host, _, port = self._serve().rpartition(":")
+        host, _, port = self._serve().address.rpartition(":")
         coordinator = host, int(port)
         launcher = HostLauncher(
             self._plan,
@@ -323,7 +324,7 @@ class RunBuilder:
             "checkpoints": str(self._folder.path / CHECKPOINTS),
         }
 
-    def _serve(self) -> str:
+    def _serve(self) -> CoordinatorServer:
         """Open the coordinator's port and write run.json, by which other shells find it."""
         from kourou.runtime.control.service import CoordinatorServer  # noqa: PLC0415 - imports protobuf
 
@@ -349,7 +350,7 @@ class RunBuilder:
         self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
         # Called before the server closes: whoever finds it closed finds the status as well.
         self._resources.callback(self._write_status)
-        return server.address
+        return server
 
     def _write_status(self) -> None:
         status = self._status(ended=True)

@@ -69,15 +69,22 @@ class CallServer:
     """
 
     def __init__(self, host: str, methods: Methods, max_unauthenticated: int) -> None:
+        self._methods = methods
+        self._max_unauthenticated = max_unauthenticated
         listener = listen(host, 0)
         listener.setblocking(False)
         self.port: int = listener.getsockname()[1]
-        loop = self._loop = EventLoop(WorkerPool(1, 1, "kourou-calls"))  # which gets nothing to do
+        self._loop = EventLoop(WorkerPool(1, 1, "kourou-calls"))  # which gets nothing to do
+        self.also_listen(listener)
+
+    def also_listen(self, listener: socket.socket) -> None:
+        """Serve those who connect here, too."""
+        call_soon, methods = self._loop.call_soon, self._methods
 
         def make_connection(accepted: socket.socket, poller: Poller, _loop_thread: int) -> _Connection:
-            return _Connection(tcp.serve(accepted, None), poller, loop.call_soon, methods)
+            return _Connection(tcp.serve(accepted, None), poller, call_soon, methods)
 
-        loop.listen(listener, make_connection, max_unauthenticated)
+        self._loop.listen(listener, make_connection, self._max_unauthenticated)
 
     def close(self) -> None:
         """End all connections."""

@@ -257,7 +257,8 @@ def _connect_unix(path: str, timeout_s: float | None) -> PlainSocket:
 
 def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> TcpSocket:
     """An accepted connection, where nothing waits. With TLS, its handshake is still to be done."""
-    _configure(connection)
+    if connection.family != socket.AF_UNIX:
+        _configure(connection)
     connection.setblocking(False)
     if tls is None:
         return PlainSocket(connection)
