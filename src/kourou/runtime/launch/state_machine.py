@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.launch.events import (
@@ -29,20 +29,23 @@ from kourou.runtime.launch.events import (
     Started,
     StopAsked,
 )
-from kourou.runtime.launch.exit_records import exit_record_of, removed_by, unit_exit_record_of
+from kourou.runtime.launch.exit_records import exit_record_of, removed_by
 from kourou.runtime.launch.held_exits import HeldExits
-from kourou.runtime.launch.node_tree import NodeTree
+from kourou.runtime.launch.node_table import NodeTable
 from kourou.runtime.launch.only_servers import OnlyServers
+from kourou.runtime.launch.program_stop import ProgramStop
+from kourou.runtime.launch.removals import Removals
 from kourou.runtime.launch.slow_starts import SlowStarts
 from kourou.runtime.launch.timers import Decision, RemovalStep, Restarting, Timers
 from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.units import Units
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.steps import StopStep, StopSteps
-from kourou.runtime.waiting.countdown import Countdown
 
 _SIGKILL = 9
+_NOT_IN_TIME = "did not end in the time that the stop gave it, and was killed"
 
 
 class StateMachine:
@@ -60,27 +63,20 @@ class StateMachine:
         self, plan: LaunchPlan, *, run_id: str, here: str, log_file: Callable[[str], object], now: float
     ) -> None:
         self._plan = plan
-        self._here = here
         self._log_file = log_file
         self._now = now
-        self._tree = NodeTree(())
-        self._nodes: dict[str, TrackedNode] = {}
-        self._alive: dict[str, TrackedNode] = {}  # those that have begun and not ended, in that order
+        self._table = table = NodeTable(here, in_threads=plan.launch_type.threads)
+        self._tree, self._nodes, self._alive = table.tree, table.nodes, table.alive
+        self._do, self._change = table.do, table.change
         self._unstarted: collections.deque[str] = collections.deque()
-        self._broken: dict[str, tuple[ExitRecord, float | None]] = {}  # units that failed, with the time to a restart
-        self._parts_starting: dict[str, Countdown] = {}  # of each unit
-        self._parts_living: dict[str, Countdown] = {}  # of each unit
-        self._workers = Countdown((), self._is_no_worker)  # of a program that stops
         self._held = HeldExits(self._tree, self._nodes, self._alive)
         self._decided: collections.deque[tuple[str, ProcessExit]] = collections.deque()  # held no longer, to be judged
         self._timers = Timers()
-        self._steps: StopSteps | None = None  # of a program that stops
-        self._removals: dict[str, StopSteps] = {}  # of nodes that are being removed
-        self._gives_up_at = math.inf
-        self._released = False
+        self._units = Units(table, self._timers)
+        self._stop = ProgramStop(table, self._timers)
+        self._removals = Removals(table, self._timers)
         self._slow_starts = SlowStarts(self._nodes, run_id=run_id, log_file=log_file)
         self._only_servers = OnlyServers(self._nodes, run_id=run_id)
-        self._instructions: list[do.Instruction] = []
         self._take_in(plan.nodes)
 
     @property
@@ -113,15 +109,12 @@ class StateMachine:
         while self._decided:
             name, exit = self._decided.popleft()  # noqa: A001 - it is an exit
             self._judge(self._nodes[name], exit)
-        instructions, self._instructions = self._instructions, []
+        instructions, self._table.instructions = self._table.instructions, []
         return instructions
-
-    def _do(self, instruction: do.Instruction) -> None:
-        self._instructions.append(instruction)
 
     @property
     def _stopping(self) -> bool:
-        return self._steps is not None
+        return self._stop.begun
 
     # --- What happens to a node
 
@@ -130,10 +123,10 @@ class StateMachine:
             if node.exit is not None and node.exit.host not in {"", event.host}:
                 told = f"attempt {event.attempt} is on {event.host}, the one before was on {node.exit.host}"
                 self._do(do.Tell(name=node.name, text=told))
-            for each in self._with_threads(node):
+            for each in self._table.with_threads(node):
                 self._change(each, host=event.host)
         elif isinstance(event, Started):
-            for each in self._with_threads(node):
+            for each in self._table.with_threads(node):
                 self._change(each, pid=event.pid)
         elif isinstance(event, Attached):
             node.attached = True
@@ -148,7 +141,7 @@ class StateMachine:
         node.serves_only = event.serves_only
         if event.ready and node.state is NodeState.STARTING:
             node.state = NodeState.READY
-            self._part_ready(self._tree.unit_of(node.name))
+            self._units.note_ready(node.name)
 
     def _reported(self, node: TrackedNode, outcome: Outcome) -> None:
         node.outcome = outcome
@@ -156,24 +149,6 @@ class StateMachine:
             self._held.note_raised(node.name)
         if self._tree.inside(node.name):
             self._exited(node, ProcessExit(code=outcome.code))
-
-    def _with_threads(self, node: TrackedNode) -> Iterator[TrackedNode]:
-        """The node, and those that live in its process."""
-        yield node
-        for name in self._tree.threads_of(node.name):
-            if name in self._alive:
-                yield self._nodes[name]
-
-    def _change(self, node: TrackedNode, **changes: object) -> None:
-        for field, value in changes.items():
-            setattr(node, field, value)
-        self._do(do.Change(name=node.name, changes=changes))
-
-    def _part_ready(self, unit: str | None) -> None:
-        if unit is None or self._nodes[unit].state is not NodeState.STARTING or not self._parts_starting[unit].done():
-            return
-        self._change(self._nodes[unit], state=NodeState.READY)
-        self._part_ready(self._tree.unit_of(unit))
 
     # --- What is due
 
@@ -185,14 +160,13 @@ class StateMachine:
         elif isinstance(timer, Decision):
             self._decided += self._held.take(timer.name)
         elif isinstance(timer, RemovalStep):
-            self._removals[timer.name].take(timer.step)
+            self._removals.take(timer)
         elif isinstance(timer, StopStep):
-            assert self._steps is not None  # noqa: S101 - only a stop sets its steps' timers
-            self._steps.take(timer)
+            self._stop.take(timer)
         elif self._slow_starts.due <= self._now:
-            self._instructions += self._slow_starts.look(self._now)
+            self._table.instructions += self._slow_starts.look(self._now)
         elif self._only_servers.due <= self._now:
-            self._instructions += self._only_servers.look()
+            self._table.instructions += self._only_servers.look()
         elif self._unstarted:
             self._start(self._unstarted.popleft())
 
@@ -204,10 +178,7 @@ class StateMachine:
         self._do(do.Begin(name=name, attempt=node.attempt, host=node.host))
         children = self._tree.children(name)
         if children:
-            self._parts_starting[name] = Countdown(
-                children, lambda part: self._nodes[part].state is not NodeState.STARTING
-            )
-            self._parts_living[name] = Countdown(children, lambda part: self._nodes[part].gone)
+            self._units.begin(name)
         for child in children:  # first, since a colocation publishes for those that it runs
             self._start(child)
         if self._tree.launched(name):
@@ -215,23 +186,23 @@ class StateMachine:
 
     def _restart(self, node: TrackedNode) -> None:
         self._do(do.Write(event="restart", fields={"node": node.name, "attempt": node.attempt + 1}))
-        for child in self._tree.below(node.name):
-            self._nodes[child].restarts.clear()
+        for child in self._table.below(node.name):
+            child.restarts.clear()
         self._start(node.name)
 
     def _restart_asked(self, ask: RestartAsked) -> None:
         """End a node, or all parts of a unit, to start it again. What is not there any more stays as it is."""
         for name in (ask.name, *self._tree.below(ask.name)) if ask.name in self._nodes else ():
             node = self._nodes[name]
-            if name not in self._alive or not self._tree.launched(name) or self._stopping or node.removed:
+            if not self._table.is_launched(name) or self._stopping or node.removed:
                 continue
             node.restart_asked = ask.origin
-            self._note_killed(name, f"was ended to be started again: {ask.origin}")
+            self._table.note_killed(name, f"was ended to be started again: {ask.origin}")
             self._do(do.Kill(name=name))
 
     def _answer_restart(self, node: TrackedNode, record: ExitRecord) -> float | None:
         """Seconds until the restart that somebody asked for, which counts for no policy; None: nobody did."""
-        if node.restart_asked is None or self._stopping or self._in_broken_unit(node.name):
+        if node.restart_asked is None or self._stopping or self._units.in_broken(node.name):
             return None
         self._tell(record, "it starts again")
         return 0.0
@@ -242,7 +213,7 @@ class StateMachine:
         if node.name in self._held:
             return  # told twice
         unit = self._tree.unit_of(node.name)
-        is_clear = self._stopping or node.removed or unit in self._broken
+        is_clear = self._stopping or node.removed or self._units.is_broken(unit)
         wait_s = None if is_clear else self._held.wait_s(node.name, exit)
         if wait_s is None:
             self._judge(node, exit)
@@ -272,17 +243,17 @@ class StateMachine:
         node.state, node.exit = record.state, record
         if node.removed:
             restart_in = None
-            self._end_removal(node.name)
+            self._removals.end(node.name)
         node.will_restart = restart_in is not None or self._may_restart_with_parent(node)
         self._do(do.End(record=record, will_restart=node.will_restart))
-        for child in map(self._nodes.__getitem__, self._tree.below(node.name)):
+        for child in self._table.below(node.name):
             if child.will_restart is not node.will_restart:
                 self._change(child, will_restart=node.will_restart)
         if restart_in is not None:
             self._timers.set(self._now + restart_in, Restarting(name=node.name))
         self._end_unit_without_parts(self._tree.unit_of(node.name))
         if self._stopping:
-            self._release_if_idle()
+            self._stop.release_if_idle()
         elif not node.removed:
             self._only_servers.note_end(self._now)
 
@@ -295,7 +266,7 @@ class StateMachine:
         """Apply the policy to a failure: seconds until the restart, or None."""
         node = self._nodes[record.node]
         policy = node.plan.on_failure
-        if self._in_broken_unit(node.name):
+        if self._units.in_broken(node.name):
             return None
         if node.removed:
             self._tell(record, "the program goes on without it")
@@ -327,47 +298,31 @@ class StateMachine:
 
     # --- Colocations that are units
 
-    def _in_broken_unit(self, name: str) -> bool:
-        return any(unit in self._broken for unit in self._tree.above(name))
-
     def _fail_unit(self, unit: str, part: ExitRecord) -> None:
         """A part failed for good, and the unit with it: unless the program stops anyway, the others are killed."""
         cause = f"{part.cause} (in {part.node})"
         failure = dataclasses.replace(part, node=unit, attempt=self._nodes[unit].attempt, cause=cause)
-        self._broken[unit] = failure, self._react(failure)
+        self._units.note_broken(failure, self._react(failure))
         if self._stopping:
             return
-        for node in map(self._nodes.__getitem__, self._tree.below(unit)):
-            if node.will_restart:
-                self._timers.discard(Restarting(name=node.name))
-                self._change(node, will_restart=False)
-            if node.name in self._alive and self._tree.launched(node.name):
-                self._note_killed(node.name, f"was killed, because {part.node} of the same colocation failed")
-                self._do(do.Interrupt(name=node.name))  # for a thread, which cannot be killed
-                self._do(do.Kill(name=node.name))
+        self._units.kill_parts(unit, part.node)
         for inner in self._tree.units_below(unit):  # one whose parts only waited for their restart
             self._end_unit_without_parts(inner)
 
     def _end_unit_without_parts(self, unit: str | None) -> None:
         """A unit ends when none of its parts lives, or will again."""
-        if unit is None or unit not in self._alive or not self._parts_living[unit].done():
+        if unit is None or not self._units.is_over(unit):
             return
         node = self._alive.pop(unit)
-        parts = [self._nodes[child] for child in self._tree.children(unit)]
-        failure, restart_in = self._broken.pop(unit, (None, None))
-        if self._stopping or self._in_broken_unit(unit):
-            restart_in = None
-        self._end(node, failure or unit_exit_record_of(node, parts, now=self._now), restart_in)
+        record, restart_in = self._units.take_end(node, self._now)
+        self._end(node, record, None if self._stopping else restart_in)
 
     # --- Nodes that come and go
 
-    def _take_in(self, plans: Iterable[NodePlan]) -> None:
+    def _take_in(self, plans: tuple[NodePlan, ...]) -> None:
         """There are these nodes, which are to be started."""
-        plans = tuple(plans)
-        self._tree.add(plans)
+        self._table.add(plans)
         for plan in plans:
-            host = plan.site.host if plan.site else self._here
-            self._nodes[plan.name] = TrackedNode(plan=plan, host=host, serves_only=plan.serves_only)
             self._slow_starts.begin(plan.name, self._now)
         self._only_servers.begin(plan.name for plan in plans)
         self._unstarted += [plan.name for plan in plans if plan.parent is None]
@@ -386,43 +341,14 @@ class StateMachine:
                 continue
             self._do(do.Write(event="remove", fields={"node": name, "origin": ask.origin}))
             tree = (name, *self._tree.below(name))
-            for each in map(self._nodes.__getitem__, tree):
-                self._begin_removal(each, ask.origin)
+            self._removals.begin(name, ask.origin)
             if name in self._unstarted:
                 self._unstarted.remove(name)
             for unit in self._tree.units_of(name):
                 self._end_unit_without_parts(unit)  # its parts may only have waited for their restart
             if name in self._alive:
-                self._removals[name] = self._stop_steps(removed_by(ask.origin), tree, lambda: None)
-                for wait_s, step in self._removals[name].schedule(at_once=False):
-                    self._timers.set(self._now + wait_s, RemovalStep(name=name, step=step))
-
-    def _begin_removal(self, node: TrackedNode, origin: str) -> None:
-        node.removed = origin
-        self._timers.discard(Restarting(name=node.name))
-        if node.state is NodeState.PENDING:
-            end = ExitRecord(
-                node=node.name,
-                attempt=0,
-                state=NodeState.FINISHED,
-                cause=f"{removed_by(origin)} before it was started",
-            )
-            self._change(node, removed=origin, state=end.state, exit=end)
-        elif node.name not in self._alive:
-            self._change(node, removed=origin, will_restart=False)
-        else:
-            starting = node.state is NodeState.STARTING
-            self._change(node, removed=origin, state=NodeState.STOPPING)
-            if self._tree.launched(node.name):
-                self._do(do.Dismiss(name=node.name, origin=origin))
-                if starting and self._may_be_interrupted_at_once(node):
-                    self._do(do.Interrupt(name=node.name))
-
-    def _end_removal(self, name: str) -> None:
-        """It has ended, so no more is to be done to it."""
-        if self._removals.pop(name, None) is not None:
-            for step in StopStep:
-                self._timers.discard(RemovalStep(name=name, step=step))
+                steps = self._stop_steps(removed_by(ask.origin), tree, lambda: None)
+                self._removals.schedule(name, steps, self._now)
 
     # --- The stop
 
@@ -431,20 +357,19 @@ class StateMachine:
             self._begin_stop(ask)
         elif ask.at_once:
             self._timers.clear()
-            self._set_steps(at_once=True)
+            self._stop.schedule(self._now, at_once=True)
 
     def _begin_stop(self, ask: StopAsked) -> None:
-        self._steps = self._stop_steps(ask.reason, self._alive, self._release)
+        self._stop.begin(self._stop_steps(ask.reason, self._alive, self._stop.release))
         self._do(do.Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
         self._do(do.Stop(reason=ask.reason))
         self._slow_starts.end()
         self._only_servers.end()
         self._leave_unstarted()
-        self._workers = Countdown(self._alive, self._is_no_worker)
         for node in self._alive.values():
             starting = node.state is NodeState.STARTING
             self._change(node, state=NodeState.STOPPING)
-            if starting and self._may_be_interrupted_at_once(node):
+            if starting and self._table.may_be_interrupted(node):
                 self._do(do.Interrupt(name=node.name))
         self._timers.clear()  # no restarts any more, and what is being removed ends with the others
         self._removals.clear()
@@ -454,56 +379,22 @@ class StateMachine:
                 self._change(node, will_restart=False)
         for unit in self._tree.units():
             self._end_unit_without_parts(unit)
-        self._set_steps(at_once=ask.at_once)
-        self._release_if_idle()
-
-    def _may_be_interrupted_at_once(self, node: TrackedNode) -> bool:
-        # A class's constructor does not poll, and nobody needs its object any more when the program stops. A thread is
-        # given its time all the same: it might be torn out of the opening of a socket, which would stay.
-        return not (self._plan.launch_type.threads or node.plan.polls_while_starting)
+        self._stop.schedule(self._now, at_once=ask.at_once)
+        self._stop.release_if_idle()
 
     def _leave_unstarted(self) -> None:
         for root in self._unstarted:
-            for name in (root, *self._tree.below(root)):
-                cause = "was not started, because the program stopped"
-                end = ExitRecord(node=name, attempt=0, state=NodeState.FINISHED, cause=cause)
-                self._change(self._nodes[name], state=end.state, exit=end)
+            for node in (self._nodes[root], *self._table.below(root)):
+                self._table.never_start(node, "was not started, because the program stopped")
         self._unstarted.clear()
-
-    def _set_steps(self, *, at_once: bool) -> None:
-        assert self._steps is not None  # noqa: S101 - the program stops
-        for wait_s, step in self._steps.schedule(at_once=at_once):
-            at = self._now + wait_s
-            if step is StopStep.GIVE_UP:  # whoever asks again does not wait for longer
-                at = self._gives_up_at = min(at, self._gives_up_at)
-            self._timers.set(at, step)
 
     def _stop_steps(self, reason: str, names: Iterable[str], release: Callable[[], None]) -> StopSteps:
         return StopSteps(
             self._plan.stop,
             reason,
-            running=lambda: [self._nodes[name] for name in names if name in self._alive and self._tree.launched(name)],
+            running=lambda: self._table.launched(names),
             do=self._do,
             release=release,
-            on_killed=lambda name: self._note_killed(
-                name, "did not end in the time that the stop gave it, and was killed"
-            ),
+            on_killed=lambda name: self._table.note_killed(name, _NOT_IN_TIME),
             on_lost=lambda name: self._judge(self._nodes[name], ProcessExit(code=None, signal=_SIGKILL)),
         )
-
-    def _note_killed(self, name: str, why: str) -> None:
-        for node in self._with_threads(self._nodes[name]):
-            node.killed = why
-
-    def _release_if_idle(self) -> None:
-        """Nodes that only serve are needed until every node with work of its own has ended."""
-        if self._workers.done():
-            self._release()
-
-    def _release(self) -> None:
-        if not self._released:
-            self._released = True
-            self._do(do.Release())
-
-    def _is_no_worker(self, name: str) -> bool:
-        return name not in self._alive or self._nodes[name].serves_only
