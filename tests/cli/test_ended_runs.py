@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -61,14 +62,21 @@ def test_a_node_that_was_restarted_shows_its_attempt():
     assert "attempt 2" in kourou("logs", "-", "-n", "1").out
 
 
-def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(launched):
+def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(launched, tmp_path):
     live = launched("make_endless", "--launch-type", "local_mp")
     pids = [node.pid for node in live.found.status().nodes]
     until(lambda: live.kourou("logs", "-", "client/0").out == "client 0 begins\n", 20, "the node's first line")
+    an_hour_ago = time.time() - 3600
+    for path in live.found.path.rglob("*"):
+        os.utime(path, (an_hour_ago, an_hour_ago))  # it has said nothing for long
+    mark = tmp_path / "mark"
+    mark.touch()
     live.launcher.kill()
     live.launcher.communicate()
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the end of the nodes")
 
+    assert live.found.ended_at >= mark.stat().st_mtime  # no matter when it has said anything last
+    assert live.kourou("clean", "--older-than", "30m", "--json").json["runs"] == []
     status = live.kourou("status", "--json").json
 
     assert status["state"] == "dead"
@@ -83,6 +91,24 @@ def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(launched):
     assert "is not running here" in live.kourou("debug", "-", "client/0").err
     assert live.kourou("clean", "--older-than", "0").code == 0
     assert not live.found.path.exists()
+
+
+@pytest.mark.parametrize("trace", ["output.log", "metrics.jsonl", "checkpoints/learner/0"])
+def test_a_run_without_a_last_word_has_ended_when_it_last_left_a_trace(trace):
+    """As after a power cut: neither its launcher nor a zygote could tell."""
+    lp.launch(programs.make_short(), "test_mt").wait()
+    found = choose_run("-")
+    (found.path / "status.json").unlink()
+    (found.path / trace).parent.mkdir(parents=True, exist_ok=True)
+    (found.path / trace).touch()
+    week, day = (time.time() - days * 86_400 for days in (7, 1))
+    for path in found.path.rglob("*"):
+        os.utime(path, (week, week))
+    os.utime(found.path / trace, (day, day))
+
+    assert kourou("clean", "--older-than", "2d", "--json").json["runs"] == []
+    (listed,) = kourou("ps", "--all", "--json").json
+    assert (listed["state"], listed["ended_at"]) == ("dead", pytest.approx(day))
 
 
 def test_a_pid_that_now_means_another_process_is_no_launcher():

@@ -18,6 +18,7 @@ from kourou import errors, ownership
 from kourou.runtime.files.run_folder import (
     BEGINS_AGAIN,
     CERTIFICATE_FILE,
+    CHECKPOINTS,
     EVENTS_FILE,
     PICKLED_PLAN_FILE,
     PLAN_FILE,
@@ -26,8 +27,10 @@ from kourou.runtime.files.run_folder import (
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.launchers.engines.base import JobState
 from kourou.runtime.launchers.engines.batch_systems import batch_system, look_at_job
+from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
+from kourou.runtime.output.node_logs import MERGED_LOG
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,14 +188,11 @@ class FoundRun:
 
     @property
     def ended_at(self) -> float | None:
-        """Unix time of the end; of a run whose launcher died, that of its last event."""
+        """Unix time of the end; of a run whose launcher died, when anything of it was last written to its folder."""
         final = self._final()
         if final:
             return float(final["ended_at"])
-        try:
-            return (self.path / EVENTS_FILE).stat().st_mtime if not self.state.live else None
-        except OSError:
-            return None
+        return _last_written(self.path) if not self.state.live else None
 
     @property
     def token(self) -> str:
@@ -290,7 +290,15 @@ class FoundRun:
                     removed=event.get("removed", ""),
                     started_at=begun,
                 )
-        return [_died_with_launcher(node, self.ended_at) if dead else node for node in records.values()]
+        ended_at = self.ended_at if dead else None
+        return [_died_with_launcher(node, ended_at) if dead else node for node in records.values()]
+
+
+def _last_written(folder: Path) -> float | None:
+    """When the run last left a trace: an event, a line, a number, a checkpoint; or its zygote saw its launcher go."""
+    traces = (EVENTS_FILE, MERGED_LOG, METRICS_FILE, "zygote-*.log", f"{CHECKPOINTS}/*/*")
+    found = [path for trace in traces for path in folder.glob(trace)]
+    return max((path.lstat().st_mtime for path in found), default=None)
 
 
 def _died_with_launcher(node: NodeRecord, when: float | None) -> NodeRecord:

@@ -279,6 +279,10 @@ class Zygote:
     def end_everything(self) -> None:
         """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
         process_table.signal_all(process_table.ProcessTable().members(os.getpid(), *self._nodes), signal.SIGTERM)
+        if self._nodes:
+            with contextlib.suppress(OSError):  # no disk, say
+                # Its time is all that is known of when the launcher died.
+                os.write(1, b"kourou: the launcher is gone, and the processes that it started end with it\n")
         deadline = time.monotonic() + _ORPHAN_GRACE_S
         while self._reap_all() and time.monotonic() < deadline:
             select.select([self._wake_r], [], [], 0.02)
