@@ -14,8 +14,6 @@ from kourou.runtime.model.instructions import Warn
 from kourou.runtime.waiting.countdown import Countdown
 from kourou.waits import PATIENCE_S
 
-__all__ = ["OnlyServers"]
-
 _MOST_NAMED = 5
 
 

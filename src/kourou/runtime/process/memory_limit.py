@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from kourou.runtime.process import process_table
+from kourou.runtime.process.zygote_process import Process
+from kourou.shown import size
 
 _PAUSE_S = 0.1  # between looks
 _NEAR = 0.9  # of a limit
 _SHARE = 0.01  # of a core, which each of the two kinds of looks may take at most
+
+
+class MemoryLimits:
+    """The processes of one supervisor that have a limit, and what is said of those that pass it or come near."""
+
+    def __init__(self) -> None:
+        self._watch = MemoryWatch()
+        self._processes: dict[int, Process] = {}
+
+    @property
+    def due_in_s(self) -> float | None:
+        """Seconds until the next look; None: there is nothing to watch."""
+        return self._watch.due_in_s
+
+    def add(self, process: Process) -> None:
+        """One that exists; without a limit nothing is watched."""
+        if process.pid is not None and process.memory_bytes:
+            self._processes[process.pid] = process
+            self._watch.add(process.pid, process.memory_bytes)
+
+    def discard(self, process: Process) -> None:
+        """It has ended."""
+        self._watch.discard(process.pid)
+        self._processes.pop(process.pid or 0, None)
+
+    def passed(self) -> Iterator[Process]:
+        """Those that are past their limits, which is the cause of their ends now: to be killed, and told once."""
+        for pid, used_bytes in self._watch.look().items():
+            process = self._processes[pid]
+            process.cause = f"took {size(used_bytes)} of memory, past {_limit_of(process)}, and was killed"
+            self._watch.discard(pid)
+            yield process
+
+    def near(self) -> Iterator[tuple[Process, str]]:
+        """Those that have come near theirs, once each, with what is said of that."""
+        for pid, used_bytes in self._watch.come_near().items():
+            process = self._processes[pid]
+            yield process, f"takes {size(used_bytes)} of memory, and is killed past {_limit_of(process)}"
+
+
+def _limit_of(process: Process) -> str:
+    return f"its limit of {size(process.memory_bytes or 0)}"
 
 
 class MemoryWatch:

@@ -29,7 +29,8 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import process_table
-from kourou.runtime.process.memory_limit import MemoryWatch
+from kourou.runtime.process.memory_limit import MemoryLimits
+from kourou.runtime.process.outputs import Outputs
 from kourou.runtime.process.preload import NODES, Preload
 from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id
 from kourou.runtime.process.zygotes import Zygotes
@@ -93,9 +94,8 @@ class Supervisor:
         self._wake_r.setblocking(False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
-        self._paused = False  # no output is read
-        self._memory = MemoryWatch()
-        self._by_pid: dict[int, Process] = {}  # of those with a limit
+        self._outputs = Outputs(self._selector)
+        self._memory = MemoryLimits()
         self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
         self._thread.start()
@@ -158,7 +158,7 @@ class Supervisor:
     def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Read no more of what processes print, so that those who print much wait; or read on."""
         with contextlib.suppress(errors.LaunchError):  # there is nothing to hold any more
-            self._post(lambda: self._pause_output(paused=paused))
+            self._post(lambda: self._outputs.pause(paused=paused))
 
     def close(self) -> None:
         """Kill what still runs and end the zygotes. Idempotent."""
@@ -213,17 +213,10 @@ class Supervisor:
                 # An earlier event of the same batch may have closed this one's descriptor, and opened it as another.
                 if not self._closing and self._selector.get_map().get(key.fd) is key:
                     key.data()
-            for pid, used_bytes in self._memory.look().items():
-                self._kill_over_limit(self._by_pid[pid], used_bytes)
-            for pid, used_bytes in self._memory.come_near().items():
-                process = self._by_pid[pid]
-                told = f"takes {used_bytes / 2**20:.0f} MiB of memory, and is killed past {_limit_of(process)}"
+            for process in self._memory.passed():
+                self._signal(process.name, signal.SIGKILL, alone=False)
+            for process, told in self._memory.near():
                 self.events.on_line(process.name, f"kourou: {process.name} {told}", "stderr")
-
-    def _kill_over_limit(self, process: Process, used_bytes: int) -> None:
-        process.cause = f"took {used_bytes / 2**20:.0f} MiB of memory, past {_limit_of(process)}, and was killed"
-        self._memory.discard(process.pid)
-        self._signal(process.name, signal.SIGKILL, alone=False)
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
         cookie = process_table.make_cookie(self._zygotes.run_id, spec.name, attempt)
@@ -268,8 +261,7 @@ class Supervisor:
             return
         process = Process(name=spec.name, attempt=attempt, zygote=zygote, output=output, memory_bytes=spec.memory_bytes)
         self._processes[process.request] = process
-        if not self._paused:
-            self._watch_output(process)
+        self._outputs.add(output)
         boot = {
             "entry": _ENTRY if spec.payload else None,
             **start.boot,
@@ -311,9 +303,7 @@ class Supervisor:
     def _on_event(self, process: Process, message: dict[str, Any]) -> None:
         if message["event"] == "spawned":
             process.pid = message["pid"]
-            if process.memory_bytes:
-                self._by_pid[message["pid"]] = process
-                self._memory.add(message["pid"], process.memory_bytes)
+            self._memory.add(process)
             self.events.on_started(process.name, process.attempt, message["pid"])
         elif message["event"] == "exited":
             self._end(process, message["code"], message["signal"])
@@ -355,39 +345,11 @@ class Supervisor:
         escaped = {*process_table.escaped_from(cookies)}
         process_table.signal_all((table.members(*pids) | table.marked(pids) | escaped) - pids)
 
-    def _pause_output(self, *, paused: bool) -> None:
-        if paused is self._paused:
-            return
-        self._paused = paused
-        for process in self._processes.values():
-            if paused:
-                for fd in process.output.read_ends:
-                    self._selector.unregister(fd)
-            else:
-                self._watch_output(process)
-
-    def _watch_output(self, process: Process) -> None:
-        for fd in process.output.read_ends:
-            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._on_output(process, fd))
-
-    def _on_output(self, process: Process, fd: int) -> None:
-        if not process.output.read(fd):
-            self._close_pipe(process, fd)
-
-    def _close_pipe(self, process: Process, fd: int, *, tell: bool = True) -> None:
-        if not self._paused:
-            self._selector.unregister(fd)
-        process.output.close(fd, tell=tell)
-
     def _end(self, process: Process, code: int | None, number: int | None) -> None:
         """The process and all below it are dead: take what its pipes still hold, then tell."""
-        for fd in process.output.read_ends:
-            process.output.read_rest(fd)
-            self._close_pipe(process, fd)
+        self._outputs.finish(process.output)
         del self._processes[process.request]
-        if process.memory_bytes and process.pid:
-            self._memory.discard(process.pid)
-            self._by_pid.pop(process.pid, None)
+        self._memory.discard(process)
         lines = tuple(process.output.last_lines)
         record = ProcessExit(code=code, signal=number, last_lines=lines, cause=process.cause)
         self.events.on_exited(process.name, process.attempt, record)
@@ -408,9 +370,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._closing = True
-        for process in self._processes.values():
-            for fd in process.output.read_ends:
-                self._close_pipe(process, fd, tell=self._fault is None)  # telling may be what failed
+        self._outputs.drop(tell=self._fault is None)  # telling may be what failed
         for zygote in self._zygotes:
             for start in zygote.waiting.values():
                 start.cancel()
@@ -428,7 +388,3 @@ class Supervisor:
 
 
 _ENTRY = "kourou.runtime.node_process.main"  # the life of a node
-
-
-def _limit_of(process: Process) -> str:
-    return f"its limit of {(process.memory_bytes or 0) / 2**20:.0f} MiB"
