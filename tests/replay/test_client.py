@@ -6,12 +6,13 @@ import concurrent.futures
 import gc
 import pickle
 import threading
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kourou.errors import DeadlineExceeded, KourouError, SignatureError, TableNotFound
+from kourou.errors import DeadlineExceeded, KourouError, ServerOverloaded, SignatureError, TableNotFound
 from kourou.replay import Client, Server, Table, TensorSpec
 from kourou.replay.rate_limiters import MinSize, Queue
 from kourou.replay.selectors import Fifo, MaxHeap, Prioritized, Uniform
@@ -394,3 +395,55 @@ def test_what_was_waited_for_with_a_long_time_out_is_let_go_when_it_came(serve: 
         return not [one for one in gc.get_objects() if type(one) in kinds]
 
     until(are_gone, 20)
+
+
+@pytest.mark.parametrize("connect", ["inproc", "local"], indirect=True)
+def test_a_batch_whose_answer_nobody_has_heard_is_held_no_longer(serve: Serve, connect: Connect) -> None:
+    # given a client in which Ctrl-C comes when its batch has been drawn
+    server = serve(uniform())
+    client = connect(server)
+    client.insert_batch("t", {"a": np.arange(10)})
+
+    class CtrlC:
+        def sample(self, *arguments: Any) -> None:
+            client._session().calls.sample(*arguments)
+            raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            client._session().sample(CtrlC(), "t", 4, None)
+    # when it asks for the next
+    client.sample_batch("t", 1)
+    # then the server holds but that
+    (session,) = server._service._sessions._sessions.values()
+    assert len(session.pins) == 1
+
+
+def test_blocks_of_a_batch_that_was_refused_are_used_again(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a client of a server that has no room for a call
+    server = serve(uniform())
+    client = connect(server)
+    client.insert_batch("t", {"b": np.arange(10)})
+    data = {"a": np.arange(2000)}
+
+    class Overloaded:
+        def insert(self, *_: Any) -> None:
+            raise ServerOverloaded("no room")
+
+    def overload(*_: Any, **__: Any) -> Overloaded:
+        return Overloaded()
+
+    def refused() -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr("kourou.replay.client.batch_inserter.courier", types.SimpleNamespace(with_options=overload))
+            with pytest.raises(ServerOverloaded):
+                client.insert_batch("t", data)
+        return blocks_used(server)
+
+    # when, then: what is tried again takes no more of it
+    taken = refused()
+    assert refused() == taken
+    client.insert_batch("t", data)
+    assert blocks_used(server) <= taken

@@ -40,7 +40,13 @@ class Found(NamedTuple):
 
 
 class Reader(Protocol):
-    """A board, wherever it is."""
+    """A board, wherever it is.
+
+    Attributes:
+        earlier: publications on the boards of servers that have ended; its subscriber sets that.
+    """
+
+    earlier: int
 
     @property
     def closed(self) -> bool:
@@ -98,6 +104,7 @@ class BoardReader:
     """
 
     def __init__(self, file: SharedFile) -> None:
+        self.earlier = 0
         self._file = file
         with file.open() as page:
             self._page = Page(page.fileno(), file.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -28,8 +29,10 @@ class RemoteReader:
         self._calls: Any = calls
         self._name = name
         self._grace_s = grace_s
-        self._earlier = 0  # publications on boards of servers that have ended
+        self.earlier = 0
         self._news: News = self._calls.news(name)
+        self._before = {self._news.board: 0}  # publications on the boards before each
+        self._lock = threading.Lock()
 
     @property
     def closed(self) -> bool:
@@ -44,7 +47,8 @@ class RemoteReader:
     @property
     def offered(self) -> int:
         """Publications so far, as far as was told."""
-        return self._earlier + self._news.offered
+        news = self._news
+        return self._before[news.board] + news.offered
 
     @property
     def offered_version(self) -> int:
@@ -66,7 +70,7 @@ class RemoteReader:
     def wait(self, number: int, timeout_s: float) -> None:
         """Ask to be told when there is a later publication."""
         patient: Any = courier.with_options(self._client, timeout_s=timeout_s + self._grace_s)
-        self._learn(patient.wait(self._name, number - self._earlier, timeout_s))
+        self._learn(patient.wait(self._name, number - self._before[self._news.board], timeout_s))
 
     def is_there(self) -> bool:
         """True: it is asked each time."""
@@ -76,10 +80,14 @@ class RemoteReader:
         """Nothing: the server sees what is fetched, and does not list it."""
 
     def _learn(self, news: News) -> int:
-        if news.board != self._news.board:
-            self._earlier += self._news.offered
-        self._news = news
-        return self._earlier + news.latest
+        with self._lock:  # answers may come late, and threads learn of the same new board
+            last, before = self._news, self._before
+            if news.board not in before:
+                before[news.board] = before[last.board] + last.offered
+                self._news = news
+            elif news.board == last.board and news.offered >= last.offered:
+                self._news = news
+            return before[news.board] + news.latest
 
     def _fetch(self, version: int | None) -> Found | None:
         sent: Sent | None = self._calls.fetch(self._name, version)
@@ -87,7 +95,9 @@ class RemoteReader:
             return None
         self._learn(sent.news)
         published_ns = time.monotonic_ns() - sent.age_ns
-        return Found(self._earlier + sent.number, sent.version, published_ns, Contents(sent.body, sent.buffers))
+        return Found(
+            self._before[sent.news.board] + sent.number, sent.version, published_ns, Contents(sent.body, sent.buffers)
+        )
 
 
 class RemoteWriter:

@@ -63,7 +63,6 @@ class Subscriber:
         self._reader: Reader | None = None
         self._answer: Future[SharedFile] | None = None  # where the board of a new server is
         self._look_at = -math.inf
-        self._earlier = 0  # publications on the boards of servers that have ended
         self._last: Mark | None = None  # the version that was taken last
         self._taken: weakref.ref[View] | None = None
         self._warned = 0
@@ -97,7 +96,7 @@ class Subscriber:
         while True:
             reader, before = self._reader or self._attached(), self._last
             number = reader.latest()
-            view = self._take(reader) if number and not self._is_known(number, newer_than) else None
+            view = self._take(reader) if number and not self._is_known(reader, number, newer_than) else None
             is_new = view is not None and view.mark != before
             if not is_new and self._attached() is not reader:  # who finds something new need look for no other server
                 continue
@@ -173,7 +172,7 @@ class Subscriber:
             found = self._found(reader, version)
             if found is not None:
                 reader.took(found, self._who)
-                return View(found, self._mark(found), skipped=0, offered=self._offered, transport=self._transport)
+                return View(found, _mark(reader, found), skipped=0, offered=self._offered, transport=self._transport)
             left_s = deadline - time.monotonic()
             if (last is not None and last >= version) or left_s <= 0:
                 raise VersionNotFound(
@@ -203,19 +202,20 @@ class Subscriber:
             self._answer = self._way.ask()
         if self._answer.done():
             answer, self._answer = self._answer, None
-            self._reader = self._way.reader(answer)
-            self._earlier += old.offered
+            reader = self._way.reader(answer)
+            reader.earlier = old.earlier + old.offered
+            self._reader = reader
 
     def _take(self, reader: Reader) -> View | None:
         """The latest version, unless it is older than one that was taken before."""
         with self._lock:
             held = self._taken() if self._taken is not None else None
-            if held is not None and held.mark.ordinal == self._earlier + reader.latest():
+            if held is not None and held.mark.ordinal == reader.earlier + reader.latest():
                 return held
             found = self._found(reader, None)
             if found is None:
                 return None
-            last, mark = self._last, self._mark(found)
+            last, mark = self._last, _mark(reader, found)
             if last is not None and found.version < last.version:
                 self._warn(mark, last, reader)
                 return None
@@ -232,24 +232,21 @@ class Subscriber:
             self._look_at = -math.inf
             return None
 
-    def _mark(self, found: Found) -> Mark:
-        return Mark(found.version, self._earlier + found.number, found.published_ns)
-
     def _wait(self, reader: Reader, number: int, left_s: float) -> None:
         if reader.closed:
             raise CallCancelled(f"nobody waits for {self._what()} any more: the program stops")
         reader.wait(number, min(left_s, _SLICE_S))
 
-    def _is_known(self, number: int, newer_than: int | None) -> bool:
+    def _is_known(self, reader: Reader, number: int, newer_than: int | None) -> bool:
         """Whether a publication is the one that was taken last, and not newer than somebody has it."""
         last = self._last
         if last is None or newer_than is None or last.version > newer_than:
             return False
-        return last.ordinal == self._earlier + number
+        return last.ordinal == reader.earlier + number
 
     def _offered(self) -> int:
         reader = self._attached()
-        return self._earlier + reader.offered
+        return reader.earlier + reader.offered
 
     def _check(self, mark: Mark) -> None:
         why = self._why_old(mark, self._max_lag, self._max_age_s)
@@ -292,3 +289,7 @@ class Subscriber:
 
     def _what(self) -> str:
         return f"the weights {self._way.name!r} of {self._way.server}"
+
+
+def _mark(reader: Reader, found: Found) -> Mark:
+    return Mark(found.version, reader.earlier + found.number, found.published_ns)

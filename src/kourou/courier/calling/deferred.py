@@ -40,8 +40,8 @@ class DeferredCalls:
             try:
                 thread.start()
             except RuntimeError as error:  # the system has no more threads, or the interpreter is shutting down
-                self._sending.release()
-                _end(reply, ServerUnavailable(f"{reply.method}: no thread can be started to connect: {error}"))
+                why = f"no thread can be started to connect: {error}"
+                self._each(lambda: self._refuse_first(why))
 
     def forked(self) -> list[Reply]:
         """In a child of fork: forget the parent's calls, which are returned."""
@@ -54,16 +54,29 @@ class DeferredCalls:
         """Connect for the calls that wait for it, then send them in their order. What fails, fails for its call."""
         limit = ConnectDeadline(self._name, None)
         connection: Connection | None = None
+
+        def send() -> None:
+            nonlocal connection
+            if connection is None or not connection.alive:
+                connection = self._connect_for_some(connect, limit)
+            if connection is not None:
+                self._send_first(connection)
+
         with Entered(self._inside):
-            while True:
-                while self._calls:
-                    if connection is None or not connection.alive:
-                        connection = self._connect_for_some(connect, limit)
-                    if connection is not None:
-                        self._send_first(connection)
-                self._sending.release()
-                if not self._calls or not self._sending.acquire(blocking=False):
-                    return
+            self._each(send)
+
+    def _each(self, take: Callable[[], None]) -> None:
+        """By who has the turn to send: see to the calls as long as there are some, those that come meanwhile, too."""
+        while True:
+            while self._calls:
+                take()
+            self._sending.release()
+            if not self._calls or not self._sending.acquire(blocking=False):
+                return
+
+    def _refuse_first(self, why: str) -> None:
+        reply, _ = self._calls.popleft()
+        _end(reply, ServerUnavailable(f"{reply.method}: {why}"))
 
     def _send_first(self, connection: Connection) -> None:
         call = self._calls[0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kourou import courier
+from kourou.errors import ServerOverloaded, TableNotFound
 from kourou.replay.arrays.array_types import Array, Integers, Keys, np
 from kourou.replay.arrays.dtypes import as_array
 from kourou.replay.arrays.tree import TreeDef, flatten, path_text
@@ -57,7 +58,30 @@ class BatchInserter:
                 signature.check(structure, [(array.dtype, array.shape[1:]) for array in arrays], f"table {table}")
         target = self._target(structure, columns)
         blocks = self._take(target, count)
-        keys = {table: self._keys(count) for table in priorities}
+        try:
+            batch = self._batch(target, blocks, arrays, weights, policy_version)
+        except BaseException:
+            self._put_back(target, blocks)
+            raise
+        calls = courier.with_options(self.remote.calls, timeout_s=None if timeout_s is None else timeout_s + _GRACE_S)
+        try:
+            calls.insert(self.remote.session.name, batch, timeout_s)
+        except (TableNotFound, ValueError, ServerOverloaded):  # nothing was done; after all else, who knows
+            self._put_back(target, blocks)
+            raise
+        return {items.table: items.keys for items in batch.items}
+
+    def _batch(
+        self,
+        target: _Target,
+        blocks: Integers,
+        arrays: list[Array],
+        weights: Mapping[str, Array],
+        policy_version: int,
+    ) -> InsertBatch:
+        """What is to be inserted. Its data is written to shared memory, if there is any."""
+        count = len(blocks)
+        keys = {table: self._keys(count) for table in weights}
         refs = np.zeros((count, 3), np.int32)
         refs[:, 0], refs[:, 1] = target.pattern, blocks
         store = target.view.info.number
@@ -67,10 +91,7 @@ class BatchInserter:
             )
             for table in keys
         ]
-        batch = InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
-        calls = courier.with_options(self.remote.calls, timeout_s=None if timeout_s is None else timeout_s + _GRACE_S)
-        calls.insert(self.remote.session.name, batch, timeout_s)
-        return keys
+        return InsertBatch(data=self._write(target, blocks, arrays), items=items, sealed=[(store, blocks)])
 
     def _priorities(self, table: str, given: Any, count: int) -> Array:
         spec = self.remote.table_spec(table)
@@ -112,6 +133,11 @@ class BatchInserter:
             ):
                 target.view = self.remote.refresh(target.view.info.number)
             return blocks
+
+    def _put_back(self, target: _Target, blocks: Integers) -> None:
+        """Nothing refers to these blocks."""
+        with self._lock:
+            target.reserve = np.concatenate([blocks, target.reserve])
 
     def _write(self, target: _Target, blocks: Integers, arrays: list[Array]) -> tuple[RowData, ...]:
         """Write rows to shared memory; what to send where there is none."""

@@ -71,7 +71,7 @@ class Sampler:
         self._at_once = 1  # batches that are asked for together, if they can be had together
         self._left = max_samples
         self._timeout_s = timeout_s
-        # The reply, how many items, the call's number, and what it gives back.
+        # The reply, how many items, the call's number, and what is given back unless it is heard: first what it draws.
         self._asked: deque[tuple[Future[Any], int, int, tuple[Ticket, ...]]] = deque()
         self._reading: Future[Any] | None = None
         self._in_flight = 0
@@ -154,11 +154,11 @@ class Sampler:
         """Ask for nothing more, and end the iteration. What is on its way is given up. May be called twice."""
         with self._lock:
             self._closed = True
-            asked, remote, stream = list(self._asked), self._remote, self._stream
+            asked, remote = list(self._asked), self._remote
             self._asked.clear()
-        for reply, _, number, done in asked:  # that a call was cancelled does not mean that it was not carried out
+        for reply, _, _, unheard in asked:  # that a call was cancelled does not mean that it was not carried out
             is_read = not reply.cancel() and reply is self._reading
-            remote.give_back(done if is_read else ((stream, number), *done))
+            remote.give_back(unheard[1:] if is_read else unheard)
 
     def _ask(self) -> None:
         """Have as many items on their way as may be."""
@@ -180,8 +180,8 @@ class Sampler:
                     self._left -= most
                 self._in_flight += most
                 order = self._stream, self._sent
-                arguments, done = self._remote.ask(self._table, count, self._timeout_s, most, order)
-                self._asked.append((self._calls.futures.sample(*arguments), most, self._sent, done))
+                arguments, unheard = self._remote.ask(self._table, count, self._timeout_s, most, order)
+                self._asked.append((self._calls.futures.sample(*arguments), most, self._sent, unheard))
                 self._sent += 1
 
     def _begin_anew(self) -> None:

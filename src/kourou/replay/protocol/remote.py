@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -67,7 +68,8 @@ class Remote:
         self._patterns: dict[int, Pattern] = {}
         self._lock = threading.Lock()
         self._done: list[Ticket] = []  # of data that was read
-        self._next_key: int = self.session.first_key + 1
+        self._next_key: int = self.session.first_key + 2
+        self._names = zip(itertools.repeat(self.session.first_key + 1), itertools.count())  # of what is sampled
 
     def close(self) -> None:
         """Tell the server that nobody is here any more."""
@@ -145,18 +147,25 @@ class Remote:
     def ask(
         self, table: str, count: int, timeout_s: float | None, most: int = 0, order: Any = None
     ) -> tuple[tuple[Any, ...], tuple[Ticket, ...]]:
-        """The arguments of a call of ``sample``, and what it gives back, unless it is not carried out."""
+        """The arguments of a call of ``sample``, and what is to be given back if its answer is not heard.
+
+        First what it draws, for it may have been carried out; then what it gives back itself, for it may not.
+        """
         with self._lock:
             done, self._done = tuple(self._done), []
-        return (self.session.name, table, count, timeout_s, done, self.shares, most, order), done
+            name = order or next(self._names)
+        return (self.session.name, table, count, timeout_s, done, name if self.shares else None, most, order), (
+            name,
+            *done,
+        )
 
     def sample(self, calls: Any, table: str, count: int, timeout_s: float | None) -> SampleBatch:
         """Draw items, by a call with the options of ``calls``."""
-        arguments, done = self.ask(table, count, timeout_s)
+        arguments, unheard = self.ask(table, count, timeout_s)
         try:
             reply = calls.sample(*arguments)
         except BaseException:
-            self.give_back(done)
+            self.give_back(unheard)
             raise
         return self.read(reply)
 

@@ -132,7 +132,6 @@ class Sessions:
         self._data = data
         self._numbers = itertools.count(first)
         self._sessions: dict[int, Session] = {}
-        self._tickets = itertools.count(1)
         self.last_number = first - 1
         self._closed = False
 
@@ -173,7 +172,7 @@ class Sessions:
             session.keep_alive.set_running_or_notify_cancel()  # it ends when the session does, not before
             return session.keep_alive
 
-    def pin(self, session: Session, refs: Refs, order: Ticket | None) -> Ticket:
+    def pin(self, session: Session, refs: Refs, ticket: Ticket) -> None:
         """What the client will read now: held for it, from now on, until it gives the ticket back.
 
         Raises:
@@ -182,9 +181,7 @@ class Sessions:
         with self._lock:
             if self.get(session.name) is not session:
                 raise WriterExpired("the session has ended")
-            ticket = order or (0, next(self._tickets))
             session.pins[ticket] = refs
-            return ticket
 
     def unpin(self, session: Session, tickets: Iterable[Ticket]) -> None:
         """The client has read it, or never will."""

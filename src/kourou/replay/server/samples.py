@@ -39,7 +39,7 @@ class Samples:
         count: int,
         timeout_s: float | None = None,
         done: tuple[Ticket, ...] = (),
-        shared: bool = False,  # noqa: FBT001, FBT002 - comes by the wire, thousands of times a second
+        name: Ticket | None = None,
         most: int = 0,
         order: tuple[int, int] | None = None,
     ) -> Any:
@@ -51,7 +51,8 @@ class Samples:
             count: how many; fewer come when the time is over before there are as many.
             timeout_s: 0 takes what is there now, None waits.
             done: tickets of earlier replies whose data was read, or never will be.
-            shared: the client takes the data out of shared memory itself.
+            name: the ticket of what is drawn, which the client takes out of shared memory itself; so it can give back
+                what it has not heard of. None: the data is sent.
             order: (sampler, number): the sampler's calls are done in the order of their numbers, from 0 on.
             most: if more can be drawn at once, as many multiples of ``count`` as that, up to ``most``.
 
@@ -67,7 +68,7 @@ class Samples:
             raise CallCancelled("the server is about to end, and so do iterations over its samples")
         answer = Completion[SampleReply]()
         request = SampleRequest(count, wanted_by_caller(), lambda _: deliver(), most=most)
-        fill = functools.partial(self._answer, sampler, request, answer, shared=shared, order=order)
+        fill = functools.partial(self._answer, sampler, request, answer, name)
         deliver = functools.partial(on_behalf_of, answer, fill)
         give_up = functools.partial(self._give_up_sample, found, request, answer, deliver)
 
@@ -97,7 +98,7 @@ class Samples:
         with self._lock:
             sampled = look_up(found, keys)
             self._data.acquire(sampled.refs)
-        return self._reply(known, sampled, shared=False, order=None)
+        return self._reply(known, sampled, None)
 
     def _give_up_sample(
         self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], object]
@@ -116,31 +117,28 @@ class Samples:
         session: Session,
         request: SampleRequest,
         answer: Completion[SampleReply],
-        *,
-        shared: bool,
-        order: tuple[int, int] | None,
+        name: Ticket | None,
     ) -> None:
         if request.future.done() and (error := request.future.exception()):
             answer.set_exception(error)
             return
         sampled = SampledItems.joined(request.parts)
-        answer.set_result(self._reply(session, sampled, shared=shared, order=order))
-        if order is not None and not request.wanted():  # cancelled before it was answered, so nobody gets that
-            self._sessions.unpin(session, [order])
+        answer.set_result(self._reply(session, sampled, name))
+        if name is not None and not request.wanted():  # cancelled before it was answered, so nobody gets that
+            self._sessions.unpin(session, [name])
 
-    def _reply(
-        self, session: Session, sampled: SampledItems, *, shared: bool, order: tuple[int, int] | None
-    ) -> SampleReply:
+    def _reply(self, session: Session, sampled: SampledItems, name: Ticket | None) -> SampleReply:
         """What is sent for samples, whose references are held, and are released if they are not the session's now."""
         ticket = None
         try:
             groups = self._data.locate(sampled.refs)
-            if not shared:
+            if name is None:
                 groups = [self._data.fetch(group) for group in groups]
             packed = [pack_group(self._data, group, session.compression) for group in groups]
             info = pack_sampled(sampled)
-            if shared:
-                ticket = self._sessions.pin(session, sampled.refs, order)
+            if name is not None:
+                self._sessions.pin(session, sampled.refs, name)
+                ticket = name
         finally:
             if not ticket:
                 with self._lock:
