@@ -92,6 +92,7 @@ class Reluctant:
 
     def __init__(self, server, window=None):
         self._channel = Channel("/kourou.v1.Courier/Connect", server.address, ("kourou-token", server.token), 10)
+        self._channel.open()
         if window is not None:
             self._channel.socket.send([make_settings((_INITIAL_WINDOW, window))])  # changes what it said before
         self.port = str(self._channel.socket._socket.getsockname()[1])

@@ -111,9 +111,8 @@ class _Connection:
         self._http2 = Http2Calls(self._refusal, self._on_request, self._on_gone)
         self._streams: dict[IncomingCall, Source] = {}
         self._preface = PREFACE  # what is still to come of it
-        self._unsent = memoryview(Http2Calls.hello)
+        self._unsent = memoryview(Http2Calls.hello)  # with the first answer
         self._waits_for_room = self._has_news = self._is_closed = False
-        self.flush()
 
     # -- reading --------------------------------------------------------------------------------------------------
 

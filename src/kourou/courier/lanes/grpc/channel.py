@@ -47,24 +47,24 @@ class Channel:
             token,
         )
         self.http2 = Http2Call(headers)
+        self._opening = self.http2.opening  # goes with the request, as one packet
         with self._translated():
             self.socket = tcp.connect(address, self._left_s(), tls)
-        try:
-            self._send(self.http2.opening)
-        except BaseException:
-            self.socket.close()
-            raise
+
+    def open(self) -> None:
+        """Begin the call, if it has not begun, without waiting for what there is to send."""
+        if self._opening:
+            self._send(b"")
 
     def ask(self, request: bytes) -> None:
         """Send all that there is to send, as the server grants room for it."""
         body: deque[Buffer] = deque([request])
         while body and not self.http2.end:
             if self.http2.window > 0:
-                self._send(b"".join(self.http2.frames(body)))
+                frames = self.http2.frames(body)
+                self._send(b"".join(frames if body else [*frames, self.http2.end_body()]))
             else:
                 self.receive()  # nothing is said before the request is complete, but that there is room
-        if not self.http2.end:
-            self._send(self.http2.end_body())
 
     def receive(self) -> list[bytes]:
         """Wait for more of the body.
@@ -73,13 +73,14 @@ class Channel:
             ServerUnavailable: it does not come.
             ProtocolError: what comes makes no sense.
         """
+        self.open()
         with self._translated():
             self.socket.settimeout(self._left_s())
             data = self.socket.receive(_READ_BYTES)
         if not data:
             raise ServerUnavailable(f"{self.address} closed the connection without an answer")
         body = self.http2.feed(data)
-        if self.http2.replies:
+        if self.http2.replies and not self.http2.end:
             self._send(b"".join(self.http2.frames(deque())))
         return body
 
@@ -89,6 +90,7 @@ class Channel:
         self.socket.settimeout(None)
 
     def _send(self, data: bytes) -> None:
+        data, self._opening = self._opening + data, b""
         with self._translated():
             while data:
                 try:
