@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
 from kourou.runtime.context import context
 from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
 from kourou.runtime.control.coordinator import Coordinator, NodeControl
 from kourou.runtime.files.descriptors import make_room_for_nodes
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
-from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, PLAN_FILE, RunFolder
-from kourou.runtime.files.run_info import INFO_FILE, RunInfo
+from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, RunFolder
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.launch.exit_callbacks import ExitCallback
+from kourou.runtime.launch.folder_facts import FolderFacts
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
 from kourou.runtime.metrics.writing import close_files
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.records import NodeRecord
-from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
 from kourou.runtime.output.tmux import TMUX_SESSION, add_windows, open_session
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
-from kourou.runtime.stopping.timeline import is_interrupt
 from kourou.script import names
 
 if TYPE_CHECKING:
@@ -50,7 +45,6 @@ if TYPE_CHECKING:
     from kourou.runtime.plan.addition import Addition, Recipe
 
 _TOKEN_BYTES = 32
-_STATUS_BYTES = 1500  # of status.json for each node, and for the run
 
 
 class RunBuilder:
@@ -73,7 +67,6 @@ class RunBuilder:
         self._processes = processes  # of this host, whose zygote starts already; None: nodes are something else
         self._allocation = allocation  # of the plan's engine, if that has it already
         self._incarnation = incarnation
-        self._job = job  # of the engine, where this launcher runs in one
         self._log_to = log_to
         self._entries: dict[str, Callable[[context.NodeContext], None]] = {}  # of nodes that are threads
         self._setups = setups  # of this process, whose children need them, too
@@ -88,10 +81,16 @@ class RunBuilder:
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
         self._logs = NodeLogs(folder.log_file, Terminal(self._output()), merged=folder.path / MERGED_LOG)
         self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
-        self._started_at = time.time()
-        self._waits_for = ""  # what an engine says of hosts that are not there
-        self._info: RunInfo  # what run.json says
         self._coordinator = self._make_coordinator()
+        self._facts = FolderFacts(
+            plan,
+            folder,
+            self._coordinator,
+            has_failed=lambda: bool(self._director.failures),
+            metrics_dir=self._metrics_dir,
+            job=job,
+            incarnation=incarnation,
+        )
         self._director = Director(
             plan,
             self._coordinator,
@@ -170,7 +169,7 @@ class RunBuilder:
         """Nodes come into the program that runs."""
         make_room_for_nodes(len(addition.nodes))
         count = len(self._coordinator.directory.all()) + len(addition.nodes)
-        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + count))
+        self._facts.reserve(count)
         members = [member for node in nodes for member in node.iterate_family()]
         self._entries |= {str(node.name): node.run for node in members}
         with self._folder.written():
@@ -181,8 +180,7 @@ class RunBuilder:
         self._bind(members)
         if self._plan.terminal == TMUX_SESSION:
             add_windows(self._folder.path, self._windows(addition.nodes))
-        self._info = dataclasses.replace(self._info, nodes=count)
-        self._folder.write_json(INFO_FILE, self._info.to_dict())
+        self._facts.note_nodes(count)
 
     def _windows(self, nodes: Iterable[NodePlan]) -> list[str]:
         """Who gets one: a child thread of a node's process prints where the node does, a node of processes nothing."""
@@ -198,15 +196,7 @@ class RunBuilder:
         self._director.on_changed(record)
         if self._binding is not None:
             self._binding.forget_if_gone(record)
-        self._folder.event(
-            "node",
-            name=record.name,
-            state=str(record.state),
-            pid=record.pid,
-            attempt=record.attempt,
-            will_restart=record.will_restart,
-            **({"removed": record.removed} if record.removed else {}),
-        )
+        self._facts.note_record(record)
 
     def _launcher(self, program: Program | None) -> Launcher:
         if program is not None and self._plan.launch_type.threads:
@@ -284,7 +274,7 @@ class RunBuilder:
         return reach
 
     def _wait_for(self, why: str) -> None:
-        self._waits_for = why
+        self._facts.waits_for = why
 
     def _thread_launcher(self, program: Program) -> Launcher:
         from kourou.runtime.launchers.threads import ThreadLauncher  # noqa: PLC0415 - processes need none of it
@@ -329,55 +319,12 @@ class RunBuilder:
         from kourou.runtime.control.service import CoordinatorServer  # noqa: PLC0415 - imports protobuf
 
         self._folder.write_token(self._token)
-        server = CoordinatorServer(self._coordinator, token=self._token, status=lambda: self._status(ended=False))
+        server = CoordinatorServer(self._coordinator, token=self._token, status=self._facts.status)
         self._resources.callback(server.close)
-        self._folder.write_json(PLAN_FILE, self._plan.to_dict())
-        self._info = RunInfo.of_this_process(
-            run_id=self._folder.run_id,
-            program=self._plan.program,
-            launch_type=str(self._plan.launch_type),
-            terminal=self._plan.terminal,
-            nodes=len(self._plan.nodes),
-            coordinator=server.address,
-            stop_s=self._plan.stop.total_s,
-            started_at=self._started_at,
-            metrics_dir=self._metrics_dir,
-            engine=self._plan.engine.launch_type if self._plan.engine is not None and self._job else "",
-            job=self._job,
-            incarnation=self._incarnation,
-        )
-        self._folder.write_json(INFO_FILE, self._info.to_dict())
-        self._folder.reserve(STATUS_FILE, _STATUS_BYTES * (1 + len(self._plan.nodes)))
+        self._facts.write(server.address)
         # Called before the server closes: whoever finds it closed finds the status as well.
-        self._resources.callback(self._write_status)
+        self._resources.callback(self._facts.write_status)
         return server
-
-    def _write_status(self) -> None:
-        status = self._status(ended=True)
-        for told in (status, status.without_details()):  # for which room was reserved, should the disk be full
-            with contextlib.suppress(errors.LaunchError):
-                self._folder.write_json(STATUS_FILE, told.to_dict())
-                return
-
-    def _status(self, *, ended: bool) -> RunStatus:
-        reason = self._coordinator.stop_reason
-        if not ended:
-            state = RunState.RUNNING if reason is None else RunState.STOPPING
-        elif is_interrupt(reason):
-            state = RunState.INTERRUPTED
-        else:
-            state = RunState.FAILED if self._director.failures else RunState.FINISHED
-        return RunStatus(
-            run_id=self._folder.run_id,
-            program=self._plan.program,
-            launch_type=str(self._plan.launch_type),
-            state=state,
-            stop_reason=reason or "",
-            waits_for="" if ended else self._waits_for,
-            started_at=self._started_at,
-            ended_at=time.time() if ended else None,
-            nodes=tuple(self._coordinator.directory.all()),
-        )
 
     def _socket_dir(self) -> Path:
         """A private folder for UNIX sockets: their paths may have 107 bytes only, and a run's folder can be longer."""
