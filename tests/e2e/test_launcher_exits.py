@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.launching import NODES, Script, all_run
+from e2e.launching import BOTH, NODES, Script, all_run, run_as
 from polling import marked
 
 CAUGHT_EXIT = """
@@ -238,3 +238,43 @@ def test_a_program_that_a_node_launched_is_stopped_when_the_node_does_not_finish
         assert launcher.end() == 0, launcher.errors
         launcher.expect(r"\[inner/0\] polled")
     assert marked(runs_dir) == []
+
+
+@BOTH
+def test_programs_that_nodes_launched_are_stopped_with_those_nodes(kind, tmp_path):
+    # Given nodes that wait for programs of their own, one in the other, and whom nobody would interrupt for an hour
+    source = """
+        import os, sys, time
+        import kourou as lp
+
+        PATIENT = lp.StopTimeline(ask_s=3600)
+        UP = sys.argv[0] + ".up"
+
+        def outer(depth):
+            program = lp.Program(f"inner{depth}")
+            program.add_node(lp.PyNode(outer, depth - 1) if depth else lp.PyNode(inner), label="node")
+            try:
+                lp.launch(program, KIND, stop_timeline=PATIENT).wait()
+            except lp.errors.StopRequested:
+                print("unwound")
+                raise
+            print("never reached")
+
+        def inner():
+            open(UP, "w").close()
+            lp.wait_for_stop()
+            print("polled")
+
+        program = lp.Program("outer")
+        program.add_node(lp.PyNode(outer, 1), label="outer")
+        run = lp.launch(program, KIND, stop_timeline=PATIENT)
+        while not os.path.exists(UP):
+            time.sleep(0.01)
+        run.stop()
+        run.wait()
+    """
+    # When the outermost stops, then the others do, and those that wait end as nodes do that are interrupted
+    said = run_as(tmp_path, kind, source)
+    assert said.count("polled") == 1
+    assert said.count("unwound") == 2
+    assert "never" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.notebook import show_live, table
+from kourou.runtime.context.context import NodeContext
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.graph.handles import Handle
@@ -51,6 +53,7 @@ class Run:
         self._incarnation = incarnation
         self._interrupted: int | None = None
         self._failure_told = False
+        self._ends_with = ""  # the reason of its stop, if it stops because the node that launched it does
 
     @property
     def run_id(self) -> str:
@@ -111,6 +114,7 @@ class Run:
         Raises:
             ProgramFailed: a node failed (of any label); the whole program has been stopped by then.
             Interrupted: Ctrl-C, SIGTERM or SIGHUP came, and the program has been stopped.
+            StopRequested: a node launched it, and is to stop; it was stopped with that node.
             DeadlineExceeded: ``timeout_s`` passed; the program runs on.
             GraphError: no such label.
         """
@@ -123,6 +127,8 @@ class Run:
                 waited = names
             if self._completion(self._names(None))():
                 self._wait_until(self._director.ended.is_set, None)
+        if self._ends_with and self.stop_reason == self._ends_with:
+            raise errors.StopRequested
         self._after_end(raise_error=raise_error)
 
     def join(self) -> None:
@@ -217,6 +223,16 @@ class Run:
     def stop_and_wait(self) -> None:
         """Launchpad's name for :meth:`stop`."""
         self.stop()
+
+    def end_with(self, node: NodeContext) -> Callable[[], None]:
+        """Stop the program when the node stops that launched it; returns what forgets that."""
+        self._ends_with = f"{node.name} of run {node.run_id}, which launched it, stops"
+
+        def stop() -> None:
+            self.stop(self._ends_with, wait=False)
+
+        node.stop.watch(stop)
+        return functools.partial(node.stop.unwatch, stop)
 
     def interrupt(self, code: int, *, insist: bool = True) -> None:
         """What a first or second Ctrl-C does: stop the program, or kill it.
