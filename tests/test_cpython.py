@@ -438,10 +438,10 @@ def test_a_file_that_is_not_here_is_shown_in_tracebacks() -> None:
     file = "/nowhere/script.py"
     cpython.set_source(file, "first = 1\nraise KeyError('shown')  # its line\n")
     linecache.checkcache()  # which every traceback does
-    try:
+    with pytest.raises(KeyError) as caught:
         exec(compile("first = 1\nraise KeyError('shown')\n", file, "exec"), {})
-    except KeyError:
-        assert "# its line" in traceback.format_exc(), f"{PYTHON} keeps the text of files in another way"
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "# its line" in shown, f"{PYTHON} keeps the text of files in another way"
     del linecache.cache[file]
 
 

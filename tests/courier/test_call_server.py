@@ -178,7 +178,9 @@ def test_an_end_for_a_call_that_never_was_is_of_no_account(service):
         stranger.sendall(PREFACE + make_http2_frame(RESET, 0, 7, bytes(4)) + make_http2_frame(6, 0, 0, b"pingpong"))
         received = b""
         while b"pingpong" not in received:
-            received += stranger.recv(1 << 16)
+            piece = stranger.recv(1 << 16)
+            assert piece, "its connection has ended"
+            received += piece
 
 
 def test_one_who_connects_and_waits_keeps_nobody_out():

@@ -171,10 +171,9 @@ def test_the_last_lines_of_each_failed_node_tell_why(ended_run):
             assert LAST_LINES[label] in "\n".join(record.last_lines), label
 
 
+@pytest.mark.parametrize("ended_run", ["local_mp"], indirect=True)  # in a thread it would end the launcher itself
 def test_a_segfault_leaves_the_python_stack_in_the_last_lines(ended_run):
     run, _ = ended_run
-    if run.plan.launch_type == "local_mt":
-        return  # one segfault there ends the launcher itself
     lines = "\n".join(run.nodes["segfaults/0"].exit.last_lines)
     assert "about to fall" in lines
     assert "Fatal Python error: Segmentation fault" in lines

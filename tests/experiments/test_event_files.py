@@ -41,10 +41,9 @@ def test_a_file_that_is_being_written_has_all_whole_records(
     data = EXAMPLE.read_bytes()
     file = tmp_path_factory.mktemp("events") / "half"
     file.write_bytes(data[:length])
-    records = {record["step"]: record for record in read_events(file)}
-    whole = {record["step"]: record for record in read_events(EXAMPLE)}
-    assert records.items() <= whole.items() or "nan" in repr(records)  # NaN is not the same as itself
-    assert records.keys() <= whole.keys()
+    # As text, since NaN is not the same as itself
+    records, whole = ({record["step"]: repr(record) for record in read_events(path)} for path in (file, EXAMPLE))
+    assert records.items() <= whole.items()
 
 
 @settings(max_examples=examples(40))

@@ -32,7 +32,9 @@ class TestSearches:
         assert twenty[:10] == ten
 
     def test_values_are_in_their_ranges_and_of_their_types(self, search: Any) -> None:
-        for params in search(SPACE, 64).generate_params():
+        drawn = list(search(SPACE, 64).generate_params())
+        assert len(drawn) == 64
+        for params in drawn:
             assert 1e-5 <= params["lr"] <= 1e-2
             assert params["layers"] in {1, 2, 3, 4}
             assert type(params["layers"]) is int

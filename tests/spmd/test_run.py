@@ -94,7 +94,7 @@ def test_ranks_draw_numbers_of_their_own_in_every_run(gloo2: Launcher) -> None:
     # When
     drawn = [numbers for _ in range(2) for numbers in gloo2.run(functions.draw).results["localhost"]]
     # Then no two ranks of any run have drawn the same, from any of the generators
-    assert all(len(set(column)) == 4 for column in zip(*drawn, strict=True))
+    assert [len(set(column)) for column in zip(*drawn, strict=True)] == [4] * 4
 
 
 def test_variables_are_inherited_and_extra_ones_count_more_and_the_file_most(
@@ -143,7 +143,9 @@ def test_large_arguments_are_there_once_for_all_workers(gloo2: Launcher) -> None
     # Given 256 MB, of which no worker may make a copy
     state = {"a": torch.ones(32 << 20), "b": torch.ones(32 << 20)}
     size = sum(value.nbytes for value in state.values())
-    for total, mapped, copied in gloo2.run(functions.sums_and_pages, state).results["localhost"]:
+    told = gloo2.run(functions.sums_and_pages, state).results["localhost"]
+    assert len(told) == 2
+    for total, mapped, copied in told:
         assert total == 64 << 20
         assert mapped >= size
         assert copied == 0
