@@ -27,7 +27,7 @@ from kourou.runtime.files.run_folder import EVENTS_FILE
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
+from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes, choose_running
 from kourou.runtime.monitoring.stacks import stacks_of
 from kourou.runtime.output.node_logs import MERGED_LOG
 from kourou.ui.access import Access
@@ -246,7 +246,7 @@ class _Pages:
         """A live run, the nodes that are meant, and all of them."""
         with RemoteRun(self._run(request)) as remote:
             records = {node.name: node for node in remote.status().nodes}
-            yield remote, choose_nodes(list(records), request.query_params.get("node", "")), records
+            yield remote, choose_running(records, request.query_params.get("node", "")), records
 
     def _sweep(self, request: Request) -> Path:
         return self._listed.sweep(request.path_params["sweep"])

@@ -18,7 +18,7 @@ def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
         )
     with RemoteRun(found) as remote:
         nodes = {node.name: node for node in remote.status().nodes}
-        name = choose_node(list(nodes), word)
+        name = choose_node(nodes, word)
         node = nodes[name]
         if py_spy and node.pid is not None and not node.state.ended:
             if is_far(found, node):

@@ -63,7 +63,7 @@ def record_profile(found: FoundRun, word: str, *, duration_s: int, out: Path | N
 def _running(remote: RemoteRun, word: str) -> NodeRecord:
     """The node that a person means, if it has a process."""
     nodes = {node.name: node for node in remote.status().nodes}
-    node = nodes[choose_node(list(nodes), word)]
+    node = nodes[choose_node(nodes, word)]
     if node.state.ended or node.pid is None:
         raise errors.NodeExited(f"{node.name} has no process: its state is {node.state}")
     return node

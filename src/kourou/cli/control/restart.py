@@ -10,7 +10,7 @@ from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import print_json, print_text
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
+from kourou.runtime.monitoring.remote_run import RemoteRun, choose_running
 
 
 def restart_nodes(found: FoundRun, word: str, *, timeout_s: float, as_json: bool) -> None:
@@ -19,7 +19,7 @@ def restart_nodes(found: FoundRun, word: str, *, timeout_s: float, as_json: bool
         raise errors.ServerUnavailable(f"run {found.run_id} is not running here ({found.state})")
     with RemoteRun(found) as remote:
         before = {node.name: node for node in remote.status().nodes}
-        names = choose_nodes(list(before), word)
+        names = choose_running(before, word)
         asked_at = time.monotonic()
         remote.request_restarts(names, before, f"kourou restart, by {getpass.getuser()}")
         now = [

@@ -112,7 +112,7 @@ def call_method(
     """Call a node's method and print what it returned; of a generator, each item."""
     args = [_argument(word) for word in words]
     named = _keywords(kwargs)
-    name = choose_node([n.name for n in found.status().nodes], node)
+    name = choose_node({record.name: record for record in found.status().nodes}, node)
     _extend_sys_path(found)
     with script_classes_of(found), RemoteRun(found) as remote:
         client = courier.with_options(remote.client(name), timeout_s=timeout_s)

@@ -199,13 +199,23 @@ def choose_nodes(names: Sequence[str], word: str) -> list[str]:
     return meant
 
 
-def choose_node(names: Sequence[str], word: str) -> str:
-    """The one node that a person means: ``label/index``, or a label with one node.
+def choose_running(nodes: Mapping[str, NodeRecord], word: str) -> list[str]:
+    """The nodes to do something with that a person means: of several, not those that have ended for good.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    meant = choose_nodes(list(nodes), word)
+    return [name for name in meant if not nodes[name].gone] or meant
+
+
+def choose_node(nodes: Mapping[str, NodeRecord], word: str) -> str:
+    """The one node that a person means: ``label/index``, or a label of which one node has not ended for good.
 
     Raises:
         NotFound: there is none of that name, or several.
     """
-    meant = choose_nodes(names, word)
+    meant = choose_running(nodes, word)
     if len(meant) > 1:
         raise errors.NotFound(f"{word!r} has {len(meant)} nodes, name one: {', '.join(meant)}")
     return meant[0]
