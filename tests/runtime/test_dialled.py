@@ -11,15 +11,18 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kourou import errors
 from kourou.runtime.files.run_folder import ORDER_FILE
+from kourou.runtime.host_agent import dialling
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
-from kourou.runtime.host_agent.dialling import dial
+from kourou.runtime.host_agent.dialling import AGENT, Caller, Ended, dial
+from kourou.runtime.launchers.dialled import transport as transport_module
 from kourou.runtime.launchers.dialled.coordinator_tunnel import CoordinatorTunnel
 from kourou.runtime.launchers.dialled.server import AgentServer
 from polling import WAIT_S, until
@@ -331,6 +334,174 @@ def test_one_whose_message_cannot_be_used_is_lost_at_once(
     transport.send("work", 1)
     until(lambda: bool(events.lost), WAIT_S)
     assert "echo: LookupError: no echo" in str(events.lost[0])
+
+
+def test_an_agent_and_its_launcher_end_over_what_they_cannot_unpickle(
+    patient: AgentServer, agent: Callable[..., threading.Thread]
+) -> None:
+    # Given agents of another version: one that does not know what it is told, and one that tells what is not known here
+    events = [Events(), Events()]
+    transports = [patient.expect(place, each, WAIT_S) for place, each in enumerate(events)]
+    thread = agent(patient.order, 0)
+    agent(patient.order, 1)
+    # When
+    transports[0].send("work", NotHere())
+    transports[1].send("work", Echoed())
+    # Then they do not tell each other the same again and again
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    until(lambda: bool(events[1].lost), WAIT_S)
+    assert "unreadable: ModuleNotFoundError: no such version" in str(events[1].lost[0])
+
+
+def missing() -> None:
+    raise ModuleNotFoundError("no such version")
+
+
+class NotHere:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return missing, ()
+
+
+class Echoed:
+    """What an agent sends back as something else."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NotHere, ()
+
+
+def caller_of(order: DialOrder, place: int = 0) -> Caller:
+    return Caller(order, {"role": AGENT, "place": place, "name": "early", "pid": 0})
+
+
+def test_one_that_calls_before_it_is_expected_is_answered_and_stays(patient: AgentServer) -> None:
+    events = Events()
+
+    async def be() -> None:
+        came: asyncio.Queue[Any] = asyncio.Queue()
+        caller = caller_of(patient.order)
+        caller.on_message = lambda *message: came.put_nowait(message)
+        # Given one that nobody expects: it has a launcher
+        await caller.connect(WAIT_S)
+        holding = asyncio.ensure_future(caller.hold())
+        # When it is wanted, then it is there
+        transport = patient.expect(0, events, WAIT_S)
+        transport.send("hello")
+        assert await asyncio.wait_for(came.get(), WAIT_S) == ("hello",)
+        caller.send("answer")
+        await asyncio.to_thread(until, lambda: events.messages, WAIT_S)
+        assert not holding.done()
+        holding.cancel()
+        await caller.close()
+
+    asyncio.run(be())
+    assert events.messages == [("answer",)]
+
+
+def test_of_two_that_call_early_for_one_place_the_first_is_sent_away(patient: AgentServer) -> None:
+    async def be() -> None:
+        first, second = caller_of(patient.order), caller_of(patient.order)
+        await first.connect(WAIT_S)
+        await second.connect(WAIT_S)
+        with pytest.raises(Ended, match="refuses"):
+            await asyncio.wait_for(first.keep(), WAIT_S)
+        await first.close()
+        # and who is not needed in the end is told so
+        told = asyncio.get_running_loop().create_future()
+        second.on_message = told.set_result
+        patient.hang_up()
+        await second.close()
+
+    asyncio.run(be())
+
+
+def test_a_connection_that_was_given_up_does_not_end_the_next_one(patient: AgentServer) -> None:
+    async def be() -> None:
+        caller = caller_of(patient.order)
+        came = asyncio.get_running_loop().create_future()
+        caller.on_message = lambda *message: came.set_result(message)
+        await caller.connect(WAIT_S)
+        # Given a connection that has fallen silent
+        assert caller._link is not None
+        caller.heard_at = caller._link.heard_at = float("-inf")
+        await caller.hold()
+        # When there is another one
+        await caller.connect(WAIT_S)
+        # Then that is held
+        holding = asyncio.ensure_future(caller.hold())
+        patient.expect(0, Events(), WAIT_S).send("hello")
+        assert await asyncio.wait_for(came, WAIT_S) == ("hello",)
+        assert not holding.done()
+        holding.cancel()
+        await caller.close()
+
+    asyncio.run(be())
+
+
+def test_a_call_that_is_given_up_leaves_no_connection(authority: Authority) -> None:
+    async def be() -> None:
+        seen: asyncio.Queue[str] = asyncio.Queue()
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            seen.put_nowait("a call")
+            await reader.read()
+            seen.put_nowait("its end")
+            writer.close()
+
+        context = authority.issue("launcher.kourou").make_context()
+        async with await asyncio.start_server(say_nothing, "127.0.0.1", 0, ssl=context) as server:
+            order = DialOrder(
+                addresses=(server.sockets[0].getsockname(),),
+                authority=authority.certificate.decode(),
+                token="open",
+                silence_s=60,
+            )
+            calling = asyncio.ensure_future(caller_of(order).connect(WAIT_S))
+            assert await asyncio.wait_for(seen.get(), WAIT_S) == "a call"
+            # When
+            calling.cancel()
+            # Then
+            assert await asyncio.wait_for(seen.get(), WAIT_S) == "its end"
+
+    asyncio.run(be())
+
+
+def test_an_agent_waits_for_no_answer_longer_than_it_may_live(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialling, "_CONNECT_S", 1000.0)
+
+    async def be() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:  # it does not even shake hands
+            order = DialOrder(
+                addresses=(mute.getsockname(),), authority=authority.certificate.decode(), token="open", silence_s=60
+            )
+            with pytest.raises(Ended, match="no launcher answered"):
+                await asyncio.wait_for(caller_of(order).connect(0.1), WAIT_S)
+
+    asyncio.run(be())
+
+
+def test_many_that_do_not_end_are_waited_for_no_longer_than_one(
+    patient: AgentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(transport_module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def wait(timeout_s: float) -> bool:
+        nonlocal now
+        now += timeout_s
+        return False
+
+    transports = [patient.expect(place, Events(), WAIT_S) for place in range(5)]
+    patient.thread.call(lambda: None)  # they are known
+    for transport in transports:
+        monkeypatch.setattr(transport, "_gone", SimpleNamespace(wait=wait, set=lambda: None))
+    patient.hang_up()
+    for transport in transports:
+        transport.close()
+    assert now == 1005.0
 
 
 def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(

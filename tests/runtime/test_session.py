@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kourou.runtime.host_agent.session import BrokenSession, Session
+from kourou.runtime.host_agent.session import UNREADABLE, BrokenSession, Session
 
 
 class Line:
@@ -96,3 +96,33 @@ def test_another_session_is_refused() -> None:
     one.take()
     with pytest.raises(BrokenSession):
         one.resume(7)
+
+
+def test_one_that_was_refused_leaves_the_session_as_it_was() -> None:
+    line = Line()
+    line.ends[0].put(("hello",))
+    line.ends[0].take()
+    with pytest.raises(BrokenSession):
+        line.ends[0].resume(7)
+    line.cut()
+    line.finish()
+    assert line.arrived[1] == ["hello"]
+
+
+class NotHere:
+    def __reduce__(self) -> tuple[object, ...]:
+        return missing, ()
+
+
+def missing() -> None:
+    raise ModuleNotFoundError("no such version")
+
+
+def test_what_cannot_be_unpickled_is_told_and_loses_nothing_else() -> None:
+    one, other = Session(), Session()
+    for message in (("before",), ("odd", NotHere()), ("after",)):
+        one.put(message)
+    came = list(other.feed(b"".join(iter(one.take, None))))
+    assert [message[0] for message in came] == ["before", UNREADABLE, "after"]
+    assert str(came[1][1]) == "no such version"
+    assert other.heard == 3

@@ -25,7 +25,7 @@ from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.liveness import agents_patience_s, heartbeat_s
 from kourou.runtime.host_agent.pipe_agent import Service
-from kourou.runtime.host_agent.session import BrokenSession, Session
+from kourou.runtime.host_agent.session import UNREADABLE, BrokenSession, Session
 
 AGENT = "agent"
 """The role of an agent, in the first line."""
@@ -73,7 +73,7 @@ class Caller:
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._link: Link | None = None
-        self._closed = asyncio.Event()
+        self._closed = asyncio.Event()  # that link
         self._refused: str | None = None
         self._spoke: tuple[str, int] | None = None
         self._room = threading.Event()
@@ -139,7 +139,7 @@ class Caller:
         Raises:
             Ended: nobody did, or nobody is there any more.
         """
-        begun, refused_since = time.monotonic(), None
+        until, refused_since = time.monotonic() + patience_s, None
         if self._context is None:
             self._context = ssl.create_default_context(cadata=self.order.authority)
             self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
@@ -148,12 +148,12 @@ class Caller:
             # Once one has led to the launcher, the others lead to other machines, or nowhere.
             for address in self.order.addresses if self._spoke is None else [self._spoke]:
                 try:
-                    if await self._try(*address):
+                    if await self._try(*address, until):
                         self._spoke = address
                         return
                 except ConnectionRefusedError:
                     refused = refused or address == self._spoke
-                except (OSError, asyncio.TimeoutError, BrokenSession):
+                except (OSError, asyncio.TimeoutError):
                     pass
                 if self._refused is not None:
                     raise Ended(f"the launcher refuses: {self._refused}", was_refused=True)
@@ -161,45 +161,51 @@ class Caller:
             refused_since = (refused_since or now) if refused else None
             if refused_since is not None and now - refused_since > _GONE_S:
                 raise Ended("the launcher is gone")
-            if now - begun > patience_s:
+            if now > until:
                 tried = ", ".join(f"{host}:{port}" for host, port in self.order.addresses)
                 raise Ended(f"no launcher answered for {patience_s:g} s at {tried}")
             await asyncio.sleep(_AGAIN_S)
 
-    async def _try(self, host: str, port: int) -> bool:
-        answered = self._loop.create_future()
+    async def _try(self, host: str, port: int, until: float) -> bool:
+        answered, closed = self._loop.create_future(), asyncio.Event()
+
+        def within_s() -> float:  # nobody is waited for any longer than this agent's own life
+            return min(_CONNECT_S, max(_AGAIN_S, until - time.monotonic()))
 
         def on_line(link: Link, line: dict[str, Any]) -> None:
             if "heard" not in line:
                 self._refused = str(line.get("refused", "it speaks another language"))
                 link.abort()
             elif not answered.done():
-                self._link = link
                 self.ends = link.own_name(), link.peer_name()
-                link.begin(self.session, int(line["heard"]), self.on_message)
+                try:
+                    link.begin(self.session, int(line["heard"]), self.on_message)
+                except BrokenSession:
+                    link.abort()
+                    return
+                self._link, self._closed = link, closed
                 answered.set_result(True)
 
         def on_closed(link: Link) -> None:
+            del link
+            closed.set()
             if not answered.done():
                 answered.set_result(False)
-            if link is self._link:
-                self._closed.set()
 
-        self._closed.clear()
         first = {**self._line, "token": self.order.token, "heard": self.session.heard}
         connecting = self._loop.create_connection(
             lambda: Link(on_line, on_closed, first), host, port, ssl=self._context, server_hostname=SERVER_NAME
         )
-        _, link = await asyncio.wait_for(connecting, _CONNECT_S)
+        _, link = await asyncio.wait_for(connecting, within_s())
         assert isinstance(link, Link)  # noqa: S101 - made above
         try:
-            if not await asyncio.wait_for(answered, _CONNECT_S):
-                return False
-        except (asyncio.TimeoutError, BrokenSession):
-            link.abort()
-            return False
-        self.heard_at = time.monotonic()
-        return True
+            if await asyncio.wait_for(answered, within_s()):
+                self.heard_at = time.monotonic()
+                return True
+        finally:
+            if link is not self._link:
+                link.abort()
+        return False
 
     async def hold(self) -> None:
         """Keep the connection until it breaks, or says nothing for half of the time that means death."""
@@ -280,6 +286,8 @@ async def dial(path: str, place: int, *, ends_on_term: bool = False) -> None:
             done.set_result(None)
             return
         try:
+            if kind == UNREADABLE:
+                raise arguments[0]  # noqa: TRY301 - as if its use had raised it
             service.handle(kind, *arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this agent's end
             done.set_exception(error)

@@ -10,7 +10,7 @@ import pickle
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _HEAD = struct.Struct("<QQQ")  # the message's number, or 0 for none; the last one that was heard; bytes that follow
@@ -18,6 +18,9 @@ _FULL_BYTES = 8 << 20  # that wait: to be sent, or to be heard of
 _ROOM_BYTES = _FULL_BYTES // 4
 _WINDOW_BYTES = 4 << 20  # are on their way at most, so that what comes first is not behind more than that
 _SAY_EVERY_BYTES = 1 << 18  # of what was heard, before that is said without being asked
+
+UNREADABLE = "unreadable"
+"""Kind of what stands for a message that cannot be unpickled: here is another version of a module, or none."""
 
 _Message = tuple[Any, ...]
 
@@ -90,29 +93,31 @@ class Session:
         with self._lock:
             return self._head(0, 0)
 
-    def feed(self, data: bytes) -> list[_Message]:
-        """Take what came; the messages that are whole now.
+    def feed(self, data: bytes) -> Iterator[_Message]:
+        """Take what came, and go through the messages that are whole now; each counts as heard when it is its turn.
+
+        One that cannot be unpickled is :data:`UNREADABLE`, and the error: it would be no better another time.
 
         Raises:
             BrokenSession: a message is missing.
         """
         self._buffer += data
-        messages: list[_Message] = []
         while len(self._buffer) >= _HEAD.size:
             number, heard, size = _HEAD.unpack_from(self._buffer)
             end = _HEAD.size + size
             if len(self._buffer) < end:
                 break
             self._forget(heard)
-            if number > self.heard:
-                if number != self.heard + 1:
-                    raise BrokenSession(f"message {number} came after {self.heard}")
-                messages.append(pickle.loads(memoryview(self._buffer)[_HEAD.size : end].tobytes()))
-                self.heard = number
+            is_new = number > self.heard
+            if is_new and number != self.heard + 1:
+                raise BrokenSession(f"message {number} came after {self.heard}")
+            packed = memoryview(self._buffer)[_HEAD.size : end].tobytes() if is_new else b""
+            del self._buffer[:end]
             with self._lock:
                 self._heard_to_say += end
-            del self._buffer[:end]
-        return messages
+                self.heard = max(self.heard, number)
+            if is_new:
+                yield _unpickled(packed)
 
     def resume(self, heard: int) -> None:
         """A new connection: the other end has heard so much, and is told the rest again.
@@ -120,12 +125,13 @@ class Session:
         Raises:
             BrokenSession: it has heard of another session.
         """
+        with self._lock:
+            known = self._kept[0][0] - 1 if self._kept else self._number
+            if not known <= heard <= self._number:
+                raise BrokenSession(f"the other end has heard {heard} messages, and is to go on after {known}")
         self._buffer.clear()
         self._forget(heard)
         with self._lock:
-            expected = self._kept[0][0] - 1 if self._kept else self._number
-            if heard != expected:
-                raise BrokenSession(f"the other end has heard {heard} messages, and is to go on after {expected}")
             self._resend = deque(self._kept)
 
     def _head(self, number: int, size: int) -> bytes:
@@ -146,3 +152,11 @@ class Session:
                 return
             self._full = full
             self.on_full(full)  # in here, so that what is told last is what holds
+
+
+def _unpickled(packed: bytes) -> _Message:
+    try:
+        message: _Message = pickle.loads(packed)
+    except Exception as error:  # noqa: BLE001 - whatever it is, who uses the message is told
+        return UNREADABLE, error
+    return message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hmac
 import socket
@@ -27,6 +26,20 @@ from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
 _LOOK_S = 0.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Early:
+    """An agent that has called before it is expected. It was answered, so that it waits, and has nothing to say yet."""
+
+    link: Link
+    session_id: str
+    name: str
+    session: Session = dataclasses.field(default_factory=Session)
+
+    def dismiss(self) -> None:
+        self.session.put((BYE,))
+        self.link.flush()
 
 
 class AgentServer:
@@ -60,7 +73,8 @@ class AgentServer:
         self._coordinator = coordinator
         self._shells: dict[Link, Tunnel] = {}
         self._expected: dict[int, DialledTransport] = {}
-        self._early: dict[int, tuple[Link, dict[str, Any]]] = {}
+        self._early: dict[int, _Early] = {}
+        self._leaving = False
         self._owners: dict[Link, DialledTransport] = {}
         self._over: set[str] = set()  # sessions of hosts that were taken for dead
         context = authority.issue(SERVER_NAME).make_context()
@@ -92,7 +106,8 @@ class AgentServer:
                 self._over.add(before.session_id)
             self._expected[place] = transport
             if (early := self._early.pop(place, None)) is not None:
-                self._attach(*early)
+                self._owners[early.link] = transport
+                transport.attach(early.link, early.session_id, early.name, 0, answers=False)
 
         self.thread.post(begin)
         return transport
@@ -114,11 +129,9 @@ class AgentServer:
 
     def _dismiss(self) -> None:
         """Those who called and are not needed are told to end as well."""
-        for link, line in self._early.values():
-            session = Session()
-            session.put((BYE,))
-            with contextlib.suppress(BrokenSession):
-                link.begin(session, int(line["heard"]), lambda *_: None, answers=True)
+        self._leaving = True
+        for early in self._early.values():
+            early.dismiss()
 
     def close(self) -> None:
         """Listen no more, and end what is left. Idempotent."""
@@ -129,7 +142,7 @@ class AgentServer:
         self.thread.close()
 
     async def _end(self) -> None:
-        for link in (*self._owners, *self._shells, *(link for link, _ in self._early.values())):
+        for link in (*self._owners, *self._shells, *(early.link for early in self._early.values())):
             link.abort()
         await self._listener.close()
 
@@ -165,15 +178,31 @@ class AgentServer:
         if transport is not None and transport.session_id not in {None, session_id}:
             transport.lose("another agent was started there")
             self._over.add(str(transport.session_id))
-        if transport is None or transport.over:
-            self._early[place] = link, line
-            return
+        name, heard = str(line.get("name", "")), int(line["heard"])
         try:
-            self._owners[link] = transport
-            transport.attach(link, session_id, str(line.get("name", "")), int(line["heard"]))
+            if transport is None or transport.over:
+                self._hold(place, _Early(link=link, session_id=session_id, name=name), heard)
+            else:
+                transport.attach(link, session_id, name, heard)
+                self._owners[link] = transport
         except BrokenSession as error:
             link.say({"refused": str(error)})
             link.close()
+
+    def _hold(self, place: int, early: _Early, heard: int) -> None:
+        """Keep an agent that is not wanted yet, or that never will be, until it is, or all are told to end.
+
+        Raises:
+            BrokenSession: it has heard of another launcher.
+        """
+        early.link.begin(early.session, heard, lambda *_: early.link.abort(), answers=True)
+        before, self._early[place] = self._early.get(place), early
+        if before is not None:
+            before.link.abort()
+            if before.session_id != early.session_id:
+                self._over.add(before.session_id)
+        if self._leaving:
+            early.dismiss()
 
     def _on_closed(self, link: Link) -> None:
         self._listener.forget(link)
@@ -181,13 +210,15 @@ class AgentServer:
             tunnel.close()
         if (transport := self._owners.pop(link, None)) is not None:
             transport.detach(link)
-        for place in [place for place, (early, _) in self._early.items() if early is link]:
+        for place in [place for place, early in self._early.items() if early.link is link]:
             del self._early[place]
 
     def _look(self) -> None:
         """Some times in the time after which silence means death. Asyncio takes what has come before it calls this."""
-        for link in self._shells:
+        for link in (*self._shells, *(early.link for early in self._early.values())):
             link.show_life()
+            if time.monotonic() - link.heard_at > self._order.silence_s:
+                link.abort()
         for transport in list(self._expected.values()):
             transport.look(self._order.silence_s)
             if transport.over and transport.session_id is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from kourou import errors
 from kourou.runtime.host_agent.dialling import BYE
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
-from kourou.runtime.host_agent.session import Session
+from kourou.runtime.host_agent.session import UNREADABLE, Session
 from kourou.runtime.launchers.hosts.transport import TransportEvents
 
 _END_S = 5.0  # an agent that does not end this long after it was told is left to its own watch
@@ -45,6 +46,7 @@ class DialledTransport:
         self._closing = False
         self._link: Link | None = None
         self._gone = threading.Event()
+        self._end_by = math.inf  # when it is to have ended, once it was told to
 
     # -- from any thread ----------------------------------------------------------------------------------------
 
@@ -62,12 +64,13 @@ class DialledTransport:
 
     def hang_up(self) -> None:
         """Tell the agent to end; returns at once. Idempotent."""
+        self._end_by = min(self._end_by, time.monotonic() + _END_S)
         self._thread.post(self._hang_up)
 
     def close(self) -> None:
-        """Tell the agent to end, and wait until it has."""
+        """Tell the agent to end, and wait until it has; for many that were told together no longer than for one."""
         self.hang_up()
-        self._gone.wait(_END_S)
+        self._gone.wait(max(0.0, self._end_by - time.monotonic()))
         self._thread.post(self._abort)
 
     def _put(self, message: tuple[Any, ...], **how: bool) -> None:
@@ -83,18 +86,18 @@ class DialledTransport:
         """It is of no use any more."""
         return self._lost or self._closing
 
-    def attach(self, link: Link, session_id: str, name: str, heard: int) -> None:
-        """The agent is here, for the first time or again.
+    def attach(self, link: Link, session_id: str, name: str, heard: int, *, answers: bool = True) -> None:
+        """The agent is here, for the first time or again; ``answers``: it waits to be told so.
 
         Raises:
             BrokenSession: it is not the one that it was.
         """
+        link.begin(self._session, heard, self._tell, answers=answers)
         old, self._link = self._link, link
         if old is not None:
             old.abort()
         self.session_id, self.name = session_id, name
         self._heard_at = time.monotonic()
-        link.begin(self._session, heard, self._tell, answers=True)
 
     def detach(self, link: Link) -> None:
         """The connection is no more; the agent may call again."""
@@ -134,6 +137,8 @@ class DialledTransport:
     def _tell(self, kind: str, *arguments: Any) -> None:
         """It counts as heard: if it cannot be used, neither can what follows."""
         try:
+            if kind == UNREADABLE:
+                raise arguments[0]  # noqa: TRY301 - as if its use had raised it
             self._events.on_message(kind, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
             self.lose(f"{kind}: {type(error).__name__}: {error}")
