@@ -49,8 +49,16 @@ def test_a_launch_imports_nothing_that_few_programs_need() -> None:
     assert not {"asyncio", "grpc", "psutil", "ssl"}.intersection(in_a_fresh_interpreter(code).split())
 
 
+def test_a_zygote_is_started_before_what_compiles_a_program_is_imported() -> None:
+    # It imports what nodes need while the launcher imports the rest.
+    code = (
+        "import sys, kourou as lp; lp.Program, lp.CourierNode, lp.PyNode, lp.launch; "
+        "import kourou.runtime.process.supervisor; print(*sys.modules)"
+    )
+    assert not {"cloudpickle", "kourou.runtime.plan.compile"}.intersection(in_a_fresh_interpreter(code).split())
+
+
 def test_a_program_is_compiled_before_what_directs_or_serves_it_is_imported() -> None:
-    # The zygote starts then, and imports what nodes need while the launcher imports the rest.
     code = (
         "import sys, kourou as lp; program = lp.Program('p'); "
         "program.add_node(lp.CourierNode(object), label='n'); "
@@ -89,7 +97,9 @@ def test_a_node_of_processes_has_no_grpc_until_somebody_needs_it() -> None:
     )
     loaded = in_a_fresh_interpreter(code).split()
     assert "kourou.runtime.node_process.main" in loaded
-    assert not {"asyncio", "grpc", "ssl"}.intersection(loaded)
+    assert not {"asyncio", "grpc", "hpack", "multiprocessing.connection", "shutil", "ssl", "tempfile"}.intersection(
+        loaded
+    )
 
 
 def test_the_command_line_reaches_a_run_without_grpc() -> None:

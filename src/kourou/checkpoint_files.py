@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +92,8 @@ class CheckpointFolder:
 
         Whatever is raised, what was there before is there still.
         """
+        import shutil  # noqa: PLC0415 - nodes that write none need none of it
+
         make_own_folder(self.path)  # what is in it may be unpickled one day
         last = self.last()
         name = f"checkpoint-{(number_of(last) if last else 0) + 1:08}"

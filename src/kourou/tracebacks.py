@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sysconfig
 import traceback
 from pathlib import Path
 
 _OWN = str(Path(__file__).parent) + os.sep
 _USERS_PART = _OWN + "testing" + os.sep  # whose checks have handlers as a user's program has
-_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_LIBRARY = str(Path(os.__file__).parent) + os.sep
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\](\w+)")  # a package's name; they may be in the library's folder
 _PARSER = "tyro"  # makes the arguments of functions that ``kourou run`` calls
 

@@ -11,8 +11,6 @@ import os
 import secrets
 from pathlib import Path
 
-import platformdirs
-
 from kourou.errors import Unauthenticated
 from kourou.ownership import open_own, write_own
 
@@ -35,6 +33,8 @@ def user_token() -> str:
         Unauthenticated: the file is empty, too long, or readable by others.
         NotOwned: it is another user's, or others can write to its folder.
     """
+    import platformdirs  # noqa: PLC0415 - nodes are given the token of their run
+
     named = os.environ.get(TOKEN_FILE_VARIABLE)
     path = Path(named) if named else Path(platformdirs.user_state_dir("kourou")) / "token"
     try:

@@ -14,8 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.runtime.context import context
@@ -25,6 +24,9 @@ from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children
 from kourou.script.children import ChildCall
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection, Listener
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 
@@ -117,6 +119,8 @@ class _AskParent:
         return _AskParent, (self._address, self._key)
 
     def _ask(self, what: str, argument: str) -> Any:
+        from multiprocessing.connection import Client  # noqa: PLC0415 - nodes without children need none of it
+
         try:
             with Client(self._address, "AF_UNIX", authkey=self._key) as connection:
                 connection.send((what, argument))
@@ -150,6 +154,8 @@ class ChildServer:
 
     def open(self) -> tuple[str, bytes]:
         """Listen from now on; the address, and the key that children have to show."""
+        from multiprocessing.connection import Listener  # noqa: PLC0415 - nodes without children need none of it
+
         if self.is_own:
             with self._lock:
                 if self._listener is None and not self._closed:
@@ -162,6 +168,8 @@ class ChildServer:
         with self._lock:
             self._closed = True
         if self.is_own and self._listener is not None:
+            from multiprocessing.connection import Client  # noqa: PLC0415 - loaded, since there is a listener
+
             with contextlib.suppress(OSError, AuthenticationError, EOFError):
                 Client(self._address, "AF_UNIX", authkey=self._key).close()  # wakes the thread, which closes the rest
 

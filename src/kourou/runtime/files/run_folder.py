@@ -9,15 +9,12 @@ import json
 import os
 import re
 import secrets
-import shutil
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from kourou import errors
 from kourou.ownership import write_own
@@ -46,6 +43,8 @@ _LONGEST_NAME = 200  # file systems take names of 255 bytes
 
 def runs_dir() -> Path:
     """Where runs keep their folders: KOUROU_RUNS_DIR, else below the user's state directory."""
+    import platformdirs  # noqa: PLC0415 - nodes look for no runs
+
     given = os.environ.get("KOUROU_RUNS_DIR")
     return Path(given) if given else Path(platformdirs.user_state_dir("kourou")) / "runs"
 
@@ -195,4 +194,6 @@ class RunFolder:
         with self._lock:
             self._events.close()
         self.token_file.unlink(missing_ok=True)
+        import shutil  # noqa: PLC0415 - nodes end no run
+
         shutil.rmtree(self.payloads, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -163,6 +162,8 @@ class Resources(PythonProcess):
         value = _of_replica(self.interpreter, index)
         if value is None:
             return None
+        import shutil  # noqa: PLC0415 - nodes ask for no resources
+
         found = shutil.which(value)
         if found is None:
             raise errors.GraphError(f"interpreter: {os.fspath(value)!r} is nothing that can be executed")

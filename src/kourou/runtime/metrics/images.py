@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import urllib.parse
 import zlib
@@ -46,6 +45,8 @@ def _write(path: Path, image: Any) -> None:
         with Path(image).open("rb") as file:
             if file.read(len(_SIGNATURE)) != _SIGNATURE:
                 raise ValueError(f"{os.fspath(image)} is no PNG file")
+        import shutil  # noqa: PLC0415 - nodes that log no pictures need none of it
+
         shutil.copyfile(image, path)
     elif hasattr(image, "savefig"):
         image.savefig(path, format="png")

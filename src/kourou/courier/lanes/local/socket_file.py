@@ -15,12 +15,9 @@ import secrets
 import socket
 import stat
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import platformdirs
 
 from kourou.errors import LaunchError, ProtocolError, ServerUnavailable, Unauthenticated
 
@@ -51,6 +48,10 @@ def default_folder() -> str:
     Raises:
         LaunchError: there is none; says what was wrong with each.
     """
+    import tempfile  # noqa: PLC0415 - nodes are given a folder, and need none of it
+
+    import platformdirs  # noqa: PLC0415 - likewise
+
     bases = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), _SHORT_BASE)
     folders = [Path(base, f"kourou-{os.getuid()}") for base in bases if base]
     state = platformdirs.user_state_path("kourou")
