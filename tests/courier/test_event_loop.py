@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
+from typing import Any
 
 import pytest
 
 from kourou import courier
 from kourou.courier import Client, Server
+from kourou.courier.lanes.local.connection import LocalConnection
 from kourou.courier.lanes.loop import event_loop
 from kourou.courier.lanes.loop.acceptor import Acceptor
 from kourou.courier.serving.workers import WorkerPool
+from kourou.errors import ConnectionLost, ProtocolError
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -119,3 +123,107 @@ def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch)
         assert client.third() == "served"
         assert second.result(20) is None
         assert refused
+
+
+def test_a_client_whose_answers_cannot_be_written_costs_no_other_anything(monkeypatch):
+    # Given a server that has no memory for what it writes next
+    gather, short = LocalConnection._gather, [None]
+
+    def gathered(connection):
+        if short:
+            short.pop()
+            raise MemoryError
+        return gather(connection)
+
+    with Server(token="t") as server, Client(server.address, token="t", lane="local", timeout_s=20) as second:
+        server.bind("echo", lambda value: value)
+        assert second.echo(0) == 0
+        monkeypatch.setattr(LocalConnection, "_gather", gathered)
+        with Client(server.address, token="t", lane="local", timeout_s=20) as first:
+            # When, then: one client's connection ends
+            with pytest.raises(ConnectionLost):
+                first.echo(1)
+            # and the others are served as before
+            assert second.echo(2) == 2
+            assert first.echo(3) == 3
+
+
+def test_a_socket_that_the_system_could_not_watch_is_watched_later():
+    # Given a system that can watch no more sockets
+    class Full:
+        def __init__(self):
+            self.watched = []
+
+        def register(self, fd, _):
+            if not self.watched:
+                self.watched.append(-1)
+                raise OSError(errno.ENOSPC, "no space left on device")
+            self.watched.append(fd)
+
+    poller: Any = Full()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # When it is to watch one where clients come in
+        acceptor = Acceptor(listener, lambda *_: None, poller)
+        assert acceptor.is_paused
+        # Then it does so when it can
+        acceptor.resume()
+        assert not acceptor.is_paused
+        assert poller.watched == [-1, listener.fileno()]
+
+
+def test_a_client_that_cannot_be_watched_is_let_go_of(monkeypatch):
+    # Given a server that makes a connection, and cannot watch its socket
+    closed = threading.Event()
+
+    class Connection:
+        descriptor = 1 << 20  # which is open nowhere
+
+        def close(self):
+            closed.set()
+
+    made: Any = Connection
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        loop = event_loop.EventLoop(WorkerPool(1, 1, "test"))
+        try:
+            loop.listen(listener, lambda *_: made())
+            # When, then
+            with socket.create_connection(listener.getsockname()):
+                assert closed.wait(20)
+        finally:
+            loop.stop()
+
+
+def test_a_refusal_that_fails_ends_the_connection_and_not_the_loop():
+    # Given a client that is to be refused, and cannot be told so
+    closed = threading.Event()
+
+    class Connection:
+        descriptor, is_authenticated, frames, is_congested = -1, False, (), False
+
+        def __init__(self, accepted):
+            self.accepted = accepted
+            self.descriptor = accepted.fileno()
+
+        def read_greeting(self):
+            raise ProtocolError("nonsense")
+
+        def refuse(self, _):
+            raise MemoryError
+
+        def close(self):
+            self.accepted.close()
+            closed.set()
+
+    made: Any = Connection
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        loop = event_loop.EventLoop(WorkerPool(1, 1, "test"))
+        try:
+            loop.listen(listener, lambda accepted, *_: made(accepted))
+            for _ in range(2):
+                # When, then
+                with socket.create_connection(listener.getsockname()) as client:
+                    client.sendall(b"x")
+                    assert closed.wait(20)
+                closed.clear()
+        finally:
+            loop.stop()

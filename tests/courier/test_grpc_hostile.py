@@ -393,3 +393,9 @@ def test_an_idle_client_answers_a_server_that_asks_whether_it_lives(monkeypatch)
         # When it is asked, then it answers without having been called
         until(lambda: frame(PING, 1, 0, b"alive???") in server.heard, 10)
         connection.end()
+
+
+def test_headers_go_on_in_their_own_stream():
+    block = hpack.encode([(":path", "/x")])
+    with pytest.raises(ProtocolError, match="not continued"):
+        Http2Service().feed(frame(HEADERS, 0, 1, block[:2]) + frame(CONTINUATION, 4, 3, block[2:]))

@@ -73,6 +73,7 @@ class Http2Control:
         self._headers_in = HeaderDecoder()
         self._block: bytearray | None = None  # of headers that go on in the next frame
         self._ends_after_block = False
+        self._block_of = CONNECTION  # the stream of that block
         self._initial = _DEFAULT_WINDOW  # of a call
         self._longest_frame = DEFAULT_FRAME
 
@@ -87,7 +88,8 @@ class Http2Control:
 
     def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Act on a frame that is no body."""
-        if (self._block is not None) != (kind == FrameType.CONTINUATION):
+        goes_on = self._block is not None
+        if goes_on != (kind == FrameType.CONTINUATION) or (goes_on and stream != self._block_of):
             raise ProtocolError("headers that are not continued, or continue nothing")
         if kind in {FrameType.HEADERS, FrameType.CONTINUATION}:
             self._headers(kind, flags, stream, payload)
@@ -129,7 +131,7 @@ class Http2Control:
     def _headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == FrameType.HEADERS:
             self._ends_after_block = bool(flags & END_STREAM)
-            self._block = bytearray(without_padding(flags, payload))
+            self._block, self._block_of = bytearray(without_padding(flags, payload)), stream
         else:
             assert self._block is not None  # noqa: S101 - it was looked at; for the type checker
             self._block += payload

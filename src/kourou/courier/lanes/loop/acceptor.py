@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
@@ -118,8 +119,9 @@ class Acceptor:
     def resume(self) -> None:
         """Let those in who wait, unless too many are unauthenticated."""
         if self.is_paused and not self.unauthenticated.is_full:
-            self.is_paused = False
-            self._poller.register(self.listener.fileno(), select.POLLIN)
+            with contextlib.suppress(OSError):  # of what the system has too little now; housekeeping tries again
+                self._poller.register(self.listener.fileno(), select.POLLIN)
+                self.is_paused = False
 
     def pause(self) -> None:
         """Let those who want to connect wait until housekeeping, or until one of the others goes."""

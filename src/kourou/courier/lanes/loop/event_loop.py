@@ -126,7 +126,7 @@ class EventLoop:
         ident = threading.get_ident()
         for connection in list(self._connections.values()):
             connection.loop_thread = ident
-            connection.flush()
+            self._flush(connection)
         while True:
             while self._runnable:
                 if not self._serve(self._runnable[0], generation):
@@ -208,8 +208,14 @@ class EventLoop:
                 pool.leave()
         self._runnable.popleft()
         connection.serving = False
-        connection.flush()
+        self._flush(connection)
         return True
+
+    def _flush(self, connection: ServedConnection) -> None:
+        try:
+            connection.flush()
+        except Exception as error:  # noqa: BLE001 - one client's trouble must not end the event loop
+            self._on_error(connection, error)
 
     def _event(self, descriptor: int, mask: int) -> None:
         """There is something to read, or room to write; or somebody who wants to connect."""
@@ -255,6 +261,7 @@ class EventLoop:
         if not self._has_room(acceptor.unauthenticated, host):
             accepted.close()
             return
+        connection: ServedConnection | None = None
         try:
             connection = acceptor.make_connection(accepted, self._poller, threading.get_ident())
             if connection is not None:
@@ -265,6 +272,8 @@ class EventLoop:
                     acceptor.pause()
         except Exception as error:  # noqa: BLE001 - one client's trouble must not end the event loop
             accepted.close()
+            if connection is not None:
+                self._drop(connection)
             if not isinstance(error, OSError):
                 _log.exception("a client could not be accepted")
 
@@ -282,10 +291,12 @@ class EventLoop:
     def _on_error(self, connection: ServedConnection, error: Exception) -> None:
         """It makes no sense, or is gone; or this is an error of ours."""
         if isinstance(error, ProtocolError | Unauthenticated):
-            if connection.refuse(error):
-                self._drop(connection)
-            return
-        if not isinstance(error, OSError):
+            try:
+                if not connection.refuse(error):
+                    return
+            except Exception as further:  # noqa: BLE001 - see above
+                error = further
+        if not isinstance(error, OSError | ProtocolError | Unauthenticated):
             _log.error("a connection was closed", exc_info=error)
         self._drop(connection)
 
