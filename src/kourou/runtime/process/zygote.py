@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kourou import cpython
 from kourou.runtime.process import process_table
 from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.preload import Setting, import_libraries, reseed, with_settings
@@ -97,6 +98,7 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
         raise
     if child is not None:
         _become(child, settings, environment)
+    _leave()
 
 
 def _first_message(channel: Channel) -> dict[str, Any]:
@@ -278,6 +280,8 @@ class Zygote:
 
     def end_everything(self) -> None:
         """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
+        if _PROC_CHILDREN and not self._reap_all():
+            return  # whatever there was would be its child
         process_table.signal_all(process_table.ProcessTable().members(os.getpid(), *self._nodes), signal.SIGTERM)
         if self._nodes:
             with contextlib.suppress(OSError):  # no disk, say
@@ -304,6 +308,18 @@ class Zygote:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_r, 4096):
                 pass
+
+
+def _leave() -> NoReturn:
+    """End as an interpreter does, but do not take all modules apart: a stop waits for it."""
+    try:
+        cpython.run_exit_functions()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except BaseException as error:  # noqa: BLE001 - of a library that it has imported
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        os._exit(0)
 
 
 def _is_closed(fd: int) -> bool:
