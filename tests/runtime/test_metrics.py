@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import kourou as lp
-from kourou.runtime.metrics import reading, rows, shipping, writing
+from kourou.runtime.files import growing_file
+from kourou.runtime.metrics import rows, shipping, writing
 from kourou.runtime.metrics.images import save
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE, log_to, logging_to
 from kourou.runtime.metrics.reading import RowFollower, last_metrics, read_config, read_images, read_metrics
@@ -307,7 +308,7 @@ def test_rows_can_be_followed(tmp_path: Path) -> None:
 
 def test_rows_wait_in_their_file_while_much_waits_to_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given many rows of an agent's folder, and a way that is full after each piece of them
-    monkeypatch.setattr(reading, "_FOLLOWED_BYTES", 1000)
+    monkeypatch.setattr(growing_file, "_LINES_BYTES", 1000)
     for step in range(100):
         log_to(tmp_path, step, a="x" * 90)
     sent: list[bytes] = []

@@ -22,6 +22,7 @@ from kourou import errors
 from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import choose_runs, read_sweep
 from kourou.runtime.diagnosis.doctor import examine
+from kourou.runtime.files.growing_file import tail
 from kourou.runtime.files.log_file import LogFile
 from kourou.runtime.files.run_folder import EVENTS_FILE
 from kourou.runtime.metrics.rows import METRICS_FILE
@@ -264,11 +265,5 @@ class _Pages:
         word = request.query_params.get("run", "")
 
         [record] = choose_runs(read_sweep(self._sweep(request)).records, [word])[:1]
-        return _json({name: _tail(Path(record.folder, name)) for name in (STDOUT_FILE, STDERR_FILE)})
-
-
-def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-        return file.read().decode(errors="replace")
-    return ""
+        ends = {name: tail(Path(record.folder, name), _TAIL_BYTES) for name in (STDOUT_FILE, STDERR_FILE)}
+        return _json({name: end.decode(errors="replace") for name, end in ends.items()})

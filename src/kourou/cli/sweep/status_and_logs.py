@@ -14,6 +14,7 @@ from kourou.cli.terminal.output import console, print_json, tell
 from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import FoundSweep, choose_runs, find_sweep, read_sweep
 from kourou.experiments.slurm.watch import refresh
+from kourou.runtime.files.growing_file import GrowingFile
 
 _POLL_S = 0.5
 
@@ -45,7 +46,7 @@ def show_sweep_logs(folder: Path, wanted: Sequence[str], *, follow: bool, lines:
     top = find_sweep(folder)
     records = choose_runs(look(top).records, wanted)
     logs = [
-        _Log(Path(record.folder) / name, prefix=f"{record.name} │ " if len(records) > 1 else "")
+        _Log(GrowingFile(Path(record.folder) / name), prefix=f"{record.name} │ " if len(records) > 1 else "")
         for record in records
         for name in (STDOUT_FILE, STDERR_FILE)
     ]
@@ -71,9 +72,8 @@ def look(folder: Path) -> FoundSweep:
 
 @dataclasses.dataclass
 class _Log:
-    path: Path
+    lines: GrowingFile
     prefix: str
-    offset: int = 0
 
     def print_last(self, count: int | None) -> None:
         """Print the end of what is there."""
@@ -85,15 +85,8 @@ class _Log:
         self._print(self._new())
 
     def _new(self) -> list[str]:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read()
-        except FileNotFoundError:
-            return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        return whole.decode(errors="replace").splitlines()
+        parts = b"".join(iter(self.lines.read_lines, b""))
+        return parts.decode(errors="replace").splitlines()
 
     def _print(self, lines: Sequence[str]) -> None:
         for line in lines:

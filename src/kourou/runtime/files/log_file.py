@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from kourou.runtime.files.growing_file import tail
+
 _BLOCK_BYTES = 1 << 16
 _LAST_LINE_BYTES = 1 << 14
 
@@ -84,12 +86,7 @@ class LogFile:
 
 def last_line(path: Path, passing_over: re.Pattern[str] | None = None) -> str:
     """The last line of a node's log that is not empty, and does not begin with that pattern; "" without one."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, io.SEEK_END) - _LAST_LINE_BYTES))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return ""
+    lines = tail(path, _LAST_LINE_BYTES).split(b"\n")
     texts = (line.decode(errors="replace") for line in reversed(lines))
     told = (text for text in texts if passing_over is None or not passing_over.match(text))
     return next((text.strip() for text in told if text.strip()), "")

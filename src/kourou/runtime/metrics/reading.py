@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kourou.errors import ResultsError
+from kourou.runtime.files.growing_file import GrowingFile, tail
 from kourou.runtime.metrics.rows import ATTEMPT, CONFIG, IMAGE, METRICS_FILE, RESTART
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LAST_BYTES = 1 << 17  # of the file, in which the last rows of all nodes are looked for
-_FOLLOWED_BYTES = 1 << 22  # at once
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -80,12 +80,7 @@ def last_metrics(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
 
     Numbers that are not finite are their names, as JSON needs it.
     """
-    try:
-        with Path(folder, METRICS_FILE).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return {}
+    lines = tail(Path(folder, METRICS_FILE), _LAST_BYTES).split(b"\n")
     last: dict[str, dict[str, Any]] = {}
     for line in lines[:-1]:
         record = _record(line, named=True)
@@ -100,23 +95,8 @@ class RowFollower:
     """The rows of a file, each once, as they come; also before there is one."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._path = Path(folder, METRICS_FILE)
-        self._offset = 0
-
-    def read_lines(self) -> bytes:
-        """Whole lines that were added; a part of them, where there are many."""
-        size = _FOLLOWED_BYTES
-        while True:
-            try:
-                with self._path.open("rb") as file:
-                    data = os.pread(file.fileno(), size, self._offset)
-            except OSError:
-                return b""
-            lines = data[: data.rfind(b"\n") + 1]
-            if lines or len(data) < size:
-                self._offset += len(lines)
-                return lines
-            size *= 2  # a line longer than that
+        self.read_lines = GrowingFile(Path(folder, METRICS_FILE)).read_lines
+        """Reads the lines that were added; a part of them, where there are many."""
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The rows that were added; those that are no rows are left out."""

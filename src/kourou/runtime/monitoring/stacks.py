@@ -6,11 +6,11 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import psutil
 
 from kourou import errors
+from kourou.runtime.files.growing_file import GrowingFile
 from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.interpreter.stacks import DUMP_STACKS, STACK_LINE, stacks_file
 from kourou.runtime.model.records import NodeRecord
@@ -65,9 +65,11 @@ def _dump_stacks(found: FoundRun, owner: str, pid: int, timeout_s: float) -> str
         os.truncate(file, offset := 0)
     os.kill(pid, DUMP_STACKS)
     deadline = time.monotonic() + timeout_s
+    written, said = GrowingFile(file, offset), b""
     text, quiet_since = "", time.monotonic()
     while time.monotonic() < deadline:
-        more = _stack_lines(_read_from(file, offset))
+        said += written.read()
+        more = _stack_lines(said.decode(errors="replace"))
         if more != text:
             text, quiet_since = more, time.monotonic()
         elif text and time.monotonic() - quiet_since > _QUIET_S:
@@ -102,11 +104,3 @@ def _process_owner(run_id: str, node: NodeRecord, nodes: Mapping[str, NodeRecord
         if record.pid == node.pid and cookie == make_cookie(run_id, name, record.attempt):
             return name
     raise errors.NodeExited(f"process {node.pid} is not {node.name} any more, or runs on another host ({node.host})")
-
-
-def _read_from(path: Path, offset: int) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read().decode(errors="replace")

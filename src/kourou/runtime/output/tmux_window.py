@@ -5,7 +5,6 @@ There is one for each node, so it imports little and sleeps most of the time.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kourou.runtime.files.growing_file import GrowingFile
 from kourou.runtime.files.run_folder import EVENTS_FILE, node_log
 from kourou.runtime.model.process_start import process_start
 
@@ -44,9 +44,8 @@ class NodeFollower:
 
     def __init__(self, folder: Path, node: str) -> None:
         self._node = node
-        self._log = _Tail(node_log(folder, node))
-        self._events = _Tail(folder / EVENTS_FILE)
-        self._partial = b""
+        self._log = GrowingFile(node_log(folder, node))
+        self._events = GrowingFile(folder / EVENTS_FILE)
         info = json.loads((folder / _RUN_INFO_FILE).read_text(encoding="utf-8"))
         self._launcher = info["pid"], info["pid_start"]
         self.ended = False
@@ -79,8 +78,7 @@ class NodeFollower:
         sys.stdout.buffer.flush()
 
     def _new_events(self) -> list[dict[str, Any]]:
-        *lines, self._partial = (self._partial + self._events.read()).split(b"\n")
-        events = [json.loads(line) for line in lines]
+        events = [json.loads(line) for line in self._events.read_lines().splitlines()]
         keys = {"node": "name", "exit": "node", "restart": "node"}
         return [event for event in events if event.get(keys.get(event["event"], "")) == self._node]
 
@@ -90,22 +88,6 @@ class NodeFollower:
         colour = _GREEN if record["state"] == "FINISHED" else _RED
         facts = f"pid {record['pid']}, attempt {record['attempt']}, after {record['uptime_s']:.1f} s"
         _show(f"{colour}── {self._node} {record['cause']} ({facts}) ──{_PLAIN}\n")
-
-
-class _Tail:
-    """What was added to a file since it was last read; nothing while there is none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> bytes:
-        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-            self._offset += len(data)
-            return data
-        return b""
 
 
 def _show(text: str) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from kourou.runtime.host_agent.addresses import is_this_machine
+from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.model.inventory import Inventory
 from kourou.shown import shown
 from kourou.spmd.hosts.places import Host
 
 Hostnames: TypeAlias = list[str] | Literal["auto", "slurm"]
 WorkersPerHost: TypeAlias = int | list[int] | Literal["cpu", "gpu"]
-
-_SCONTROL_S = 30.0  # a controller under load may take seconds
 
 
 def resolve_hosts(
@@ -52,28 +50,13 @@ def resolve_hostnames(hostnames: Hostnames, environ: Mapping[str, str] = os.envi
             raise RuntimeError(
                 "Not in a SLURM job: hostnames='slurm' asks Slurm for the hosts of the job that it is in"
             )
-        return _slurm_hosts()
+        return slurm_commands.host_names()
     if isinstance(hostnames, str) or not hostnames or not all(isinstance(n, str) and n for n in hostnames):
         raise ValueError(f"hostnames is a list of names, 'auto' or 'slurm', not {shown(hostnames)}")
     twice = sorted({name for name in hostnames if hostnames.count(name) > 1})
     if twice:
         raise ValueError(f"hostnames names {', '.join(twice)} more than once; give it more workers_per_host instead")
     return list(hostnames)
-
-
-def _slurm_hosts() -> list[str]:
-    try:
-        listed = subprocess.run(
-            ["scontrol", "show", "hostnames"],  # noqa: S607 - the one on the user's PATH
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=_SCONTROL_S,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or ""
-        raise RuntimeError(f"scontrol show hostnames failed: {error} {said}".strip()) from error
-    return listed.stdout.split()
 
 
 def _counts(

@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from kourou.runtime.files.growing_file import tail
+
 _WORDS_BYTES = 2000  # of each file
 
 
@@ -24,14 +26,12 @@ def await_end(process: subprocess.Popen[bytes], deadline: float) -> bool:
     return True
 
 
-def tail(log: Path) -> str:
+def last_words(log: Path) -> str:
     """What a log said last; "" where there is none."""
-    with contextlib.suppress(OSError):
-        return log.read_bytes()[-_WORDS_BYTES:].decode(errors="replace")
-    return ""
+    return tail(log, _WORDS_BYTES).decode(errors="replace")
 
 
 def words_in(folder: Path) -> str:
     """What all logs of a folder said last, indented for a message; "" when that is nothing."""
-    told = (tail(path) for path in sorted(folder.glob("*.log")))
+    told = (last_words(path) for path in sorted(folder.glob("*.log")))
     return "\n".join(f"    {line}" for text in told for line in text.splitlines() if line.strip())

@@ -14,7 +14,7 @@ from kourou import errors
 from kourou.runtime.files.descriptors import is_readable
 from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import AgentCommand
-from kourou.runtime.launchers.engines.children import await_end, tail, words_in
+from kourou.runtime.launchers.engines.children import await_end, last_words, words_in
 from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.model.engines import Shape
 
@@ -90,7 +90,7 @@ class SlurmEngine:
 
     def why_pending(self) -> str:
         """See :class:`Engine`."""
-        said = tail(self._folder / "salloc.log")
+        said = last_words(self._folder / "salloc.log")
         if found := re.search(r"job allocation (\d+)", said):
             self._job = found[1]
         if not self._job:

@@ -122,13 +122,13 @@ def pending_reason(job: str) -> str:
     return next((reason for reason in waiting if reason != "None"), "")
 
 
-def host_names(nodes: str) -> list[str]:
-    """The hosts that a node list means, in the order in which a step numbers them.
+def host_names(*nodes: str) -> list[str]:
+    """The hosts that node lists mean, in the order in which a step numbers them; without one, those of this job.
 
     Raises:
         LaunchError: scontrol fails.
     """
-    return call(["scontrol", "show", "hostnames", nodes]).split()
+    return call(["scontrol", "show", "hostnames", *nodes]).split()
 
 
 def job_nodes(job: str) -> list[str]:
