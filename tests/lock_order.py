@@ -27,6 +27,7 @@ GATES = frozenset(
         "courier._Helper._wanted",
         "courier._Worker.gate",
         "runtime._ConcurrencyLimit._free",
+        "runtime.startup.left",
     }
 )
 _HERE = {"lock_order.py", "threading.py"}

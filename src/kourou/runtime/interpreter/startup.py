@@ -141,13 +141,18 @@ def leaving(who: str, code: int) -> Iterator[None]:
     handlers = SignalHandlers()
     for number in (signal.SIGTERM, signal.SIGHUP):
         handlers.set(number, leave)
-    timer = threading.Timer(_PATIENCE_S, lambda: _name_holder(who, cpython.frames_of_threads().get(main)))
-    timer.daemon = True
+    left = threading.Lock()
+    left.acquire()
     main = threading.get_ident()
+
+    def watch() -> None:
+        if not left.acquire(timeout=_PATIENCE_S):
+            _name_holder(who, cpython.frames_of_threads().get(main))
+
     with contextlib.suppress(RuntimeError):  # no more threads
-        timer.start()
+        cpython.start_unlisted_thread(watch)  # a Timer's start would wait for it, in each of hundreds that end at once
     yield
-    timer.cancel()
+    left.release()
 
 
 def _name_holder(who: str, frame: FrameType | None) -> None:
