@@ -87,6 +87,7 @@ class Supervisor:
             self.belong_to(run_id, folder)
         self._processes: dict[str, Process] = {}  # by the id of the spawn request
         self._latest: dict[str, tuple[ZygoteProcess, int]] = {}  # by name: where from, and which attempt
+        self._inherited: dict[str, str] = {}  # by processes that are started now
         self._commands: deque[Callable[[], None]] = deque()
         self._asked: dict[tuple[str, int], None] = {}  # starts among them
         self._selector = selectors.DefaultSelector()
@@ -124,8 +125,10 @@ class Supervisor:
 
     def _prepare(self, specs: Sequence[ProcessSpec]) -> None:
         with contextlib.suppress(OSError):  # the first start of a node says what is wrong
-            for spec in specs:
-                self._zygote_for(spec, {**os.environ, **dict(spec.env)})
+            inherited = dict(os.environ)
+            alike = {(spec.interpreter, spec.interpreter_args, spec.preload, spec.env): spec for spec in specs}
+            for spec in alike.values():
+                self._zygote_for(spec, {**inherited, **dict(spec.env)})
         self._zygotes.drop_ahead()
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -176,6 +179,7 @@ class Supervisor:
     def _on_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_r.recv(4096)
+        self._inherited = dict(os.environ)  # once for all that are started together: it is decoded anew each time
         while self._commands:
             self._commands.popleft()()
 
@@ -220,7 +224,7 @@ class Supervisor:
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
         cookie = process_table.make_cookie(self._zygotes.run_id, spec.name, attempt)
-        env = {**os.environ, **dict(spec.env), process_table.COOKIE: cookie}
+        env = {**self._inherited, **dict(spec.env), process_table.COOKIE: cookie}
         self._queue(Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds)))
         self._asked.pop((spec.name, attempt), None)
 
