@@ -15,7 +15,8 @@ import pytest
 
 from kourou import courier
 from kourou.courier import Client, Server, new_token
-from kourou.errors import DeadlineExceeded
+from kourou.courier.wire import codec
+from kourou.errors import CallCancelled, DeadlineExceeded
 from polling import until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -210,3 +211,47 @@ class Flood:
     def _run(self):
         while not self.enough.is_set():
             self.futures.append(self._client.futures.size(self._value))
+
+
+def test_bulk_is_received_where_the_caller_wants_it(server):
+    # given a client that has a place for the third of four arrays
+    place, asked = bytearray(b"\1" * (1 << 20)), []
+
+    def memory(body, size):
+        asked.append((codec.decode(body, [bytearray(size)]).nbytes, size))
+        return memoryview(place if len(asked) == 3 else bytearray(size))
+
+    with Client(server.address, token=server.token, lane="grpc", memory=memory, timeout_s=20) as client:
+        # when they come, then that one is there, and the others are not
+        arrays = list(client.many(4))
+    assert asked == [(1 << 20, 1 << 20)] * 4
+    assert [np.shares_memory(array, np.frombuffer(place, np.uint8)) for array in arrays] == [False, False, True, False]
+    assert all((array == 1).all() for array in arrays)
+
+
+def test_nobody_writes_where_bulk_was_to_be_received_when_the_client_is_closed(server):
+    # given a thread that is about to receive
+    asked, go_on = threading.Event(), threading.Event()
+
+    def memory(_, size):
+        asked.set()
+        go_on.wait()
+        return memoryview(bytearray(size))
+
+    closed = Client(server.address, token=server.token, lane="grpc", memory=memory)
+
+    def take():
+        with pytest.raises(CallCancelled):
+            list(closed.many(4))
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    asked.wait()
+    # when the client is closed, then that takes until the thread is done with it
+    closer = threading.Thread(target=courier.close, args=[closed])
+    closer.start()
+    closer.join(0.1)
+    assert closer.is_alive()
+    go_on.set()
+    closer.join()
+    taker.join()

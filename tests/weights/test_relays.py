@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from kourou import courier
-from kourou.weights import Client, Relaying, Server, View
+from kourou.courier.wire import copying
+from kourou.weights import Client, Relaying, Server, View, relay
+from kourou.weights.forwarding import Transit
+from kourou.weights.messages import Block, Head
 from polling import until
 from quiet_ports import quiet_port
 from weights.test_restart import server_process
@@ -191,6 +194,55 @@ def test_the_server_knows_who_reads_what(server: Server, hosts: Hosts, learner: 
     assert "has version 7, 2 behind" in others[0]
     del subscriber, far, views
     until(lambda: not server.reports()[0].readers, 4 * WAIT_S, "the readers to be forgotten")
+
+
+def test_only_a_block_of_the_version_that_comes_has_a_place_in_its_memory() -> None:
+    # given a version of three blocks, of which one is there
+    memory = memoryview(bytearray(5 << 20))
+    head = Head(board=1, number=7, version=70, age_ns=0, buffers=1, total_bytes=len(memory))
+    transit = Transit(head, memory, None)
+    transit.add(b"digest")
+
+    def place(board: int, number: int, position: int, size: int) -> memoryview | None:
+        return transit.place(Block(board, number, position, b"", memoryview(bytes(size))))
+
+    # then the others have their places there, and nothing else has
+    for position, size in ((1, 2 << 20), (2, 1 << 20)):
+        found = place(1, 7, position, size)
+        assert found is not None
+        found[:] = b"x" * size
+        assert bytes(memory[position * (2 << 20) :][:size]) == b"x" * size
+    assert place(1, 7, 0, 2 << 20) is None
+    assert place(1, 7, 2, 2 << 20) is None
+    assert place(1, 7, 3, 1 << 20) is None
+    assert place(2, 7, 1, 2 << 20) is None
+    assert place(1, 8, 1, 2 << 20) is None
+    assert transit.place(Block(1, 7, 1, b"", None)) is None
+
+
+def test_blocks_are_received_in_the_memory_that_readers_map(
+    hosts: Hosts, learner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given two hosts with a version of several blocks
+    copied: list[int] = []
+
+    def fill(target: memoryview, source: memoryview) -> None:
+        copied.append(len(target))
+        copying.fill(target, source)
+
+    publish = learner.publisher().publish
+    subscribers = [hosts.client(host).subscriber() for host in "ab"]
+    publish(content(1, 2_000_000))
+    for subscriber in subscribers:
+        assert subscriber.require(timeout_s=WAIT_S).version == 1
+    # when another one comes, then most of it is copied nowhere
+    monkeypatch.setattr(relay, "fill", fill)
+    publish({"w": np.random.default_rng(2).random(4_000_000)}, version=2)
+    for subscriber in subscribers:
+        view = subscriber.latest(newer_than=1, timeout_s=WAIT_S)
+        assert view is not None
+        np.testing.assert_array_equal(view.weights["w"], np.random.default_rng(2).random(4_000_000))
+    assert sum(copied) < 32_000_000
 
 
 def test_a_relay_that_cannot_be_started_can_be_later(server: Server, tmp_path: Path, learner: Client) -> None:

@@ -21,6 +21,7 @@ from kourou.courier.core.trace import recorder
 from kourou.courier.reconnecting import Link
 from kourou.courier.serving.remote_methods import remote_methods
 from kourou.courier.wire import codec
+from kourou.courier.wire.frames import Memory
 from kourou.shown import shown
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Client:
         tls: for a server whose gRPC lane speaks TLS: the certificates to trust, in PEM format, or an
             ``ssl.SSLContext`` that knows them and the client's own (such a client cannot be pickled).
         idempotent: calls may run twice, so they are repeated when a connection breaks under them.
+        memory: gives memory for each large buffer that comes over the gRPC lane, of the pickle that uses it and the
+            buffer's size in bytes; so data can be received where it is to stay. It is called by whichever thread reads,
+            ahead of those who take the answers. The memory is written to until the answer is there, or the client is
+            closed. By default it is memory that is used again when nobody has it any more. Not kept when pickled.
         interface: the class of the server's object, as far as it is known: what ``dir`` and ``help`` show.
         compress, chunk_tensors, load_balancing_policy, propagate_deadline: Launchpad's, ignored, with a warning.
     """
@@ -73,6 +78,7 @@ class Client:
         token: str | None = None,
         tls: Tls | None = None,
         idempotent: bool = False,
+        memory: Memory | None = None,
         interface: type | None = None,
         load_balancing_policy: str | None = None,
         propagate_deadline: bool = True,
@@ -84,7 +90,7 @@ class Client:
             propagate_deadline=not propagate_deadline,
         )
         resolved = AddressTarget(target, token, tls) if isinstance(target, str) else target
-        self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane, tls=tls)
+        self._link = Link(resolved, wait_for_ready=wait_for_ready, lane=lane, tls=tls, memory=memory)
         self._timeout_s = _seconds(timeout_s)
         self._idempotent = idempotent
         self._interface = interface

@@ -24,6 +24,7 @@ from kourou.courier.core.target import Target, Tls
 from kourou.courier.wire.buffer_pool import allocate
 from kourou.courier.wire.codec import Payload
 from kourou.courier.wire.copying import fill
+from kourou.courier.wire.frames import Memory
 from kourou.errors import (
     CallCancelled,
     ConnectionLost,
@@ -50,6 +51,7 @@ class Link:
         wait_for_ready: wait for a server that is not there yet, instead of failing.
         lane: the only lane to use; None takes the fastest that both ends share.
         tls: whom to trust on the gRPC lane; by default as the target says, and if it says nothing, no TLS.
+        memory: for what comes in bulk over the gRPC lane; nobody writes there any more when ``close`` has returned.
         interrupts: for code that has interrupted its own thread in the midst of another link.
     """
 
@@ -62,6 +64,7 @@ class Link:
         wait_for_ready: bool,
         lane: str | None,
         tls: Tls | None = None,
+        memory: Memory | None = None,
         interrupts: bool = False,
     ) -> None:
         if lane is not None and lane not in LANES:
@@ -70,6 +73,7 @@ class Link:
         self.wait_for_ready = wait_for_ready
         self.forced_lane = lane
         self.tls: Tls | None = tls if tls is not None else getattr(target, "tls", None)
+        self.memory = memory
         self._interrupts = interrupts
         self._connection: Connection | None = None
         self._former: dict[Connection, threading.Timer] = {}  # to servers that are gone, and what ends them
@@ -140,7 +144,7 @@ class Link:
         other = self._other
         if other is None:
             wait, lane = self.wait_for_ready, self.forced_lane
-            made = Link(self.target, wait_for_ready=wait, lane=lane, tls=self.tls, interrupts=True)
+            made = Link(self.target, wait_for_ready=wait, lane=lane, tls=self.tls, memory=self.memory, interrupts=True)
             other = self.__dict__.setdefault("_other", made)
             if self._closed:
                 other.close()
@@ -212,6 +216,8 @@ class Link:
             if connection is not None:
                 connection.read_available()  # it may have broken before, unnoticed
                 connection.end(CallCancelled(f"the client of {self.target.name} was closed"))
+                if self.memory is not None:
+                    connection.settle()
                 _sweep(connection.endpoint)
         self._connection, self._former = None, {}  # and what is mapped of the server's memory
 
@@ -288,7 +294,7 @@ class Link:
             return local_lane.dial(endpoint, token, timeout_s)
         from kourou.courier.lanes.grpc import client as grpc_lane  # noqa: PLC0415
 
-        return grpc_lane.dial(endpoint, token, timeout_s, self.tls)
+        return grpc_lane.dial(endpoint, token, timeout_s, self.tls, self.memory)
 
     def _repeat(self, reply: Reply, payload: Payload, error: Exception) -> bool:
         """Take over a call whose connection broke; False when it can only fail."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from kourou import courier
 from kourou.courier.address_target import AddressTarget
+from kourou.courier.wire.frames import Memory
 from kourou.weights.attaching import Way
 from kourou.weights.publisher import Publisher
 from kourou.weights.relays import Relaying, Relays
@@ -48,6 +49,7 @@ class Client:
         }
         self._target: courier.Target = AddressTarget(target, token) if isinstance(target, str) else target
         self._calls: courier.Client = courier.Client(self._target, lane=lane)
+        self._lane = lane
         self._connect_timeout_s = connect_timeout_s
         self._caller = caller
         self._relays = None
@@ -102,12 +104,13 @@ class Client:
     def _way(self, name: str) -> Way:
         return Way(self._calls, name, self._connect_timeout_s, caller=self._caller, relays=self._relays)
 
-    def _dial(self, relay: str | None) -> courier.Client:
+    def _dial(self, relay: str | None, memory: Memory | None) -> courier.Client:
         """A client of a relay, of its address, which has our token and certificate; None: of the server."""
-        target = self._target
+        target, lane = self._target, self._lane
         if relay is None:
-            return courier.Client(target)
-        return courier.Client(relay, token=target.token, tls=getattr(target, "tls", None), wait_for_ready=False)
+            return courier.Client(target, lane=lane, memory=memory)
+        tls = getattr(target, "tls", None)
+        return courier.Client(relay, token=target.token, tls=tls, lane=lane, wait_for_ready=False, memory=memory)
 
 
 def _restore(arguments: dict[str, Any]) -> Client:

@@ -45,6 +45,13 @@ class Transit:
         """The memory of one."""
         return self._memory[index * _BLOCK_BYTES : (index + 1) * _BLOCK_BYTES]
 
+    def place(self, block: Block) -> memoryview | None:
+        """Where a block that is about to come belongs; None if it does not, or is there."""
+        is_ours = (block.board, block.number) == (self.head.board, self.head.number)
+        place = self.block(block.position)
+        fits = block.data is not None and len(block.data) == len(place)
+        return place if is_ours and fits and block.position >= len(self.digests) else None
+
     def digest(self, index: int, timeout_s: float) -> bytes | None:
         """The digest of a block, once that is there; None if it is not in time."""
         with self.changed:
@@ -162,6 +169,7 @@ def follow(feed: Feed, have: Have) -> Iterator[News | Head | Block]:
                     yield news  # it takes its time; we are here
                 continue
             sent.append(digest)
-            yield Block(index, digest, None if known[index : index + 1] == [digest] else transit.block(index))
+            data = None if known[index : index + 1] == [digest] else transit.block(index)
+            yield Block(transit.head.board, transit.head.number, index, digest, data)
         if len(sent) == transit.blocks:
             known, number = sent, transit.head.number

@@ -99,11 +99,14 @@ class Block(NamedTuple):
     """A piece of a version.
 
     Attributes:
+        board, number: of the version, as its head says.
         position: which.
         digest: of its bytes.
         data: these; None where the other end has them.
     """
 
+    board: int
+    number: int
     position: int
     digest: bytes
     data: memoryview | None

@@ -16,11 +16,14 @@ import platform
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kourou import courier
+from kourou.courier.wire import codec
+from kourou.courier.wire.buffer_pool import allocate
 from kourou.courier.wire.copying import fill
-from kourou.errors import CallCancelled, RpcError, WeightsError
+from kourou.courier.wire.frames import Body, Memory
+from kourou.errors import CallCancelled, RpcError, SerializationError, WeightsError
 from kourou.shared_files import OpenedFile
 from kourou.weights.board import Board, Page, make_board
 from kourou.weights.forwarding import Transit, follow
@@ -33,6 +36,9 @@ _log = logging.getLogger("kourou.weights")
 _SILENT_S = 5.0  # after which the one that is followed is taken for lost: it says something every second
 _AGAIN_S = 0.3
 _FREE_SLOT_S = 1.0  # how long readers may hold a version up
+
+
+Dial: TypeAlias = Callable[[str | None, Memory | None], courier.Client]
 
 
 class _Here(NamedTuple):
@@ -48,13 +54,12 @@ class Relay:
     Args:
         name: of the weights.
         server: for those who follow this relay; started here.
-        dial: makes a client of another relay, of its address, or, of None, of the weights' server.
+        dial: makes a client of another relay, of its address, or, of None, of the weights' server; and what gives
+            memory for what that sends.
         role: the file whose lock makes this the relay; says where the board is. It is closed in the end.
     """
 
-    def __init__(
-        self, name: str, server: courier.Server, dial: Callable[[str | None], courier.Client], role: OpenedFile
-    ) -> None:
+    def __init__(self, name: str, server: courier.Server, dial: Dial, role: OpenedFile) -> None:
         self._name = name
         self._server = server
         self._dial = dial
@@ -147,7 +152,7 @@ class Relay:
 
     @contextlib.contextmanager
     def _client_of(self, address: str | None) -> Iterator[Any]:
-        client = self._dial(address)
+        client = self._dial(address, self._memory)
         self._clients.append(client)
         try:
             if self._closed.is_set():
@@ -183,7 +188,7 @@ class Relay:
     def _report(self, page: Page) -> None:
         """Tell the server who reads here; nobody waits for that."""
         if self._server_calls is None:
-            self._server_calls = self._dial(None)
+            self._server_calls = self._dial(None, None)
             self._clients.append(self._server_calls)
         if self._reported is None or self._reported.done():
             self._reported = self._server_calls.futures.report(self._name, platform.node(), readings(page.readers))
@@ -212,6 +217,19 @@ class Relay:
             self._coming = Transit(head, draft.memory, draft.lock), draft  # who passes it on has the lock, too
             self._changed.notify_all()
 
+    def _memory(self, body: Body, size: int) -> memoryview:
+        """Where a block is to be received: where it belongs, if that is known already.
+
+        For whoever reads the connection, ahead of ``_follow``; so what is on its way may not have begun here. No block
+        of what was dropped can come: what made it so came before.
+        """
+        memory, coming = allocate(size), self._coming
+        with contextlib.suppress(SerializationError):  # whoever takes it hears of that
+            block = codec.decode(body, [memory])
+            if coming is not None and isinstance(block, Block):
+                return coming[0].place(block) or memory
+        return memory
+
     def _add(self, block: Block) -> None:
         if self._coming is None:
             return
@@ -223,7 +241,9 @@ class Relay:
             if there is None or there.digests[block.position : block.position + 1] != [block.digest]:
                 raise WeightsError(f"block {block.position} of the weights {self._name!r} is not here")
             data = there.block(block.position)
-        fill(coming.block(block.position), data)
+        place = coming.block(block.position)
+        if data.obj is not place.obj:  # else it was received there
+            fill(place, data)
         coming.add(block.digest)
         if len(coming.digests) == coming.blocks:
             self._publish(coming, draft)

@@ -15,7 +15,7 @@ from kourou.courier.core.endpoint import host_id
 from kourou.shared_files import OpenedFile, SharedFile
 from kourou.weights.locks import alone, try_exclusive
 from kourou.weights.reading import BoardReader, Found
-from kourou.weights.relay import Relay
+from kourou.weights.relay import Dial, Relay
 from kourou.weights.remote import RemoteReader
 
 _POLL_S = 0.005
@@ -41,10 +41,10 @@ class Relays:
     Args:
         relaying: what this process needs to be one.
         server: the weights' server, in words that are the same in all processes of a host.
-        dial: makes a client of a relay, of its address, or, of None, of the weights' server.
+        dial: see :class:`kourou.weights.relay.Relay`.
     """
 
-    def __init__(self, relaying: Relaying, server: str, dial: Callable[[str | None], courier.Client]) -> None:
+    def __init__(self, relaying: Relaying, server: str, dial: Dial) -> None:
         self._relaying = relaying
         self._server = server
         self._dial = dial

@@ -98,6 +98,12 @@ class AnswerReader:
             self._pass_turn_on()
         return True
 
+    def settle(self) -> None:
+        """Wait until no other thread reads: the connection has ended, so whoever does is about to stop."""
+        if not self.reads_here:
+            with self._turn:
+                pass
+
     def _wait_for_turn(self, reply: Reply, until: float | None) -> bool:
         """Wait while another thread reads. True when this thread has the turn instead."""
         self._owner.flush()

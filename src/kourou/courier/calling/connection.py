@@ -244,6 +244,10 @@ class Connection:
         """Whether the background thread has to read at once, if nobody else does."""
         return bool(self._watched) or any(stream.gate is None for stream in list(self._streams.values()))
 
+    def settle(self) -> None:
+        """When it has ended: wait until no other thread reads any more."""
+        self._reader.settle()
+
     # -- the background thread --------------------------------------------------------------------------------
 
     def _background_tick(self) -> float | None:

@@ -85,6 +85,10 @@ make_frame = functools.partial(tuple.__new__, Frame)
 """Makes a frame from a tuple of all its fields: three times faster than the class, for what every call does."""
 
 
+Memory: TypeAlias = Callable[[Body, int], memoryview]
+"""Gives writable memory for a buffer of so many bytes that is about to come, of a frame with this body."""
+
+
 class Blocks(Protocol):
     """Shared memory that the other end reads."""
 
@@ -171,25 +175,29 @@ def _no_control(frame: Frame) -> None:
     raise ProtocolError(f"a frame of kind {frame.kind} on a lane without shared memory")
 
 
+def _fresh(_: Body, size: int) -> memoryview:
+    return allocate(size)
+
+
 class FrameParser:
     """Cuts a byte stream into frames.
 
     Args:
         resolve: gives the memory of a buffer that lies at (segment, offset, size) in the peer's arena;
             without it, such a buffer is an error.
-        allocate: makes writable memory for a buffer that comes through the stream.
+        memory: for buffers that come through the stream.
         control: takes frames about shared memory, at once, since the next frame may rely on them.
     """
 
     def __init__(
         self,
         resolve: Callable[[int, int, int], memoryview] | None = None,
-        allocate: Callable[[int], memoryview] = allocate,
+        memory: Memory = _fresh,
         control: Callable[[Frame], None] = _no_control,
     ) -> None:
         self._resolve = resolve
         self._control = control
-        self._allocate = allocate
+        self._memory = memory
         self._rest = bytearray()  # the beginning of a frame whose inline part is not complete
         self._missing = 0  # bytes without which it need not be looked at again
         self._unfinished: _Unfinished | None = None
@@ -272,7 +280,7 @@ class FrameParser:
             if total > _MAX_FRAME:
                 raise ProtocolError(f"a frame of more than {_MAX_FRAME} bytes")
             if segment == _IN_STREAM:
-                view = self._allocate(size)
+                view = self._memory(frame.body, size)
                 if size:
                     empty.append(view)
             elif self._resolve is None:

@@ -19,7 +19,7 @@ from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.grpc.asking import ask
 from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.grpc.stream import GrpcStream
-from kourou.courier.wire.frames import Frame, Kind, payload_size
+from kourou.courier.wire.frames import Frame, Kind, Memory, payload_size
 from kourou.errors import RpcError
 
 _BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
@@ -102,7 +102,8 @@ class GrpcTransport:
             self._ready = [stream for stream in streams if stream.has_buffered]
         if self._ready:
             return True
-        events = self._busy_wait.poll() if timeout_s != 0 else []
+        spins = timeout_s != 0 and not any(stream.in_bulk for stream in streams)
+        events = self._busy_wait.poll() if spins else []
         if not events:
             if timeout_s is None and len(streams) == 1 and self._main.can_block and not _is_main_thread():
                 self._ready = [self._main]
@@ -181,8 +182,10 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None) -> GrpcTransport:
-    """Connect, and wait until the server has accepted.
+def dial(
+    endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | None = None, memory: Memory | None = None
+) -> GrpcTransport:
+    """Connect, and wait until the server has accepted. ``memory`` is for what comes in bulk.
 
     Raises:
         ServerUnavailable: nothing answers there.
@@ -190,7 +193,8 @@ def dial(endpoint: Endpoint, token: str, timeout_s: float | None, tls: Tls | Non
     """
 
     def connect(within_s: float | None) -> GrpcStream:
-        return GrpcStream(Channel(f"/{SERVICE}/Connect", endpoint.grpc, (TOKEN_KEY, token), within_s, tls))
+        channel = Channel(f"/{SERVICE}/Connect", endpoint.grpc, (TOKEN_KEY, token), within_s, tls)
+        return GrpcStream(channel, memory)
 
     return GrpcTransport(connect(timeout_s), lambda: connect(_BULK_DIAL_S))
 

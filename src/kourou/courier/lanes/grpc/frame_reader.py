@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from kourou.courier.lanes.http2.framing import Http2
 from kourou.courier.lanes.http2.packets import PacketReader
 from kourou.courier.lanes.http2.tcp import TcpSocket
-from kourou.courier.wire.frames import Frame, FrameParser
+from kourou.courier.wire.frames import Frame, FrameParser, Memory
 
 _READ_BYTES = 64 << 10
 _DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to where it belongs
@@ -16,12 +16,17 @@ _DIRECT_BYTES = 16 << 10  # bulk of which at least so much is to come is read to
 class FrameReader:
     """For one thread at a time."""
 
-    def __init__(self, sock: TcpSocket, http2: Http2, peer: str) -> None:
+    def __init__(self, sock: TcpSocket, http2: Http2, peer: str, memory: Memory | None = None) -> None:
         self.packets = PacketReader()
         self._socket = sock
         self._http2 = http2
         self._peer = peer
-        self._parser = FrameParser()
+        self._parser = FrameParser() if memory is None else FrameParser(memory=memory)
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether the rest of a buffer is to come."""
+        return bool(self._parser.filling)
 
     def read(self) -> list[Frame]:
         """Receive all that ``poll`` has told of, and return the frames that are complete.

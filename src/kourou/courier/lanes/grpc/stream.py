@@ -17,7 +17,7 @@ from kourou.courier.lanes.grpc.channel import Channel, status_error
 from kourou.courier.lanes.grpc.frame_reader import FrameReader
 from kourou.courier.lanes.http2.client import CallEnd
 from kourou.courier.lanes.http2.packet_writer import PacketWriter
-from kourou.courier.wire.frames import Buffer, Frame, pack
+from kourou.courier.wire.frames import Buffer, Frame, Memory, pack
 from kourou.errors import ProtocolError
 
 _GATHER_FRAMES = 32  # queued, while the server is busy with earlier ones; more would let it run dry
@@ -35,11 +35,11 @@ class GrpcStream:
         Unauthenticated: the token is wrong.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, memory: Memory | None) -> None:
         self._address = channel.address
         self._socket = channel.socket
         self._http2 = channel.http2
-        self._reader = FrameReader(channel.socket, channel.http2, channel.address)
+        self._reader = FrameReader(channel.socket, channel.http2, channel.address, memory)
         self._receiver: Receiver | None = None
         self._writing = threading.Lock()
         self._writer = PacketWriter(self._socket, self._http2)
@@ -66,6 +66,11 @@ class GrpcStream:
     def has_buffered(self) -> bool:
         """Whether ``read`` has something that ``poll`` does not know of."""
         return self._http2.end is not None or self._socket.has_buffered
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether ``poll`` waits for a good part of a buffer, which takes its time."""
+        return self._reader.in_bulk
 
     @property
     def can_block(self) -> bool:

@@ -162,7 +162,7 @@ class TlsSocket(_Connection):
         read, size, received = self._socket.recv_into, len(sink), 0
         try:
             with self._lock:
-                while received < size and (count := read(sink[received:])):
+                while received < size and (count := read(sink[received:], size - received)):
                     received += count
         except self._not_now:
             return received or None
