@@ -374,6 +374,11 @@ def caller_of(order: DialOrder, place: int = 0) -> Caller:
     return Caller(order, {"role": AGENT, "place": place, "name": "early", "pid": 0})
 
 
+def test_an_agent_that_begins_when_its_run_is_over_ends_as_others_do(tmp_path: Path) -> None:
+    with pytest.raises(Ended, match="the launcher is gone"):
+        asyncio.run(dial(str(tmp_path / "dial.json"), 0))
+
+
 def test_one_that_calls_before_it_is_expected_is_answered_and_stays(patient: AgentServer) -> None:
     events = Events()
 

@@ -159,32 +159,48 @@ class ChildServer:
         if self.is_own:
             with self._lock:
                 if self._listener is None and not self._closed:
-                    self._listener = Listener(self._address, "AF_UNIX", backlog=64, authkey=self._key)
-                    threading.Thread(target=self._serve, name="kourou-children", daemon=True).start()
+                    listener = Listener(self._address, "AF_UNIX", backlog=64)
+                    thread = threading.Thread(target=self._serve, args=(listener,), name="kourou-children", daemon=True)
+                    try:
+                        thread.start()
+                    except BaseException:
+                        listener.close()
+                        raise
+                    self._listener = listener
         return self._address, self._key
 
     def close(self) -> None:
         """Listen no more. Idempotent."""
+        if not self.is_own:
+            return  # another thread of the process that it was forked from may have held the lock
         with self._lock:
             self._closed = True
-        if self.is_own and self._listener is not None:
+        if self._listener is not None:
             from multiprocessing.connection import Client  # noqa: PLC0415 - loaded, since there is a listener
 
-            with contextlib.suppress(OSError, AuthenticationError, EOFError):
-                Client(self._address, "AF_UNIX", authkey=self._key).close()  # wakes the thread, which closes the rest
+            with contextlib.suppress(OSError):
+                Client(self._address, "AF_UNIX").close()  # wakes the thread, which closes the rest
 
-    def _serve(self) -> None:
-        listener = self._listener
-        assert listener is not None  # noqa: S101 - it is what the thread was started for
+    def _serve(self, listener: Listener) -> None:
         while not self._closed:
-            with contextlib.suppress(OSError, EOFError, AuthenticationError):
+            try:
                 connection = listener.accept()
+            except OSError:  # too many files are open: who asks waits in the queue
+                time.sleep(_LONGEST_PAUSE_S)
+                continue
+            try:
                 threading.Thread(target=self._answer, args=(connection,), name="kourou-child", daemon=True).start()
+            except RuntimeError:  # too many threads: who asks hears that nobody answers
+                connection.close()
         with contextlib.suppress(OSError):  # its folder may be gone
             listener.close()
 
     def _answer(self, connection: Connection) -> None:
-        with connection, contextlib.suppress(OSError, EOFError):
+        from multiprocessing.connection import answer_challenge, deliver_challenge  # noqa: PLC0415 - loaded, as above
+
+        with connection, contextlib.suppress(OSError, EOFError, AuthenticationError):
+            deliver_challenge(connection, self._key)  # here, so that a child that does not go on holds up no other
+            answer_challenge(connection, self._key)
             what, argument = connection.recv()
             try:
                 connection.send(self._answer_to(what, argument))

@@ -260,7 +260,7 @@ async def dial(path: str, place: int, *, ends_on_term: bool = False) -> None:
         CancelledError: it was told to end before a launcher answered.
         Exception: what the service raised.
     """
-    order = DialOrder.read(path)
+    order = _read(path)
     name = os.environ.get(NAME_VARIABLE) or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     caller = Caller(order, {"role": AGENT, "place": place, "name": name, "pid": os.getpid()})
     with importing():
@@ -307,6 +307,18 @@ async def dial(path: str, place: int, *, ends_on_term: bool = False) -> None:
         await caller.close()
 
 
+def _read(path: str) -> DialOrder:
+    """The order, as it is now.
+
+    Raises:
+        Ended: the launcher took it away when it ended.
+    """
+    try:
+        return DialOrder.read(path)
+    except FileNotFoundError:
+        raise Ended("the launcher is gone") from None
+
+
 async def _completed(path: str, patience_s: float) -> DialOrder:
     """The order, once the launcher listens.
 
@@ -315,10 +327,7 @@ async def _completed(path: str, patience_s: float) -> DialOrder:
     """
     until, pause_s = time.monotonic() + patience_s, _FIRST_LOOK_S
     while True:
-        try:
-            order = DialOrder.read(path)
-        except FileNotFoundError:
-            raise Ended("the launcher is gone") from None
+        order = _read(path)
         if order.addresses:
             return order
         if time.monotonic() > until:
