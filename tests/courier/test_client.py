@@ -114,6 +114,52 @@ def test_a_restarted_server_is_found_again(lane):
         courier.close(client)
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_what_a_server_without_a_refusal_leaves_unanswered_ends_for_the_targets_reason(lane):
+    # Given calls that are under way, of each kind, and one that waits for a thread
+    begun, told = threading.Semaphore(0), threading.Semaphore(0)
+
+    def block():
+        begun.release()
+        assert courier.current_call().cancelled.wait(20)
+        told.release()
+
+    async def pause():
+        begun.release()
+        try:
+            await asyncio.sleep(20)
+        finally:
+            told.release()
+
+    def rows():
+        yield 1
+        block()
+
+    target = FakeTarget()
+    target.reason = NodeExited("learner/0 has ended")
+    server = Server(token="t", thread_pool_size=2, refusal=lambda _: None)
+    for method in (block, pause, rows):
+        server.bind(method.__name__, method)
+    server.start()
+    target.found = server.endpoint
+    client = Client(target, lane=lane, timeout_s=20)
+    stream = client.rows()
+    assert next(stream) == 1
+    waiting = [client.futures.block(), client.futures.pause(), client.futures.block()]
+    for _ in range(3):
+        assert begun.acquire(timeout=20)
+    # When the server stops, then its handlers are told, and clients hear what their target knows
+    server.stop(grace_s=0)
+    for future in waiting:
+        with pytest.raises(NodeExited, match="learner/0 has ended"):
+            future.result(20)
+    with pytest.raises(NodeExited, match="learner/0 has ended"):
+        next(stream)
+    for _ in range(3):
+        assert told.acquire(timeout=20)
+    courier.close(client)
+
+
 def test_who_found_a_server_before_it_stopped_and_connects_after_it_is_told(monkeypatch):
     # Given a client that is held up between finding the server and connecting
     target, dial = FakeTarget(), inproc.dial

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import re
+import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,61 @@ def test_a_call_to_a_node_that_ended_fails_at_once_and_says_how_it_ended(launch_
             call()
 
 
+class Stands:
+    """Its handler returns when its call is cancelled; ``end`` ends the node meanwhile, by itself or by SIGTERM."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.ends = threading.Event()
+
+    def stand(self):
+        self.begun.set()
+        courier.current_call().cancelled.wait(WAIT_S)
+
+    def end(self, *, by_signal):
+        assert self.begun.wait(WAIT_S)
+        if by_signal:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.ends.set()
+
+    def run(self):
+        self.ends.wait(WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("launch_type", "by_signal", "policy", "raised"),
+    [
+        ("local_mt", False, "ignore", lp.errors.NodeExited),
+        ("local_mp", False, "ignore", lp.errors.NodeExited),
+        ("local_mp", True, "ignore", lp.errors.NodeExited),
+        ("local_mp", True, lp.Restart(), lp.errors.NodeRestarted),
+    ],
+)
+def test_a_call_under_way_at_a_node_that_ends_is_told_so_and_not_that_the_program_stops(
+    launch_type, by_signal, policy, raised, running
+):
+    program = lp.Program("ends")
+    with program.group("stands", on_failure=policy):
+        stands = program.add_node(lp.CourierNode(Stands))
+    program.add_node(lp.PyNode(lp.wait_for_stop), label="worker")
+    run = running(program, launch_type)
+    client = stands.dereference()
+    standing = courier.submit(client.stand)
+    ended = courier.submit(client.end, by_signal=by_signal)
+    with pytest.raises(raised):
+        standing.result(WAIT_S)
+    ended.exception(WAIT_S)
+    assert run.failures == ()
+
+
 @pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
 def test_a_node_that_calls_one_that_ended_gets_the_same_error(launch_type, running):
     def call(client, path):
         deadline = time.monotonic() + WAIT_S
         try:
             while time.monotonic() < deadline:
-                with contextlib.suppress(lp.errors.CallCancelled):  # the one that was under way when its server stopped
-                    client.ping()
+                client.ping()
         except lp.errors.NodeExited as error:
             Path(path).write_text(str(error), encoding="utf-8")
         lp.wait_for_stop()

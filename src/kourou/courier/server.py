@@ -59,7 +59,8 @@ class Server:
         call_context: entered around every handler.
         tls: for the gRPC lane: an ``ssl.SSLContext`` of ``PROTOCOL_TLS_SERVER`` with the server's certificate loaded.
             With its ``verify_mode`` CERT_REQUIRED, clients have to show certificates, too.
-        refusal: makes the error, of a text, for calls that it does not answer since it stops.
+        refusal: makes the error, of a text, for calls that it does not answer since it stops; where that is None, they
+            end as its connections do, and clients find out why.
     """
 
     def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
@@ -74,7 +75,7 @@ class Server:
         socket_dir: str | None = None,
         call_context: Callable[[], AbstractContextManager[object]] | None = None,
         tls: ssl.SSLContext | None = None,
-        refusal: Callable[[str], RpcError] = CallCancelled,
+        refusal: Callable[[str], RpcError | None] = CallCancelled,
     ) -> None:
         self._name = name
         self._host = host

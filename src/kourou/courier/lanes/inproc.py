@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import threading
+from collections.abc import Iterable
 
 from kourou.courier.calling.transport import NotSentError, PushTransport, Receiver
 from kourou.courier.core.endpoint import Endpoint
@@ -40,8 +41,10 @@ class InprocListener:
         with self._lock:
             self._stopped = True
             transports, self._transports = self._transports, set()
-        for transport in transports:
-            transport.broken(ConnectionResetError("the server stopped"))
+        if self.dispatcher.leaves_unanswered:  # to find out why may be to wait until whoever calls this has ended
+            threading.Thread(target=_break, args=(transports,), name="kourou-inproc-end", daemon=True).start()
+        else:
+            _break(transports)
 
     def connected(self, transport: InprocTransport) -> None:
         """A client came; maybe it had found the server before that stopped."""
@@ -55,6 +58,11 @@ class InprocListener:
         """A client left."""
         with self._lock:
             self._transports.discard(transport)
+
+
+def _break(transports: Iterable[InprocTransport]) -> None:
+    for transport in transports:
+        transport.broken(ConnectionResetError("the server stopped"))
 
 
 class InprocTransport(PushTransport):

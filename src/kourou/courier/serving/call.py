@@ -137,6 +137,11 @@ class RunningCall(CallScope):
         self.caller.send(Frame(Kind.FAILURE, self.call_id, 0.0, "", body, buffers))
         return payload_size(body, buffers)
 
+    def drop(self) -> None:
+        """Leave the call unanswered, since its connection is about to end."""
+        if self.caller.calls.pop(self.call_id, None) is self:
+            self.abandon()
+
     def abandon(self) -> None:
         """The caller does not want an answer any more."""
         self.set()

@@ -17,13 +17,15 @@ class Dispatcher:
 
     Args:
         handlers: what its clients call.
-        refusal: the error for calls that a server which stops does not answer.
+        refusal: the error for calls that a server which stops does not answer; None: nothing is said.
     """
 
-    def __init__(self, handlers: Handlers, refusal: Callable[[str], RpcError]) -> None:
+    def __init__(self, handlers: Handlers, refusal: Callable[[str], RpcError | None]) -> None:
         self.handlers = handlers
-        self.refusal = refusal
         self.stopping = False
+        self.leaves_unanswered = False
+        """A call ends as its connection does, and whoever made it finds out why."""
+        self._refusal = refusal
         self._callers: set[Caller] = set()
         self._lock = threading.RLock()  # held for a moment, in which a signal handler may come
 
@@ -48,9 +50,19 @@ class Dispatcher:
         in_flight = Counter(call.method for call in self.running())
         return {method.name: method.metrics(in_flight[method]) for method in self.handlers.methods.all()}
 
+    def refusal(self, text: str) -> RpcError | None:
+        """The answer to a call that a server which stops does not carry out; None: it gets none."""
+        error = self._refusal(text)
+        self.leaves_unanswered |= error is None
+        return error
+
     def fail_all(self, reason: str) -> None:
-        """Answer every open call with the refusal and tell the handlers; they may run on, unheard."""
+        """Answer every open call with the refusal, if there is one, and tell the handlers; they may run on, unheard."""
         for call in self.running():
-            call.set()
-            call.fail(self.refusal(f"{call.name} of {self.handlers.name}: {reason}"))
+            error = self.refusal(f"{call.name} of {self.handlers.name}: {reason}")
+            if error is None:
+                call.drop()
+            else:
+                call.set()
+                call.fail(error)
         self.handlers.end_loop()

@@ -48,7 +48,9 @@ class Session(Caller):
             call.refuse(error)
             return None
         if self._dispatcher.stopping:
-            call.refuse(self._dispatcher.refusal(f"{name}: {handlers.name} is stopping"))
+            refusal = self._dispatcher.refusal(f"{name}: {handlers.name} is stopping")
+            if refusal is not None:
+                call.refuse(refusal)
             return None
         self.calls[call_id] = call
         return call

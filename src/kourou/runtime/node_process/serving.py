@@ -24,12 +24,16 @@ class NodeServer(Server):
         super().__init__(name=context.name, call_context=lambda: enter_node(context), refusal=self._refusal, **options)
         self._context = context
 
-    def _refusal(self, text: str) -> errors.RpcError:
-        """Nobody who called a node that was removed shall think that the program stops."""
-        removed = self._context.stop.removed
-        if not removed:
+    def _refusal(self, text: str) -> errors.RpcError | None:
+        """Nobody who called a node that ends by itself, or was removed, shall think that the program stops."""
+        stop = self._context.stop
+        if stop.removed:
+            return errors.NodeRemoved(
+                f"{text}: {self._context.name} was removed from the running program ({stop.removed})"
+            )
+        if stop.requested or stop.event.is_set():
             return errors.CallCancelled(text)
-        return errors.NodeRemoved(f"{text}: {self._context.name} was removed from the running program ({removed})")
+        return None  # how it ended, and whether it starts again, the program tells those whose connection breaks
 
     def start(self) -> None:
         """Listen on every lane, then tell the program: the node is READY, and here it is."""

@@ -21,6 +21,8 @@ class StopState:
         """Set once the program stops; nodes poll it."""
         self.released = threading.Event()
         """Set once nobody needs a node that only serves any more; it follows ``event``."""
+        self.requested = False
+        """Somebody here has asked for the end of the program, which may not have heard of it yet."""
         self.removed = ""
         """Who had this node removed from a program that goes on; empty: the whole program stops, or none does."""
         self._request = request
@@ -31,6 +33,7 @@ class StopState:
 
     def request(self, reason: str) -> None:
         """Ask for the end of the program; idempotent."""
+        self.requested = True
         self._request(reason)
 
     def set(self) -> None:
