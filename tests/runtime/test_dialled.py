@@ -509,6 +509,13 @@ def test_many_that_do_not_end_are_waited_for_no_longer_than_one(
     assert now == 1005.0
 
 
+def test_a_shell_that_does_not_get_through_leaves_nothing(tmp_path: Path) -> None:
+    order = DialOrder(addresses=(("127.0.0.1", 1),), authority="-----BEGIN NONSENSE", token="open", silence_s=60)
+    order.write(tmp_path / ORDER_FILE)
+    with pytest.raises(ssl.SSLError):
+        CoordinatorTunnel(tmp_path)
+
+
 def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
     authority: Authority, tmp_path: Path
 ) -> None:

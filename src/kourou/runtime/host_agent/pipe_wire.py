@@ -144,8 +144,9 @@ class Wire:
 
     def _run(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
+            thread.start()
+            self._thread = thread  # one that could not be started is nobody's to wait for
         self._changed.notify_all()
 
     def _tell_if_full(self) -> None:

@@ -42,12 +42,14 @@ class CoordinatorTunnel:
         self.address = f"unix:{entrance}"
         """Of the coordinator, here."""
         try:
-            self._caller = asyncio.run_coroutine_threadsafe(self._call(order), self._thread.loop).result()
-        except Ended as error:
+            self._caller = caller = asyncio.run_coroutine_threadsafe(self._call(order), self._thread.loop).result()
+        except BaseException as error:  # Ctrl-C, too
+            asyncio.run_coroutine_threadsafe(_give_up(), self._thread.loop).result()
             self._thread.close()
             self._scratch.remove()
-            raise errors.ServerUnavailable(f"run {folder.name} cannot be reached: {error}") from None
-        caller = self._caller
+            if isinstance(error, Ended):
+                raise errors.ServerUnavailable(f"run {folder.name} cannot be reached: {error}") from None
+            raise
         self._tunnel = Tunnel(self._thread, lambda *piece: caller.send_first(TUNNEL, *piece), entrance=entrance)
         self._keeping = self._thread.call(lambda: asyncio.ensure_future(self._keep()))  # and it listens
 
@@ -85,3 +87,11 @@ class CoordinatorTunnel:
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeping
         await self._caller.close()
+
+
+async def _give_up() -> None:
+    """End what this loop still does."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -62,7 +62,11 @@ class EngineReach:
             coordinator=coordinator,
         )
         self._on_wait = on_wait
-        self._server.order.write(self._order)
+        try:
+            self._server.order.write(self._order)
+        except BaseException:
+            self._server.close()
+            raise
 
     def allocate(self) -> None:
         """Wait until the hosts are there, and start their agents. Why it takes long is said, again when that changes.

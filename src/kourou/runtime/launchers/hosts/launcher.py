@@ -71,9 +71,13 @@ class HostLauncher:
         self._token = ""
         self._authority = authority
         used = {node.site.host for node in self._nodes.values() if node.site}
-        for host in plan.hosts.all:
-            if host.name in used:
-                self._hosts[host.name] = self._connect(host)
+        try:
+            for host in plan.hosts.all:
+                if host.name in used:
+                    self._hosts[host.name] = self._connect(host)
+        except BaseException:
+            self.close()
+            raise
 
     def configure(self, token: str, **boot: Any) -> None:
         """What every node process needs to know; waits until all hosts are there. Set once, before the first start.

@@ -82,26 +82,31 @@ class SshAgent:
         self._closed = False
         self._ready = threading.Event()
         self._error: errors.AgentFailedError | None = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the agent
-        try:
-            self._popen = subprocess.Popen(
-                agent_command(host, options, entry),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                cwd=options.cwd if options.local else None,
-                env=_environment(local=options.local),
-                start_new_session=True,  # Ctrl-C is the launcher's to hear
-            )
-        except OSError as error:
-            self._said.close()
-            raise self._failure(f"ssh cannot be run: {error}") from error
-        assert self._popen.stdin is not None  # noqa: S101 - a pipe
-        assert self._popen.stdout is not None  # noqa: S101 - a pipe
-        self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.silence_s)
-        self._wire.on_full = on_full
-        self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
-        self._thread.start()
+        self._losing = threading.Lock()
+        with contextlib.ExitStack() as undo:
+            self._said = undo.enter_context(tempfile.TemporaryFile())
+            try:
+                self._popen = undo.enter_context(
+                    subprocess.Popen(
+                        agent_command(host, options, entry),
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=self._said,
+                        cwd=options.cwd if options.local else None,
+                        env=_environment(local=options.local),
+                        start_new_session=True,  # Ctrl-C is the launcher's to hear
+                    )
+                )
+            except OSError as error:
+                raise self._failure(f"ssh cannot be run: {error}") from error
+            undo.callback(kill_session, self._popen)
+            assert self._popen.stdin is not None  # noqa: S101 - a pipe
+            assert self._popen.stdout is not None  # noqa: S101 - a pipe
+            self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.silence_s)
+            self._wire.on_full = on_full
+            self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
+            self._thread.start()
+            undo.pop_all()
 
     @property
     def lost(self) -> bool:
@@ -205,12 +210,13 @@ class SshAgent:
             self._lose(f"{kind}: {type(error).__name__}: {error}")
 
     def _lose(self, what: str) -> None:
-        if self._closed or self._error is not None:
-            self._ready.set()
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(1.0)  # its last words are complete then
-        self._error = self._failure(what)
+        with self._losing:  # whoever waits for it, and whoever listens, may find that out at once
+            if self._closed or self._error is not None:
+                self._ready.set()
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(1.0)  # its last words are complete then
+            self._error = self._failure(what)
         self._ready.set()
         self._on_lost(self._error)
 
@@ -234,7 +240,8 @@ class SshAgent:
 def kill_session(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to a process that leads a session, and to what it started there, such as an ssh to a jump host."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # another thread has just heard of its end
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def agent_command(host: str, options: SshOptions, entry: str) -> list[str]:

@@ -16,8 +16,9 @@ def with_inventories(hosts: Hosts) -> Hosts:
         LaunchError: files could not be copied to one.
     """
     reach = SshReach(hosts)
-    asked = [_ask(host, reach) for host in hosts.all if host.inventory is None]
+    asked: list[RemoteHost] = []
     try:
+        asked.extend(_ask(host, reach) for host in hosts.all if host.inventory is None)  # as far as it gets
         return hosts.with_inventories({host.name: host.await_info().inventory for host in asked})
     finally:
         reach.close(asked)

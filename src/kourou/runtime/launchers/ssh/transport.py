@@ -99,6 +99,7 @@ class SshTransport:
                 )
                 for how, message in self._waiting:
                     getattr(self._agent, how)(*message)
+                self._waiting.clear()
             self._agent.await_ready()
         except errors.KourouError as error:
             self._events.on_lost(error)

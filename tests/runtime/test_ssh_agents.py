@@ -1,0 +1,122 @@
+"""Agents on this machine, started as on other hosts: what cannot begin leaves nothing, what ends is told once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kourou as lp
+from kourou.runtime.host_agent.dial_order import ENTRY, DialOrder
+from kourou.runtime.host_agent.pipe_wire import Wire
+from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions, kill_session
+from kourou.runtime.launchers.ssh.inventory import with_inventories
+from kourou.testing.engines import LocalHosts
+from optional import pytest
+from polling import WAIT_S
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+HERE = "127.0.0.1", "127.0.0.2"
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let threads of a name not start, as where a user has as many as he may have."""
+
+    def of_name(name: str) -> None:
+        start = threading.Thread.start
+
+        def start_or_refuse(thread: threading.Thread) -> None:
+            if thread.name.startswith(name):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+
+    return of_name
+
+
+def agent(on_lost: Callable[[lp.errors.AgentFailedError], Any] = lambda _: None) -> SshAgent:
+    options = SshOptions(cwd=str(Path.cwd()), local=True)
+    return SshAgent("localhost", options, entry=ENTRY, on_message=lambda *_: None, on_lost=on_lost)
+
+
+def test_an_agent_that_nobody_could_listen_to_is_ended(refuse: Callable[[str], None]) -> None:
+    refuse("kourou-agent-")
+    with pytest.raises(RuntimeError, match="new thread"):
+        agent()
+
+
+def test_the_hosts_that_were_asked_are_left_when_another_one_cannot_be(refuse: Callable[[str], None]) -> None:
+    refuse("kourou-host-127.0.0.2")
+    with pytest.raises(RuntimeError, match="new thread"):
+        with_inventories(lp.Hosts(HERE))
+
+
+def test_so_are_those_that_a_program_was_to_run_on(refuse: Callable[[str], None]) -> None:
+    program = lp.Program("refused")
+    for _ in HERE:
+        program.add_node(lp.PyNode(print), label="worker")
+    refuse("kourou-host-127.0.0.2")
+    with pytest.raises(RuntimeError, match="new thread"):
+        lp.launch(program, "ssh", hosts=lp.Hosts(HERE))
+
+
+def test_a_launcher_that_cannot_tell_its_agents_where_it_listens_listens_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(order: DialOrder, path: Path) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(DialOrder, "write", write)
+    program = lp.Program("refused")
+    program.add_node(lp.PyNode(print), label="worker")
+    with pytest.raises((OSError, lp.errors.LaunchError), match="no space"):
+        lp.launch(program, LocalHosts())
+
+
+def test_a_wire_whose_thread_could_not_start_is_ended_as_any(refuse: Callable[[str], None]) -> None:
+    reader, writer = os.pipe()
+    refuse("kourou-wire")
+    wire = Wire(reader, writer, WAIT_S)
+    with pytest.raises(RuntimeError, match="new thread"):
+        wire.send("hello")
+    assert wire.end(0.0)
+    for end in (reader, writer):
+        os.close(end)
+
+
+def test_one_that_ends_at_the_moment_at_which_it_is_killed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
+
+        def too_late(pid: int, number: int) -> None:
+            raise ProcessLookupError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "killpg", too_late)
+            kill_session(process)
+
+
+def test_its_loss_is_told_once_though_two_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[object] = []
+    one = agent(lost.append)
+    one.await_ready()
+    other = threading.Thread(target=one._lose, args=("another end",))
+    real = one._popen.wait
+
+    def wait(timeout_s: float | None = None) -> int:
+        if threading.current_thread() is not other and not other.ident:
+            other.start()
+            other.join(0.2)  # as far as it gets
+        return real(timeout_s)
+
+    monkeypatch.setattr(one._popen, "wait", wait)
+    one._lose("an end")
+    other.join(WAIT_S)
+    assert len(lost) == 1
+    one.close()
