@@ -249,9 +249,6 @@ class Client(replay.Client):
     def __init__(self, server_address: Any) -> None:
         super().__init__(target_of(server_address))
 
-    def __enter__(self) -> Client:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
     def __reduce__(self) -> tuple[Any, ...]:
         return Client, (self._arguments["target"],)
 

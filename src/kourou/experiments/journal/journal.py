@@ -15,15 +15,13 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kourou import errors
+from kourou.closing import ClosedAtExit
 from kourou.experiments.failures import SweepBusy, SweepError
 from kourou.experiments.journal.run_records import Event, RunRecord, apply_event
 from kourou.experiments.journal.shared_disks import file_system, is_shared, try_lock
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 JOURNAL_FILE = "sweep.sqlite"
 LOCK_FILE = "sweep.lock"
@@ -46,7 +44,7 @@ class Launch(NamedTuple):
     """``processes``, ``slurm`` or ``template``."""
 
 
-class SweepLock:
+class SweepLock(ClosedAtExit):
     """Says that this process is the sweep's launcher; the kernel gives it up when the process ends, however it ends.
 
     Raises:
@@ -77,12 +75,6 @@ class SweepLock:
     def close(self) -> None:
         """Give the lock up."""
         os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 def _locked(file: int, path: Path) -> bool:

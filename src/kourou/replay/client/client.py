@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from kourou import courier
 from kourou.arguments import also_named, warn_ignored
+from kourou.closing import ClosedAtExit
 from kourou.errors import ServerUnavailable, WriterExpired
 from kourou.replay.arrays.array_types import Array, Keys, np
 from kourou.replay.arrays.dtypes import as_array
@@ -31,7 +32,7 @@ T = TypeVar("T")
 _GRACE_S = 10.0  # what a call may take beyond the time that it waits for a limiter: the connection, and the data
 
 
-class Client:
+class Client(ClosedAtExit):
     """Inserts into the tables of a server and samples from them. Any number of threads may use it; can be pickled.
 
     With a ``timeout_s`` of 0 a call tries once, with None it waits.
@@ -81,12 +82,6 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<replay client of {self.server_address}>"
-
-    def __enter__(self) -> Client:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def server_address(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kourou.arguments import also_named
+from kourou.closing import ClosedAtExit
 from kourou.errors import TableNotFound
 from kourou.replay.arrays.array_types import Array, Keys
 from kourou.replay.client.client import Client
@@ -20,7 +21,7 @@ from kourou.replay.writers.rules import ItemRule
 W = TypeVar("W")
 
 
-class GroupClient:
+class GroupClient(ClosedAtExit):
     """What a :class:`Client` can do, with the tables of several servers.
 
     Methods are those of a Client; each call goes to the server that has the table. Which one that is, the servers are
@@ -44,12 +45,6 @@ class GroupClient:
 
     def __repr__(self) -> str:
         return f"<replay client of {', '.join(client.server_address for client in self._clients)}>"
-
-    def __enter__(self) -> GroupClient:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def clients(self) -> tuple[Client, ...]:

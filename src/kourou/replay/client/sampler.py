@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kourou import courier
+from kourou.closing import ClosedAtExit
 from kourou.errors import CallCancelled, ConnectionLost, DeadlineExceeded, NodeExited, WriterExpired
 from kourou.replay.protocol.messages import Ticket
 from kourou.replay.protocol.samples import SampleBatch
@@ -20,7 +21,7 @@ _MOST_AT_ONCE = 4  # small batches are cheaper by the dozen: a request costs as 
 _SMALL_BYTES = 1 << 20  # of a batch; of larger ones, the first should not wait for the second to be copied
 
 
-class Sampler:
+class Sampler(ClosedAtExit):
     """An iterator of batches. Also a context manager, which closes it.
 
     At most ``max_in_flight`` items are on their way or have arrived without being taken. With 0, a batch is asked
@@ -80,12 +81,6 @@ class Sampler:
         self._ready: deque[SampleBatch] = deque()
         self._closed = False
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Sampler:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __iter__(self) -> Sampler:
         return self

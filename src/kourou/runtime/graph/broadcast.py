@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from kourou import courier, errors
+from kourou.closing import ClosedAtExit
 from kourou.runtime.context import context
 from kourou.runtime.context.context import Binding
 from kourou.runtime.graph.handles import Handle
@@ -281,7 +282,7 @@ def _first(pending: Pending) -> Any:
     raise pending.error()  # there was nobody to call
 
 
-class Stream(Iterator[tuple[int, Any]]):
+class Stream(ClosedAtExit, Iterator[tuple[int, Any]]):
     """``(index, result)`` of calls as they are answered."""
 
     def __init__(self, pending: Pending) -> None:
@@ -308,12 +309,6 @@ class Stream(Iterator[tuple[int, Any]]):
             self._pending.failures = {}  # told once; after that, this is an iterator at its end
             raise error from cause
         raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
         if not _is_ending():

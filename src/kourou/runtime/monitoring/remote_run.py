@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kourou import courier, errors
+from kourou.closing import ClosedAtExit
 from kourou.courier import Client
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.context.context import Binding
@@ -28,16 +29,13 @@ from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.plan import Placement
 from kourou.runtime.waiting.node_target import NodeTarget
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 _POLL_S = 0.05
 _FRESH_S = 1.0
 _AT_ONCE = 16
 T = TypeVar("T")
 
 
-class RemoteRun:
+class RemoteRun(ClosedAtExit):
     """A run in another process. Use it in a ``with``, or call :meth:`close`.
 
     It is also the :class:`~kourou.runtime.context.context.ControlPlane` of the clients that it makes.
@@ -62,12 +60,6 @@ class RemoteRun:
         self._binding = Binding(run_id=found.run_id, control=self, token=self._token, tls=found.certificate)
         self._clients: dict[str, Client] = {}
         self._seen: tuple[float, dict[str, NodeRecord]] = (-math.inf, {})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all connections."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from kourou import errors
+from kourou.closing import ClosedAtExit
 from kourou.courier import Client
 from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.run_folder import node_log
@@ -26,8 +27,6 @@ from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.node_process.metering import ask_report, ask_usage
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from kourou.weights.readers import WeightsReport
 
 _ANSWER_S = 0.5  # a node whose threads are all busy does not answer in time, and its calls are not known then
@@ -77,7 +76,7 @@ class RunSample:
         return {**data, "taken_at": self.taken_at, "launcher": dataclasses.asdict(self.launcher)}
 
 
-class Sampler:
+class Sampler(ClosedAtExit):
     """Takes samples of a run; rates come from two of them. Use it in a ``with``, or call :meth:`close`."""
 
     def __init__(self, found: FoundRun) -> None:
@@ -91,12 +90,6 @@ class Sampler:
         self._calls: dict[tuple[str, int], int] = {}
         self._usage: dict[tuple[str, int], tuple[float, int]] = {}
         self._at: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections to the run."""

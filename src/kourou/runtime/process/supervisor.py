@@ -21,9 +21,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from kourou import errors
+from kourou.closing import ClosedAtExit
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
@@ -34,9 +35,6 @@ from kourou.runtime.process.outputs import Outputs
 from kourou.runtime.process.preload import NODES, Preload
 from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id
 from kourou.runtime.process.zygotes import Zygotes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class ProcessEvents(Protocol):
         """It ended, all its lines were told, and nothing that it started is left."""
 
 
-class Supervisor:
+class Supervisor(ClosedAtExit):
     """Owner of the processes of one host. Use it in a ``with``, or call :meth:`close`.
 
     Raises:
@@ -100,12 +98,6 @@ class Supervisor:
         self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def start_ahead(self) -> None:
         """Start what plain nodes are forked from, though it is not known yet whose they will be."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 from kourou import errors
 from kourou.arguments import also_named
+from kourou.closing import ClosedAtExit
 from kourou.courier.wire import codec
 from kourou.nodes.process_group import torch_is_there
 from kourou.nodes.ranks import LOOPBACK_INTERFACE
@@ -36,9 +37,6 @@ from kourou.spmd.launch.results import LaunchResult
 from kourou.spmd.worker.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-if TYPE_CHECKING:
     Where: TypeAlias = Hostnames | EngineOptions
 else:  # command lines are made of a field's type, and have no words for an engine
     Where = Hostnames
@@ -49,7 +47,7 @@ R = TypeVar("R")
 
 @also_named(worker_timeout="worker_timeout_s", agent_timeout="agent_timeout_s")
 @dataclasses.dataclass
-class Launcher:
+class Launcher(ClosedAtExit):
     """Runs functions in groups of processes.
 
     A Launcher owns what its runs share (a helper process that has torch imported, so that a second run starts in
@@ -169,12 +167,6 @@ class Launcher:
     def close(self) -> None:
         """End the runs under way, and what is kept for the next. Idempotent; the Launcher may be used again."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in {"_pool", "_finalizer"}}
