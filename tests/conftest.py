@@ -16,6 +16,7 @@ import pytest
 from engines import HOW_TO_GET, what_is_missing
 from fuzzing import register_profiles
 from leaks import Snapshot
+from nursery import Nursery
 from pure import Guard, is_pure, may_be_pure
 
 ROOT = Path(__file__).parent
@@ -126,6 +127,14 @@ def no_leaks(runs_dir: Path) -> Iterator[Snapshot]:
     yield before
     left = before.leftovers_after(LEAVE_TIMEOUT_S)
     assert not left, "left behind by this test:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Starts processes that run a piece of code with kourou's lanes, replay, weights and NumPy, quickly."""
+    lanes = (f"kourou.courier.lanes.{lane}.{end}" for lane in ("local", "grpc") for end in ("server", "client"))
+    with Nursery("numpy", "kourou.replay", "kourou.weights", "kourou.script.unpicklable", *lanes) as nursery:
+        yield nursery
 
 
 @pytest.fixture(scope="session", autouse=True)

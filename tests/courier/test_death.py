@@ -1,9 +1,6 @@
 """kill -9 in the middle of a transfer: the survivor hears of it, and nothing is left behind."""
 
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -41,54 +38,41 @@ while True:
 LANES = ["local", "grpc"]
 
 
-def start(code, *args):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def end(process):
-    process.kill()
-    process.wait()
-    process.stdin.close()
-    process.stdout.close()
-
-
-def kill_servers(lane, tmp_path, times):
+def kill_servers(nursery, lane, tmp_path, times):
     chance = random.Random(7)
     value = np.zeros(8 << 20, np.uint8)
     longest = 0.0
     for _ in range(times):
         token = new_token()
-        server = start(SERVER, token, str(tmp_path))
+        server = nursery.start(SERVER, token, str(tmp_path))
         client = Client(server.stdout.readline().strip(), token=token, lane=lane)
         kept = client.echo(value + 1)
         futures = [client.futures.echo(value) for _ in range(3)]
         time.sleep(chance.uniform(0, 0.02))  # anywhere in the transfer
-        server.send_signal(signal.SIGKILL)
+        server.kill()
         killed = time.monotonic()
         errors = [future.exception(20) for future in futures]
         longest = max(longest, time.monotonic() - killed)
         assert all(error is None or isinstance(error, ConnectionLost) for error in errors)
         assert kept.sum() == kept.size  # what came before stays valid …
         kept[:] = 2  # … and writable
-        server.wait()  # all calls may have been answered, and nobody can tell that a server is about to be killed
+        with server:
+            pass  # all calls may have been answered, and nobody can tell that a server is about to be killed
         courier.close(client)
-        end(server)
         until(lambda: not list(tmp_path.iterdir()), 20, "the socket of the dead server is gone")
     print(f"{times} servers killed on the {lane} lane: all calls had failed after {longest * 1e3:.0f} ms at the latest")
 
 
-def kill_clients(lane, tmp_path, times):
+def kill_clients(nursery, lane, tmp_path, times):
     chance = random.Random(8)
     before = set(Path("/dev/shm").iterdir())
     with Server(token=new_token(), socket_dir=str(tmp_path)) as server:
         server.bind("echo", lambda value: value)
         for _ in range(times):
-            client = start(CLIENT, server.address, server.token, lane)
-            assert client.stdout.readline()
-            time.sleep(chance.uniform(0, 0.02))
-            end(client)
+            with nursery.start(CLIENT, server.address, server.token, lane) as client:
+                assert client.stdout.readline()
+                time.sleep(chance.uniform(0, 0.02))
+                client.kill()
         until(lambda: server.metrics()["echo"].in_flight == 0, 20, "calls of dead clients are gone")
         loop: Any = server._event_loop
         until(lambda: not loop._connections, 20, "connections of dead clients are gone")
@@ -107,12 +91,12 @@ TIMES = pytest.mark.parametrize(
 @pytest.mark.usefixtures("no_leaks")
 @pytest.mark.parametrize("lane", LANES)
 @TIMES
-def test_killed_servers(lane, tmp_path, times):
-    kill_servers(lane, tmp_path, times)
+def test_killed_servers(nursery, lane, tmp_path, times):
+    kill_servers(nursery, lane, tmp_path, times)
 
 
 @pytest.mark.usefixtures("no_leaks")
 @pytest.mark.parametrize("lane", LANES)
 @TIMES
-def test_killed_clients(lane, tmp_path, times):
-    kill_clients(lane, tmp_path, times)
+def test_killed_clients(nursery, lane, tmp_path, times):
+    kill_clients(nursery, lane, tmp_path, times)

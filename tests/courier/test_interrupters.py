@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(params=LANES)
-def client(request):
+def client(request, nursery):
     """A client of a server in another process, or, for the lane within one process, in this one."""
     with contextlib.ExitStack() as stack:
         if request.param == "inproc":
@@ -55,12 +55,8 @@ def client(request):
             stack.callback(server.stop)
             address = server.address
         else:
-            command = [sys.executable, "-c", SERVER]
-            process = stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
+            process = stack.enter_context(nursery.start(SERVER))
             stack.callback(process.kill)
-            assert process.stdout is not None
             address = process.stdout.readline().strip()
         made = Client(address, token="t", lane=request.param, timeout_s=20)
         stack.callback(courier.close, made)

@@ -1,8 +1,6 @@
 """Many clients, many calls, mixed sizes: nothing is lost, and memory does not grow."""
 
 import gc
-import subprocess
-import sys
 
 import numpy as np
 import psutil
@@ -24,14 +22,12 @@ print(total)
 
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 @pytest.mark.parametrize("windows", [20, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
-def test_eight_processes_call_one_server(lane, windows):
+def test_eight_processes_call_one_server(nursery, lane, windows):
     with Server(token=new_token()) as server:
         server.bind("add", lambda number: number)
-        command = [sys.executable, "-c", CLIENT, server.address, server.token, lane, str(windows)]
-        clients = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+        clients = [nursery.start(CLIENT, server.address, server.token, lane, str(windows)) for _ in range(8)]
         for client in clients:
-            output, _ = client.communicate(timeout=250)
-            assert int(output) == 50 * windows
+            assert int(client.communicate(timeout=250)) == 50 * windows
         assert server.metrics()["add"].calls == 8 * 50 * windows
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
 import textwrap
 import threading
 import time
@@ -17,10 +16,11 @@ import pytest
 from kourou.replay import Checkpointer, Client, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo, Prioritized, Uniform
+from nursery import Forked, Nursery
 from polling import until
 from replay.conftest import Serve
 
-Run = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., Forked]
 
 # Each step carries a checksum of its bytes, so that a step of two halves is found.
 HEAD = """
@@ -55,26 +55,17 @@ SAMPLER = """
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def run(nursery: Nursery) -> Iterator[Run]:
     """Run a program in a process of its own; it is killed after the test. Waits until it says that it is up."""
-    processes: list[subprocess.Popen[str]] = []
+    with contextlib.ExitStack() as processes:
 
-    def start(code: str, *arguments: str) -> subprocess.Popen[str]:
-        program = textwrap.dedent(HEAD) + textwrap.dedent(code)
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
-        )
-        processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline(), "it ended before it was up"
-        return process
+        def start(code: str, *arguments: str) -> Forked:
+            process = processes.enter_context(nursery.start(textwrap.dedent(HEAD) + textwrap.dedent(code), *arguments))
+            processes.callback(process.kill)
+            assert process.stdout.readline(), "it ended before it was up"
+            return process
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        yield start
 
 
 def check(client: Client) -> None:
@@ -160,7 +151,7 @@ def test_eight_processes_and_sixty_four_threads_lose_and_double_nothing(serve: S
             thread.join()
         # then every item came out once, whole
         assert problems == []
-        outputs = [process.communicate(timeout=60)[0] for process in [*consumers, *producers]]
+        outputs = [process.communicate(timeout=60) for process in [*consumers, *producers]]
         assert [process.returncode for process in [*consumers, *producers]] == [0] * 8
         assert sorted(int(word) for text in outputs[:count] for word in text.split()) == list(range(count * each))
         info = client.server_info()

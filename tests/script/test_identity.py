@@ -6,8 +6,6 @@ import textwrap
 
 import pytest
 
-from script.sharing import shared
-
 HOLDERS = {
     "default": """
         def holder(x=TABLE): return x
@@ -120,7 +118,7 @@ HOLDERS = {
 
 @pytest.mark.parametrize("table", ["[]", "{1}", "object()", "Plain()", "bytearray(1)", "array.array('d')"])
 @pytest.mark.parametrize("holder", ["default", "class-attribute", "closure"])
-def test_every_kind_of_object(tmp_path, table, holder):
+def test_every_kind_of_object(shared, tmp_path, table, holder):
     script = f"import array\nclass Plain: pass\nTABLE = {table}\n" + textwrap.dedent(HOLDERS[holder])
     script += "\ndef table(): return TABLE\nVALUE = [VALUE, table]\n"
     said = shared(tmp_path, script, "print(VALUE[0]() is VALUE[1]() is __main__.TABLE)")
@@ -128,14 +126,14 @@ def test_every_kind_of_object(tmp_path, table, holder):
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_a_global_is_what_a_definition_holds_whichever_is_asked_for_first(tmp_path, holder):
+def test_a_global_is_what_a_definition_holds_whichever_is_asked_for_first(shared, tmp_path, holder):
     script = "TABLE = {'a': 1}\n" + textwrap.dedent(HOLDERS[holder])
     script += "\ndef table(): return TABLE\nVALUE = [VALUE, table]\n"
     said = shared(tmp_path, script, "print(VALUE[0]() is VALUE[1]() is __main__.TABLE)")
     assert said == "True\n"
 
 
-def test_a_registry_that_a_decorator_fills_and_the_registered_refer_to(tmp_path):
+def test_a_registry_that_a_decorator_fills_and_the_registered_refer_to(shared, tmp_path):
     # Given a hundred classes in a registry, each of which has it
     said = shared(
         tmp_path,
@@ -177,7 +175,7 @@ def test_a_registry_that_a_decorator_fills_and_the_registered_refer_to(tmp_path)
     assert said == "101 True\nTrue True\nTrue True\n"
 
 
-def test_parts_of_a_global_and_what_no_global_has(tmp_path):
+def test_parts_of_a_global_and_what_no_global_has(shared, tmp_path):
     # Given a function that holds a part of a global, and classes that share what has no name
     said = shared(
         tmp_path,
@@ -212,7 +210,7 @@ def test_parts_of_a_global_and_what_no_global_has(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["Base", "Sub", "REGISTRY", "Other", "make"])
-def test_definitions_that_refer_to_each_other_through_data_in_any_order(tmp_path, first):
+def test_definitions_that_refer_to_each_other_through_data_in_any_order(shared, tmp_path, first):
     said = shared(
         tmp_path,
         """
@@ -258,7 +256,7 @@ def test_definitions_that_refer_to_each_other_through_data_in_any_order(tmp_path
     assert said == "True True True\nTrue True\nTrue True\n"
 
 
-def test_a_sentinel_is_told_from_what_was_given(tmp_path):
+def test_a_sentinel_is_told_from_what_was_given(shared, tmp_path):
     (tmp_path / "light.py").write_text("DEFAULT = object()\n")
     said = shared(
         tmp_path,
@@ -293,7 +291,7 @@ def test_a_sentinel_is_told_from_what_was_given(tmp_path):
     assert said == "('missing', 1, False, True, True, True)\n"
 
 
-def test_what_several_use_that_modules_own_does_not_tie_them_together(tmp_path):
+def test_what_several_use_that_modules_own_does_not_tie_them_together(shared, tmp_path):
     # Given a class that needs a module, and functions and dataclasses that have annotations and constants like its own
     (tmp_path / "heavy.py").write_text("class Base:\n    pass\n")
     (tmp_path / "light.py").write_text("class Default:\n    pass\nDEFAULT = Default()\n")
@@ -344,7 +342,7 @@ def test_what_several_use_that_modules_own_does_not_tie_them_together(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["lambda: (bump, get)", "lambda pair=(bump, get): pair"])
-def test_functions_that_share_a_variable_of_a_closure(tmp_path, value):
+def test_functions_that_share_a_variable_of_a_closure(shared, tmp_path, value):
     # Given functions that count together, each of which is a global, and one of which refers to itself
     said = shared(
         tmp_path,
@@ -373,7 +371,7 @@ def test_functions_that_share_a_variable_of_a_closure(tmp_path, value):
     assert said == "3 3 True\n"
 
 
-def test_a_large_array_travels_once_whoever_holds_it(tmp_path):
+def test_a_large_array_travels_once_whoever_holds_it(shared, tmp_path):
     pytest.importorskip("numpy")
     said = shared(
         tmp_path,
@@ -394,7 +392,7 @@ def test_a_large_array_travels_once_whoever_holds_it(tmp_path):
     assert said == "True 1\n"
 
 
-def test_what_a_node_has_set_stays(tmp_path):
+def test_what_a_node_has_set_stays(shared, tmp_path):
     # Given a global that a class has, too, and that is replaced before the class is asked for
     said = shared(
         tmp_path,

@@ -6,10 +6,8 @@ import sys
 
 import pytest
 
-from script.sharing import shared
 
-
-def test_everything_that_a_function_refers_to_is_there(tmp_path):
+def test_everything_that_a_function_refers_to_is_there(shared, tmp_path):
     # Given a function with definitions, modules, data and functions of data behind it
     said = shared(
         tmp_path,
@@ -68,7 +66,7 @@ def test_everything_that_a_function_refers_to_is_there(tmp_path):
     assert said == "(8.0, 'RED', Pair(a=1, b=2), 'int', 'any', 'tag', True)\n"
 
 
-def test_definitions_that_refer_to_each_other(tmp_path):
+def test_definitions_that_refer_to_each_other(shared, tmp_path):
     said = shared(
         tmp_path,
         """
@@ -96,7 +94,7 @@ def test_definitions_that_refer_to_each_other(tmp_path):
     assert said == "True True True\nTrue\n"
 
 
-def test_what_pickles_as_no_more_than_its_name(tmp_path):
+def test_what_pickles_as_no_more_than_its_name(shared, tmp_path):
     # Given type variables, a new type and a sentinel, which functions and classes refer to
     said = shared(
         tmp_path,
@@ -131,7 +129,7 @@ def test_what_pickles_as_no_more_than_its_name(tmp_path):
     assert said == "[1, True, True] True\n"
 
 
-def test_annotations_that_are_text_are_evaluated_where_they_arrive(tmp_path):
+def test_annotations_that_are_text_are_evaluated_where_they_arrive(shared, tmp_path):
     said = shared(
         tmp_path,
         """
@@ -161,7 +159,7 @@ def test_annotations_that_are_text_are_evaluated_where_they_arrive(tmp_path):
     assert said == "['inner', 'counts'] True <class '__main__.Inner'>\n"
 
 
-def test_classes_inside_of_classes_keep_their_full_name(tmp_path):
+def test_classes_inside_of_classes_keep_their_full_name(shared, tmp_path):
     said = shared(
         tmp_path,
         """
@@ -180,7 +178,7 @@ def test_classes_inside_of_classes_keep_their_full_name(tmp_path):
     assert said == "True\n"
 
 
-def test_lambdas_and_local_classes_see_the_globals_of_the_script(tmp_path):
+def test_lambdas_and_local_classes_see_the_globals_of_the_script(shared, tmp_path):
     said = shared(
         tmp_path,
         """
@@ -207,7 +205,7 @@ def test_lambdas_and_local_classes_see_the_globals_of_the_script(tmp_path):
     assert said == "1 1 1\n"
 
 
-def test_a_global_is_unpickled_when_it_is_asked_for_and_not_before(tmp_path):
+def test_a_global_is_unpickled_when_it_is_asked_for_and_not_before(shared, tmp_path):
     (tmp_path / "heavy.py").write_text("class Base:\n    pass\n")
     said = shared(
         tmp_path,
@@ -231,7 +229,7 @@ def test_a_global_is_unpickled_when_it_is_asked_for_and_not_before(tmp_path):
     assert said == "False False True\nheavy\nFalse\n"
 
 
-def test_large_arrays_are_shared_among_globals_and_writable(tmp_path):
+def test_large_arrays_are_shared_among_globals_and_writable(shared, tmp_path):
     pytest.importorskip("numpy")
     said = shared(
         tmp_path,
@@ -251,7 +249,7 @@ def test_large_arrays_are_shared_among_globals_and_writable(tmp_path):
     assert said == f"7 7 {sum(range(100_000)) + 7}\n"
 
 
-def test_a_module_that_is_missing_here_is_named_with_what_needs_it(tmp_path):
+def test_a_module_that_is_missing_here_is_named_with_what_needs_it(shared, tmp_path):
     (tmp_path / "only_there.py").write_text("value = 1\n")
     with pytest.raises(AssertionError) as raised:
         shared(
@@ -272,7 +270,7 @@ def test_a_module_that_is_missing_here_is_named_with_what_needs_it(tmp_path):
         assert "while only_there of the script was unpickled" in str(raised.value)
 
 
-def test_setup_is_called_before_the_values_are_unpickled(tmp_path):
+def test_setup_is_called_before_the_values_are_unpickled(shared, tmp_path):
     (tmp_path / "registry.py").write_text("known = []\n\ndef get():\n    return known[0]\n")
     said = shared(
         tmp_path,
@@ -294,7 +292,7 @@ def test_setup_is_called_before_the_values_are_unpickled(tmp_path):
     assert said == "set up\n"
 
 
-def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(tmp_path):
+def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(shared, tmp_path):
     # Given a class whose unpickling lets other threads run in its middle, and eight threads that want instances
     said = shared(
         tmp_path,
@@ -332,7 +330,7 @@ def test_threads_that_ask_for_the_same_class_at_once_get_it_whole(tmp_path):
     assert said == "[1, 1, 1, 1, 1, 1, 1, 1]\n"
 
 
-def test_a_module_that_imports_from_the_script_finds_its_constants(tmp_path):
+def test_a_module_that_imports_from_the_script_finds_its_constants(shared, tmp_path):
     (tmp_path / "beside.py").write_text(
         "def rate():\n    from __main__ import config, NAMES\n    return config['lr'], NAMES\n"
     )
@@ -354,7 +352,7 @@ def test_a_module_that_imports_from_the_script_finds_its_constants(tmp_path):
     assert said == "(0.1, {'left'}) False\n"
 
 
-def test_classes_whose_bases_refer_to_them(tmp_path):
+def test_classes_whose_bases_refer_to_them(shared, tmp_path):
     # Given bases that each know the class that is made of them
     said = shared(
         tmp_path,
@@ -381,7 +379,7 @@ def test_classes_whose_bases_refer_to_them(tmp_path):
     assert said == "[True, True, True]\n"
 
 
-def test_a_fork_while_a_class_is_loaded_gets_it_whole(tmp_path):
+def test_a_fork_while_a_class_is_loaded_gets_it_whole(shared, tmp_path):
     # Given a thread that is in the middle of a class, and waits there for a moment after the fork was asked for
     (tmp_path / "middle.py").write_text("import threading\nreached = threading.Event()\n")
     said = shared(
