@@ -8,12 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import kourou as lp
 from kourou.errors import LaunchError
+from kourou.runtime.files.run_info import RunInfo
+from kourou.runtime.launch import batch
 from kourou.runtime.launchers.engines.base import Submission
+from kourou.runtime.launchers.engines.slurm import SlurmEngine
 from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, own_time_left, quoted, submit
+from kourou.runtime.model.engines import Shape
 from polling import WAIT_S, until
 
 
@@ -113,6 +118,39 @@ def test_a_job_that_no_shell_would_find_is_cancelled(tools: Path, scancel: str, 
     # Then
     assert (tools / "cancelled").read_text() == "--quiet 7\n"
     assert bool(list(runs.iterdir())) is (scancel != "true")
+
+
+def test_so_is_one_whose_submission_is_interrupted(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> RunInfo:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "_submitted", interrupted)
+    tool(tools, "sbatch", "echo 7")
+    tool(tools, "scancel", f"echo $* >{tools}/cancelled")
+    program = lp.Program("lost")
+    program.add_node(lp.PyNode(print), label="worker")
+    with pytest.raises(KeyboardInterrupt):
+        lp.submit(program, lp.Slurm(), run_dir=tools / "runs")
+    assert (tools / "cancelled").read_text() == "--quiet 7\n"
+    assert not list((tools / "runs").iterdir())
+
+
+def test_steps_of_agents_that_ended_are_no_zombies(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an agent that was lost
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n1")
+    tool(tools, "scontrol", "echo n1")
+    tool(tools, "srun", "exit 1")
+    engine = SlurmEngine(lp.Slurm(), name="zombies", folder=tools)
+    engine.allocate(Shape(hosts=1, cpus=1, gpus=0))
+    engine.start_agents(lambda place: ["agent", place], [0])
+    before = psutil.Process(engine._steps[0].pid)
+    until(lambda: before.status() == psutil.STATUS_ZOMBIE, WAIT_S)
+    # When it is started again
+    engine.start_agents(lambda place: ["agent", place], [0])
+    # Then
+    assert not before.is_running()
+    engine.release()
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,50 @@ def test_connections_pass_side_by_side_and_end_at_both_ends(entrance: Path) -> N
         assert read_exactly(second, 10) == b"still here"
 
 
+def test_where_no_more_files_can_be_opened_the_far_end_hears_it(
+    echo: Echo, loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> socket.socket:
+        raise OSError("too many open files")
+
+    sent: list[tuple[str, int, bytes]] = []
+    exit_end = Tunnel(loop, lambda *piece: sent.append(piece), exit_to=echo.address)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", refuse)
+        exit_end.receive("open", 1, b"")
+        loop.call(lambda: None)
+    exit_end.close()
+    assert sent == [("end", 1, b"")]
+
+
+class Full:
+    """A listener whose process has too many files open."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.asked = 0
+        self.fileno, self.close = listener.fileno, listener.close
+
+    def accept(self) -> object:
+        self.asked += 1
+        raise OSError("too many open files")
+
+
+def test_and_who_calls_is_not_asked_for_without_a_pause(
+    loop: LoopThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "_AGAIN_S", WAIT_S, raising=False)
+    entrance_end = Tunnel(loop, lambda *_: None, entrance=tmp_path / "in")
+    full = Full(entrance_end._listener)  # type: ignore[arg-type]
+    entrance_end._listener = full  # type: ignore[assignment]
+    with connected(tmp_path / "in"):
+        until(lambda: full.asked, WAIT_S)
+        for _ in range(20):
+            loop.call(lambda: None)
+    assert full.asked == 1
+    entrance_end.close()
+
+
 @pytest.mark.parametrize("own_port", [False, True])
 def test_a_server_that_is_not_there_is_an_end(
     own_port: bool, loop: LoopThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ pod is known here by name, for those who write manifests and for the launcher's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
@@ -70,7 +71,8 @@ def main() -> None:
         if not agent:
             os._exit(_TERMINATED)
         ending = True
-        os.kill(agent, signal.SIGTERM)  # it ends unless it has a launcher: that one may be about to end it in order
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(agent, signal.SIGTERM)  # it ends unless it has a launcher: that one may be about to end it in order
 
     signal.signal(signal.SIGTERM, end)
     while True:

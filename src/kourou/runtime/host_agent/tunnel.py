@@ -6,7 +6,6 @@ addresses, a firewall. It is for the control plane; bulk goes from node to node.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import socket
@@ -18,6 +17,7 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.sockets import is_itself
 
 _PIECE_BYTES = 1 << 16
+_AGAIN_S = 0.25  # where no more files can be opened
 _MOST_WAITING_BYTES = 64 << 20  # for one connection: it has windows of its own, which are far smaller
 
 
@@ -67,7 +67,7 @@ class Tunnel:
             listener.setblocking(False)
             listener.bind(str(entrance))
             listener.listen(socket.SOMAXCONN)
-            thread.post(lambda: self._loop.add_reader(listener.fileno(), self._accept))
+            thread.post(self._listen)
 
     def receive(self, operation: str, number: int, data: bytes) -> None:
         """What the other end sent; returns at once."""
@@ -104,11 +104,8 @@ class Tunnel:
             return
         if operation == "open":
             assert self._exit_to is not None  # noqa: S101 - only an entrance opens
-            opened = socket.socket(socket.AF_INET6 if ":" in self._exit_to[0] else socket.AF_INET)
-            opened.setblocking(False)
-            opened.connect_ex(self._exit_to)  # one that fails is found when it is read
-            if is_itself(opened):
-                opened.close()
+            opened = _connecting(*self._exit_to)
+            if opened is None:
                 self._send("end", number, b"")
             else:
                 self._add(number, opened)
@@ -124,12 +121,22 @@ class Tunnel:
 
     def _accept(self) -> None:
         assert self._listener is not None  # noqa: S101 - it is what became readable
-        with contextlib.suppress(OSError):
+        try:
             accepted, _ = self._listener.accept()
-            accepted.setblocking(False)
-            number = next(self._numbers)
-            self._send("open", number, b"")
-            self._add(number, accepted)
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:  # too many files are open: who calls waits in the queue
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(_AGAIN_S, self._listen)
+            return
+        accepted.setblocking(False)
+        number = next(self._numbers)
+        self._send("open", number, b"")
+        self._add(number, accepted)
+
+    def _listen(self) -> None:
+        if self._listener is not None and not self._closed:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def _add(self, number: int, opened: socket.socket) -> None:
         connection = self._connections[number] = _Connection(number, opened)
@@ -193,3 +200,17 @@ class Tunnel:
                 self._loop.add_writer(number, self._flush, connection)
             else:
                 self._loop.remove_writer(number)
+
+
+def _connecting(host: str, port: int) -> socket.socket | None:
+    """A connection that begins; one that fails is found when it is read. None: it cannot even begin."""
+    try:
+        opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError:  # too many files are open
+        return None
+    opened.setblocking(False)
+    opened.connect_ex((host, port))
+    if is_itself(opened):
+        opened.close()
+        return None
+    return opened

@@ -84,12 +84,15 @@ def submit(
         folder.write_json(_SUBMITTED, _submitted(plan, folder.run_id, job).to_dict())
         with folder.written(), contextlib.suppress(FileExistsError):
             (folder.path / INFO_FILE).hardlink_to(folder.path / _SUBMITTED)
-    except errors.LaunchError as error:
-        raise _withdrawn(system, job, folder.path, error) from error
+    except BaseException as error:  # Ctrl-C, too
+        withdrawn = _withdrawn(system, job, folder.path, error)
+        if isinstance(error, Exception):
+            raise withdrawn from error
+        raise
     return folder.run_id
 
 
-def _withdrawn(system: BatchSystem, job: str, folder: Path, why: errors.LaunchError) -> errors.LaunchError:
+def _withdrawn(system: BatchSystem, job: str, folder: Path, why: BaseException) -> errors.LaunchError:
     """A job that other shells would not find is cancelled."""
     try:
         system.cancel(job)

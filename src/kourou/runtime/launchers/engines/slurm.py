@@ -115,6 +115,7 @@ class SlurmEngine:
         nodes = [self._nodes[place] for place in places]
         step = ["srun", f"--jobid={self._job}", *component, f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}"]
         step += [f"--nodelist={','.join(nodes)}", *_STEP, "--cpu-bind=none"]
+        self._steps = [each for each in self._steps if each.poll() is None]  # those that ended are no zombies
         with (self._folder / "srun.log").open("ab") as said:
             self._steps.append(
                 subprocess.Popen(
