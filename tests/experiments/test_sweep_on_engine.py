@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from experiments.sweeping import function_run, shell_run
 from kourou.errors import LaunchError, PlanError
 from kourou.experiments import Retry, RunState, Share, SweepOptions, run_sweep
+from kourou.experiments.sweep import engine_hosts
 from kourou.experiments.sweep.slots import engine_slots
 from kourou.testing.engines import LocalHosts
 from optional import pytest
@@ -52,6 +54,20 @@ def test_runs_share_the_hosts_of_one_allocation_and_each_has_its_end(tmp_path: P
     # and what was done is not done again
     again = run_sweep([*pair, gpus], tmp_path / "sweep", on=HOSTS)
     assert [record.attempt for record in again.records] == [1, 1, 1]
+
+
+def test_hosts_that_cannot_be_connected_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, made = engine_hosts.RemoteHost, []
+
+    def one_only(*arguments: Any, **options: Any) -> Any:
+        if made:
+            raise MemoryError
+        made.append(make(*arguments, **options))
+        return made[0]
+
+    monkeypatch.setattr(engine_hosts, "RemoteHost", one_only)
+    with pytest.raises(MemoryError):
+        run_sweep([shell_run(tmp_path, "it", "true")], tmp_path / "sweep", on=HOSTS)
 
 
 def lose_host(mark: str) -> None:

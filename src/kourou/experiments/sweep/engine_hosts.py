@@ -85,11 +85,11 @@ class EngineHosts:
         )
         try:
             self._reach.allocate()
+            for host in self._wanted.all:
+                self._connect(host)
         except BaseException:
-            self._reach.release()
+            self.__exit__()
             raise
-        for host in self._wanted.all:
-            self._connect(host)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
