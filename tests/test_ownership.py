@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_a_file_that_others_can_write_to_is_refused(folder, mode):
     path = _file(folder / "shared", mode)
     with pytest.raises(NotOwned, match=r"others can write to .*shared.*chmod go-w"):
         read_own(path)
+
+
+def test_what_mends_it_can_be_pasted_into_a_shell(tmp_path):
+    path = _file(tmp_path / "it's a folder; really" / "shared", 0o622)
+    with pytest.raises(NotOwned, match="mend it with: ") as refused:
+        read_own(path)
+    subprocess.run(str(refused.value).rpartition("mend it with: ")[2], shell=True, check=True)  # noqa: S602
+    assert read_own(path) == b"contents"
 
 
 def test_a_folder_that_others_can_write_to_is_refused(folder):

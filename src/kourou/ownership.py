@@ -119,7 +119,10 @@ def _check(facts: os.stat_result, path: str | os.PathLike[str], *, is_shut_away:
     if facts.st_uid not in {os.geteuid(), 0}:
         raise NotOwned(f"{path} belongs to {_user_name(facts.st_uid)}: whoever writes it could run code as this user")
     if not is_shut_away and _others_write(facts):
-        raise NotOwned(f"others can write to {path}, and so run code as this user; mend it with: chmod go-w {path}")
+        import shlex  # noqa: PLC0415 - every node comes by here
+
+        quoted = shlex.quote(str(path))
+        raise NotOwned(f"others can write to {path}, and so run code as this user; mend it with: chmod go-w {quoted}")
 
 
 def _others_write(facts: os.stat_result) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_run_status_logs_results_and_plot(here: Path) -> None:
         assert process.wait(WAIT_S) == 0
     assert Path("out/small/plot.png").stat().st_size > 10_000
     assert "x=3" in Path("out/small/plot.html").read_text()
+
+
+def test_a_sweep_in_a_folder_with_an_odd_name_goes_on_there_and_not_where_it_was_moved_from(here: Path) -> None:
+    write('test "$1" != --x=2')
+    assert kourou("sweep", "run", "sweep.yaml", "--train-dir", "it's out").code == 1
+    # The command that is told can be pasted
+    said = kourou("sweep", "retry", "it's out/small").err
+    command = shlex.split(said.rpartition("which is: ")[2])
+    assert command == ["kourou", "sweep", "run", str(here / "it's out" / "small")]
+    outcome = kourou(*command[1:], "--json")
+    assert [run["attempt"] for run in outcome.json["runs"]] == [1, 2, 1]
+    # One that was moved does not begin anew where it was
+    Path("it's out").rename("archive")
+    moved = kourou("sweep", "run", "archive/small")
+    assert moved.code == 2
+    assert "was moved, or what made it was changed" in moved.err
+    assert not Path("it's out").exists()
+    kept = kourou("sweep", "run", "archive/small", "--train-dir", "archive", "--json")
+    assert [run["attempt"] for run in kept.json["runs"]] == [1, 2, 1]
 
 
 def test_failures_give_1_and_are_retried_from_the_folder_alone(here: Path) -> None:

@@ -164,7 +164,7 @@ def _run_slurm(loaded: LoadedSweep, args: argparse.Namespace) -> SweepOutcome | 
         on_change=LineReporter.of_sweep(loaded.runs, loaded.folder, args.rerun),
         source=loaded.source,
     )
-    print(f"follow it with: kourou sweep status --watch {outcome.folder}", file=sys.stderr)  # noqa: T201
+    print(f"follow it with: kourou sweep status --watch {shlex.quote(str(outcome.folder))}", file=sys.stderr)  # noqa: T201
     return outcome
 
 

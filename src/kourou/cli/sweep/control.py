@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def retry_runs(folder: Path, wanted: Sequence[str]) -> None:
         for record in chosen:
             journal.append("rerun", record.run_id)
         journal.commit()
-    tell(f"{_named(chosen)} will be run again by the next launch, which is: kourou sweep run {top}")
+    tell(f"{_named(chosen)} will be run again by the next launch, which is: kourou sweep run {shlex.quote(str(top))}")
 
 
 def _named(records: Sequence[RunRecord]) -> str:

@@ -58,7 +58,7 @@ def write_first_file(words: Sequence[str], path: Path) -> None:
     if not found.values:
         raise errors.PlanError(f"{shlex.join([*command, '--help'])} tells of no options: write the file by hand")
     path.write_text(_file(command, found), encoding="utf-8")
-    tell(f"wrote {path}; edit the values, then: kourou sweep run {path}")
+    tell(f"wrote {path}; edit the values, then: kourou sweep run {shlex.quote(str(path))}")
 
 
 def read_help(text: str) -> CommandHelp:

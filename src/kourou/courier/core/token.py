@@ -49,7 +49,10 @@ def _read(path: Path) -> str:
         mode = os.fstat(file.fileno()).st_mode
         text = file.read(_LONGEST + 1).decode(errors="replace").strip()
     if mode & 0o077:
-        raise Unauthenticated(f"the token file {path} can be read by others; mend it with: chmod 600 {path}")
+        import shlex  # noqa: PLC0415 - every node comes by here
+
+        mend = f"chmod 600 {shlex.quote(str(path))}"
+        raise Unauthenticated(f"the token file {path} can be read by others; mend it with: {mend}")
     if not text or len(text) > _LONGEST:
         raise Unauthenticated(f"the token file {path} does not hold a token; delete it and it is made anew")
     return text

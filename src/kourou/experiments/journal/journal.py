@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import socket
 import sqlite3
 import time
@@ -64,10 +65,10 @@ class SweepLock(ClosedAtExit):
         if not held:
             holder = _holder(path)
             os.close(self._file)
-            where = f"pid {holder.get('pid')} on {holder.get('host')}"
+            where, quoted = f"pid {holder.get('pid')} on {holder.get('host')}", shlex.quote(str(folder))
             raise SweepBusy(
-                f"sweep {folder} is being run by {where}: look with `kourou sweep status {folder}`, "
-                f"end it with `kourou sweep cancel {folder}`"
+                f"sweep {folder} is being run by {where}: look with `kourou sweep status {quoted}`, "
+                f"end it with `kourou sweep cancel {quoted}`"
             )
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)

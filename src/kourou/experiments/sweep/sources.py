@@ -89,9 +89,16 @@ def _reload(folder: Path, changes: Changes) -> LoadedSweep:
         raise DescriptionError(
             f"{folder} does not say what it was made from (no {SOURCE_FILE}): run again the script or file that made it"
         ) from None
+    folder = folder.resolve()
     os.chdir(source["cwd"])  # the sweep's paths are relative to where it was launched first
     overrides = {name: value for name, value in dataclasses.asdict(changes).items() if value is not None}
-    return load_source(source["target"], Changes(**{**source["changes"], **overrides}))
+    loaded = load_source(source["target"], Changes(**{**source["changes"], **overrides}))
+    if not overrides and loaded.folder.resolve() != folder:
+        raise DescriptionError(
+            f"{folder} was moved, or what made it was changed: {source['target']} makes a sweep in {loaded.folder}, "
+            "where all of its runs would begin anew; move it back, or say with --train-dir or --sweep-dir where it is"
+        )
+    return loaded
 
 
 def _find_attribute(target: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ class Export:
     def _give_up(self, name: str, error: Exception) -> None:
         self._exporters.pop(name, None)
         self.failed = True
-        again = f"kourou export {self._folder} --log-to {name}"
+        again = f"kourou export {shlex.quote(str(self._folder))} --log-to {name}"
         warn(f"{name} gets no more metrics: {type(error).__name__}: {error}. `{again}` hands all of them on later")
 
     def _call_for(self, row: Mapping[str, Any]) -> Callable[[Exporter], None]:
@@ -80,7 +81,7 @@ class ExportThread:
     """An :class:`Export` that follows a run of this process, from a thread of its own. Its owner closes it."""
 
     def __init__(self, folder: Path, names: Sequence[str], *, run: str, program: str) -> None:
-        self._again = f"`kourou export {folder} --log-to {','.join(names)}`"
+        self._again = f"`kourou export {shlex.quote(str(folder))} --log-to {','.join(names)}`"
         self._make = functools.partial(Export, folder, names, run=run, program=program)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="kourou-export", daemon=True)
