@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -25,7 +26,7 @@ from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.hosts.remote import ENTRY, RemoteHost
 from kourou.spmd.hosts.service import HostService
 from kourou.spmd.launch.host_pool import HostPool
-from kourou.spmd.launch.job import Job, JobSpec
+from kourou.spmd.launch.job import Cancelled, Job, JobSpec
 from kourou.spmd.launch.output import Output
 from kourou.spmd.worker import parcel
 from kourou.spmd.worker.main import Returned
@@ -125,7 +126,7 @@ class Workers:
 
     def __init__(self, fails: Callable[[Place], None] = lambda _: None) -> None:
         self.alive: set[Place] = set()
-        self.released = False
+        self.released = self.held = False
         self._fails = fails
         self._events: WorkerEvents
 
@@ -147,6 +148,10 @@ class Workers:
         del run
         self.alive.discard(place)
         self._events.on_exited(place, ProcessExit(code=None, signal=signal.SIGKILL), parcel.create())
+
+    def hold_output(self, run: str, held: bool) -> None:
+        del run
+        self.held = held
 
     def release(self, run: str) -> None:
         del run
@@ -196,6 +201,41 @@ def test_workers_are_ended_when_what_they_say_ends_the_run() -> None:
     # Then
     assert workers.released
     assert descriptors() == before
+
+
+def test_workers_that_print_more_than_their_run_takes_are_held() -> None:
+    # Given a run whose callback takes its time with the first line
+    told, going_on = threading.Event(), threading.Event()
+    lines: list[str] = []
+
+    def take(line: Line) -> None:
+        lines.append(line.text)
+        told.set()
+        assert going_on.wait(WAIT_S)
+
+    workers = Workers()
+    job = job_on(workers)
+    thread = threading.Thread(target=_run_to_its_end, args=(job, Output([], take)))
+    thread.start()
+    assert told.wait(WAIT_S)
+    # When a worker prints as fast as it can
+    printed = 0
+    while not workers.held:
+        job.on_line(PLACES[0], "more", "stdout")
+        printed += 1
+        assert printed < 100_000
+    # Then it waits, until what it has printed is taken
+    going_on.set()
+    until(lambda: not workers.held, WAIT_S)
+    job.cancel()
+    thread.join(WAIT_S)
+    assert workers.released
+    assert lines.count("more") == printed
+
+
+def _run_to_its_end(job: Job, output: Output) -> None:
+    with contextlib.suppress(Cancelled):
+        job.run(-1, output)
 
 
 # -- hosts -----------------------------------------------------------------------------------------------------------

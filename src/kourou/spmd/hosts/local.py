@@ -81,6 +81,7 @@ class LocalHost:
         self._folder = self._scratch.path
         self._workers: dict[str, _Worker] = {}
         self._listeners: dict[str, socket.socket] = {}
+        self._holders: set[str] = set()  # runs that have enough of their output, and "" for who passes it on
         self._lock = threading.Lock()
         self._supervisor = Supervisor(
             self,
@@ -135,9 +136,11 @@ class LocalHost:
             self._supervisor.start(spec, 1, boot, fds)
             undo.pop_all()
 
-    def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - see Supervisor
-        """Read no more of what workers print, or read on."""
-        self._supervisor.pause_output(paused)
+    def hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - see Supervisor
+        """Read no more of what workers print, or read on once no run has them held."""
+        with self._lock:
+            (self._holders.add if held else self._holders.discard)(run)
+            self._supervisor.pause_output(bool(self._holders))
 
     def terminate(self, run: str, place: Place) -> None:
         """SIGTERM to a worker and all that it started."""
@@ -151,6 +154,7 @@ class LocalHost:
         """A run has ended, or was never started."""
         with self._lock:
             listener = self._listeners.pop(run, None)
+        self.hold_output(run, held=False)
         if listener is not None:
             listener.close()
 

@@ -138,6 +138,10 @@ class RemoteHost:
         """See :class:`kourou.spmd.hosts.local.LocalHost`."""
         self._agent.send("kill", run, place)
 
+    def hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - see LocalHost
+        """See :class:`kourou.spmd.hosts.local.LocalHost`."""
+        self._agent.send("hold_output", run, held)
+
     def release(self, run: str) -> None:
         """A run has ended."""
         with self._lock:

@@ -61,7 +61,7 @@ class HostService:
 
     def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Workers that print wait until the launcher has taken what they printed before."""
-        self._host.pause_output(paused)
+        self._host.hold_output("", paused)
         for run in list(self._runs.values()):
             if run.metrics is not None:
                 run.metrics.pause(paused)
@@ -103,7 +103,11 @@ class HostService:
     def _do_kill(self, run: str, place: Place) -> None:
         self._host.kill(run, place)
 
+    def _do_hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - comes by the wire
+        self._host.hold_output(run, held)
+
     def _do_release(self, run: str) -> None:
+        self._host.release(run)
         state = self._runs.pop(run, None)
         if state is not None:
             state.close()

@@ -8,6 +8,7 @@ import logging
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
 _TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
+_MANY_LINES, _FEW_LINES = 10_000, 1_000  # that wait for the run's handlers: workers that print wait, or print on
 _GONE_S = 10.0  # from one end to the next of workers that were killed
 
 
@@ -53,6 +55,9 @@ class WorkerHost(Protocol):
 
     def release(self, run: str) -> None:
         """Let go of what the run still has there."""
+
+    def hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - as in pause_output
+        """Read no more of what workers print, because the run has not taken what they printed before; or read on."""
 
     def terminate(self, run: str, place: Place) -> None:
         """SIGTERM to a worker and all that it started."""
@@ -128,6 +133,8 @@ class Job:
         self._places = assign_ranks(spec.hosts)
         self._hosts = {host.name: host_of(host) for host in spec.hosts}
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._held = False  # the workers' output
+        self._holding = threading.Lock()
         self._alive: set[Place] = set()
         self._pids: dict[Place, int] = {}
         self._ends: dict[Place, WorkerExit] = {}
@@ -176,6 +183,16 @@ class Job:
     def on_line(self, place: Place, text: str, stream: str) -> None:
         """See :class:`WorkerEvents`."""
         self._events.put(_Printed(place=place, text=text, stream=stream))
+        if self._events.qsize() > _MANY_LINES:
+            self._hold_output()
+
+    def _hold_output(self) -> None:
+        with self._holding:  # looked at in here, or the run might have taken all before its workers are held
+            waiting = self._events.qsize()
+            if waiting > _MANY_LINES if not self._held else waiting < _FEW_LINES:
+                self._held = not self._held
+                for host in self._hosts.values():
+                    host.hold_output(self._name, self._held)
 
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
         """See :class:`WorkerEvents`."""
@@ -225,6 +242,8 @@ class Job:
             for place in self._alive:
                 self._hosts[place.hostname].kill(self._name, place)
             return
+        if self._held:
+            self._hold_output()
         if isinstance(event, _Printed):
             output.worker_line(event.place, event.text, event.stream)
         elif isinstance(event, _Started):
