@@ -19,8 +19,6 @@ from kourou.runtime.launchers.engines.base import AgentCommand
 from kourou.runtime.launchers.engines.children import await_end, words_in
 from kourou.runtime.model.engines import EngineOptions, Shape
 
-__all__ = ["LocalEngine", "LocalHosts"]
-
 _END_S = 10.0
 _PENDING_S = 0.1
 

@@ -18,5 +18,8 @@ from kourou.testing.contracts.serving import connected
 __all__ = ["LANE_CHECKS", "connected"]
 
 LANE_CHECKS: tuple[Callable[[str], None], ...] = tuple(
-    getattr(module, name) for module in (calls, failures, timing, streams, awaiting, ends) for name in module.__all__
+    value
+    for module in (calls, failures, timing, streams, awaiting, ends)
+    for name, value in vars(module).items()
+    if name.startswith("check_")
 )

@@ -12,14 +12,6 @@ from kourou.courier import Client
 from kourou.errors import CallCancelled, DeadlineExceeded, RemoteError
 from kourou.testing.contracts.serving import PATIENCE_S, Target, connected
 
-__all__ = [
-    "check_cancelled_tasks_cancel_their_calls",
-    "check_event_loops_and_threads_share_a_client",
-    "check_futures_can_be_awaited",
-    "check_streams_can_be_awaited",
-    "check_what_is_awaited_ends_with_the_connection",
-]
-
 
 def check_futures_can_be_awaited(lane: str) -> None:
     """In a coroutine, without holding up its event loop."""

@@ -11,18 +11,6 @@ from kourou.errors import SerializationError
 from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
 from kourou.testing.polling import until
 
-__all__ = [
-    "check_a_blocked_handler_holds_up_nobody",
-    "check_futures_are_real",
-    "check_futures_cannot_be_sent",
-    "check_main_and_local_classes_travel",
-    "check_many_threads_share_a_client",
-    "check_no_method_is_hidden",
-    "check_nothing_is_shared",
-    "check_pool_size_is_kept",
-    "check_values_round_trip",
-]
-
 
 def check_values_round_trip(lane: str) -> None:
     """Arguments and results arrive as they were sent, whatever their size."""

@@ -22,15 +22,6 @@ from kourou.errors import (
 from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
 from kourou.testing.polling import until
 
-__all__ = [
-    "check_a_full_queue_refuses",
-    "check_a_peer_that_dies_in_the_middle",
-    "check_clients_can_be_pickled",
-    "check_closed_clients",
-    "check_stop_frees_everybody",
-    "check_tokens",
-]
-
 
 def check_a_full_queue_refuses(lane: str) -> None:
     """Beyond max_queue calls fail at once, and the others are answered."""

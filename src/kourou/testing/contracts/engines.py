@@ -28,8 +28,6 @@ import kourou as lp
 from kourou.runtime.model.engines import EngineOptions
 from kourou.testing.polling import until
 
-__all__ = ["ENGINE_CHECKS"]
-
 _MARK = "KOUROU_CONTRACT"
 _AGENTS = ("host_agent.dialling import main", "host_agent.pod import be_agent")
 _PATIENCE_S = 60.0

@@ -15,14 +15,6 @@ from kourou.errors import (
 from kourou.testing.contracts.serving import PATIENCE_S, HostileError, connected, raised
 from kourou.testing.polling import until
 
-__all__ = [
-    "check_errors_keep_their_type",
-    "check_errors_pass_through_a_second_server",
-    "check_unknown_methods",
-    "check_values_that_end_threads_end_none",
-    "check_what_cannot_be_pickled",
-]
-
 
 def check_errors_keep_their_type(lane: str) -> None:
     """What is raised is what is caught, with the remote traceback, and without calling its constructor again."""

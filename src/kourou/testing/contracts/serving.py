@@ -11,8 +11,6 @@ from typing import Any
 from kourou import courier
 from kourou.courier import Client, Server, current_call, new_token
 
-__all__ = ["PATIENCE_S", "HostileError", "Target", "connected", "raised"]
-
 PATIENCE_S = 20.0  # a check that takes longer has failed
 
 

@@ -7,8 +7,6 @@ from kourou.errors import (
 )
 from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
 
-__all__ = ["check_closing_a_stream_closes_the_generator", "check_streams", "check_streams_wait_for_their_reader"]
-
 
 def check_streams(lane: str) -> None:
     """A generator becomes an iterator; its errors come where they were raised."""

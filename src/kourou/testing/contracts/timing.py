@@ -10,14 +10,6 @@ from kourou.errors import CallCancelled, DeadlineExceeded, RemoteError
 from kourou.testing.contracts.serving import PATIENCE_S, connected, raised
 from kourou.testing.polling import until
 
-__all__ = [
-    "check_calls_that_nobody_wants_do_not_begin",
-    "check_cancel_reaches_coroutines",
-    "check_cancel_reaches_the_handler",
-    "check_deadlines",
-    "check_result_timeout_leaves_the_call_alone",
-]
-
 
 def check_deadlines(lane: str) -> None:
     """A call ends at its deadline and its handler is told; time-outs may differ from call to call."""

@@ -24,8 +24,6 @@ from kourou.testing.kubernetes.kubelet import Image, Network, Sandbox, Unmountab
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FakeCluster", "FakePod"]
-
 _TICK_S = 0.05
 _IMAGE = ("PATH", "LANG", "LC_*", "PYTHON*", "LD_LIBRARY*", "KOUROU_CONTRACT", "COVERAGE*")
 

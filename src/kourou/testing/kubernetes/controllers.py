@@ -15,8 +15,6 @@ from typing import Any
 
 from kourou.testing.kubernetes.kubelet import Sandbox, Unmountable
 
-__all__ = ["Controllers", "condition"]
-
 Object = dict[str, Any]
 
 _JOBSET = "jobset.sigs.k8s.io/jobset-name"

@@ -11,8 +11,6 @@ import yaml
 
 from kourou.testing.kubernetes.controllers import Controllers
 
-__all__ = ["COMMAND", "Refused", "answer"]
-
 COMMAND = """#!{python} -S
 import json, os, socket, subprocess, sys, time
 

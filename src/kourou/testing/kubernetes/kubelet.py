@@ -18,8 +18,6 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Image", "Network", "Sandbox", "Unmountable", "decoded"]
-
 _LOG_LINES, _LOG_CHARACTERS = 80, 2048  # of a container that failed without a word
 _WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
 # What the shell forks is process 1 of the new namespace; unlike `unshare --fork`, a shell tells which signal killed it.
