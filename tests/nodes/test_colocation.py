@@ -20,7 +20,9 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 LAUNCH_TYPES = ("local_mt", "local_mp")
 KINDS = (lp.MultiThreadingColocation, lp.MultiProcessingColocation)
-FAST_STOP = lp.StopTimeline(ask_s=0.5, interrupt_s=1, terminate_s=1)
+# What listens to nothing is interrupted soon, and then has all the time that a loaded machine takes.
+FAST_STOP = lp.StopTimeline(ask_s=0.5, interrupt_s=WAIT_S, terminate_s=1)
+IMPATIENT = lp.StopTimeline(ask_s=0.5, interrupt_s=1, terminate_s=1)
 
 both = pytest.mark.parametrize("launch_type", LAUNCH_TYPES)
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -75,9 +77,9 @@ def fail_until(attempt: int) -> None:
         raise ValueError(f"attempt {lp.get_context().attempt}")
 
 
-def run(program: lp.Program, launch_type: str, **options: Any) -> lp.Run:
+def run(program: lp.Program, launch_type: str, stop_timeline: lp.StopTimeline = FAST_STOP, **options: Any) -> lp.Run:
     """Run a program to its end."""
-    started = lp.launch(program, launch_type, stop_timeline=FAST_STOP, **options)
+    started = lp.launch(program, launch_type, stop_timeline=stop_timeline, **options)
     started.wait(raise_error=False)
     return started
 
@@ -279,7 +281,7 @@ def test_a_child_that_serves_is_there_until_its_siblings_have_ended(kind: Any, l
 def test_a_thread_that_cannot_be_ended_is_left_behind() -> None:
     release = threading.Event()
     try:
-        ended = run(of(lp.MultiThreadingColocation([lp.PyNode(release.wait), lp.PyNode(stop)])), "local_mt")
+        ended = run(of(lp.MultiThreadingColocation([lp.PyNode(release.wait), lp.PyNode(stop)])), "local_mt", IMPATIENT)
         assert str(ended.nodes["co/0:0"].state) == "KILLED"
         assert ended.failures == ()
     finally:
