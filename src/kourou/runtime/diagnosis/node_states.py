@@ -107,6 +107,6 @@ def only_servers(now: Snapshot) -> Iterator[Finding]:
             severity=Severity.NOTE,
             kind="only_servers",
             nodes=tuple(node.name for node in left),
-            text=f"every node with work of its own has ended, and {counted([node.name for node in left])} only serve",
+            text=f"every node with work of its own has ended; only these serve on: {counted(one.name for one in left)}",
             ends=f"somebody calls lp.stop(), or: kourou stop {now.status.run_id}",
         )
