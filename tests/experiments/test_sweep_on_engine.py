@@ -12,8 +12,8 @@ import psutil
 from experiments.sweeping import function_run, shell_run
 from kourou.errors import LaunchError, PlanError
 from kourou.experiments import Retry, RunState, Share, SweepOptions, run_sweep
-from kourou.experiments.sweep import engine_hosts
 from kourou.experiments.sweep.slots import engine_slots
+from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.testing.engines import LocalHosts
 from optional import pytest
 from polling import until
@@ -57,15 +57,15 @@ def test_runs_share_the_hosts_of_one_allocation_and_each_has_its_end(tmp_path: P
 
 
 def test_hosts_that_cannot_be_connected_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make, made = engine_hosts.RemoteHost, []
+    made: list[RemoteHost] = []
 
     def one_only(*arguments: Any, **options: Any) -> Any:
         if made:
             raise MemoryError
-        made.append(make(*arguments, **options))
+        made.append(RemoteHost(*arguments, **options))
         return made[0]
 
-    monkeypatch.setattr(engine_hosts, "RemoteHost", one_only)
+    monkeypatch.setattr("kourou.experiments.sweep.engine_hosts.RemoteHost", one_only)
     with pytest.raises(MemoryError):
         run_sweep([shell_run(tmp_path, "it", "true")], tmp_path / "sweep", on=HOSTS)
 

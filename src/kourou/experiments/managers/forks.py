@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import selectors
 import signal
@@ -20,7 +18,7 @@ from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.process import process_table
+from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.supervisor import ProcessEvents
 from kourou.tracebacks import format_failure
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 _GRPC_THREADS = ("grpc_", "event_engine", "lifeguard")  # names of gRPC's own threads, which Python does not know
 _TASKS = Path("/proc/self/task")
-_PR_SET_PDEATHSIG = 1
 _LAST_LINES = 50
 _READ_BYTES = 1 << 16
 _DRAIN_S = 0.2
@@ -164,8 +161,7 @@ def _run_child(spec: ProcessSpec, boot: Mapping[str, Any], parent: int, streams:
     code = 1
     try:
         os.setsid()
-        with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl.die_with_parent()
         if os.getppid() != parent:
             os._exit(1)
         cpython.forget_exit_functions()

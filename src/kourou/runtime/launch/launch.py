@@ -86,27 +86,24 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         with importing():  # while a zygote imports what nodes need
             from kourou.runtime.launch import launching  # noqa: PLC0415 - see above
             from kourou.runtime.launch.resuming import find_resumed  # noqa: PLC0415 - likewise
-            from kourou.runtime.plan.addition import Recipe  # noqa: PLC0415 - likewise
-            from kourou.runtime.plan.compile import compile_program  # noqa: PLC0415 - likewise
         exporters = launching.exporters_of(log_to)
         program = launching.the_program(programs)
         resumed = find_resumed(resume, program.name, run_dir)
         if xm_resources is not None:
             raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
-        resources = program.resources(local_resources)
-        made_with: dict[str, Any] = {"serialize_py_nodes": serialize_py_nodes, "inventory": inventory, "setup": setup}
-        plan = compile_program(
+        plan, recipe = launching.compiled(
             program,
             launch_type,
-            local_resources=resources,
+            local_resources=local_resources,
             terminal=terminal,
             stop=stop_timeline,
-            hosts=launching.hosts_to_plan_for(launch_type, hosts, resources),
+            hosts=hosts,
             placement=placement,
-            **made_with,
+            serialize_py_nodes=serialize_py_nodes,
+            inventory=inventory,
+            setup=setup,
         )
-        recipe = Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
-        setups = launching.set_up(plan, setup, *resources.values())
+        setups = launching.set_up(plan, setup, *recipe.resources.values())
         if resumed is not None:
             resumed.check(plan)
         with importing():

@@ -16,7 +16,7 @@ from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.output.tmux import TMUX_SESSION, check_tmux
 from kourou.runtime.plan.addition import Recipe
-from kourou.runtime.plan.compile import setups_of
+from kourou.runtime.plan.compile import compile_program, setups_of
 from kourou.runtime.plan.launch_type import LaunchType, launch_type_from
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.shown import shown
@@ -24,7 +24,9 @@ from kourou.shown import shown
 if TYPE_CHECKING:
     from kourou.runtime.launch.exit_callbacks import ExitCallback
     from kourou.runtime.launch.run import Run
+    from kourou.runtime.plan.placement import PlacementOf
     from kourou.runtime.process.supervisor import Supervisor
+    from kourou.runtime.stopping.timeline import StopTimeline
 
 
 def exporters_of(log_to: str | Sequence[str]) -> Sequence[str]:
@@ -39,6 +41,37 @@ def exporters_of(log_to: str | Sequence[str]) -> Sequence[str]:
 
         check_exporters(names)
     return names
+
+
+def compiled(
+    program: Program,
+    launch_type: LaunchType | EngineOptions | str | None,
+    *,
+    local_resources: Mapping[str, PythonProcess] | None,
+    terminal: str | None,
+    stop: StopTimeline | None,
+    hosts: Hosts | Sequence[str | Host] | None,
+    placement: PlacementOf | None,
+    **made_with: Any,
+) -> tuple[LaunchPlan, Recipe]:
+    """The program's plan, and what nodes that are added later are planned with. ``made_with`` is for both.
+
+    Raises:
+        PlanError: the program has mistakes.
+        AgentFailedError: see :func:`hosts_to_plan_for`.
+    """
+    resources = program.resources(local_resources)
+    plan = compile_program(
+        program,
+        launch_type,
+        local_resources=resources,
+        terminal=terminal,
+        stop=stop,
+        hosts=hosts_to_plan_for(launch_type, hosts, resources),
+        placement=placement,
+        **made_with,
+    )
+    return plan, Recipe(program=program, resources=resources, placement=placement or {}, **made_with)
 
 
 def set_up(plan: LaunchPlan, *sources: Callable[[], object] | PythonProcess | None) -> Sequence[Callable[[], object]]:
@@ -80,6 +113,19 @@ def build_run(
     return builder.build(recipe)
 
 
+def the_program(programs: Any) -> Program:
+    """The program of ``lp.launch``'s first argument.
+
+    Raises:
+        PlanError: it is none.
+    """
+    if isinstance(programs, Program):
+        return programs
+    if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
+        return cast("Program", programs[0])
+    raise errors.PlanError(f"lp.launch takes an lp.Program, got {shown(programs)}")
+
+
 def hosts_to_plan_for(
     launch_type: LaunchType | EngineOptions | str | None,
     hosts: Hosts | Sequence[str | Host] | None,
@@ -97,16 +143,3 @@ def hosts_to_plan_for(
     from kourou.runtime.launchers.ssh.inventory import with_inventories  # noqa: PLC0415 - others need none of it
 
     return with_inventories(Hosts.of(hosts))
-
-
-def the_program(programs: Any) -> Program:
-    """The program of ``lp.launch``'s first argument.
-
-    Raises:
-        PlanError: it is none.
-    """
-    if isinstance(programs, Program):
-        return programs
-    if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
-        return cast("Program", programs[0])
-    raise errors.PlanError(f"lp.launch takes an lp.Program, got {shown(programs)}")

@@ -15,9 +15,7 @@ what a node left behind, which is an event like all others.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
-import errno
 import gc
 import importlib
 import os
@@ -30,30 +28,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kourou import cpython
-from kourou.runtime.process import process_table
+from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.channel import Channel, close_fds
-from kourou.runtime.process.preload import Setting, import_libraries, reseed, with_settings
+from kourou.runtime.process.forked import Child, become
+from kourou.runtime.process.preload import import_libraries
 
 if sys.platform != "win32":
     import resource
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
-_PR_SET_CHILD_SUBREAPER = 36
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHAN_GRACE_S = 0.7  # the launcher died: time from SIGTERM to SIGKILL; all must be gone within 2 s
 _LEFTOVERS_S = 1.0  # for processes that a node left behind to die once they were killed
 _LEFTOVERS_POLL_MS = 20  # until the next look at them, where their ends do not lead to one
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Child:
-    """What a forked child has to become."""
-
-    boot: dict[str, Any]
-    fds: tuple[int, ...]
-    """Standard output, standard error unless both are one, and what else the process inherits."""
 
 
 def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None:
@@ -65,12 +51,12 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
     if preload and sys.version_info[:2] != version:
         wanted, own = (".".join(map(str, v)) for v in (version, sys.version_info[:2]))
         sys.exit(f"the launcher runs Python {wanted} and this is {own}: nodes need the launcher's version")
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _set_name("kourou-zygote")
+    prctl.adopt_orphans()
+    prctl.set_name("kourou-zygote")
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # it ends with the launcher, and only then
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)  # what a child does from the moment when it lets them through
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # while it imports, nobody listens to the socket
+    prctl.die_with_parent()  # while it imports, nobody listens to the socket
     if _is_closed(fd):
         sys.exit("the launcher ended before its first process was started")
     _print_lines()
@@ -83,7 +69,7 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
     except BaseException:
         process_table.signal_all(process_table.ProcessTable().below(os.getpid()))  # nobody else knows of them
         raise
-    _prctl(_PR_SET_PDEATHSIG, 0)
+    prctl.outlive_parent()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     gc.enable()  # never before: what a collection frees are holes in pages, into which each child writes anew
     sys.__stdout__.flush()  # type: ignore[union-attr]  # or each child would print it, too
@@ -97,7 +83,7 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
             zygote.end_everything()
         raise
     if child is not None:
-        _become(child, settings, environment)
+        become(child, settings, environment)
     _leave()
 
 
@@ -203,7 +189,7 @@ class Zygote:
         """
         os.setsid()
         process_table.mark_own()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl.die_with_parent()
         if os.getppid() != parent:
             os._exit(1)  # the zygote died before it was asked to take this process along
         signal.set_wakeup_fd(-1)
@@ -342,77 +328,5 @@ def _print_lines() -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
 
 
-def _become(child: Child, settings: dict[str, Setting], environment: dict[str, str]) -> NoReturn:
-    """Turn this forked process into the node or the command of its boot message; never returns.
-
-    ``settings`` are variables that imports have set, and ``environment`` is what it has of the zygote's.
-    """
-    boot = child.boot
-    code = 127  # as shells say: it could not be started
-    try:
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        pipes = child.fds[: boot["pipes"]]
-        os.dup2(pipes[0], 1)
-        os.dup2(pipes[-1], 2)
-        for fd in {null, *pipes} - {0, 1, 2}:
-            os.close(fd)
-        os.chdir(boot["cwd"])
-        if boot["cpus"] is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, boot["cpus"])
-        if boot["entry"] is None:
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; commands do not expect that
-                signal.signal(number, signal.SIG_DFL)
-            os.execve(_program(boot["argv"][0], boot["env"]), boot["argv"], boot["env"])  # noqa: S606 - its purpose
-        _set_name(boot["name"])
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        zone = os.environ.get("TZ")
-        env = with_settings(boot["env"], settings)
-        for name in environment.keys() - env.keys():
-            del os.environ[name]
-        for name, value in env.items() - environment.items():  # few: each page that is touched is copied
-            os.environ[name] = value
-        if boot["env"].get("TZ") != zone:
-            time.tzset()  # C's library, and Python's time, have read it already
-        process_table.show_cookie(boot["env"][process_table.COOKIE])
-        boot["fds"] = child.fds[boot["pipes"] :]
-        reseed()
-        code = importlib.import_module(boot["entry"]).run(boot)
-    except OSError as error:
-        os.write(2, f"kourou: cannot start {boot['name']}: {error}\n".encode(errors="replace"))
-    except BaseException as error:  # noqa: BLE001 - nothing may escape into the zygote's own frames
-        sys.excepthook(type(error), error, error.__traceback__)
-    finally:
-        os._exit(code)
-
-
-def _program(name: str, env: dict[str, str]) -> str:
-    """Where a command is, by the PATH that it will have.
-
-    ``os.execvpe`` would build the whole environment anew for each folder that it tries.
-
-    Raises:
-        FileNotFoundError: it is in none of them.
-    """
-    if os.sep in name:
-        return name
-    found = (os.path.join(folder, name) for folder in env.get("PATH", os.defpath).split(os.pathsep))  # noqa: PTH118
-    program = next((path for path in found if os.access(path, os.X_OK) and not os.path.isdir(path)), None)  # noqa: PTH112
-    if program is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    return program
-
-
-def _set_name(name: str) -> None:
-    """What ``ps`` and ``top`` show; the kernel keeps 15 bytes."""
-    _prctl(_PR_SET_NAME, name.encode(errors="replace")[:15])
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(option, value, 0, 0, 0)
-
-
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _CHILDREN_FILE = Path(f"/proc/self/task/{os.getpid()}/children")
 _PROC_CHILDREN = _CHILDREN_FILE.exists()
