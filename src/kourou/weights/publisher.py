@@ -10,7 +10,7 @@ from kourou.errors import NodeRestarted
 from kourou.weights.attaching import Way
 from kourou.weights.casting import cast_floats
 from kourou.weights.remote import RemoteWriter
-from kourou.weights.slots import Contents
+from kourou.weights.slot_layout import Contents
 from kourou.weights.transport import Carried, Transport
 from kourou.weights.writing import BoardWriter
 

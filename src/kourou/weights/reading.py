@@ -13,7 +13,7 @@ from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import try_shared
 from kourou.weights.readers import Reading, Who, enrol, readings
 from kourou.weights.readers import Row as ReaderRow
-from kourou.weights.slots import Contents, unpack
+from kourou.weights.slot_layout import Contents, unpack
 
 _SLOT = (1 << SLOT_BITS) - 1
 

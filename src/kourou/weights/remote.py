@@ -10,7 +10,7 @@ from kourou import courier
 from kourou.weights.messages import News, Sent
 from kourou.weights.readers import Who
 from kourou.weights.reading import Found
-from kourou.weights.slots import Contents
+from kourou.weights.slot_layout import Contents
 
 
 class RemoteReader:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kourou.errors import WeightsError
 from kourou.ownership import check_own, make_own_folder, read_own
 from kourou.weights.reading import Found
-from kourou.weights.slots import Contents, unpack
+from kourou.weights.slot_layout import Contents, unpack
 
 _SUFFIX = ".weights"
 _LONGEST_NAME = 200  # file systems take names of 255 bytes

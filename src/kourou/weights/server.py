@@ -20,7 +20,7 @@ from kourou.weights.messages import Block, Have, Head, News, Place, Sent
 from kourou.weights.readers import Reading, WeightsReport
 from kourou.weights.reading import BoardReader
 from kourou.weights.saved_versions import load, save
-from kourou.weights.slots import Contents
+from kourou.weights.slot_layout import Contents
 from kourou.weights.writing import BoardWriter
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kourou.errors import WeightsError
 from kourou.weights.loading import load_into, only_copies
 from kourou.weights.reading import Found
-from kourou.weights.slots import unpack
+from kourou.weights.slot_layout import unpack
 from kourou.weights.transport import Carried, Transport
 
 _UNREAD: Any = object()

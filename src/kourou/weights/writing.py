@@ -17,7 +17,7 @@ from kourou.errors import VersionError, WeightsError
 from kourou.shared_files import OpenedFile, SharedFile
 from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import alone, processes_that_map, try_exclusive, try_shared
-from kourou.weights.slots import Contents, head_bytes, pack
+from kourou.weights.slot_layout import Contents, head_bytes, pack
 
 T = TypeVar("T")
 

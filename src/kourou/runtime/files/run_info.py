@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou.courier.core.endpoint import host_id
-from kourou.runtime.model.process_start import is_suspended, process_start
+from kourou.runtime.model.process_identity import is_suspended, process_start
 
 INFO_FILE = "run.json"
 

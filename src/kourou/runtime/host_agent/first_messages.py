@@ -1,4 +1,7 @@
-"""What a launcher and the agent of a program's host tell each other first."""
+"""What a launcher and the agent of a program's host tell each other first.
+
+One that calls has said before whose it is (``dialling``).
+"""
 
 from __future__ import annotations
 

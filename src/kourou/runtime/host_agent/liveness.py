@@ -1,5 +1,8 @@
 """When a host, with all nodes on it, counts as lost: after a silence of ``lost_after_s``, which each end sees itself.
 
+The launcher looks in ``launchers.dialled.transport`` and in ``launchers.ssh.connection``, the agent in ``dialling`` or,
+over a pipe, where ssh has started it.
+
 An agent that hears nothing takes its launcher for dead a little before its launcher does so with it: what it ran has
 ended, then, when it is started elsewhere.
 """

@@ -16,7 +16,7 @@ from typing import Any
 
 from kourou.runtime.files.growing_file import GrowingFile
 from kourou.runtime.files.run_folder import EVENTS_FILE, node_log
-from kourou.runtime.model.process_start import process_start
+from kourou.runtime.model.process_identity import process_start
 
 _POLL_S = 0.1
 _RUN_INFO_FILE = "run.json"  # kourou.runtime.files.run_info would import half of kourou

@@ -1,4 +1,7 @@
-"""What an engine does. It gets hosts, and starts one agent on each; it knows nothing of programs and nodes."""
+"""What an engine does. It gets hosts, and starts one agent on each; it knows nothing of programs and nodes.
+
+How to write one, and where it is named: docs/internals/engines.md.
+"""
 
 from __future__ import annotations
 
