@@ -55,7 +55,7 @@ def test_a_job_that_fails_is_named_one_that_is_killed_begins_anew_and_only_what_
     raises.write_text("raises")
     killed.write_text("killed once")
     each = [{"fault": str(raises)}, {"fault": str(killed)}, {}]
-    quick = Retry(times={"signal": 1}, backoff_s=0.01)
+    quick = Retry(times={"signal": 1}, backoff_s=1.0)  # between its attempts the manager looks several times
     made = manager(tmp_path, Faulty, mode="slurm", slurm=SLURM, n_fit=3, init_kwargs_per_instance=each, retry=quick)
     # when
     with pytest.raises(FitsFailed) as failed:

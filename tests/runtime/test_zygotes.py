@@ -93,11 +93,11 @@ def test_a_zygote_that_was_started_ahead_serves_whom_it_suits(env, is_the_same, 
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "says_whose.py").write_text("import os\nprint(os.environ['KOUROU_COOKIE'].strip(), flush=True)")
     (tmp_path / "entry_of_test.py").write_text("def run(boot):\n print(__import__('os').getppid())\n return 0")
-    events = Events()
+    events, others = Events(), children()
     with Supervisor(preload=COMMANDS) as starting:
         starting.start_ahead()
-        until(lambda: children() != [], 20, "it is there")
-        (ahead,) = children()
+        until(lambda: children() > others, 20, "it is there")
+        (ahead,) = children() - others
         # When it is known, and a process starts, with a module that the zygote imports first
         starting.events = events
         starting.belong_to("the-run", tmp_path)
@@ -115,7 +115,7 @@ def test_a_zygote_that_was_started_ahead_serves_whom_it_suits(env, is_the_same, 
 
 
 def children():
-    return [child.pid for child in psutil.Process().children()]
+    return {child.pid for child in psutil.Process().children()}
 
 
 def test_a_zygote_that_was_started_ahead_ends_with_its_supervisor():

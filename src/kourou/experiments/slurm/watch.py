@@ -72,7 +72,7 @@ class SlurmWatch:
     def _update(self, record: RunRecord, jobs: dict[str, SlurmState]) -> RunRecord | None:
         folder = Path(record.folder)
         end = read_json(folder / EXIT_FILE)
-        if end is not None and not _slurm_may_have_ended(end):
+        if end is not None and not _may_go_on(end):
             return self._record_end(record, end)
         job = jobs.get(record.job)
         if job is None:
@@ -114,14 +114,16 @@ class SlurmWatch:
         return self._journal.append("ended", record.run_id, **{name: end[name] for name in known if name in end})
 
 
-def _slurm_may_have_ended(end: dict[str, Any]) -> bool:
-    """Whether a run ended as it would if Slurm took its job away, so that Slurm has to be asked what became of that.
+def _may_go_on(end: dict[str, Any]) -> bool:
+    """Whether this may not be the run's end, so that Slurm has to be asked what became of its job.
 
-    Slurm sends SIGTERM to all processes of the job, and the run's may die before the one that watches it is told.
+    An attempt may be followed by another one in the same job, or the job be back in the queue. Or Slurm takes the job
+    away: it sends SIGTERM to all of its processes, and the run's may die before the one that watches it is told.
     """
     terminated = end.get("signal") == "SIGTERM" or end.get("code") == _SHELL_SIGNALS + signal.SIGTERM
     failed = end.get("state") == RunState.FAILED and terminated
-    return failed or bool(end.get("requeued")) or end.get("state") == RunState.INTERRUPTED
+    goes_on = bool(end.get("requeued")) or end.get("retried_at") is not None
+    return failed or goes_on or end.get("state") == RunState.INTERRUPTED
 
 
 def _has_begun(record: RunRecord) -> bool:

@@ -301,18 +301,17 @@ class Scheduler:
         if end is not None:
             facts |= {"code": end.code, "signal": describe_signal(end.signal) if end.signal else None}
         record = self._record("ended", run, **facts)
+        may_retry = state.failed and not self.stopped
+        delay_s = self._options.retry.delay_s(outcome.cause, record.retries) if may_retry else None
+        not_before = None if delay_s is None else time.time() + delay_s
         with contextlib.suppress(OSError):
-            whole = {**facts, "attempt": record.attempt, "host": record.host}
+            whole = {**facts, "attempt": record.attempt, "host": record.host, "retried_at": not_before}
             times = {"started_at": record.started_at, "ended_at": record.ended_at, "duration_s": record.duration_s}
             write_json(run.folder / EXIT_FILE, {**whole, **times})
-        if not state.failed:
-            return
-        delay_s = self._options.retry.delay_s(outcome.cause, record.retries) if not self.stopped else None
-        if delay_s is not None:
-            not_before = time.time() + delay_s
+        if not_before is not None:
             self._record("retrying", run, cause=outcome.cause, not_before=not_before)
             heapq.heappush(self._delayed, (not_before, run.run_id))
-        elif self._options.fail_fast and not self.stopped:
+        elif may_retry and self._options.fail_fast:
             self._stop_all("fail-fast")
 
     def _record(self, kind: str, run: PreparedRun, **data: Any) -> RunRecord:
