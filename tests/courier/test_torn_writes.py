@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kourou import courier
@@ -29,8 +30,9 @@ from kourou.courier.lanes.loop.poller import new_poller
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.wire.frames import Frame, Kind, pack
 from kourou.errors import CallCancelled, ProtocolError, SerializationError
-from polling import WAIT_S, closed_by_peer
+from polling import WAIT_S, closed_by_peer, until
 
+LARGE_ITEMS = 1 << 19  # of an array whose bulk lies in shared memory
 LARGE = b"x" * (4 << 20)  # more than a socket takes
 SMALL = Frame(Kind.CALL, 2, 0.0, "next", b"")
 
@@ -260,3 +262,33 @@ def test_a_result_for_which_there_is_no_memory_is_an_error_of_its_call(
     assert client.echo(2) == 2
     courier.close(client)
     server.stop()
+
+
+# -- the local lane, after a connection's end ------------------------------------------------------------------------
+
+
+def test_an_answer_to_a_client_that_has_gone_ends_whoever_gives_it(no_leaks: None) -> None:
+    # Given a handler that has an array in its client's memory
+    taken, gone, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(value: Any) -> int:
+        taken.set()
+        assert gone.wait(WAIT_S)
+        return len(value)
+
+    with Server(token=new_token()) as server:
+        server.bind("hold", hold)
+        client = Client(server.address, token=server.token, lane="local")
+        future = client.futures.hold(np.zeros(LARGE_ITEMS))
+        assert taken.wait(WAIT_S)
+        # When the client goes, and then the handler lets go of the array and answers
+        courier.close(client)
+        with pytest.raises(CallCancelled):
+            future.result(WAIT_S)
+        loop: Any = server._event_loop
+        until(lambda: not loop._connections, WAIT_S, "the end of the connection")
+        gone.set()
+        # Then its thread has nothing left to do
+        until(lambda: server.metrics()["hold"].in_flight == 0, WAIT_S, "the end of the call")
+        loop.call_soon(answered.set)
+        assert answered.wait(WAIT_S)

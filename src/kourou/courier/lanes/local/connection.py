@@ -209,6 +209,7 @@ class LocalConnection:
         """
         if self._closed:
             self._outgoing.clear()
+            self._returns = ()
             return
         try:
             self._send(bytes(self._unsent) if self._unsent else self._gather())
