@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kourou.runtime.graph.node import Node
     from kourou.runtime.graph.program import Program
     from kourou.runtime.graph.resources import PythonProcess, Resources
-    from kourou.runtime.launch.batch import submit
+    from kourou.runtime.launch.batch.submit import submit
     from kourou.runtime.launch.launch import launch
     from kourou.runtime.launch.run import Run
     from kourou.runtime.metrics.log import log, log_config, log_image
@@ -128,7 +128,7 @@ _SOURCES = {
     "serve": "runtime.node_process.serving",
     "stop": "runtime.context.stop_functions",
     "stop_event": "runtime.context.stop_functions",
-    "submit": "runtime.launch.batch",
+    "submit": "runtime.launch.batch.submit",
     "unregister_stop_handler": "runtime.context.stop_functions",
     "wait_for_debugger": "runtime.node_process.debugger",
     "wait_for_stop": "runtime.context.stop_functions",

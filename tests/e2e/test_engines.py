@@ -11,9 +11,9 @@ import psutil
 import kourou as lp
 from kourou.runtime.files.run_folder import ORDER_FILE, RunFolder
 from kourou.runtime.host_agent.dial_order import DialOrder
+from kourou.runtime.launch.batch.stored_plan import StoredPlan
+from kourou.runtime.launch.batch.submission import detached, plan_submission
 from kourou.runtime.launch.run_builder import RunBuilder
-from kourou.runtime.launch.stored_plan import StoredPlan
-from kourou.runtime.launch.submission import detached, plan_submission
 from kourou.runtime.launchers.engines.allocation import Allocation
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.plan.compile import compile_program

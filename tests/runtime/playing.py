@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kourou.runtime.launch import events
-from kourou.runtime.launch.events import Event
-from kourou.runtime.launch.state_machine import StateMachine
+from kourou.runtime.launch.decisions import events
+from kourou.runtime.launch.decisions.events import Event
+from kourou.runtime.launch.decisions.state_machine import StateMachine
 from kourou.runtime.model import instructions
 from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import NodeState, Outcome, ProcessExit

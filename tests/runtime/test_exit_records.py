@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kourou.runtime.launch.events import Started
+from kourou.runtime.launch.decisions.events import Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import Outcome
 from runtime.playing import RAISED, Play, exited, node, plan_of, reported, stop

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import kourou as lp
 from fuzzing import examples
 from kourou.runtime.files.run_folder import new_run_id
-from kourou.runtime.launch.submission import plan_submission
+from kourou.runtime.launch.batch.submission import plan_submission
 from kourou.runtime.launchers.engines import kubernetes_tree
 from kourou.runtime.launchers.engines.kubernetes_batch import KubernetesSubmission
 from kourou.runtime.launchers.engines.kubernetes_manifests import job_set_name

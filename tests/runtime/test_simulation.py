@@ -9,8 +9,8 @@ import pytest
 
 import kourou as lp
 from kourou.errors import GraphError
-from kourou.runtime.launch import state_machine
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions import state_machine
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState

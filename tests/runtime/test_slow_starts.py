@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from kourou.runtime.launch.slow_starts import SlowStarts
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.slow_starts import SlowStarts
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.plan.plan import NodePlan, Placement

@@ -14,7 +14,6 @@ import pytest
 import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.files.run_info import RunInfo
-from kourou.runtime.launch import batch
 from kourou.runtime.launchers.engines.base import Submission
 from kourou.runtime.launchers.engines.slurm import SlurmEngine
 from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, own_time_left, quoted, submit
@@ -124,7 +123,7 @@ def test_so_is_one_whose_submission_is_interrupted(tools: Path, monkeypatch: pyt
     def interrupted(*arguments: object) -> RunInfo:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch, "_submitted", interrupted)
+    monkeypatch.setattr("kourou.runtime.launch.batch.submit._submitted", interrupted)
     tool(tools, "sbatch", "echo 7")
     tool(tools, "scancel", f"echo $* >{tools}/cancelled")
     program = lp.Program("lost")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fuzzing import examples
 from kourou.runtime.graph.failure_policies import Restart
-from kourou.runtime.launch.events import AddAsked, Attached, Due, Event, RemoveAsked, Started
+from kourou.runtime.launch.decisions.events import AddAsked, Attached, Due, Event, RemoveAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import Outcome
 from kourou.runtime.plan.plan import LaunchPlan, Placement

@@ -17,11 +17,11 @@ from kourou.cli.start.notify import check_url, notifying
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import FAILED, console, print_json, print_text, tell
 from kourou.runtime.files.run_folder import new_run_id, runs_dir
-from kourou.runtime.launch.batch import submit
+from kourou.runtime.launch.batch.submission import plan_submission
+from kourou.runtime.launch.batch.submit import submit
 from kourou.runtime.launch.launch import launch
 from kourou.runtime.launch.launching import hosts_to_plan_for
 from kourou.runtime.launch.resuming import RESUME_VARIABLE
-from kourou.runtime.launch.submission import plan_submission
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.monitoring.run_search import choose_run

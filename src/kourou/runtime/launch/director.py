@@ -17,7 +17,7 @@ from pathlib import Path
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
-from kourou.runtime.launch.events import (
+from kourou.runtime.launch.decisions.events import (
     AddAsked,
     Attached,
     Due,
@@ -31,8 +31,8 @@ from kourou.runtime.launch.events import (
     Started,
     StopAsked,
 )
+from kourou.runtime.launch.decisions.state_machine import StateMachine
 from kourou.runtime.launch.exit_callbacks import ExitCallback, ExitCallbacks
-from kourou.runtime.launch.state_machine import StateMachine
 from kourou.runtime.launchers.base import Launcher
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from kourou.runtime.control.coordinator import Coordinator
-from kourou.runtime.launch.events import (
+from kourou.runtime.launch.decisions.events import (
     AddAsked,
     Attached,
     Due,
@@ -22,7 +22,7 @@ from kourou.runtime.launch.events import (
     Started,
     StopAsked,
 )
-from kourou.runtime.launch.state_machine import StateMachine
+from kourou.runtime.launch.decisions.state_machine import StateMachine
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit

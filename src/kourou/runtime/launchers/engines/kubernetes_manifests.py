@@ -134,7 +134,7 @@ class JobSetPlan:
             _from_field(pod.COUNTED, f"metadata.annotations['{_COUNTED}']"),
             _from_field(pod.IGNORED, f"metadata.annotations['{_IGNORED}']"),
         ]
-        container = self._container(LAUNCHER, "from kourou.runtime.launch.pod import main; main()", env)
+        container = self._container(LAUNCHER, "from kourou.runtime.launch.batch.pod import main; main()", env)
         container["resources"] = {"requests": dict(self.options.launcher)}
         spec = self._pod(container, launcher=True)
         job = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Warn
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.plan.plan import Placement

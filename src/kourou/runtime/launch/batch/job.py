@@ -14,14 +14,14 @@ def main(folder: str) -> None:
     """Be the launcher of a run that was submitted, and end with its code."""
     near_limit = HeldSignal(signal.SIGUSR1)
     with importing():
-        from kourou.runtime.launch.stored_plan import StoredPlan  # noqa: PLC0415 - it takes a while
+        from kourou.runtime.launch.batch.stored_plan import StoredPlan  # noqa: PLC0415 - it takes a while
 
         stored = StoredPlan(Path(folder))
         allocation = stored.start_agents()
-        from kourou.runtime.launch import batch_launcher  # noqa: PLC0415 - likewise, and agents start meanwhile
+        from kourou.runtime.launch.batch import launcher  # noqa: PLC0415 - likewise, and agents start meanwhile
 
         plan = stored.load()
-    code = batch_launcher.bring_to_life(plan, stored.folder, near_limit=near_limit, allocation=allocation)
-    if code not in {batch_launcher.TERMINATED, batch_launcher.NOT_REQUEUED}:
+    code = launcher.bring_to_life(plan, stored.folder, near_limit=near_limit, allocation=allocation)
+    if code not in {launcher.TERMINATED, launcher.NOT_REQUEUED}:
         stored.remove()
     sys.exit(code)

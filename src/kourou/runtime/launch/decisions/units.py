@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kourou.runtime.launch.exit_records import unit_exit_record_of
-from kourou.runtime.launch.node_table import NodeTable
-from kourou.runtime.launch.timers import Restarting, Timers
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.exit_records import unit_exit_record_of
+from kourou.runtime.launch.decisions.node_table import NodeTable
+from kourou.runtime.launch.decisions.timers import Restarting, Timers
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Interrupt, Kill
 from kourou.runtime.model.records import ExitRecord, NodeState
 from kourou.runtime.waiting.countdown import Countdown

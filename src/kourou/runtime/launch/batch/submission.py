@@ -19,7 +19,7 @@ def plan_submission(plan: LaunchPlan, folder: Path) -> Submission:
         PlanError: the engine takes no batch jobs, or what has to travel to it cannot.
     """
     assert plan.engine is not None  # noqa: S101 - it was compiled for one
-    command = python_command(f"from kourou.runtime.launch.batch_job import main; main({str(folder)!r})")
+    command = python_command(f"from kourou.runtime.launch.batch.job import main; main({str(folder)!r})")
     return batch_system(plan.engine.launch_type).plan(detached(plan), folder=folder, command=command)
 
 

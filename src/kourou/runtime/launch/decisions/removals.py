@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kourou.runtime.launch.exit_records import removed_by
-from kourou.runtime.launch.node_table import NodeTable
-from kourou.runtime.launch.timers import RemovalStep, Restarting, Timers
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.exit_records import removed_by
+from kourou.runtime.launch.decisions.node_table import NodeTable
+from kourou.runtime.launch.decisions.timers import RemovalStep, Restarting, Timers
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Dismiss, Interrupt
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.stopping.steps import StopStep, StopSteps

@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 from collections.abc import Container, Mapping
 
-from kourou.runtime.launch.node_tree import NodeTree
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.node_tree import NodeTree
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.records import ProcessExit
 
 _CAUSE_ENDS_S = 2.0  # of the process that raised first: its exit handlers may take a moment

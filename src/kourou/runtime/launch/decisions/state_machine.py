@@ -1,9 +1,9 @@
 """What the director decides: an event comes in, a list of instructions goes out. No clock, thread, socket or launcher.
 
 Whoever uses it hands over every event with the time at which it came, carries out the instructions in order, and hands
-over :class:`~kourou.runtime.launch.events.Due` when nothing else has come until ``due``. Times are of one clock that
-never goes back. Nothing here takes longer the more nodes a program has, but what concerns all of them: a stop, and the
-line about those that are not ready.
+over :class:`~kourou.runtime.launch.decisions.events.Due` when nothing else has come until ``due``. Times are of one
+clock that never goes back. Nothing here takes longer the more nodes a program has, but what concerns all of them: a
+stop, and the line about those that are not ready.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from kourou.runtime.graph.failure_policies import Restart
-from kourou.runtime.launch.events import (
+from kourou.runtime.launch.decisions.events import (
     AddAsked,
     Attached,
     Due,
@@ -29,16 +29,16 @@ from kourou.runtime.launch.events import (
     Started,
     StopAsked,
 )
-from kourou.runtime.launch.exit_records import exit_record_of, removed_by
-from kourou.runtime.launch.held_exits import HeldExits
-from kourou.runtime.launch.node_table import NodeTable
-from kourou.runtime.launch.only_servers import OnlyServers
-from kourou.runtime.launch.program_stop import ProgramStop
-from kourou.runtime.launch.removals import Removals
-from kourou.runtime.launch.slow_starts import SlowStarts
-from kourou.runtime.launch.timers import Decision, RemovalStep, Restarting, Timers
-from kourou.runtime.launch.tracked_node import TrackedNode
-from kourou.runtime.launch.units import Units
+from kourou.runtime.launch.decisions.exit_records import exit_record_of, removed_by
+from kourou.runtime.launch.decisions.held_exits import HeldExits
+from kourou.runtime.launch.decisions.node_table import NodeTable
+from kourou.runtime.launch.decisions.only_servers import OnlyServers
+from kourou.runtime.launch.decisions.program_stop import ProgramStop
+from kourou.runtime.launch.decisions.removals import Removals
+from kourou.runtime.launch.decisions.slow_starts import SlowStarts
+from kourou.runtime.launch.decisions.timers import Decision, RemovalStep, Restarting, Timers
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.units import Units
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan

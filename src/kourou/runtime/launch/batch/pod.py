@@ -16,7 +16,7 @@ from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.host_agent import pod
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
-from kourou.runtime.launch.batch_launcher import bring_to_life
+from kourou.runtime.launch.batch.launcher import bring_to_life
 from kourou.runtime.launchers.engines.kubernetes_batch import Travelling
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.status import STATUS_FILE, RunStatus

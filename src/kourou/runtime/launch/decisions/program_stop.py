@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from kourou.runtime.launch.node_table import NodeTable
-from kourou.runtime.launch.timers import Timers
+from kourou.runtime.launch.decisions.node_table import NodeTable
+from kourou.runtime.launch.decisions.timers import Timers
 from kourou.runtime.model.instructions import Release
 from kourou.runtime.stopping.steps import StopStep, StopSteps
 from kourou.runtime.waiting.countdown import Countdown

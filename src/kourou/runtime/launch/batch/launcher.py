@@ -98,7 +98,7 @@ def _not_ended(folder: Path) -> Iterator[None]:
 
 def _tell_how_to_go_on(job: str, refusal: errors.LaunchError, plan: LaunchPlan, folder: Path) -> int:
     """The exit code of a job that is not put back."""
-    from kourou.runtime.launch.submission import plan_submission  # noqa: PLC0415 - others need none of it
+    from kourou.runtime.launch.batch.submission import plan_submission  # noqa: PLC0415 - others need none of it
 
     command = shlex.join(plan_submission(plan, folder).command)
     print(  # noqa: T201 - the job's output

@@ -15,9 +15,9 @@ from kourou.runtime.files.run_folder import PLAN_FILE, RunFolder, new_run_id
 from kourou.runtime.files.run_info import INFO_FILE, RunInfo
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess
+from kourou.runtime.launch.batch.stored_plan import StoredPlan
+from kourou.runtime.launch.batch.submission import detached, plan_submission
 from kourou.runtime.launch.launching import the_program
-from kourou.runtime.launch.stored_plan import StoredPlan
-from kourou.runtime.launch.submission import detached, plan_submission
 from kourou.runtime.launchers.engines.base import BatchSystem
 from kourou.runtime.launchers.engines.batch_systems import batch_system
 from kourou.runtime.model.engines import EngineOptions

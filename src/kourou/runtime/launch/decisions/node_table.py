@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kourou.runtime.launch.node_tree import NodeTree
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.node_tree import NodeTree
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Change, Instruction
 from kourou.runtime.model.records import ExitRecord, NodeState
 from kourou.runtime.plan.plan import NodePlan

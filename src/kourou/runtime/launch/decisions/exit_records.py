@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.records import ExitRecord, NodeState, Outcome, ProcessExit, describe_signal
 
 _LEFT_BEHIND = "did not end in the time that its colocation gave it, and was left behind"

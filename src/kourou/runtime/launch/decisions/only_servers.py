@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from kourou.runtime.launch.tracked_node import TrackedNode
+from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Warn
 from kourou.runtime.waiting.countdown import Countdown
 from kourou.waits import PATIENCE_S
