@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from fuzzing import examples
 from kourou.errors import DeadlineExceeded, SignatureError, TableNotFound
 from kourou.replay import Client, Server, Table, TensorSpec
+from kourou.replay.arrays.array_types import Array
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Fifo, Prioritized
+from kourou.replay.storage.rows import RowFile
 from polling import until
 from replay.conftest import Connect, Serve
 
@@ -385,3 +389,32 @@ def test_large_rows_of_every_kind_arrive_as_they_were(serve: Serve, connect: Con
     for step in steps:
         (sample,) = (found.data for found in client.sample("t", 1))
         assert all(np.array_equal(sample[name][0], step[name]) for name in "abcd")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux only")
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_large_rows_are_written_once_more_where_they_are_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bool
+) -> None:
+    by_file = []
+    write = RowFile.write
+
+    def noted(file: RowFile, row: int, value: Array) -> None:
+        by_file.append(row)
+        write(file, row, value)
+
+    monkeypatch.setattr(RowFile, "write", noted)
+    table = Table("full", Fifo(), Fifo(), 10, MinSize(1))
+    # Given a full table, whose memory has been used several times
+    with Server([table], spill_dir=tmp_path if on_disk else None) as server, Client(server.address) as client:
+        with client.trajectory_writer(num_keep_alive_refs=1, max_in_flight_items=8) as writer:
+            for step in range(300):
+                writer.append({"x": np.full((256, 1024), step, np.float32)})
+                writer.create_item("full", 1.0, {"x": writer.history["x"][-1]})
+                if step % 8 == 7:
+                    writer.flush()
+        found = client.items("full").data["x"]
+    # Then what was written last is there
+    assert [(x.min(), x.max()) for x in found] == [(step, step) for step in range(290, 300)]
+    # And the system was asked to copy a row once to each place, or always, so that it need not read from a disk
+    assert len(by_file) == (299 if on_disk else len(set(by_file)))  # columns are learned from the first step

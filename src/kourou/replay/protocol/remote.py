@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import threading
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from kourou import courier
 from kourou.errors import ConnectionLost, TableNotFound, WriterExpired
-from kourou.replay.arrays.array_types import Array, np
+from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.protocol.messages import (
     INFO_DTYPE,
     PROBE,
@@ -26,12 +27,14 @@ from kourou.replay.protocol.messages import (
 from kourou.replay.protocol.samples import Part, SampleBatch
 from kourou.replay.storage.compression import Compression, pack, unpack
 from kourou.replay.storage.layout import ColumnSpec, Pattern, gather
-from kourou.replay.storage.rows import map_rows
+from kourou.replay.storage.rows import RowFile, map_rows, open_rows, populate
 
 UNMAPPED = "the replay server's memory can be mapped no more: it has ended since it said where that is"
 
 RENEWALS = 10
 """Sessions that may end during one call: each was refused before anything was done. More, and it gets nowhere."""
+
+_UNKNOWN, _LEASED, _WRITTEN, _MAPPED = range(4)  # what was done with a block here, by any writer
 
 _SHARING_LANES = {"inproc", "local"}  # both ends are on one host
 
@@ -47,6 +50,44 @@ class StoreView:
     def __init__(self, info: StoreInfo, arrays: list[Array] | None) -> None:
         self.info = info
         self.arrays = arrays
+        rows = max(handle.rows if handle else 0 for handle in info.handles)
+        self._known = np.full(rows // info.length, _UNKNOWN, np.uint8)  # by block
+
+    @functools.cached_property
+    def files(self) -> list[RowFile | None]:
+        """Through which columns are written where they may have no memory yet; None: through ``arrays``."""
+        if self.arrays is None:
+            return [None] * len(self.info.columns)
+        return list(map(open_rows, self.info.columns, self.info.handles))
+
+    @functools.cached_property
+    def _files_again(self) -> list[RowFile | None]:
+        """Through which blocks are written whose memory is mapped: twice as fast as a file, which the system copies to.
+
+        What may lie on a disk would have to be read first, which a write to a file need not do.
+        """
+        return [None if file is None or file.in_memory else file for file in self.files]
+
+    def prepare(self, blocks: Integers) -> None:
+        """Map what will be written through ``arrays``, all at once instead of page by page, of blocks just leased."""
+        if not len(self._known):
+            return  # its columns have no bytes
+        known = self._known[blocks]
+        fresh, written = blocks[known == _UNKNOWN], blocks[known == _WRITTEN]
+        for array, file, again in zip(self.arrays or (), self.files, self._files_again, strict=True):
+            if again is None:
+                populate(array, fresh if file is None else written, self.info.length)
+        self._known[fresh] = _LEASED
+        self._known[written] = _MAPPED
+
+    def files_for(self, block: int) -> list[RowFile | None]:
+        """As ``files``, for one block that will be written now."""
+        if self._files_again == self.files:
+            return self.files
+        if self._known[block] == _MAPPED:
+            return self._files_again
+        self._known[block] = _WRITTEN
+        return self.files
 
 
 class Remote:

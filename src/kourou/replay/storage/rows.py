@@ -34,10 +34,12 @@ class RowsHandle:
     Attributes:
         file: whose, and which of its files.
         rows: that it has room for now.
+        in_memory: and not on a disk, from where a page may have to be read before a part of it is written.
     """
 
     file: SharedFile
     rows: int
+    in_memory: bool
 
 
 class Rows:
@@ -50,6 +52,7 @@ class Rows:
 
     def __init__(self, spec: ColumnSpec, folder: Path | None = None) -> None:
         self._spec = spec
+        self._in_memory = folder is None
         self._descriptor: int | None = None
         self.array: Array = _array(spec, bytearray(), 0)
         if sys.platform == "linux" and spec.row_bytes:
@@ -89,7 +92,7 @@ class Rows:
         """How others map it; None where they cannot."""
         if self._descriptor is None:
             return None
-        return RowsHandle(file=SharedFile.of(self._descriptor), rows=len(self.array))
+        return RowsHandle(file=SharedFile.of(self._descriptor), rows=len(self.array), in_memory=self._in_memory)
 
     def close(self) -> None:
         """Let go of the memory. Other processes' mappings stay valid."""
@@ -99,17 +102,28 @@ class Rows:
             self._descriptor = None
 
 
-def populate(array: Array, start: int, end: int) -> None:
-    """Have the system provide the memory of those rows now, all at once, instead of page by page when they are written.
+def populate(array: Array, blocks: Integers, length: int) -> None:
+    """Have the system provide and map the memory of blocks now, all at once instead of page by page when written.
 
-    Where it does not know how, they are provided when they are written.
+    Where it does not know how, or few blocks follow one another, that is done when they are written.
+
+    Args:
+        array: a column.
+        blocks: [n], their numbers, in any order.
+        length: rows of a block.
     """
-    row_bytes = array.strides[0] if array.size else 0
-    first = array.ctypes.data + start * row_bytes
-    aligned = first - first % mmap.PAGESIZE
-    size = array.ctypes.data + min(end, len(array)) * row_bytes - aligned
-    if _madvise is not None and size > 0:
-        _madvise(ctypes.c_void_p(aligned), ctypes.c_size_t(size), _MADV_POPULATE_WRITE)
+    block_bytes = length * array.strides[0] if array.size else 0
+    if _madvise is None or not block_bytes or not len(blocks):
+        return
+    start = array.ctypes.data
+    end = start + array.nbytes
+    ordered = np.sort(blocks)
+    for run in np.split(ordered, np.flatnonzero(np.diff(ordered) != 1) + 1):
+        first = start + int(run[0]) * block_bytes
+        size = min(first + len(run) * block_bytes, end) - first
+        if size >= _LARGE_ROW_BYTES:
+            before = first % mmap.PAGESIZE
+            _madvise(ctypes.c_void_p(first - before), ctypes.c_size_t(size + before), _MADV_POPULATE_WRITE)
 
 
 class RowFile:
@@ -118,11 +132,15 @@ class RowFile:
     The system neither clears a fresh page first nor maps it into this process, which takes it twice as long as the
     write does. A mapping of the same column shows what was written at once. Nobody should reserve memory ahead of it:
     that takes a lock of the file that it has to wait for, and longer than what it spares.
+
+    Attributes:
+        in_memory: as in :class:`RowsHandle`.
     """
 
-    def __init__(self, file: OpenedFile, row_bytes: int) -> None:
+    def __init__(self, file: OpenedFile, row_bytes: int, *, in_memory: bool) -> None:
         self._file = file
         self._row_bytes = row_bytes
+        self.in_memory = in_memory
 
     def write(self, row: int, value: Array) -> None:
         """Write a row from an array of its dtype and shape, in C order.
@@ -138,7 +156,7 @@ def open_rows(spec: ColumnSpec, handle: RowsHandle | None) -> RowFile | None:
     if handle is None or spec.row_bytes < _LARGE_ROW_BYTES:
         return None
     try:
-        return RowFile(handle.file.open(), spec.row_bytes)
+        return RowFile(handle.file.open(), spec.row_bytes, in_memory=handle.in_memory)
     except OSError:
         return None
 

@@ -9,7 +9,6 @@ from kourou.replay.arrays.array_types import Array, Integers, np
 from kourou.replay.protocol.messages import RowData
 from kourou.replay.protocol.remote import UNMAPPED, Remote
 from kourou.replay.storage.layout import ColumnSpec
-from kourou.replay.storage.rows import open_rows, populate
 
 _LEASE_BYTES = 32 << 20  # blocks that a writer has in reserve: what it may write before the server answers again
 _MOST_LEASED = 2048
@@ -26,12 +25,14 @@ class Stream:
 
     Attributes:
         batch_items: items that are worth a message of their own.
+        files: through which the columns of the newest block are written; None: through ``arrays``.
         goes_on: there may be more steps.
     """
 
     def __init__(self, remote: Remote, columns: tuple[ColumnSpec, ...], length: int, keep: int, first: int) -> None:
         view = remote.open_store(columns, length)
         self._remote = remote
+        self._view = view
         self._keep = keep
         self.columns = columns
         self.length = length
@@ -41,8 +42,7 @@ class Stream:
         rows = max(1, _MESSAGE_BYTES * length // view.info.block_bytes)
         self.batch_items = _BATCH_ITEMS if self.shared else min(_BATCH_ITEMS, rows)
         self.arrays: list[Array] = [] if view.arrays is None else view.arrays
-        handles = view.info.handles if self.shared else [None] * len(columns)
-        self.files = [open_rows(spec, handle) for spec, handle in zip(columns, handles, strict=True)]
+        self.files = view.files
         self.goes_on = True
         self.steps = first  # number of the next step
         self.start = first  # steps before this one are not kept, however few there are
@@ -58,7 +58,6 @@ class Stream:
         self._sent = first  # steps before this one have been sent
         self._free: list[int] = []  # without shared memory: block-sized places in ``arrays``
         self._places = 0
-        self._populated = 0  # blocks before this one were prepared
 
     def begin_step(self) -> int:
         """The row of the next step. There is a leased block when ``needs_block``."""
@@ -147,20 +146,11 @@ class Stream:
             if any(
                 len(array) < needed for array, spec in zip(self.arrays, self.columns, strict=True) if spec.row_bytes
             ):
-                arrays = self._remote.refresh(self.store).arrays
-                if arrays is None:
+                self._view = self._remote.refresh(self.store)
+                if self._view.arrays is None:
                     raise ConnectionLost(UNMAPPED)
-                self.arrays = arrays
-            self._populate(blocks)
-
-    def _populate(self, blocks: Integers) -> None:
-        """Prepare memory that was never used. Blocks that were in use before come in any order, new ones in theirs."""
-        first, last = int(blocks[0]), int(blocks[-1])
-        if last - first == len(blocks) - 1 and last >= self._populated:
-            self._populated = last + 1
-            for array, file in zip(self.arrays, self.files, strict=True):
-                if file is None:
-                    populate(array, first * self.length, (last + 1) * self.length)
+                self.arrays = self._view.arrays
+            self._view.prepare(blocks)
 
     def _stored_rows(self, steps: Sequence[int]) -> Integers:
         """The rows of kept steps in the server's columns."""
@@ -173,6 +163,7 @@ class Stream:
             self._blocks_from = self.steps
         elif self._keep > 1:
             self.links.append((self._blocks[-1], block))
+        self.files = self._view.files_for(block)
         base = block * self.length if self.shared else self._local_base()
         self._blocks.append(block)
         self._bases.append(base)
