@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,11 @@ class Agent:
         torch.manual_seed(seed)
         self._online = make_network()
         self._target = copy.deepcopy(self._online).requires_grad_(False)
-        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=LEARNING_RATE, fused=True)
+
+    @functools.cached_property
+    def _optimizer(self) -> torch.optim.Adam:
+        """Made for the first step: for its first optimizer torch imports its compiler, and actors need weights."""
+        return torch.optim.Adam(self._online.parameters(), lr=LEARNING_RATE, fused=True)
 
     def update(self, batch: Transitions, importance: Floats | None = None) -> Floats:
         """Take one gradient step; by how much each value was off.
