@@ -24,7 +24,7 @@ class ServedConnection(Protocol):
     Attributes:
         descriptor: of its socket.
         loop_thread: the thread that reads, and that writes the answers of a batch together.
-        serving: the event loop is at a batch of this connection.
+        serving: the event loop is at a batch of this connection, not at its last call: answers may wait.
         frames: that were read but not acted on.
         session: acts on them; there is one once there are frames.
     """

@@ -133,6 +133,7 @@ class EventLoop:
                     return
             if self._generation != generation:
                 return
+            self._housekeeping()  # once those who call have their answers
             # Nobody waits for an answer as long as nobody is connected.
             soon = self._busy_wait.poll() if self._connections else ()
             events = soon or self._poller.poll(self._poll_timeout_s())
@@ -140,7 +141,6 @@ class EventLoop:
                 return
             for descriptor, mask in events:
                 self._event(descriptor, mask)
-            self._housekeeping()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is about to wake, or has stopped
@@ -191,6 +191,7 @@ class EventLoop:
                     del handlers[call]
                     return False  # the server has stopped; the call ends with its connection
                 self._watchdog.wake()  # after the mark was made: before it sleeps, the watchdog looks once more
+                connection.serving = bool(frames)  # the last one's answer is on its way before its books are closed
                 run(call)
                 if handlers.pop(call, None) is None or self._generation != generation:  # replaced meanwhile, or stopped
                     connection.flush()
@@ -308,7 +309,8 @@ class EventLoop:
     def _housekeeping(self) -> None:
         """Now and then: drop clients that do not authenticate, and look after the others."""
         now = time.monotonic()
-        if now - self._kept_house < self._housekeeping_s():
+        idle_s = now - self._kept_house
+        if idle_s < _PAUSED_S or idle_s < self._housekeeping_s():
             return
         self._kept_house = now
         for acceptor in self._acceptors.values():
