@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from kourou.courier.wire import copying
-from kourou.courier.wire.copying import fill
+from kourou.courier.wire.copying import fill, fill_all
 
 MIB = 1 << 20
 
@@ -29,6 +31,29 @@ def test_what_is_copied_is_the_same_and_nothing_beside_it_changes(size: int, shi
     fill(target.data[shift : shift + size], source.data)
     assert np.array_equal(target[shift : shift + size], source)
     assert set(target[:shift]) | set(target[shift + size :]) == {7}
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 64])
+def test_any_number_of_pieces_is_divided_among_the_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    monkeypatch.setattr(copying, "_current_core", lambda: lambda: 0)
+    sizes = [0, 3, 5 * MIB, 20_000, *[1 * MIB] * 5, 0, 9 * MIB + 1, 1]
+    sources = [random_bytes(size, seed) for seed, size in enumerate(sizes)]
+    target = np.zeros(sum(sizes), np.uint8)
+    ends = np.cumsum([0, *sizes])
+    places = [target.data[start:end] for start, end in itertools.pairwise(ends)]
+    shared: list[int] = []
+
+    def copy(numpy: Any, pairs: copying.Pairs) -> None:
+        shared.append(sum(len(to) for to, _ in pairs))
+        for to, of in pairs:
+            to[:] = of
+
+    monkeypatch.setattr(copying, "_copy", copy)
+    fill_all([(place, source.data) for place, source in zip(places, sources, strict=True)])
+    assert np.array_equal(target, np.concatenate(sources))
+    assert len(shared) == min(cores, 4), "one stretch for each core"
+    assert max(shared) - min(shared) < len(shared)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 64])
@@ -73,7 +98,7 @@ def test_a_helper_keeps_no_memory() -> None:
 
 _FORKING = """
 import os, numpy
-from kourou.courier.wire.copying import fill
+from kourou.courier.wire.copying import fill, fill_all
 
 source, target = numpy.arange(16 << 20, dtype=numpy.uint8), numpy.zeros(16 << 20, numpy.uint8)
 fill(target.data, source.data)

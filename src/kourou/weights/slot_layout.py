@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kourou.courier.wire import codec
-from kourou.courier.wire.copying import fill
+from kourou.courier.wire.copying import fill_all
 from kourou.courier.wire.frames import Buffer
 
 _ALIGNMENT = 64  # of buffers: what arithmetic on vectors likes best
@@ -52,8 +52,8 @@ def pack(contents: Contents, memory: memoryview) -> None:
     spans = list(_spans(len(contents.body), [len(buffer) for buffer in contents.buffers]))
     ends = [place for start, size in spans for place in (start, start + size)]
     memory[: 8 * len(ends)] = struct.pack(f"<{len(ends)}Q", *ends)
-    for (start, size), piece in zip(spans, (contents.body, *contents.buffers), strict=True):
-        fill(memory[start : start + size], piece)
+    pieces = zip(spans, (contents.body, *contents.buffers), strict=True)
+    fill_all([(memory[start : start + size], piece) for (start, size), piece in pieces])
 
 
 def head_bytes(memory: memoryview) -> int:

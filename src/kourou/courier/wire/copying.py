@@ -7,27 +7,43 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from kourou import cpython
 
-_LARGE = 256 << 10  # bytes; below this the lock is not worth giving up
+_LARGE = 256 << 10  # bytes in all; below this the lock is not worth giving up
+_SMALL = 16 << 10  # bytes of one piece among many, likewise
 _WORTH_A_THREAD = 8 << 20  # bytes; a thread starts and ends in the time in which half a MiB is copied
 _MAX_THREADS = 4  # for one copy; then the memory of common machines is busy
+
+Pairs: TypeAlias = Sequence[tuple[memoryview, Any]]
 
 
 def fill(target: memoryview, source: Any) -> None:
     """Copy bytes into memory of their size; large pieces without the interpreter's lock, if NumPy is loaded."""
-    numpy: Any = sys.modules.get("numpy") if len(target) >= _LARGE else None
+    fill_all([(target, source)])
+
+
+def fill_all(pairs: Pairs) -> None:
+    """As :func:`fill`, for any number of pieces, (target, source): they are one piece of work for all cores."""
+    size = sum(len(target) for target, _ in pairs)
+    numpy: Any = sys.modules.get("numpy") if size >= _LARGE else None
     if not hasattr(numpy, "copyto"):  # it is not loaded, so little that is large will come; or just being loaded
-        target[:] = source
-        return
-    to, of = numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8)
-    if len(to) >= _WORTH_A_THREAD and hasattr(os, "sched_setaffinity"):
-        _copy_side_by_side(numpy.copyto, to, of)
+        for target, source in pairs:
+            target[:] = source
+    elif size >= _WORTH_A_THREAD and hasattr(os, "sched_setaffinity"):
+        _copy_side_by_side(functools.partial(_copy, numpy), pairs, size)
     else:
-        numpy.copyto(to, of)
+        _copy(numpy, pairs)
+
+
+def _copy(numpy: Any, pairs: Pairs) -> None:
+    for target, source in pairs:
+        if len(target) < _SMALL:
+            target[:] = source
+        else:
+            numpy.copyto(numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8))
 
 
 def _nothing() -> None:
@@ -74,29 +90,45 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)
 
 
-def _copy_side_by_side(copyto: Callable[[Any, Any], None], target: Any, source: Any) -> None:
+def _copy_side_by_side(copy: Callable[[Pairs], None], pairs: Pairs, size: int) -> None:
     """Copy with several cores of those that this process may use.
 
-    Each copies one piece, as large as can be: only in large ones the C library writes past the caches, and need not
-    read what it is about to overwrite.
+    Each is told once, and copies one stretch of all that there is, in pieces as large as can be: only in large ones
+    the C library writes past the caches, and need not read what it is about to overwrite.
     """
     others = os.sched_getaffinity(0) - {_current_core()()}
-    step = -(-len(target) // min(len(others) + 1, _MAX_THREADS))
-    pieces = [(target[start : start + step], source[start : start + step]) for start in range(0, len(target), step)]
+    shares = _shares(pairs, -(-size // min(len(others) + 1, _MAX_THREADS)))
     helpers: list[_Helper] = []
-    with contextlib.suppress(RuntimeError):  # no more threads, or the interpreter is shutting down
-        while len(pieces) > 1:
-            try:
-                helper = _idle.pop()
-            except IndexError:
-                helper = _Helper()
-            helper.begin(functools.partial(copyto, *pieces.pop()), others)
-            helpers.append(helper)
-    for piece in pieces:
-        copyto(*piece)
-    for helper in helpers:
-        helper.end()
-    _idle.extend(helpers)
+    try:
+        with contextlib.suppress(RuntimeError):  # no more threads, or the interpreter is shutting down
+            while len(shares) > 1:
+                try:
+                    helper = _idle.pop()
+                except IndexError:
+                    helper = _Helper()
+                helpers.append(helper)
+                helper.begin(functools.partial(copy, shares.pop()), others)
+        for share in shares:
+            copy(share)
+    finally:  # with Ctrl-C, too: nobody writes to the memory once the caller lets go of it
+        for helper in helpers:
+            helper.end()
+        _idle.extend(helpers)
+
+
+def _shares(pairs: Pairs, size: int) -> list[Pairs]:
+    """The same, in the same order, in shares of so many bytes each; the last may be smaller."""
+    shares: list[list[tuple[memoryview, Any]]] = [[]]
+    room = size
+    for target, given in pairs:
+        start, source = 0, memoryview(given)
+        while len(target) - start > room:
+            shares[-1].append((target[start : start + room], source[start : start + room]))
+            shares.append([])
+            start, room = start + room, size
+        shares[-1].append((target[start:], source[start:]))
+        room -= len(target) - start
+    return [*shares]
 
 
 @functools.cache

@@ -11,6 +11,7 @@ and lends out their blocks as buffers; when the last user of a buffer is gone, t
 from __future__ import annotations
 
 import fcntl
+import itertools
 import mmap
 import os
 import pickle
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from kourou.courier.wire.buffer_pool import allocate, block_size, loan_type
-from kourou.courier.wire.copying import fill
+from kourou.courier.wire.copying import fill, fill_all
 from kourou.courier.wire.frames import Buffer
 from kourou.errors import ProtocolError
 
@@ -106,13 +107,10 @@ class Arena:
         if found is None:
             return None
         segment, offset = found
-        position = offset
+        places = itertools.pairwise(itertools.accumulate(map(len, pieces), initial=offset))
         memory = segment.memory
         try:
-            for piece in pieces:
-                end = position + len(piece)
-                fill(memory[position:end], piece)
-                position = end
+            fill_all([(memory[start:end], piece) for (start, end), piece in zip(places, pieces, strict=True)])
         except BaseException:  # Ctrl-C, most likely
             self.release(segment.number, offset)
             raise
