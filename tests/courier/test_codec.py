@@ -132,6 +132,22 @@ def test_state_dicts_and_modules():
     assert torch.equal(cross(model)(torch.ones(2, 50)).mean(), model(torch.ones(2, 50)).mean())
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_tensors_that_are_no_plain_block_of_memory():
+    rows = [torch.ones(3), torch.arange(5.0)]
+    nested = cross(torch.nested.nested_tensor(rows))
+    assert nested.is_nested
+    assert all(torch.equal(came, row) for came, row in zip(nested.unbind(), rows, strict=True))
+    for name, tensor in {
+        "sparse": torch.eye(3).to_sparse(),
+        "conjugate": torch.ones(3, dtype=torch.complex64).mul(1j).conj(),
+        "negative": torch.ones(3, dtype=torch.complex64).mul(1j).conj().imag,
+    }.items():
+        came = cross(tensor)
+        assert came.layout is tensor.layout
+        assert torch.equal(came.to_dense(), tensor.to_dense()), name
+
+
 def test_a_tensor_in_a_graph_says_what_to_do():
     with pytest.raises(SerializationError, match=r"\['x'\].*detach"):
         codec.encode_call((), {"x": {"x": torch.ones(3, requires_grad=True) * 2}}, "learn")

@@ -18,8 +18,8 @@ import torch
 
 
 def _reduce_tensor(tensor: torch.Tensor) -> Any:
-    plain = tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
-    if not plain or tensor.is_conj() or tensor.is_neg():
+    plain = tensor.device.type == "cpu" and tensor.layout is torch.strided
+    if not plain or tensor.is_quantized or tensor.is_nested or tensor.is_conj() or tensor.is_neg():
         return tensor.__reduce_ex__(2)  # type: ignore[no-untyped-call]
     if tensor.requires_grad and not tensor.is_leaf:
         raise pickle.PicklingError("a tensor that is part of an autograd graph; send tensor.detach()")
