@@ -50,6 +50,7 @@ reverb.platform.default.checkpointers.default_checkpointer reverb.replay_sample.
 reverb.reverb_types.TableInfo reverb.server.Table reverb.structured_writer.Condition reverb.tf_client.TFClient
 reverb.timestep_dataset.TimestepDataset reverb.trajectory_dataset.TrajectoryDataset
 reverb.trajectory_writer.TrajectoryWriter torchrunx.integrations.cli.launcher_from_args
+torchrunx.integrations.parsing.launcher_from_args
 torchrunx.utils.log_handling.get_handler_filter torchrunx.utils.log_handling.file_handlers
 """
 

@@ -33,6 +33,7 @@ __all__ = [
 BELOW = {
     "integrations.cli": "add_torchrunx_argument_group launcher_from_args",
     "integrations.lightning": "TorchrunxClusterEnvironment",
+    "integrations.parsing": "add_torchrunx_argument_group launcher_from_args",
     "launcher": "DEFAULT_ENV_VARS_FOR_COPY LaunchResult Launcher",
     "utils.errors": "AgentFailedError WorkerFailedError",
     "utils.log_handling": "RedirectHandler default_handlers file_handlers get_handler_filter",
