@@ -278,3 +278,50 @@ def test_programs_that_nodes_launched_are_stopped_with_those_nodes(kind, tmp_pat
     assert said.count("polled") == 1
     assert said.count("unwound") == 2
     assert "never" not in said
+
+
+WORK = {
+    "ranks": ("from kourou.spmd import Launcher", "Launcher(workers_per_host=2, backend=None).run(work)"),
+    "sweep": (
+        "from kourou.experiments import RunSpec, run_sweep",
+        "run_sweep([RunSpec(name='r', function=work, folder='runs/r')], 'runs')",
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("what", WORK)
+def test_ranks_and_sweeps_that_a_node_runs_are_stopped_with_it(what, kind, tmp_path):
+    # Given a node that waits for ranks, or for a sweep, and whom nobody would interrupt for an hour
+    imported, begin = WORK[what]
+    source = f"""
+        import os, sys, time
+        import kourou as lp
+        {imported}
+
+        UP = os.path.abspath(sys.argv[0] + ".up")
+
+        def work():
+            open(UP, "w").close()
+            time.sleep(3600)
+
+        def node():
+            try:
+                {begin}
+            except lp.errors.StopRequested:
+                print("unwound")
+                raise
+            print("never reached")
+
+        program = lp.Program("outer")
+        program.add_node(lp.PyNode(node), label="node")
+        run = lp.launch(program, KIND, stop_timeline=lp.StopTimeline(ask_s=3600))
+        while not os.path.exists(UP):
+            time.sleep(0.01)
+        run.stop()
+        run.wait()
+    """
+    # When the program stops, then what the node has started ends, and it ends as nodes do that are interrupted
+    said = run_as(tmp_path, kind, source)
+    assert said.count("unwound") == 1
+    assert "never" not in said

@@ -21,11 +21,9 @@ async def wait_for_stop(timeout_s: float | None = None) -> bool:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
             loop.call_soon_threadsafe(stopped.set)
 
-    state.watch(wake)
-    try:
-        await asyncio.wait_for(stopped.wait(), timeout_s)
-    except asyncio.TimeoutError:
-        return state.event.is_set()
-    finally:
-        state.unwatch(wake)
+    with state.watched_by(wake):
+        try:
+            await asyncio.wait_for(stopped.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return state.event.is_set()
     return True

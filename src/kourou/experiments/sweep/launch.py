@@ -24,6 +24,7 @@ from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
 from kourou.experiments.sweep.slots import Share, Slot, SlotPool, engine_slots, make_slots
 from kourou.notebook import table
+from kourou.runtime.context.context import current_node
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.process import ProcessSpec
@@ -63,10 +64,13 @@ class SweepOutcome:
 
         Raises:
             SweepInterrupted: the launch was.
+            StopRequested: it was, by the stop of the node that this code is of.
         """
         records = tuple(journal.records[run.run_id] for run in runs)
         outcome = cls(folder=folder, records=records, stopped=stopped)
         if stopped == "interrupted":
+            if (node := current_node()) is not None and node.stop.event.is_set():
+                raise errors.StopRequested
             text = f"the sweep in {folder} was stopped; the same call goes on where it was"
             raise interrupted(SweepInterrupted(text, outcome.exit_code, outcome))
         return outcome
@@ -158,6 +162,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         SweepError: its folder cannot be used, or all hosts of an engine are lost.
         LaunchError: the engine refuses; with its own words.
         SweepInterrupted: Ctrl-C came, and all runs have ended.
+        StopRequested: a node launched it, and is to stop; all runs have ended.
     """
     check_rerun(rerun)
     specs = check_runs(runs)

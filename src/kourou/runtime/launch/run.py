@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,15 +224,10 @@ class Run:
         """Launchpad's name for :meth:`stop`."""
         self.stop()
 
-    def end_with(self, node: NodeContext) -> Callable[[], None]:
-        """Stop the program when the node stops that launched it; returns what forgets that."""
+    def ending_with(self, node: NodeContext) -> AbstractContextManager[None]:
+        """While entered: stop the program when the node stops that launched it."""
         self._ends_with = f"{node.name} of run {node.run_id}, which launched it, stops"
-
-        def stop() -> None:
-            self.stop(self._ends_with, wait=False)
-
-        node.stop.watch(stop)
-        return functools.partial(node.stop.unwatch, stop)
+        return node.stop.watched_by(lambda: self.stop(self._ends_with, wait=False))
 
     def interrupt(self, code: int, *, insist: bool = True) -> None:
         """What a first or second Ctrl-C does: stop the program, or kill it.

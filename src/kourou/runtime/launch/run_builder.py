@@ -159,7 +159,7 @@ class RunBuilder:
             self._resources.callback(export.close)
         exit_signals.watch(run)
         if (node := context.current_node()) is not None:
-            self._resources.callback(run.end_with(node))
+            self._resources.enter_context(run.ending_with(node))
         self._director.start(launcher)
         return run
 

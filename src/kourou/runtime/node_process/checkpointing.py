@@ -64,6 +64,7 @@ class Keeper:
         self._loaded = loaded
         self._runs = runs
         self._wake = threading.Event()
+        self._watching = contextlib.ExitStack()
         self._last_wanted = False
         self._written: tuple[str, float, float] | None = None  # which, when, and in how many seconds
         self._failure: tuple[str, float] | None = None
@@ -72,7 +73,7 @@ class Keeper:
 
     def __enter__(self) -> Keeper:  # noqa: PYI034 - typing has Self from Python 3.11 on
         with shielded():
-            self._context.stop.watch(self._wake.set)
+            self._watching.enter_context(self._context.stop.watched_by(self._wake.set))
             self._thread.start()
         return self
 
@@ -94,7 +95,7 @@ class Keeper:
                 if patience_s is not None and self._thread.is_alive():
                     patience_s = None
                     _say(f"{self._context.name} writes its checkpoint; a stop gives it until the end of its timeline")
-            self._context.stop.unwatch(self._wake.set)
+            self._watching.close()
         if late is not None and error is None:
             raise late
 

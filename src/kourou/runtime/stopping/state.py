@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kourou.runtime.interpreter.user_code import run_user_code
@@ -73,18 +74,19 @@ class StopState:
             branch.release(self.removed)
         return branch
 
-    def watch(self, wake: Callable[[], None]) -> None:
-        """Call ``wake()``, which must not wait, before all handlers when the program stops; at once if it does."""
+    @contextlib.contextmanager
+    def watched_by(self, wake: Callable[[], None]) -> Iterator[None]:
+        """In the body, call ``wake()``, which must not wait, when the program stops, or if it does, before handlers."""
         with self._lock:
             self._watchers.append(wake)
             stopping = self.event.is_set()
-        if stopping:
-            wake()
-
-    def unwatch(self, wake: Callable[[], None]) -> None:
-        """Forget what :meth:`watch` was given."""
-        with self._lock:
-            self._watchers.remove(wake)
+        try:
+            if stopping:
+                wake()
+            yield
+        finally:
+            with self._lock:
+                self._watchers.remove(wake)
 
     def register(self, handler: Callable[..., Any]) -> None:
         """Call ``handler()`` once when the program stops; at once if it already does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.courier.wire import codec
+from kourou.runtime.context.context import current_node
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.transport import close_all
 from kourou.runtime.model.engines import EngineOptions, Shape
@@ -248,8 +250,10 @@ class _Submission:
         self._handlers: HandlerFactory = handlers
         self._on_output = on_output
         self._owner = owner
+        self._node = current_node()
         self._lock = threading.Lock()
         self._cancelled = False
+        self._stopped = False  # since the node stops that submitted it
         self._job: Job | None = None
 
     def cancel(self) -> None:
@@ -259,12 +263,23 @@ class _Submission:
             if self._job is not None:
                 self._job.cancel()
 
+    def _stop_with_node(self) -> None:
+        with self._lock:
+            self._stopped = not self._cancelled
+        self.cancel()
+
     def _work(self) -> None:
         try:
-            with Output.opened(self._handlers, self._spec.hosts, self._on_output) as output:
+            with contextlib.ExitStack() as stack:
+                if self._node is not None:
+                    stack.enter_context(self._node.stop.watched_by(self._stop_with_node))
+                output = stack.enter_context(Output.opened(self._handlers, self._spec.hosts, self._on_output))
                 result = self._attempts(output)
         except Cancelled:
-            self.future.set_cancelled()
+            if self._stopped:
+                self.future.set_exception(errors.StopRequested())
+            else:
+                self.future.set_cancelled()
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             self.future.set_exception(error)
         else:
@@ -286,8 +301,9 @@ class _Submission:
 
     def _attempt(self, output: Output) -> dict[str, list[Any]]:
         self._pool.connect([host.name for host in self._spec.hosts if not host.local], self._spec.way)
+        job = self._pool.new_job(self._spec)
         with self._lock:
             if self._cancelled:
                 raise Cancelled
-            job = self._job = self._pool.new_job(self._spec)
+            self._job = job
         return job.run(self._call, output)

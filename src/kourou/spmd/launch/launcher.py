@@ -115,6 +115,7 @@ class Launcher(ClosedAtExit):
             RuntimeError: ``"slurm"`` outside of a job, or ``"gpu"`` without GPUs.
             ValueError: a field has no meaning.
             MissingExtra: there is a backend, but no torch.
+            StopRequested: the node that this code is of is to stop; all workers were ended.
         """
         future = self.submit(func, *args, **kwargs)
         try:
