@@ -15,19 +15,19 @@ def import_later(package: str, sources: Mapping[str, str]) -> tuple[Callable[[st
 
     Args:
         package: its name; its ``__all__`` lists all public names.
-        sources: public name → where it is: a module below the package, and what it is called there if that differs
-            (``"courier.client:Client"``). A name that is its own source is that module.
+        sources: a module below the package → the public names that it has, with spaces between them; ``Name:There``
+            where it is called otherwise there. One without names is a public name itself.
     """
+    places = {name: (module, there) for module, names in sources.items() for name, there in _named(names, module)}
 
     def find(name: str) -> Any:
-        source = sources.get(name)
-        if source is None:
+        if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, _, there = source.partition(":")
+        module, there = places[name]
         with importing():
             value = importlib.import_module(f"{package}.{module}")
-        if module != name:
-            value = getattr(value, there or name)
+        if there:
+            value = getattr(value, there)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -35,6 +35,15 @@ def import_later(package: str, sources: Mapping[str, str]) -> tuple[Callable[[st
         return sorted({*vars(sys.modules[package]), *sys.modules[package].__all__})
 
     return find, names
+
+
+def _named(names: str, module: str) -> Iterator[tuple[str, str]]:
+    """Public names, each with what it is called in its module; empty for the module itself."""
+    for one in names.split():
+        name, _, there = one.partition(":")
+        yield name, there or name
+    if not names:
+        yield module, ""
 
 
 @contextlib.contextmanager

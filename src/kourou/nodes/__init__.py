@@ -16,22 +16,13 @@ if TYPE_CHECKING:
     from kourou.nodes.weights import WeightsHandle, WeightsNode
 
 _SOURCES = {
-    "CacherNode": "cacher",
-    "CourierHandle": "courier",
-    "CourierNode": "courier",
-    "MultiProcessingColocation": "colocation",
-    "MultiThreadingColocation": "colocation",
-    "PyClassNode": "python",
-    "PyNode": "python",
-    "ReplayGroup": "replay",
-    "ReplayGroupHandle": "replay",
-    "ReplayHandle": "replay",
-    "ReplayNode": "replay",
-    "TorchClient": "torch",
-    "TorchHandle": "torch",
-    "TorchNode": "torch",
-    "WeightsHandle": "weights",
-    "WeightsNode": "weights",
+    "cacher": "CacherNode",
+    "colocation": "MultiProcessingColocation MultiThreadingColocation",
+    "courier": "CourierHandle CourierNode",
+    "python": "PyClassNode PyNode",
+    "replay": "ReplayGroup ReplayGroupHandle ReplayHandle ReplayNode",
+    "torch": "TorchClient TorchHandle TorchNode",
+    "weights": "WeightsHandle WeightsNode",
 }
 
 __all__ = [
