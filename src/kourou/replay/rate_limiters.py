@@ -18,6 +18,7 @@ import dataclasses
 import logging
 import math
 import sys
+from collections.abc import Callable
 
 __all__ = ["LimiterState", "MinSize", "Queue", "RateLimiter", "SampleToInsertRatio", "Stack"]
 
@@ -130,7 +131,7 @@ class LimiterState:
     @property
     def diff(self) -> float:
         """``inserts * samples_per_insert - samples``, forfeited samples included."""
-        return self.inserts * self.limiter.samples_per_insert - self.samples - self.forfeited
+        return self._diff_after(0)
 
     def can_sample(self, count: int = 1) -> bool:
         """Whether ``count`` samples may be taken now, if none of them deletes an item."""
@@ -139,10 +140,7 @@ class LimiterState:
 
     def can_insert(self, count: int = 1) -> bool:
         """Whether ``count`` items may be inserted now, if none of them pushes another out."""
-        limiter = self.limiter
-        if self.size + count <= limiter.min_size_to_sample:
-            return True
-        return self._diff_after(count) <= limiter.max_diff
+        return self.size + count <= self.limiter.min_size_to_sample or self._has_budget(count)
 
     def samplable(self, count: int) -> int:
         """How many of ``count`` samples, taken one by one without a deletion, may be taken."""
@@ -157,7 +155,7 @@ class LimiterState:
     def insertable(self, count: int, max_size: int) -> int:
         """How many of ``count`` items, inserted one by one into a table of ``max_size``, may be inserted."""
         limiter = self.limiter
-        if self._diff_after(count) <= limiter.max_diff:
+        if self._has_budget(count):
             return count
         if max_size < limiter.min_size_to_sample:
             return count  # it will never have the size up to which inserts are free
@@ -205,9 +203,8 @@ class LimiterState:
         )
 
 
-def _largest(guess: int, most: int, holds: object) -> int:
+def _largest(guess: int, most: int, holds: Callable[[int], bool]) -> int:
     """The largest count up to ``most`` that ``holds``; the guess, made by a division, may be off by one."""
-    assert callable(holds)  # noqa: S101 - for the type checker
     while guess > 0 and not holds(guess):
         guess -= 1
     while guess < most and holds(guess + 1):

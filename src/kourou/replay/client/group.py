@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from kourou.arguments import also_named
 from kourou.closing import ClosedAtExit
 from kourou.errors import TableNotFound
-from kourou.replay.arrays.array_types import Array, Keys
 from kourou.replay.client.client import Client
-from kourou.replay.client.sampler import Sampler
-from kourou.replay.protocol.samples import ReplaySample, SampleBatch
-from kourou.replay.rate_limiters import RateLimiter
 from kourou.replay.table.info import TableInfo
 from kourou.replay.writers.group import GroupBatchWriter, GroupStructuredWriter, GroupWriter
 from kourou.replay.writers.rules import ItemRule
 
+P = ParamSpec("P")
+R = TypeVar("R")
 W = TypeVar("W")
+
+
+def _of_table(method: Callable[Concatenate[Client, P], R]) -> Callable[Concatenate[GroupClient, P], R]:
+    """A method of a Client that begins with the name of a table: that of the client of the server which has it."""
+
+    @functools.wraps(method)
+    def call(self: GroupClient, table: str, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.client_of(table), method.__name__)(table, *args, **kwargs)
+
+    return cast("Callable[Concatenate[GroupClient, P], R]", call)
 
 
 class GroupClient(ClosedAtExit):
@@ -30,6 +39,16 @@ class GroupClient(ClosedAtExit):
     Args:
         clients: one for each server. No two of them have a table of the same name.
     """
+
+    insert_batch = _of_table(Client.insert_batch)
+    sample_batch = _of_table(Client.sample_batch)
+    sampler = _of_table(Client.sampler)
+    sample = _of_table(Client.sample)
+    mutate_priorities = _of_table(Client.mutate_priorities)
+    items = _of_table(Client.items)
+    get = _of_table(Client.get)
+    reset = _of_table(Client.reset)
+    set_rate_limiter = _of_table(Client.set_rate_limiter)
 
     def __init__(self, clients: Sequence[Client]) -> None:
         self._clients = tuple(clients)
@@ -85,20 +104,6 @@ class GroupClient(ClosedAtExit):
             keys.update(client.insert(data, share, timeout_s, policy_version=policy_version))
         return keys
 
-    @also_named(formerly={"timeout": "timeout_s"})
-    def insert_batch(
-        self,
-        table: str,
-        data: Any,
-        priorities: Sequence[float] | Array | None = None,
-        timeout_s: float | None = None,
-        *,
-        policy_version: int = -1,
-    ) -> Keys:
-        """See :meth:`Client.insert_batch`."""
-        client = self.client_of(table)
-        return client.insert_batch(table, data, priorities, timeout_s, policy_version=policy_version)
-
     def trajectory_writer(
         self, num_keep_alive_refs: int, *, tables: Sequence[str] | None = None, max_in_flight_items: int = 4096
     ) -> GroupWriter:
@@ -153,52 +158,9 @@ class GroupClient(ClosedAtExit):
         )
 
     @also_named(formerly={"timeout": "timeout_s"})
-    def sample_batch(self, table: str, num_samples: int, timeout_s: float | None = None) -> SampleBatch:
-        """See :meth:`Client.sample_batch`."""
-        return self.client_of(table).sample_batch(table, num_samples, timeout_s)
-
-    def sampler(self, table: str, batch_size: int, **options: Any) -> Sampler:
-        """See :meth:`Client.sampler`."""
-        return self.client_of(table).sampler(table, batch_size, **options)
-
-    @also_named(formerly={"timeout": "timeout_s"})
-    def sample(self, table: str, num_samples: int = 1, timeout_s: float | None = None) -> Iterator[ReplaySample]:
-        """See :meth:`Client.sample`."""
-        return self.client_of(table).sample(table, num_samples, timeout_s)
-
-    @also_named(formerly={"timeout": "timeout_s"})
-    def mutate_priorities(
-        self,
-        table: str,
-        updates: Mapping[int, float] | tuple[Any, Any] | None = None,
-        deletes: Sequence[int] | Array | None = None,
-        timeout_s: float | None = None,
-    ) -> int:
-        """See :meth:`Client.mutate_priorities`."""
-        return self.client_of(table).mutate_priorities(table, updates, deletes, timeout_s)
-
-    def items(self, table: str, offset: int = 0, limit: int = 1000) -> SampleBatch:
-        """See :meth:`Client.items`."""
-        return self.client_of(table).items(table, offset, limit)
-
-    def get(self, table: str, keys: Sequence[int] | Array) -> SampleBatch:
-        """See :meth:`Client.get`."""
-        return self.client_of(table).get(table, keys)
-
-    @also_named(formerly={"timeout": "timeout_s"})
-    def reset(self, table: str, timeout_s: float | None = None) -> None:
-        """See :meth:`Client.reset`."""
-        self.client_of(table).reset(table, timeout_s)
-
-    @also_named(formerly={"timeout": "timeout_s"})
     def checkpoint(self, timeout_s: float | None = None) -> list[str]:
         """Have every server write a checkpoint; their folders. Each is a cut through one server."""
         return [client.checkpoint(timeout_s) for client in self._clients]
-
-    @also_named(formerly={"timeout": "timeout_s"})
-    def set_rate_limiter(self, table: str, rate_limiter: RateLimiter, timeout_s: float | None = None) -> None:
-        """See :meth:`Client.set_rate_limiter`."""
-        self.client_of(table).set_rate_limiter(table, rate_limiter, timeout_s)
 
     @also_named(timeout="timeout_s")
     def server_info(self, timeout_s: float | None = None) -> dict[str, TableInfo]:

@@ -35,6 +35,7 @@ from typing import Any
 import cloudpickle
 
 from kourou.checkpoint_files import ASIDE, number_of, numbered, sync_folder, write_synced
+from kourou.closing import ClosedAtExit
 from kourou.errors import CheckpointError
 from kourou.ownership import make_own_folder, read_own
 from kourou.replay import rate_limiters, selectors
@@ -248,7 +249,7 @@ def _number(entry: Path) -> int:
     return int(found[1]) if found else number_of(entry)
 
 
-class _DataFile:
+class _DataFile(ClosedAtExit):
     """A data file while it is written."""
 
     def __init__(self, path: Path) -> None:
@@ -257,10 +258,8 @@ class _DataFile:
         self._file: Any = None
         self._size = self._sum = 0
 
-    def __enter__(self) -> _DataFile:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of it; one that is not finished is no more."""
         if self._file is not None:
             self._file.close()
             self._aside.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,17 +22,15 @@ from kourou.replay.table.requests import InsertRequest
 from kourou.replay.table.table import Table
 
 
+@dataclasses.dataclass
 class Inserts:
     """The calls of writers. For the arguments see :class:`kourou.replay.server.service.Service`."""
 
-    def __init__(
-        self, tables: Mapping[str, Table], lock: TableLock, data: DataStore, sessions: Sessions, waits: Waits
-    ) -> None:
-        self._tables = tables
-        self._lock = lock
-        self._data = data
-        self._sessions = sessions
-        self._waits = waits
+    tables: Mapping[str, Table]
+    lock: TableLock
+    data: DataStore
+    sessions: Sessions
+    waits: Waits
 
     def insert(self, session: int, batch: InsertBatch, timeout_s: float | None = None) -> Any:
         """Do what the batch says; done when all items are in. The result is the blocks leased.
@@ -40,7 +39,7 @@ class Inserts:
             TableNotFound, ValueError: in which case nothing was done.
             DeadlineExceeded: not all items were let in in time; the others are not inserted.
         """
-        writer = self._sessions.get(session)
+        writer = self.sessions.get(session)
         answer = Completion[list[Any]]()
         wanted = wanted_by_caller()
         order = batch.order
@@ -56,14 +55,14 @@ class Inserts:
                 writer.mark_broken(order[0])
                 raise
 
-        if not writer.run_in_order(self._lock, order, functools.partial(on_behalf_of, answer, attempt)):
+        if not writer.run_in_order(self.lock, order, functools.partial(on_behalf_of, answer, attempt)):
             raise WriterExpired("this message was given up before it came, or its session has ended")
         return now_or_later(answer)
 
     def skip(self, session: int, order: tuple[int, int], breaks: bool = False) -> None:  # noqa: FBT001, FBT002 - by the wire
         """A numbered call failed on its way, or else was done before this one came: let its followers not wait."""
-        known = self._sessions.get(session)
-        known.run_in_order(self._lock, order, functools.partial(known.mark_broken, order[0]) if breaks else _nothing)
+        known = self.sessions.get(session)
+        known.run_in_order(self.lock, order, functools.partial(known.mark_broken, order[0]) if breaks else _nothing)
 
     def _insert(
         self,
@@ -74,39 +73,39 @@ class Inserts:
         answer: Completion[list[Any]],
     ) -> None:
         self._write(session, batch.data)
-        with self._lock:
-            self._sessions.get(session.name)  # its blocks are its own as long as it lasts
+        with self.lock:
+            self.sessions.get(session.name)  # its blocks are its own as long as it lasts
             # Links come first, since items are checked along them. They concern nobody else's blocks.
             for store, blocks, successors in batch.links:
-                self._data.link(store, blocks, successors, session.number)
-            tables = [self._tables[items.table] for items in batch.items]
+                self.data.link(store, blocks, successors, session.number)
+            tables = [self.tables[items.table] for items in batch.items]
             work = [
-                (table, validated(items, table, self._data, session.number))
+                (table, validated(items, table, self.data, session.number))
                 for table, items in zip(tables, batch.items, strict=True)
             ]
             for store, blocks in batch.sealed:
-                self._data.check_blocks(store, blocks, session.number)
+                self.data.check_blocks(store, blocks, session.number)
             finish = functools.partial(on_behalf_of, answer, lambda: answer.set_result(self._lease(session, batch)))
             done = all_of(len(work), answer, finish)
             requests = [(table, InsertRequest(items, wanted, done)) for table, items in work]
             for _, items in work:
-                self._data.acquire(items.refs)
+                self.data.acquire(items.refs)
             for store, blocks in batch.sealed:
-                self._data.stores[store].seal(blocks)
+                self.data.stores[store].seal(blocks)
             for table, request in requests:
                 table.insert(request)
             if not requests:
-                self._lock.after_release(finish)
+                self.lock.after_release(finish)
         give_up = functools.partial(self._give_up_insert, requests, answer)
-        self._waits.limit(answer, timeout_s, give_up, [request for _, request in requests])
+        self.waits.limit(answer, timeout_s, give_up, [request for _, request in requests])
 
     def _lease(self, session: Session, batch: InsertBatch) -> list[Any]:
         """The blocks that a batch asks for, once all else that it says is done."""
         if not batch.leases:
             return []
-        with self._lock:
-            self._sessions.get(session.name)
-            return [self._data.stores[store].lease(session.number, count) for store, count in batch.leases]
+        with self.lock:
+            self.sessions.get(session.name)
+            return [self.data.stores[store].lease(session.number, count) for store, count in batch.leases]
 
     def _write(self, session: Session, data: Sequence[RowData]) -> None:
         """Write rows, not under the lock: nobody else touches them, though the session may end meanwhile."""
@@ -114,27 +113,27 @@ class Inserts:
             return
         held: list[tuple[BlockStore, Integers]] = []
         try:
-            with self._lock:
-                self._sessions.get(session.name)
+            with self.lock:
+                self.sessions.get(session.name)
                 for rows in data:
-                    self._data.check_rows(rows, session.number)
-                    held.append(self._data.hold_rows(rows))
+                    self.data.check_rows(rows, session.number)
+                    held.append(self.data.hold_rows(rows))
             for rows in data:  # whose sizes are known by now to be those of their columns
-                self._data.write_rows(unpack_rows(rows))
+                self.data.write_rows(unpack_rows(rows))
         finally:
-            with self._lock:
+            with self.lock:
                 for store, blocks in held:
                     store.release(blocks)
 
     def _give_up_insert(self, requests: Sequence[tuple[Table, InsertRequest]], answer: Completion[list[Any]]) -> None:
-        with self._lock:
+        with self.lock:
             if not any([table.withdraw(request) for table, request in requests]):  # noqa: C419 - every one of them
                 return
             done = sum(request.done for _, request in requests)
             total = sum(len(request.items) for _, request in requests)
             why = "; ".join(f"{table.name}: {table.state.limiter.describe()}" for table, _ in requests)
-            error = self._waits.error(f"{done} of {total} items were inserted in time ({why})")
-            self._lock.after_release(functools.partial(answer.set_exception, error))
+            error = self.waits.error(f"{done} of {total} items were inserted in time ({why})")
+            self.lock.after_release(functools.partial(answer.set_exception, error))
 
 
 def _nothing() -> None:

@@ -38,16 +38,10 @@ def unpack_rows(rows: RowData) -> RowData:
 
 def look_up(table: Table, keys: Keys) -> SampledItems:
     """Items by their keys, as if they had been sampled, but for what that changes. The caller holds the lock."""
-    state = table.state
-    slots = table.find(keys)
-    items = state.items
-    return SampledItems(
-        keys=items.keys[slots],
+    items, slots = table.state.items, table.find(keys)
+    return items.sampled(
+        slots,
         probabilities=np.full(len(slots), np.nan),
-        table_sizes=np.full(len(slots), len(state)),
-        priorities=items.priorities[slots],
-        times_sampled=items.times_sampled[slots].astype(np.int64),
-        inserted_ns=items.inserted_ns[slots],
-        policy_versions=items.policy_versions[slots],
-        refs=items.refs[slots],
+        table_sizes=np.full(len(slots), len(table)),
+        times=items.times_sampled[slots].astype(np.int64),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,17 +21,15 @@ from kourou.replay.table.requests import SampleRequest
 from kourou.replay.table.table import Table
 
 
+@dataclasses.dataclass
 class Samples:
     """The calls of those who read items. For the arguments see :class:`kourou.replay.server.service.Service`."""
 
-    def __init__(
-        self, tables: Mapping[str, Table], lock: TableLock, data: DataStore, sessions: Sessions, waits: Waits
-    ) -> None:
-        self._tables = tables
-        self._lock = lock
-        self._data = data
-        self._sessions = sessions
-        self._waits = waits
+    tables: Mapping[str, Table]
+    lock: TableLock
+    data: DataStore
+    sessions: Sessions
+    waits: Waits
 
     def sample(
         self,
@@ -60,11 +59,11 @@ class Samples:
             TableNotFound: there is no such table.
             DeadlineExceeded: there was not one item in time.
         """
-        sampler = self._sessions.get(session)
+        sampler = self.sessions.get(session)
         if done:
-            self._sessions.unpin(sampler, done)
-        found = self._tables[table]
-        if order is not None and not self._waits.allowed:
+            self.sessions.unpin(sampler, done)
+        found = self.tables[table]
+        if order is not None and not self.waits.allowed:
             raise CallCancelled("the server is about to end, and so do iterations over its samples")
         answer = Completion[SampleReply]()
         request = SampleRequest(count, wanted_by_caller(), lambda _: deliver(), most=most)
@@ -74,43 +73,43 @@ class Samples:
 
         def begin() -> None:
             found.sample(request)
-            self._waits.limit(answer, timeout_s, give_up, [request])
+            self.waits.limit(answer, timeout_s, give_up, [request])
 
         if request.left < 1:
             raise ValueError(f"the number of samples is at least 1, not {count}")
         if order is None:
             begin()
-        elif not sampler.run_in_order(self._lock, order, functools.partial(on_behalf_of, answer, begin)):
+        elif not sampler.run_in_order(self.lock, order, functools.partial(on_behalf_of, answer, begin)):
             raise WriterExpired("this call was given up before it came, or its session has ended")
         return now_or_later(answer)
 
     def keys(self, table: str, offset: int, limit: int) -> Keys:
         """Keys of a table's items in the order of insertion, from the ``offset``-th on."""
-        found = self._tables[table]
-        with self._lock:
+        found = self.tables[table]
+        with self.lock:
             slots = found.state.slots()[offset : offset + limit]
             return found.state.items.keys[slots]
 
     def get(self, session: int, table: str, keys: Keys) -> SampleReply:
         """Items by their keys, without sampling them; those that are not there are left out."""
-        known = self._sessions.get(session)
-        found = self._tables[table]
-        with self._lock:
+        known = self.sessions.get(session)
+        found = self.tables[table]
+        with self.lock:
             sampled = look_up(found, keys)
-            self._data.acquire(sampled.refs)
+            self.data.acquire(sampled.refs)
         return self._reply(known, sampled, None)
 
     def _give_up_sample(
         self, table: Table, request: SampleRequest, answer: Completion[SampleReply], deliver: Callable[[], object]
     ) -> None:
-        with self._lock:
+        with self.lock:
             if not table.withdraw(request):
                 return
             why = f"no item of table {table.name} in time ({table.state.limiter.describe()})"
         if request.parts:
             deliver()
         else:
-            answer.set_exception(self._waits.error(why))
+            answer.set_exception(self.waits.error(why))
 
     def _answer(
         self,
@@ -125,22 +124,22 @@ class Samples:
         sampled = SampledItems.joined(request.parts)
         answer.set_result(self._reply(session, sampled, name))
         if name is not None and not request.wanted():  # cancelled before it was answered, so nobody gets that
-            self._sessions.unpin(session, [name])
+            self.sessions.unpin(session, [name])
 
     def _reply(self, session: Session, sampled: SampledItems, name: Ticket | None) -> SampleReply:
         """What is sent for samples, whose references are held, and are released if they are not the session's now."""
         ticket = None
         try:
-            groups = self._data.locate(sampled.refs)
+            groups = self.data.locate(sampled.refs)
             if name is None:
-                groups = [self._data.fetch(group) for group in groups]
-            packed = [pack_group(self._data, group, session.compression) for group in groups]
+                groups = [self.data.fetch(group) for group in groups]
+            packed = [pack_group(self.data, group, session.compression) for group in groups]
             info = pack_sampled(sampled)
             if name is not None:
-                self._sessions.pin(session, sampled.refs, name)
+                self.sessions.pin(session, sampled.refs, name)
                 ticket = name
         finally:
             if not ticket:
-                with self._lock:
-                    self._data.release(sampled.refs)
+                with self.lock:
+                    self.data.release(sampled.refs)
         return ticket, info, packed

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, grown, np
-from kourou.replay.protocol.item_batches import Items
+from kourou.replay.protocol.item_batches import Items, SampledItems
+
+_COLUMNS = ("keys", "priorities", "times_sampled", "inserted_ns", "refs", "sizes", "episodes", "policy_versions")
 
 
 class ItemArrays:
@@ -47,6 +49,19 @@ class ItemArrays:
         self.policy_versions[slots] = items.policy_versions
         return slots
 
+    def sampled(self, slots: Slots, *, probabilities: Floats, table_sizes: Integers, times: Integers) -> SampledItems:
+        """The items in slots, as they are handed out."""
+        return SampledItems(
+            keys=self.keys[slots],
+            probabilities=probabilities,
+            table_sizes=table_sizes,
+            priorities=self.priorities[slots],
+            times_sampled=times,
+            inserted_ns=self.inserted_ns[slots],
+            policy_versions=self.policy_versions[slots],
+            refs=self.refs[slots],
+        )
+
     def remove(self, slots: Slots) -> None:
         """Free slots."""
         end = self._free_count + len(slots)
@@ -56,11 +71,5 @@ class ItemArrays:
 
     def _grow(self, size: int) -> None:
         if size > len(self.keys):
-            self.keys = grown(self.keys, size)
-            self.priorities = grown(self.priorities, size)
-            self.times_sampled = grown(self.times_sampled, size)
-            self.inserted_ns = grown(self.inserted_ns, size)
-            self.refs = grown(self.refs, size)
-            self.sizes = grown(self.sizes, size)
-            self.episodes = grown(self.episodes, size)
-            self.policy_versions = grown(self.policy_versions, size)
+            for name in _COLUMNS:
+                setattr(self, name, grown(getattr(self, name), size))

@@ -248,18 +248,8 @@ class TableState:
         items.times_sampled[slots] = times  # of a slot that is there twice, the last value stays: the larger one
         self.unique_samples += int(np.count_nonzero(times == 1))
         self.limiter.samples += len(slots)
-        refs = items.refs[slots]
-        self.references.acquire(refs)
-        sampled = SampledItems(
-            keys=items.keys[slots],
-            probabilities=probabilities,
-            table_sizes=sizes,
-            priorities=items.priorities[slots],
-            times_sampled=times,
-            inserted_ns=items.inserted_ns[slots],
-            policy_versions=items.policy_versions[slots],
-            refs=refs,
-        )
+        sampled = items.sampled(slots, probabilities=probabilities, table_sizes=sizes, times=times)
+        self.references.acquire(sampled.refs)
         if self._max_times_sampled >= 1:
             done = slots[times == self._max_times_sampled]
             if len(done):

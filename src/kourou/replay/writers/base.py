@@ -8,10 +8,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from kourou.arguments import also_named
+from kourou.closing import ClosedAtExit
 from kourou.errors import ConnectionLost, KourouError, WriterExpired
 from kourou.replay.arrays.array_types import Array
 from kourou.replay.protocol.remote import RENEWALS, Remote
@@ -32,10 +32,24 @@ Renew: TypeAlias = Callable[[Remote | None], Remote]
 """Gives a session with the server, another one than the one that has ended."""
 T = TypeVar("T")
 S = TypeVar("S", bound=Stream)
-W = TypeVar("W", bound="ItemWriter[Any]")
 
 
-class ItemWriter(abc.ABC, Generic[S]):
+class FlushedAtExit(ClosedAtExit, abc.ABC):
+    """At the end of a ``with`` it is flushed, unless its server is at fault for that end, and closed."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            if not isinstance(exc_info[1], KourouError):
+                self.flush()
+        finally:
+            self.close()
+
+    @abc.abstractmethod
+    def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
+        """Send everything, and wait until all but so many items are confirmed."""
+
+
+class ItemWriter(FlushedAtExit, Generic[S]):
     """The base of writers. Also a context manager, which flushes.
 
     A server that was restarted has forgotten the writer. It goes on with a new session, then, and with the steps that
@@ -63,16 +77,6 @@ class ItemWriter(abc.ABC, Generic[S]):
         self._lost_items = 0
         self._sent_before = 0  # messages, when ``send_pending`` last looked
         flusher.watch(self)
-
-    def __enter__(self: W) -> W:  # noqa: PYI019 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            if not isinstance(error, KourouError):  # the server is at fault then: do not wait for it
-                self.flush()
-        finally:
-            self.close()
 
     @also_named(timeout_ms="timeout_s")
     def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:

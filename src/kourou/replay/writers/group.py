@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kourou.arguments import also_named
-from kourou.errors import KourouError, TableNotFound
+from kourou.errors import TableNotFound
 from kourou.replay.arrays.array_types import Integers, Keys
 from kourou.replay.arrays.tree import Path, flatten
-from kourou.replay.writers.base import ItemWriter
+from kourou.replay.writers.base import FlushedAtExit, ItemWriter
 from kourou.replay.writers.batch import BatchWriter
 from kourou.replay.writers.history import TrajectoryColumn
 from kourou.replay.writers.structured import StructuredWriter
 from kourou.replay.writers.trajectory import TrajectoryWriter
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 W = TypeVar("W", bound="ItemWriter[Any] | StructuredWriter")
 ItemWriterT = TypeVar("ItemWriterT", bound="ItemWriter[Any]")
 
 
-class _Group(Generic[W]):
+class _Group(FlushedAtExit, Generic[W]):
     """Writers of several servers that are used as one. Also a context manager, which flushes."""
 
     def __init__(self, writers: Iterable[W]) -> None:
         self._writers = list(writers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            if not isinstance(error, KourouError):
-                self.flush()
-        finally:
-            self.close()
 
     @also_named(timeout_ms="timeout_s")
     def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 from kourou.arguments import also_named
 from kourou.replay.arrays.tree import path_text
+from kourou.replay.writers.base import FlushedAtExit
 from kourou.replay.writers.history import TrajectoryColumn
 from kourou.replay.writers.rules import ColumnSlice, ItemRule, Moment
 from kourou.replay.writers.trajectory import TrajectoryWriter
 
 
-class StructuredWriter:
+class StructuredWriter(FlushedAtExit):
     """Writes the steps of one stream, and the items that rules make of them. Also a context manager, which flushes.
 
     Columns that no rule uses are not sent. After each step a rule makes one item at most.
@@ -37,13 +37,6 @@ class StructuredWriter:
         self._open: Any = None  # the part of it that rules use
         self._index = -1  # of the latest complete step in its episode
         self._is_open = False
-
-    def __enter__(self) -> StructuredWriter:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        self._writer.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._writer.__exit__(kind, error, _)
 
     @property
     def step_is_open(self) -> bool:
