@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kourou import errors
@@ -40,6 +40,7 @@ __all__ = [
     "VariantKeyError",
     "VariantTypeError",
     "asking_slurm",
+    "check_word",
 ]
 
 
@@ -99,6 +100,13 @@ class FitsFailed(ExperimentError, RuntimeError):
 
 class SweepError(ExperimentError, RuntimeError):
     """A sweep's folder or journal cannot be used, or the batch system refuses what it was asked."""
+
+
+def check_word(what: str, word: object, known: Iterable[str], error: type[errors.KourouError]) -> None:
+    """Refuse a word that is none of those known, with ``error``; ``what`` begins its message, as ``rerun is``."""
+    words = tuple(known)
+    if word not in words:
+        raise error(f"{what} one of {', '.join(words)}, got {word!r}")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import random
 import sys
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, cast
 
-from kourou.experiments.failures import DescriptionError
+from kourou.experiments.failures import DescriptionError, check_word
 from kourou.extras import load_extra
 
 if TYPE_CHECKING:  # importing kourou.experiments must not load NumPy
@@ -79,8 +79,7 @@ def seeder_for(root: Seed, *, purpose: Purpose, fit: int, call: int = 0) -> Seed
     Raises:
         DescriptionError: no such purpose, or a number below 0.
     """
-    if purpose not in _PURPOSES:
-        raise DescriptionError(f"purpose is one of {', '.join(_PURPOSES)}, got {purpose!r}")
+    check_word("purpose is", purpose, _PURPOSES, DescriptionError)
     if fit < 0 or call < 0:
         raise DescriptionError(f"fits and calls count from 0, got fit {fit} and call {call}")
     sequence = _seed_sequence(root)

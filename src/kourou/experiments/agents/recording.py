@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from kourou.experiments.agents.writer import Writer
-from kourou.experiments.failures import DescriptionError
+from kourou.experiments.failures import DescriptionError, check_word
 from kourou.extras import load_extra
 
 Recorded: TypeAlias = Literal["reward", "action", "action_and_reward"]
@@ -28,8 +28,7 @@ def record(env: Any, what: Recorded, agent: Writing) -> Any:
     if hasattr(env, "told_agent"):
         env.told_agent = agent
         return env
-    if what not in get_args(Recorded):
-        raise DescriptionError(f"writer_extra is one of {', '.join(get_args(Recorded))}, got {what!r}")
+    check_word("writer_extra is", what, get_args(Recorded), DescriptionError)
     gymnasium = load_extra("gymnasium")
     if not isinstance(env, gymnasium.Env):
         raise DescriptionError(f"writer_extra is for environments of gymnasium, got {env!r}")

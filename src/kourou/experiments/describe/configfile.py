@@ -92,14 +92,6 @@ def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_distinct)
-
-
-def _parse_toml(text: str) -> Any:
-    return load_extra("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text)
-
-
 def _parse_yaml(text: str) -> Any:
     yaml = load_extra("yaml")
     try:
@@ -183,6 +175,6 @@ def _distinct(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 _PARSERS: dict[str, Callable[[str], Any]] = {
     ".yaml": _parse_yaml,
     ".yml": _parse_yaml,
-    ".toml": _parse_toml,
-    ".json": _parse_json,
+    ".toml": lambda text: load_extra("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text),
+    ".json": lambda text: json.loads(text, object_pairs_hook=_distinct),
 }

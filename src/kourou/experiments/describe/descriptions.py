@@ -6,13 +6,13 @@ import collections
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from kourou.experiments.describe.naming import folder_name, run_name
 from kourou.experiments.describe.parameters import ParamGenerator, ParamGrid, ParamList, Params, check_names
 from kourou.experiments.describe.runs import RunSpec, check_runs, run_seed, setting_id
-from kourou.experiments.describe.styles import ArgumentForm, ValueStyle, arguments, as_text, check_form, check_style
-from kourou.experiments.failures import DescriptionError
+from kourou.experiments.describe.styles import ArgumentForm, ValueStyle, arguments, as_text
+from kourou.experiments.failures import DescriptionError, check_word
 from kourou.runtime.graph.program import Program
 
 __all__ = ["Experiment", "ParamGenerator", "ParamGrid", "ParamList", "RunDescription", "Runnable"]
@@ -169,10 +169,10 @@ class RunDescription:
     ) -> None:
         _check_relative("a run's name", run_name)
         if form is not None:
-            check_form(form)
+            check_word("arguments are", form, get_args(ArgumentForm), DescriptionError)
             param_prefix = "--" if form.startswith("--") else ""
         style = value_style or ("hydra" if form == "key=value" else "python")
-        check_style(style)
+        check_word("value_style is", style, get_args(ValueStyle), DescriptionError)
         self.form = form
         self.value_style: ValueStyle = style
         self.run_name = run_name

@@ -154,10 +154,6 @@ def _canonical(value: Any) -> Any:
     )
 
 
-def _is_instance_of_dataclass(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
 def _fields(value: Any) -> dict[str, Any]:
     return {type(value).__qualname__: {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}}
 
@@ -166,7 +162,7 @@ _TEXTS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
     (lambda value: isinstance(value, Program), lambda value: f"program {value.name}"),
     (lambda value: isinstance(value, enum.Enum), str),
     (lambda value: isinstance(value, os.PathLike), os.fspath),
-    (_is_instance_of_dataclass, _fields),
+    (lambda value: dataclasses.is_dataclass(value) and not isinstance(value, type), _fields),
     (lambda value: callable(getattr(value, "tolist", None)), lambda value: value.tolist()),  # NumPy's and torch's
     (lambda value: hasattr(value, "__qualname__"), lambda value: f"{value.__module__}:{value.__qualname__}"),
     (lambda value: isinstance(value, (set, frozenset)), lambda value: sorted(map(repr, value))),

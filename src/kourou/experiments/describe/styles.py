@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
-
-from kourou.experiments.failures import DescriptionError
+from typing import Any, Literal, TypeAlias
 
 ArgumentForm: TypeAlias = Literal["--key=value", "--key value", "key=value", "environment"]
 """``key=value`` is Hydra's; ``environment`` puts parameters into environment variables of their names."""
@@ -48,26 +46,6 @@ def as_text(value: Any, style: ValueStyle) -> str | None:
     if value is None and style != "python":
         return None
     return str(value).lower() if isinstance(value, bool) and style != "python" else str(value)
-
-
-def check_form(form: str) -> None:
-    """Refuse a form that there is not.
-
-    Raises:
-        DescriptionError: naming those that there are.
-    """
-    if form not in get_args(ArgumentForm):
-        raise DescriptionError(f"arguments are one of {', '.join(get_args(ArgumentForm))}, got {form!r}")
-
-
-def check_style(style: str) -> None:
-    """Refuse a style that there is not.
-
-    Raises:
-        DescriptionError: naming those that there are.
-    """
-    if style not in get_args(ValueStyle):
-        raise DescriptionError(f"value_style is one of {', '.join(get_args(ValueStyle))}, got {style!r}")
 
 
 def _for_hydra(value: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kourou.experiments.failures import DescriptionError, ResultsError, VariantKeyError, VariantTypeError
+from kourou.ownership import replace_own
 
 VARIANT_FILE = "variant_config.json"
 
@@ -71,9 +72,7 @@ def save_variant(variant: Mapping[str, Any], log_dir: str | os.PathLike[str]) ->
         raise VariantTypeError(f"{VARIANT_FILE} cannot hold the variant: {error}") from error
     folder = Path(log_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f".{VARIANT_FILE}.{os.getpid()}"
-    whole.write_text(text + "\n", encoding="utf-8")
-    whole.replace(folder / VARIANT_FILE)  # a reader sees the old file or the new one, never half
+    replace_own(folder / VARIANT_FILE, f"{text}\n".encode(), mode=0o644)
 
 
 def load_variant(log_dir: str | os.PathLike[str]) -> dict[str, Any]:

@@ -192,10 +192,9 @@ def read_launches(folder: str | os.PathLike[str]) -> list[Launch]:
     """
     with _reading(Path(folder)) as db:
         rows = db.execute("SELECT run, data, at FROM events WHERE kind = ? ORDER BY seq", (_LAUNCH,))
-        facts = [(run, json.loads(data), at) for run, data, at in rows]
         return [
-            Launch(launch_id=run, host=launch["host"], at=at, backend=launch.get("backend", ""))
-            for run, launch, at in facts
+            Launch(launch_id=run, host=(facts := json.loads(data))["host"], at=at, backend=facts.get("backend", ""))
+            for run, data, at in rows
         ]
 
 

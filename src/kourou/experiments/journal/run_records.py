@@ -103,6 +103,13 @@ class Event:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def without_launcher(record: RunRecord) -> RunRecord:
+    """The record where nobody runs its sweep: what ran on this host is lost."""
+    if record.state is not RunState.RUNNING or record.job:
+        return record
+    return dataclasses.replace(record, state=RunState.LOST, cause="its launcher died", pid=None)
+
+
 def apply_event(record: RunRecord | None, event: Event) -> RunRecord:
     """The record after an event; None before the first one, which declares the run."""
     if record is None:
@@ -110,22 +117,11 @@ def apply_event(record: RunRecord | None, event: Event) -> RunRecord:
     return EVENTS[event.kind](record, event)
 
 
-def _declared(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(record, **event.data)
-
-
-def _submitted(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(_new_attempt(record, event), state=RunState.QUEUED)
-
-
-def _started(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(_new_attempt(record, event), state=RunState.RUNNING)
-
-
-def _new_attempt(record: RunRecord, event: Event) -> RunRecord:
+def _new_attempt(record: RunRecord, event: Event, state: RunState) -> RunRecord:
     gpus = event.data.get("gpus")
     return dataclasses.replace(
         record,
+        state=state,
         attempt=event.data["attempt"],
         slot=event.data.get("slot"),
         gpus=None if gpus is None else tuple(gpus),
@@ -139,10 +135,6 @@ def _new_attempt(record: RunRecord, event: Event) -> RunRecord:
         cause="",
         last_lines=(),
     )
-
-
-def _running(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(record, state=RunState.RUNNING, **event.data)
 
 
 def _ended(record: RunRecord, event: Event) -> RunRecord:
@@ -161,23 +153,16 @@ def _retrying(record: RunRecord, event: Event) -> RunRecord:
     )
 
 
-def _waiting(record: RunRecord, event: Event) -> RunRecord:
-    return dataclasses.replace(record, cause=f"waits: {event.data['cause']}")
-
-
-def _rerun(record: RunRecord, event: Event) -> RunRecord:
-    del event
-    return dataclasses.replace(record, state=RunState.PENDING, retries={}, not_before=0.0, cause="")
-
-
 EVENTS: Mapping[str, Callable[[RunRecord, Event], RunRecord]] = {
-    "declared": _declared,
-    "submitted": _submitted,
-    "started": _started,
-    "running": _running,
+    "declared": lambda record, event: dataclasses.replace(record, **event.data),
+    "submitted": lambda record, event: _new_attempt(record, event, RunState.QUEUED),
+    "started": lambda record, event: _new_attempt(record, event, RunState.RUNNING),
+    "running": lambda record, event: dataclasses.replace(record, state=RunState.RUNNING, **event.data),
     "ended": _ended,
     "retrying": _retrying,
-    "waiting": _waiting,
-    "rerun": _rerun,
+    "waiting": lambda record, event: dataclasses.replace(record, cause=f"waits: {event.data['cause']}"),
+    "rerun": lambda record, _: dataclasses.replace(
+        record, state=RunState.PENDING, retries={}, not_before=0.0, cause=""
+    ),
 }
 """What can happen to a run, and what it makes of its record."""

@@ -13,7 +13,7 @@ from kourou import errors
 from kourou.experiments.describe.sweepfile import load_sweep
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
 from kourou.experiments.journal.progress import progress_of
-from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
 
 _MOST_LISTED = 10
 
@@ -85,7 +85,7 @@ def read_sweep(folder: Path) -> FoundSweep:
     holder = find_launcher(folder)  # before the journal: what it wrote last is then read
     records = tuple(read_records(folder).values())
     if holder is None:
-        records = tuple(_as_lost(record) for record in records)
+        records = tuple(map(without_launcher, records))
     launcher = "" if holder is None else f"pid {holder['pid']} on {holder['host']}"
     return FoundSweep(folder=folder, records=records, launcher=launcher)
 
@@ -108,9 +108,3 @@ def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[Run
             raise errors.NotFound(f"there is no run {word!r}; there are {names}{more}")
         chosen.update({record.run_id: record for record in named})
     return [record for record in records if record.run_id in chosen]
-
-
-def _as_lost(record: RunRecord) -> RunRecord:
-    if record.state is RunState.RUNNING and not record.job:
-        return dataclasses.replace(record, state=RunState.LOST, cause="its launcher died", pid=None)
-    return record

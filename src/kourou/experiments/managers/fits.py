@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -10,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 from kourou import errors
 from kourou.experiments.agents.process_globals import check_torch_alone, torch_module
 from kourou.experiments.describe.runs import RunSpec
-from kourou.experiments.failures import FitFailure, FitsFailed, SweepError
+from kourou.experiments.failures import FitFailure, FitsFailed, SweepError, check_word
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, discard_job, do_fit, publish_jobs
@@ -53,12 +54,8 @@ class Workers:
     """Whether a bar is shown on standard error; None: on a terminal."""
 
     def __post_init__(self) -> None:
-        if self.parallelization not in get_args(Parallelization):
-            raise errors.PlanError(
-                f"parallelization is one of {', '.join(get_args(Parallelization))}, got {self.parallelization!r}"
-            )
-        if self.mp_context not in get_args(Context):
-            raise errors.PlanError(f"mp_context is one of {', '.join(get_args(Context))}, got {self.mp_context!r}")
+        check_word("parallelization is", self.parallelization, get_args(Parallelization), errors.PlanError)
+        check_word("mp_context is", self.mp_context, get_args(Context), errors.PlanError)
         for name in ("max_workers", "threads_per_fit"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -145,19 +142,10 @@ def run_on_workers(
     with progress_bar(what, len(runs), show=workers.progress) as on_change:
         try:
             if workers.parallelization == "slurm":
-                outcome = run_slurm_sweep(
-                    runs, folder, slurm=workers.slurm, options=options, rerun="all", on_change=on_change
-                )
+                run = functools.partial(run_slurm_sweep, slurm=workers.slurm)
             else:
-                outcome = run_sweep(
-                    runs,
-                    folder,
-                    share=workers.share(len(runs)),
-                    options=options,
-                    rerun="all",
-                    on_change=on_change,
-                    make_supervisor=supervisor,
-                )
+                run = functools.partial(run_sweep, share=workers.share(len(runs)), make_supervisor=supervisor)
+            outcome = run(runs, folder, options=options, rerun="all", on_change=on_change)
         except SweepError as error:
             if isinstance(error.__cause__, OSError) or "journal" in str(error):
                 return {}, error  # a full disk: what is saved counts

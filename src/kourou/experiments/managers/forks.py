@@ -11,9 +11,10 @@ import warnings
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from kourou import cpython
+from kourou.closing import ClosedAtExit
 from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
 from kourou.runtime.model.process import ProcessSpec
@@ -21,9 +22,6 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.supervisor import ProcessEvents
 from kourou.tracebacks import format_failure
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _GRPC_THREADS = ("grpc_", "event_engine", "lifeguard")  # names of gRPC's own threads, which Python does not know
 _TASKS = Path("/proc/self/task")
@@ -47,7 +45,7 @@ def why_not_fork(threads: int | None) -> str | None:
     return None
 
 
-class ForkSupervisor:
+class ForkSupervisor(ClosedAtExit):
     """Starts functions in forks of this process, each in a session of its own.
 
     Args:
@@ -63,10 +61,8 @@ class ForkSupervisor:
         self._lock = threading.Lock()
         self._watchers: list[threading.Thread] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
+    def close(self) -> None:
+        """End what runs, and wait for it."""
         for name in list(self._pids):
             self.signal(name, signal.SIGKILL)
         for watcher in self._watchers:

@@ -72,7 +72,8 @@ class MultipleManagers:
         if not self._managers:
             raise errors.PlanError("there is no manager to fit: append some")
         jobs = [manager.next_job(budget, workers=self.workers) for manager in self._managers]
-        run_fits(jobs, self.workers, self._journal_dir(), save=self.save)
+        folder = (self._output_dir or self._managers[0].output_dir.parent) / timestamped("managers")
+        run_fits(jobs, self.workers, folder, save=self.save)
 
     run = fit
 
@@ -80,6 +81,3 @@ class MultipleManagers:
         """Save all managers."""
         for manager in self._managers:
             manager.save_quietly()
-
-    def _journal_dir(self) -> Path:
-        return (self._output_dir or self._managers[0].output_dir.parent) / timestamped("managers")

@@ -5,23 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kourou import cpython
+from kourou.closing import ClosedAtExit
 from kourou.experiments.sweep.run_process import read_payload
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.supervisor import ProcessEvents
 from kourou.tracebacks import format_failure
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 _LAST_LINES = 50
 _INTERRUPTED = 130
 
 
-class ThreadSupervisor:
+class ThreadSupervisor(ClosedAtExit):
     """Starts functions as threads. Nobody can kill a thread: a signal raises KeyboardInterrupt in it.
 
     Args:
@@ -37,10 +35,8 @@ class ThreadSupervisor:
         self._asked: set[str] = set()  # those that were to be interrupted
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
+    def close(self) -> None:
+        """Wait for all of them."""
         for thread in self._threads.values():
             thread.join()
 

@@ -12,7 +12,7 @@ from typing import Any
 from kourou.experiments.agents.process_globals import isolated_globals
 from kourou.experiments.agents.storage import accepted
 from kourou.experiments.agents.writer import Writer
-from kourou.experiments.failures import DescriptionError
+from kourou.experiments.failures import DescriptionError, check_word
 from kourou.experiments.journal.run_folder import own_folder
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
 from kourou.experiments.seeding import safe_reseed, seeder_for
@@ -206,6 +206,5 @@ def _reporter(trial: Any, metric: str) -> Callable[[str, float, float], None]:
 
 
 def _chosen(table: Mapping[str, str], name: str, word: str) -> str:
-    if word not in table:
-        raise DescriptionError(f"{name} is one of {', '.join(table)}, got {word!r}")
+    check_word(f"{name} is", word, table, DescriptionError)
     return table[word]

@@ -121,7 +121,7 @@ def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
         pruned_metric=pruned_metric,
         custom_eval_function=custom_eval_function,
         eval_kwargs=manager.eval_kwargs,
-        seed=_number(manager),
+        seed=int(seeder_for(manager.seed, purpose="init", fit=0).generate_state(1)[0]),
         deadline=time.time() + (_FOREVER if timeout_s is None else timeout_s),
         write=not disable_evaluation_writers,
     )
@@ -204,7 +204,3 @@ def _apply_best(job: TuningJob, manager: Tuned) -> dict[str, Any] | None:
     manager.use_init_kwargs(best)
     manager.save_quietly()
     return best
-
-
-def _number(manager: Tuned) -> int:
-    return int(seeder_for(manager.seed, purpose="init", fit=0).generate_state(1)[0])

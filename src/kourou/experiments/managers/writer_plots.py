@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from kourou.experiments.failures import ResultsError
+from kourou.experiments.failures import ResultsError, check_word
 from kourou.experiments.managers.writer_data import Source, read_writer_data
 from kourou.experiments.results.curves import aligned, mean_band, smoothed
 from kourou.experiments.results.plots import COLORS
@@ -66,9 +66,7 @@ def plot_writer_data(  # noqa: PLR0913 - rlberry's
     Raises:
         ResultsError: nothing was written under that tag.
     """
-    kinds = ("raw_curves", "ci", "pi", "cb")
-    if error_representation not in kinds:
-        raise ResultsError(f"error_representation is one of {', '.join(kinds)}, got {error_representation!r}")
+    check_word("error_representation is", error_representation, get_args(ErrorRepresentation), ResultsError)
     data = read_writer_data(source, preprocess_tag=tag, preprocess_func=preprocess_func, id_agent=id_agent)
     if tag not in set(data["tag"]):
         raise ResultsError(f"nothing was written under {tag!r}; there are {', '.join(sorted(set(data['tag'])))}")

@@ -39,6 +39,11 @@ def run_record(run: RunSpec) -> dict[str, Any]:
     }
 
 
+def declaration(run: RunSpec) -> dict[str, Any]:
+    """What a sweep's journal is told of a run."""
+    return {"run_id": run.run_id, "folder": str(Path(run.folder).absolute()), **run_record(run)}
+
+
 def save_run(run: RunSpec) -> None:
     """Write ``run.json`` to the run's folder, which is made if need be."""
     folder = Path(run.folder)
@@ -78,7 +83,8 @@ def load_results(folder: str | os.PathLike[str]) -> Any:
     pandas = load_extra("pandas")
     rows = [row for run_dir in find_runs(folder) for row in _rows(run_dir, Path(folder))]
     leading = ["run", "name", "setting", "repeat", "seed"]
-    columns = dict.fromkeys([*leading, *_param_columns(rows), "step", "time"])
+    params = [name for row in rows for name in row if name.startswith("params.")]
+    columns = dict.fromkeys([*leading, *params, "step", "time"])
     columns.update(dict.fromkeys(name for row in rows for name in row))
     return pandas.DataFrame(rows, columns=list(columns))
 
@@ -106,10 +112,6 @@ def _identity(run_dir: Path, top: Path) -> dict[str, Any]:
         raise ResultsError(f"{path} does not say which run this is: {error!r}") from error
     known = {name: record.get(name) for name in ("name", "setting", "repeat", "seed")}
     return {**known, **{f"params.{name}": value for name, value in params.items()}}
-
-
-def _param_columns(rows: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row if name.startswith("params.")))
 
 
 def _plain(value: Any) -> Any:

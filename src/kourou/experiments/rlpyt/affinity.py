@@ -51,7 +51,8 @@ def affinity_from_code(run_slot_affinity_code: str) -> RunAffinity:
     if code.run_slot is None:
         raise AffinityError(f"affinity code {run_slot_affinity_code!r} has no run slot: see prepend_run_slot")
     if code.n_gpu == 0:
-        return _cpu_affinity(code, code.run_slot)
+        _exact_quotient(code.n_cpu_core, code.cpu_per_run, "n_cpu_core", "cpu_per_run")
+        return _run_affinity(code, _slot_cores(code, code.run_slot, code.n_run_slots, code.cpu_per_run))
     if code.async_sample:
         return _async_affinity(code, code.run_slot)
     if code.gpu_per_run > 1:
@@ -64,11 +65,6 @@ def all_cpus(affinity: RunAffinity) -> Cpus:
     """Every CPU of a run, those of all its GPUs together."""
     parts = affinity if isinstance(affinity, list) else [affinity]
     return tuple(cpu for part in parts for cpu in part["all_cpus"])
-
-
-def _cpu_affinity(code: AffinityCode, slot: int) -> Affinity:
-    _exact_quotient(code.n_cpu_core, code.cpu_per_run, "n_cpu_core", "cpu_per_run")
-    return _run_affinity(code, _slot_cores(code, slot, code.n_run_slots, code.cpu_per_run))
 
 
 def _gpu_affinity(code: AffinityCode, slot: int) -> Affinity:

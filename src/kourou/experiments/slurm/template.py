@@ -45,12 +45,8 @@ def run_script(script: Path, run_folder: Path, near_limit: HeldSignal) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         handlers.set(number, pass_on)
     try:
-        code = subprocess.Popen([*_shell_of(script), str(script)], env=env).wait()
+        shell = script.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("#!")
+        code = subprocess.Popen([*shlex.split(shell), str(script)], env=env).wait()
     finally:
         handlers.give_back()
     return code if code >= 0 else _SHELL_SIGNALS - code
-
-
-def _shell_of(script: Path) -> list[str]:
-    first = script.read_text(encoding="utf-8").split("\n", 1)[0]
-    return shlex.split(first.removeprefix("#!"))

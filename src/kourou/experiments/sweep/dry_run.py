@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kourou.experiments.describe.runs import RunSpec, check_runs
 from kourou.experiments.journal.journal import JOURNAL_FILE, read_launches, read_records
-from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
 from kourou.experiments.sweep.free_memory import Memory
 from kourou.experiments.sweep.launch import AnyRun, Rerun, check_rerun, should_run
 from kourou.experiments.sweep.prepared import PreparedRun, prepare, process_spec
@@ -88,12 +88,7 @@ def known_records(folder: Path) -> dict[str, RunRecord]:
     with _copied_journal(folder) as copy:
         known = {} if copy is None else read_records(copy)
     # Whoever launched them is dead, or the launch would be refused.
-    return {
-        run_id: dataclasses.replace(record, state=RunState.LOST)
-        if record.state is RunState.RUNNING and not record.job
-        else record
-        for run_id, record in known.items()
-    }
+    return {run_id: without_launcher(record) for run_id, record in known.items()}
 
 
 def last_backend(folder: Path) -> str:

@@ -151,14 +151,8 @@ class EngineHosts:
             known = self._running.get(name, (None, 0))[0] is host
             if known and kind == "exited":
                 del self._running[name]
-        if not known:
-            return
-        if kind == "started":
-            self._events.on_started(name, *rest)
-        elif kind == "line":
-            self._events.on_line(name, *rest)
-        elif kind == "exited":
-            self._events.on_exited(name, *rest)
+        if known and kind in {"started", "line", "exited"}:
+            getattr(self._events, f"on_{kind}")(name, *rest)
 
     def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
         """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""

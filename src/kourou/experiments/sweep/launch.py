@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from kourou import errors
 from kourou.experiments.describe.runs import RunSpec, check_runs
-from kourou.experiments.failures import SweepInterrupted
+from kourou.experiments.failures import SweepInterrupted, check_word
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.known_sweeps import remember
 from kourou.experiments.journal.run_folder import own_folder, write_json
@@ -246,8 +246,7 @@ def check_rerun(rerun: str) -> None:
     Raises:
         PlanError: naming those that there are.
     """
-    if rerun not in get_args(Rerun):
-        raise errors.PlanError(f"rerun is one of {', '.join(get_args(Rerun))}, got {rerun!r}")
+    check_word("rerun is", rerun, get_args(Rerun), errors.PlanError)
 
 
 def should_run(state: RunState, rerun: Rerun) -> bool:

@@ -13,14 +13,13 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.experiments.describe.runs import RunSpec, check_runs
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.run_records import RunRecord
-from kourou.experiments.results.results import run_record
+from kourou.experiments.results.results import declaration
 from kourou.experiments.sweep.dry_run import unfinished_runs
 from kourou.experiments.sweep.launch import (
     Rerun,
@@ -98,7 +97,7 @@ def run_template_sweep(
     notify = on_change or (lambda _: None)
     with locked_journal(top) as journal:
         journal.launch(new_launch_id(top), backend="template")
-        declare(journal, [_declaration(run) for run in specs])
+        declare(journal, (declaration(run) for run in specs))
         for run in select_runs(journal, top, specs, rerun, source):
             notify(_submit(journal, run, argv[run.run_id]))
             journal.commit()
@@ -119,7 +118,3 @@ def _submit(journal: Journal, run: RunSpec, argv: list[str]) -> RunRecord:
         cause = f"{argv[0]} exited with {done.returncode}"
         return journal.append("ended", run.run_id, state="FAILED", code=done.returncode, cause=cause, last_lines=said)
     return record
-
-
-def _declaration(run: RunSpec) -> dict[str, Any]:
-    return {"run_id": run.run_id, "folder": str(Path(run.folder).absolute()), **run_record(run)}
