@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from kourou.courier.calling.stream_reader import RemoteIterator, StreamBuffer
@@ -40,7 +42,7 @@ class Connection:
 def test_credit_is_granted_for_half_a_window(size, count, granted):
     # Given a stream whose items are taken as soon as they come
     connection, buffer = Connection(), StreamBuffer()
-    stream = RemoteIterator(buffer, connection, 7, "items", timeout_s=5)
+    stream = RemoteIterator(buffer, cast("Any", connection), 7, "items", timeout_s=5)
     # When items come, one at a time
     for number in range(count):
         body, _ = codec.encode(number, "an item")

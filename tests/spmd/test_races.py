@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kourou import errors
 from kourou.courier.wire import codec
@@ -171,7 +171,7 @@ def job_on(workers: Workers) -> Job:
         way=SSH,
         address="127.0.0.1",
     )
-    return Job("a run", spec, lambda _: workers)
+    return Job("a run", spec, lambda _: cast("LocalHost", workers))
 
 
 def test_workers_that_were_started_are_ended_when_one_cannot_be() -> None:

@@ -21,9 +21,8 @@ from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import Transport
 from kourou.courier.core.endpoint import Endpoint, host_id
 from kourou.courier.core.target import Target, Tls
-from kourou.courier.wire.buffer_pool import allocate
 from kourou.courier.wire.codec import Payload
-from kourou.courier.wire.copying import fill
+from kourou.courier.wire.copying import copied
 from kourou.courier.wire.frames import Memory
 from kourou.errors import (
     CallCancelled,
@@ -132,7 +131,7 @@ class Link:
                 return
         finally:
             inside.discard(me)
-        own = Payload(payload.body, [_snapshot(buffer) for buffer in payload.buffers])
+        own = Payload(payload.body, [copied(buffer) for buffer in payload.buffers])
         self._deferred.add(reply, own, self.connect)
 
     def _for_interrupters(self) -> Link:
@@ -348,12 +347,6 @@ def _sweep(endpoint: Endpoint) -> None:
         from kourou.courier.lanes.local import socket_file  # noqa: PLC0415 - exists where there is a local lane
 
         socket_file.sweep(endpoint.local, endpoint.pid)
-
-
-def _snapshot(buffer: Any) -> memoryview:
-    copy = allocate(len(buffer))
-    fill(copy, buffer)
-    return copy
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -227,7 +228,7 @@ class ReplayGroup(MultiProcessingColocation):
         servers = [
             ReplayNode(
                 _Share(tables_fn, place, n),
-                None if checkpoint_ctor is None else _Below(checkpoint_ctor, place),
+                None if checkpoint_ctor is None else functools.partial(_below, checkpoint_ctor, place),
                 checkpoint_time_delta_minutes,
                 spill_dir=spill_dir,
             )
@@ -269,15 +270,9 @@ class _Share:
         return tables[self._place :: self._servers]
 
 
-class _Below:
+def _below(checkpoint_ctor: CheckpointerFn, place: int) -> Checkpointer:
     """The checkpointer of one server of a group."""
-
-    def __init__(self, checkpoint_ctor: CheckpointerFn, place: int) -> None:
-        self._checkpoint_ctor = checkpoint_ctor
-        self._place = place
-
-    def __call__(self) -> Checkpointer:
-        return self._checkpoint_ctor().below(f"server-{self._place}")
+    return checkpoint_ctor().below(f"server-{place}")
 
 
 def _report(info: TableInfo) -> TableReport:

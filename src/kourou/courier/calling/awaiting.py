@@ -10,8 +10,11 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kourou.courier.calling.connection import Connection
 
 
 class LoopGate:
@@ -50,32 +53,6 @@ class LoopGate:
             self._future.set_result(None)
 
 
-class Source(Protocol):
-    """A connection, as an event loop that reads it sees it."""
-
-    alive: bool
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        """Of its sockets; none where answers are delivered by others."""
-        ...
-
-    @property
-    def has_buffered(self) -> bool:
-        """Whether there is something to read that the descriptors do not show."""
-        ...
-
-    def read_available(self) -> bool:
-        """Take in the answers that are here already, without waiting. False when another thread is at it."""
-        ...
-
-    def flush(self) -> None:
-        """Send what was put off."""
-
-    def reading_stopped(self) -> None:
-        """No caller reads any more."""
-
-
 class LoopReader:
     """An event loop that reads a connection for as long as tasks of it wait for what comes there.
 
@@ -85,10 +62,10 @@ class LoopReader:
 
     _PAUSE_S = 1e-3  # while another thread reads, which gives the loop what it takes in
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, source: Source) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
-        self._source = source
+        self._connection = connection
         self._duplicates: dict[int, int] = {}  # of the connection's descriptors that the loop looks after
         self._waiting = 0  # tasks
         self._will_flush = False
@@ -109,7 +86,7 @@ class LoopReader:
     def __exit__(self, *_: object) -> None:
         self._waiting -= 1
         if not self._waiting:
-            self._source.reading_stopped()
+            self._connection.reading_stopped()
 
     def nudge(self) -> None:
         """Another thread has stopped reading; it may have left something that the descriptors do not show."""
@@ -133,8 +110,8 @@ class LoopReader:
             os.close(duplicate)
 
     def _look(self) -> None:
-        for descriptor in self._source.descriptors:
-            if descriptor not in self._duplicates and self._source.alive:
+        for descriptor in self._connection.descriptors:
+            if descriptor not in self._duplicates and self._connection.alive:
                 with contextlib.suppress(OSError, NotImplementedError):  # closed just now, or a loop that cannot
                     duplicate = os.dup(descriptor)
                     try:
@@ -146,16 +123,16 @@ class LoopReader:
 
     def _flush(self) -> None:
         self._will_flush = False
-        self._source.flush()
+        self._connection.flush()
 
     def _readable(self) -> None:
-        source = self._source
-        if not (self._waiting and source.alive):
+        connection = self._connection
+        if not (self._waiting and connection.alive):
             self.close()
             return
-        has_turn = source.read_available()
-        while has_turn and source.alive and source.has_buffered:
-            has_turn = source.read_available()
+        has_turn = connection.read_available()
+        while has_turn and connection.alive and connection.has_buffered:
+            has_turn = connection.read_available()
         if not has_turn and self._duplicates:  # to be told again and again would hold up the thread that reads
             self.close()
             self._loop.call_later(self._PAUSE_S, self._resume)

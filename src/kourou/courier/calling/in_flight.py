@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kourou.courier.calling.background_reader import BackgroundReader
 from kourou.courier.calling.reply import Reply
-from kourou.courier.calling.stream_reader import ItemSource, RemoteIterator, StreamBuffer
+from kourou.courier.calling.stream_reader import RemoteIterator, StreamBuffer
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import RpcError
+
+if TYPE_CHECKING:
+    from kourou.courier.calling.connection import Connection
 
 
 class InFlight:
     """``pending`` are the calls without an answer, ``streams`` the streams without an end, by their number."""
 
-    def __init__(self, source: ItemSource, background: BackgroundReader) -> None:
+    def __init__(self, connection: Connection, background: BackgroundReader) -> None:
         self.pending: dict[int, Reply] = {}
         self.streams: dict[int, StreamBuffer] = {}
-        self._source = source
+        self._connection = connection
         self._background = background
 
     def deliver(self, frames: Sequence[Frame]) -> None:
@@ -69,7 +73,7 @@ class InFlight:
         if reply is None:
             self.streams.pop(call_id, None)
             return
-        reply.complete(RemoteIterator(buffer, self._source, call_id, reply.method, reply.timeout_s))
+        reply.complete(RemoteIterator(buffer, self._connection, call_id, reply.method, reply.timeout_s))
         self._background.wake(urgent=True)
         if reply.watched:
             self._background.notify(reply)

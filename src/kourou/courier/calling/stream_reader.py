@@ -6,8 +6,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from kourou.closing import ClosedAtExit
 from kourou.courier.calling.reply import waits_for_itself
 from kourou.courier.core.protocol import WINDOW_BYTES, WINDOW_ITEMS
 from kourou.courier.wire import codec, failures
@@ -15,32 +16,10 @@ from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from typing_extensions import Self
-
-    from kourou.courier.calling.awaiting import LoopGate, LoopReader
+    from kourou.courier.calling.awaiting import LoopGate
+    from kourou.courier.calling.connection import Connection
 
 _NO_MORE = object()
-
-
-class ItemSource(Protocol):
-    """Where items come from: a connection, as its streams see it."""
-
-    @property
-    def reads_here(self) -> bool:
-        """Whether this thread is reading, further down its stack."""
-        ...
-
-    def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
-        """What lets an event loop read, while tasks of it await items."""
-        ...
-
-    def send_quietly(self, frame: Frame) -> None:
-        """Send something that needs no answer; a connection that is gone needs none of it."""
-
-    def end_stream(self, call_id: int) -> None:
-        """The items of a stream are not wanted any more. Takes no locks."""
 
 
 class StreamBuffer:
@@ -68,14 +47,14 @@ class StreamBuffer:
             self.gate.release()
 
 
-class RemoteIterator(Iterator[Any]):
+class RemoteIterator(ClosedAtExit, Iterator[Any]):
     """Items of a remote generator. The generator runs ahead by a bounded number of items and bytes, then waits.
 
     Close it (or let go of it) before its end and the generator is closed, too.
     """
 
     def __init__(
-        self, buffer: StreamBuffer, connection: ItemSource, call_id: int, method: str, timeout_s: float | None
+        self, buffer: StreamBuffer, connection: Connection, call_id: int, method: str, timeout_s: float | None
     ) -> None:
         self._buffer = buffer
         self._connection = connection
@@ -157,12 +136,6 @@ class RemoteIterator(Iterator[Any]):
         if frame.kind == Kind.END:
             return _NO_MORE
         raise failures.rebuild(failures.Failure(*codec.decode(frame.body, frame.buffers)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
         if not self._ended and not _is_ending():  # no lock: the garbage collector runs this at any moment

@@ -17,9 +17,8 @@ from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.serving.execution import enqueue, run
 from kourou.courier.serving.session import Session
-from kourou.courier.wire.buffer_pool import allocate
-from kourou.courier.wire.copying import fill
-from kourou.courier.wire.frames import Buffer, Frame
+from kourou.courier.wire.copying import copied
+from kourou.courier.wire.frames import Frame
 from kourou.errors import ServerUnavailable, Unauthenticated
 
 
@@ -150,13 +149,7 @@ def _owned(frame: Frame) -> Frame:
     if type(body) is bytes and not buffers:
         return frame
     joined = b"".join(body) if isinstance(body, tuple) else bytes(body)
-    return frame._replace(body=joined, buffers=[_copied(buffer) for buffer in buffers])
-
-
-def _copied(buffer: Buffer) -> memoryview:
-    copy = allocate(len(buffer))
-    fill(copy, buffer)
-    return copy
+    return frame._replace(body=joined, buffers=[copied(buffer) for buffer in buffers])
 
 
 _listeners: dict[str, InprocListener] = {}  # by server_id

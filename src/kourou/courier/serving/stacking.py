@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from kourou.nested import Parts, parts_of
 
 
 def stack(values: Sequence[Any], where: str = "the arguments") -> Any:
@@ -52,9 +53,10 @@ def split(result: Any, count: int, where: str = "the result") -> list[Any]:
         if len(result) < count:
             raise ValueError(f"{where} has {len(result)} entries for a batch of {count}")
         return [result[index] for index in range(count)]
-    if isinstance(result, tuple | dict) or _is_dataclass(result):
-        columns = [split(part, count, where + path) for path, part in _parts(result)]
-        return [_with_parts(result, [column[index] for column in columns]) for index in range(count)]
+    if (whole := _parts(result)) is not None:
+        form, names, parts = whole
+        columns = [split(part, count, where + form.step(name)) for name, part in zip(names, parts, strict=True)]
+        return [form.rebuild(result, names, [column[index] for column in columns]) for index in range(count)]
     raise ValueError(
         f"{where} is a {type(result).__qualname__}; a batched handler returns an array, a list with an entry for each"
         " call, or a tuple, dict or dataclass of these"
@@ -62,51 +64,25 @@ def split(result: Any, count: int, where: str = "the result") -> list[Any]:
 
 
 def _stack_parts(values: Sequence[Any], where: str) -> Any:
-    first = values[0]
-    if isinstance(first, tuple):
-        if any(len(value) != len(first) for value in values):
-            raise ValueError(f"{where} of different lengths cannot be one batch")
-        columns = [list(column) for column in zip(*values, strict=True)]
-    elif isinstance(first, dict):
-        if any(value.keys() != first.keys() for value in values):
-            raise ValueError(f"{where} with different keys cannot be one batch")
-        columns = [[value[key] for value in values] for key in first]
-    elif _is_dataclass(first):
-        columns = [[getattr(value, name) for value in values] for name in _field_names(first)]
-    else:
+    first = _parts(values[0])
+    if first is None:
         return list(values)
-    paths = [path for path, _ in _parts(first)]
-    return _with_parts(first, [stack(column, where + path) for column, path in zip(columns, paths, strict=True)])
+    rows = []
+    for _, names, parts in filter(None, map(_parts, values)):
+        known = dict(zip(names, parts, strict=True)) if names != first.names else None
+        if known is not None and (len(known) != len(first.names) or any(name not in known for name in first.names)):
+            how = "of different lengths" if isinstance(values[0], tuple) else "with different keys"
+            raise ValueError(f"{where} {how} cannot be one batch")
+        rows.append(parts if known is None else [known[name] for name in first.names])
+    paths = [where + first.form.step(name) for name in first.names]
+    stacked = [stack(column, path) for column, path in zip(zip(*rows, strict=True), paths, strict=True)]
+    return first.form.rebuild(values[0], first.names, stacked)
 
 
-def _parts(whole: Any) -> list[tuple[str, Any]]:
-    """The parts of a container, and the path to each."""
-    if isinstance(whole, tuple):
-        return [(f"[{index}]", part) for index, part in enumerate(whole)]
-    if isinstance(whole, dict):
-        return [(f"[{key!r}]", part) for key, part in whole.items()]
-    return [(f".{name}", getattr(whole, name)) for name in _field_names(whole)]
-
-
-def _with_parts(whole: Any, parts: Sequence[Any]) -> Any:
-    """The same container with other parts. Its constructor is not called, since it may want other types."""
-    if isinstance(whole, tuple):
-        make = getattr(whole, "_make", tuple)  # named tuples have it
-        return make(parts)
-    if isinstance(whole, dict):
-        return dict(zip(whole, parts, strict=True))
-    changed = copy.copy(whole)
-    for name, part in zip(_field_names(whole), parts, strict=True):
-        object.__setattr__(changed, name, part)  # also of frozen ones
-    return changed
-
-
-def _field_names(whole: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(whole)]
-
-
-def _is_dataclass(value: object) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+def _parts(value: object) -> Parts | None:
+    """What is in a tuple, a dict or a dataclass; None for anything else."""
+    is_container = isinstance(value, tuple | dict) or dataclasses.is_dataclass(value)
+    return parts_of(value) if is_container else None
 
 
 def _is_array(value: object) -> bool:

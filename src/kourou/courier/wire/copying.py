@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from kourou import cpython
+from kourou.courier.wire.buffer_pool import allocate
 
 _LARGE = 256 << 10  # bytes in all; below this the lock is not worth giving up
 _SMALL = 16 << 10  # bytes of one piece among many, likewise
@@ -44,6 +45,13 @@ def _copy(numpy: Any, pairs: Pairs) -> None:
             target[:] = source
         else:
             numpy.copyto(numpy.frombuffer(target, numpy.uint8), numpy.frombuffer(source, numpy.uint8))
+
+
+def copied(source: Any) -> memoryview:
+    """The same bytes in memory of their own."""
+    copy = allocate(len(source))
+    fill(copy, source)
+    return copy
 
 
 def _nothing() -> None:

@@ -69,7 +69,7 @@ def host_over_ssh(name: str, options: SshOptions, abandoned: threading.Event) ->
 
 
 class RemoteHost:
-    """Implements :class:`kourou.spmd.launch.job.WorkerHost`. Made, it is on its way; :meth:`await_ready` waits for it.
+    """Made, it is on its way; :meth:`await_ready` waits for it.
 
     Args:
         name: the host, as the user wrote it; or its place in an allocation.
@@ -190,14 +190,10 @@ class RemoteHost:
             events = self._runs.get(run)
         if events is None:
             return
-        if kind == "started":
-            events.on_started(*rest)
-        elif kind == "line":
-            events.on_line(*rest)
-        elif kind == "metrics":
-            events.on_metrics(*rest)
-        else:
+        if kind == "exited":
             self._exited(events, run, *rest)
+        else:  # started, line or metrics
+            getattr(events, f"on_{kind}")(*rest)
 
     def _append(self, run: str, name: str, piece: bytes) -> None:
         with self._lock:

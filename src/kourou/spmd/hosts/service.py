@@ -50,7 +50,8 @@ class HostService:
     def __init__(self, wire: AgentWire) -> None:
         self._send = wire.send
         self._outcomes = _OutcomeSender(wire)
-        self._host = LocalHost()
+        self._host = host = LocalHost()
+        self._do_terminate, self._do_kill, self._do_hold_output = host.terminate, host.kill, host.hold_output
         self._runs: dict[str, _Run] = {}
         self._wire = wire
         self._address = "127.0.0.1"
@@ -96,15 +97,6 @@ class HostService:
         if NODE_VARIABLE in worker.env:  # somebody wants its metrics
             env[RUN_DIR_VARIABLE] = state.open_metrics()
         self._host.start(run, dataclasses.replace(worker, env=env), state, state.call)
-
-    def _do_terminate(self, run: str, place: Place) -> None:
-        self._host.terminate(run, place)
-
-    def _do_kill(self, run: str, place: Place) -> None:
-        self._host.kill(run, place)
-
-    def _do_hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - comes by the wire
-        self._host.hold_output(run, held)
 
     def _do_release(self, run: str) -> None:
         self._host.release(run)

@@ -11,16 +11,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kourou import errors
-from kourou.nodes.ranks import Place, Rendezvous, place_variables
+from kourou.nodes.ranks import Place, place_variables
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.metrics.shipping import receive
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.waiting.event_queue import next_of
-from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
+from kourou.spmd.hosts.local import LocalHost, WorkerSpec
 from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.launch.output import Output
 from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause
@@ -28,6 +28,7 @@ from kourou.spmd.worker import parcel
 
 if TYPE_CHECKING:
     from kourou.spmd.hosts.allocated import Allocation
+    from kourou.spmd.hosts.remote import RemoteHost
 
 _TERMINATED = 128 + signal.SIGTERM  # what programs exit with that handle it
 _TERMINATE_S = 1.0  # from SIGTERM to SIGKILL of those who are left when one failed: the error waits for them
@@ -41,29 +42,8 @@ class Cancelled(Exception):
 
 Way: TypeAlias = "SshOptions | Allocation"
 """How a host is reached."""
-
-
-class WorkerHost(Protocol):
-    """Where workers run; :class:`kourou.spmd.hosts.local.LocalHost` on this machine, which documents each method."""
-
-    def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
-        """Bind the socket that rank 0 will listen on."""
-        ...
-
-    def start(self, run: str, worker: WorkerSpec, events: WorkerEvents, call: int) -> None:
-        """Start one worker."""
-
-    def release(self, run: str) -> None:
-        """Let go of what the run still has there."""
-
-    def hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - as in pause_output
-        """Read no more of what workers print, because the run has not taken what they printed before; or read on."""
-
-    def terminate(self, run: str, place: Place) -> None:
-        """SIGTERM to a worker and all that it started."""
-
-    def kill(self, run: str, place: Place) -> None:
-        """SIGKILL to a worker and all that it started."""
+WorkerHost: TypeAlias = "LocalHost | RemoteHost"
+"""Where workers run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

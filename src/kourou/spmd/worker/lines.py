@@ -5,6 +5,7 @@ A worker prints to its pipes; its log records go the same way, as lines with a m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -46,19 +47,11 @@ class MarkHandler(logging.Handler):
 
 def parse(text: str, stream: str, *, hostname: str, rank: int | None, local_rank: int | None) -> Line:
     """A line as it came from a pipe."""
+    level, logger = logging.ERROR if stream == "stderr" else logging.INFO, ""
     if text.startswith(_MARK):
-        try:
-            level, logger, message = json.loads(text[len(_MARK) :])
-            return Line(
-                hostname=hostname,
-                rank=rank,
-                local_rank=local_rank,
-                stream="log",
-                level=int(level),
-                logger=str(logger),
-                text=str(message),
-            )
-        except (TypeError, ValueError):
-            pass  # a line like any other
-    level = logging.ERROR if stream == "stderr" else logging.INFO
-    return Line(hostname=hostname, rank=rank, local_rank=local_rank, stream=stream, level=level, text=text)
+        with contextlib.suppress(TypeError, ValueError):  # then it is a line like any other
+            number, name, message = json.loads(text[len(_MARK) :])
+            stream, level, logger, text = "log", int(number), str(name), str(message)
+    return Line(
+        hostname=hostname, rank=rank, local_rank=local_rank, stream=stream, level=level, text=text, logger=logger
+    )

@@ -15,9 +15,8 @@ from kourou.courier.core.protocol import SERVICE
 _STATES = health_pb2.HealthCheckResponse
 _SERVICES = frozenset({"", SERVICE})
 
-_Send = Callable[
-    [Any], object
-]  # of grpcio: one answer, or None for the end; it waits until the connection has taken it
+# Of grpcio: one answer, or None for the end; it waits until the connection has taken it.
+_Send = Callable[[Any], object]
 
 
 class Health(health_pb2_grpc.HealthServicer):

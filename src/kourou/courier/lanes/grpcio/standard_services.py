@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -18,7 +17,6 @@ from kourou.courier.lanes.grpcio.executor import StreamThreads
 from kourou.courier.lanes.grpcio.health import Health
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.serving.dispatcher import Dispatcher
-from kourou.courier.serving.methods import MethodMetrics
 from kourou.errors import LaunchError
 from kourou.proto.v1 import courier_pb2
 
@@ -128,33 +126,15 @@ class StandardServices:
 
     def _answer_metrics(self, _request: bytes, context: grpc.ServicerContext) -> courier_pb2.MetricsReply:
         self._authenticate(context)
-        methods = [_metrics(name, metrics) for name, metrics in self._dispatcher.metrics().items()]
+        found = self._dispatcher.metrics().items()
+        methods = [courier_pb2.MethodMetrics(name=name, **vars(metrics)) for name, metrics in found]
         return courier_pb2.MetricsReply(methods=methods, queued=self._dispatcher.handlers.pool.queued)
 
 
 def encode_description(server: Endpoint) -> bytes:
     """What ``Describe`` answers."""
-    return courier_pb2.Description(
-        server_id=server.server_id,
-        pid=server.pid,
-        host_id=server.host_id,
-        grpc=server.grpc,
-        local=server.local or "",
-    ).SerializeToString()
+    return courier_pb2.Description(**vars(server)).SerializeToString()
 
 
 def _not_here(_requests: object, context: grpc.ServicerContext) -> None:
     context.abort(grpc.StatusCode.UNIMPLEMENTED, "Connect has to be the first call of a connection")
-
-
-def _metrics(name: str, metrics: MethodMetrics) -> courier_pb2.MethodMetrics:
-    fields: dict[str, Any] = {
-        "calls": metrics.calls,
-        "errors": metrics.errors,
-        "in_flight": metrics.in_flight,
-        "seconds": metrics.seconds,
-        "bytes_in": metrics.bytes_in,
-        "bytes_out": metrics.bytes_out,
-        "latency_us_log2": metrics.latency_us_log2,
-    }
-    return courier_pb2.MethodMetrics(name=name, **fields)
