@@ -15,7 +15,10 @@ import kourou as lp
 from cli.commands import kourou, start
 from e2e import ape_x
 from kourou.cli.control.stop_and_call import stop_run
-from kourou.runtime.model.engines import EngineOptions
+from kourou.runtime.files.run_folder import ORDER_FILE
+from kourou.runtime.launchers.engines.kubectl import JobSetJob
+from kourou.runtime.launchers.engines.kubernetes import KubernetesEngine
+from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.status import RunState
 from kourou.runtime.monitoring.run_search import choose_run
 from kourou.testing.contracts.engines import ENGINE_CHECKS, check_a_run
@@ -168,6 +171,37 @@ def test_a_program_that_waits_says_why_and_can_be_cancelled(
         for each in (greedy, held):
             stop_run(each, timeout_s=None, as_json=False)
         assert "had not begun" in capsys.readouterr().out
+        until(lambda: not cluster.kinds(), WITHIN_S, "that nothing is left")
+
+
+def test_a_cluster_that_does_not_answer_for_a_while_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given hosts that are waited for, of a cluster whose server is away now and then
+    away = tmp_path / "away"
+    kubectl = tmp_path / "bin" / "kubectl"
+    with cluster_of(monkeypatch, held={"team-a": "quota for cpu exceeded"}) as cluster:
+        kubectl.parent.mkdir()
+        refusal = 'echo "Unable to connect to the server: i/o timeout" >&2; exit 1'
+        kubectl.write_text(f'#!/bin/sh\nif [ -e {away} ]; then {refusal}; fi\nexec {cluster.path}/kubectl "$@"\n')
+        kubectl.chmod(0o755)
+        monkeypatch.setenv("PATH", str(kubectl.parent), prepend=os.pathsep)
+        (tmp_path / ORDER_FILE).write_text("", "ascii")
+        (tmp_path / "agents").mkdir()
+        engine = KubernetesEngine(on_kubernetes(queue="team-a"), folder=tmp_path / "agents")
+        engine.allocate(Shape(hosts=1, cpus=1, gpus=0))
+        assert engine.why_pending() == "Kueue: quota for cpu exceeded"
+        # When it is away, then that is why they wait, and not the end of it
+        away.touch()
+        assert engine.granted(0)
+        assert "Unable to connect to the server" in engine.why_pending()
+        away.unlink()
+        assert engine.why_pending() == "Kueue: quota for cpu exceeded"
+        # But one that is gone is not waited for
+        JobSetJob(cluster.kinds()["jobset"][0]).delete()
+        with pytest.raises(lp.errors.LaunchError, match="ended before its pods had called"):
+            engine.granted(0)
+        engine.release()
         until(lambda: not cluster.kinds(), WITHIN_S, "that nothing is left")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from kourou import errors
 from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent import pod
-from kourou.runtime.launchers.engines.base import AgentCommand, Engine
+from kourou.runtime.launchers.engines.base import AgentCommand, Engine, JobState
 from kourou.runtime.launchers.engines.kubectl import JobSetJob
 from kourou.runtime.launchers.engines.kubernetes_batch import apply, as_job_set
 from kourou.runtime.launchers.engines.kubernetes_manifests import PORT
@@ -74,8 +74,7 @@ class KubernetesEngine:
     def granted(self, timeout_s: float) -> bool:
         """See :class:`Engine`."""
         del timeout_s
-        assert self._job is not None  # noqa: S101 - it was asked
-        job = self._job.look()
+        job = self._look()
         if job.state == "gone":
             raise errors.LaunchError(
                 f"JobSet {self._job.words} ended before its pods had called ({job.reason}). Can they reach this host? "
@@ -85,17 +84,22 @@ class KubernetesEngine:
 
     def why_pending(self) -> str:
         """See :class:`Engine`."""
+        return self._look().reason
+
+    def _look(self) -> JobState:
+        """What has become of the JobSet. A cluster that cannot be asked at present has not refused it."""
         assert self._job is not None  # noqa: S101 - it was asked
-        return self._job.look().reason
+        try:
+            return self._job.look()
+        except errors.LaunchError as error:
+            return JobState(state="pending", reason=f"an answer of the cluster: {error}")
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """See :class:`Engine`."""
 
     def words(self) -> str:
         """See :class:`Engine`."""
-        with contextlib.suppress(errors.LaunchError):
-            return self.why_pending()
-        return ""
+        return "" if self._job is None else self.why_pending()
 
     def release(self) -> None:
         """See :class:`Engine`."""
