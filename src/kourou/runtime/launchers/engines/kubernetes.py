@@ -74,32 +74,25 @@ class KubernetesEngine:
     def granted(self, timeout_s: float) -> bool:
         """See :class:`Engine`."""
         del timeout_s
-        job = self._look()
-        if job.state == "gone":
+        assert self._job is not None  # noqa: S101 - it was asked
+        state = _look(self._job)
+        if state.state == "gone":
             raise errors.LaunchError(
-                f"JobSet {self._job.words} ended before its pods had called ({job.reason}). Can they reach this host? "
-                "lp.submit and kourou submit run the launcher in a pod of its own"
+                f"JobSet {self._job.words} ended before its pods had called ({state.reason}). Can they reach this "
+                "host? lp.submit and kourou submit run the launcher in a pod of its own"
             )
         return True
 
     def why_pending(self) -> str:
         """See :class:`Engine`."""
-        return self._look().reason
-
-    def _look(self) -> JobState:
-        """What has become of the JobSet. A cluster that cannot be asked at present has not refused it."""
-        assert self._job is not None  # noqa: S101 - it was asked
-        try:
-            return self._job.look()
-        except errors.LaunchError as error:
-            return JobState(state="pending", reason=f"an answer of the cluster: {error}")
+        return "" if self._job is None else _look(self._job).reason
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """See :class:`Engine`."""
 
     def words(self) -> str:
         """See :class:`Engine`."""
-        return "" if self._job is None else self.why_pending()
+        return self.why_pending()
 
     def release(self) -> None:
         """See :class:`Engine`."""
@@ -107,3 +100,11 @@ class KubernetesEngine:
         if job is not None:
             with contextlib.suppress(errors.LaunchError):  # it goes when its pods have ended
                 job.delete()
+
+
+def _look(job: JobSetJob) -> JobState:
+    """What has become of a JobSet. A cluster that cannot be asked at present has not refused it."""
+    try:
+        return job.look()
+    except errors.LaunchError as error:
+        return JobState(state="pending", reason=f"an answer of the cluster: {error}")
