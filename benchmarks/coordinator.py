@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO
 
 import hpack
+from google.protobuf.message import Message
 
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control.coordinator import Coordinator
@@ -58,11 +59,11 @@ class SimulatedNode:
         self._calls = 0
         self._rest = b""
         self.socket = socket.create_connection(address)
-        attach = pb.AttachRequest(name=self.name, attempt=1)
-        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0) + self._call("Attach", attach.SerializeToString()))
+        attach = pb.Words(attach=pb.Attach(name=self.name, attempt=1))
+        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0) + self._call("Attach", attach, last=False))
         self.socket.setblocking(False)
 
-    def _call(self, method: str, message: bytes) -> bytes:
+    def _call(self, method: str, message: Message, *, last: bool = True) -> bytes:
         stream = 2 * self._calls + 1
         self._calls += 1
         headers = [
@@ -75,8 +76,12 @@ class SimulatedNode:
             (TOKEN_KEY, TOKEN),
         ]
         block: bytes = self._encoder.encode(headers, huffman=False)  # as gRPC's own clients do
-        body = struct.pack(">BI", 0, len(message)) + message
-        return frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, body)
+        return frame(HEADERS, END_HEADERS, stream, block) + self._body(stream, message, last=last)
+
+    @staticmethod
+    def _body(stream: int, message: Message, *, last: bool) -> bytes:
+        data: bytes = message.SerializeToString()
+        return frame(DATA, END_STREAM if last else 0, stream, struct.pack(">BI", 0, len(data)) + data)
 
     def read(self) -> None:
         """Act on what has come."""
@@ -101,18 +106,16 @@ class SimulatedNode:
                 size = struct.unpack_from(">I", payload, 1)[0]
                 self._hear(pb.Event.FromString(payload[5 : 5 + size]))
                 payload = payload[5 + size :]
-        elif kind == HEADERS and flags & END_STREAM and stream == 5:
+        elif kind == HEADERS and flags & END_STREAM and stream == 3:
             self.following = True
 
     def _hear(self, event: pb.Event) -> None:
         kind = event.WhichOneof("kind")
         if kind == "welcome":
             self.welcomed = True
-            ready = pb.UpdateRequest(name=self.name, attempt=1, state="READY", endpoint="{}" * 50)
+            ready = pb.Words(update=pb.Update(name=self.name, state="READY", endpoint="{}" * 50))
             follow = pb.FollowRequest(follower=self.name, name="node/0")
-            self.socket.send(
-                self._call("Update", ready.SerializeToString()) + self._call("Follow", follow.SerializeToString())
-            )
+            self.socket.send(self._body(1, ready, last=False) + self._call("Follow", follow))
         elif kind == "record":
             self.changes = max(self.changes, event.record.pid)
         elif kind == "stop":

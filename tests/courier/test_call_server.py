@@ -32,6 +32,7 @@ class Ticker:
         self.on_news = on_news
         self.messages: collections.deque[bytes] = collections.deque()
         self.taken = 0
+        self.heard: list[bytes] = []
         self.closed = False
 
     def put(self, *messages):
@@ -43,6 +44,15 @@ class Ticker:
             return None
         self.taken += 1
         return self.messages.popleft()
+
+    def take(self, message):
+        if message == b"nonsense":
+            raise ValueError("what?")
+        self.heard.append(message)
+
+    def ends(self):
+        self.heard.append(b"the end")
+        return self.request == b"brief"
 
     def close(self):
         self.closed = True
@@ -248,3 +258,48 @@ def test_our_own_client_hears_of_a_server_that_goes(service):
     service.server.close()
     with pytest.raises(ServerUnavailable):
         next(messages)
+
+
+def test_both_sides_of_a_stream_speak_when_they_like(service):
+    stream = MessageStream(dial(service, "Tick"), b"brief")
+    until(lambda: service.tickers, WAIT_S)
+    ticker = service.tickers[0]
+    messages = iter(stream)
+    ticker.put(b"welcome")
+    assert next(messages) == b"welcome"
+    # when more is said than is granted at once, in messages of all sizes
+    said = [bytes(size) for size in (0, 1, 20_000, 2 << 20, 2 << 20, 2 << 20, 2 << 20, 2 << 20)]
+    for number, message in enumerate(said):
+        stream.say(message)
+        until(lambda: len(ticker.heard) == number + 1, WAIT_S)  # noqa: B023
+        ticker.put(b"heard")
+        assert next(messages) == b"heard"
+    # then all of it was heard, and the answer ends after the request
+    assert ticker.heard == said
+    stream.end()
+    assert list(messages) == []
+    assert ticker.heard[-1] == b"the end"
+    assert ticker.closed
+
+
+def test_what_is_said_on_a_stream_and_makes_no_sense_ends_it(service):
+    with service.channel() as channel:
+        call: Any = channel.stream_stream("/s/Tick")
+        stream = call(iter([b"me", b"x", b"nonsense", b"y"]), metadata=(("token", "secret"),))
+        with pytest.raises(grpc.RpcError) as told:
+            list(stream)
+        assert told.value.code() is grpc.StatusCode.UNKNOWN
+        assert service.tickers[0].heard == [b"x"]
+        assert service.tickers[0].closed
+        assert unary(channel, "Echo", b"x") == b"x"
+
+
+def test_a_stream_of_a_client_that_has_said_all_goes_on(service):
+    with service.channel() as channel:
+        call: Any = channel.stream_stream("/s/Tick")
+        stream = call(iter([b"me"]), metadata=(("token", "secret"),))
+        until(lambda: service.tickers and service.tickers[0].heard == [b"the end"], WAIT_S)
+        service.tickers[0].put(b"1")
+        assert next(stream) == b"1"
+        stream.cancel()
+        until(lambda: service.tickers[0].closed, WAIT_S)

@@ -299,7 +299,7 @@ def test_calls_without_the_token_are_refused_by_nodes_and_by_the_coordinator(lau
         coordinator = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["coordinator"]
         metadata = [("kourou-token", wrong)] if wrong else []
         with grpc.insecure_channel(coordinator) as channel:
-            for method in ("Stop", "Status", "Update", "Report"):
+            for method in ("Stop", "Status", "Follow", "Attach"):
                 call: Any = channel.unary_unary(f"/kourou.v1.Coordinator/{method}")
                 with pytest.raises(grpc.RpcError) as refused:
                     call(pb.StopRequest(reason="hostile").SerializeToString(), timeout=WAIT_S, metadata=metadata)

@@ -156,7 +156,7 @@ def control(request, tmp_path):
 def test_a_node_publishes_and_sees_others_across_the_network(control):
     control.client.attach()
     control.client.update("a/0", state=NodeState.READY, endpoint="{}", serves_only=True)
-    record = control.coordinator.directory.get("a/0")
+    record = control.coordinator.directory.wait("a/0", ready, WAIT_S)
     assert (record.state, record.endpoint, record.serves_only) == (NodeState.READY, "{}", True)
     assert control.client.wait("b/0", ready, 0.05) is None
     control.coordinator.change("b/0", state=NodeState.READY)
@@ -232,6 +232,7 @@ def test_who_is_there_and_its_last_words_are_passed_on(control):
     control.client.attach()
     outcome = Outcome(kind="raised", code=1, exception="E: Köln", traceback="…")
     control.client.report("a/0", outcome)
+    control.client.close()
     assert control.attached == [("a/0", 1)]
     assert control.reported == [("a/0", 1, outcome)]
 
@@ -240,6 +241,7 @@ def test_an_earlier_attempt_changes_nothing_any_more(control):
     control.coordinator.change("a/0", attempt=2, state=NodeState.STARTING)
     control.client.attach()
     control.client.update("a/0", state=NodeState.READY)  # of attempt 1
+    control.client.close()  # which waits until it is taken
     assert control.coordinator.directory.get("a/0").state is NodeState.STARTING
     NodeControl(coordinator=control.coordinator, origin="a/0", attempt=2).update("a/0", state=NodeState.READY)
     assert control.coordinator.directory.get("a/0").state is NodeState.READY
@@ -249,6 +251,7 @@ def test_a_node_that_becomes_ready_when_the_program_stops_is_stopping_all_the_sa
     control.client.attach()
     control.coordinator.change("a/0", state=NodeState.STOPPING)
     control.client.update("a/0", state=NodeState.READY, endpoint="{}")
+    control.client.close()  # which waits until it is taken
     record = control.coordinator.directory.get("a/0")
     assert (record.state, record.endpoint) == (NodeState.STOPPING, "{}")
 
@@ -319,7 +322,7 @@ def suspended(control, monkeypatch, capfd):
 
     monkeypatch.setattr(control.coordinator, "change", later(change))
     monkeypatch.setattr(control.coordinator, "report", later(report))
-    monkeypatch.setattr(coordinator_stub, "_CALL_S", 0.1)
+    monkeypatch.setattr(client, "_TAKEN_S", 0.1)
     yield answers
     answers.set()
 
@@ -329,19 +332,20 @@ def test_what_a_node_says_to_a_suspended_launcher_is_taken_when_that_goes_on(con
     control.client.attach()
     said = ""
 
-    def complained(method):
+    def complained():
         nonlocal said
         said += capfd.readouterr().err
-        return f"a/0 waits for its launcher to take {method}" in said
+        return "a/0 waits for its launcher to take its last words" in said
 
     # when it becomes ready, and ends
     def live():
         control.client.update("a/0", state=NodeState.READY)
         control.client.report("a/0", Outcome(kind="finished"))
+        control.client.close()
 
     node = threading.Thread(target=live)
     node.start()
-    until(lambda: complained("Update"), WAIT_S)
+    until(complained, WAIT_S)
     # then both arrive once the launcher is back
     suspended.set()
     node.join(WAIT_S)

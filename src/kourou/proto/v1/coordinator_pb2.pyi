@@ -5,13 +5,49 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class AttachRequest(_message.Message):
+class Words(_message.Message):
+    __slots__ = ("attach", "update", "report")
+    ATTACH_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    attach: Attach
+    update: Update
+    report: Report
+    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ...) -> None: ...
+
+class Attach(_message.Message):
     __slots__ = ("name", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     attempt: int
     def __init__(self, name: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Update(_message.Message):
+    __slots__ = ("name", "state", "endpoint", "serves_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    SERVES_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: str
+    endpoint: str
+    serves_only: bool
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: bool = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("name", "kind", "code", "exception", "traceback")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    EXCEPTION_FIELD_NUMBER: _ClassVar[int]
+    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    code: int
+    exception: str
+    traceback: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., code: _Optional[int] = ..., exception: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("welcome", "record", "stop", "release")
@@ -95,20 +131,6 @@ class ExitRecord(_message.Message):
     uptime_s: float
     def __init__(self, node: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., cause: _Optional[str] = ..., code: _Optional[int] = ..., signal: _Optional[str] = ..., traceback: _Optional[str] = ..., last_lines: _Optional[_Iterable[str]] = ..., log_file: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ...) -> None: ...
 
-class UpdateRequest(_message.Message):
-    __slots__ = ("name", "attempt", "state", "endpoint", "serves_only")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    STATE_FIELD_NUMBER: _ClassVar[int]
-    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
-    SERVES_ONLY_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    attempt: int
-    state: str
-    endpoint: str
-    serves_only: bool
-    def __init__(self, name: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., endpoint: _Optional[str] = ..., serves_only: bool = ...) -> None: ...
-
 class FollowRequest(_message.Message):
     __slots__ = ("follower", "name")
     FOLLOWER_FIELD_NUMBER: _ClassVar[int]
@@ -122,22 +144,6 @@ class Records(_message.Message):
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedCompositeFieldContainer[NodeRecord]
     def __init__(self, records: _Optional[_Iterable[_Union[NodeRecord, _Mapping]]] = ...) -> None: ...
-
-class ReportRequest(_message.Message):
-    __slots__ = ("name", "attempt", "kind", "code", "exception", "traceback")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    CODE_FIELD_NUMBER: _ClassVar[int]
-    EXCEPTION_FIELD_NUMBER: _ClassVar[int]
-    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    attempt: int
-    kind: str
-    code: int
-    exception: str
-    traceback: str
-    def __init__(self, name: _Optional[str] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., code: _Optional[int] = ..., exception: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
 
 class StopRequest(_message.Message):
     __slots__ = ("reason", "origin")

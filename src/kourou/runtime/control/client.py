@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
@@ -14,19 +15,21 @@ from kourou.runtime.control.coordinator import Release, Stop
 from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub, Events
+from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, Outcome, shortened
 from kourou.runtime.model.resize import Resize
 
 _ATTACH_S = 30.0  # under a start of hundreds of nodes it may have a lot to do
+_TAKEN_S = 10.0  # the coordinator only changes tables: longer means that it is suspended
 _PAUSE_S = 0.1  # from a call that broke to the next one: the stream's end may be noticed a moment later
 
 
 class CoordinatorClient:
     """The :class:`~kourou.runtime.context.context.ControlPlane` of a node process.
 
-    What a node says is said until it is taken: a launcher that does not answer is suspended (by Ctrl-Z, a debugger,
-    swapping), or gone, and then the stream of events ends.
+    What becomes of a node is said on its stream, and it does not wait until that is taken, but at its end. A launcher
+    that does not answer is suspended (by Ctrl-Z, a debugger, swapping), or gone, and then the stream ends.
 
     Args:
         on_stop: called when the program stops.
@@ -70,7 +73,8 @@ class CoordinatorClient:
         """
         silent = f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s"
         try:
-            self._stream = self._stub.attach(pb.AttachRequest(name=self._name, attempt=self._attempt), _ATTACH_S)
+            words = pb.Words(attach=pb.Attach(name=self._name, attempt=self._attempt))
+            self._stream = self._stub.attach(words, _ATTACH_S)
         except errors.ServerUnavailable as error:
             raise errors.ServerUnavailable(f"{silent}: {error}") from None
         threading.Thread(target=self._listen, args=(self._stream,), name="kourou-events", daemon=True).start()
@@ -81,14 +85,7 @@ class CoordinatorClient:
 
     def update(self, name: str, **changes: Any) -> None:
         """Publish changes of a node's record."""
-        request = pb.UpdateRequest(name=name, attempt=self._attempt)
-        if "state" in changes:
-            request.state = str(changes["state"])
-        if "endpoint" in changes:
-            request.endpoint = changes["endpoint"]
-        if "serves_only" in changes:
-            request.serves_only = changes["serves_only"]
-        self._call("Update", request)
+        self._say(messages.changes_to_proto(name, changes))
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
         """Block until a node's record fulfils ``holds``; None when the time passed first."""
@@ -128,22 +125,35 @@ class CoordinatorClient:
 
     def report(self, name: str, outcome: Outcome) -> None:
         """The last words of this node, or of a child that it runs."""
-        request = pb.ReportRequest(
-            name=name,
-            attempt=self._attempt,
-            kind=outcome.kind,
-            code=outcome.code,
-            exception=outcome.exception,
-            traceback=outcome.traceback,
-        )
-        self._call("Report", request)
+        self._say(messages.outcome_to_proto(name, outcome))
 
     def close(self) -> None:
-        """Stop listening."""
+        """That was all: wait until the coordinator has taken it, and listen no more."""
         self._closed = True
         if self._stream is not None:
+            with contextlib.suppress(errors.KourouError):  # it is gone, or this is a child of fork
+                self._stub.check_process()
+                self._stream.end()
+                while not self._lost.wait(_TAKEN_S) and self._stub.is_listening():
+                    self._say_suspended("its last words")
             self._stream.cancel()
         self._stub.close()
+
+    def _say(self, words: pb.Words) -> None:
+        """Say something on the stream, whatever exception this thread is to be interrupted with.
+
+        Raises:
+            ServerUnavailable: the coordinator is gone.
+        """
+        self._stub.check_process()
+        if self._stream is None:
+            raise errors.ServerUnavailable(f"{self._name} is not attached to the coordinator")
+        try:
+            with shielded():
+                self._stream.say(words)
+        except errors.ServerUnavailable:
+            if not self._closed:
+                raise
 
     def _call(self, method: str, request: Any, reply: Any = pb.Ack) -> Any:
         try:
@@ -156,10 +166,13 @@ class CoordinatorClient:
     def _may_answer_yet(self, method: str) -> bool:
         if self._stream is None or self._lost.wait(_PAUSE_S) or self._closed:
             return False
-        print(  # noqa: T201 - for the log of a node that seems to hang
-            f"kourou: {self._name} waits for its launcher to take {method}: is it suspended?", file=sys.stderr
-        )
+        self._say_suspended(method)
         return True
+
+    def _say_suspended(self, what: str) -> None:
+        print(  # noqa: T201 - for the log of a node that seems to hang
+            f"kourou: {self._name} waits for its launcher to take {what}: is it suspended?", file=sys.stderr
+        )
 
     def _listen(self, stream: Events) -> None:
         for message in stream:

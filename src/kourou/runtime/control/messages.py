@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import coordinator
-from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
+from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome
 from kourou.runtime.model.status import RunState, RunStatus
 
 
@@ -29,6 +31,43 @@ def event_from_proto(message: pb.Event) -> coordinator.Event:
     if kind == "release":
         return coordinator.Release(removed=message.release.removed)
     return coordinator.Welcome()
+
+
+def changes_to_proto(name: str, changes: dict[str, Any]) -> pb.Words:
+    """What is new of a node's record, as it is said on its stream."""
+    update = pb.Update(name=name)
+    if "state" in changes:
+        update.state = str(changes["state"])
+    if "endpoint" in changes:
+        update.endpoint = changes["endpoint"]
+    if "serves_only" in changes:
+        update.serves_only = changes["serves_only"]
+    return pb.Words(update=update)
+
+
+def changes_from_proto(message: pb.Update) -> dict[str, Any]:
+    """The inverse of :func:`changes_to_proto`."""
+    changes: dict[str, Any] = {}
+    if message.HasField("state"):
+        changes["state"] = NodeState(message.state)
+    if message.HasField("endpoint"):
+        changes["endpoint"] = message.endpoint
+    if message.HasField("serves_only"):
+        changes["serves_only"] = message.serves_only
+    return changes
+
+
+def outcome_to_proto(name: str, outcome: Outcome) -> pb.Words:
+    """How a node ended, as it is said on its stream."""
+    report = pb.Report(
+        name=name, kind=outcome.kind, code=outcome.code, exception=outcome.exception, traceback=outcome.traceback
+    )
+    return pb.Words(report=report)
+
+
+def outcome_from_proto(message: pb.Report) -> Outcome:
+    """The inverse of :func:`outcome_to_proto`."""
+    return Outcome(kind=message.kind, code=message.code, exception=message.exception, traceback=message.traceback)
 
 
 def record_to_proto(record: NodeRecord) -> pb.NodeRecord:

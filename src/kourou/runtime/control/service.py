@@ -13,7 +13,6 @@ from kourou.runtime.control import messages
 from kourou.runtime.control.coordinator import Coordinator, Event, Watcher
 from kourou.runtime.control.resizing import Resizes
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
-from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.model.status import RunStatus
 
 SERVICE = "kourou.v1.Coordinator"
@@ -38,10 +37,8 @@ class CoordinatorServer:
         self._resizes = Resizes(coordinator.resize)
         methods = Methods(
             unary=_by_path(
-                Update=(pb.UpdateRequest, self._update),
                 Follow=(pb.FollowRequest, lambda request: coordinator.follow(request.follower, request.name)),
                 FollowGroup=(pb.FollowRequest, self._follow_group),
-                Report=(pb.ReportRequest, self._report),
                 Stop=(pb.StopRequest, lambda request: coordinator.request_stop(request.reason, request.origin)),
                 Restart=(pb.RestartRequest, lambda request: coordinator.request_restart(request.name, request.origin)),
                 Resize=(pb.ResizeRequest, self._resizes.answer),
@@ -71,33 +68,17 @@ class CoordinatorServer:
             Path(path).unlink(missing_ok=True)
 
     def _attach(self, data: bytes, on_news: Callable[[], None]) -> _Stream:
-        request = pb.AttachRequest.FromString(data)
+        request = pb.Words.FromString(data).attach
         watcher = self._coordinator.attach(request.name, request.attempt, on_news)
         return _Stream(self._coordinator, watcher, self._events)
-
-    def _update(self, request: pb.UpdateRequest) -> None:
-        changes: dict[str, Any] = {}
-        if request.HasField("state"):
-            changes["state"] = NodeState(request.state)
-        if request.HasField("endpoint"):
-            changes["endpoint"] = request.endpoint
-        if request.HasField("serves_only"):
-            changes["serves_only"] = request.serves_only
-        self._coordinator.change(request.name, request.attempt, **changes)
 
     def _follow_group(self, request: pb.FollowRequest) -> pb.Records:
         records = self._coordinator.follow_group(request.follower, request.name)
         return pb.Records(records=map(messages.record_to_proto, records))
 
-    def _report(self, request: pb.ReportRequest) -> None:
-        outcome = Outcome(
-            kind=request.kind, code=request.code, exception=request.exception, traceback=request.traceback
-        )
-        self._coordinator.report(request.name, request.attempt, outcome)
-
 
 class _Stream:
-    """What happens, as messages for one node; see ``kourou.courier.lanes.grpc.calls.Source``."""
+    """What happens, as messages for one node, and what that says; see ``kourou.courier.lanes.grpc.calls.Source``."""
 
     def __init__(self, coordinator: Coordinator, watcher: Watcher, encoder: _Encoder) -> None:
         self._coordinator = coordinator
@@ -109,8 +90,20 @@ class _Stream:
         event = self._watcher.take()
         return None if event is None else self._encoder.encode(event)
 
+    def take(self, message: bytes) -> None:
+        """It says what has become of it, or of a node that it runs."""
+        words, attempt = pb.Words.FromString(message), self._watcher.attempt
+        if words.HasField("update"):
+            self._coordinator.change(words.update.name, attempt, **messages.changes_from_proto(words.update))
+        elif words.HasField("report"):
+            self._coordinator.report(words.report.name, attempt, messages.outcome_from_proto(words.report))
+
+    def ends(self) -> bool:
+        """It has said all, and will hear of nothing more."""
+        return True
+
     def close(self) -> None:
-        """The node is gone."""
+        """The node is gone, or about to go."""
         self._coordinator.detach(self._watcher)
 
 

@@ -44,7 +44,7 @@ class CoordinatorStub:
             return False
         return True
 
-    def attach(self, request: pb.AttachRequest, timeout_s: float) -> Events:
+    def attach(self, request: pb.Words, timeout_s: float) -> Events:
         """The events from now on.
 
         Raises:
@@ -66,11 +66,7 @@ class CoordinatorStub:
             ServerUnavailable: it did not answer.
             UsedAfterFork: this process is a child of the one that made the stub.
         """
-        if os.getpid() != self._owner:
-            raise errors.UsedAfterFork(
-                f"process {os.getpid()} was forked from {self._caller}, process {self._owner}, which the "
-                "coordinator knows instead: ask there, or in a process started by spawn or forkserver"
-            )
+        self.check_process()
         while True:
             channel = None
             try:
@@ -84,6 +80,18 @@ class CoordinatorStub:
                 if isinstance(error, errors.Unauthenticated):
                     raise errors.Unauthenticated(text) from None
                 raise errors.ServerUnavailable(text) from None
+
+    def check_process(self) -> None:
+        """See that this is the process that the coordinator knows.
+
+        Raises:
+            UsedAfterFork: it is a child of the one that made the stub.
+        """
+        if os.getpid() != self._owner:
+            raise errors.UsedAfterFork(
+                f"process {os.getpid()} was forked from {self._caller}, process {self._owner}, which the "
+                "coordinator knows instead: ask there, or in a process started by spawn or forkserver"
+            )
 
     def close(self) -> None:
         """Wait no more for a coordinator that is not there."""
@@ -100,11 +108,20 @@ class CoordinatorStub:
 
 
 class Events:
-    """What a coordinator tells a node, until the stream ends. One thread iterates; any may cancel."""
+    """What a coordinator tells a node, until the stream ends. One thread iterates; any may say something, or cancel."""
 
     def __init__(self, messages: MessageStream) -> None:
         self._messages = messages
+        self.end = messages.end
         self.cancel = messages.cancel
+
+    def say(self, words: pb.Words) -> None:
+        """Tell the coordinator; what is said is taken in its order.
+
+        Raises:
+            ServerUnavailable: it is gone.
+        """
+        self._messages.say(words.SerializeToString())
 
     def __iter__(self) -> Iterator[pb.Event]:
         with contextlib.suppress(errors.RpcError):  # that it ends says the same

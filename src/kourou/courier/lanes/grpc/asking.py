@@ -1,4 +1,4 @@
-"""Unary calls, and calls whose answer is a stream, to any gRPC server. Each has a connection of its own.
+"""Unary calls, and calls whose request and answer are streams, to any gRPC server. Each has a connection of its own.
 
 So calls share nothing: a thread, a signal handler between two bytecodes of another call, or one that an exception
 ends waits for no other, nobody reads for another, and a client without calls has neither a connection nor a thread.
@@ -38,7 +38,11 @@ def ask(channel: Channel, request: bytes, most_bytes: int) -> bytes:
 
 
 class MessageStream:
-    """The messages that answer a call, as they come. One thread iterates; any may cancel.
+    """The messages that answer a call, as they come. One thread iterates; any may say more, or cancel.
+
+    Args:
+        channel: the call.
+        request: its first message.
 
     Raises:
         ServerUnavailable: the server is gone, as when iterating.
@@ -48,11 +52,27 @@ class MessageStream:
         self._channel = channel
         self._owner = os.getpid()
         try:
-            channel.ask(plain_message(request))
+            channel.say(plain_message(request))
         except BaseException:
             channel.socket.close()
             raise
         channel.clear_timeout()
+
+    def say(self, message: bytes) -> None:
+        """One more message of the request.
+
+        Raises:
+            ServerUnavailable: the server is gone, or takes no more.
+        """
+        self._channel.say(plain_message(message))
+
+    def end(self) -> None:
+        """Nothing more will be said. The answer may go on.
+
+        Raises:
+            ServerUnavailable: the server is gone.
+        """
+        self._channel.say(b"", last=True)
 
     def __iter__(self) -> Iterator[bytes]:
         reader = MessageReader()

@@ -1,7 +1,8 @@
 """A gRPC server of few and quick methods for many clients, all of them in the thread of one event loop.
 
-The answers of a method are one message, or a stream that goes on for as long as the client lives. Of a stream, the
-messages are made when the client takes them: one that reads slowly, or not at all, costs what its source keeps for it.
+Request and answer of a method are one message each, or streams that go on for as long as the client lives. The
+messages of an answer are made when the client takes them: one that reads slowly, or not at all, costs what its source
+keeps for it.
 """
 
 from __future__ import annotations
@@ -36,18 +37,25 @@ _NO_FRAMES: deque[Frame] = deque()  # calls are acted on as they are read
 
 
 class Source(Protocol):
-    """Where the messages of a stream come from."""
+    """Where the messages of a stream come from, and where the client's go after the first one."""
 
     def next_message(self) -> bytes | None:
         """What is to be sent next; None: nothing at present."""
 
+    def take(self, message: bytes) -> None:
+        """The client says this as well."""
+
+    def ends(self) -> bool:
+        """The client has said all. Whether the answer ends with that."""
+        ...
+
     def close(self) -> None:
-        """The client is gone."""
+        """The client is gone, or the stream has ended."""
 
 
 Unary: TypeAlias = Callable[[bytes], bytes]
 Streaming: TypeAlias = Callable[[bytes, Callable[[], None]], Source]
-"""Called with the request, and with what is to be called, in any thread, when there is a message."""
+"""Called with the first message, and with what is to be called, in any thread, when there is a message."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +116,7 @@ class _Connection:
         self._poller = poller
         self._call_soon = call_soon
         self._methods = methods
-        self._http2 = Http2Calls(self._refusal, self._on_request, self._on_gone)
+        self._http2 = Http2Calls(methods.streaming, self._refusal, self._on_message, self._on_end, self._on_gone)
         self._streams: dict[IncomingCall, Source] = {}
         self._preface = PREFACE  # what is still to come of it
         self._unsent = memoryview(Http2Calls.hello)  # with the first answer
@@ -143,19 +151,29 @@ class _Connection:
         self.is_authenticated = True
         return None
 
-    def _on_request(self, call: IncomingCall, request: bytes) -> None:
+    def _on_message(self, call: IncomingCall, message: bytes) -> None:
+        source = self._streams.get(call)
         unary, streaming = self._methods.unary.get(call.path), self._methods.streaming.get(call.path)
         try:
-            if unary is not None:
-                self._http2.answer(call, unary(request))
+            if source is not None:
+                source.take(message)
+            elif unary is not None:
+                self._http2.answer(call, unary(message))
                 self._http2.end(call)
             elif streaming is not None:
-                self._streams[call] = streaming(request, self._on_news)
+                self._streams[call] = streaming(message, self._on_news)
             else:
                 self._http2.end(call, _UNIMPLEMENTED, f"there is no method {call.path}")
         except Exception as error:  # noqa: BLE001 - the client's trouble, or ours: it must not end the event loop
             _log.exception("a call of %s failed", call.path)
             self._http2.end(call, _UNKNOWN, f"{type(error).__name__}: {error}")
+            self._on_gone(call)
+
+    def _on_end(self, call: IncomingCall) -> None:
+        source = self._streams.get(call)
+        if source is None or source.ends():
+            self._http2.end(call)
+            self._on_gone(call)
 
     def _on_gone(self, call: IncomingCall) -> None:
         source = self._streams.pop(call, None)

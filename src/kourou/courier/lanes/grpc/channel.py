@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class Channel:
         )
         self.http2 = Http2Call(headers)
         self._opening = self.http2.opening  # goes with the request, as one packet
+        self._sending = threading.RLock()
         with self._translated():
             self.socket = tcp.connect(address, self._left_s(), tls)
 
@@ -66,6 +68,21 @@ class Channel:
             else:
                 self.receive()  # nothing is said before the request is complete, but that there is room
 
+    def say(self, piece: bytes, *, last: bool = False) -> None:
+        """Send a part of the request at once, in any thread, while another one may receive.
+
+        Raises:
+            ServerUnavailable: the server is gone, or has taken too little of what was said before.
+        """
+        with self._sending:
+            if len(piece) > self.http2.window:
+                raise ServerUnavailable(f"{self.address} takes no more at present")
+            body: deque[Buffer] = deque([piece] if piece else [])
+            frames = self.http2.frames(body)
+            while body:
+                frames += self.http2.frames(body)
+            self._send(b"".join([*frames, self.http2.end_body()] if last else frames))
+
     def receive(self) -> list[bytes]:
         """Wait for more of the body.
 
@@ -81,7 +98,8 @@ class Channel:
             raise ServerUnavailable(f"{self.address} closed the connection without an answer")
         body = self.http2.feed(data)
         if self.http2.replies and not self.http2.end:
-            self._send(b"".join(self.http2.frames(deque())))
+            with self._sending:
+                self._send(b"".join(self.http2.frames(deque())))
         return body
 
     def clear_timeout(self) -> None:
@@ -90,8 +108,8 @@ class Channel:
         self.socket.settimeout(None)
 
     def _send(self, data: bytes) -> None:
-        data, self._opening = self._opening + data, b""
-        with self._translated():
+        with self._sending, self._translated():
+            data, self._opening = self._opening + data, b""
             while data:
                 try:
                     data = data[self.socket.send([data]) :]

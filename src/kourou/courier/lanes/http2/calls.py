@@ -1,8 +1,8 @@
-"""HTTP/2 for many gRPC calls on one connection: the server's end. Requests are single messages, and short."""
+"""HTTP/2 for many gRPC calls on one connection: the server's end. Requests are single messages, or some, and short."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from kourou.courier.lanes.http2 import hpack
 from kourou.courier.lanes.http2.control import (
@@ -23,7 +23,7 @@ from kourou.courier.lanes.http2.control import (
     make_settings,
     without_padding,
 )
-from kourou.courier.lanes.http2.packets import message_of, plain_message
+from kourou.courier.lanes.http2.packets import MessageReader, message_of, plain_message
 from kourou.courier.lanes.http2.server import REFUSED, RESPONSE, RESPONSE_BLOCK, status_headers
 from kourou.errors import ProtocolError
 
@@ -42,18 +42,33 @@ class IncomingCall:
         path: of the method.
         window: bytes of the answer that may be sent now.
         body: of the request, as far as it has come, until it is complete.
+        reader: of a request that is a stream.
+        ungranted: bytes of such a one that were received, and are not granted again.
         unsent: of the answer, what has not been framed yet.
         begun: the answer is under way.
         trailers: what ends it.
     """
 
-    __slots__ = ("begun", "body", "is_complete", "number", "path", "trailers", "unsent", "window")
+    __slots__ = (
+        "begun",
+        "body",
+        "is_complete",
+        "number",
+        "path",
+        "reader",
+        "trailers",
+        "ungranted",
+        "unsent",
+        "window",
+    )
 
-    def __init__(self, number: int, path: str, window: int) -> None:
+    def __init__(self, number: int, path: str, window: int, reader: MessageReader | None) -> None:
         self.number = number
         self.path = path
         self.window = window
         self.body = bytearray()
+        self.reader = reader
+        self.ungranted = 0
         self.unsent = bytearray()
         self.is_complete = self.begun = False
         self.trailers: bytes | None = None
@@ -63,7 +78,10 @@ class Http2Calls(Http2Control):
     """The server's end. What it has to say first is ``hello``. For one thread.
 
     Args:
+        streams: paths of methods whose requests are streams.
         refusal: asked for the headers of a call, before its body is taken: a status of gRPC and words, or None.
+        on_message: called with a call's request, or with each message of it.
+        on_end: called with a call whose request is a stream, at its end.
         on_gone: called with a call of which the client does not want to hear any more.
     """
 
@@ -71,13 +89,17 @@ class Http2Calls(Http2Control):
 
     def __init__(
         self,
+        streams: Container[str],
         refusal: Callable[[Mapping[str, str]], tuple[int, str] | None],
-        on_request: Callable[[IncomingCall, bytes], None],
+        on_message: Callable[[IncomingCall, bytes], None],
+        on_end: Callable[[IncomingCall], None],
         on_gone: Callable[[IncomingCall], None],
     ) -> None:
         super().__init__()
+        self._streams = streams
         self._refusal = refusal
-        self._on_request = on_request
+        self._on_message = on_message
+        self._on_end = on_end
         self._on_gone = on_gone
         self._calls: dict[int, IncomingCall] = {}
         self._to_answer: dict[int, IncomingCall] = {}  # that have something to be sent
@@ -97,6 +119,7 @@ class Http2Calls(Http2Control):
     def end(self, call: IncomingCall, status: int = 0, words: str = "") -> None:
         """End a call, after what was sent before."""
         if call.number in self._calls:
+            call.is_complete = True
             call.trailers = hpack.encode(status_headers(status, words)) if status else _ENDED_WELL
             self._to_answer[call.number] = call
 
@@ -160,20 +183,38 @@ class Http2Calls(Http2Control):
         call = self._calls.get(stream)
         if call is None or call.is_complete:
             return  # it was refused, or is over
-        call.body += without_padding(flags & PADDED, payload)
-        if len(call.body) > _MOST_REQUEST_BYTES:
-            call.is_complete = True
+        body = without_padding(flags & PADDED, payload)
+        if call.reader is None:
+            call.body += body
+            unread = len(call.body)
+        else:
+            unread = self._take_messages(call, call.reader, body)
+        if unread > _MOST_REQUEST_BYTES:
             self.end(call, _TOO_LONG, f"a request of more than {_MOST_REQUEST_BYTES} bytes")
         elif flags & END_STREAM:
             self._complete(call)
+
+    def _take_messages(self, call: IncomingCall, reader: MessageReader, body: bytes) -> int:
+        """Act on the messages of a stream that are complete; bytes of one that is not."""
+        for message in reader.feed((body,)):
+            if not call.is_complete:
+                self._on_message(call, message)
+        call.ungranted += len(body)
+        if call.ungranted >= _MOST_REQUEST_BYTES:
+            self._reply(make_http2_frame(FrameType.WINDOW, 0, call.number, WORD.pack(call.ungranted)))
+            call.ungranted = 0
+        return reader.unread
 
     def _complete(self, call: IncomingCall) -> None:
         if call.is_complete:
             return
         call.is_complete = True
+        if call.reader is not None:
+            self._on_end(call)
+            return
         request = message_of(call.body)
         call.body.clear()
-        self._on_request(call, request)
+        self._on_message(call, request)
 
     def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
         headers = dict(self._headers_in.decode(block))
@@ -192,7 +233,9 @@ class Http2Calls(Http2Control):
         elif len(self._calls) >= _MOST_AT_ONCE:
             self._reply(make_http2_frame(FrameType.RESET, 0, stream, WORD.pack(REFUSED)))
         else:
-            call = self._calls[stream] = IncomingCall(stream, headers.get(":path", ""), self._initial)
+            path = headers.get(":path", "")
+            reader = MessageReader() if path in self._streams else None
+            call = self._calls[stream] = IncomingCall(stream, path, self._initial, reader)
             if ends:
                 self._complete(call)
 

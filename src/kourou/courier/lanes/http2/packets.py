@@ -50,6 +50,11 @@ class MessageReader:
     def __init__(self) -> None:
         self._rest = bytearray()
 
+    @property
+    def unread(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._rest)
+
     def feed(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The messages that are complete now.
 
