@@ -9,16 +9,19 @@ import ast
 import asyncio
 import concurrent.futures
 import gc
+import importlib
 import io
 import linecache
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import traceback
+import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -39,6 +42,30 @@ def script(code: str, *options: str, arguments: Sequence[str] = (), **env: str) 
     """A whole interpreter, to its end."""
     command = [sys.executable, *options, "-c", textwrap.dedent(code), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
+
+
+# -- modules -------------------------------------------------------------------------------------------------------
+
+
+def test_a_module_is_imported_once_all_of_its_code_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "half_imported_by_a_thread"
+    (tmp_path / f"{name}.py").write_text("import gates\ngates.begun.set()\ngates.gate.wait(10)\nvalue = 1\n")
+    gates: Any = types.ModuleType("gates")
+    gates.begun, gates.gate = threading.Event(), threading.Event()
+    monkeypatch.setitem(sys.modules, "gates", gates)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cpython.imported(name) is None
+    thread = threading.Thread(target=importlib.import_module, args=(name,))
+    thread.start()
+    try:
+        assert gates.begun.wait(10)
+        assert name in sys.modules
+        assert cpython.imported(name) is None, f"{PYTHON} tells otherwise that a module is being imported"
+    finally:
+        gates.gate.set()
+        thread.join()
+    assert cpython.imported(name).value == 1
+    monkeypatch.delitem(sys.modules, name)
 
 
 # -- threads -------------------------------------------------------------------------------------------------------
@@ -498,7 +525,6 @@ def test_of_threads_that_set_one_default_all_get_the_first() -> None:
 
 
 def test_cloudpickle_has_what_script_pickling_takes_from_it() -> None:
-    import types
 
     import cloudpickle
 
@@ -552,6 +578,12 @@ def test_no_other_module_reaches_into_the_standard_library() -> None:
         for line in _reaches_in(file)
     ]
     assert found == [], "give it a hook in kourou.cpython, and a test here"
+
+
+def test_no_other_module_asks_for_a_library_that_may_be_half_imported() -> None:
+    asks = re.compile(r"sys\.modules\.get\(\s*\"")
+    found = [file for file in SOURCE.rglob("*.py") if asks.search(file.read_text(encoding="utf-8"))]
+    assert found == [], "cpython.imported says None until all of it is there"
 
 
 def test_every_hook_has_a_test_here() -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "forget_exit_functions",
     "frames_of_threads",
     "future_fields",
+    "imported",
     "interpreter_options",
     "is_called_by_interpreter",
     "overwrite_environment",
@@ -42,6 +43,20 @@ __all__ = [
     "start_unlisted_thread",
     "variables_of",
 ]
+
+
+# -- modules -------------------------------------------------------------------------------------------------------
+
+
+def imported(name: str) -> Any:
+    """The module of that name if this process has imported it, all of it; else None.
+
+    Who asks wants a library's classes only where something may be of them, and what was never imported made none. While
+    a thread imports a module, ``sys.modules`` has it already, without most of its names. Relies on ``_initializing`` of
+    its spec, which importlib itself goes by (3.3). Without it, another thread that looks just then lacks a name.
+    """
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
 
 
 # -- threads -------------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import sys
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from kourou.cpython import imported
 from kourou.shown import shown
 
 
@@ -124,7 +124,7 @@ def _taking_apart(kind: type) -> Callable[[Any], Parts] | None:
     if issubclass(kind, tuple):
         return _named_parts if hasattr(kind, "_fields") else _tuple_parts
     containers = _CONTAINERS
-    if argparse := sys.modules.get("argparse"):  # else there is no namespace of its
+    if argparse := imported("argparse"):  # else there is no namespace of its
         containers = {**containers, argparse.Namespace: _namespace_parts}
     if (base := next((base for base in containers if issubclass(kind, base)), None)) is not None:
         return containers[base]

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from kourou.cpython import imported
+
 _MOST_ROWS = 60
 _PAUSE_S = 1.0
 
 
 def in_notebook() -> bool:
     """Whether this process is a notebook's kernel; IPython in a terminal is none."""
-    ipython: Any = sys.modules.get("IPython")  # a kernel has imported it
+    ipython: Any = imported("IPython")  # a kernel has imported it
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 

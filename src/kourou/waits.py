@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import linecache
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -125,7 +124,7 @@ def look(default: str = "") -> list[Activity]:
 
 def _of_tasks(stack: list[FrameType], ident: int, default: str) -> Iterator[Activity]:
     """What tasks do that wait on the event loop of a thread, if it runs one: they are in no thread's stack."""
-    asyncio: Any = sys.modules.get("asyncio")
+    asyncio: Any = cpython.imported("asyncio")
     loop_runs = asyncio and asyncio.BaseEventLoop.run_forever.__code__
     for frame in stack:
         found = _description(frame)

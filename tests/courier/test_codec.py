@@ -3,10 +3,12 @@
 import copyreg
 import datetime
 import importlib
+import importlib.machinery
 import multiprocessing
 import pickle
 import subprocess
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -166,6 +168,19 @@ def test_where_libraries_are_barred_from_import_values_travel_all_the_same(monke
         monkeypatch.setitem(sys.modules, name, None)
     assert not {"numpy", "torch"} & {made.__module__ for made in codec.reducers()}
     assert codec.decode(*codec.encode([1, "two"], "a value")) == [1, "two"]
+
+
+def test_a_library_that_a_thread_is_importing_just_now_is_known_once_it_is_there(monkeypatch):
+    half = types.ModuleType("multiprocessing.connection")
+    half.__spec__ = importlib.machinery.ModuleSpec("multiprocessing.connection", None)
+    half.__spec__._initializing = True  # type: ignore[attr-defined]  # as importlib has it while the module's code runs
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(codec, "_table", None)
+        meanwhile.setitem(sys.modules, "multiprocessing.connection", half)
+        assert cross([1, "two"]) == [1, "two"]
+    reader, writer = multiprocessing.Pipe()
+    with reader, writer, pytest.raises(SerializationError, match="Connection"):
+        codec.encode(reader, "a value")
 
 
 def test_large_bytes_are_not_copied_into_the_pickle_stream():

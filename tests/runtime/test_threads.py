@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib.machinery
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -90,6 +92,38 @@ def test_a_node_that_returns_has_finished(launched):
     until(lambda: events.exits, WAIT_S)
     assert events.exits == [("a/0", 1, 0, None)]
     assert events.outcomes == ["finished"]
+
+
+def test_a_node_may_fail_while_another_thread_imports_asyncio(launched, monkeypatch):
+    half = types.ModuleType("asyncio")
+    half.__spec__ = importlib.machinery.ModuleSpec("asyncio", None)
+    half.__spec__._initializing = True  # type: ignore[attr-defined]  # as importlib has it while the module's code runs
+
+    def entry(context):
+        raise MemoryError
+
+    launcher, events = launched(entry)
+    monkeypatch.setitem(sys.modules, "asyncio", half)
+    launcher.start("a/0", 1)
+    until(lambda: events.exits, WAIT_S)
+    assert events.exits == [("a/0", 1, 1, None)]
+    assert events.outcomes == ["raised"]
+
+
+def test_a_node_whose_surroundings_cannot_be_made_has_failed():
+    events = Events()
+
+    def contexts(name, attempt):
+        raise OSError("too many open files")
+
+    launcher = ThreadLauncher({"a/0": lambda context: None}, contexts, events, events.report)
+    try:
+        launcher.start("a/0", 1)
+        until(lambda: events.exits, WAIT_S)
+    finally:
+        launcher.close()
+    assert events.exits == [("a/0", 1, 1, None)]
+    assert events.outcomes == ["raised"]
 
 
 def test_an_interrupt_is_raised_in_the_node(launched):

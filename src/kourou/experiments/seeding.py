@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 import random
-import sys
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, cast
 
+from kourou.cpython import imported
 from kourou.experiments.failures import DescriptionError, check_word
 from kourou.extras import load_extra
 
@@ -96,8 +96,8 @@ def seed_globals(seeder: Seeder) -> None:
     python_seed, numpy_seed, torch_seed = (int(word) for word in seeder.generate_state(3))
     random.seed(python_seed)
     load_extra("numpy").random.seed(numpy_seed)
-    if sys.modules.get("torch") is not None:
-        sys.modules["torch"].manual_seed(torch_seed)
+    if (torch := imported("torch")) is not None:
+        torch.manual_seed(torch_seed)
 
 
 def safe_reseed(obj: Any, seeder: Seeder, reseed_spaces: bool = True) -> bool:  # noqa: FBT001, FBT002 - rlberry's

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
+from kourou.cpython import imported
 from kourou.errors import WeightsError
 from kourou.nested import map_leaves
 from kourou.shown import shown
@@ -21,8 +21,8 @@ def cast_floats(weights: Any, to: str) -> Any:
     """
     if to not in _TYPES:
         raise WeightsError(f"weights are cast to {' or '.join(_TYPES)}, not to {shown(to)}")
-    torch: Any = sys.modules.get("torch")
-    numpy: Any = sys.modules.get("numpy")
+    torch: Any = imported("torch")
+    numpy: Any = imported("numpy")
 
     def cast(leaf: Any) -> Any:
         if torch is not None and isinstance(leaf, torch.Tensor):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from kourou.cpython import imported
 from kourou.errors import WeightsError
 from kourou.nested import parts_of
 from kourou.shown import shown
@@ -34,7 +35,7 @@ def only_copies(target: Any) -> bool:
     """
     if not hasattr(target, "load_state_dict"):
         return True
-    torch: Any = sys.modules.get("torch")
+    torch: Any = imported("torch")
     if torch is None or not isinstance(target, torch.nn.Module):
         return False
     module = torch.nn.Module
@@ -50,7 +51,7 @@ def only_copies(target: Any) -> bool:
 
 def _near(model: Any, weights: Any) -> Any:
     """A state dict whose tensors are on the model's device, if it is one device and not the CPU."""
-    torch: Any = sys.modules.get("torch")
+    torch: Any = imported("torch")
     if torch is None or not isinstance(model, torch.nn.Module) or not isinstance(weights, dict):
         return weights
     devices = {tensor.device for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor)}
@@ -106,14 +107,14 @@ def _copy(target: Any, weights: Any, path: str) -> None:
 
 
 def _copy_leaf(target: Any, value: Any) -> None:
-    torch: Any = sys.modules.get("torch")
+    torch: Any = imported("torch")
     if torch is not None and isinstance(target, torch.Tensor):
         if target.shape != value.shape:
             raise ValueError(f"a tensor of {tuple(target.shape)}, and weights of {tuple(value.shape)}")
         with torch.no_grad():
             target.copy_(value)
         return
-    numpy: Any = sys.modules.get("numpy")
+    numpy: Any = imported("numpy")
     if numpy is not None and isinstance(target, numpy.ndarray):
         if target.shape != numpy.shape(value):
             raise ValueError(f"an array of {target.shape}, and weights of {numpy.shape(value)}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import mmap
-import sys
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from kourou.cpython import imported
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import try_shared
@@ -199,7 +199,7 @@ class BoardReader:
             head = file.read(row.head_bytes)  # to touch memory that was just mapped takes longer
             # The mapping keeps the lock for as long as anything uses it, also where its process ends without a word.
             mapping = memoryview(mmap.mmap(file.fileno(), row.total_bytes, access=mmap.ACCESS_COPY))
-        at_hand = functools.partial(self._mapped, slot, row) if "numpy" in sys.modules else None
+        at_hand = functools.partial(self._mapped, slot, row) if imported("numpy") is not None else None
         return Found(number, row.version, row.published_ns, unpack(mapping, row.buffers, head), mapping, at_hand)
 
     def _mapped(self, slot: int, row: Row) -> memoryview:

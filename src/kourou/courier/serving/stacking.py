@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kourou.cpython import imported
 from kourou.nested import Parts, parts_of
 
 
@@ -86,12 +87,12 @@ def _parts(value: object) -> Parts | None:
 
 
 def _is_array(value: object) -> bool:
-    numpy = sys.modules.get("numpy")  # what was never imported made none of the values
+    numpy = imported("numpy")  # what was never imported made none of the values
     return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
 
 
 def _is_tensor(value: object) -> bool:
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from kourou.courier.wire.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Buffer
+from kourou.cpython import imported
 from kourou.errors import SerializationError, StopRequested
 from kourou.script import names
 from kourou.shown import shown
@@ -208,6 +209,7 @@ class _Table(NamedTuple):
     reducers: dict[type, _Reducer]
 
 
+_LIBRARIES = ("multiprocessing.connection", "numpy", "torch", "jax")
 _table: _Table | None = None
 
 
@@ -215,36 +217,34 @@ def _dispatch_table() -> dict[type, _Reducer]:
     """What ``copyreg`` knows and our own reducers; made anew only when either has changed."""
     global _table  # noqa: PLW0603 - a cache; whichever thread writes last is right
     table, loaded = _table, sys.modules
-    libraries = "multiprocessing.connection" in loaded, "numpy" in loaded, "torch" in loaded, _has_jax()
+    libraries = "multiprocessing.connection" in loaded, "numpy" in loaded, "torch" in loaded, "jax" in loaded
     if table is None or table.libraries != libraries or table.registered != copyreg.dispatch_table:
         registered = dict(copyreg.dispatch_table)
-        _table = table = _Table(registered, libraries, {**registered, **reducers()})
+        all_ready = all(imported(name) is loaded.get(name) for name in _LIBRARIES)  # none is just being imported
+        table = _Table(registered, libraries, {**registered, **reducers()})
+        if all_ready:
+            _table = table
     return table.reducers
 
 
 def reducers() -> Mapping[type, _Reducer]:
     """Our own reducers for the libraries that are loaded; a library that is not loaded made none of the values."""
     known: dict[type, _Reducer] = {memoryview: _reduce_memoryview}
-    if (connections := sys.modules.get("multiprocessing.connection")) is not None:
+    if (connections := imported("multiprocessing.connection")) is not None:
         known[connections.Connection] = _refuse_pipe
-    if sys.modules.get("numpy") is not None:  # None bars a module
+    if imported("numpy") is not None:
         from kourou.courier.wire import codec_numpy  # noqa: PLC0415 - imports NumPy
 
         known.update(codec_numpy.REDUCERS)
-    if sys.modules.get("torch") is not None:
+    if imported("torch") is not None:
         from kourou.courier.wire import codec_torch  # noqa: PLC0415 - imports torch
 
         known.update(codec_torch.REDUCERS)
-    if _has_jax():
+    if imported("jax") is not None:
         from kourou.courier.wire import codec_jax  # noqa: PLC0415 - imports JAX
 
         known.update(codec_jax.REDUCERS)
     return known
-
-
-def _has_jax() -> bool:
-    """Whether all of JAX is loaded: its arrays' class is not among the first to be imported."""
-    return "jax" in sys.modules and hasattr(sys.modules["jax"], "Array")
 
 
 def _refuse_pipe(_: object) -> NoReturn:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from kourou import cpython
 from kourou.courier.wire.buffer_pool import allocate
+from kourou.cpython import imported
 
 _LARGE = 256 << 10  # bytes in all; below this the lock is not worth giving up
 _SMALL = 16 << 10  # bytes of one piece among many, likewise
@@ -29,8 +29,8 @@ def fill(target: memoryview, source: Any) -> None:
 def fill_all(pairs: Pairs) -> None:
     """As :func:`fill`, for any number of pieces, (target, source): they are one piece of work for all cores."""
     size = sum(len(target) for target, _ in pairs)
-    numpy: Any = sys.modules.get("numpy") if size >= _LARGE else None
-    if not hasattr(numpy, "copyto"):  # it is not loaded, so little that is large will come; or just being loaded
+    numpy: Any = imported("numpy") if size >= _LARGE else None
+    if numpy is None:  # so little that is large will come
         for target, source in pairs:
             target[:] = source
     elif size >= _WORTH_A_THREAD and hasattr(os, "sched_setaffinity"):

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kourou import cpython, errors
+from kourou.cpython import imported
 from kourou.experiments.seeding import Seeder, seed_globals
 from kourou.extras import load_extra
 
@@ -98,7 +99,7 @@ def _current_globals() -> list[Callable[[], None]]:
 
 def torch_module() -> Any:
     """The module torch where this process has imported it; None otherwise."""
-    return sys.modules.get("torch")
+    return imported("torch")
 
 
 def _set_up(torch: Any, seeder: Seeder, threads: int | None) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kourou import errors
 from kourou.runtime.context import context
+from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import Outcome, ProcessExit
-from kourou.runtime.node_process.outcomes import run_to_outcome
+from kourou.runtime.node_process.outcomes import described, run_to_outcome
 from kourou.runtime.plan.plan import NodePlan
 
 Entry = Callable[[context.NodeContext], None]
@@ -116,13 +117,18 @@ class ThreadLauncher:
             self._events.on_exited(name, attempt, ProcessExit(code=outcome.code))
 
     def _run(self, name: str, attempt: int) -> Outcome:
-        node_context = self._contexts(name, attempt)
-        with self._lock:
-            self._interruptible.add((name, attempt))
-            if self._interrupts[name, attempt]:
-                return Outcome(kind="stopped")
-        with context.enter_node(node_context):
-            return run_to_outcome(self._entries[name], node_context)
+        try:
+            node_context = self._contexts(name, attempt)
+            with self._lock:
+                self._interruptible.add((name, attempt))
+                if self._interrupts[name, attempt]:
+                    return Outcome(kind="stopped")
+            with context.enter_node(node_context):
+                return run_to_outcome(self._entries[name], node_context)
+        except errors.StopRequested:
+            raise
+        except BaseException as error:  # noqa: BLE001 - not of the node's code: a process would end of it, and so be told
+            return Outcome(kind="raised", code=1, exception=described(error), traceback=print_failure(error))
 
     def _leave_interruptible(self, name: str, attempt: int) -> bool:
         """From now on nothing interrupts the calling thread; True if it was given up meanwhile."""

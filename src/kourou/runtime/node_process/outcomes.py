@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kourou import errors
+from kourou.cpython import imported
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.user_code import run_user_code
@@ -39,7 +40,7 @@ def run_to_outcome(entry: Callable[[NodeContext], Any], context: NodeContext) ->
     except BaseException as error:  # noqa: BLE001 - whatever a node raises is reported
         if caused_by_stop(error, context):
             return Outcome(kind="stopped")
-        return Outcome(kind="raised", code=1, exception=_described(error), traceback=print_failure(error))
+        return Outcome(kind="raised", code=1, exception=described(error), traceback=print_failure(error))
     return Outcome(kind="finished")
 
 
@@ -48,14 +49,15 @@ def caused_by_stop(error: BaseException | None, context: NodeContext) -> bool:
 
     In the last case this node may hear of the stop a moment later.
     """
-    asyncio = sys.modules.get("asyncio")  # without it nothing of its was raised, and it is slow to import
+    asyncio = imported("asyncio")  # without it nothing of its was raised, and it is slow to import
     cancelled = (asyncio.CancelledError,) if asyncio is not None else ()
     if not isinstance(error, (*cancelled, errors.ConnectionLost, errors.CallCancelled)):
         return False
     return context.stop.event.wait(_HEARD_S if isinstance(error, errors.CallCancelled) else 0)
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """Its kind and text, as the last line of a traceback says it."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - its __str__ is the user's

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from kourou.cpython import imported
+
 LAUNCH_TYPE = "lp_launch_type"
 """Launchpad's flag, which scripts that were written for it are given."""
 _OF_THE_LAUNCHER = {"flagfile", "undefok", "tryfromenv", "fromenv", LAUNCH_TYPE}  # they have done their work by then
@@ -91,5 +93,5 @@ def _restore(own: list[tuple[type, dict[str, Any]]]) -> Any:
 
 
 def _flags() -> Any:
-    module = sys.modules.get("absl.flags")
+    module = imported("absl.flags")
     return getattr(module, "FLAGS", None)

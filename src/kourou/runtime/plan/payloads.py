@@ -12,13 +12,13 @@ import functools
 import hashlib
 import mmap
 import pickle
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.courier.wire import codec
+from kourou.cpython import imported
 from kourou.runtime.context import context
 from kourou.runtime.graph.node import Node
 from kourou.runtime.model.process import Blobs, Payload
@@ -210,7 +210,7 @@ def _why_not(collector: Collector, value: Any) -> Exception | None:
 
 
 def _collector(*, one_host: bool = True) -> Collector:
-    if sys.modules.get("torch") is None:
+    if imported("torch") is None:
         return Collector(absl_flags.reduced, codec.reducers(), FORKABLE)
     from kourou.runtime.plan import shared_tensors  # noqa: PLC0415 - imports torch
 

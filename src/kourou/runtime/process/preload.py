@@ -10,6 +10,8 @@ import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
+from kourou.cpython import imported
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preload:
@@ -156,7 +158,7 @@ def reseed() -> None:
     NumPy and torch draw the seeds of their global generators when they are imported, and a fork inherits them. Python's
     own generator draws a new one in every fork; torch's for devices draw theirs when the device is first used.
     """
-    if (numpy_random := sys.modules.get("numpy.random")) is not None:
+    if (numpy_random := imported("numpy.random")) is not None:
         numpy_random.seed()
-    if (torch := sys.modules.get("torch")) is not None:
+    if (torch := imported("torch")) is not None:
         torch.default_generator.seed()
