@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import attrs
 import pydantic
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fuzzing import examples
 from kourou.nested import instance_of, iterate_leaves, map_leaves, parts_of

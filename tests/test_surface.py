@@ -49,6 +49,18 @@ def test_the_public_names_are_the_promised_ones() -> None:
     assert (came, went) == ([], []), f"say so in {SURFACE.name} and in CHANGELOG.md"
 
 
+@pytest.mark.parametrize("package", ["kourou", "kourou.courier", "kourou.experiments", "kourou.nodes"])
+def test_who_checks_types_sees_the_names_that_are_imported_later(package: str) -> None:
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    block = next(each for each in tree.body if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING")
+    imports = [(each.module, alias) for each in block.body if isinstance(each, ast.ImportFrom) for alias in each.names]
+    assert [alias.name for _, alias in imports if alias.asname != alias.name] == []  # they would be private
+    given = {alias.name: getattr(importlib.import_module(str(origin)), alias.name) for origin, alias in imports}
+    given |= {"CourierClient": kourou.courier.Client} if package == "kourou" else {}
+    assert {name: getattr(module, name) for name in module.__all__} == given
+
+
 @pytest.fixture(params=MODULES)
 def module(request) -> ModuleType:
     return importlib.import_module(request.param)

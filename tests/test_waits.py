@@ -12,8 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from kourou import aio
-from kourou.courier import Client, Server
-from kourou.courier import address as client_address
+from kourou.courier import Client, Server, address as client_address
 from kourou.waits import Activity, Blocked, Working, look, waits_in, works_in
 from polling import until
 

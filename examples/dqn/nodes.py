@@ -12,8 +12,7 @@ import kourou as lp
 from examples.dqn.policy import Floats, Weights, choose_actions, make_environments, play_episodes
 from examples.dqn.replay import BATCH_SIZE, TABLE
 from examples.dqn.transitions import Step, Transitions, fold
-from kourou import replay as kr
-from kourou import weights as kw
+from kourou import replay as kr, weights as kw
 
 N_STEPS = 3
 

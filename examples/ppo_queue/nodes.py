@@ -9,8 +9,7 @@ import numpy as np
 
 import kourou as lp
 from examples.dqn.policy import Floats, Integers, Weights, action_values, make_environments
-from kourou import replay as kr
-from kourou import weights as kw
+from kourou import replay as kr, weights as kw
 
 TABLE = "rollouts"
 STEPS = 64

@@ -10,40 +10,40 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
-def import_later(package: str, sources: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """What a package's ``__getattr__`` and ``__dir__`` have to be.
+def import_later(
+    package: str, sources: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """What a package's ``__getattr__``, ``__dir__`` and ``__all__`` have to be.
+
+    Who checks types reads imports under TYPE_CHECKING instead, ``from module import name as name``.
 
     Args:
-        package: its name; its ``__all__`` lists all public names.
-        sources: a module below the package → the public names that it has, with spaces between them; ``Name:There``
-            where it is called otherwise there. One without names is a public name itself.
+        package: its name.
+        sources: where, as in a relative import (``".courier.client"``) → the names that come from there, with spaces
+            between them, and with what they are called there, if that differs (``"Client:CourierClient"``). A name that
+            is its own source is that module.
     """
-    places = {name: (module, there) for module, names in sources.items() for name, there in _named(names, module)}
+    modules: dict[str, tuple[str, str]] = {}
+    for module, exports in sources.items():
+        for export in exports.split():
+            there, _, name = export.rpartition(":")
+            modules[name] = module, there or name
 
     def find(name: str) -> Any:
-        if name not in places:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, there = places[name]
+        module, there = modules[name]
         with importing():
-            value = importlib.import_module(f"{package}.{module}")
-        if there:
+            value = importlib.import_module(module, package)
+        if module != f".{name}":
             value = getattr(value, there)
         setattr(sys.modules[package], name, value)
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *sys.modules[package].__all__})
+        return sorted({*vars(sys.modules[package]), *modules})
 
-    return find, names
-
-
-def _named(names: str, module: str) -> Iterator[tuple[str, str]]:
-    """Public names, each with what it is called in its module; empty for the module itself."""
-    for one in names.split():
-        name, _, there = one.partition(":")
-        yield name, there or name
-    if not names:
-        yield module, ""
+    return find, names, list(modules)
 
 
 @contextlib.contextmanager

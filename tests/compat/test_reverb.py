@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from kourou import courier
-from kourou.compat import courier as compat_courier
-from kourou.compat import reverb
+from kourou.compat import courier as compat_courier, reverb
 
 structured_writer = importlib.import_module("kourou.compat.reverb_structured")
 

@@ -9,8 +9,7 @@ from collections import deque
 
 import pytest
 from hpack import Decoder, Encoder, HPACKError
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fuzzing import examples
 from kourou.courier.calling.connection import Connection

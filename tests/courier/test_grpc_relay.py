@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from kourou.courier.lanes.grpcio.relay import WithoutFirstAnswer
 from kourou.courier.lanes.http2.control import ACK, PREFACE, FrameType, make_http2_frame

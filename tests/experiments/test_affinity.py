@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from kourou.errors import KourouError
 from kourou.experiments.rlpyt.affinity import Affinity, affinity_from_code, all_cpus, make_affinity

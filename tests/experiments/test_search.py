@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from kourou.experiments.describe.constraints import predicate_of
 from kourou.experiments.describe.search import Choice, Integers, RandomSearch, SobolSearch, Uniform

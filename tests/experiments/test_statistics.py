@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from kourou import errors
 from kourou.experiments.results.comparisons import compare_scores, permutation_test, tukey_hsd

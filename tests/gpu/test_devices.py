@@ -8,8 +8,7 @@ from typing import Any
 import kourou as lp
 from kourou.courier import Client, Server, new_token
 from kourou.runtime.model.gpus import read_gpus
-from kourou.weights import Client as WeightsClient
-from kourou.weights import Server as WeightsServer
+from kourou.weights import Client as WeightsClient, Server as WeightsServer
 from optional import optional, pytest
 
 torch = optional("torch")

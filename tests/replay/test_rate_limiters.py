@@ -6,8 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from fuzzing import examples
 from kourou.replay.rate_limiters import LimiterState, MinSize, Queue, RateLimiter, SampleToInsertRatio, Stack

@@ -14,8 +14,7 @@ import pytest
 from grpc_poller import _grpc_is_up_here
 from kourou import errors
 from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime.control import client, messages, service
-from kourou.runtime.control import stub as coordinator_stub
+from kourou.runtime.control import client, messages, service, stub as coordinator_stub
 from kourou.runtime.control.client import CoordinatorClient
 from kourou.runtime.control.coordinator import Coordinator, NodeControl, Stop, Welcome
 from kourou.runtime.control.directory import Directory

@@ -6,8 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fuzzing import examples
 from kourou.proto.v1 import coordinator_pb2 as pb

@@ -6,8 +6,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from kourou.spmd.worker.env_file import parse_env, read_env_file
 from optional import pytest

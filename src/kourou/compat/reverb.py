@@ -17,12 +17,14 @@ from kourou import nested, replay
 from kourou.arguments import also_named, warn_ignored
 from kourou.compat import reverb_structured
 from kourou.compat.targets import target_of
-from kourou.errors import DeadlineExceeded as DeadlineExceededError
-from kourou.errors import KourouError as ReverbError
-from kourou.errors import SignatureError
-from kourou.replay import Checkpointer as CheckpointerBase
-from kourou.replay import Extension as TableExtensionBase
-from kourou.replay import ReplaySample, rate_limiters, selectors
+from kourou.errors import DeadlineExceeded as DeadlineExceededError, KourouError as ReverbError, SignatureError
+from kourou.replay import (
+    Checkpointer as CheckpointerBase,
+    Extension as TableExtensionBase,
+    ReplaySample,
+    rate_limiters,
+    selectors,
+)
 from kourou.replay.arrays.array_types import np
 from kourou.replay.arrays.signature import Signature
 from kourou.replay.arrays.tree import TreeDef

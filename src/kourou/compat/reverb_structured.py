@@ -7,8 +7,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kourou.replay import ItemRule, Moment, StructuredWriter, infer_signature
-from kourou.replay import td_error as _td_error
+from kourou.replay import ItemRule, Moment, StructuredWriter, infer_signature, td_error as _td_error
 from kourou.replay.arrays.tree import Path
 from kourou.replay.writers.rules import RuleHistory
 

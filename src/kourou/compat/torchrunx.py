@@ -13,10 +13,10 @@ from kourou.spmd import (
     LaunchResult,
     RedirectHandler,
     WorkerFailedError,
+    add_launcher_arguments as add_torchrunx_argument_group,
     launcher_from_args,
     only_from,
 )
-from kourou.spmd import add_launcher_arguments as add_torchrunx_argument_group
 
 __all__ = [
     "DEFAULT_ENV_VARS_FOR_COPY",

@@ -7,42 +7,31 @@ from typing import TYPE_CHECKING
 from kourou.later import import_later
 
 if TYPE_CHECKING:
-    from kourou.nodes.cacher import CacherNode
-    from kourou.nodes.colocation import MultiProcessingColocation, MultiThreadingColocation
-    from kourou.nodes.courier import CourierHandle, CourierNode
-    from kourou.nodes.python import PyClassNode, PyNode
-    from kourou.nodes.replay import ReplayGroup, ReplayGroupHandle, ReplayHandle, ReplayNode
-    from kourou.nodes.torch import TorchClient, TorchHandle, TorchNode
-    from kourou.nodes.weights import WeightsHandle, WeightsNode
-
-_SOURCES = {
-    "cacher": "CacherNode",
-    "colocation": "MultiProcessingColocation MultiThreadingColocation",
-    "courier": "CourierHandle CourierNode",
-    "python": "PyClassNode PyNode",
-    "replay": "ReplayGroup ReplayGroupHandle ReplayHandle ReplayNode",
-    "torch": "TorchClient TorchHandle TorchNode",
-    "weights": "WeightsHandle WeightsNode",
-}
-
-__all__ = [
-    "CacherNode",
-    "CourierHandle",
-    "CourierNode",
-    "MultiProcessingColocation",
-    "MultiThreadingColocation",
-    "PyClassNode",
-    "PyNode",
-    "ReplayGroup",
-    "ReplayGroupHandle",
-    "ReplayHandle",
-    "ReplayNode",
-    "TorchClient",
-    "TorchHandle",
-    "TorchNode",
-    "WeightsHandle",
-    "WeightsNode",
-]
-
-if not TYPE_CHECKING:  # who checks types knows all names
-    __getattr__, __dir__ = import_later(__name__, _SOURCES)
+    from kourou.nodes.cacher import CacherNode as CacherNode
+    from kourou.nodes.colocation import (
+        MultiProcessingColocation as MultiProcessingColocation,
+        MultiThreadingColocation as MultiThreadingColocation,
+    )
+    from kourou.nodes.courier import CourierHandle as CourierHandle, CourierNode as CourierNode
+    from kourou.nodes.python import PyClassNode as PyClassNode, PyNode as PyNode
+    from kourou.nodes.replay import (
+        ReplayGroup as ReplayGroup,
+        ReplayGroupHandle as ReplayGroupHandle,
+        ReplayHandle as ReplayHandle,
+        ReplayNode as ReplayNode,
+    )
+    from kourou.nodes.torch import TorchClient as TorchClient, TorchHandle as TorchHandle, TorchNode as TorchNode
+    from kourou.nodes.weights import WeightsHandle as WeightsHandle, WeightsNode as WeightsNode
+else:
+    __getattr__, __dir__, __all__ = import_later(
+        __name__,
+        {
+            ".cacher": "CacherNode",
+            ".colocation": "MultiProcessingColocation MultiThreadingColocation",
+            ".courier": "CourierHandle CourierNode",
+            ".python": "PyClassNode PyNode",
+            ".replay": "ReplayGroup ReplayGroupHandle ReplayHandle ReplayNode",
+            ".torch": "TorchClient TorchHandle TorchNode",
+            ".weights": "WeightsHandle WeightsNode",
+        },
+    )

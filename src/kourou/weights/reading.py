@@ -11,8 +11,7 @@ from kourou.cpython import imported
 from kourou.shared_files import SharedFile
 from kourou.weights.board import LATEST, SLOT_BITS, Page, Row
 from kourou.weights.locks import try_shared
-from kourou.weights.readers import Reading, Who, enrol, readings
-from kourou.weights.readers import Row as ReaderRow
+from kourou.weights.readers import Reading, Row as ReaderRow, Who, enrol, readings
 from kourou.weights.slot_layout import Contents, unpack
 
 _SLOT = (1 << SLOT_BITS) - 1

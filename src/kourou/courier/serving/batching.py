@@ -17,8 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from kourou.arguments import also_named

@@ -6,8 +6,7 @@ import logging
 import math
 import time
 from collections import deque
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from typing import Any
 
 from kourou.errors import ConnectionLost, DeadlineExceeded, WriterExpired

@@ -15,8 +15,7 @@ from typing import Any
 
 from kourou.runtime.context import context
 from kourou.runtime.files.descriptors import with_remedy
-from kourou.runtime.metrics import images as pictures
-from kourou.runtime.metrics import rows, writing
+from kourou.runtime.metrics import images as pictures, rows, writing
 
 RUN_DIR_VARIABLE = "KOUROU_RUN_DIR"
 """The environment variable that tells a run its folder, and what a node's process starts, where its metrics go."""
