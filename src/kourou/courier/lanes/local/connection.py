@@ -128,8 +128,22 @@ class LocalConnection:
     def post(self, frame: Frame) -> None:
         """Send a frame to the client. Answers to the batch that the event loop is at are written with its end."""
         parts = pack(frame, self._blocks)
-        self._outgoing.append(parts[0] if len(parts) == 1 else b"".join(parts))
-        if not self.serving or threading.get_ident() != self.loop_thread:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        queue = self._outgoing
+        if self.serving and threading.get_ident() == self.loop_thread:
+            queue.append(data)
+            return
+        if not queue and not self._returns and self._writing.acquire(False):
+            try:
+                if self._unsent:
+                    queue.append(data)
+                else:  # the common case: nothing to take along
+                    self._write(data)
+            finally:
+                self._writing.release()
+        else:
+            queue.append(data)
+        if queue:
             self.flush()
 
     def flush(self) -> None:
@@ -202,7 +216,7 @@ class LocalConnection:
             size += len(parts[-1])
         return b"".join(parts)
 
-    def _write(self) -> None:
+    def _write(self, data: Buffer | None = None) -> None:
         """With the writing lock held: write what comes next, and keep the rest for later.
 
         What fails on the way, for want of memory, ends the connection: answers may be lost that somebody waits for.
@@ -212,7 +226,7 @@ class LocalConnection:
             self._returns = ()
             return
         try:
-            self._send(bytes(self._unsent) if self._unsent else self._gather())
+            self._send(data if data is not None else bytes(self._unsent) if self._unsent else self._gather())
         except BaseException:
             with contextlib.suppress(OSError):
                 self._main.shutdown(socket.SHUT_RDWR)
