@@ -127,18 +127,18 @@ def test_a_loop_that_finds_no_thread_to_replace_its_own_tries_again(monkeypatch)
 
 def test_a_client_whose_answers_cannot_be_written_costs_no_other_anything(monkeypatch):
     # Given a server that has no memory for what it writes next
-    gather, short = LocalConnection._gather, [None]
+    send, short = LocalConnection._send, [None]
 
-    def gathered(connection):
+    def sent(connection, data):
         if short:
             short.pop()
             raise MemoryError
-        return gather(connection)
+        send(connection, data)
 
     with Server(token="t") as server, Client(server.address, token="t", lane="local", timeout_s=20) as second:
         server.bind("echo", lambda value: value)
         assert second.echo(0) == 0
-        monkeypatch.setattr(LocalConnection, "_gather", gathered)
+        monkeypatch.setattr(LocalConnection, "_send", sent)
         with Client(server.address, token="t", lane="local", timeout_s=20) as first:
             # When, then: one client's connection ends
             with pytest.raises(ConnectionLost):

@@ -146,7 +146,7 @@ def test_a_copy_that_is_interrupted_leaves_no_block_taken(monkeypatch: pytest.Mo
         except IndexError:
             raise KeyboardInterrupt from None
 
-    monkeypatch.setattr(arena, "fill", fill)
+    monkeypatch.setattr(arena, "fill_all", fill)
     # When the second of two buffers is being copied
     with pytest.raises(KeyboardInterrupt):
         pack(Frame(Kind.CALL, 1, 0.0, "echo", b"", [bytes(SMALLEST_BLOCK)] * 2), blocks)
