@@ -75,6 +75,13 @@ def fail_in_a_collective() -> None:
     dist.barrier()
 
 
+def stay_away(path: Path) -> None:
+    if dist.get_rank() == 1:
+        path.touch()
+        time.sleep(3600)
+    dist.barrier()
+
+
 class OddError(Exception):
     def __init__(self, code: int, *, detail: str) -> None:
         super().__init__(f"{detail} ({code})")

@@ -43,6 +43,23 @@ def test_every_way_to_die_is_typed_and_soon_known(gloo2: Launcher, how: str) -> 
     assert pickle.loads(pickle.dumps(error)).rank == 1
 
 
+def test_a_rank_that_does_not_come_to_a_collective_is_named(gloo2: Launcher, tmp_path: Path) -> None:
+    # Given ranks that wait for each other for so long
+    gloo2.worker_timeout_s = 5
+    lines: list[str] = []
+    gloo2.set_on_output(lambda line: lines.append(line.text))
+    # When one of them is at something else
+    with pytest.raises(RuntimeError, match="(?i)timed out") as caught:
+        gloo2.run(functions.stay_away, tmp_path / "there")
+    # Then the error is of one that waited, and says for whom
+    assert (tmp_path / "there").exists()
+    assert vars(caught.value)["rank"] == 0
+    told = "rank 0 (localhost[0]) waited in vain, and still at work were rank 1 (localhost[1]): a rank"
+    assert any(line.startswith(told) for line in lines)
+    if sys.version_info >= (3, 11):
+        assert caught.value.__notes__[-1].startswith(told)
+
+
 def test_an_exception_keeps_its_class_and_what_it_holds(gloo2: Launcher) -> None:
     with pytest.raises(functions.OddError) as caught:
         gloo2.run(functions.raise_odd_error)

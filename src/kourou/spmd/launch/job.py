@@ -8,6 +8,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import LocalHost, WorkerSpec
 from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.launch.output import Output
-from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause
+from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause, waited_for
 from kourou.spmd.worker import parcel
 
 if TYPE_CHECKING:
@@ -144,13 +145,23 @@ class Job:
         if self._lost is not None:
             raise self._lost
         if self._failed:
-            raise exception_of(root_cause(self._failed))
+            raise self._failure(output)
         if self._cancelled:
             raise Cancelled
         results: dict[str, list[Any]] = {host.name: [] for host in self._spec.hosts}
         for place in self._places:
             results[place.hostname].append(self._ends[place].outcome.value)
         return results
+
+    def _failure(self, output: Output) -> Exception:
+        cause = root_cause(self._failed)
+        error = exception_of(cause)
+        ended = [end.place for end in self._ends.values() if not end.succeeded and self._was_ended_by_us(end)]
+        if told := waited_for(cause, ended):
+            output.agent_line(cause.place.hostname, told, logging.ERROR)
+            if sys.version_info >= (3, 11):
+                error.add_note(told)
+        return error
 
     def cancel(self) -> None:
         """End all workers. Thread-safe, idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from kourou.spmd.worker.main import Raised
 
 _ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
 _LOST_A_PEER = ("closed by peer", "reset by peer", "Broken pipe", "NCCL communicator was aborted")
+_TIMED_OUT = re.compile(r"time[- ]?out|timed out", re.IGNORECASE)  # in the words of gloo and of NCCL's watchdog
+_MOST_NAMED = 8
 _SIMULTANEOUS_S = 0.25  # a death by signal is known later than an exception that it caused in a peer, but not by more
 
 
@@ -72,6 +75,18 @@ def root_cause(ends: Sequence[WorkerExit]) -> WorkerExit:
 def _lost_a_peer(end: WorkerExit) -> bool:
     """It raised what a broken connection to another rank raises."""
     return isinstance(end.outcome, Raised) and any(words in end.outcome.failure.message for words in _LOST_A_PEER)
+
+
+def waited_for(cause: WorkerExit, ended: Sequence[Place]) -> str:
+    """Whom a rank may have waited for in vain, of those that were ended since it failed; "" if it did not wait."""
+    if not isinstance(cause.outcome, Raised) or not _TIMED_OUT.search(cause.outcome.failure.message) or not ended:
+        return ""
+    named = ", ".join(map(str, ended[:_MOST_NAMED]))
+    more = f" and {len(ended) - _MOST_NAMED} more" if len(ended) > _MOST_NAMED else ""
+    return (
+        f"{cause.place} waited in vain, and still at work were {named}{more}: "
+        "a rank that did not come to a collective is among them"
+    )
 
 
 def exception_of(end: WorkerExit) -> Exception:
