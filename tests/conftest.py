@@ -40,6 +40,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 register_profiles()
+pytest.register_assert_rewrite("kourou.testing.contracts")  # what fails there says what it compared, as tests do
 
 # What collecting makes stays: to look through it for cycles, again and again, is a second of each process of a session.
 gc.disable()
