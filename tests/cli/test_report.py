@@ -114,7 +114,7 @@ def test_a_sweep_is_told_on_one_page(tmp_path: Path) -> None:
 
 
 def test_curves_of_any_numbers_can_be_drawn() -> None:
-    for values in ([1.0], [-1e308, 1e308], [1e-320, 2e-320], [5.0, 5 + 1e-15]):
+    for values in ([1.0], [-1e308, 1e308], [1e-320, 2e-320], [5e-324, 5e-324], [0.0, 5e-324], [5.0, 5 + 1e-15]):
         drawn = figure("x", [Line(steps=list(range(len(values))), values=values, color="red")], [("red", "x")]).html
         assert "nan" not in drawn
         assert "inf" not in drawn

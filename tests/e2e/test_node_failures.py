@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import kourou as lp
+from kourou.runtime.launchers.threads import ThreadLauncher
 from optional import pytest
 from polling import WAIT_S, until
 
@@ -257,6 +258,25 @@ class Fragile:
 
     def ping(self):
         return "pong"
+
+
+def test_whoever_waits_for_a_run_that_is_lost_to_a_fault_of_its_launcher_is_told(monkeypatch):
+    # given a launcher that breaks, as nothing of a program's makes it
+    def broken(launcher, name, attempt):
+        raise OSError("broken")
+
+    monkeypatch.setattr(ThreadLauncher, "start", broken)
+    program = lp.Program("lost")
+    program.add_node(lp.PyNode(lp.wait_for_stop), label="calm")
+    # when somebody waits, or has waited in vain
+    with (
+        pytest.raises(lp.errors.LaunchError, match="lost to a fault of kourou itself") as caught,
+        lp.launch(program, "local_mt") as run,
+    ):
+        run.wait(timeout_s=WAIT_S)
+    # then it hears why
+    assert str(caught.value.__cause__) == "broken"
+    assert run.finish_at_exit() is None  # it was told
 
 
 @pytest.mark.parametrize("launch_type", LAUNCH_TYPES)

@@ -51,12 +51,14 @@ def test_in_a_group_the_label_may_be_left_out_or_repeated():
         (lambda p: p.current_group, "Current group is only available in group context"),
         (lambda p: p.add_node(node(), label="a/b"), "without '/'"),
         (lambda p: p.add_node(node(), label="a\0b"), "without '/'"),
+        (lambda p: p.add_node(node(), label="caf\udce9"), "that UTF-8 has"),
+        (lambda p: lp.Program("caf\udce9"), "that UTF-8 has"),
         (lambda p: p.add_node("no node", label="a"), "lp.CourierNode"),
         (lambda p: p.group("a", on_failure="restart").__enter__(), "on_failure is 'fail', 'ignore' or lp.Restart"),
         (lambda p: p.group("a", resources={"gpus": 1}).__enter__(), "resources are lp.Resources or lp.PythonProcess"),
         (lambda p: p.handle_to(""), "Label should not be empty"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_mistakes_are_value_errors_that_say_what_is_wrong(act, message):
     with pytest.raises(ValueError, match=message) as caught:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from kourou.cli.report.page import Markup, escaped
+from kourou.cli.terminal.axes import share, span
 from kourou.runtime.metrics.curves import Curve
 from kourou.ui.history import thinned
 
@@ -40,18 +41,18 @@ def figure(title: str, lines: Sequence[Line], legend: Sequence[tuple[str, str]])
         lines: at least one, each with at least one point.
         legend: colours and what they mean.
     """
-    left, right = _span([x for line in lines for x in (line.steps[0], line.steps[-1])])
-    low, high = _span([y for line in lines for y in (*line.values, *line.low, *line.high)])
+    left, right = span([x for line in lines for x in (line.steps[0], line.steps[-1])])
+    low, high = span([y for line in lines for y in (*line.values, *line.low, *line.high)])
     pad = high / 20 - low / 20
     low, high = low - pad, high + pad
 
     def place(x: float, y: float) -> str:
-        return f"{_share(x, left, right) * _SIZE:.1f} {(1 - _share(y, low, high)) * _SIZE:.1f}"
+        return f"{share(x, left, right) * _SIZE:.1f} {(1 - share(y, low, high)) * _SIZE:.1f}"
 
     drawn, numbers = [], []
     for tick in ticks(low, high, 4):
         drawn.append(f'<path class="grid" d="M{place(left, tick)}L{place(right, tick)}"/>')
-        numbers.append(f'<span style="bottom:{100 * _share(tick, low, high):.2f}%">{short(tick)}</span>')
+        numbers.append(f'<span style="bottom:{100 * share(tick, low, high):.2f}%">{short(tick)}</span>')
     for line in lines:
         if line.low:
             upper = [place(x, y) for x, y in zip(line.steps, line.high, strict=True)]
@@ -72,15 +73,6 @@ def figure(title: str, lines: Sequence[Line], legend: Sequence[tuple[str, str]])
         f'<div class="steps"><span>{short(left)}</span><span>step</span><span>{short(right)}</span></div>'
         f'<div class="legend">{told}</div></figure>'
     )
-
-
-def _span(numbers: Sequence[float]) -> tuple[float, float]:
-    low, high = min(numbers), max(numbers)
-    return (low, high) if high > low else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
-
-
-def _share(number: float, low: float, high: float) -> float:
-    return (number / 2 - low / 2) / (high / 2 - low / 2)  # halves, whose difference is finite
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

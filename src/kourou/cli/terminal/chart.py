@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from kourou.cli.terminal.axes import share, span
+
 Line = tuple[Sequence[float], Sequence[float]]
 """Where a line's points are: from left to right, and how high."""
 
@@ -26,8 +28,8 @@ def chart(lines: Sequence[Line], *, width: int, height: int) -> Text:
         height: lines of text for the curves; one more tells the steps.
     """
     columns = max(8, width - _AXIS_COLUMNS - 1)
-    left, right = _span([x for xs, _ in lines for x in xs])
-    low, high = _span([y for _, ys in lines for y in ys])
+    left, right = span([x for xs, _ in lines for x in xs])
+    low, high = span([y for _, ys in lines for y in ys])
     dots = [[0] * columns for _ in range(height)]
     owner = [[0] * columns for _ in range(height)]
     for number, (xs, ys) in enumerate(lines):
@@ -50,14 +52,8 @@ def chart(lines: Sequence[Line], *, width: int, height: int) -> Text:
     return text
 
 
-def _span(numbers: Sequence[float]) -> tuple[float, float]:
-    low, high = min(numbers), max(numbers)
-    return (low, high) if high > low else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
-
-
 def _place(number: float, low: float, high: float, count: int) -> int:
-    share = number / 2 - low / 2, high / 2 - low / 2  # halves, whose difference is finite
-    return min(count - 1, max(0, math.floor(share[0] / share[1] * (count - 1) + 0.5)))
+    return min(count - 1, max(0, math.floor(share(number, low, high) * (count - 1) + 0.5)))
 
 
 def _joined(places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:

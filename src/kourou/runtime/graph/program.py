@@ -50,8 +50,8 @@ class Program:
     """
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not name:
-            raise errors.GraphError(f"a program's name is a non-empty string, got {name!r}")
+        if not isinstance(name, str) or not name or not _is_utf8(name):
+            raise errors.GraphError(f"a program's name is a non-empty string that UTF-8 has, got {name!r}")
         self._name = name
         self._groups: dict[str, list[Node]] = {}
         self._current_group: str | None = None
@@ -311,7 +311,16 @@ def check_label(label: str | None) -> None:
         raise errors.GraphError(
             "Label should not be empty. Write add_node(node, label=...), or add_node(node) within program.group(label)"
         )
-    if not isinstance(label, str) or "/" in label or "\0" in label:
+    if not isinstance(label, str) or "/" in label or "\0" in label or not _is_utf8(label):
         raise errors.GraphError(
-            f"a label is a string without '/' and NUL (the name of a node is label/index), got {label!r}"
+            f"a label is text that UTF-8 has, without '/' and NUL (the name of a node is label/index), got {label!r}"
         )
+
+
+def _is_utf8(text: str) -> bool:
+    """False with lone surrogates, as names of files have that are not UTF-8: no file and no message takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -287,11 +287,14 @@ class Run:
         return {name for name in names if name.rpartition("/")[0] in wanted}
 
     def _completion(self, names: set[str], *, first: bool = False) -> Callable[[], bool]:
-        """Whether all of these nodes, or the first of them, are gone, or the program has failed or was interrupted."""
+        """Whether all of these nodes, or the first of them, are gone, or the program has failed or was interrupted.
+
+        Or it was lost: without a director nobody hears of a node's end.
+        """
         left = Countdown(names, self._gone)
 
         def holds() -> bool:
-            if self._director.failures or self._interrupted is not None:
+            if self._director.failures or self._interrupted is not None or self._director.crash is not None:
                 return True
             return any(map(self._gone, names)) if first else left.done()
 
@@ -316,6 +319,7 @@ class Run:
             error = errors.Interrupted(f"run {self.run_id} was stopped", self._interrupted)
             raise exit_signals.interrupted(error)
         if self._director.crash is not None:
+            self._failure_told = True
             raise errors.LaunchError(
                 f"run {self.run_id} was lost to a fault of kourou itself"
             ) from self._director.crash
@@ -334,7 +338,7 @@ class Run:
     def finish_at_exit(self) -> str | None:
         """At the interpreter's exit: wait for the end; the text of a failure that nobody was told of, or None."""
         self._wait_until(self._director.ended.is_set, None)
-        if self._director.crash is not None:
+        if self._director.crash is not None and not self._failure_told:
             return f"run {self.run_id} was lost: {self._director.crash} (did the launcher call run.wait()?)"
         if self._director.failures and not self._failure_told:
             return str(self._failure())
