@@ -157,7 +157,7 @@ class ExitRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""
-        return {**dataclasses.asdict(self), "state": str(self.state)}
+        return {**vars(self), "state": str(self.state)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExitRecord:

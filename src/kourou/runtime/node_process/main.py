@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import hashlib
 import os
 import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from kourou import courier, errors  # noqa: F401 - preloaded by the zygote, so that forked nodes find it imported
@@ -33,8 +33,10 @@ from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.state import StopState
 from kourou.script import children, main_module
 
-# What each node would find out when it looks for an address and says where it is, its zygote knows before it forks.
+# What each node would find out when it looks for an address, says where it is and checks a hash, its zygote knows
+# before it forks.
 host_id()
+hashlib.sha256()
 for _codec in ("ascii", "idna"):
     codecs.lookup(_codec)
 
@@ -117,7 +119,7 @@ class _NodeProcess:
         if self._stop.event.is_set():
             raise errors.StopRequested
         with context.no_launch(f"the process of {self.name} imports its code"):
-            payload, folder = Payload(**self._boot["payload"]), Path(self._boot["payloads"])
+            payload, folder = Payload(**self._boot["payload"]), self._boot["payloads"]
             main_module.install(*script_of(payload, folder))
             node = load_payload(payload, folder)
         absl_flags.parse(sys.argv, self._boot["launch_type"])

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import mmap
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -153,7 +154,7 @@ def store_blobs(blobs: Blobs, folder: Path) -> None:
             draft.replace(folder / name)
 
 
-def script_of(payload: Payload, folder: Path) -> tuple[Snapshot, main_module.Buffers]:
+def script_of(payload: Payload, folder: str | os.PathLike[str]) -> tuple[Snapshot, main_module.Buffers]:
     """The script that a payload belongs to, to be installed.
 
     Raises:
@@ -162,7 +163,7 @@ def script_of(payload: Payload, folder: Path) -> tuple[Snapshot, main_module.Buf
     return pickle.loads(_blob(folder, payload.script)), functools.partial(_blob_at, folder, payload.script_buffers)
 
 
-def load_payload(payload: Payload, folder: Path) -> Any:
+def load_payload(payload: Payload, folder: str | os.PathLike[str]) -> Any:
     """Call a payload's setup, and unpickle its node; arrays come back writable.
 
     Raises:
@@ -178,17 +179,21 @@ def load_payload(payload: Payload, folder: Path) -> Any:
     return main_module.load(node)
 
 
-def _blob_at(folder: Path, blobs: Sequence[str], place: int) -> mmap.mmap:
+def _blob_at(folder: str | os.PathLike[str], blobs: Sequence[str], place: int) -> mmap.mmap:
     return _blob(folder, blobs[place])
 
 
-def _blob(folder: Path, name: str) -> mmap.mmap:
+def _blob(folder: str | os.PathLike[str], name: str) -> mmap.mmap:
     """A blob's bytes: shared with all who read it, until they are written to."""
-    with (folder / name).open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    path = f"{folder}/{name}"  # each node reads some, and need not touch all of pathlib for that
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    finally:
+        os.close(descriptor)
     if hashlib.sha256(data).hexdigest() != name:
         raise errors.LaunchError(
-            f"{folder / name} is not what the launcher wrote there: its hash is another. Something else has written to "
+            f"{path} is not what the launcher wrote there: its hash is another. Something else has written to "
             "the run's folder, or its file system has lost a part"
         )
     return data

@@ -8,7 +8,6 @@ serves a launcher and an agent on another host. There is no second way to start 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import selectors
@@ -268,7 +267,7 @@ class Supervisor(ClosedAtExit):
             "attempt": attempt,
             "cpus": spec.cpus,
             "pipes": len(output.write_ends),
-            "payload": dataclasses.asdict(spec.payload) if spec.payload else None,
+            "payload": vars(spec.payload) if spec.payload else None,
         }
         zygote.channel.send({"op": "spawn", "id": process.request, "boot": boot}, (*output.write_ends, *start.fds))
 
