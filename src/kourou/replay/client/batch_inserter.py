@@ -81,7 +81,7 @@ class BatchInserter:
     ) -> InsertBatch:
         """What is to be inserted. Its data is written to shared memory, if there is any."""
         count = len(blocks)
-        keys = {table: self._keys(count) for table in weights}
+        keys = {table: self.remote.new_keys(count) for table in weights}
         refs = np.zeros((count, 3), np.int32)
         refs[:, 0], refs[:, 1] = target.pattern, blocks
         store = target.view.info.number
@@ -102,10 +102,6 @@ class BatchInserter:
             raise ValueError(f"table {table}: it takes no priority {priorities[~(priorities >= 0)][0]}")
         return priorities
 
-    def _keys(self, count: int) -> Keys:
-        first = self.remote.take_keys(count)
-        return np.arange(first, first + count, dtype=np.uint64)
-
     def _target(self, structure: TreeDef, columns: tuple[ColumnSpec, ...]) -> _Target:
         with self._lock:
             target = self._targets.get((structure, columns))
@@ -125,12 +121,7 @@ class BatchInserter:
                 leased = self.remote.calls.insert(self.remote.session.name, batch)[0]
                 target.reserve = np.concatenate([leased, target.reserve])
             blocks, target.reserve = target.reserve[:count], target.reserve[count:]
-            top = int(blocks.max()) + 1 if count else 0
-            arrays = target.view.arrays
-            if arrays is not None and any(
-                len(array) < top and spec.row_bytes
-                for array, spec in zip(arrays, target.view.info.columns, strict=True)
-            ):
+            if target.view.arrays is not None and count and not target.view.covers(int(blocks.max())):
                 target.view = self.remote.refresh(target.view.info.number)
             return blocks
 

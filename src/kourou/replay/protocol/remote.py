@@ -12,7 +12,7 @@ from typing import Any
 
 from kourou import courier
 from kourou.errors import ConnectionLost, TableNotFound, WriterExpired
-from kourou.replay.arrays.array_types import Array, Integers, np
+from kourou.replay.arrays.array_types import Array, Integers, Keys, np
 from kourou.replay.protocol.messages import (
     INFO_DTYPE,
     PROBE,
@@ -67,6 +67,10 @@ class StoreView:
         What may lie on a disk would have to be read first, which a write to a file need not do.
         """
         return [None if file is None or file.in_memory else file for file in self.files]
+
+    def covers(self, block: int) -> bool:
+        """Whether the block was there when the arrays were mapped."""
+        return all(handle is None or (block + 1) * self.info.length <= handle.rows for handle in self.info.handles)
 
     def prepare(self, blocks: Integers) -> None:
         """Map what will be written through ``arrays``, all at once instead of page by page, of blocks just leased."""
@@ -148,6 +152,11 @@ class Remote:
             first = self._next_key
             self._next_key += count
             return first
+
+    def new_keys(self, count: int) -> Keys:
+        """So many keys that nobody else will use."""
+        first = self.take_keys(count)
+        return np.arange(first, first + count, dtype=np.uint64)
 
     # -- stores -----------------------------------------------------------------------------------------------------
 
@@ -245,7 +254,7 @@ class Remote:
             offsets = np.frombuffer(packed_offsets, np.int32)
             blocks = np.frombuffer(packed_blocks, np.int32).reshape(len(offsets), -1)
             view = self._views.get(pattern.store) or self.refresh(pattern.store)
-            if view.arrays is None or not self._covers(view, int(blocks.max())):
+            if view.arrays is None or not view.covers(int(blocks.max())):
                 view = self.refresh(pattern.store)
             if view.arrays is None:
                 raise ConnectionLost(UNMAPPED)
@@ -253,7 +262,3 @@ class Remote:
         else:
             found = [unpack(array) for array in arrays]
         return Part(positions=positions, structure=pattern.structure, arrays=found)
-
-    @staticmethod
-    def _covers(view: StoreView, block: int) -> bool:
-        return all(handle is None or (block + 1) * view.info.length <= handle.rows for handle in view.info.handles)

@@ -54,7 +54,7 @@ class BatchWriter(ItemWriter[BatchStream]):
         self._structure: TreeDef | None = None
         self._columns: tuple[ColumnSpec, ...] = ()
         self._starts: Integers = np.zeros(num_environments, np.int64)  # the first step of each present episode
-        self._episodes = self._numbers(num_environments)
+        self._episodes = self._remote.new_keys(num_environments)  # keys that no item has
         self._patterns: dict[Any, int] = {}
 
     # -- steps ------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class BatchWriter(ItemWriter[BatchStream]):
                 self._learn(structure, arrays)
             self._check(structure, arrays)
             stream = self._again_if_lost(self._ready_stream)
-            rows = stream.begin_steps()
+            rows = stream.begin_step()
             for column, array in zip(stream.arrays, arrays, strict=True):
                 column[rows] = array
 
@@ -91,14 +91,9 @@ class BatchWriter(ItemWriter[BatchStream]):
             mask = np.ones(self._width, np.bool_) if ended is None else np.asarray(ended, np.bool_)
             if mask.shape != (self._width,):
                 raise ValueError(f"for {self._width} environments, ended has the shape {mask.shape}")
-            self._episodes[mask] = self._numbers(int(np.count_nonzero(mask)))
+            self._episodes[mask] = self._remote.new_keys(int(np.count_nonzero(mask)))
             if self._stream is not None:
                 self._starts[mask] = self._stream.steps
-
-    def _numbers(self, count: int) -> Keys:
-        """Of new episodes: keys that no item has."""
-        first = self._remote.take_keys(count)
-        return np.arange(first, first + count, dtype=np.uint64)
 
     @property
     def episode_steps(self) -> Integers:
@@ -164,7 +159,7 @@ class BatchWriter(ItemWriter[BatchStream]):
         if pattern not in items.checked:
             self._registry.check_signature(table, trajectory)
             items.checked.add(pattern)
-        blocks, offset = stream.places(base)
+        blocks, offset = stream.place(base)
         refs = [(pattern, block, offset) for block in blocks[chosen].tolist()]
         first = self._outbox.add_many(items, weights[chosen].tolist(), refs, self._episodes[chosen].tolist())
         keys[chosen] = np.arange(first, first + len(chosen), dtype=np.uint64)
@@ -221,9 +216,7 @@ class BatchWriter(ItemWriter[BatchStream]):
         for step in kept:
             if stream.needs_block:
                 self._await_lease(stream, outbox)
-            rows = stream.begin_steps()
-            for column, values in zip(stream.arrays, old.arrays, strict=True):
-                column[rows] = values[old.rows([step])[0]]
+            stream.copy_step(old, step)
         self._patterns.clear()
         self._stream = stream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from kourou.errors import ConnectionLost
 from kourou.replay.arrays.array_types import Array, Integers, np
@@ -50,17 +51,17 @@ class Stream:
         self.leased: list[int] = []  # blocks to be written, the next one last
         self.sealed: list[int] = []  # blocks that nothing will be written to or made of any more
         self.links: list[tuple[int, int]] = []  # block, the one that follows
-        self._blocks: list[int] = []  # the blocks of the steps that are kept
-        self._bases: list[int] = []  # … and their first rows in ``arrays``
+        self._blocks: list[Any] = []  # the blocks of the steps that are kept
+        self._bases: list[Any] = []  # … and their first rows in ``arrays``
         self._blocks_from = first  # the first step in the first of them
-        self._row = 0
+        self._row: Any = 0
         self.left = 0  # rows of the newest block that are not written
         self._sent = first  # steps before this one have been sent
         self._free: list[int] = []  # without shared memory: block-sized places in ``arrays``
         self._places = 0
 
-    def begin_step(self) -> int:
-        """The row of the next step. There is a leased block when ``needs_block``."""
+    def begin_step(self) -> Any:
+        """The row of the next step, or its rows. There is a leased block when ``needs_block``."""
         if not self.left:
             self._open_block()
         row = self._row
@@ -71,8 +72,8 @@ class Stream:
 
     @property
     def needs_block(self) -> bool:
-        """Whether the next step needs a leased block, and there is none."""
-        return not self.left and not self.leased
+        """Whether the next step needs leased blocks, and there are too few."""
+        return not self.left and self.needs_lease
 
     @property
     def needs_lease(self) -> bool:
@@ -84,6 +85,13 @@ class Stream:
         """Number of the oldest step that is kept."""
         return max(self.start, self.steps - self._keep)
 
+    def copy_step(self, old: Stream, step: int) -> Any:
+        """Begin a step with what another stream has of one of its steps; its row, or rows."""
+        row = self.begin_step()
+        for column, values in zip(self.arrays, old.arrays, strict=False):  # this one may have more columns
+            column[row] = values[old.rows([step])[0]]
+        return row
+
     def clear(self) -> None:
         """Keep no steps. The next one may follow in the same block."""
         self.start = self.steps
@@ -94,7 +102,7 @@ class Stream:
         """Nothing follows: all blocks are sealed."""
         self.goes_on = False
         self.start = self.steps
-        self.sealed.extend(self._blocks)
+        self.sealed.extend(self._each(self._blocks))
         self.sealed.extend(self.leased)
         self._blocks.clear()
         self._bases.clear()
@@ -102,13 +110,13 @@ class Stream:
         self.left = 0
         self._sent = self.steps
 
-    def place(self, step: int) -> tuple[int, int]:
-        """The block and the row in it where a kept step lies."""
+    def place(self, step: int) -> tuple[Any, int]:
+        """The block, or blocks, and the row in it where a kept step lies."""
         index, offset = divmod(step - self._blocks_from, self.length)
         return self._blocks[index], offset
 
     def rows(self, steps: Sequence[int]) -> Integers:
-        """The rows [len(steps)] of kept steps in ``arrays``."""
+        """The rows of kept steps in ``arrays``: [len(steps)], or [len(steps), width]."""
         found = [divmod(step - self._blocks_from, self.length) for step in steps]
         return np.array([self._bases[index] + offset for index, offset in found], np.int64)
 
@@ -142,10 +150,7 @@ class Stream:
         """Blocks came from the server."""
         self.leased[:0] = blocks.tolist()[::-1]
         if self.shared and len(blocks):
-            needed = (int(blocks.max()) + 1) * self.length
-            if any(
-                len(array) < needed for array, spec in zip(self.arrays, self.columns, strict=True) if spec.row_bytes
-            ):
+            if not self._view.covers(int(blocks.max())):
                 self._view = self._remote.refresh(self.store)
                 if self._view.arrays is None:
                     raise ConnectionLost(UNMAPPED)
@@ -176,13 +181,18 @@ class Stream:
         count = (before - self._blocks_from) // self.length
         if count > 0:
             count = min(count, len(self._blocks))
-            self.sealed.extend(self._blocks[:count])
+            self.sealed.extend(self._each(self._blocks[:count]))
             if not self.shared:
-                self._free.extend(self._bases[:count])
+                self._free.extend(self._each(self._bases[:count]))
             del self._blocks[:count], self._bases[:count]
             self._blocks_from += count * self.length
             if self.missing:
                 self.missing = {step: columns for step, columns in self.missing.items() if step >= self._blocks_from}
+
+    @staticmethod
+    def _each(kept: list[Any]) -> list[int]:
+        """One by one, what is kept of steps."""
+        return kept
 
     def _local_base(self) -> int:
         """The first row of a free place in memory of our own."""

@@ -45,7 +45,8 @@ class TrajectoryWriter(ItemWriter[Stream]):
         self._patterns: dict[Any, int] = {}
         self._open_row: int | None = None  # of a step that is not complete
         self._open_missing: set[int] = set()
-        self._episode_steps = 0
+        self.episode_steps = 0
+        """Complete steps since the episode began."""
         self._episode = self._remote.take_keys(1)  # its number: a key that no item has
 
     # -- steps ------------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class TrajectoryWriter(ItemWriter[Stream]):
                 file.write(row, value)
             else:
                 arrays[column][row] = value
-        self._episode_steps += 1
+        self.episode_steps += 1
 
     def _append_slowly(self, data: Any, *, partial_step: bool) -> None:
         self._check_open()
@@ -129,7 +130,7 @@ class TrajectoryWriter(ItemWriter[Stream]):
             stream.missing.pop(step, None)
         if not partial_step:
             self._open_row = None
-            self._episode_steps += 1
+            self.episode_steps += 1
 
     def _change_layout(self) -> Stream:
         """Go on with other columns, or more room, in another stream. Steps that are kept are copied there."""
@@ -164,9 +165,7 @@ class TrajectoryWriter(ItemWriter[Stream]):
         for step in kept:
             if stream.needs_block:
                 self._await_lease(stream, outbox)
-            row = stream.begin_step()
-            for column, value in enumerate(old.arrays):
-                stream.arrays[column][row] = value[old.rows([step])[0]]
+            row = stream.copy_step(old, step)
             missing = old.missing.get(step, set()) | added
             if missing:
                 stream.missing[step] = missing
@@ -184,11 +183,6 @@ class TrajectoryWriter(ItemWriter[Stream]):
         self._stream = stream
 
     # -- items ------------------------------------------------------------------------------------------------------
-
-    @property
-    def episode_steps(self) -> int:
-        """Complete steps since the episode began."""
-        return self._episode_steps
 
     def create_item(self, table: str, priority: float, trajectory: Any) -> int:
         """Make an item; its key.
@@ -264,7 +258,7 @@ class TrajectoryWriter(ItemWriter[Stream]):
                 self.flush(timeout_s=timeout_s)
             finally:
                 self._open_row = None
-                self._episode_steps = 0
+                self.episode_steps = 0
                 self._episode = self._remote.take_keys(1)
                 if clear_buffers and self._stream is not None:
                     self._stream.clear()
