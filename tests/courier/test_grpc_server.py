@@ -29,7 +29,7 @@ from kourou.courier.lanes.http2.control import (
     make_http2_frame,
     make_settings,
 )
-from kourou.courier.lanes.http2.packets import EMPTY_MESSAGE, PacketReader, message_head
+from kourou.courier.lanes.http2.packets import PacketReader, message_head, plain_message
 from kourou.courier.lanes.loop import acceptor, event_loop
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, FrameParser, Kind, pack
@@ -275,7 +275,7 @@ def test_a_first_call_of_another_number_is_left_to_grpcio(server):
     client = Foreign(server, 3, Encoder())
     with client.connection:
         # When it asks for the server's health, then it hears that it is well
-        client.call("/grpc.health.v1.Health/Check", EMPTY_MESSAGE, then=b"grpc-status\x010")
+        client.call("/grpc.health.v1.Health/Check", plain_message(b""), then=b"grpc-status\x010")
 
 
 @pytest.mark.parametrize("table_bytes", [0, 4096])
@@ -305,7 +305,7 @@ def test_a_block_that_makes_no_sense_is_left_to_grpcio_and_hurts_nobody(server):
 
     client = Foreign(server, 1, Broken())
     with client.connection, contextlib.suppress(ConnectionError):
-        client.call("/kourou.v1.Courier/Connect", EMPTY_MESSAGE, ("kourou-token", server.token))
+        client.call("/kourou.v1.Courier/Connect", plain_message(b""), ("kourou-token", server.token))
         while client.connection.recv(65536):
             pass
     with Client(server.address, token=server.token, lane="grpc", timeout_s=20) as other:

@@ -119,18 +119,6 @@ def to_dotted(variant: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def from_dotted(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo ``to_dotted``.
-
-    Raises:
-        VariantTypeError: a name is both a value and a section.
-    """
-    nested: dict[str, Any] = {}
-    for name, value in params.items():
-        _set_nested(nested, name.split("."), value)
-    return nested
-
-
 def _cross(
     variants: Sequence[dict[str, Any]], log_dirs: Sequence[str], level: VariantLevel
 ) -> tuple[list[dict[str, Any]], list[str]]:

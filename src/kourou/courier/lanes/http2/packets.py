@@ -75,9 +75,6 @@ class MessageReader:
             yield message
 
 
-EMPTY_MESSAGE = plain_message(b"")
-
-
 def message_head(size: int) -> bytes:
     """What comes before a packet's ``size`` bytes of contents on the wire."""
     head = _packet_head(size)
