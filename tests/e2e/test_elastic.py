@@ -11,6 +11,8 @@ from typing import Any
 
 import kourou as lp
 from kourou import errors
+from kourou.runtime.launch.director import Director
+from kourou.runtime.launch.run import Run
 from kourou.runtime.plan import addition
 from kourou.testing.engines import LocalHosts
 from optional import pytest
@@ -367,3 +369,43 @@ def test_who_hears_of_the_end_of_the_last_node_can_add_none_in_its_place():
     # when that was the last one, then it is told so at once, and the end does not wait for it
     run.wait()
     assert told == [(False, True)]
+
+
+def test_nobody_waits_for_a_node_that_was_to_be_added_too_late(monkeypatch):
+    # given a program that ends while a node is added to it
+    planned, waiting, last = threading.Event(), threading.Event(), threading.Event()
+    request_add, completion = Director.request_add, Run._completion
+
+    def late(self, nodes, origin):
+        planned.set()
+        assert waiting.wait(WAIT_S)
+        last.set()
+        until(lambda: self.over, WAIT_S)
+        request_add(self, nodes, origin)
+
+    def note(self, names, **options):
+        if "second/0" in names:
+            waiting.set()
+        return completion(self, names, **options)
+
+    monkeypatch.setattr(Director, "request_add", late)
+    monkeypatch.setattr(Run, "_completion", note)
+    program = lp.Program("late")
+    program.add_node(lp.PyNode(last.wait, WAIT_S), label="first")
+    run = lp.launch(program, "local_mt")
+    refused: list[str] = []
+
+    def add():
+        try:
+            run.add_node(lp.PyNode(print), label="second")
+        except errors.PlanError as error:
+            refused.append(str(error))
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    # when somebody waits for all of its nodes, that one included, then for no longer than until it is refused
+    assert planned.wait(WAIT_S)
+    run.wait(timeout_s=WAIT_S)
+    adding.join(WAIT_S)
+    assert "has ended" in refused[0]
+    assert list(run.nodes) == ["first/0"]

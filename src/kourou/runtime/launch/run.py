@@ -289,12 +289,19 @@ class Run:
     def _completion(self, names: set[str], *, first: bool = False) -> Callable[[], bool]:
         """Whether all of these nodes, or the first of them, are gone, or the program has failed or was interrupted.
 
-        Or it was lost: without a director nobody hears of a node's end.
+        Or its director has ended, or was lost: then nobody hears of a node's end any more, nor of one that was to be
+        added when it was too late.
         """
         left = Countdown(names, self._gone)
 
         def holds() -> bool:
-            if self._director.failures or self._interrupted is not None or self._director.crash is not None:
+            director = self._director
+            if (
+                director.failures
+                or self._interrupted is not None
+                or director.crash is not None
+                or director.ended.is_set()
+            ):
                 return True
             return any(map(self._gone, names)) if first else left.done()
 
